@@ -34,6 +34,17 @@ let package = Package(
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
 
-        .target(name: "JobCore", swiftSettings: settings),
+        .target(
+            name: "JobCore",
+            dependencies: [.product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: settings),
+        .target(
+            name: "JobWorkers",
+            dependencies: [
+                "JobCore",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+            ],
+            swiftSettings: settings),
     ]
 )

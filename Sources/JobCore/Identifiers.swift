@@ -1,0 +1,71 @@
+package import FoundationEssentials
+
+/// A job's id: a UUID, ours (version 7) or the caller's own.
+package struct JobID: Sendable, Hashable, CustomStringConvertible {
+    package let uuid: UUID
+
+    package init(_ uuid: UUID) {
+        self.uuid = uuid
+    }
+
+    /// Reads the 36-character form; nil for anything else.
+    package init?(_ text: some StringProtocol) {
+        guard text.utf8.count == 36, let uuid = UUID(uuidString: String(text)) else { return nil }
+        self.uuid = uuid
+    }
+
+    /// A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970 in the first 48 bits, so that
+    /// ids made later sort later, and 74 random bits.
+    package static func version7(milliseconds: Int64, random: (UInt64, UInt64)) -> JobID {
+        let high = UInt64(milliseconds) << 16 | 0x7000 | (random.0 & 0x0FFF)
+        let low = 0x8000_0000_0000_0000 | (random.1 & 0x3FFF_FFFF_FFFF_FFFF)
+        var bytes: uuid_t = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        withUnsafeMutableBytes(of: &bytes) { target in
+            target.storeBytes(of: high.bigEndian, toByteOffset: 0, as: UInt64.self)
+            target.storeBytes(of: low.bigEndian, toByteOffset: 8, as: UInt64.self)
+        }
+        return JobID(UUID(uuid: bytes))
+    }
+
+    package static func version7(at moment: Timestamp) -> JobID {
+        version7(
+            milliseconds: moment.microseconds / 1000,
+            random: (UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max)))
+    }
+
+    /// 36 characters, lower case.
+    package var description: String { uuid.uuidString.lowercased() }
+}
+
+/// A moment: microseconds since 1970-01-01 00:00 UTC, as Postgres keeps them.
+package struct Timestamp: Sendable, Hashable, Comparable {
+    package var microseconds: Int64
+
+    package init(microseconds: Int64) {
+        self.microseconds = microseconds
+    }
+
+    package static func < (left: Timestamp, right: Timestamp) -> Bool {
+        left.microseconds < right.microseconds
+    }
+
+    package func advanced(by duration: Duration) -> Timestamp {
+        Timestamp(microseconds: microseconds + duration.microseconds)
+    }
+}
+
+extension Duration {
+    /// Whole microseconds, cut towards zero.
+    package var microseconds: Int64 {
+        components.seconds * 1_000_000 + components.attoseconds / 1_000_000_000_000
+    }
+
+    /// Whole milliseconds, cut towards zero.
+    package var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+
+    package var seconds: Double {
+        Double(components.seconds) + Double(components.attoseconds) / 1e18
+    }
+}

@@ -1,0 +1,159 @@
+/// A job as it is now, with as much of its history as was asked for.
+package struct JobRecord: Sendable, Hashable {
+    /// The store's own number of the job: later jobs have higher ones.
+    package var number: Int64
+    package var id: JobID
+    package var spec: JobSpec
+    package var state: JobState
+    package var sequence: Int64
+    package var createdAt: Timestamp
+    package var dueAt: Timestamp
+    package var startedAt: Timestamp?
+    package var finishedAt: Timestamp?
+    package var attempt: Int
+    package var cancelRequested: Bool
+    package var progress: Progress?
+    package var result: JobResult?
+    package var error: JobError?
+    package var attempts: [Attempt]
+    package var log: [LogLine]
+
+    package init(
+        number: Int64, id: JobID, spec: JobSpec, state: JobState, sequence: Int64, createdAt: Timestamp,
+        dueAt: Timestamp, startedAt: Timestamp? = nil, finishedAt: Timestamp? = nil, attempt: Int = 0,
+        cancelRequested: Bool = false, progress: Progress? = nil, result: JobResult? = nil,
+        error: JobError? = nil, attempts: [Attempt] = [], log: [LogLine] = []
+    ) {
+        self.number = number
+        self.id = id
+        self.spec = spec
+        self.state = state
+        self.sequence = sequence
+        self.createdAt = createdAt
+        self.dueAt = dueAt
+        self.startedAt = startedAt
+        self.finishedAt = finishedAt
+        self.attempt = attempt
+        self.cancelRequested = cancelRequested
+        self.progress = progress
+        self.result = result
+        self.error = error
+        self.attempts = attempts
+        self.log = log
+    }
+}
+
+/// Why an attempt, or a job, ended without success.
+package struct JobError: Sendable, Hashable {
+    /// A word for programs, at most 64 bytes.
+    package var reason: String
+    /// For people, at most 4,096 bytes.
+    package var message: String
+
+    package init(reason: String, message: String) {
+        self.reason = reason.cut(toBytes: JobLimits.errorReasonBytesMax)
+        self.message = message.cut(toBytes: JobLimits.errorMessageBytesMax)
+    }
+
+    package static let reasonFailed = "failed"
+    package static let reasonPermanent = "permanent"
+    package static let reasonTimeout = "timeout"
+    package static let reasonInterrupted = "interrupted"
+    package static let reasonCancelled = "cancelled"
+    package static let reasonReleased = "released"
+}
+
+/// What a handler returned.
+package struct JobResult: Sendable, Hashable {
+    package var data: [UInt8]
+    package var contentType: String
+
+    package init(data: [UInt8], contentType: String) {
+        self.data = data
+        self.contentType = contentType
+    }
+}
+
+/// How far a running attempt is.
+package struct Progress: Sendable, Hashable {
+    package var stage: String
+    package var fraction: Double
+    package var message: String
+    package var step: Int
+    package var steps: Int
+    package var updatedAt: Timestamp
+
+    /// Text that is too long is cut, and a fraction outside 0 to 1 is moved inside: a report about the
+    /// work must never fail the work.
+    package init(
+        stage: String, fraction: Double, message: String, step: Int, steps: Int, updatedAt: Timestamp
+    ) {
+        self.stage = stage.cut(toBytes: JobLimits.progressStageBytesMax)
+        self.fraction = fraction.isNaN ? 0 : min(max(fraction, 0), 1)
+        self.message = message.cut(toBytes: JobLimits.progressMessageBytesMax)
+        self.step = min(max(step, 0), Int(Int32.max))
+        self.steps = min(max(steps, 0), Int(Int32.max))
+        self.updatedAt = updatedAt
+    }
+}
+
+/// A line that a handler wrote.
+package struct LogLine: Sendable, Hashable {
+    package enum Level: String, Sendable, Hashable {
+        case debug, info, warning, error
+    }
+
+    /// From 1, within a job.
+    package var number: Int64
+    package var at: Timestamp
+    package var attempt: Int
+    package var level: Level
+    package var message: String
+
+    package init(number: Int64, at: Timestamp, attempt: Int, level: Level, message: String) {
+        self.number = number
+        self.at = at
+        self.attempt = attempt
+        self.level = level
+        self.message = message.cut(toBytes: JobLimits.logMessageBytesMax)
+    }
+}
+
+/// One run of a job.
+package struct Attempt: Sendable, Hashable {
+    package enum Outcome: String, Sendable, Hashable {
+        case running, succeeded, failed, timedOut, interrupted, released, cancelled
+    }
+
+    package var number: Int
+    package var node: String
+    package var startedAt: Timestamp
+    package var endedAt: Timestamp?
+    package var outcome: Outcome
+    package var error: JobError?
+
+    package init(
+        number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome, error: JobError?
+    ) {
+        self.number = number
+        self.node = node
+        self.startedAt = startedAt
+        self.endedAt = endedAt
+        self.outcome = outcome
+        self.error = error
+    }
+}
+
+extension String {
+    /// At most `limit` bytes of UTF-8, cut between characters, without NUL (which Postgres has no text
+    /// for).
+    package func cut(toBytes limit: Int) -> String {
+        let clean = utf8.contains(0) ? replacing("\0", with: "\u{FFFD}") : self
+        guard clean.utf8.count > limit else { return clean }
+        var end = clean.utf8.index(clean.startIndex, offsetBy: limit)
+        while end > clean.startIndex, Index(end, within: clean.unicodeScalars) == nil {
+            end = clean.utf8.index(before: end)
+        }
+        return String(clean[..<end])
+    }
+}

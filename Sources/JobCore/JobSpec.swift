@@ -1,0 +1,137 @@
+/// What a caller asks for, checked and with its defaults filled in (`JobSpecDraft.validated`).
+package struct JobSpec: Sendable, Hashable {
+    package var kind: String
+    package var userID: String
+    package var queue: String
+    package var payload: [UInt8]
+    package var contentType: String
+    /// The caller's own id.
+    package var jobID: JobID?
+    package var idempotencyKey: String?
+    /// −100 to 100, higher first.
+    package var priority: Int
+    package var due: Due
+    package var maxAttempts: Int
+    package var retryPolicy: RetryPolicy
+    /// Nil: the kind's own, filled in when a run starts.
+    package var timeout: Duration?
+    package var softTimeout: Duration?
+    package var labels: [String: String]
+
+    /// When a job may start at the earliest.
+    package enum Due: Sendable, Hashable {
+        /// So long after the commit.
+        case after(Duration)
+        case at(Timestamp)
+    }
+
+    package init(
+        kind: String, userID: String, queue: String = JobLimits.defaultQueue, payload: [UInt8] = [],
+        contentType: String = JobLimits.defaultContentType, jobID: JobID? = nil,
+        idempotencyKey: String? = nil, priority: Int = 0, due: Due = .after(.zero),
+        maxAttempts: Int = JobLimits.maxAttemptsDefault, retryPolicy: RetryPolicy = RetryPolicy(),
+        timeout: Duration? = nil, softTimeout: Duration? = nil, labels: [String: String] = [:]
+    ) {
+        self.kind = kind
+        self.userID = userID
+        self.queue = queue
+        self.payload = payload
+        self.contentType = contentType
+        self.jobID = jobID
+        self.idempotencyKey = idempotencyKey
+        self.priority = priority
+        self.due = due
+        self.maxAttempts = maxAttempts
+        self.retryPolicy = retryPolicy
+        self.timeout = timeout
+        self.softTimeout = softTimeout
+        self.labels = labels
+    }
+}
+
+/// How long to wait before the next attempt.
+package struct RetryPolicy: Sendable, Hashable {
+    package var initialDelay: Duration
+    package var factor: Double
+    package var maxDelay: Duration
+    /// Share of the delay it may be moved by, 0 to 1.
+    package var jitter: Double
+
+    package init(
+        initialDelay: Duration = .seconds(5), factor: Double = 2, maxDelay: Duration = .seconds(3600),
+        jitter: Double = 0
+    ) {
+        self.initialDelay = initialDelay
+        self.factor = factor
+        self.maxDelay = maxDelay
+        self.jitter = jitter
+    }
+
+    /// The delay after the `failures`-th failure (from 1). `random` is in 0 ..< 1.
+    package func delay(afterFailures failures: Int, random: Double) -> Duration {
+        let exponent = Double(max(0, failures - 1))
+        let longest = maxDelay.seconds
+        var seconds = initialDelay.seconds * pow(factor, exponent)
+        seconds = min(seconds, longest)
+        seconds += seconds * jitter * (2 * random - 1)
+        return .milliseconds(Int64((min(max(0, seconds), longest) * 1000).rounded()))
+    }
+
+    /// `base` to a whole power, saturating at infinity. (Without libm: the exponent is at most 99.)
+    private func pow(_ base: Double, _ exponent: Double) -> Double {
+        var result = 1.0
+        for _ in 0..<Int(exponent) where result.isFinite { result *= base }
+        return result
+    }
+}
+
+/// What becomes of a run whose node died.
+package enum Interruption: String, Sendable, Hashable {
+    /// It is queued again.
+    case retry
+    /// It has failed with the reason `interrupted`.
+    case fail
+}
+
+/// The limits that the API states. Sizes in bytes.
+package enum JobLimits {
+    package static let kindBytesMax = 128
+    package static let queueBytesMax = 128
+    package static let userIDBytesMax = 256
+    package static let payloadBytesMax = 1 << 20
+    package static let contentTypeBytesMax = 128
+    package static let idempotencyKeyBytesMax = 256
+    package static let priorityRange = -100...100
+    package static let attemptsRange = 1...100
+    package static let maxAttemptsDefault = 3
+    package static let delayMax: Duration = .seconds(10 * 366 * 86_400)
+    package static let retryDelayMax: Duration = .seconds(30 * 86_400)
+    package static let timeoutMin: Duration = .milliseconds(1)
+    package static let timeoutMax: Duration = .seconds(30 * 86_400)
+    package static let factorRange = 1.0...100.0
+    package static let labelsMax = 32
+    package static let labelKeyBytesMax = 64
+    package static let labelValueBytesMax = 256
+    package static let batchJobsMax = 10_000
+    package static let cancelReasonBytesMax = 1024
+    package static let pageSizeDefault = 50
+    package static let pageSizeMax = 1000
+    package static let listLabelsMax = 8
+    package static let watchedJobsMax = 1000
+    package static let userLimitMax = 100_000
+    package static let userLimitDefault = 3
+    package static let resultBytesMax = 1 << 20
+    /// A larger result is left out of the event that a watch carries.
+    package static let eventResultBytesMax = 64 << 10
+    package static let checkpointBytesMax = 256 << 10
+    package static let logLinesKept = 200
+    package static let logMessageBytesMax = 4096
+    package static let progressStageBytesMax = 128
+    package static let progressMessageBytesMax = 1024
+    package static let errorReasonBytesMax = 64
+    package static let errorMessageBytesMax = 4096
+    package static let attemptsReturnedMax = 1000
+
+    package static let defaultQueue = "default"
+    package static let defaultContentType = "application/json"
+}
