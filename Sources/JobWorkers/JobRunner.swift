@@ -27,7 +27,7 @@ package struct KindDefinition: Sendable, Hashable {
 /// else is a failed attempt that is retried while there are attempts left.
 package protocol JobRunner: Sendable {
     var definition: KindDefinition { get }
-    func run(_ run: Run) async throws -> JobResult
+    func run(_ run: any Run) async throws -> JobResult
 }
 
 /// How a runner says more than "it failed".
