@@ -133,7 +133,8 @@ package struct Attempt: Sendable, Hashable {
     package var error: JobError?
 
     package init(
-        number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome, error: JobError?
+        number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome,
+        error: JobError?
     ) {
         self.number = number
         self.node = node

@@ -1,0 +1,165 @@
+/// A field of a request that is wrong.
+package struct FieldViolation: Sendable, Hashable {
+    /// A path, as in `jobs[3].kind`.
+    package var field: String
+    package var description: String
+
+    package init(field: String, description: String) {
+        self.field = field
+        self.description = description
+    }
+}
+
+/// A job as a caller described it, not yet checked. Nil and the zero values of protobuf mean "not given".
+package struct JobSpecDraft: Sendable {
+    package var kind = ""
+    package var userID = ""
+    package var queue = ""
+    package var payload: [UInt8] = []
+    package var contentType = ""
+    package var jobID = ""
+    package var idempotencyKey = ""
+    package var priority = 0
+    package var runAt: Timestamp?
+    package var delay: Duration?
+    package var maxAttempts = 0
+    package var retryInitialDelay: Duration?
+    package var retryFactor = 0.0
+    package var retryMaxDelay: Duration?
+    package var retryJitter = 0.0
+    package var timeout: Duration?
+    package var softTimeout: Duration?
+    package var labels: [(key: String, value: String)] = []
+
+    package init() {}
+
+    /// The spec with its defaults, adding to `violations` what is wrong with it. `path` comes before each
+    /// field's name, as in `job.`. The spec means nothing when a violation was added.
+    package func validated(
+        path: String, now: Timestamp, into violations: inout [FieldViolation]
+    ) -> JobSpec {
+        var check = FieldCheck(path: path, violations: violations)
+        check.name(kind, "kind", bytesMax: JobLimits.kindBytesMax, required: true)
+        check.name(queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
+        check.text(userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
+        check.text(contentType, "content_type", bytesMax: JobLimits.contentTypeBytesMax, required: false)
+        check.text(
+            idempotencyKey, "idempotency_key", bytesMax: JobLimits.idempotencyKeyBytesMax, required: false)
+        let id = JobID(jobID)
+        check.require(jobID.isEmpty || id != nil, "job_id", "is not a UUID of 36 characters")
+        check.require(JobLimits.priorityRange.contains(priority), "priority", "is not within −100 to 100")
+        check.require(
+            maxAttempts == 0 || JobLimits.attemptsRange.contains(maxAttempts), "max_attempts",
+            "is not within 1 to 100")
+        check.duration(delay, "delay", within: .zero...JobLimits.delayMax, "0 s to 10 years")
+        if let runAt {
+            check.require(
+                runAt <= now.advanced(by: JobLimits.delayMax), "run_at", "is more than 10 years ahead")
+        }
+        let retryDelays = Duration.zero...JobLimits.retryDelayMax
+        check.duration(
+            retryInitialDelay, "retry_policy.initial_delay", within: retryDelays, "0 s to 30 days")
+        check.duration(retryMaxDelay, "retry_policy.max_delay", within: retryDelays, "0 s to 30 days")
+        check.require(
+            retryFactor == 0 || JobLimits.factorRange.contains(retryFactor), "retry_policy.factor",
+            "is not within 1 to 100")
+        check.require((0...1).contains(retryJitter), "retry_policy.jitter", "is not within 0 to 1")
+        let timeouts = JobLimits.timeoutMin...JobLimits.timeoutMax
+        check.duration(timeout, "timeout", within: timeouts, "1 ms to 30 days")
+        check.duration(softTimeout, "soft_timeout", within: timeouts, "1 ms to 30 days")
+        if let timeout, let softTimeout {
+            check.require(softTimeout < timeout, "soft_timeout", "is not less than timeout")
+        }
+        check.labels(labels, countMax: JobLimits.labelsMax)
+        let type = contentType.isEmpty ? JobLimits.defaultContentType : contentType
+        if !payload.isEmpty, MediaType.isJSON(type) {
+            check.require(JSONText.isValid(payload), "payload", "is not JSON, as content_type says")
+        }
+        violations = check.violations
+
+        let defaults = RetryPolicy()
+        return JobSpec(
+            kind: kind, userID: userID, queue: queue.isEmpty ? JobLimits.defaultQueue : queue,
+            payload: payload, contentType: type, jobID: id,
+            idempotencyKey: idempotencyKey.isEmpty ? nil : idempotencyKey, priority: priority,
+            due: runAt.map { .at($0) } ?? .after(delay ?? .zero),
+            maxAttempts: maxAttempts == 0 ? JobLimits.maxAttemptsDefault : maxAttempts,
+            retryPolicy: RetryPolicy(
+                initialDelay: retryInitialDelay ?? defaults.initialDelay,
+                factor: retryFactor == 0 ? defaults.factor : retryFactor,
+                maxDelay: retryMaxDelay ?? defaults.maxDelay, jitter: retryJitter),
+            timeout: timeout, softTimeout: softTimeout,
+            labels: Dictionary(labels.map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last }))
+    }
+}
+
+/// The checks that more than one field needs, each adding a violation when it fails.
+package struct FieldCheck {
+    package let path: String
+    package private(set) var violations: [FieldViolation]
+
+    package init(path: String = "", violations: [FieldViolation] = []) {
+        self.path = path
+        self.violations = violations
+    }
+
+    package mutating func require(_ holds: Bool, _ field: String, _ description: String) {
+        if !holds { violations.append(FieldViolation(field: path + field, description: description)) }
+    }
+
+    /// UTF-8 without NUL was checked when the text was read.
+    package mutating func text(_ value: String, _ field: String, bytesMax: Int, required: Bool) {
+        if required { require(!value.isEmpty, field, "is required") }
+        require(value.utf8.count <= bytesMax, field, "is longer than \(bytesMax) bytes")
+    }
+
+    /// A name of a kind or a queue: letters, digits and `._-/`.
+    package mutating func name(_ value: String, _ field: String, bytesMax: Int, required: Bool) {
+        text(value, field, bytesMax: bytesMax, required: required)
+        require(
+            value.utf8.allSatisfy(Self.isNameByte), field,
+            "has a character other than a–z, A–Z, 0–9, '.', '_', '-' and '/'")
+    }
+
+    package mutating func duration(
+        _ value: Duration?, _ field: String, within range: ClosedRange<Duration>, _ stated: String
+    ) {
+        if let value { require(range.contains(value), field, "is not within \(stated)") }
+    }
+
+    package mutating func labels(_ labels: [(key: String, value: String)], countMax: Int) {
+        require(labels.count <= countMax, "labels", "are more than \(countMax)")
+        for (key, value) in labels.prefix(countMax) {
+            text(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
+            text(value, "labels", bytesMax: JobLimits.labelValueBytesMax, required: false)
+        }
+    }
+
+    package static func isNameByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            true
+        case UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "/"): true
+        default: false
+        }
+    }
+}
+
+/// What a content type says about its bytes.
+package enum MediaType {
+    /// `application/json` or a type with the suffix `+json`, with or without parameters.
+    package static func isJSON(_ type: String) -> Bool {
+        if type == JobLimits.defaultContentType { return true }
+        let name = type.prefix { $0 != ";" }.trimmingSuffix { $0 == " " }.lowercased()
+        return name == "application/json" || name.hasSuffix("+json")
+    }
+}
+
+extension Substring {
+    fileprivate func trimmingSuffix(while predicate: (Character) -> Bool) -> Substring {
+        var end = endIndex
+        while end > startIndex, predicate(self[index(before: end)]) { end = index(before: end) }
+        return self[..<end]
+    }
+}

@@ -1,0 +1,165 @@
+import DequeModule
+
+/// What one watch still has to send: pure, bounded, without I/O.
+///
+/// Lifecycle events of a job leave in order and without gaps. An event that cannot be kept (the buffer is
+/// full, or one before it is missing) is not lost: its job is *behind*, and `next` asks for its events to
+/// be read from the database. Progress is only ever the latest. So the memory of a watch is bounded by
+/// the jobs it names, however slowly its reader reads.
+package struct WatchBuffer: Sendable {
+    /// Lifecycle events kept for the reader.
+    package static let eventsMax = 512
+    /// Jobs of a user's or a queue's watch whose place is remembered; of others an event may be repeated
+    /// right after the snapshot.
+    package static let placesMax = 10_000
+    /// Jobs of which an unsent progress is kept.
+    package static let progressMax = 1000
+    /// Jobs that one read of missing events asks for.
+    package static let readJobsMax = 64
+    package static let logLinesMax = 256
+
+    /// What the driver does next.
+    package enum Action: Sendable, Equatable {
+        case send(JobEvent)
+        case sendProgress(JobID, attempt: Int, Progress)
+        case sendLog(JobID, [LogLine])
+        /// Read the events of these jobs after their sequences, and call `caughtUp`.
+        case read([JobID: Int64])
+        case wait
+        /// Every watched job is final and its last event is sent.
+        case end
+        /// A user's or queue's watch whose reader is too slow: end it, the client starts again.
+        case overflow
+    }
+
+    private struct Place: Sendable {
+        /// The last event that was sent or is in `events`.
+        var delivered: Int64
+        /// The last event that was heard of.
+        var known: Int64
+        /// As of `delivered`.
+        var isFinal: Bool
+        var isBehind: Bool { known > delivered }
+    }
+
+    /// Ends when all named jobs are final; else it watches a user or a queue.
+    private let namesJobs: Bool
+    private var places: [JobID: Place] = [:]
+    private var openJobs = 0
+    private var behind: Set<JobID> = []
+    private var reading = false
+    private var events: Deque<JobEvent> = []
+    private var progress: [JobID: (attempt: Int, progress: Progress)] = [:]
+    private var logLines: [JobID: [LogLine]] = [:]
+    private var logLineCount = 0
+    private var hasOverflowed = false
+
+    package init(namesJobs: Bool) {
+        self.namesJobs = namesJobs
+    }
+
+    /// Names a job, known up to `sequence` (as its snapshot, or the client's cursor, says).
+    package mutating func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
+        guard namesJobs || places.count < Self.placesMax else { return }
+        if let place = places[job], place.delivered >= sequence { return }
+        let known = max(places[job]?.known ?? 0, sequence)
+        setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
+    }
+
+    /// An event was committed. One that is not tracked, or was seen, is ignored: an expected race between
+    /// the snapshot and the feed.
+    package mutating func receive(_ event: JobEvent) {
+        guard var place = places[event.jobID] else {
+            if !namesJobs { append(event) }
+            return
+        }
+        guard event.sequence > place.known else { return }
+        place.known = event.sequence
+        places[event.jobID] = place
+        if event.sequence == place.delivered + 1, !behind.contains(event.jobID),
+            !namesJobs || events.count < Self.eventsMax
+        {
+            append(event)
+        } else {
+            behind.insert(event.jobID)
+        }
+    }
+
+    package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
+        guard !namesJobs || places[job] != nil else { return }
+        guard progress[job] != nil || progress.count < Self.progressMax else { return }
+        progress[job] = (attempt, new)
+    }
+
+    package mutating func receive(log lines: [LogLine], of job: JobID) {
+        guard places[job] != nil, logLineCount + lines.count <= Self.logLinesMax else { return }
+        logLines[job, default: []] += lines
+        logLineCount += lines.count
+    }
+
+    /// Something may have happened to a job up to `sequence` that only the database can tell.
+    package mutating func heard(of job: JobID, sequence: Int64) {
+        guard var place = places[job], sequence > place.known else { return }
+        place.known = sequence
+        places[job] = place
+        behind.insert(job)
+    }
+
+    /// The events that `read` asked for: all that there are of each job after its sequence, or at least
+    /// the first of them.
+    package mutating func caughtUp(_ read: [JobID: [JobEvent]]) {
+        reading = false
+        for (job, list) in read {
+            behind.remove(job)
+            for event in list where event.sequence == (places[job]?.delivered ?? .max) + 1 { append(event) }
+            guard var place = places[job] else { continue }
+            if list.isEmpty { place.known = place.delivered }
+            places[job] = place
+            if place.isBehind { behind.insert(job) }
+        }
+    }
+
+    package mutating func next() -> Action {
+        if let event = events.popFirst() { return .send(event) }
+        if hasOverflowed { return .overflow }
+        if !behind.isEmpty {
+            guard !reading else { return .wait }
+            reading = true
+            let jobs = behind.prefix(Self.readJobsMax)
+            return .read(
+                Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.delivered ?? 0) }))
+        }
+        if let (job, latest) = progress.first {
+            progress[job] = nil
+            return .sendProgress(job, attempt: latest.attempt, latest.progress)
+        }
+        if let (job, lines) = logLines.first {
+            logLines[job] = nil
+            logLineCount -= lines.count
+            return .sendLog(job, lines)
+        }
+        return namesJobs && openJobs == 0 ? .end : .wait
+    }
+
+    private mutating func append(_ event: JobEvent) {
+        if !namesJobs, events.count >= Self.eventsMax {
+            hasOverflowed = true
+            return
+        }
+        events.append(event)
+        // What an attempt said is of no use after its end.
+        if event.type != .started { progress[event.jobID] = nil }
+        if namesJobs || places[event.jobID] != nil || places.count < Self.placesMax {
+            let known = max(places[event.jobID]?.known ?? 0, event.sequence)
+            setPlace(
+                event.jobID,
+                Place(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
+        }
+    }
+
+    private mutating func setPlace(_ job: JobID, _ place: Place) {
+        if let old = places[job], !old.isFinal { openJobs -= 1 }
+        if !place.isFinal { openJobs += 1 }
+        if place.isFinal && !namesJobs { places[job] = nil } else { places[job] = place }
+    }
+}
