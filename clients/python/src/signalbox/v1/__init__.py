@@ -1,0 +1,1 @@
+"""Generated from proto/signalbox/v1 by scripts/generate."""
