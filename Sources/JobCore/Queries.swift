@@ -1,0 +1,84 @@
+package import FoundationEssentials
+
+/// Which jobs ListJobs returns: those that match every filter given, newest first.
+package struct JobFilter: Sendable, Hashable {
+    package var userID: String?
+    package var queue: String?
+    package var kind: String?
+    /// Empty: every state.
+    package var states: Set<JobState> = []
+    package var labels: [String: String] = [:]
+    package var createdFrom: Timestamp?
+    package var createdTo: Timestamp?
+
+    package init() {}
+}
+
+/// What is in a queue.
+package struct QueueStats: Sendable, Hashable {
+    package var queue: String
+    /// Those not yet due included.
+    package var pending: Int64 = 0
+    package var scheduled: Int64 = 0
+    package var running: Int64 = 0
+    package var succeeded: Int64 = 0
+    package var failed: Int64 = 0
+    package var cancelled: Int64 = 0
+    package var oldestPendingAge: Duration?
+    package var enqueuedPerSecond = 0.0
+    package var finishedPerSecond = 0.0
+    package var isPaused = false
+
+    package init(queue: String) {
+        self.queue = queue
+    }
+}
+
+/// A server process, as the others see it.
+package struct NodeRecord: Sendable, Hashable {
+    package var id: UUID
+    package var name: String
+    package var version: String
+    package var startedAt: Timestamp
+    package var heartbeatAt: Timestamp
+    package var isAlive: Bool
+    package var concurrency: Int
+    package var kinds: [String]
+    package var running: Int
+    /// The first 100.
+    package var runningJobs: [JobID]
+
+    package init(
+        id: UUID, name: String, version: String, startedAt: Timestamp, heartbeatAt: Timestamp,
+        isAlive: Bool, concurrency: Int, kinds: [String], running: Int, runningJobs: [JobID]
+    ) {
+        self.id = id
+        self.name = name
+        self.version = version
+        self.startedAt = startedAt
+        self.heartbeatAt = heartbeatAt
+        self.isAlive = isAlive
+        self.concurrency = concurrency
+        self.kinds = kinds
+        self.running = running
+        self.runningJobs = runningJobs
+    }
+}
+
+/// How many jobs of a user may run at once in a queue.
+package struct UserLimit: Sendable, Hashable {
+    package var userID: String
+    package var queue: String
+    package var limit: Int
+    /// Set for this user, and not the queue's.
+    package var isOverride: Bool
+    package var running: Int
+
+    package init(userID: String, queue: String, limit: Int, isOverride: Bool, running: Int) {
+        self.userID = userID
+        self.queue = queue
+        self.limit = limit
+        self.isOverride = isOverride
+        self.running = running
+    }
+}
