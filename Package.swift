@@ -39,10 +39,33 @@ let package = Package(
             dependencies: [.product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings),
         .target(
+            name: "Postgres",
+            dependencies: [
+                "CPQ",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settingsCallingC),
+        .target(
+            name: "JobStore",
+            dependencies: [
+                "JobCore", "Postgres",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            resources: [.embedInCode("Migrations/0001_jobs.sql")],
+            swiftSettings: settings),
+        .target(
+            name: "JobFeed",
+            dependencies: ["JobCore", "JobStore", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
+        .target(
             name: "JobWorkers",
             dependencies: [
-                "JobCore",
+                "JobCore", "JobStore",
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: settings),
