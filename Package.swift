@@ -35,5 +35,27 @@ let package = Package(
         .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
 
         .target(name: "JobCore", swiftSettings: settings),
+
+        // Safe libpq.
+        .target(
+            name: "Postgres",
+            dependencies: [
+                "CPQ",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settingsCallingC
+        ),
+        .target(
+            name: "TestDatabase",
+            dependencies: ["Postgres", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/TestDatabase",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "PostgresTests",
+            dependencies: ["Postgres", "TestDatabase", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
     ]
 )
