@@ -9,12 +9,12 @@ from concurrent import futures
 
 import grpc
 import pytest
+from test_watch import event, heartbeat, snapshot
 
 import signalbox
 import signalbox.aio
 from signalbox import JobEvent, JobState, SnapshotComplete
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
-from test_watch import event, heartbeat, snapshot
 
 RUNNING, SUCCEEDED = 2, 3
 
