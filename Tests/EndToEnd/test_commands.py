@@ -25,9 +25,10 @@ SCRIPTS = {
     # Gives back what it was given, and what it was told.
     "shell.facts": r"""
 payload=$(cat)
-printf '{"result":{"payload":%s,"id":"%s","attempt":"%s","kind":"%s","user":"%s","queue":"%s","type":"%s"}}\n' \
-    "$payload" "$SIGNALBOX_JOB_ID" "$SIGNALBOX_ATTEMPT" "$SIGNALBOX_KIND" "$SIGNALBOX_USER_ID" \
-    "$SIGNALBOX_QUEUE" "$SIGNALBOX_CONTENT_TYPE"
+printf '{"result":{"payload":%s,"id":"%s","attempt":"%s","kind":"%s",' \
+    "$payload" "$SIGNALBOX_JOB_ID" "$SIGNALBOX_ATTEMPT" "$SIGNALBOX_KIND"
+printf '"user":"%s","queue":"%s","type":"%s"}}\n' \
+    "$SIGNALBOX_USER_ID" "$SIGNALBOX_QUEUE" "$SIGNALBOX_CONTENT_TYPE"
 """,
     "shell.tell": r"""
 echo '{"log":{"level":"info","message":"began"}}'

@@ -16,7 +16,7 @@ FAR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def crowd(client) -> tuple[str, list[str], list[str]]:
-    """A user with 30 waiting jobs (two queues, two kinds, labels) and 3 final ones; ids in order of creation."""
+    """A user, its 30 waiting jobs (two queues, two kinds, labels), its 3 final ones; in order of creation."""
     user = unique("crowd")
     waiting = [
         client.enqueue(

@@ -14,7 +14,7 @@ import signalbox
 from signalbox import NewJob, RetryPolicy
 from signalbox._backoff import Backoff, UnaryRetry
 from signalbox._errors import decode_details, make_error
-from signalbox._requests import encode_payload, job_spec, uuid7, watch_ids
+from signalbox._requests import encode_payload, job_spec, list_request, uuid7, watch_ids
 from signalbox._types import job_from
 from signalbox.v1 import job_pb2
 
@@ -68,6 +68,16 @@ def test_every_field_arrives():
     assert spec.timeout.ToMilliseconds() == 1500 and spec.soft_timeout.seconds == 1
     assert spec.retry_policy.factor == 3 and spec.retry_policy.max_delay.seconds == 60
     assert job_spec(NewJob("k", user_id="u", delay=timedelta(0))).WhichOneof("due") == "delay"
+
+
+def test_filters_arrive():
+    at = datetime(2031, 5, 6, tzinfo=timezone.utc)
+    states = [signalbox.JobState.FAILED, signalbox.JobState.CANCELLED]
+    request = list_request("u", None, "k", states, {"a": "b"}, at, None, 7, "token")
+    assert (request.user_id, request.queue, request.kind) == ("u", "", "k")
+    assert list(request.states) == [4, 5] and dict(request.labels) == {"a": "b"}
+    assert request.HasField("created_from") and not request.HasField("created_to")
+    assert (request.page_size, request.page_token) == (7, "token")
 
 
 def test_what_is_ambiguous_is_refused():

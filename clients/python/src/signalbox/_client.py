@@ -228,7 +228,7 @@ class Client:
                 return
 
     def cancel(self, job_id: str, *, reason: str = "", timeout: float | None = None) -> Job:
-        """Asks for a job's end, and gives it as it is now; one that runs ends a little later (wait for it)."""
+        """Asks for a job's end, and gives it as it is now. One that runs ends later: wait for it."""
         request = job_service_pb2.CancelRequest(job_id=job_id, reason=reason)
         return job_from(self._call(self._jobs.Cancel, request, timeout).job)
 

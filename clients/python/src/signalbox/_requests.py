@@ -115,7 +115,7 @@ def list_request(
         user_id=user_id or "",
         queue=queue or "",
         kind=kind or "",
-        states=[job_pb2.JobState.ValueType(int(state)) for state in states],
+        states=numbers,
         labels=labels or {},
         page_size=page_size,
         page_token=page_token,
