@@ -12,17 +12,18 @@ package struct HeaderBlock: Sendable, Equatable {
     /// A block of the given fields, for tests.
     package init(_ fields: [(name: String, value: String)]) {
         for field in fields {
-            append(name: field.name.utf8.span.bytes, value: field.value.utf8.span.bytes)
+            append(name: field.name.utf8, value: field.value.utf8)
         }
     }
 
-    mutating func append(name: RawSpan, value: RawSpan) {
-        bytes.append(UInt8(truncatingIfNeeded: name.byteCount))
-        bytes.append(UInt8(truncatingIfNeeded: name.byteCount >> 8))
-        bytes.append(UInt8(truncatingIfNeeded: value.byteCount))
-        bytes.append(UInt8(truncatingIfNeeded: value.byteCount >> 8))
-        unsafe name.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
-        unsafe value.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
+    mutating func append(name: some Collection<UInt8>, value: some Collection<UInt8>) {
+        let (nameCount, valueCount) = (name.count, value.count)
+        bytes.append(UInt8(truncatingIfNeeded: nameCount))
+        bytes.append(UInt8(truncatingIfNeeded: nameCount >> 8))
+        bytes.append(UInt8(truncatingIfNeeded: valueCount))
+        bytes.append(UInt8(truncatingIfNeeded: valueCount >> 8))
+        bytes.append(contentsOf: name)
+        bytes.append(contentsOf: value)
     }
 
     mutating func removeAll() {

@@ -57,9 +57,9 @@ package struct HeaderFields: Sendable, Equatable {
 
     /// A copy in memory of its own, which the library may refer to without copying it.
     func prepared() -> PreparedStorage {
-        let storage = unsafe UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(bytes.count, 1))
+        let storage = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(bytes.count, 1))
         _ = unsafe storage.initialize(from: bytes)
-        let list = unsafe UnsafeMutableBufferPointer<nghttp2_nv>.allocate(capacity: max(lengths.count, 1))
+        let list = UnsafeMutableBufferPointer<nghttp2_nv>.allocate(capacity: max(lengths.count, 1))
         let flags = nghttp2_nv_flag(NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue | NGHTTP2_NV_FLAG_NO_COPY_VALUE.rawValue)
         unsafe Self.fill(list, from: UnsafeBufferPointer(storage), lengths: lengths, flags: flags)
         return unsafe PreparedStorage(storage: storage, list: list, count: lengths.count)

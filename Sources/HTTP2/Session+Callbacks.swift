@@ -55,7 +55,7 @@ extension Session {
         if headersBytesLeft < 0 {
             headers.isTruncated = true
         } else {
-            unsafe headers.append(name: name.bytes, value: value.bytes)
+            unsafe headers.append(name: name, value: value)
         }
     }
 

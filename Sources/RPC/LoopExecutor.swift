@@ -27,14 +27,14 @@ final class LoopExecutor: TaskExecutor {
         var isScheduled = false
     }
 
-    private let local: NIOLoopBound<Local>
+    private let local: NIOLoopBoundBox<Local>
     private let remote = Mutex(Remote())
     /// A handler that never stops yielding must not keep the loop from its sockets.
     private static let jobsPerRoundMax = 10_000
 
     init(eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
-        self.local = NIOLoopBound(Local(), eventLoop: eventLoop)
+        self.local = NIOLoopBoundBox.makeBoxSendingValue(Local(), eventLoop: eventLoop)
     }
 
     func enqueue(_ job: consuming ExecutorJob) {

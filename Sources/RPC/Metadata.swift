@@ -4,14 +4,14 @@ internal import HTTP2
 ///
 /// Keys are lower case. A key that ends in `-bin` has bytes for values, any other has text.
 package struct Metadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
-    enum Value: Sendable, Equatable {
+    enum Content: Sendable, Equatable {
         case text(String)
         case bytes([UInt8])
     }
 
     struct Entry: Sendable, Equatable {
         var key: String
-        var value: Value
+        var value: Content
     }
 
     private(set) var entries: [Entry] = []

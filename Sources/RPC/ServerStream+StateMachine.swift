@@ -36,6 +36,11 @@ struct ServerStreamStateMachine: ~Copyable {
             MessageReader(messageBytesMax: messageBytesMax, sharesMemory: sharesMemory), headersSent: false)
     }
 
+    private init(_ requests: Requests, _ state: consuming State) {
+        self.requests = requests
+        self.state = state
+    }
+
     // MARK: From the client
 
     enum ReceiveAction: Equatable {
@@ -46,11 +51,12 @@ struct ServerStreamStateMachine: ~Copyable {
     }
 
     mutating func receive(_ bytes: ByteBuffer) -> ReceiveAction {
+        let requests = requests
         switch consume state {
         case .receiving(var reader, let headersSent):
             reader.append(bytes)
             let check = reader.check()
-            state = .receiving(reader, headersSent: headersSent)
+            self = Self(requests, .receiving(reader, headersSent: headersSent))
             switch (check, requests) {
             case (.failure(let status), _): return .fail(status)
             case (.success(.some), .many): return .deliver
@@ -59,14 +65,14 @@ struct ServerStreamStateMachine: ~Copyable {
         case .received(let reader, let headersSent):
             // The HTTP/2 layer lets no DATA pass after END_STREAM.
             assertionFailure("DATA after END_STREAM")
-            state = .received(reader, headersSent: headersSent)
+            self = Self(requests, .received(reader, headersSent: headersSent))
             return .none
         case .answered:
             // A race that is expected: the client has not seen our answer yet.
-            state = .answered
+            self = Self(requests, .answered)
             return .none
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return .none
         }
     }
@@ -81,16 +87,17 @@ struct ServerStreamStateMachine: ~Copyable {
     }
 
     mutating func receiveEnd() -> EndAction {
+        let requests = requests
         switch consume state {
         case .receiving(var reader, let headersSent):
             if requests == .many {
                 let ragged = !reader.isEmpty && reader.check() == .success(nil)
-                state = .received(reader, headersSent: headersSent)
+                self = Self(requests, .received(reader, headersSent: headersSent))
                 return ragged ? .fail(Self.raggedEnd) : .deliver
             }
             let message = reader.next()
             let isEmpty = reader.isEmpty
-            state = .received(reader, headersSent: headersSent)
+            self = Self(requests, .received(reader, headersSent: headersSent))
             switch message {
             case .failure(let status): return .fail(status)
             case .success(nil):
@@ -103,13 +110,13 @@ struct ServerStreamStateMachine: ~Copyable {
             }
         case .received(let reader, let headersSent):
             assertionFailure("END_STREAM twice")
-            state = .received(reader, headersSent: headersSent)
+            self = Self(requests, .received(reader, headersSent: headersSent))
             return .none
         case .answered:
-            state = .answered
+            self = Self(requests, .answered)
             return .none
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return .none
         }
     }
@@ -124,31 +131,39 @@ struct ServerStreamStateMachine: ~Copyable {
 
     /// The stream is over: reset by the client, or its connection lost, or simply complete.
     mutating func close() -> CloseAction {
+        let requests = requests
         switch consume state {
-        case .receiving, .received:
-            state = .closed
+        case .receiving(_, _):
+            self = Self(requests, .closed)
             return .cancelHandler
-        case .answered, .closed:
-            state = .closed
+        case .received(_, _):
+            self = Self(requests, .closed)
+            return .cancelHandler
+        case .answered:
+            self = Self(requests, .closed)
+            return .none
+        case .closed:
+            self = Self(requests, .closed)
             return .none
         }
     }
 
     /// How much of the client's window to give back now, in bytes.
     mutating func takeReleasedBytes() -> Int {
+        let requests = requests
         switch consume state {
         case .receiving(var reader, let headersSent):
             let bytes = reader.takeReleasedBytes()
-            state = .receiving(reader, headersSent: headersSent)
+            self = Self(requests, .receiving(reader, headersSent: headersSent))
             return bytes
         case .received(let reader, let headersSent):
-            state = .received(reader, headersSent: headersSent)
+            self = Self(requests, .received(reader, headersSent: headersSent))
             return 0
         case .answered:
-            state = .answered
+            self = Self(requests, .answered)
             return 0
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return 0
         }
     }
@@ -165,10 +180,11 @@ struct ServerStreamStateMachine: ~Copyable {
     }
 
     mutating func pull() -> PullAction {
+        let requests = requests
         switch consume state {
         case .receiving(var reader, let headersSent):
             let message = reader.next()
-            state = .receiving(reader, headersSent: headersSent)
+            self = Self(requests, .receiving(reader, headersSent: headersSent))
             switch message {
             case .failure(let status): return .fail(status)
             case .success(nil): return .wait
@@ -177,17 +193,17 @@ struct ServerStreamStateMachine: ~Copyable {
         case .received(var reader, let headersSent):
             let message = reader.next()
             let isEmpty = reader.isEmpty
-            state = .received(reader, headersSent: headersSent)
+            self = Self(requests, .received(reader, headersSent: headersSent))
             switch message {
             case .failure(let status): return .fail(status)
             case .success(nil): return isEmpty ? .end : .fail(Self.raggedEnd)
             case .success(let message?): return .message(message)
             }
         case .answered:
-            state = .answered
+            self = Self(requests, .answered)
             return .gone
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return .gone
         }
     }
@@ -201,18 +217,19 @@ struct ServerStreamStateMachine: ~Copyable {
 
     /// The handler sends a message, or its headers.
     mutating func send() -> SendAction {
+        let requests = requests
         switch consume state {
         case .receiving(let reader, let headersSent):
-            state = .receiving(reader, headersSent: true)
+            self = Self(requests, .receiving(reader, headersSent: true))
             return headersSent ? .send : .sendHeadersFirst
         case .received(let reader, let headersSent):
-            state = .received(reader, headersSent: true)
+            self = Self(requests, .received(reader, headersSent: true))
             return headersSent ? .send : .sendHeadersFirst
         case .answered:
-            state = .answered
+            self = Self(requests, .answered)
             return .gone
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return .gone
         }
     }
@@ -227,18 +244,19 @@ struct ServerStreamStateMachine: ~Copyable {
 
     /// The call ends with a status, from the handler, the deadline or a broken rule.
     mutating func finish() -> FinishAction {
+        let requests = requests
         switch consume state {
         case .receiving(_, let headersSent):
-            state = .answered
+            self = Self(requests, .answered)
             return headersSent ? .trailers(reset: true) : .trailersOnly(reset: true)
         case .received(_, let headersSent):
-            state = .answered
+            self = Self(requests, .answered)
             return headersSent ? .trailers(reset: false) : .trailersOnly(reset: false)
         case .answered:
-            state = .answered
+            self = Self(requests, .answered)
             return .none
         case .closed:
-            state = .closed
+            self = Self(requests, .closed)
             return .none
         }
     }
