@@ -62,6 +62,7 @@ let package = Package(
             dependencies: [
                 "JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio"),
             ],
+            exclude: ["capture.py"],
             swiftSettings: settings),
     ]
 )
