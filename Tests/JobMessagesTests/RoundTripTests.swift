@@ -77,8 +77,12 @@ import Testing
         request.createdTo = Samples.at(2, 5)
         request.pageSize = 7
         request.pageToken = "t"
-        #expect(
-            try String(describing: ListJobsRequest.clean(request.encode())) == String(describing: request))
+        var decoded = try ListJobsRequest.clean(request.encode())
+        #expect(decoded.states == request.states)
+        // A set is described in any order.
+        decoded.states = []
+        request.states = []
+        #expect(String(describing: decoded) == String(describing: request))
     }
 
     @Test func answersAboutJobs() throws {
