@@ -121,6 +121,7 @@ let package = Package(
             dependencies: ["JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["capture.py"],
             swiftSettings: settings),
+        .testTarget(name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",
             dependencies: ["Postgres", "TestDatabase", .product(name: "Logging", package: "swift-log")],
