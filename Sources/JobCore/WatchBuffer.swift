@@ -45,6 +45,8 @@ package struct WatchBuffer: Sendable {
     /// Ends when all named jobs are final; else it watches a user or a queue.
     private let namesJobs: Bool
     private var places: [JobID: Place] = [:]
+    /// What was heard of named jobs before their state was read.
+    private var early: [JobID: Int64] = [:]
     private var openJobs = 0
     private var behind: Set<JobID> = []
     private var reading = false
@@ -62,15 +64,16 @@ package struct WatchBuffer: Sendable {
     package mutating func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
         guard namesJobs || places.count < Self.placesMax else { return }
         if let place = places[job], place.delivered >= sequence { return }
-        let known = max(places[job]?.known ?? 0, sequence)
+        let known = max(places[job]?.known ?? early.removeValue(forKey: job) ?? 0, sequence)
         setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
+        if namesJobs, known > sequence { behind.insert(job) }
     }
 
-    /// An event was committed. One that is not tracked, or was seen, is ignored: an expected race between
-    /// the snapshot and the feed.
+    /// An event was committed. One that was seen is ignored: an expected race between the snapshot and the
+    /// feed. One that comes before its job is tracked is remembered, and read then.
     package mutating func receive(_ event: JobEvent) {
         guard var place = places[event.jobID] else {
-            if !namesJobs { append(event) }
+            if namesJobs { hear(early: event.jobID, event.sequence) } else { append(event) }
             return
         }
         guard event.sequence > place.known else { return }
@@ -99,10 +102,22 @@ package struct WatchBuffer: Sendable {
 
     /// Something may have happened to a job up to `sequence` that only the database can tell.
     package mutating func heard(of job: JobID, sequence: Int64) {
-        guard var place = places[job], sequence > place.known else { return }
+        guard var place = places[job] else { return hear(early: job, sequence) }
+        guard sequence > place.known else { return }
         place.known = sequence
         places[job] = place
         behind.insert(job)
+    }
+
+    private mutating func hear(early job: JobID, _ sequence: Int64) {
+        guard namesJobs else { return }
+        early[job] = max(early[job] ?? 0, sequence)
+    }
+
+    /// Nobody knows what was missed: every job that is not final is looked at again.
+    package mutating func recheck() {
+        guard namesJobs else { return }
+        for (job, place) in places where !place.isFinal { behind.insert(job) }
     }
 
     /// The events that `read` asked for: all that there are of each job after its sequence, or at least

@@ -17,7 +17,9 @@ CREATE TABLE queue (
 
 CREATE TABLE kind (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL UNIQUE
+    name text NOT NULL UNIQUE,
+    -- What becomes of a run whose node died, as the last node that handles it said.
+    on_interruption text NOT NULL DEFAULT 'retry' CHECK (on_interruption IN ('retry', 'fail'))
 );
 
 -- A user in a queue: what limits and turns are about.

@@ -435,7 +435,7 @@ struct  Signalbox__V1__Job
    */
   uint32_t attempt;
   /*
-   * As in JobSpec, counted from the last Retry call.
+   * As in JobSpec; each call of Retry adds as many again.
    */
   uint32_t max_attempts;
   size_t n_labels;

@@ -337,8 +337,10 @@ struct  Signalbox__V1__WatchedJob
   ProtobufCBinaryData job_id;
   /*
    * Events up to this one are not sent again; nothing after it is left out.
-   * 0 (unset): the snapshot is the job as it is now, and events follow from
-   * there. OUT_OF_RANGE if it is beyond the job's sequence.
+   * 0 (unset): the job's snapshot comes first (and, if the job is final
+   * already, its terminal event after it), then events from there on. Above 0
+   * there is no snapshot: the events after this one come, then the latest
+   * progress. OUT_OF_RANGE if it is beyond the job's sequence.
    */
   uint64_t after_sequence;
 };
@@ -366,7 +368,10 @@ struct  Signalbox__V1__WatchResponse
   Signalbox__V1__WatchResponse__EventCase event_case;
   union {
     /*
-     * First of each watched job: how it is now (without its history).
+     * First of each job watched with after_sequence 0: how it is now (without
+     * its history); if it is final already, its terminal event follows. A job
+     * watched with after_sequence above 0 has none: the events after that one
+     * come, then the latest progress.
      */
     Signalbox__V1__JobSnapshot *snapshot;
     /*

@@ -1,0 +1,67 @@
+/// A received header list, kept as it came in one flat array: for each field the length of the name, the
+/// length of the value (two bytes each, little endian), the name, the value.
+///
+/// One allocation a list, none when it repeats the list before it on the same connection, as most calls do.
+package struct HeaderBlock: Sendable, Equatable {
+    var bytes: [UInt8] = []
+    /// The list was over the session's limit; the fields past the limit are missing.
+    package internal(set) var isTruncated = false
+
+    package init() {}
+
+    /// A block of the given fields, for tests.
+    package init(_ fields: [(name: String, value: String)]) {
+        for field in fields {
+            append(name: field.name.utf8, value: field.value.utf8)
+        }
+    }
+
+    mutating func append(name: some Collection<UInt8>, value: some Collection<UInt8>) {
+        let (nameCount, valueCount) = (name.count, value.count)
+        bytes.append(UInt8(truncatingIfNeeded: nameCount))
+        bytes.append(UInt8(truncatingIfNeeded: nameCount >> 8))
+        bytes.append(UInt8(truncatingIfNeeded: valueCount))
+        bytes.append(UInt8(truncatingIfNeeded: valueCount >> 8))
+        bytes.append(contentsOf: name)
+        bytes.append(contentsOf: value)
+    }
+
+    mutating func removeAll() {
+        bytes.removeAll(keepingCapacity: true)
+        isTruncated = false
+    }
+
+    /// The first value of the field, or nil. Names are lower case; a value that is not UTF-8 is repaired.
+    package func value(for name: String) -> String? {
+        let wanted = Array(name.utf8)
+        for field in fields where field.name.elementsEqual(wanted) {
+            return String(decoding: field.value, as: UTF8.self)
+        }
+        return nil
+    }
+
+    /// The fields in the order received, pseudo-headers among them.
+    package var fields: Fields {
+        Fields(bytes: bytes)
+    }
+
+    package struct Fields: Sequence, IteratorProtocol {
+        package struct Field {
+            package let name: ArraySlice<UInt8>
+            package let value: ArraySlice<UInt8>
+        }
+
+        let bytes: [UInt8]
+        var offset = 0
+
+        package mutating func next() -> Field? {
+            guard offset < bytes.count else { return nil }
+            let nameCount = Int(bytes[offset]) | Int(bytes[offset + 1]) << 8
+            let valueCount = Int(bytes[offset + 2]) | Int(bytes[offset + 3]) << 8
+            let nameStart = offset + 4
+            let valueStart = nameStart + nameCount
+            offset = valueStart + valueCount
+            return Field(name: bytes[nameStart..<valueStart], value: bytes[valueStart..<offset])
+        }
+    }
+}

@@ -1,0 +1,114 @@
+/// When a run is told to wrap up, is stopped and is given up: pure, time comes in.
+///
+///     running ──soft──▶ running ──stop──▶ stopping ──grace over──▶ abandoned
+///        └───────────────ended◀──────────────┘
+package struct RunSupervision: Sendable {
+    package enum StopReason: Sendable, Equatable {
+        case timeout
+        case cancelled(reason: String)
+        /// The node shuts down.
+        case released
+        /// The node could not renew its lease: the run may soon be somebody else's.
+        case leaseLost
+    }
+
+    package enum Action: Sendable, Equatable {
+        case softTimeout
+        /// Cancel the handler's task.
+        case stop
+        /// The handler did not end in time: go on without it.
+        case abandon
+    }
+
+    private enum State: Sendable {
+        /// Exits: `stopping`.
+        case running
+        /// Exits: `abandoned`.
+        case stopping(StopReason, abandonAt: ContinuousClock.Instant)
+        /// No exit.
+        case abandoned(StopReason)
+    }
+
+    private var state = State.running
+    private var softAt: ContinuousClock.Instant?
+    private let hardAt: ContinuousClock.Instant
+    private let grace: Duration
+
+    package init(
+        now: ContinuousClock.Instant, timeout: Duration, softTimeout: Duration?, grace: Duration
+    ) {
+        hardAt = now + timeout
+        softAt = softTimeout.map { now + $0 }
+        self.grace = grace
+    }
+
+    package var stopReason: StopReason? {
+        switch state {
+        case .running: nil
+        case .stopping(let reason, _), .abandoned(let reason): reason
+        }
+    }
+
+    package mutating func tick(_ now: ContinuousClock.Instant) -> Action? {
+        switch state {
+        case .running:
+            if now >= hardAt { return stop(.timeout, now: now) }
+            if let soft = softAt, now >= soft {
+                softAt = nil
+                return .softTimeout
+            }
+            return nil
+        case .stopping(let reason, let abandonAt):
+            guard now >= abandonAt else { return nil }
+            state = .abandoned(reason)
+            return .abandon
+        case .abandoned:
+            return nil
+        }
+    }
+
+    /// The first reason counts; a later one can only shorten the grace.
+    package mutating func stop(
+        _ reason: StopReason, now: ContinuousClock.Instant, grace limit: Duration? = nil
+    ) -> Action? {
+        let abandonAt = now + min(grace, limit ?? grace)
+        switch state {
+        case .running:
+            state = .stopping(reason, abandonAt: abandonAt)
+            return .stop
+        case .stopping(let first, let earlier):
+            // A lease that is lost outweighs the rest: nothing may be written then.
+            let kept = reason == .leaseLost ? reason : first
+            state = .stopping(kept, abandonAt: min(earlier, abandonAt))
+            return nil
+        case .abandoned:
+            return nil
+        }
+    }
+
+    /// What the end of the handler means; nil: nothing is to be written, the run is not ours any more.
+    package func end(_ result: Result<JobResult, RunEndError>) -> RunEnd? {
+        switch (stopReason, result) {
+        case (.leaseLost, _): nil
+        case (.timeout, _): .timedOut
+        case (.cancelled(let reason), _): .cancelled(reason: reason)
+        case (.released, .success(let value)), (nil, .success(let value)): .succeeded(value)
+        case (.released, .failure): .released
+        case (nil, .failure(let error)):
+            .failed(error.error, isPermanent: error.isPermanent, retryAfter: error.retryAfter)
+        }
+    }
+}
+
+/// Why a handler did not return a result.
+package struct RunEndError: Error, Sendable, Equatable {
+    package var error: JobError
+    package var isPermanent: Bool
+    package var retryAfter: Duration?
+
+    package init(error: JobError, isPermanent: Bool = false, retryAfter: Duration? = nil) {
+        self.error = error
+        self.isPermanent = isPermanent
+        self.retryAfter = retryAfter
+    }
+}

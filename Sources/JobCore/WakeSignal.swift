@@ -1,0 +1,55 @@
+import Synchronization
+
+/// Wakes one waiting task; wakes that come while nobody waits are one wake.
+package final class WakeSignal: Sendable {
+    private struct State {
+        var isSet = false
+        var waiter: CheckedContinuation<Void, Never>?
+    }
+
+    private let state = Mutex(State())
+
+    package init() {}
+
+    package func wake() {
+        let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard let waiter = state.waiter else {
+                state.isSet = true
+                return nil
+            }
+            state.waiter = nil
+            return waiter
+        }
+        waiter?.resume()
+    }
+
+    /// Returns at a wake, after `timeout`, or when the task is cancelled. One task at a time may wait.
+    package func wait(atMost timeout: Duration) async {
+        if state.withLock({ $0.isSet.take() }) || Task.isCancelled { return }
+        let timer = Task {
+            try await Task.sleep(for: timeout)
+            wake()
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let isSet = state.withLock { state -> Bool in
+                    if state.isSet.take() { return true }
+                    state.waiter = continuation
+                    return false
+                }
+                if isSet { continuation.resume() }
+            }
+        } onCancel: {
+            wake()
+        }
+        timer.cancel()
+    }
+}
+
+extension Bool {
+    /// Whether it was set; it is not any more.
+    fileprivate mutating func take() -> Bool {
+        defer { self = false }
+        return self
+    }
+}

@@ -1,0 +1,141 @@
+package import JobCore
+import Synchronization
+
+/// One watch: what it still has to send, and who waits for it.
+package final class Subscription: Sendable {
+    /// What the watch's task does next.
+    package enum Item: Sendable {
+        case action(WatchBuffer.Action)
+        case heartbeat
+    }
+
+    package enum Scope: Sendable, Hashable {
+        case jobs
+        case everything(userID: String?, queue: String?)
+
+        func holds(_ event: JobEvent) -> Bool {
+            guard case .everything(let userID, let queue) = self else { return false }
+            return (userID == nil || userID == event.userID) && (queue == nil || queue == event.queue)
+        }
+    }
+
+    private struct State {
+        var buffer: WatchBuffer
+        var heartbeatIsDue = false
+        var isOver = false
+        var waiter: CheckedContinuation<Item?, Never>?
+        /// While a scope's snapshot is being sent: jobs above this number are still to come in it.
+        var snapshotEdge: Int64?
+        var lastLogLine: [JobID: Int64] = [:]
+    }
+
+    package let scope: Scope
+    package let includesLog: Bool
+    private let state: Mutex<State>
+
+    package init(scope: Scope, includesLog: Bool) {
+        self.scope = scope
+        self.includesLog = includesLog
+        var state = State(buffer: WatchBuffer(namesJobs: scope == .jobs))
+        if scope != .jobs { state.snapshotEdge = 0 }
+        self.state = Mutex(state)
+    }
+
+    /// The next thing to do; nil when the task is cancelled or the feed has ended. One task at a time may
+    /// wait.
+    package func next() async -> Item? {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let item: Item?? = state.withLock { state in
+                    if state.isOver { return .some(nil) }
+                    if let item = Self.take(&state) { return .some(item) }
+                    state.waiter = continuation
+                    return .none
+                }
+                if let item { continuation.resume(returning: item) }
+            }
+        } onCancel: {
+            end()
+        }
+    }
+
+    package func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool, lastLogLine: Int64 = 0) {
+        change { state in
+            state.buffer.track(job, delivered: sequence, isFinal: isFinal)
+            if includesLog { state.lastLogLine[job] = max(lastLogLine, state.lastLogLine[job] ?? 0) }
+        }
+    }
+
+    /// The snapshot of a scope is sent up to this number; nil: whole.
+    package func advanceSnapshot(to edge: Int64?) {
+        change { $0.snapshotEdge = edge }
+    }
+
+    package func caughtUp(_ events: [JobID: [JobEvent]]) {
+        change { $0.buffer.caughtUp(events) }
+    }
+
+    func receive(_ event: JobEvent, number: Int64) {
+        change { state in
+            // The page of the snapshot that is yet to be read will tell what this event says.
+            if let edge = state.snapshotEdge, number > edge { return }
+            state.buffer.receive(event)
+        }
+    }
+
+    func receive(_ progress: Progress, attempt: Int, of job: JobID) {
+        change { $0.buffer.receive(progress: progress, attempt: attempt, of: job) }
+    }
+
+    func receive(_ lines: [LogLine], of job: JobID) {
+        guard includesLog else { return }
+        change { state in
+            let last = state.lastLogLine[job] ?? 0
+            let new = lines.filter { $0.number > last }
+            guard let newest = new.last else { return }
+            state.lastLogLine[job] = newest.number
+            state.buffer.receive(log: new, of: job)
+        }
+    }
+
+    func heard(of job: JobID, sequence: Int64) {
+        change { $0.buffer.heard(of: job, sequence: sequence) }
+    }
+
+    /// Nobody knows what was missed: look at every job again.
+    func recheck() {
+        change { $0.buffer.recheck() }
+    }
+
+    func beat() {
+        change { $0.heartbeatIsDue = true }
+    }
+
+    func end() {
+        let waiter = state.withLock { state in
+            state.isOver = true
+            return state.waiter.take()
+        }
+        waiter?.resume(returning: nil)
+    }
+
+    private func change(_ body: (inout State) -> Void) {
+        let woken: (CheckedContinuation<Item?, Never>, Item)? = state.withLock { state in
+            body(&state)
+            guard state.waiter != nil, let item = Self.take(&state) else { return nil }
+            return state.waiter.take().map { ($0, item) }
+        }
+        if let (waiter, item) = woken { waiter.resume(returning: item) }
+    }
+
+    private static func take(_ state: inout State) -> Item? {
+        // The snapshot's task sends what comes before; events wait until it is whole or reaches them.
+        let action = state.buffer.next()
+        if action != .wait { return .action(action) }
+        if state.heartbeatIsDue {
+            state.heartbeatIsDue = false
+            return .heartbeat
+        }
+        return nil
+    }
+}

@@ -1,0 +1,178 @@
+package import JobCore
+import Postgres
+
+extension Statement {
+    static let queueStats = Statement(
+        "queue_stats",
+        """
+        WITH waits AS (
+            SELECT lane.queue, count(*) FILTER (WHERE state <> 'running') AS pending,
+                count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
+                count(*) FILTER (WHERE state = 'running') AS running,
+                min(due_at) FILTER (WHERE state = 'ready') AS oldest
+            FROM live JOIN lane ON lane.id = live.lane GROUP BY lane.queue
+        ), ends AS (
+            SELECT lane.queue, count(*) FILTER (WHERE f.state = 'succeeded') AS succeeded,
+                count(*) FILTER (WHERE f.state = 'failed') AS failed,
+                count(*) FILTER (WHERE f.state = 'cancelled') AS cancelled,
+                count(*) FILTER (WHERE f.finished_at > now() - interval '1 minute') AS recent
+            FROM finished f JOIN job ON job.number = f.number JOIN lane ON lane.id = job.lane
+            GROUP BY lane.queue
+        ), come AS (
+            SELECT lane.queue, count(*) AS recent FROM job JOIN lane ON lane.id = job.lane
+            WHERE job.number > coalesce((
+                SELECT number FROM job WHERE created_at <= now() - interval '1 minute'
+                ORDER BY number DESC LIMIT 1), 0)
+            GROUP BY lane.queue
+        )
+        SELECT q.name, coalesce(w.pending, 0), coalesce(w.scheduled, 0), coalesce(w.running, 0),
+            coalesce(e.succeeded, 0), coalesce(e.failed, 0), coalesce(e.cancelled, 0),
+            (extract(epoch FROM now() - w.oldest) * 1000000)::bigint,
+            coalesce(c.recent, 0), coalesce(e.recent, 0), q.paused
+        FROM queue q LEFT JOIN waits w ON w.queue = q.id LEFT JOIN ends e ON e.queue = q.id
+        LEFT JOIN come c ON c.queue = q.id
+        WHERE $1::text IS NULL OR q.name = $1
+        ORDER BY q.name LIMIT 10000
+        """)
+
+    static let listNodes = Statement(
+        "list_nodes",
+        """
+        SELECT node.uid, node.name, node.version, node.started_at, node.heartbeat_at,
+            node.ended_at IS NULL AND node.lease_until > now(), node.concurrency,
+            (SELECT coalesce(array_agg(kind.name ORDER BY kind.name), '{}') FROM kind
+                WHERE kind.id = ANY (node.kinds)),
+            (SELECT count(*) FROM live WHERE live.state = 'running' AND live.node = node.id),
+            (SELECT coalesce(array_agg(r.id), '{}') FROM (
+                SELECT job.id FROM live JOIN job USING (number)
+                WHERE live.state = 'running' AND live.node = node.id ORDER BY number LIMIT 100) r)
+        FROM node
+        WHERE (node.ended_at IS NULL OR node.ended_at > now() - interval '1 hour')
+            AND node.heartbeat_at > now() - interval '1 hour'
+        ORDER BY node.id DESC LIMIT 1000
+        """)
+
+    static let pauseQueue = Statement(
+        "pause_queue",
+        """
+        INSERT INTO queue (name, paused) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET paused = excluded.paused
+        """)
+
+    static let setQueueLimit = Statement(
+        "set_queue_limit",
+        """
+        INSERT INTO queue (name, user_limit) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET user_limit = excluded.user_limit
+        """)
+
+    static let setUserLimit = Statement(
+        "set_user_limit", "UPDATE lane SET user_limit = $2 WHERE id = $1")
+
+    static let getUserLimit = Statement(
+        "get_user_limit",
+        """
+        SELECT coalesce(l.user_limit, q.user_limit, $3), l.user_limit IS NOT NULL,
+            (SELECT count(*) FROM live WHERE live.state = 'running' AND live.lane = l.id)
+        FROM (SELECT 1) AS one LEFT JOIN queue q ON q.name = $2
+        LEFT JOIN lane l ON l.queue = q.id AND l.user_id = $1
+        """)
+}
+
+extension JobStore {
+    /// Counts every job within retention: for people, not for every second.
+    package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
+        try await run("queue_stats", timeout: .seconds(30)) { connection throws(PostgresError) in
+            var all: [QueueStats] = []
+            for row in try connection.execute(.queueStats, Parameters { $0.append(queue) }) {
+                var stats = QueueStats(queue: try row.string(0))
+                stats.pending = try row.int64(1)
+                stats.scheduled = try row.int64(2)
+                stats.running = try row.int64(3)
+                stats.succeeded = try row.int64(4)
+                stats.failed = try row.int64(5)
+                stats.cancelled = try row.int64(6)
+                stats.oldestPendingAge = try row.optionalInt64(7).map { .microseconds(max(0, $0)) }
+                stats.enqueuedPerSecond = Double(try row.int64(8)) / 60
+                stats.finishedPerSecond = Double(try row.int64(9)) / 60
+                stats.isPaused = try row.bool(10)
+                all.append(stats)
+            }
+            return all
+        }
+    }
+
+    package func nodes() async throws(StoreError) -> [NodeRecord] {
+        try await run("nodes") { connection throws(PostgresError) in
+            var nodes: [NodeRecord] = []
+            for row in try connection.execute(.listNodes) {
+                nodes.append(
+                    NodeRecord(
+                        id: try row.uuid(0), name: try row.string(1), version: try row.string(2),
+                        startedAt: Timestamp(microseconds: try row.timestamp(3)),
+                        heartbeatAt: Timestamp(microseconds: try row.timestamp(4)),
+                        isAlive: try row.bool(5), concurrency: Int(try row.int32(6)),
+                        kinds: try row.stringArray(7), running: Int(try row.int64(8)),
+                        runningJobs: try row.uuidArray(9).map { JobID($0) }))
+            }
+            return nodes
+        }
+    }
+
+    package func setPaused(_ isPaused: Bool, queue: String) async throws(StoreError) {
+        _ = try await run("pause") { connection throws(PostgresError) in
+            try connection.execute(
+                .pauseQueue,
+                Parameters {
+                    $0.append(queue)
+                    $0.append(isPaused)
+                }
+            ).affectedRows
+        }
+    }
+
+    /// The limit of every user in a queue that has none of its own, over all nodes.
+    package func setQueueLimit(_ limit: Int, queue: String) async throws(StoreError) {
+        _ = try await run("queue_limit") { connection throws(PostgresError) in
+            try connection.execute(
+                .setQueueLimit,
+                Parameters {
+                    $0.append(queue)
+                    $0.append(Int32(limit))
+                }
+            ).affectedRows
+        }
+    }
+
+    /// Nil: back to the queue's limit.
+    package func setUserLimit(_ limit: Int?, userID: String, queue: String) async throws(StoreError) {
+        _ = try await run("user_limit") { [catalog] connection throws(PostgresError) in
+            let lane = try catalog.lane(queue: queue, userID: userID, connection)
+            return try connection.execute(
+                .setUserLimit,
+                Parameters {
+                    $0.append(lane)
+                    $0.append(limit.map { Int32($0) })
+                }
+            ).affectedRows
+        }
+    }
+
+    package func userLimit(
+        userID: String, queue: String, default: Int
+    ) async throws(StoreError) -> UserLimit {
+        try await run("get_user_limit") { connection throws(PostgresError) in
+            let row = try connection.execute(
+                .getUserLimit,
+                Parameters {
+                    $0.append(userID)
+                    $0.append(queue)
+                    $0.append(Int32(`default`))
+                }
+            ).onlyRow
+            return UserLimit(
+                userID: userID, queue: queue, limit: Int(try row.int32(0)), isOverride: try row.bool(1),
+                running: Int(try row.int64(2)))
+        }
+    }
+}

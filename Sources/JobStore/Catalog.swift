@@ -1,0 +1,144 @@
+import JobCore
+import Postgres
+import Synchronization
+
+/// The numbers that the store has for a job's queue, user and kind.
+struct LaneIDs: Sendable {
+    var lane: Int64
+    var kind: Int32
+}
+
+/// Remembers the numbers of kinds, queues and lanes, which never change once given.
+final class Catalog: Sendable {
+    /// Lanes remembered; the memory is emptied when it is full.
+    static let lanesMax = 200_000
+    /// Names of kinds that callers can make up are bounded by the check that a live node handles them.
+    static let kindsMax = 10_000
+
+    private struct LaneName: Hashable {
+        var queue: String
+        var userID: String
+
+        init(queue: String, userID: String) {
+            self.queue = queue
+            self.userID = userID
+        }
+
+        init(_ spec: JobSpec) {
+            self.init(queue: spec.queue, userID: spec.userID)
+        }
+    }
+
+    private struct State {
+        var lanes: [LaneName: Int64] = [:]
+        var kinds: [String: Int32] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    private static let addQueues = Statement(
+        "add_queues",
+        "INSERT INTO queue (name) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING")
+    private static let addLanes = Statement(
+        "add_lanes",
+        """
+        INSERT INTO lane (queue, user_id)
+        SELECT DISTINCT q.id, t.user_id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
+        JOIN queue q ON q.name = t.queue
+        ORDER BY 1, 2
+        ON CONFLICT DO NOTHING
+        """)
+    private static let findLanes = Statement(
+        "find_lanes",
+        """
+        SELECT q.name, l.user_id, l.id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
+        JOIN queue q ON q.name = t.queue JOIN lane l ON l.queue = q.id AND l.user_id = t.user_id
+        """)
+    private static let addKinds = Statement(
+        "add_kinds", "INSERT INTO kind (name) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING")
+    private static let findKinds = Statement(
+        "find_kinds", "SELECT name, id FROM kind WHERE name = ANY ($1::text[])")
+
+    /// The numbers of each job's lane and kind; what is missing is added first, in commits of its own.
+    func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs] {
+        let unknownKinds = state.withLock { state in
+            Set(jobs.map(\.spec.kind)).filter { state.kinds[$0] == nil }
+        }
+        if !unknownKinds.isEmpty { try loadKinds(Array(unknownKinds), connection) }
+        let unknown = state.withLock { state in
+            Set(jobs.map { LaneName($0.spec) }.filter { state.lanes[$0] == nil })
+        }
+        var loaded: [LaneName: Int64] = [:]
+        if !unknown.isEmpty { loaded = try loadLanes(Array(unknown), connection) }
+        var missing = false
+        let ids = state.withLock { state in
+            jobs.map { job in
+                let name = LaneName(job.spec)
+                guard let lane = state.lanes[name] ?? loaded[name], let kind = state.kinds[job.spec.kind]
+                else {
+                    missing = true
+                    return LaneIDs(lane: 0, kind: 0)
+                }
+                return LaneIDs(lane: lane, kind: kind)
+            }
+        }
+        guard !missing else { throw PostgresError(.decoding, "a lane or kind was not found after adding it") }
+        return ids
+    }
+
+    /// The numbers of kinds, by name.
+    func kinds(_ names: [String], _ connection: Connection) throws(PostgresError) -> [String: Int32] {
+        try loadKinds(names, connection)
+        return state.withLock { state in
+            Dictionary(
+                uniqueKeysWithValues: Set(names).compactMap { name in state.kinds[name].map { (name, $0) } })
+        }
+    }
+
+    /// The number of one lane, added where it is missing.
+    func lane(queue: String, userID: String, _ connection: Connection) throws(PostgresError) -> Int64 {
+        let name = LaneName(queue: queue, userID: userID)
+        if let known = state.withLock({ $0.lanes[name] }) { return known }
+        guard let lane = try loadLanes([name], connection)[name] else {
+            throw PostgresError(.decoding, "a lane was not found after adding it")
+        }
+        return lane
+    }
+
+    private func loadKinds(_ names: [String], _ connection: Connection) throws(PostgresError) {
+        let parameters = Parameters { $0.append(names) }
+        try connection.execute(Self.addKinds, parameters)
+        let result = try connection.execute(Self.findKinds, parameters)
+        var found: [(String, Int32)] = []
+        for row in result { found.append((try row.string(0), try row.int32(1))) }
+        state.withLock { state in
+            if state.kinds.count + found.count > Self.kindsMax { state.kinds = [:] }
+            for (name, id) in found { state.kinds[name] = id }
+        }
+    }
+
+    private func loadLanes(
+        _ names: [LaneName], _ connection: Connection
+    ) throws(PostgresError) -> [LaneName: Int64] {
+        let parameters = Parameters {
+            $0.append(names.map(\.queue))
+            $0.append(names.map(\.userID))
+        }
+        var result = try connection.execute(Self.findLanes, parameters)
+        if result.rowCount < names.count {
+            try connection.execute(Self.addQueues, Parameters { $0.append(names.map(\.queue)) })
+            try connection.execute(Self.addLanes, parameters)
+            result = try connection.execute(Self.findLanes, parameters)
+        }
+        var found: [LaneName: Int64] = [:]
+        for row in result {
+            found[LaneName(queue: try row.string(0), userID: try row.string(1))] = try row.int64(2)
+        }
+        let lanes = found
+        state.withLock { state in
+            if state.lanes.count + lanes.count > Self.lanesMax { state.lanes = [:] }
+            state.lanes.merge(lanes) { _, new in new }
+        }
+        return found
+    }
+}

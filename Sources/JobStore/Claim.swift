@@ -1,0 +1,205 @@
+package import JobCore
+import Postgres
+
+/// A run as claimed: what a worker needs, and what every later write of it names.
+package struct ClaimedRun: Sendable {
+    package var key: JobKey
+    package var spec: JobSpec
+    /// Grows with every claim; a write with an older one touches nothing.
+    package var token: Int64
+    package var attempt: Int
+    /// Budget of the job in all, so that it grows with every Retry.
+    package var maxAttempts: Int
+    package var sequence: Int64
+    package var startedAt: Timestamp
+    package var checkpoint: [UInt8]?
+    /// Of the last log line that an attempt before wrote.
+    package var lastLogLine: Int64
+
+    /// Attempts since the last Retry, this one included.
+    package var attemptOfBudget: Int { attempt - (maxAttempts - spec.maxAttempts) }
+
+    package func startedEvent(node: String) -> JobEvent {
+        JobEvent(
+            jobID: key.id, sequence: sequence, type: .started, state: .running, at: startedAt,
+            attempt: attempt, node: node, kind: spec.kind, userID: spec.userID, queue: spec.queue)
+    }
+}
+
+/// Where the next claim goes on, so that lanes are served in turn.
+package struct ClaimCursor: Sendable, Equatable {
+    /// Lanes up to this one had their turn.
+    package var lane: Int64 = 0
+    package init() {}
+}
+
+package struct ClaimRequest: Sendable {
+    /// Free slots: never more are claimed. At least 1.
+    package var slots: Int
+    /// Numbers of the kinds that the node handles.
+    package var kinds: [Int32]
+    package var cursor: ClaimCursor
+    package var defaultUserLimit: Int
+
+    package init(slots: Int, kinds: [Int32], cursor: ClaimCursor, defaultUserLimit: Int) {
+        self.slots = slots
+        self.kinds = kinds
+        self.cursor = cursor
+        self.defaultUserLimit = defaultUserLimit
+    }
+}
+
+package struct ClaimResult: Sendable {
+    package var runs: [ClaimedRun] = []
+    package var cursor = ClaimCursor()
+    /// There may be more in lanes that were not looked at yet.
+    package var hasMore = false
+}
+
+extension Statement {
+    /// The next lanes with something ready, each found with one index probe, so that it costs the same
+    /// whether a user has one job waiting or a million. Of those, the lanes whose lock could be taken: a
+    /// lane's room is counted by one claimer at a time, and only after it holds the lock (the second
+    /// statement has a snapshot of its own), which is what makes the limits exact across nodes. The lock
+    /// ends with the transaction: nothing can leak.
+    static let lockLanes = Statement(
+        "lock_lanes",
+        """
+        WITH RECURSIVE scan (lane, turn) AS (
+            (SELECT lane, 1 FROM live WHERE state = 'ready' AND lane > $1 ORDER BY lane LIMIT 1)
+            UNION ALL
+            SELECT (SELECT l.lane FROM live l WHERE l.state = 'ready' AND l.lane > scan.lane
+                    ORDER BY l.lane LIMIT 1), turn + 1
+            FROM scan WHERE scan.lane IS NOT NULL AND turn < $2
+        ), open AS MATERIALIZED (
+            SELECT scan.turn, lane.id, coalesce(lane.user_limit, queue.user_limit, $3) AS user_limit,
+                queue.paused
+            FROM scan JOIN lane ON lane.id = scan.lane JOIN queue ON queue.id = lane.queue
+        )
+        SELECT id, user_limit,
+            CASE WHEN paused THEN false
+                ELSE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | id) END
+        FROM open ORDER BY turn
+        """)
+
+    /// First one job of every lane, in turn, then a second one, up to each lane's room and the free slots.
+    /// Within a lane: priority, then due time, then number. `clock_timestamp`, because the transaction
+    /// began before the room was counted.
+    static let claimRuns = Statement(
+        "claim_runs",
+        """
+        WITH room AS MATERIALIZED (
+            SELECT l.lane, l.turn, greatest(0, l.user_limit - (
+                SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = l.lane)) AS room
+            FROM unnest($3::bigint[], $4::int[]) WITH ORDINALITY AS l (lane, user_limit, turn)
+        ), pick AS (
+            SELECT e.number FROM room CROSS JOIN LATERAL (
+                SELECT m.number, row_number() OVER () AS place FROM (
+                    SELECT k.number FROM unnest($2::int[]) AS wanted (kind) CROSS JOIN LATERAL (
+                        SELECT w.number, w.rank, w.due_at FROM live w
+                        WHERE w.state = 'ready' AND w.lane = room.lane AND w.kind = wanted.kind
+                        ORDER BY w.rank, w.due_at, w.number LIMIT least(room.room, $5)) k
+                    ORDER BY k.rank, k.due_at, k.number LIMIT least(room.room, $5)) m) e
+            ORDER BY e.place, room.turn LIMIT $5
+        ), run AS (
+            UPDATE live SET state = 'running', token = nextval('run_token'), node = $1,
+                started_at = clock_timestamp(), attempt = live.attempt + 1, sequence = live.sequence + 1
+            FROM pick WHERE live.number = pick.number AND live.state = 'ready'
+            RETURNING live.number, live.lane, live.token, live.attempt, live.max_attempts, live.sequence,
+                live.started_at
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM run HAVING count(*) > 0
+        )
+        SELECT run.number, run.lane, job.id, run.token, run.attempt, run.max_attempts, run.sequence,
+            run.started_at, kind.name, job.user_id, queue.name, job.payload, job.content_type,
+            job.max_attempts, job.timeout_ms, job.soft_timeout_ms, job.retry_initial_ms, job.retry_factor,
+            job.retry_max_ms, job.retry_jitter,
+            CASE WHEN run.attempt > 1 THEN (SELECT data FROM checkpoint c WHERE c.number = run.number) END,
+            CASE WHEN run.attempt > 1 THEN coalesce(
+                (SELECT max(line) FROM log_line l WHERE l.number = run.number), 0) ELSE 0 END
+        FROM run JOIN job ON job.number = run.number JOIN kind ON kind.id = job.kind
+        JOIN lane ON lane.id = run.lane JOIN queue ON queue.id = lane.queue
+        """)
+}
+
+extension JobStore {
+    /// Lanes of one claim. Each holds a lock of the database's shared table until the commit.
+    private static let lanesPerClaimMax = 256
+
+    /// Starts up to `slots` waiting jobs of the kinds given, for this node.
+    package func claim(_ request: ClaimRequest) async throws(StoreError) -> ClaimResult {
+        let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
+        let node = nodeNumber
+        let result = try await run("claim") { connection throws(PostgresError) in
+            try connection.withTransaction { transaction throws(PostgresError) in
+                try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction)
+            }
+        }
+        tell(result.runs.map { .event($0.startedEvent(node: nodeName), $0.key) })
+        return result
+    }
+
+    private static func claim(
+        _ request: ClaimRequest, lanesMax: Int, node: Int32, in transaction: inout Transaction
+    ) throws(PostgresError) -> ClaimResult {
+        let scanned = try transaction.execute(
+            .lockLanes,
+            Parameters {
+                $0.append(request.cursor.lane)
+                $0.append(Int32(lanesMax))
+                $0.append(Int32(request.defaultUserLimit))
+            })
+        var lanes: [Int64] = []
+        var limits: [Int32] = []
+        var last = request.cursor.lane
+        for row in scanned {
+            last = try row.int64(0)
+            guard try row.bool(2) else { continue }
+            lanes.append(last)
+            limits.append(try row.int32(1))
+        }
+        var result = ClaimResult()
+        // The end of the scan: the next one begins with the first lane again.
+        let isWhole = scanned.rowCount < lanesMax
+        result.cursor.lane = isWhole ? 0 : last
+        result.hasMore = !isWhole || request.cursor.lane > 0
+        guard !lanes.isEmpty else { return result }
+        let claimed = try transaction.commit(with: [
+            Query(
+                .claimRuns,
+                Parameters {
+                    $0.append(node)
+                    $0.append(request.kinds)
+                    $0.append(lanes)
+                    $0.append(limits)
+                    $0.append(Int32(request.slots))
+                })
+        ])
+        for row in claimed[0] { result.runs.append(try ClaimedRun(row)) }
+        if result.runs.count == request.slots { result.hasMore = true }
+        return result
+    }
+}
+
+extension ClaimedRun {
+    init(_ row: Row) throws(PostgresError) {
+        key = JobKey(number: try row.int64(0), lane: try row.int64(1), id: JobID(try row.uuid(2)))
+        token = try row.int64(3)
+        attempt = Int(try row.int32(4))
+        maxAttempts = Int(try row.int32(5))
+        sequence = try row.int64(6)
+        startedAt = Timestamp(microseconds: try row.timestamp(7))
+        spec = JobSpec(
+            kind: try row.string(8), userID: try row.string(9), queue: try row.string(10),
+            payload: try row.bytes(11), contentType: try row.string(12),
+            maxAttempts: Int(try row.int32(13)),
+            retryPolicy: RetryPolicy(
+                initialDelay: .milliseconds(try row.int64(16)), factor: try row.double(17),
+                maxDelay: .milliseconds(try row.int64(18)), jitter: try row.double(19)),
+            timeout: try row.optionalInt64(14).map { .milliseconds($0) },
+            softTimeout: try row.optionalInt64(15).map { .milliseconds($0) })
+        checkpoint = try row.optionalBytes(20)
+        lastLogLine = try row.int64(21)
+    }
+}

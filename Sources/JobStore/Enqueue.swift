@@ -1,0 +1,290 @@
+import FoundationEssentials
+package import JobCore
+import Postgres
+
+/// A job on its way in.
+package struct NewJob: Sendable {
+    package var spec: JobSpec
+    package var id: JobID
+
+    /// The caller's id, or a new one.
+    package init(spec: JobSpec, now: Timestamp) {
+        self.spec = spec
+        self.id = spec.jobID ?? .version7(at: now)
+    }
+}
+
+/// What became of it.
+package struct Enqueued: Sendable {
+    package var job: JobRecord
+    /// False: it was there before, with the same content.
+    package var isNew: Bool
+}
+
+extension Statement {
+    /// Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
+    static let insertJobs = Statement(
+        "insert_jobs",
+        """
+        WITH input AS (
+            SELECT * FROM unnest(
+                $2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::smallint[], $7::int[],
+                $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::float8[],
+                $14::bigint[], $15::float8[], $16::text[], $17::text[], $18::bytea[], $19::text[],
+                $20::bytea[]) WITH ORDINALITY AS t(
+                id, lane, user_id, kind, priority, max_attempts, run_at, delay_us, timeout_ms,
+                soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter, content_type,
+                idempotency_key, digest, labels, payload, place)
+        ), new AS (
+            INSERT INTO job (
+                id, lane, user_id, kind, priority, max_attempts, due_at, timeout_ms, soft_timeout_ms,
+                retry_initial_ms, retry_factor, retry_max_ms, retry_jitter, content_type, idempotency_key,
+                digest, labels, payload)
+            SELECT id, lane, user_id, kind, priority, max_attempts,
+                coalesce(run_at, now() + delay_us * interval '1 microsecond'),
+                timeout_ms, soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter,
+                content_type, idempotency_key, digest, labels::jsonb, payload
+            FROM input ORDER BY place
+            ON CONFLICT DO NOTHING
+            RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
+        ), entry AS (
+            INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
+            SELECT number, lane, kind, -priority,
+                (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
+                due_at, 1, 0, max_attempts
+            FROM new
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(1::bigint) FROM new HAVING count(*) > 0
+        )
+        SELECT id, number, created_at, due_at FROM new
+        """)
+
+    static let findExisting = Statement(
+        "find_existing",
+        """
+        SELECT t.place, j.id, j.digest
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS t(id, user_id, key, place)
+        JOIN LATERAL (
+            SELECT id, digest FROM job WHERE job.id = t.id
+            UNION ALL
+            SELECT id, digest FROM job WHERE job.user_id = t.user_id AND job.idempotency_key = t.key
+            LIMIT 1
+        ) j ON true
+        """)
+}
+
+extension JobStore {
+    /// Adds one job; returns once it is committed. Many calls share a commit.
+    package func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued {
+        let outcome = try await enqueues.submit(job)
+        switch outcome {
+        case .new(let inserted): return Enqueued(job: inserted.record(job), isNew: true)
+        case .existing(let id):
+            guard let existing = try await self.job(id) else { throw Self.vanished }
+            return Enqueued(job: existing, isNew: false)
+        }
+    }
+
+    /// Adds all jobs or none, in one transaction. Returns each job's id and whether it is new, in order.
+    package func enqueueBatch(_ jobs: [NewJob]) async throws(StoreError) -> [(id: JobID, isNew: Bool)] {
+        // A job that comes twice in the batch goes once.
+        var firstIndex: [JobID: Int] = [:]
+        var unique: [NewJob] = []
+        for (index, job) in jobs.enumerated() {
+            if let first = firstIndex[job.id] {
+                guard jobs[first].spec == job.spec else { throw .conflict(job.id, index: index) }
+            } else {
+                firstIndex[job.id] = index
+                unique.append(job)
+            }
+        }
+        let batch = unique
+        let outcomes = try await run("enqueue_batch") { [self] connection throws(PostgresError) in
+            let lanes = try catalog.resolve(batch, connection)
+            var outcomes: [Result<EnqueueOutcome, StoreError>] = []
+            var hasFailure = false
+            do throws(PostgresError) {
+                try connection.withTransaction { transaction throws(PostgresError) in
+                    outcomes = try insert(batch, lanes) { statement, parameters throws(PostgresError) in
+                        try transaction.execute(statement, parameters)
+                    }
+                    for case .failure in outcomes { hasFailure = true }
+                    // Throwing is how a transaction is rolled back.
+                    if hasFailure { throw PostgresError(.cancelled, "a job of the batch cannot be added") }
+                }
+            } catch {
+                if !hasFailure { throw error }
+            }
+            return outcomes
+        }
+        var byID: [JobID: (id: JobID, isNew: Bool)] = [:]
+        var notices: [Notice] = []
+        for (job, outcome) in zip(batch, outcomes) {
+            switch outcome {
+            case .success(.new(let inserted)):
+                byID[job.id] = (job.id, true)
+                notices.append(inserted.notice(job))
+            case .success(.existing(let id)):
+                byID[job.id] = (id, false)
+            case .failure(.conflict(let id, _)):
+                throw .conflict(id, index: firstIndex[job.id] ?? 0)
+            case .failure(let error):
+                throw error
+            }
+        }
+        tell(notices)
+        return jobs.enumerated().map { index, job in
+            let outcome = byID[job.id] ?? (job.id, false)
+            return (outcome.id, outcome.isNew && firstIndex[job.id] == index)
+        }
+    }
+
+    func commitEnqueues(_ jobs: [NewJob]) async -> [Result<EnqueueOutcome, StoreError>] {
+        var outcomes = [Result<EnqueueOutcome, StoreError>?](repeating: nil, count: jobs.count)
+        var remaining = Array(jobs.indices)
+        // A statement cannot tell two jobs of the same id apart: the second one waits for the next.
+        while !remaining.isEmpty {
+            var ids: Set<JobID> = []
+            let now = remaining.filter { ids.insert(jobs[$0].id).inserted }
+            if now.count == remaining.count {
+                remaining = []
+            } else {
+                remaining.removeAll { now.contains($0) }
+            }
+            let batch = now.map { jobs[$0] }
+            let results: [Result<EnqueueOutcome, StoreError>]
+            do {
+                results = try await run("enqueue") { [self] connection throws(PostgresError) in
+                    try insert(batch, try catalog.resolve(batch, connection)) {
+                        statement, parameters throws(PostgresError) in
+                        try connection.execute(statement, parameters)
+                    }
+                }
+            } catch {
+                results = batch.map { _ in .failure(error) }
+            }
+            var notices: [Notice] = []
+            for (job, result) in zip(batch, results) {
+                if case .success(.new(let inserted)) = result { notices.append(inserted.notice(job)) }
+            }
+            tell(notices)
+            for (index, result) in zip(now, results) { outcomes[index] = result }
+        }
+        return outcomes.map { $0 ?? .failure(.broken("an item without outcome")) }
+    }
+
+    private static let vanished = StoreError.unavailable("the job with this id is just being removed")
+
+    /// One result per job. The ids are unique.
+    private func insert(
+        _ jobs: [NewJob], _ lanes: [LaneIDs],
+        _ execute: (Statement, Parameters) throws(PostgresError) -> QueryResult
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
+        let digests = jobs.map { job in
+            job.spec.jobID != nil || job.spec.idempotencyKey != nil ? RequestDigest.digest(of: job.spec) : nil
+        }
+        let result = try execute(.insertJobs, insertParameters(jobs, lanes, digests))
+        var inserted: [JobID: InsertedJob] = [:]
+        inserted.reserveCapacity(jobs.count)
+        for row in result {
+            let id = JobID(try row.uuid(0))
+            inserted[id] = InsertedJob(
+                number: try row.int64(1), createdAt: Timestamp(microseconds: try row.timestamp(2)),
+                dueAt: Timestamp(microseconds: try row.timestamp(3)))
+        }
+        var outcomes = [Result<EnqueueOutcome, StoreError>](
+            repeating: .failure(Self.vanished), count: jobs.count)
+        var missing: [Int] = []
+        for (index, job) in jobs.enumerated() {
+            if var new = inserted[job.id] {
+                new.lane = lanes[index].lane
+                outcomes[index] = .success(.new(new))
+            } else {
+                missing.append(index)
+            }
+        }
+        guard !missing.isEmpty else { return outcomes }
+        let existing = try execute(
+            .findExisting,
+            Parameters {
+                $0.append(missing.map { jobs[$0].id.uuid })
+                $0.append(missing.map { jobs[$0].spec.userID })
+                $0.append(missing.map { jobs[$0].spec.idempotencyKey })
+            })
+        for row in existing {
+            let index = missing[Int(try row.int64(0)) - 1]
+            let id = JobID(try row.uuid(1))
+            let isSame = try row.optionalBytes(2).map { $0 == digests[index] } ?? false
+            outcomes[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
+        }
+        return outcomes
+    }
+
+    private func insertParameters(
+        _ jobs: [NewJob], _ lanes: [LaneIDs], _ digests: [[UInt8]?]
+    ) -> Parameters {
+        var runAt: [Int64?] = []
+        var delays: [Int64] = []
+        for job in jobs {
+            switch job.spec.due {
+            case .at(let moment):
+                runAt.append(moment.microseconds)
+                delays.append(0)
+            case .after(let delay):
+                runAt.append(nil)
+                delays.append(delay.microseconds)
+            }
+        }
+        return Parameters {
+            $0.append(nodeNumber)
+            $0.append(jobs.map(\.id.uuid))
+            $0.append(lanes.map(\.lane))
+            $0.append(jobs.map(\.spec.userID))
+            $0.append(lanes.map(\.kind))
+            $0.append(jobs.map { Int16($0.spec.priority) })
+            $0.append(jobs.map { Int32($0.spec.maxAttempts) })
+            $0.append(timestamps: runAt)
+            $0.append(delays)
+            $0.append(jobs.map { $0.spec.timeout?.milliseconds })
+            $0.append(jobs.map { $0.spec.softTimeout?.milliseconds })
+            $0.append(jobs.map(\.spec.retryPolicy.initialDelay.milliseconds))
+            $0.append(jobs.map(\.spec.retryPolicy.factor))
+            $0.append(jobs.map(\.spec.retryPolicy.maxDelay.milliseconds))
+            $0.append(jobs.map(\.spec.retryPolicy.jitter))
+            $0.append(jobs.map(\.spec.contentType))
+            $0.append(jobs.map(\.spec.idempotencyKey))
+            $0.append(bytes: digests)
+            $0.append(jobs.map { Labels.json($0.spec.labels) })
+            $0.append(bytes: jobs.map(\.spec.payload))
+        }
+    }
+}
+
+/// What became of one job of a commit.
+enum EnqueueOutcome: Sendable {
+    case new(InsertedJob)
+    /// There is one with the same id or key, and the same content.
+    case existing(JobID)
+}
+
+struct InsertedJob: Sendable {
+    var number: Int64
+    var lane: Int64 = 0
+    var createdAt: Timestamp
+    var dueAt: Timestamp
+
+    func record(_ job: NewJob) -> JobRecord {
+        JobRecord(
+            number: number, id: job.id, spec: job.spec, state: .pending, sequence: 1, createdAt: createdAt,
+            dueAt: dueAt)
+    }
+
+    func notice(_ job: NewJob) -> Notice {
+        .event(
+            JobEvent(
+                jobID: job.id, sequence: 1, type: .enqueued, state: .pending, at: createdAt, attempt: 0,
+                dueAt: dueAt, kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
+            JobKey(number: number, lane: lane, id: job.id))
+    }
+}

@@ -1,0 +1,245 @@
+package import JobCore
+import Postgres
+
+/// The end of a run, as it is to be written.
+package struct Ending: Sendable {
+    package var key: JobKey
+    package var token: Int64
+    package var attempt: Int
+    package var sequence: Int64
+    package var node: String
+    package var kind: String
+    package var userID: String
+    package var queue: String
+    package var verdict: Verdict
+
+    package init(_ run: ClaimedRun, node: String, verdict: Verdict) {
+        key = run.key
+        token = run.token
+        attempt = run.attempt
+        sequence = run.sequence
+        self.node = node
+        kind = run.spec.kind
+        userID = run.spec.userID
+        queue = run.spec.queue
+        self.verdict = verdict
+    }
+}
+
+/// What became of the end of a run.
+package enum EndingOutcome: Sendable, Equatable {
+    case written
+    /// The run was to be tried again, but somebody has asked for its cancellation meanwhile: nothing was
+    /// written, it is to be ended as cancelled.
+    case cancelRequested(reason: String)
+    /// The run has lost its lease: nothing was written.
+    case stale
+}
+
+extension Statement {
+    static let finishRuns = Statement(
+        "finish_runs",
+        """
+        WITH input AS (
+            SELECT * FROM unnest(
+                $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+            AS t (number, token, state, reason, message, result, result_type)
+        ), gone AS (
+            DELETE FROM live USING input
+            WHERE live.number = input.number AND live.token = input.token AND live.state = 'running'
+            RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt,
+                live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
+                input.result, input.result_type
+        ), added AS (
+            INSERT INTO finished (
+                number, state, sequence, attempt, max_attempts, node, started_at, finished_at, reason,
+                message, result, result_type)
+            SELECT number, state::final_state, sequence, attempt, max_attempts, node, started_at, now(),
+                reason, message, result, result_type
+            FROM gone
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM gone HAVING count(*) > 0
+        )
+        SELECT number, sequence, now() FROM gone
+        """)
+
+    static let returnRuns = Statement(
+        "return_runs",
+        """
+        WITH input AS (
+            SELECT * FROM unnest(
+                $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bool[])
+            AS t (number, token, type, reason, message, delay_ms, counts)
+        ), old AS MATERIALIZED (
+            SELECT live.number, live.token, live.started_at, live.node, live.attempt, input.type,
+                input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
+                live.cancel_reason
+            FROM live JOIN input ON live.number = input.number AND live.token = input.token
+            WHERE live.state = 'running'
+            ORDER BY live.number FOR UPDATE OF live
+        ), back AS (
+            UPDATE live SET
+                state = (CASE WHEN old.delay_ms <= 0 THEN 'ready' ELSE 'scheduled' END)::live_state,
+                due_at = now() + old.delay_ms * interval '1 millisecond', sequence = live.sequence + 1,
+                attempt = CASE WHEN old.counts THEN live.attempt ELSE live.attempt - 1 END,
+                token = NULL, node = NULL, started_at = NULL
+            FROM old
+            WHERE live.number = old.number AND live.token = old.token AND old.cancel_requested_at IS NULL
+            RETURNING live.number, live.lane, live.sequence, live.due_at
+        ), kept AS (
+            INSERT INTO history (
+                number, sequence, type, attempt, node, started_at, at, due_at, reason, message)
+            SELECT number, back.sequence, old.type::event_type, old.attempt, old.node, old.started_at, now(),
+                back.due_at, old.reason, old.message
+            FROM back JOIN old USING (number)
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM back HAVING count(*) > 0
+        )
+        SELECT old.number, back.sequence, back.due_at, now(), old.cancel_reason
+        FROM old LEFT JOIN back USING (number)
+        """)
+}
+
+extension JobStore {
+    /// Ends a run; returns once it is committed. Many calls share a commit.
+    package func finish(_ ending: Ending) async throws(StoreError) -> EndingOutcome {
+        try await endings.submit(ending)
+    }
+
+    func commitEndings(_ endings: [Ending]) async -> [Result<EndingOutcome, StoreError>] {
+        do {
+            let node = nodeNumber
+            let results = try await run("finish") { connection throws(PostgresError) in
+                let finals = endings.indices.filter { endings[$0].isFinal }
+                let returns = endings.indices.filter { !endings[$0].isFinal }
+                var queries: [Query] = []
+                if !finals.isEmpty { queries.append(finishQuery(finals.map { endings[$0] }, node: node)) }
+                if !returns.isEmpty { queries.append(returnQuery(returns.map { endings[$0] }, node: node)) }
+                var results = try connection.transaction(queries).makeIterator()
+                var written: [Int64: WrittenEnd] = [:]
+                if !finals.isEmpty, let result = results.next() {
+                    for row in result {
+                        written[try row.int64(0)] = WrittenEnd(
+                            sequence: try row.int64(1), at: Timestamp(microseconds: try row.timestamp(2)))
+                    }
+                }
+                if !returns.isEmpty, let result = results.next() {
+                    for row in result {
+                        written[try row.int64(0)] = WrittenEnd(
+                            sequence: try row.optionalInt64(1),
+                            at: Timestamp(microseconds: try row.timestamp(3)),
+                            dueAt: try row.optionalTimestamp(2).map { Timestamp(microseconds: $0) },
+                            cancelReason: try row.optionalString(4))
+                    }
+                }
+                return written
+            }
+            var notices: [Notice] = []
+            let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
+                guard let end = results[ending.key.number] else { return .success(.stale) }
+                guard let sequence = end.sequence else {
+                    return .success(.cancelRequested(reason: end.cancelReason ?? ""))
+                }
+                notices.append(
+                    .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
+                return .success(.written)
+            }
+            tell(notices)
+            return outcomes
+        } catch {
+            return endings.map { _ in .failure(error) }
+        }
+    }
+
+    private struct WrittenEnd: Sendable {
+        var sequence: Int64?
+        var at: Timestamp
+        var dueAt: Timestamp?
+        var cancelReason: String?
+    }
+}
+
+private func finishQuery(_ endings: [Ending], node: Int32) -> Query {
+    var states: [String] = []
+    var errors: [JobError?] = []
+    var results: [JobResult?] = []
+    for case .final(let state, let error, let result) in endings.map(\.verdict) {
+        states.append(state.rawValue)
+        errors.append(error)
+        results.append(result)
+    }
+    return Query(
+        .finishRuns,
+        Parameters {
+            $0.append(node)
+            $0.append(endings.map(\.key.number))
+            $0.append(endings.map(\.token))
+            $0.append(states)
+            $0.append(errors.map { $0?.reason })
+            $0.append(errors.map { $0?.message })
+            $0.append(bytes: results.map { $0?.data })
+            $0.append(results.map { $0?.contentType })
+        })
+}
+
+private func returnQuery(_ endings: [Ending], node: Int32) -> Query {
+    var types: [String] = []
+    var errors: [JobError] = []
+    var delays: [Int64] = []
+    var counts: [Bool] = []
+    for case .again(let type, let error, let delay, let countsAttempt) in endings.map(\.verdict) {
+        types.append(type.rawValue)
+        errors.append(error)
+        delays.append(delay.milliseconds)
+        counts.append(countsAttempt)
+    }
+    return Query(
+        .returnRuns,
+        Parameters {
+            $0.append(node)
+            $0.append(endings.map(\.key.number))
+            $0.append(endings.map(\.token))
+            $0.append(types)
+            $0.append(errors.map(\.reason))
+            $0.append(errors.map(\.message))
+            $0.append(delays)
+            $0.append(counts)
+        })
+}
+
+extension Ending {
+    var isFinal: Bool {
+        if case .final = verdict { true } else { false }
+    }
+
+    func event(sequence: Int64, at: Timestamp, dueAt: Timestamp?) -> JobEvent {
+        var event = JobEvent(
+            jobID: key.id, sequence: sequence, type: .succeeded, state: .succeeded, at: at, attempt: attempt,
+            node: node, dueAt: dueAt, kind: kind, userID: userID, queue: queue)
+        switch verdict {
+        case .final(let state, let error, let result):
+            event.type = JobEventType(final: state)
+            event.state = state
+            event.error = error
+            event.result = result.flatMap { $0.data.count <= JobLimits.eventResultBytesMax ? $0 : nil }
+        case .again(let type, let error, _, _):
+            event.type = type
+            event.state = .pending
+            event.error = error
+        }
+        return event
+    }
+}
+
+extension JobEventType {
+    /// The event that made a job final.
+    init(final state: JobState) {
+        switch state {
+        case .failed: self = .failed
+        case .cancelled: self = .cancelled
+        case .succeeded, .pending, .running: self = .succeeded
+        }
+    }
+}

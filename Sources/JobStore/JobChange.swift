@@ -1,0 +1,71 @@
+import JobCore
+
+/// A row of a job's history: how an attempt ended, with its start, or another change of state.
+struct JobChange: Sendable {
+    var key: JobKey
+    var kind: String
+    var userID: String
+    var queue: String
+    var sequence: Int64
+    var type: JobEventType
+    var attempt: Int
+    var node: String?
+    /// Set: the event before this one was the attempt's start.
+    var startedAt: Timestamp?
+    var at: Timestamp
+    var dueAt: Timestamp?
+    var error: JobError?
+    var result: JobResult?
+
+    /// The events that rows in order stand for, those up to `after` left out.
+    static func events(_ changes: [JobChange], after: Int64) -> [JobEvent] {
+        var events: [JobEvent] = []
+        for change in changes {
+            if let startedAt = change.startedAt, change.sequence - 1 > after {
+                events.append(change.event(change.sequence - 1, .started, at: startedAt))
+            }
+            guard change.sequence > after else { continue }
+            var event = change.event(change.sequence, change.type, at: change.at)
+            event.error = change.error
+            event.dueAt = change.dueAt
+            event.result = change.result
+            events.append(event)
+        }
+        return events
+    }
+
+    /// The attempts that rows in order tell of, the one that still runs included.
+    static func attempts(_ changes: [JobChange]) -> [Attempt] {
+        changes.compactMap { change in
+            if change.type == .started {
+                return Attempt(
+                    number: change.attempt, node: change.node ?? "", startedAt: change.at, endedAt: nil,
+                    outcome: .running, error: nil)
+            }
+            guard let startedAt = change.startedAt else { return nil }
+            return Attempt(
+                number: change.attempt, node: change.node ?? "", startedAt: startedAt, endedAt: change.at,
+                outcome: Attempt.Outcome(endedBy: change.type, reason: change.error?.reason),
+                error: change.error)
+        }
+    }
+
+    private func event(_ sequence: Int64, _ type: JobEventType, at: Timestamp) -> JobEvent {
+        JobEvent(
+            jobID: key.id, sequence: sequence, type: type, state: type.stateAfter, at: at,
+            attempt: attempt, node: node, kind: kind, userID: userID, queue: queue)
+    }
+}
+
+extension JobEventType {
+    /// The state that a job is in from this event on.
+    fileprivate var stateAfter: JobState {
+        switch self {
+        case .enqueued, .retryScheduled, .released, .retried: .pending
+        case .started: .running
+        case .succeeded: .succeeded
+        case .failed: .failed
+        case .cancelled: .cancelled
+        }
+    }
+}

@@ -1,0 +1,100 @@
+import JobCore
+import Logging
+package import Postgres
+import Synchronization
+
+/// Everything that the service keeps, in Postgres. Every SQL statement is in this module; no decision is.
+///
+/// Whatever it commits it tells to one observer, once it is durable (`Notice`).
+package final class JobStore: Sendable {
+    package struct Configuration: Sendable {
+        /// The schema's name is part of it: services in other schemas of the database are not disturbed.
+        package var notifyChannel = "signalbox"
+        /// An operation that takes longer has failed.
+        package var timeout: Duration = .seconds(10)
+
+        package init() {}
+    }
+
+    private struct Node {
+        var number: Int32 = 0
+        var name = ""
+    }
+
+    let catalog = Catalog()
+    let notifyChannel: String
+    private let database: Database
+    private let timeout: Duration
+    private let node = Mutex(Node())
+    private let observer = Mutex<(@Sendable ([Notice]) -> Void)?>(nil)
+    private let batchers = Mutex<Batchers?>(nil)
+
+    /// The group commits refer to the store, so they are made after it.
+    private struct Batchers: Sendable {
+        var enqueues: GroupCommit<NewJob, EnqueueOutcome>
+        var endings: GroupCommit<Ending, EndingOutcome>
+    }
+
+    package init(database: Database, configuration: Configuration = Configuration()) {
+        self.database = database
+        notifyChannel = configuration.notifyChannel
+        timeout = configuration.timeout
+    }
+
+    /// Tells `observer` of every commit from now on. Called on a thread of the store: it must not block.
+    package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
+        self.observer.withLock { $0 = observer }
+    }
+
+    /// This node's number in the database, once it is registered; 0 before.
+    package var nodeNumber: Int32 { node.withLock(\.number) }
+    var nodeName: String { node.withLock(\.name) }
+
+    func setNode(number: Int32, name: String) {
+        node.withLock { $0 = Node(number: number, name: name) }
+    }
+
+    func tell(_ notices: [Notice]) {
+        guard !notices.isEmpty else { return }
+        observer.withLock { $0 }?(notices)
+    }
+
+    var enqueues: GroupCommit<NewJob, EnqueueOutcome> { allBatchers.enqueues }
+    var endings: GroupCommit<Ending, EndingOutcome> { allBatchers.endings }
+
+    private var allBatchers: Batchers {
+        batchers.withLock { batchers in
+            if let batchers { return batchers }
+            // Unowned would do, but a commit in flight must not outlive the store: it keeps it alive.
+            let made = Batchers(
+                enqueues: GroupCommit(cost: { 512 + $0.spec.payload.count }) { [weak self] jobs in
+                    guard let self else { return jobs.map { _ in .failure(.unavailable("shut down")) } }
+                    return await self.commitEnqueues(jobs)
+                },
+                endings: GroupCommit(cost: { $0.cost }) { [weak self] endings in
+                    guard let self else { return endings.map { _ in .failure(.unavailable("shut down")) } }
+                    return await self.commitEndings(endings)
+                })
+            batchers = made
+            return made
+        }
+    }
+
+    /// Runs `body` on a thread that holds a connection.
+    func run<T: Sendable>(
+        _ name: StaticString, timeout: Duration? = nil,
+        _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
+    ) async throws(StoreError) -> T {
+        do {
+            return try await database.run(name, timeout: timeout ?? self.timeout, body)
+        } catch {
+            throw StoreError(error)
+        }
+    }
+}
+
+extension Ending {
+    fileprivate var cost: Int {
+        if case .final(_, _, let result?) = verdict { 512 + result.data.count } else { 512 }
+    }
+}

@@ -1,0 +1,97 @@
+package import Postgres
+
+/// Brings a database's schema to this program's version: numbered SQL files, each run once, in order.
+package enum Migrator {
+    private struct Migration {
+        var number: Int
+        var name: String
+        var sql: String
+    }
+
+    /// Runs what is missing, under a lock, each file in a transaction. Returns the numbers of those it ran.
+    ///
+    /// Throws `StoreError.schema` for a database that is newer than this program.
+    package static func migrate(_ database: Database) async throws(StoreError) -> [Int] {
+        do {
+            return try await database.run("migrate", timeout: .seconds(600)) {
+                connection throws(PostgresError) in
+                try runMissing(connection)
+            }
+        } catch {
+            throw StoreError(error)
+        }
+    }
+
+    /// The version of the schema, and this program's; throws `schema` if they differ.
+    package static func check(_ database: Database) async throws(StoreError) {
+        let newest = migrations.last?.number ?? 0
+        let found: Int
+        do {
+            found = try await database.run("schema_version") { connection throws(PostgresError) in
+                try version(connection)
+            }
+        } catch {
+            throw StoreError(error)
+        }
+        guard found == newest else {
+            throw .schema(
+                found > newest
+                    ? newer(found, newest)
+                    : "the database has schema version \(found), this program needs \(newest): run `signalbox migrate`"
+            )
+        }
+    }
+
+    private static func newer(_ version: Int, _ newest: Int) -> String {
+        "the database has schema version \(version), newer than this program's \(newest): use a newer program"
+    }
+
+    /// Never edited after landing; a change of the schema is a new file.
+    private static let migrations = [
+        // The package manager puts an underscore for a leading digit.
+        Migration(number: 1, name: "0001_jobs", sql: text(PackageResources._001_jobs_sql))
+    ]
+
+    private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+
+    private static func version(_ connection: Connection) throws(PostgresError) -> Int {
+        let exists = try connection.execute(
+            Statement(nil, "SELECT to_regclass('schema_migration') IS NOT NULL")
+        ).onlyRow.bool(0)
+        guard exists else { return 0 }
+        return Int(
+            try connection.execute(
+                Statement(nil, "SELECT coalesce(max(number), 0)::bigint FROM schema_migration")
+            ).onlyRow.int64(0))
+    }
+
+    private static func runMissing(_ connection: Connection) throws(PostgresError) -> [Int] {
+        // One migrator at a time per schema; the lock ends with each transaction, and the version is read
+        // again under it.
+        let lock = """
+            BEGIN; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
+            CREATE TABLE IF NOT EXISTS schema_migration (
+                number int PRIMARY KEY, name text NOT NULL, ran_at timestamptz NOT NULL DEFAULT now());
+            """
+        var ran: [Int] = []
+        for migration in migrations {
+            try connection.executeScript(lock)
+            let current = try version(connection)
+            guard migration.number > current else {
+                try connection.executeScript("ROLLBACK")
+                continue
+            }
+            // Digits and the name of our own file: nothing from outside is put into this text.
+            try connection.executeScript(
+                migration.sql
+                    + "\n; INSERT INTO schema_migration (number, name) VALUES (\(migration.number), '\(migration.name)'); COMMIT;"
+            )
+            ran.append(migration.number)
+        }
+        let current = try version(connection)
+        if let newest = migrations.last?.number, current > newest {
+            throw PostgresError(.usage, newer(current, newest))
+        }
+        return ran
+    }
+}

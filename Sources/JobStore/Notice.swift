@@ -1,0 +1,24 @@
+package import JobCore
+
+/// Something that a commit of this node made true, told once it is durable.
+package enum Notice: Sendable {
+    /// A lifecycle event.
+    case event(JobEvent, JobKey)
+    case progress(JobKey, attempt: Int, Progress)
+    case log(JobKey, [LogLine])
+    /// Somebody wants this run to stop, which is on `node`.
+    case cancelRequested(JobKey, token: Int64, node: Int32, reason: String)
+}
+
+/// How the store names a job, and the lane that it is in.
+package struct JobKey: Sendable, Hashable {
+    package var number: Int64
+    package var lane: Int64
+    package var id: JobID
+
+    package init(number: Int64, lane: Int64, id: JobID) {
+        self.number = number
+        self.lane = lane
+        self.id = id
+    }
+}

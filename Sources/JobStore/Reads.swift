@@ -1,0 +1,322 @@
+import FoundationEssentials
+package import JobCore
+import Postgres
+
+extension Statement {
+    /// Everything about a job but its history; the columns that `JobRecord.init(row:)` reads.
+    private static let recordColumns = """
+        j.number, j.id, k.name, j.user_id, q.name, j.priority, j.max_attempts, j.created_at,
+        j.timeout_ms, j.soft_timeout_ms, j.retry_initial_ms, j.retry_factor, j.retry_max_ms, j.retry_jitter,
+        j.content_type, j.idempotency_key, j.labels::text,
+        coalesce(f.state::text, CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END),
+        coalesce(f.sequence, l.sequence), coalesce(f.attempt, l.attempt),
+        coalesce(f.max_attempts, l.max_attempts), coalesce(l.due_at, j.due_at),
+        coalesce(f.started_at, l.started_at, h.started_at), f.finished_at,
+        l.cancel_requested_at IS NOT NULL,
+        CASE WHEN f.number IS NOT NULL THEN f.reason ELSE h.reason END,
+        CASE WHEN f.number IS NOT NULL THEN f.message ELSE h.message END,
+        p.stage, p.fraction, p.message, p.step, p.steps, p.updated_at, j.lane
+        """
+    private static let recordTables = """
+        JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
+        LEFT JOIN live l ON l.number = j.number
+        LEFT JOIN finished f ON f.number = j.number
+        LEFT JOIN progress p ON p.number = j.number
+        LEFT JOIN LATERAL (
+            SELECT reason, message, started_at FROM history WHERE history.number = j.number
+            ORDER BY sequence DESC LIMIT 1) h ON f.number IS NULL
+        """
+    /// A job that is being removed, or just being moved, is in neither table.
+    private static let isWhole = "(l.number IS NOT NULL OR f.number IS NOT NULL)"
+
+    static let findJobs = Statement(
+        "find_jobs",
+        """
+        SELECT \(recordColumns), f.result, f.result_type
+        FROM unnest($1::uuid[]) AS wanted (id) JOIN job j ON j.id = wanted.id \(recordTables)
+        WHERE \(isWhole)
+        """)
+
+    static let findNumbers = Statement(
+        "find_numbers", "SELECT id, number FROM job WHERE id = ANY ($1::uuid[])")
+
+    static let findPayload = Statement("find_payload", "SELECT payload FROM job WHERE number = $1")
+
+    /// At most $9 jobs are looked at. `edge` is the last of them, for the next page.
+    static let listJobs = Statement(
+        "list_jobs",
+        listing(scan: "job.number < $8 ORDER BY job.number DESC LIMIT $9"))
+
+    static let listJobsOfUser = Statement(
+        "list_jobs_of_user",
+        listing(
+            scan: "job.user_id = $1 AND job.number < $8 ORDER BY job.user_id DESC, job.number DESC LIMIT $9"))
+
+    private static func listing(scan: String) -> String {
+        """
+        WITH scan AS MATERIALIZED (SELECT * FROM job WHERE \(scan)),
+        edge AS (SELECT min(number) AS number, count(*) AS scanned FROM scan),
+        page AS (
+            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
+            FROM scan j \(recordTables)
+            WHERE \(isWhole)
+                AND ($1::text IS NULL OR j.user_id = $1)
+                AND ($2::text IS NULL OR q.name = $2)
+                AND ($3::text IS NULL OR k.name = $3)
+                AND (cardinality($4::text[]) = 0 OR coalesce(f.state::text,
+                    CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END) = ANY ($4))
+                AND ($5::jsonb IS NULL OR j.labels @> $5)
+                AND ($6::timestamptz IS NULL OR j.created_at >= $6)
+                AND ($7::timestamptz IS NULL OR j.created_at < $7)
+            ORDER BY j.number DESC LIMIT $10
+        )
+        SELECT page.*, edge.number, edge.scanned FROM edge LEFT JOIN page ON true
+        """
+    }
+
+    /// Live jobs of a user, a queue or both, in the order in which they came.
+    static let snapshotJobs = Statement(
+        "snapshot_jobs",
+        """
+        WITH scan AS MATERIALIZED (
+            SELECT live.number, live.lane FROM live WHERE live.number > $3 ORDER BY live.number LIMIT $4
+        ), edge AS (SELECT max(number) AS number, count(*) AS scanned FROM scan),
+        page AS (
+            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
+            FROM scan JOIN job j ON j.number = scan.number \(recordTables)
+            WHERE \(isWhole) AND ($1::text IS NULL OR j.user_id = $1) AND ($2::text IS NULL OR q.name = $2)
+            ORDER BY j.number
+        )
+        SELECT page.*, edge.number, edge.scanned FROM edge LEFT JOIN page ON true
+        """)
+
+    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present.
+    static let findEvents = Statement(
+        "find_events",
+        """
+        SELECT j.number, j.id, k.name, j.user_id, q.name, e.sequence, e.type, e.attempt, node.name,
+            e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
+        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after)
+        JOIN job j ON j.number = wanted.number
+        JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
+        CROSS JOIN LATERAL (
+            SELECT 1::bigint AS sequence, 'enqueued' AS type, 0 AS attempt, NULL::int AS node,
+                NULL::timestamptz AS started_at, j.created_at AS at, j.due_at, NULL::text AS reason,
+                NULL::text AS message, NULL::bytea AS result, NULL::text AS result_type
+            WHERE wanted.after < 1
+            UNION ALL
+            (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
+            FROM history WHERE history.number = wanted.number AND sequence > wanted.after
+            ORDER BY sequence LIMIT $3)
+            UNION ALL
+            SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
+            FROM live
+            WHERE live.number = wanted.number AND state = 'running' AND sequence > wanted.after
+            UNION ALL
+            SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, reason, message,
+                CASE WHEN octet_length(result) <= $4 THEN result END, result_type
+            FROM finished WHERE finished.number = wanted.number AND sequence > wanted.after
+        ) e
+        LEFT JOIN node ON node.id = e.node
+        ORDER BY j.number, e.sequence
+        """)
+
+    static let findLog = Statement(
+        "find_log",
+        """
+        SELECT line, at, attempt, level, message FROM log_line WHERE number = $1
+        ORDER BY line DESC LIMIT $2
+        """)
+
+    static let findProgress = Statement(
+        "find_progress",
+        """
+        SELECT number, attempt, stage, fraction, message, step, steps, updated_at FROM progress
+        WHERE number = ANY ($1::bigint[])
+        """)
+}
+
+/// A page of jobs, and where the next one begins.
+package struct JobPage: Sendable {
+    package var jobs: [JobRecord]
+    /// Nil: that was all.
+    package var next: Int64?
+}
+
+extension JobStore {
+    /// Jobs that one page looks at.
+    private static let jobsScannedMax: Int64 = 10_000
+
+    /// The job, without its history; nil if there is none.
+    package func job(_ id: JobID) async throws(StoreError) -> JobRecord? {
+        try await jobs([id]).first
+    }
+
+    /// The jobs that there are, without their history, in no order.
+    package func jobs(_ ids: [JobID]) async throws(StoreError) -> [JobRecord] {
+        try await run("jobs") { connection throws(PostgresError) in
+            var jobs: [JobRecord] = []
+            for row in try connection.execute(.findJobs, Parameters { $0.append(ids.map(\.uuid)) }) {
+                jobs.append(try JobRecord(row))
+            }
+            return jobs
+        }
+    }
+
+    /// How the database names the jobs that there are.
+    package func numbers(of ids: [JobID]) async throws(StoreError) -> [JobID: Int64] {
+        try await run("numbers") { connection throws(PostgresError) in
+            var numbers: [JobID: Int64] = [:]
+            for row in try connection.execute(.findNumbers, Parameters { $0.append(ids.map(\.uuid)) }) {
+                numbers[JobID(try row.uuid(0))] = try row.int64(1)
+            }
+            return numbers
+        }
+    }
+
+    /// The job with its attempts, its log and, if wanted, its payload.
+    package func jobWithHistory(_ id: JobID, payload: Bool) async throws(StoreError) -> JobRecord? {
+        guard let found = try await job(id) else { return nil }
+        return try await run("history") { connection throws(PostgresError) in
+            let results = try connection.transaction(
+                [
+                    Self.eventsQuery([found.number: 0]),
+                    Query(
+                        .findLog,
+                        Parameters {
+                            $0.append(found.number)
+                            $0.append(Int64(JobLimits.logLinesKept))
+                        }),
+                ] + (payload ? [Query(.findPayload, Parameters { $0.append(found.number) })] : []))
+            var job = found
+            var changes: [JobChange] = []
+            for row in results[0] { changes.append(try JobChange(row)) }
+            job.attempts = JobChange.attempts(changes)
+            for row in results[1] { job.log.append(try LogLine(row)) }
+            job.log.reverse()
+            if payload { job.spec.payload = try results[2].first?.bytes(0) ?? [] }
+            return job
+        }
+    }
+
+    /// One page of at most `size` jobs, newest first, below the number `before`. It looks at a bounded
+    /// number of jobs, so it may be short while there are more.
+    package func list(
+        _ filter: JobFilter, before: Int64?, size: Int
+    ) async throws(StoreError) -> JobPage {
+        try await run("list") { connection throws(PostgresError) in
+            let result = try connection.execute(
+                filter.userID == nil ? .listJobs : .listJobsOfUser,
+                Parameters {
+                    $0.append(filter.userID)
+                    $0.append(filter.queue)
+                    $0.append(filter.kind)
+                    $0.append(filter.states.map(\.rawValue))
+                    $0.append(Labels.json(filter.labels))
+                    $0.append(timestamp: filter.createdFrom?.microseconds)
+                    $0.append(timestamp: filter.createdTo?.microseconds)
+                    $0.append(before ?? .max)
+                    $0.append(Self.jobsScannedMax)
+                    $0.append(Int64(size))
+                })
+            return try Self.page(result, size: size)
+        }
+    }
+
+    /// One page of what is live of a user, a queue or both, above the number `after`.
+    package func snapshot(
+        userID: String?, queue: String?, after: Int64
+    ) async throws(StoreError) -> JobPage {
+        let scanned: Int64 = 2000
+        return try await run("snapshot") { connection throws(PostgresError) in
+            let result = try connection.execute(
+                .snapshotJobs,
+                Parameters {
+                    $0.append(userID)
+                    $0.append(queue)
+                    $0.append(after)
+                    $0.append(scanned)
+                })
+            var page = JobPage(jobs: [], next: nil)
+            for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
+            if let row = result.first, try row.int64(37) == scanned { page.next = try row.optionalInt64(36) }
+            return page
+        }
+    }
+
+    private static func page(_ result: QueryResult, size: Int) throws(PostgresError) -> JobPage {
+        var page = JobPage(jobs: [], next: nil)
+        for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
+        guard let row = result.first else { return page }
+        if page.jobs.count == size {
+            page.next = page.jobs.last?.number
+        } else if try row.int64(37) == jobsScannedMax {
+            page.next = try row.optionalInt64(36)
+        }
+        return page
+    }
+
+    /// Every event of each job after a sequence, in order.
+    package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
+        guard !sequences.isEmpty else { return [:] }
+        return try await run("events") { connection throws(PostgresError) in
+            let query = Self.eventsQuery(sequences)
+            var changes: [Int64: [JobChange]] = [:]
+            for row in try connection.execute(query.statement, query.parameters) {
+                let change = try JobChange(row)
+                changes[change.key.number, default: []].append(change)
+            }
+            return changes.reduce(into: [:]) { events, item in
+                events[item.key] = JobChange.events(item.value, after: sequences[item.key] ?? 0)
+            }
+        }
+    }
+
+    private static func eventsQuery(_ sequences: [Int64: Int64]) -> Query {
+        Query(
+            .findEvents,
+            Parameters {
+                $0.append(Array(sequences.keys))
+                $0.append(Array(sequences.values))
+                $0.append(Int64(JobLimits.attemptsReturnedMax))
+                $0.append(Int32(JobLimits.eventResultBytesMax))
+            })
+    }
+
+    /// The latest progress of each job that has any.
+    package func progress(
+        of numbers: [Int64]
+    ) async throws(StoreError) -> [Int64: (attempt: Int, progress: Progress)] {
+        try await run("progress") { connection throws(PostgresError) in
+            var found: [Int64: (attempt: Int, progress: Progress)] = [:]
+            for row in try connection.execute(.findProgress, Parameters { $0.append(numbers) }) {
+                found[try row.int64(0)] = (
+                    Int(try row.int32(1)),
+                    Progress(
+                        stage: try row.string(2), fraction: try row.double(3), message: try row.string(4),
+                        step: Int(try row.int32(5)), steps: Int(try row.int32(6)),
+                        updatedAt: Timestamp(microseconds: try row.timestamp(7)))
+                )
+            }
+            return found
+        }
+    }
+
+    /// The last lines of a job's log after `line`, oldest first.
+    package func log(of number: Int64, after line: Int64) async throws(StoreError) -> [LogLine] {
+        try await run("log") { connection throws(PostgresError) in
+            var lines: [LogLine] = []
+            let result = try connection.execute(
+                .findLog,
+                Parameters {
+                    $0.append(number)
+                    $0.append(Int64(JobLimits.logLinesKept))
+                })
+            for row in result {
+                let found = try LogLine(row)
+                if found.number > line { lines.append(found) }
+            }
+            return lines.reversed()
+        }
+    }
+}

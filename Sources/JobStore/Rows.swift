@@ -1,0 +1,72 @@
+import FoundationEssentials
+import JobCore
+import Postgres
+
+extension JobRecord {
+    /// From the columns of `Statement.recordColumns`, then the result and its type.
+    init(_ row: Row) throws(PostgresError) {
+        let spec = JobSpec(
+            kind: try row.string(2), userID: try row.string(3), queue: try row.string(4),
+            contentType: try row.string(14), idempotencyKey: try row.optionalString(15),
+            priority: Int(try row.int16(5)), maxAttempts: Int(try row.int32(6)),
+            retryPolicy: RetryPolicy(
+                initialDelay: .milliseconds(try row.int64(10)), factor: try row.double(11),
+                maxDelay: .milliseconds(try row.int64(12)), jitter: try row.double(13)),
+            timeout: try row.optionalInt64(8).map { .milliseconds($0) },
+            softTimeout: try row.optionalInt64(9).map { .milliseconds($0) },
+            labels: Labels.parse(try row.optionalString(16)))
+        self.init(
+            number: try row.int64(0), id: JobID(try row.uuid(1)), spec: spec,
+            state: JobState(rawValue: try row.string(17)) ?? .pending, sequence: try row.int64(18),
+            createdAt: Timestamp(microseconds: try row.timestamp(7)),
+            dueAt: Timestamp(microseconds: try row.timestamp(21)))
+        attempt = Int(try row.int32(19))
+        self.spec.maxAttempts = Int(try row.int32(20))
+        startedAt = try row.optionalTimestamp(22).map { Timestamp(microseconds: $0) }
+        finishedAt = try row.optionalTimestamp(23).map { Timestamp(microseconds: $0) }
+        cancelRequested = try row.bool(24)
+        if let reason = try row.optionalString(25) {
+            error = JobError(reason: reason, message: try row.optionalString(26) ?? "")
+        }
+        if let stage = try row.optionalString(27) {
+            progress = Progress(
+                stage: stage, fraction: try row.double(28), message: try row.string(29),
+                step: Int(try row.int32(30)), steps: Int(try row.int32(31)),
+                updatedAt: Timestamp(microseconds: try row.timestamp(32)))
+        }
+        if let data = try row.optionalBytes(34) {
+            result = JobResult(data: data, contentType: try row.optionalString(35) ?? "")
+        }
+    }
+}
+
+extension LogLine {
+    init(_ row: Row) throws(PostgresError) {
+        self.init(
+            number: try row.int64(0), at: Timestamp(microseconds: try row.timestamp(1)),
+            attempt: Int(try row.int32(2)), level: Level(rawValue: try row.string(3)) ?? .info,
+            message: try row.string(4))
+    }
+}
+
+extension JobChange {
+    /// From the columns of `Statement.findEvents`.
+    init(_ row: Row) throws(PostgresError) {
+        let reason = try row.optionalString(12)
+        let result = try row.optionalBytes(14)
+        self.init(
+            key: JobKey(number: try row.int64(0), lane: try row.int64(16), id: JobID(try row.uuid(1))),
+            kind: try row.string(2), userID: try row.string(3), queue: try row.string(4),
+            sequence: try row.int64(5), type: JobEventType(rawValue: try row.string(6)) ?? .enqueued,
+            attempt: Int(try row.int32(7)), node: try row.optionalString(8),
+            startedAt: try row.optionalTimestamp(9).map { Timestamp(microseconds: $0) },
+            at: Timestamp(microseconds: try row.timestamp(10)),
+            dueAt: try row.optionalTimestamp(11).map { Timestamp(microseconds: $0) },
+            error: reason.map { [message = try row.optionalString(13)] in
+                JobError(reason: $0, message: message ?? "")
+            },
+            result: result.map { [type = try row.optionalString(15)] in
+                JobResult(data: $0, contentType: type ?? "")
+            })
+    }
+}

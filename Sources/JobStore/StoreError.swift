@@ -1,0 +1,33 @@
+package import JobCore
+import Postgres
+
+/// Why the store could not do what it was asked to.
+package enum StoreError: Error, Sendable, Equatable {
+    /// The database cannot be reached, or did not answer in time; whether a write took place is not known.
+    case unavailable(String)
+    /// Too much waits to be written; nothing was started.
+    case overloaded
+    /// The id or the idempotency key belongs to a job with other content. `index` is that in a batch.
+    case conflict(JobID, index: Int)
+    case notFound
+    /// The job is not in a state that allows it.
+    case wrongState(JobState)
+    /// The run has lost its lease: nothing was written.
+    case stale
+    /// The database's schema is not ours.
+    case schema(String)
+    /// A bug of ours, or of the database.
+    case broken(String)
+
+    init(_ error: PostgresError) {
+        switch error.code {
+        case .connection, .timeout, .shutdown, .resources: self = .unavailable("\(error)")
+        case .overloaded: self = .overloaded
+        case .server where error.isConnectionLoss || error.isRetryable: self = .unavailable("\(error)")
+        // Out of connections, disk or memory; or stopped by the operator: a bad day, not a bug.
+        case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
+            self = .unavailable("\(error)")
+        case .server, .decoding, .cancelled, .usage: self = .broken("\(error)")
+        }
+    }
+}

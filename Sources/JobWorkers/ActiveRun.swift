@@ -1,0 +1,218 @@
+import JobCore
+import JobStore
+import Synchronization
+
+/// A run on this node: what its handler sees of it, and what it has said that is not written yet.
+final class ActiveRun: Run {
+    /// Lines that wait to be written; more are dropped, oldest first.
+    private static let logLinesWaitingMax = JobLimits.logLinesKept
+
+    private struct State {
+        var supervision: RunSupervision
+        var progress: Progress?
+        var log: [LogLine] = []
+        var lastLogLine: Int64
+        var grace: Duration
+        var isSoftTimeoutReached = false
+        var softTimeoutWaiters: [Int: CheckedContinuation<Void, any Error>] = [:]
+        var nextWaiter = 0
+        var task: Task<Void, Never>?
+        var completion: CheckedContinuation<RunEnd?, Never>?
+    }
+
+    let claimed: ClaimedRun
+    private let store: JobStore
+    private let clock: @Sendable () -> Timestamp
+    private let publish: @Sendable (Notice) -> Void
+    private let state: Mutex<State>
+
+    init(
+        _ claimed: ClaimedRun, definition: KindDefinition, grace: Duration, store: JobStore,
+        clock: @escaping @Sendable () -> Timestamp, publish: @escaping @Sendable (Notice) -> Void
+    ) {
+        self.claimed = claimed
+        self.store = store
+        self.clock = clock
+        self.publish = publish
+        let supervision = RunSupervision(
+            now: .now, timeout: claimed.spec.timeout ?? definition.timeout,
+            softTimeout: claimed.spec.softTimeout ?? definition.softTimeout, grace: grace)
+        state = Mutex(
+            State(supervision: supervision, lastLogLine: claimed.lastLogLine, grace: grace))
+    }
+
+    // MARK: What the handler sees
+
+    var jobID: JobID { claimed.key.id }
+    var kind: String { claimed.spec.kind }
+    var userID: String { claimed.spec.userID }
+    var queue: String { claimed.spec.queue }
+    var attempt: Int { claimed.attempt }
+    var maxAttempts: Int { claimed.maxAttempts }
+    var payload: [UInt8] { claimed.spec.payload }
+    var contentType: String { claimed.spec.contentType }
+    var checkpoint: [UInt8]? { claimed.checkpoint }
+    var grace: Duration { state.withLock(\.grace) }
+
+    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
+        let progress = Progress(
+            stage: stage, fraction: fraction, message: message, step: step, steps: steps, updatedAt: clock())
+        state.withLock { $0.progress = progress }
+        publish(.progress(claimed.key, attempt: attempt, progress))
+    }
+
+    func log(_ level: LogLine.Level, _ message: String) {
+        let line = state.withLock { state in
+            state.lastLogLine += 1
+            let line = LogLine(
+                number: state.lastLogLine, at: clock(), attempt: attempt, level: level, message: message)
+            if state.log.count >= Self.logLinesWaitingMax { state.log.removeFirst() }
+            state.log.append(line)
+            return line
+        }
+        publish(.log(claimed.key, [line]))
+    }
+
+    func save(checkpoint: [UInt8]) async throws {
+        guard checkpoint.count <= JobLimits.checkpointBytesMax else {
+            throw RunFailure(
+                message:
+                    "a checkpoint of \(checkpoint.count) bytes is over the limit of \(JobLimits.checkpointBytesMax)",
+                isPermanent: true)
+        }
+        do {
+            try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+        } catch .stale {
+            throw CancellationError()
+        }
+    }
+
+    func softTimeout() async throws {
+        let id = state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
+                let isReached: Bool? = state.withLock { state in
+                    if state.isSoftTimeoutReached { return true }
+                    if Task.isCancelled { return false }
+                    state.softTimeoutWaiters[id] = continuation
+                    return nil
+                }
+                switch isReached {
+                case true?: continuation.resume()
+                case false?: continuation.resume(throwing: CancellationError())
+                case nil: break
+                }
+            }
+        } onCancel: {
+            state.withLock { $0.softTimeoutWaiters.removeValue(forKey: id) }?
+                .resume(throwing: CancellationError())
+        }
+    }
+
+    // MARK: What the node does with it
+
+    /// Runs the handler and returns what its end means; nil: nothing is to be written.
+    func run(_ runner: any JobRunner) async -> RunEnd? {
+        await withCheckedContinuation { continuation in
+            state.withLock { $0.completion = continuation }
+            let task = Task {
+                let result = await Self.result(of: runner, self)
+                self.complete { $0.supervision.end(result) }
+            }
+            let isStopping = state.withLock { state in
+                state.task = task
+                return state.supervision.stopReason != nil
+            }
+            if isStopping { task.cancel() }
+        }
+    }
+
+    private static func result(of runner: any JobRunner, _ run: ActiveRun) async -> Result<
+        JobResult, RunEndError
+    > {
+        do {
+            let result = try await runner.run(run)
+            guard result.data.count <= JobLimits.resultBytesMax else {
+                throw RunFailure(
+                    message:
+                        "a result of \(result.data.count) bytes is over the limit of \(JobLimits.resultBytesMax)",
+                    isPermanent: true)
+            }
+            return .success(result)
+        } catch let failure as RunFailure {
+            return .failure(
+                RunEndError(
+                    error: JobError(
+                        reason: failure.isPermanent && failure.reason == JobError.reasonFailed
+                            ? JobError.reasonPermanent : failure.reason, message: failure.message),
+                    isPermanent: failure.isPermanent, retryAfter: failure.retryAfter))
+        } catch {
+            return .failure(
+                RunEndError(error: JobError(reason: JobError.reasonFailed, message: "\(error)")))
+        }
+    }
+
+    func tick(_ now: ContinuousClock.Instant) {
+        perform(state.withLock { $0.supervision.tick(now) })
+    }
+
+    /// Ends the run for a reason of ours; `grace` can only shorten what its handler has.
+    func stop(_ reason: RunSupervision.StopReason, grace: Duration? = nil) {
+        let action = state.withLock { state in
+            if let grace { state.grace = min(state.grace, grace) }
+            return state.supervision.stop(reason, now: .now, grace: grace)
+        }
+        perform(action)
+    }
+
+    private func perform(_ action: RunSupervision.Action?) {
+        switch action {
+        case nil: break
+        case .softTimeout:
+            let waiters = state.withLock { state in
+                state.isSoftTimeoutReached = true
+                defer { state.softTimeoutWaiters = [:] }
+                return state.softTimeoutWaiters
+            }
+            for waiter in waiters.values { waiter.resume() }
+        case .stop:
+            state.withLock(\.task)?.cancel()
+        case .abandon:
+            let error = RunEndError(
+                error: JobError(reason: JobError.reasonFailed, message: "the handler did not stop"))
+            complete { $0.supervision.end(.failure(error)) }
+        }
+    }
+
+    /// The first end counts.
+    private func complete(_ end: (State) -> RunEnd?) {
+        let (completion, outcome) = state.withLock { state in
+            (state.completion.take(), end(state))
+        }
+        completion?.resume(returning: outcome)
+    }
+
+    /// Nil once the handler may not be left alone any more.
+    var stopReason: RunSupervision.StopReason? { state.withLock(\.supervision.stopReason) }
+
+    /// What is not written yet; it counts as written from here on.
+    func takeTelemetry() -> Telemetry? {
+        state.withLock { state in
+            guard state.progress != nil || !state.log.isEmpty else { return nil }
+            defer {
+                state.progress = nil
+                state.log = []
+            }
+            return Telemetry(
+                key: claimed.key, token: claimed.token, attempt: attempt, progress: state.progress,
+                log: state.log)
+        }
+    }
+
+    /// The handler's task, which may go on after it was given up.
+    func waitForHandler() async { await state.withLock(\.task)?.value }
+}

@@ -1,0 +1,90 @@
+import CPQ
+
+/// The rows and the command tag that one statement returned. Owns a `PGresult`, whole in memory: statements
+/// that can return much carry a LIMIT.
+///
+/// A class, not a `~Copyable` struct, because results travel in arrays and rows keep theirs alive.
+@safe package final class QueryResult: RandomAccessCollection {
+    private let handle: OpaquePointer
+    package let rowCount: Int
+    package let columnCount: Int
+    /// Named in errors.
+    let statement: String?
+
+    /// Takes ownership.
+    init(owning handle: OpaquePointer, statement: String?) {
+        unsafe self.handle = unsafe handle
+        self.rowCount = unsafe Int(PQntuples(handle))
+        self.columnCount = unsafe Int(PQnfields(handle))
+        self.statement = statement
+    }
+
+    deinit {
+        unsafe PQclear(handle)
+    }
+
+    /// How many rows the statement inserted, updated, deleted or returned; 0 for any other statement.
+    package var affectedRows: Int {
+        var count = 0
+        // A static empty string when there is no count; digits otherwise.
+        guard var digit = unsafe PQcmdTuples(handle) else { return 0 }
+        while unsafe digit.pointee != 0 {
+            count = unsafe count * 10 + Int(digit.pointee) - 48
+            unsafe digit += 1
+        }
+        return count
+    }
+
+    /// The position of a column by its name; a linear search, so do it once per result.
+    package func column(_ name: String) throws(PostgresError) -> Int {
+        let index = unsafe name.withCString { unsafe PQfnumber(handle, $0) }
+        guard index >= 0 else {
+            throw PostgresError(.decoding, "there is no column \(name)", statement: statement)
+        }
+        return Int(index)
+    }
+
+    package var startIndex: Int { 0 }
+    package var endIndex: Int { rowCount }
+    package subscript(row: Int) -> Row { Row(result: self, index: Int32(row)) }
+
+    /// The only row of a result that must have exactly one.
+    package var onlyRow: Row {
+        get throws(PostgresError) {
+            guard rowCount == 1 else {
+                throw PostgresError(.decoding, "expected one row, got \(rowCount)", statement: statement)
+            }
+            return self[0]
+        }
+    }
+
+    /// Lends one value to `body`, with the object id of its type; `nil` is NULL. The buffer is valid only within.
+    @inline(__always)
+    func withValue<R>(
+        row: Int32, column: Int,
+        _ body: (_ type: UInt32, UnsafeRawBufferPointer?) throws(PostgresError) -> R
+    ) throws(PostgresError) -> R {
+        guard column >= 0, column < columnCount, row >= 0, row < rowCount else {
+            throw PostgresError(.decoding, "there is no column \(column)", statement: statement)
+        }
+        let column = Int32(column)
+        let type = unsafe PQftype(handle, column)
+        if unsafe PQgetisnull(handle, row, column) == 1 {
+            return try body(type, nil)
+        }
+        let length = unsafe Int(PQgetlength(handle, row, column))
+        return try unsafe body(
+            type, UnsafeRawBufferPointer(start: PQgetvalue(handle, row, column), count: length))
+    }
+}
+
+extension QueryResult {
+    /// The server's error, if this result is one that the server sent.
+    var error: PostgresError? {
+        guard let sqlState = unsafe Diagnostic.sqlState.read(handle) else { return nil }
+        let message = unsafe Diagnostic.message.read(handle) ?? ""
+        let constraint = unsafe Diagnostic.constraint.read(handle)
+        return PostgresError(
+            .server(sqlState: sqlState), message, constraint: constraint, statement: statement)
+    }
+}

@@ -1,0 +1,94 @@
+#if canImport(FoundationEssentials)
+    package import FoundationEssentials
+#else
+    package import Foundation
+#endif
+
+/// One-dimensional arrays without NULLs (anything else is `.decoding`).
+extension Row {
+    package func int32Array(_ column: Int) throws(PostgresError) -> [Int32] {
+        try unsafe array(column, of: .int32) {
+            unsafe UInt32(bigEndianBytes: $0).map { Int32(bitPattern: $0) }
+        }
+    }
+
+    package func int64Array(_ column: Int) throws(PostgresError) -> [Int64] {
+        try unsafe array(column, of: .int64) {
+            unsafe UInt64(bigEndianBytes: $0).map { Int64(bitPattern: $0) }
+        }
+    }
+
+    package func doubleArray(_ column: Int) throws(PostgresError) -> [Double] {
+        try unsafe array(column, of: .double) {
+            unsafe UInt64(bigEndianBytes: $0).map { Double(bitPattern: $0) }
+        }
+    }
+
+    package func boolArray(_ column: Int) throws(PostgresError) -> [Bool] {
+        try unsafe array(column, of: .bool) { unsafe UInt8(bigEndianBytes: $0).map { $0 != 0 } }
+    }
+
+    package func stringArray(_ column: Int) throws(PostgresError) -> [String] {
+        try unsafe array(column, of: .text) {
+            unsafe String(validating: $0.bindMemory(to: UInt8.self), as: UTF8.self)
+        }
+    }
+
+    package func bytesArray(_ column: Int) throws(PostgresError) -> [[UInt8]] {
+        try unsafe array(column, of: .bytes) { unsafe [UInt8]($0) }
+    }
+
+    package func uuidArray(_ column: Int) throws(PostgresError) -> [UUID] {
+        try unsafe array(column, of: .uuid) { unsafe UUID(bytes: $0) }
+    }
+
+    package func timestampArray(_ column: Int) throws(PostgresError) -> [Int64] {
+        try unsafe array(column, of: .timestamp) {
+            unsafe UInt64(bigEndianBytes: $0).map { WireTime.decode(Int64(bitPattern: $0)) }
+        }
+    }
+
+    @inline(__always)
+    private func array<Element>(
+        _ column: Int, of elementType: ValueType, _ decode: (UnsafeRawBufferPointer) -> Element?
+    ) throws(PostgresError) -> [Element] {
+        let elements: [Element]? = try unsafe value(column) { type, bytes throws(PostgresError) in
+            guard type == elementType.arrayOID else { return nil }
+            return unsafe decodeArray(bytes, of: elementType, decode)
+        }
+        return try notNull(elements, column)
+    }
+}
+
+/// The inverse of `ArrayWriter`. `nil` when the bytes are anything but a one-dimensional array without NULLs.
+private func decodeArray<Element>(
+    _ bytes: UnsafeRawBufferPointer, of elementType: ValueType, _ decode: (UnsafeRawBufferPointer) -> Element?
+) -> [Element]? {
+    var position = 0
+    /// The next `count` bytes; `nil` when there are not so many.
+    func take(_ count: Int32) -> UnsafeRawBufferPointer? {
+        guard count >= 0, bytes.count - position >= count else { return nil }
+        defer { position += Int(count) }
+        return unsafe UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(count)])
+    }
+    func word() -> Int32? {
+        guard let four = unsafe take(4), let word = unsafe UInt32(bigEndianBytes: four) else { return nil }
+        return Int32(bitPattern: word)
+    }
+    guard let dimensions = word(), word() != nil, let type = word(), type == Int32(elementType.rawValue)
+    else {
+        return nil
+    }
+    if dimensions == 0 { return [] }
+    guard dimensions == 1, let count = word(), count >= 0, word() != nil else { return nil }
+    var elements: [Element] = []
+    // Each element takes four bytes or more, so the count cannot make us reserve more than was received.
+    elements.reserveCapacity(min(Int(count), bytes.count / 4))
+    for _ in 0..<count {
+        guard let length = word(), let value = unsafe take(length), let element = unsafe decode(value) else {
+            return nil
+        }
+        elements.append(element)
+    }
+    return elements
+}

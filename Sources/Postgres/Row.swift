@@ -1,0 +1,189 @@
+#if canImport(FoundationEssentials)
+    package import FoundationEssentials
+#else
+    package import Foundation
+#endif
+
+/// One row of a `QueryResult`, which it keeps alive. Getters take the position of a column, check type,
+/// length and NULL, and throw `.decoding` when the value is not what the name of the getter says.
+package struct Row {
+    let result: QueryResult
+    let index: Int32
+
+    package func isNull(_ column: Int) throws(PostgresError) -> Bool {
+        try unsafe result.withValue(row: index, column: column) { _, value in unsafe value == nil }
+    }
+
+    package func optionalInt16(_ column: Int) throws(PostgresError) -> Int16? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            guard type == ValueType.int16.rawValue, let word = unsafe UInt16(bigEndianBytes: value) else {
+                return nil
+            }
+            return Int16(bitPattern: word)
+        }
+    }
+
+    package func optionalInt32(_ column: Int) throws(PostgresError) -> Int32? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            switch type {
+            case ValueType.int32.rawValue:
+                unsafe UInt32(bigEndianBytes: value).map { Int32(bitPattern: $0) }
+            case ValueType.int16.rawValue:
+                unsafe UInt16(bigEndianBytes: value).map { Int32(Int16(bitPattern: $0)) }
+            default:
+                nil
+            }
+        }
+    }
+
+    /// Reads every integer type, as each fits.
+    package func optionalInt64(_ column: Int) throws(PostgresError) -> Int64? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            switch type {
+            case ValueType.int64.rawValue:
+                unsafe UInt64(bigEndianBytes: value).map { Int64(bitPattern: $0) }
+            case ValueType.int32.rawValue:
+                unsafe UInt32(bigEndianBytes: value).map { Int64(Int32(bitPattern: $0)) }
+            case ValueType.int16.rawValue:
+                unsafe UInt16(bigEndianBytes: value).map { Int64(Int16(bitPattern: $0)) }
+            default:
+                nil
+            }
+        }
+    }
+
+    /// Reads `float8` and `float4`.
+    package func optionalDouble(_ column: Int) throws(PostgresError) -> Double? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            switch type {
+            case ValueType.double.rawValue:
+                unsafe UInt64(bigEndianBytes: value).map { Double(bitPattern: $0) }
+            case 700:  // float4
+                unsafe UInt32(bigEndianBytes: value).map { Double(Float(bitPattern: $0)) }
+            default:
+                nil
+            }
+        }
+    }
+
+    package func optionalBool(_ column: Int) throws(PostgresError) -> Bool? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            guard type == ValueType.bool.rawValue, value.count == 1 else { return nil }
+            return unsafe value[0] != 0
+        }
+    }
+
+    /// Reads `text`, `varchar`, `char(n)`, `name` and `json`.
+    package func optionalString(_ column: Int) throws(PostgresError) -> String? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            switch type {
+            case ValueType.text.rawValue, 1043, 1042, 19, 114, 705:
+                unsafe String(validating: value.bindMemory(to: UInt8.self), as: UTF8.self)
+            default:
+                nil
+            }
+        }
+    }
+
+    package func optionalBytes(_ column: Int) throws(PostgresError) -> [UInt8]? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            guard type == ValueType.bytes.rawValue else { return nil }
+            return unsafe [UInt8](value)
+        }
+    }
+
+    package func optionalUUID(_ column: Int) throws(PostgresError) -> UUID? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            guard type == ValueType.uuid.rawValue else { return nil }
+            return unsafe UUID(bytes: value)
+        }
+    }
+
+    /// Microseconds since 1970-01-01 UTC, of a `timestamptz`.
+    package func optionalTimestamp(_ column: Int) throws(PostgresError) -> Int64? {
+        try unsafe value(column) { type, value throws(PostgresError) in
+            guard type == ValueType.timestamp.rawValue, let word = unsafe UInt64(bigEndianBytes: value) else {
+                return nil
+            }
+            return WireTime.decode(Int64(bitPattern: word))
+        }
+    }
+
+    package func int16(_ column: Int) throws(PostgresError) -> Int16 {
+        try notNull(try optionalInt16(column), column)
+    }
+
+    package func int32(_ column: Int) throws(PostgresError) -> Int32 {
+        try notNull(try optionalInt32(column), column)
+    }
+
+    package func int64(_ column: Int) throws(PostgresError) -> Int64 {
+        try notNull(try optionalInt64(column), column)
+    }
+
+    package func double(_ column: Int) throws(PostgresError) -> Double {
+        try notNull(try optionalDouble(column), column)
+    }
+
+    package func bool(_ column: Int) throws(PostgresError) -> Bool {
+        try notNull(try optionalBool(column), column)
+    }
+
+    package func string(_ column: Int) throws(PostgresError) -> String {
+        try notNull(try optionalString(column), column)
+    }
+
+    package func bytes(_ column: Int) throws(PostgresError) -> [UInt8] {
+        try notNull(try optionalBytes(column), column)
+    }
+
+    package func uuid(_ column: Int) throws(PostgresError) -> UUID {
+        try notNull(try optionalUUID(column), column)
+    }
+
+    /// Microseconds since 1970-01-01 UTC, of a `timestamptz`.
+    package func timestamp(_ column: Int) throws(PostgresError) -> Int64 {
+        try notNull(try optionalTimestamp(column), column)
+    }
+
+    /// Runs `decode` on a value that is not NULL; its `nil` means that the value is of another shape.
+    @inline(__always)
+    func value<Value>(
+        _ column: Int,
+        _ decode: (_ type: UInt32, UnsafeRawBufferPointer) throws(PostgresError) -> Value?
+    ) throws(PostgresError) -> Value? {
+        try unsafe result.withValue(row: index, column: column) { type, bytes throws(PostgresError) in
+            guard let bytes = unsafe bytes else { return nil }
+            guard let value = try unsafe decode(type, bytes) else {
+                throw PostgresError(
+                    .decoding, "column \(column) holds another type (\(type), \(bytes.count) bytes)",
+                    statement: result.statement)
+            }
+            return value
+        }
+    }
+
+    @inline(__always)
+    func notNull<Value>(_ value: Value?, _ column: Int) throws(PostgresError) -> Value {
+        guard let value else {
+            throw PostgresError(.decoding, "column \(column) is NULL", statement: result.statement)
+        }
+        return value
+    }
+}
+
+extension FixedWidthInteger {
+    /// `nil` unless there are exactly as many bytes as the integer has.
+    @inline(__always)
+    init?(bigEndianBytes bytes: UnsafeRawBufferPointer) {
+        guard bytes.count == MemoryLayout<Self>.size else { return nil }
+        self = unsafe Self(bigEndian: bytes.loadUnaligned(as: Self.self))
+    }
+}
+
+extension UUID {
+    init?(bytes: UnsafeRawBufferPointer) {
+        guard bytes.count == 16 else { return nil }
+        self = unsafe UUID(uuid: bytes.loadUnaligned(as: uuid_t.self))
+    }
+}

@@ -1,0 +1,43 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Wakes a thread out of poll(2): a pipe that holds a byte while there is a reason to wake.
+final class Waker: Sendable {
+    /// Readable while a wake is pending.
+    let descriptor: Int32
+    private let writeEnd: Int32
+
+    init() throws(PostgresError) {
+        var ends: [Int32] = [-1, -1]
+        let result = unsafe pipe(&ends)
+        for end in ends where result == 0 {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
+        guard result == 0 else { throw PostgresError(.resources, "pipe: error \(errno)") }
+        (descriptor, writeEnd) = (ends[0], ends[1])
+    }
+
+    deinit {
+        close(descriptor)
+        close(writeEnd)
+    }
+
+    func wake() {
+        // A full pipe is a pending wake too.
+        var byte: UInt8 = 1
+        _ = unsafe write(writeEnd, &byte, 1)
+    }
+
+    /// Forgets the pending wakes.
+    func drain() {
+        unsafe withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
+            while unsafe read(descriptor, buffer.baseAddress, 64) == 64 {}
+        }
+    }
+}

@@ -1,0 +1,170 @@
+package import Logging
+package import NIOCore
+internal import NIOPosix
+internal import NIOSSL
+
+/// How a client connects, and its limits.
+package struct ClientConfiguration: Sendable {
+    package struct TLS: Sendable {
+        /// PEM file of the certificates to trust; nil: the system's.
+        package var rootsPath: String?
+        /// PEM files, for a server that asks for a client's certificate.
+        package var certificateChainPath: String?
+        package var privateKeyPath: String?
+        /// The name the server's certificate must have; nil: the host connected to.
+        package var serverName: String?
+
+        package init() {}
+    }
+
+    /// For connecting, TLS and the server's SETTINGS together.
+    package var connectTimeout = Duration.seconds(10)
+    /// The largest message accepted.
+    package var messageBytesMax = 4 * 1024 * 1024
+    package var headerListBytesMax = 16 * 1024
+    /// A writer waits while this much is unsent on its stream.
+    package var outboundBytesPerStream = 64 * 1024
+    /// What the server may send ahead of the reader.
+    package var streamWindowBytes = 256 * 1024
+    package var connectionWindowBytes = 1024 * 1024
+    /// While calls are open: after this long without a byte the server is asked for a sign of life, and after as
+    /// long again the connection is closed.
+    package var keepaliveInterval = Duration.seconds(30)
+    /// Nil: plaintext, HTTP/2 with prior knowledge.
+    package var tls: TLS?
+
+    package init() {}
+}
+
+/// A connection to a gRPC server. Any number of calls may run on it at once.
+///
+/// It does not connect again by itself: when a call throws UNAVAILABLE, make a new client. All errors are
+/// `Status`, or `CancellationError` when the calling task is cancelled.
+package final class Client: Sendable {
+    private let channel: any Channel
+    private let connection: NIOLoopBound<ClientConnection>
+
+    private init(channel: any Channel, connection: NIOLoopBound<ClientConnection>) {
+        self.channel = channel
+        self.connection = connection
+    }
+
+    /// Connects and waits for the server's SETTINGS.
+    ///
+    /// - Throws: `Status` UNAVAILABLE when there is no server that speaks HTTP/2, INVALID_ARGUMENT when a TLS file
+    ///   is wrong.
+    package static func connect(
+        host: String, port: Int, configuration: ClientConfiguration = ClientConfiguration(),
+        group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, logger: Logger
+    ) async throws -> Client {
+        let tls: NIOSSLContext?
+        do {
+            tls = try await makeTLS(configuration.tls)
+        } catch {
+            throw Status(.invalidArgument, "TLS: \(error)")
+        }
+        let serverName = configuration.tls?.serverName ?? host
+        let authority = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        do {
+            let bootstrap = ClientBootstrap(group: group)
+                .connectTimeout(configuration.connectTimeout.timeAmount)
+                .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            let ready = group.next().makePromise(of: NIOLoopBound<ClientConnection>.self)
+            let channel =
+                try await bootstrap
+                .channelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        let connection = ClientConnection(
+                            configuration: configuration, authority: authority, isEncrypted: tls != nil,
+                            eventLoop: channel.eventLoop, ready: ready, logger: logger)
+                        if let tls {
+                            let isAddress = (try? SocketAddress(ipAddress: serverName, port: 0)) != nil
+                            try channel.pipeline.syncOperations.addHandler(
+                                NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : serverName))
+                        }
+                        try channel.pipeline.syncOperations.addHandler(connection)
+                    }
+                }
+                .connect(host: host, port: port)
+                .flatMapErrorThrowing { error in
+                    ready.fail(error)
+                    throw error
+                }
+                .get()
+            return Client(channel: channel, connection: try await ready.futureResult.get())
+        } catch let status as Status {
+            throw status
+        } catch {
+            throw Status(.unavailable, "cannot connect to \(authority): \(error)")
+        }
+    }
+
+    private static func makeTLS(_ tls: ClientConfiguration.TLS?) async throws -> NIOSSLContext? {
+        guard let tls else { return nil }
+        // Reading files blocks: not on the pool that runs tasks.
+        return try await NIOThreadPool.singleton.runIfActive {
+            var settings = TLSConfiguration.makeClientConfiguration()
+            settings.minimumTLSVersion = .tlsv12
+            settings.applicationProtocols = ["h2"]
+            if let path = tls.rootsPath { settings.trustRoots = .file(path) }
+            if let path = tls.certificateChainPath {
+                settings.certificateChain = try NIOSSLCertificate.fromPEMFile(path).map { .certificate($0) }
+            }
+            if let path = tls.privateKeyPath {
+                settings.privateKey = .privateKey(try NIOSSLPrivateKey(file: path, format: .pem))
+            }
+            return try NIOSSLContext(configuration: settings)
+        }
+    }
+
+    /// One message for one message.
+    package func unary(
+        _ path: String, _ message: ByteBuffer, metadata: Metadata = Metadata(), timeout: Duration? = nil
+    ) async throws -> ByteBuffer {
+        let call = try await open(path, metadata: metadata, timeout: timeout, onlyMessage: message)
+        var responses = call.responses.makeAsyncIterator()
+        guard let response = try await responses.next() else {
+            throw Status(.unimplemented, "the server sent no message")
+        }
+        guard try await responses.next() == nil else {
+            throw Status(.unimplemented, "the server sent more than one message")
+        }
+        return response
+    }
+
+    /// One message for any number of messages. The status comes at their end: thrown, unless it is OK.
+    package func serverStreaming(
+        _ path: String, _ message: ByteBuffer, metadata: Metadata = Metadata(), timeout: Duration? = nil
+    ) async throws -> ResponseStream {
+        try await open(path, metadata: metadata, timeout: timeout, onlyMessage: message).responses
+    }
+
+    /// Any number of messages both ways.
+    package func bidirectional(
+        _ path: String, metadata: Metadata = Metadata(), timeout: Duration? = nil
+    ) async throws -> ClientCall {
+        try await open(path, metadata: metadata, timeout: timeout, onlyMessage: nil)
+    }
+
+    private func open(
+        _ path: String, metadata: Metadata, timeout: Duration?, onlyMessage: ByteBuffer?
+    ) async throws -> ClientCall {
+        try Task.checkCancellation()
+        let stream = try await channel.eventLoop.submit { [connection] in
+            let stream = try connection.value.open(path, metadata: metadata, timeout: timeout)
+            if let onlyMessage {
+                _ = stream.write(onlyMessage)
+                stream.finish()
+            }
+            return NIOLoopBound(stream, eventLoop: connection.eventLoop)
+        }.get()
+        return ClientCall(stream: stream)
+    }
+
+    /// Closes the connection. Calls that run throw UNAVAILABLE.
+    package func close() async {
+        channel.eventLoop.execute { [connection] in connection.value.close() }
+        // Fails never: a close future only succeeds.
+        try? await channel.closeFuture.get()
+    }
+}

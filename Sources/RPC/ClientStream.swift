@@ -1,0 +1,225 @@
+internal import HTTP2
+internal import NIOCore
+
+/// One call as the client sees it, on the connection's event loop.
+final class ClientStream {
+    let stream: HTTP2.Stream
+    private let connection: ClientConnection
+    private var messages: MessageReader
+    private var phase = Phase.waiting
+    private var reader: CheckedContinuation<ByteBuffer?, any Error>?
+    private var writer: CheckedContinuation<Void, any Error>?
+    private var headersWaiters: [CheckedContinuation<Metadata, any Error>] = []
+    private var deadline: Scheduled<Void>?
+    private var initialMetadata: Metadata?
+    private(set) var trailingMetadata = Metadata()
+
+    private enum Phase {
+        /// No response headers yet. Exits: answering, ended.
+        case waiting
+        /// Messages come. Exit: ended.
+        case answering
+        /// The status is known; messages received before it may be left to read.
+        case ended(Status)
+    }
+
+    init(stream: HTTP2.Stream, connection: ClientConnection, timeout: Duration?) {
+        self.stream = stream
+        self.connection = connection
+        messages = MessageReader(messageBytesMax: connection.configuration.messageBytesMax, sharesMemory: true)
+        if let timeout {
+            let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+            deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
+                bound.value.fail(Status(.deadlineExceeded, "the deadline has passed"))
+            }
+        }
+    }
+
+    // MARK: From the server
+
+    func receive(_ block: HeaderBlock, endStream: Bool) {
+        switch phase {
+        case .ended:
+            return
+        case .answering:
+            end(with: ResponseStatus.of(trailers: block))
+        case .waiting:
+            if let http = block.value(for: ":status"), http.hasPrefix("1") { return }
+            if endStream || ResponseStatus.refusal(of: block) != nil {
+                // Trailers-Only, or not gRPC at all.
+                end(with: ResponseStatus.refusal(of: block) ?? ResponseStatus.of(trailers: block))
+            } else {
+                phase = .answering
+                let metadata = Metadata(block)
+                initialMetadata = metadata
+                for waiter in headersWaiters { waiter.resume(returning: metadata) }
+                headersWaiters = []
+            }
+        }
+    }
+
+    func receive(_ bytes: ByteBuffer) {
+        guard case .answering = phase else {
+            return connection.session.consume(bytes.readableBytes, of: stream)
+        }
+        messages.append(bytes)
+        deliver()
+    }
+
+    func receiveEnd() {
+        end(with: Status(.internalError, "the answer ended without a status"))
+    }
+
+    func closed(_ code: ErrorCode) {
+        end(with: ResponseStatus.of(reset: code))
+    }
+
+    private func end(with status: Status) {
+        if case .ended = phase { return }
+        phase = .ended(status)
+        deadline?.cancel()
+        deadline = nil
+        trailingMetadata = status.metadata
+        for waiter in headersWaiters {
+            if let initialMetadata { waiter.resume(returning: initialMetadata) } else { waiter.resume(throwing: status) }
+        }
+        headersWaiters = []
+        if let writer {
+            self.writer = nil
+            writer.resume(throwing: status)
+        }
+        deliver()
+    }
+
+    /// Ends the call from this side.
+    func fail(_ status: Status) {
+        if case .ended = phase { return }
+        connection.session.reset(stream, .cancel)
+        connection.needsFlush()
+        end(with: status)
+    }
+
+    // MARK: For the caller
+
+    private func deliver() {
+        guard let reader else { return }
+        switch messages.next() {
+        case .failure(let status):
+            self.reader = nil
+            fail(status)
+            reader.resume(throwing: status)
+        case .success(let message?):
+            self.reader = nil
+            reader.resume(returning: message)
+        case .success(nil):
+            guard case .ended(let status) = phase else { break }
+            self.reader = nil
+            if status.code == .ok {
+                if messages.isEmpty {
+                    reader.resume(returning: nil)
+                } else {
+                    reader.resume(throwing: Status(.internalError, "the answer ends in the middle of a message"))
+                }
+            } else {
+                reader.resume(throwing: status)
+            }
+        }
+        connection.session.consume(messages.takeReleasedBytes(), of: stream)
+        connection.needsFlush()
+    }
+
+    func pull(_ continuation: CheckedContinuation<ByteBuffer?, any Error>) {
+        guard reader == nil else {
+            return continuation.resume(throwing: Status(.internalError, "two readers of one answer"))
+        }
+        reader = continuation
+        deliver()
+    }
+
+    func waitForHeaders(_ continuation: CheckedContinuation<Metadata, any Error>) {
+        if let initialMetadata { return continuation.resume(returning: initialMetadata) }
+        if case .ended(let status) = phase { return continuation.resume(throwing: status) }
+        headersWaiters.append(continuation)
+    }
+
+    /// False when the call is over.
+    func write(_ message: ByteBuffer) -> Bool {
+        if case .ended = phase { return false }
+        connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
+        connection.needsFlush()
+        return true
+    }
+
+    func write(_ message: ByteBuffer, _ continuation: CheckedContinuation<Void, any Error>) {
+        if case .ended(let status) = phase { return continuation.resume(throwing: status) }
+        guard writer == nil else {
+            return continuation.resume(throwing: Status(.internalError, "two writers of one request"))
+        }
+        _ = write(message)
+        let bytesMax = connection.configuration.outboundBytesPerStream
+        if stream.queuedBytes < bytesMax { return continuation.resume() }
+        writer = continuation
+        connection.session.notifyWhenDrained(stream, to: bytesMax / 2)
+    }
+
+    func drained() {
+        guard let writer else { return }
+        self.writer = nil
+        writer.resume()
+    }
+
+    func finish() {
+        connection.session.finish(stream, trailers: nil)
+        connection.needsFlush()
+    }
+}
+
+/// What the server's last words mean.
+enum ResponseStatus {
+    /// Headers that are not the beginning of a gRPC answer (http-grpc-status-mapping.md), or nil.
+    static func refusal(of headers: HeaderBlock) -> Status? {
+        if headers.isTruncated { return Status(.internalError, "the answer's headers are over the limit") }
+        let http = headers.value(for: ":status") ?? ""
+        guard http == "200" else {
+            if headers.value(for: "grpc-status") != nil { return of(trailers: headers) }
+            let code: Status.Code =
+                switch http {
+                case "400": .internalError
+                case "401": .unauthenticated
+                case "403": .permissionDenied
+                case "404": .unimplemented
+                case "429", "502", "503", "504": .unavailable
+                default: .unknown
+                }
+            return Status(code, "HTTP status \(http)")
+        }
+        guard headers.value(for: "content-type")?.hasPrefix("application/grpc") == true else {
+            return Status(.unknown, "the answer is not gRPC")
+        }
+        if let encoding = headers.value(for: "grpc-encoding"), encoding != "identity" {
+            return Status(.internalError, "the answer is compressed, unasked")
+        }
+        return nil
+    }
+
+    static func of(trailers: HeaderBlock) -> Status {
+        guard let text = trailers.value(for: "grpc-status") else {
+            return Status(.unknown, "the answer has no status")
+        }
+        let code = Int(text).flatMap(Status.Code.init(rawValue:)) ?? .unknown
+        let message = trailers.value(for: "grpc-message").map { PercentEncoding.decode($0.utf8) } ?? ""
+        let details = trailers.value(for: "grpc-status-details-bin").flatMap { Base64.decode($0.utf8) } ?? []
+        return Status(code, message, details: details, metadata: Metadata(trailers))
+    }
+
+    /// PROTOCOL-HTTP2.md, "Errors".
+    static func of(reset code: ErrorCode) -> Status {
+        switch code {
+        case .refusedStream: Status(.unavailable, "the server refused the call")
+        case .cancel: Status(.cancelled, "the server cancelled the call")
+        case .enhanceYourCalm: Status(.resourceExhausted, "the server asks for calm")
+        case .inadequateSecurity: Status(.permissionDenied, "the server asks for more security")
+        default: Status(.internalError, "the call was reset: \(code)")
+        }
+    }
+}

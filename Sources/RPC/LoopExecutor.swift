@@ -1,0 +1,110 @@
+internal import NIOCore
+internal import Synchronization
+
+/// Runs tasks on an event loop, one executor for each loop.
+///
+/// Jobs made on the loop's own thread wait in a plain queue and run in the same tick; jobs from other threads are
+/// collected, with one wake-up for all that arrive before the loop turns to them. After a round of jobs every
+/// connection that has something to say is flushed once.
+final class LoopExecutor: TaskExecutor {
+    let eventLoop: any EventLoop
+
+    /// Something to be flushed once after the jobs that may add to it.
+    protocol Flushable: AnyObject {
+        func flushNow()
+    }
+
+    /// Touched on the loop only.
+    private final class Local {
+        var jobs = CircularBuffer<UnownedJob>()
+        var flushables: [any Flushable] = []
+        /// `drain` is running, or the loop has been asked to run it.
+        var isScheduled = false
+    }
+
+    private struct Remote {
+        var jobs: [UnownedJob] = []
+        var isScheduled = false
+    }
+
+    private let local: NIOLoopBoundBox<Local>
+    private let remote = Mutex(Remote())
+    /// A handler that never stops yielding must not keep the loop from its sockets.
+    private static let jobsPerRoundMax = 10_000
+
+    init(eventLoop: any EventLoop) {
+        self.eventLoop = eventLoop
+        self.local = NIOLoopBoundBox.makeBoxSendingValue(Local(), eventLoop: eventLoop)
+    }
+
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        if eventLoop.inEventLoop {
+            let local = local.value
+            local.jobs.append(job)
+            schedule(local)
+        } else {
+            let mustWake = remote.withLock { remote in
+                remote.jobs.append(job)
+                defer { remote.isScheduled = true }
+                return !remote.isScheduled
+            }
+            if mustWake {
+                eventLoop.execute { self.takeRemoteJobs() }
+            }
+        }
+    }
+
+    /// On the loop: flush after the jobs of this round.
+    func flushLater(_ flushable: any Flushable) {
+        let local = local.value
+        local.flushables.append(flushable)
+        schedule(local)
+    }
+
+    /// On the loop: run what is waiting now rather than at the next turn of the loop.
+    func runPending() {
+        let local = local.value
+        guard !local.jobs.isEmpty else { return }
+        runRound(local)
+    }
+
+    private func takeRemoteJobs() {
+        let jobs = remote.withLock { remote in
+            defer { remote = Remote() }
+            return remote.jobs
+        }
+        let local = local.value
+        local.jobs.append(contentsOf: jobs)
+        runRound(local)
+    }
+
+    private func schedule(_ local: Local) {
+        guard !local.isScheduled else { return }
+        local.isScheduled = true
+        eventLoop.execute {
+            let local = self.local.value
+            local.isScheduled = false
+            self.runRound(local)
+        }
+    }
+
+    private func runRound(_ local: Local) {
+        let wasScheduled = local.isScheduled
+        local.isScheduled = true
+        var left = Self.jobsPerRoundMax
+        while left > 0, let job = local.jobs.popFirst() {
+            job.runSynchronously(on: asUnownedTaskExecutor())
+            left -= 1
+        }
+        let flushables = local.flushables
+        local.flushables = []
+        for flushable in flushables {
+            flushable.flushNow()
+        }
+        local.isScheduled = wasScheduled
+        if !local.jobs.isEmpty || !local.flushables.isEmpty {
+            schedule(local)
+        }
+    }
+}

@@ -1,0 +1,104 @@
+internal import HTTP2
+internal import NIOCore
+
+/// Cuts messages out of a stream's bytes: a flag byte, four bytes of length, the message (PROTOCOL-HTTP2.md,
+/// "Length-Prefixed-Message"). Messages stay in it until they are taken, so that the peer's window is given back
+/// only for what was taken, or is needed to complete the next message.
+struct MessageReader {
+    let messageBytesMax: Int
+    /// Shares memory with the bytes received where a message lies whole in them.
+    let sharesMemory: Bool
+
+    private var buffer = ByteBuffer()
+    /// Bytes received for which the window has not been given back.
+    private var withheldBytes = 0
+    /// The window is given back in steps, not for each small message.
+    private static let windowStepBytes = 16 * 1024
+
+    init(messageBytesMax: Int, sharesMemory: Bool) {
+        self.messageBytesMax = messageBytesMax
+        self.sharesMemory = sharesMemory
+    }
+
+    var isEmpty: Bool { buffer.readableBytes == 0 }
+
+    mutating func append(_ bytes: ByteBuffer) {
+        withheldBytes += bytes.readableBytes
+        if buffer.readableBytes == 0 && sharesMemory {
+            buffer = bytes
+        } else {
+            var bytes = bytes
+            if buffer.readableBytes == 0 { buffer.clear() }
+            buffer.writeBuffer(&bytes)
+        }
+    }
+
+    /// Is the next message complete, and is it allowed at all? Nothing is read of a message over the limit
+    /// beyond its prefix.
+    func check() -> Result<Int?, Status> {
+        guard let flag = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) else { return .success(nil) }
+        guard flag == 0 else {
+            // grpc-encoding is never anything but identity here: other values were refused with the headers.
+            return .failure(
+                Status(
+                    .internalError,
+                    flag == 1
+                        ? "a compressed message without a grpc-encoding" : "the first byte of a message is not 0 or 1"
+                ))
+        }
+        guard let length = buffer.getInteger(at: buffer.readerIndex + 1, as: UInt32.self) else {
+            return .success(nil)
+        }
+        guard length <= messageBytesMax else {
+            return .failure(
+                Status(.resourceExhausted, "a message of \(length) bytes is over the limit of \(messageBytesMax)"))
+        }
+        return .success(buffer.readableBytes >= 5 + Int(length) ? Int(length) : nil)
+    }
+
+    /// The next message if it is complete.
+    mutating func next() -> Result<ByteBuffer?, Status> {
+        switch check() {
+        case .failure(let status):
+            return .failure(status)
+        case .success(nil):
+            return .success(nil)
+        case .success(.some(let length)):
+            buffer.moveReaderIndex(forwardBy: 5)
+            if sharesMemory {
+                let message = buffer.readSlice(length: length)
+                if buffer.readableBytes == 0 { buffer = ByteBuffer() }
+                return .success(message)
+            }
+            // A copy of just its size: the caller may keep it for hours.
+            let message = ByteBuffer(buffer.readableBytesView.prefix(length))
+            buffer.moveReaderIndex(forwardBy: length)
+            return .success(message)
+        }
+    }
+
+    /// How much of the peer's window to give back now.
+    mutating func takeReleasedBytes() -> Int {
+        let released: Int
+        if case .success(.some) = check() {
+            released = withheldBytes - buffer.readableBytes
+        } else {
+            released = withheldBytes
+        }
+        guard released >= Self.windowStepBytes else { return 0 }
+        withheldBytes -= released
+        return released
+    }
+}
+
+/// The five bytes before a message that is not compressed.
+func messagePrefix(length: Int) -> HTTP2.Stream.Prefix {
+    var prefix = HTTP2.Stream.Prefix()
+    let length = UInt32(length)
+    prefix.append(0)
+    prefix.append(UInt8(truncatingIfNeeded: length >> 24))
+    prefix.append(UInt8(truncatingIfNeeded: length >> 16))
+    prefix.append(UInt8(truncatingIfNeeded: length >> 8))
+    prefix.append(UInt8(truncatingIfNeeded: length))
+    return prefix
+}

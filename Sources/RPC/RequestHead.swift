@@ -1,0 +1,79 @@
+internal import HTTP2
+
+/// What the headers of a request ask for, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
+///
+/// Made from a header block alone, so it can be kept and used again for the next request with the same block.
+struct RequestHead: Sendable {
+    enum Verdict: Sendable {
+        case call(Method)
+        /// Not gRPC at all: a plain HTTP status and no more.
+        case refuseHTTP(status: String)
+        case refuse(Status)
+    }
+
+    let block: HeaderBlock
+    let verdict: Verdict
+    let timeout: Duration?
+
+    init(_ block: HeaderBlock, router: Router) {
+        self.block = block
+        var path: String?
+        var isPost = false
+        var isGRPC = false
+        var timeout: Duration?
+        var refusal: Status?
+        for field in block.fields {
+            // Names are told apart by length first; a string is made only of the path.
+            switch field.name.count {
+            case 5 where field.name.isEqual(to: ":path"):
+                path = String(decoding: field.value, as: UTF8.self)
+            case 7 where field.name.isEqual(to: ":method"):
+                isPost = field.value.isEqual(to: "POST")
+            case 12 where field.name.isEqual(to: "content-type"):
+                isGRPC = Self.isGRPC(contentType: field.value)
+            case 12 where field.name.isEqual(to: "grpc-timeout"):
+                timeout = Timeout.decode(field.value)
+                if timeout == nil { refusal = Status(.internalError, "malformed grpc-timeout") }
+            case 13 where field.name.isEqual(to: "grpc-encoding"):
+                if !field.value.isEqual(to: "identity") {
+                    refusal = Status(.unimplemented, "the server takes no compressed messages")
+                }
+            default:
+                break
+            }
+        }
+        self.timeout = timeout
+        if block.isTruncated {
+            verdict = .refuse(Status(.resourceExhausted, "the request's headers are over the limit"))
+        } else if !isPost {
+            verdict = .refuseHTTP(status: "405")
+        } else if !isGRPC {
+            verdict = .refuseHTTP(status: "415")
+        } else if let refusal {
+            verdict = .refuse(refusal)
+        } else if let path, let method = router[path] {
+            verdict = .call(method)
+        } else {
+            verdict = .refuse(Status(.unimplemented, "unknown method \(path ?? "")"))
+        }
+    }
+
+    /// "application/grpc", alone or followed by "+proto" or ";parameter".
+    private static func isGRPC(contentType: ArraySlice<UInt8>) -> Bool {
+        let prefix: StaticString = "application/grpc"
+        guard contentType.prefix(prefix.utf8CodeUnitCount).isEqual(to: prefix) else { return false }
+        switch contentType.dropFirst(prefix.utf8CodeUnitCount).first {
+        case nil, UInt8(ascii: "+"), UInt8(ascii: ";"): return true
+        default: return false
+        }
+    }
+}
+
+extension ArraySlice<UInt8> {
+    fileprivate func isEqual(to text: StaticString) -> Bool {
+        count == text.utf8CodeUnitCount
+            && text.withUTF8Buffer { text in
+                elementsEqual(text)
+            }
+    }
+}

@@ -1,0 +1,86 @@
+package import NIOCore
+
+/// Sends the messages of a streaming answer. One task writes at a time.
+package struct ResponseWriter: Sendable {
+    let call: NIOLoopBound<ServerCall>
+
+    /// Queues a message, and waits while the client is too far behind (`outboundBytesPerStream`).
+    ///
+    /// - Throws: `CancellationError` when the call is over or the task is cancelled.
+    package func write(_ message: ByteBuffer) async throws {
+        if call.eventLoop.inEventLoop {
+            switch call.value.writeFromHandler(message) {
+            case .some(true): return
+            case .some(false): try await waitForDrain(writing: nil)
+            case .none: throw CancellationError()
+            }
+        } else {
+            try await waitForDrain(writing: message)
+        }
+    }
+
+    /// Sends the response headers now rather than with the first message.
+    ///
+    /// - Throws: `CancellationError` when the call is over.
+    package func sendHeaders() async throws {
+        let call = call
+        let isOpen = try await call.eventLoop.submit { call.value.sendHeaders() }.get()
+        if !isOpen { throw CancellationError() }
+    }
+
+    private func waitForDrain(writing message: ByteBuffer?) async throws {
+        let call = call
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+                // Asked before the jump: a cancellation from here on finds the continuation in its place.
+                if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
+                guard let message else { return call.value.waitForDrain(continuation) }
+                call.eventLoop.execute {
+                    switch call.value.writeFromHandler(message) {
+                    case .some(true): continuation.resume()
+                    case .some(false): call.value.waitForDrain(continuation)
+                    case .none: continuation.resume(throwing: CancellationError())
+                    }
+                }
+            }
+        } onCancel: {
+            call.eventLoop.execute { call.value.cancelWriter() }
+        }
+    }
+}
+
+/// The messages of a streaming request. One task reads, once. The client is held back by HTTP/2's window while
+/// messages are not read.
+package struct RequestStream: AsyncSequence, Sendable {
+    package typealias Element = ByteBuffer
+
+    let call: NIOLoopBound<ServerCall>
+
+    package func makeAsyncIterator() -> Iterator {
+        Iterator(call: call)
+    }
+
+    package struct Iterator: AsyncIteratorProtocol {
+        let call: NIOLoopBound<ServerCall>
+
+        /// Nil when the client has half-closed.
+        ///
+        /// - Throws: `CancellationError` when the call is over or the task is cancelled; a `Status` when the
+        ///   client breaks the protocol.
+        package mutating func next() async throws -> ByteBuffer? {
+            let call = call
+            return try await withTaskCancellationHandler {
+                try await withCheckedThrowingContinuation { continuation in
+                    if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
+                    if call.eventLoop.inEventLoop {
+                        call.value.pull(continuation)
+                    } else {
+                        call.eventLoop.execute { call.value.pull(continuation) }
+                    }
+                }
+            } onCancel: {
+                call.eventLoop.execute { call.value.cancelPull() }
+            }
+        }
+    }
+}

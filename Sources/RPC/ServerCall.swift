@@ -1,0 +1,319 @@
+internal import HTTP2
+internal import Logging
+internal import NIOCore
+
+/// Drives one call: carries out what its state machine decides, and owns the handler's task.
+///
+/// Lives on the connection's event loop, as does the handler's task.
+final class ServerCall {
+    let stream: HTTP2.Stream
+    private let connection: ServerConnection
+    private let method: Method
+    private let context: ServerContext
+    private var machine: ServerStreamStateMachine
+
+    private var task: Task<Void, Never>?
+    private var deadline: Scheduled<Void>?
+    /// The handler waits for a message.
+    private var reader: CheckedContinuation<ByteBuffer?, any Error>?
+    /// The handler waits for its messages to drain.
+    private var writer: CheckedContinuation<Void, any Error>?
+    private var isHandlerRunning = false
+
+    private enum Outcome: Sendable {
+        case message(ByteBuffer)
+        case end
+        case failure(any Error)
+    }
+
+    init(
+        stream: HTTP2.Stream, connection: ServerConnection, method: Method, head: RequestHead,
+        messageBytesMax: Int
+    ) {
+        self.stream = stream
+        self.connection = connection
+        self.method = method
+        let requests: ServerStreamStateMachine.Requests
+        let sharesMemory: Bool
+        switch method.handler {
+        case .unary: (requests, sharesMemory) = (.one, true)
+        // These may keep a message for hours: it must not hold on to the bytes around it.
+        case .serverStreaming: (requests, sharesMemory) = (.one, false)
+        case .bidirectional: (requests, sharesMemory) = (.many, false)
+        }
+        self.machine = ServerStreamStateMachine(
+            requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
+        self.context = ServerContext(
+            path: method.path, deadline: head.timeout.map { ContinuousClock.now + $0 }, connection: connection.info,
+            headers: head.block)
+        if let timeout = head.timeout {
+            let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+            deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
+                bound.value.fail(Status(.deadlineExceeded, "the deadline has passed"))
+            }
+        }
+    }
+
+    // MARK: From the client
+
+    /// The headers are accepted. A bidirectional handler starts at once.
+    func start() {
+        guard case .bidirectional(let handler) = method.handler else { return }
+        let (requests, responses) = (RequestStream(call: bound), ResponseWriter(call: bound))
+        let context = context
+        run { () async throws -> Outcome in
+            try await handler(requests, context, responses)
+            return .end
+        }
+    }
+
+    func receive(_ bytes: ByteBuffer) {
+        switch machine.receive(bytes) {
+        case .none: break
+        case .deliver: deliver()
+        case .fail(let status): fail(status)
+        }
+        connection.session.consume(machine.takeReleasedBytes(), of: stream)
+    }
+
+    func receiveEnd() {
+        switch machine.receiveEnd() {
+        case .none: break
+        case .deliver: deliver()
+        case .fail(let status): fail(status)
+        case .start(let message):
+            let context = context
+            switch method.handler {
+            case .unary(let handler):
+                run { () async throws -> Outcome in
+                    .message(try await handler(message, context))
+                }
+            case .serverStreaming(let handler):
+                let responses = ResponseWriter(call: bound)
+                run { () async throws -> Outcome in
+                    try await handler(message, context, responses)
+                    return .end
+                }
+            case .bidirectional:
+                assertionFailure("a bidirectional handler starts with the headers")
+            }
+        }
+    }
+
+    /// The stream is closed: answered, reset by the client, or lost with its connection.
+    func close() {
+        deadline?.cancel()
+        deadline = nil
+        switch machine.close() {
+        case .none: break
+        case .cancelHandler: task?.cancel()
+        }
+        releaseWaiters(CancellationError())
+    }
+
+    func drained() {
+        guard let writer else { return }
+        self.writer = nil
+        writer.resume()
+    }
+
+    // MARK: The handler
+
+    private var bound: NIOLoopBound<ServerCall> {
+        NIOLoopBound(self, eventLoop: connection.eventLoop)
+    }
+
+    /// Runs the handler until it first suspends, and later on the same thread.
+    private func run(_ body: @escaping @Sendable () async throws -> Outcome) {
+        isHandlerRunning = true
+        connection.runningHandlers += 1
+        let bound = bound
+        let task = Task.immediate(executorPreference: connection.executor) {
+            let outcome: Outcome
+            do {
+                outcome = try await body()
+            } catch {
+                outcome = .failure(error)
+            }
+            bound.value.handlerReturned(outcome)
+        }
+        if isHandlerRunning {
+            self.task = task
+        }
+    }
+
+    private func handlerReturned(_ outcome: Outcome) {
+        isHandlerRunning = false
+        connection.runningHandlers -= 1
+        task = nil
+        switch outcome {
+        case .message(let message):
+            guard write(message) else { return }
+            finish(nil)
+        case .end:
+            finish(nil)
+        case .failure(let error as Status):
+            finish(error)
+        case .failure(is CancellationError):
+            finish(Status(.cancelled, "the call was cancelled"))
+        case .failure(let error):
+            connection.log(error, of: method.path)
+            finish(connection.configuration.errorMapper(error))
+        }
+    }
+
+    /// Ends the call with a status that is not the handler's, which is told to stop.
+    func fail(_ status: Status) {
+        finish(status)
+        task?.cancel()
+        releaseWaiters(status)
+    }
+
+    private func releaseWaiters(_ error: any Error) {
+        if let reader {
+            self.reader = nil
+            reader.resume(throwing: error)
+        }
+        if let writer {
+            self.writer = nil
+            writer.resume(throwing: error)
+        }
+    }
+
+    private func deliver() {
+        guard let reader else { return }
+        switch machine.pull() {
+        case .wait: return
+        case .message(let message):
+            self.reader = nil
+            reader.resume(returning: message)
+        case .end:
+            self.reader = nil
+            reader.resume(returning: nil)
+        case .fail(let status): fail(status)
+        case .gone:
+            self.reader = nil
+            reader.resume(throwing: CancellationError())
+        }
+    }
+
+    /// The handler asks for the next message.
+    func pull(_ continuation: CheckedContinuation<ByteBuffer?, any Error>) {
+        guard reader == nil else {
+            return continuation.resume(throwing: Status(.internalError, "two readers of one request stream"))
+        }
+        reader = continuation
+        deliver()
+        connection.session.consume(machine.takeReleasedBytes(), of: stream)
+        connection.needsFlush()
+    }
+
+    func cancelPull() {
+        guard let reader else { return }
+        self.reader = nil
+        reader.resume(throwing: CancellationError())
+    }
+
+    func cancelWriter() {
+        guard let writer else { return }
+        self.writer = nil
+        writer.resume(throwing: CancellationError())
+    }
+
+    // MARK: To the client
+
+    /// True when the handler may go on at once, false when it must wait, nil when the call is over.
+    func writeFromHandler(_ message: ByteBuffer) -> Bool? {
+        guard write(message) else { return nil }
+        return stream.queuedBytes < connection.configuration.outboundBytesPerStream
+            && connection.session.queuedBytes < connection.configuration.outboundBytesPerConnection
+    }
+
+    func waitForDrain(_ continuation: CheckedContinuation<Void, any Error>) {
+        guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
+        guard writer == nil else {
+            return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
+        }
+        writer = continuation
+        // A stream that has nothing of its own queued waits for the others by asking for the next byte's end.
+        connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
+    }
+
+    /// False when the call is over.
+    private func write(_ message: ByteBuffer) -> Bool {
+        guard sendHeaders() else { return false }
+        connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
+        connection.needsFlush()
+        return true
+    }
+
+    func sendHeaders() -> Bool {
+        switch machine.send() {
+        case .gone: return false
+        case .send: return true
+        case .sendHeadersFirst:
+            let metadata = context.responseMetadata.initial
+            if metadata.isEmpty {
+                respond(.prepared(connection.okHeaders), endStream: false)
+            } else {
+                var fields = ServerConnection.responseFields
+                metadata.append(to: &fields)
+                respond(.fields(fields), endStream: false)
+            }
+            connection.needsFlush()
+            return true
+        }
+    }
+
+    /// Nil is OK, the common case.
+    private func finish(_ status: Status?) {
+        deadline?.cancel()
+        deadline = nil
+        switch machine.finish() {
+        case .none: return
+        case .trailersOnly(let reset):
+            if reset { connection.session.resetAfterEnd(stream) }
+            var fields = ServerConnection.responseFields
+            let metadata = context.responseMetadata
+            metadata.initial.append(to: &fields)
+            metadata.trailing.append(to: &fields)
+            (status ?? Status(.ok)).append(to: &fields)
+            respond(.fields(fields), endStream: true)
+        case .trailers(let reset):
+            if reset { connection.session.resetAfterEnd(stream) }
+            let metadata = context.responseMetadata.trailing
+            if status == nil && metadata.isEmpty {
+                connection.session.finish(stream, trailers: .prepared(connection.okTrailers))
+            } else {
+                var fields = HeaderFields()
+                metadata.append(to: &fields)
+                (status ?? Status(.ok)).append(to: &fields)
+                connection.session.finish(stream, trailers: .fields(fields))
+            }
+        }
+        connection.needsFlush()
+    }
+
+    private func respond(_ headers: OutboundHeaders, endStream: Bool) {
+        do {
+            try connection.session.respond(stream, headers, endStream: endStream)
+        } catch {
+            // Refused by the library: the only thing left to say is that this stream has failed.
+            connection.session.reset(stream, .internalError)
+        }
+    }
+}
+
+extension Status {
+    /// As trailers, or as part of a Trailers-Only answer (PROTOCOL-HTTP2.md, "Responses").
+    func append(to fields: inout HeaderFields) {
+        fields.append("grpc-status", String(code.rawValue))
+        if !message.isEmpty {
+            fields.append("grpc-message", PercentEncoding.encode(message, bytesMax: Self.messageBytesMax))
+        }
+        if !details.isEmpty && details.count <= Self.detailsBytesMax {
+            fields.append("grpc-status-details-bin", Base64.encode(details))
+        }
+        metadata.append(to: &fields)
+    }
+}

@@ -1,0 +1,73 @@
+internal import NIOCore
+
+/// Where a server listens, and its limits. All of them hold for this process.
+package struct ServerConfiguration: Sendable {
+    package struct Address: Sendable, Equatable {
+        /// A name or an address; IPv6 without brackets.
+        package var host: String
+        /// 0 takes any free port.
+        package var port: Int
+
+        package init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// Files in PEM form. Clients must offer "h2" by ALPN; TLS 1.2 is the least.
+    package struct TLS: Sendable {
+        package var certificateChainPath: String
+        package var privateKeyPath: String
+        /// Set: a client must present a certificate signed by one of these.
+        package var clientCAPath: String?
+
+        package init(certificateChainPath: String, privateKeyPath: String, clientCAPath: String? = nil) {
+            self.certificateChainPath = certificateChainPath
+            self.privateKeyPath = privateKeyPath
+            self.clientCAPath = clientCAPath
+        }
+    }
+
+    package var addresses = [Address(host: "127.0.0.1", port: 50051)]
+    package var eventLoopThreads = System.coreCount
+    /// Connections at once; when it is reached the server accepts no more until one closes.
+    package var connectionsMax = 10_000
+    /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
+    package var streamsPerConnectionMax = 1_000
+    /// The largest message accepted, for methods that do not say otherwise.
+    package var messageBytesMax = 4 * 1024 * 1024
+    package var headerListBytesMax = 8 * 1024
+    /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
+    package var outboundBytesPerStream = 64 * 1024
+    /// The same for all streams of a connection together.
+    package var outboundBytesPerConnection = 4 * 1024 * 1024
+    /// What a client may send ahead on a stream that the handler has not read.
+    package var streamWindowBytes = 256 * 1024
+    package var connectionWindowBytes = 1024 * 1024
+    /// From accepting to the client's SETTINGS, with TLS in between.
+    package var handshakeTimeout = Duration.seconds(10)
+    /// A connection without a call for this long is closed.
+    package var idleTimeout = Duration.seconds(15 * 60)
+    /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
+    package var keepaliveInterval = Duration.seconds(60)
+    package var keepaliveTimeout = Duration.seconds(20)
+    /// More PINGs than this in a minute end the connection (ENHANCE_YOUR_CALM). Clients that measure bandwidth
+    /// send one for each burst of data, so it is generous.
+    package var pingsPerMinuteMax = 600
+    /// Nil: plaintext, HTTP/2 with prior knowledge.
+    package var tls: TLS?
+    /// The status for an error that is neither a `Status` nor a `CancellationError`. What it returns goes to the
+    /// client: nothing internal belongs in it. The error itself is logged.
+    package var errorMapper: @Sendable (any Error) -> Status = { _ in Status(.unknown, "unknown error") }
+
+    package init() {}
+}
+
+extension Duration {
+    /// For NIO's timers; saturates at about 292 years.
+    var timeAmount: TimeAmount {
+        let (seconds, attoseconds) = components
+        let (nanoseconds, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        return overflow ? .nanoseconds(.max) : .nanoseconds(nanoseconds + attoseconds / 1_000_000_000)
+    }
+}

@@ -1,0 +1,360 @@
+internal import HTTP2
+internal import Logging
+internal import NIOCore
+internal import NIOTLS
+
+/// One client's connection: between the channel's bytes and the calls. The only channel handler besides TLS.
+///
+/// What handlers answer within one burst of reads is sent with one flush at its end.
+final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    let configuration: ServerConfiguration
+    let session: Session
+    let executor: LoopExecutor
+    let info: ConnectionInfo
+    let okHeaders: PreparedHeaders
+    let okTrailers: PreparedHeaders
+    var eventLoop: any EventLoop { executor.eventLoop }
+    /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
+    /// more of them than one that waits.
+    var runningHandlers = 0
+
+    private let router: Router
+    private let logger: Logger
+    private var context: ChannelHandlerContext?
+    private var timers: ConnectionTimers
+    private var tick: Scheduled<Void>?
+    private var lastHead: RequestHead?
+    private var phase = Phase.serving
+
+    private var isReading = false
+    private var isFlushScheduled = false
+    private var isReadHeld = false
+    private var hasHeard = false
+    private var hasBegunCall = false
+    /// What the last flush took, for the size of the next buffer.
+    private var lastFlushBytes = 0
+
+    private enum Phase {
+        case serving
+        /// The client was told to open no more streams, and has not acknowledged it. Exit: refusing.
+        case announcing
+        /// New streams are ignored; the connection closes with its last stream. Exit: closed.
+        case refusing
+        case closed
+    }
+
+    private static let drainPing: UInt64 = 0x7369_676e_616c_626f
+    private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
+    private static let writeBytes = 64 * 1024
+
+    static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
+
+    init(
+        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, info: ConnectionInfo,
+        logger: Logger
+    ) {
+        self.configuration = configuration
+        self.router = router
+        self.executor = executor
+        self.info = info
+        self.logger = logger
+        self.timers = ConnectionTimers(configuration: configuration, now: .now())
+        var limits = SessionConfiguration()
+        limits.concurrentStreamsMax = UInt32(clamping: configuration.streamsPerConnectionMax)
+        limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
+        limits.connectionWindowBytes = Int32(clamping: max(configuration.connectionWindowBytes, 65_535))
+        limits.headerListBytesMax = min(configuration.headerListBytesMax, 65_535)
+        session = Session(role: .server, configuration: limits)
+        okHeaders = session.prepare(Self.responseFields)
+        okTrailers = session.prepare(HeaderFields(["grpc-status": "0"]))
+    }
+
+    // MARK: The channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        if context.channel.isActive { begin() }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        end()
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        begin()
+        context.fireChannelActive()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        end()
+        context.fireChannelInactive()
+    }
+
+    private func begin() {
+        guard tick == nil else { return }
+        scheduleTick()
+        flushNow()
+    }
+
+    private func end() {
+        guard phase != .closed || context != nil else { return }
+        phase = .closed
+        tick?.cancel()
+        context = nil
+        for stream in session.streams.values {
+            call(of: stream)?.close()
+            stream.owner = nil
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard phase != .closed else { return }
+        isReading = true
+        hasHeard = true
+        do {
+            try session.receive(unwrapInboundIn(data))
+            session.forEachEvent(handle)
+        } catch {
+            logger.debug("connection failed", metadata: ["error": "\(error)"])
+            session.forEachEvent(handle)
+            flushNow()
+            context.close(promise: nil)
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        // Handlers that were resumed by what was read answer in the same flush.
+        executor.runPending()
+        isReading = false
+        flushNow()
+    }
+
+    func read(context: ChannelHandlerContext) {
+        // A client that does not read its answers is not asked for more requests.
+        if context.channel.isWritable {
+            context.read()
+        } else {
+            isReadHeld = true
+        }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable {
+            flushNow()
+            if isReadHeld {
+                isReadHeld = false
+                context.read()
+            }
+        }
+        context.fireChannelWritabilityChanged()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent, negotiated != "h2" {
+            logger.debug("client did not offer h2 by ALPN")
+            context.close(promise: nil)
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        logger.debug("connection failed", metadata: ["error": "\(error)"])
+        context.close(promise: nil)
+    }
+
+    // MARK: Sending
+
+    /// There is something to send: at the end of this burst of reads, or of this round of jobs.
+    func needsFlush() {
+        guard !isReading, !isFlushScheduled, phase != .closed else { return }
+        isFlushScheduled = true
+        executor.flushLater(self)
+    }
+
+    func flushNow() {
+        isFlushScheduled = false
+        guard let context, phase != .closed else { return }
+        var wrote = false
+        do {
+            var more = true
+            while more, context.channel.isWritable {
+                let capacity = min(max(lastFlushBytes + lastFlushBytes / 4, 512), Self.writeBytes + 16 * 1024 + 512)
+                var buffer = context.channel.allocator.buffer(capacity: capacity)
+                more = try session.send(into: &buffer, limit: Self.writeBytes)
+                if buffer.readableBytes == 0 { break }
+                lastFlushBytes = buffer.readableBytes
+                context.write(wrapOutboundOut(buffer), promise: nil)
+                wrote = true
+            }
+        } catch {
+            logger.debug("connection failed", metadata: ["error": "\(error)"])
+            return context.close(promise: nil)
+        }
+        if wrote { context.flush() }
+        session.forEachEvent(handle)
+        if session.isFinished { closeAfterFlush() }
+    }
+
+    private func closeAfterFlush() {
+        guard let context, phase != .closed else { return }
+        let bound = NIOLoopBound(context, eventLoop: eventLoop)
+        // An empty write is done when those before it are.
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
+            bound.value.close(promise: nil)
+        }
+        // A client that does not read must not keep the connection open.
+        eventLoop.assumeIsolated().scheduleTask(in: configuration.handshakeTimeout.timeAmount) {
+            bound.value.close(promise: nil)
+        }
+    }
+
+    // MARK: Events
+
+    private func call(of stream: HTTP2.Stream) -> ServerCall? {
+        stream.owner as? ServerCall
+    }
+
+    private func handle(_ event: Event) {
+        switch event {
+        case .headers(let stream, let block, let endStream):
+            if let call = call(of: stream) {
+                // Trailers of a request have no meaning in gRPC, their END_STREAM has.
+                if endStream { call.receiveEnd() }
+            } else {
+                begin(stream, block, endStream: endStream)
+            }
+        case .data(let stream, let bytes):
+            if let call = call(of: stream) {
+                call.receive(bytes)
+            } else {
+                session.consume(bytes.readableBytes, of: stream)
+            }
+        case .endStream(let stream):
+            call(of: stream)?.receiveEnd()
+        case .closed(let stream, _):
+            call(of: stream)?.close()
+            stream.owner = nil
+        case .drained(let stream):
+            call(of: stream)?.drained()
+        case .settings:
+            timers.established()
+        case .ping:
+            if !timers.receivedPing(now: .now()) {
+                logger.debug("client sends too many PINGs")
+                session.terminate(.enhanceYourCalm)
+            }
+        case .pingAcknowledged(let opaque):
+            if opaque == Self.drainPing, phase == .announcing { refuseNewStreams() }
+        case .settingsAcknowledged, .goAway:
+            break
+        }
+    }
+
+    private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
+        hasBegunCall = true
+        guard runningHandlers < configuration.streamsPerConnectionMax else {
+            return session.reset(stream, .refusedStream)
+        }
+        let head: RequestHead
+        if let lastHead, lastHead.block == block {
+            head = lastHead
+        } else {
+            head = RequestHead(block, router: router)
+            lastHead = head
+        }
+        switch head.verdict {
+        case .call(let method):
+            let call = ServerCall(
+                stream: stream, connection: self, method: method, head: head,
+                messageBytesMax: method.requestBytesMax ?? configuration.messageBytesMax)
+            stream.owner = call
+            call.start()
+            if endStream { call.receiveEnd() }
+        case .refuse(let status):
+            var fields = Self.responseFields
+            fields.append("grpc-accept-encoding", "identity")
+            status.append(to: &fields)
+            refuse(stream, fields)
+        case .refuseHTTP(let status):
+            refuse(stream, HeaderFields([":status": status]))
+        }
+    }
+
+    private func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
+        session.resetAfterEnd(stream)
+        do {
+            try session.respond(stream, .fields(fields), endStream: true)
+        } catch {
+            session.reset(stream, .internalError)
+        }
+    }
+
+    func log(_ error: any Error, of path: String) {
+        logger.error("handler failed", metadata: ["method": "\(path)", "error": "\(error)"])
+    }
+
+    // MARK: Time
+
+    private func scheduleTick() {
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        tick = eventLoop.scheduleTask(in: timers.tickInterval) {
+            bound.value.ticked()
+        }
+    }
+
+    private func ticked() {
+        guard phase != .closed else { return }
+        let used = hasBegunCall || !session.streams.isEmpty || runningHandlers > 0
+        let action = timers.tick(now: .now(), heard: hasHeard, used: used)
+        hasHeard = false
+        hasBegunCall = false
+        switch action {
+        case .none: break
+        case .sendPing:
+            session.ping(Self.keepalivePing)
+            flushNow()
+        case .goAway:
+            beginShutdown()
+        case .close:
+            logger.debug("connection timed out")
+            context?.close(promise: nil)
+            return
+        }
+        scheduleTick()
+    }
+
+    // MARK: Shutdown
+
+    /// Asks the client to open no more streams; once it has acknowledged, refuses them, and closes the connection
+    /// when the last is done.
+    func beginShutdown() {
+        guard phase == .serving else { return }
+        phase = .announcing
+        session.announceShutdown()
+        session.ping(Self.drainPing)
+        flushNow()
+    }
+
+    private func refuseNewStreams() {
+        phase = .refusing
+        session.refuseNewStreams()
+        needsFlush()
+    }
+
+    /// The end of the grace: ends every call and the connection.
+    func abort() {
+        guard phase != .closed else { return }
+        for stream in session.streams.values {
+            call(of: stream)?.fail(Status(.unavailable, "the server is shutting down"))
+        }
+        flushNow()
+        session.terminate(.noError)
+        flushNow()
+        // Whatever could be sent at once is sent; the client is not waited for.
+        context?.close(promise: nil)
+    }
+}

@@ -1,0 +1,103 @@
+/// The outcome of a call as gRPC tells it (statuscodes.md). Thrown by a handler, it is the answer; the client
+/// throws it.
+package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
+    package enum Code: Int, Sendable, CaseIterable {
+        case ok = 0
+        case cancelled = 1
+        case unknown = 2
+        case invalidArgument = 3
+        case deadlineExceeded = 4
+        case notFound = 5
+        case alreadyExists = 6
+        case permissionDenied = 7
+        case resourceExhausted = 8
+        case failedPrecondition = 9
+        case aborted = 10
+        case outOfRange = 11
+        case unimplemented = 12
+        case internalError = 13
+        case unavailable = 14
+        case dataLoss = 15
+        case unauthenticated = 16
+    }
+
+    package var code: Code
+    /// For a developer to read. Sent percent-encoded; cut at 1,024 bytes.
+    package var message: String
+    /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`. Empty: none. Not sent when it is over
+    /// 4,096 bytes, for clients refuse trailers over 8 KiB.
+    package var details: [UInt8]
+    /// More trailers.
+    package var metadata: Metadata
+
+    package init(
+        _ code: Code, _ message: String = "", details: [UInt8] = [], metadata: Metadata = Metadata()
+    ) {
+        self.code = code
+        self.message = message
+        self.details = details
+        self.metadata = metadata
+    }
+
+    package var description: String {
+        message.isEmpty ? "\(code)" : "\(code): \(message)"
+    }
+
+    static let messageBytesMax = 1_024
+    static let detailsBytesMax = 4_096
+}
+
+/// `grpc-message`: bytes outside of printable ASCII, and '%', as %XX (PROTOCOL-HTTP2.md, "Status-Message").
+enum PercentEncoding {
+    static func encode(_ message: String, bytesMax: Int) -> [UInt8] {
+        var encoded: [UInt8] = []
+        // Whole characters only: half a UTF-8 sequence is of no use to anybody.
+        for character in message.unicodeScalars {
+            let before = encoded.count
+            for byte in String(character).utf8 {
+                if (0x20...0x7e).contains(byte) && byte != 0x25 {
+                    encoded.append(byte)
+                } else {
+                    encoded.append(0x25)
+                    encoded.append(hexDigits[Int(byte >> 4)])
+                    encoded.append(hexDigits[Int(byte & 0xf)])
+                }
+            }
+            if encoded.count > bytesMax {
+                encoded.removeLast(encoded.count - before)
+                break
+            }
+        }
+        return encoded
+    }
+
+    /// Never fails: what is not well encoded is kept as it stands, as the protocol asks.
+    static func decode(_ value: some Collection<UInt8>) -> String {
+        let bytes = Array(value)
+        var decoded: [UInt8] = []
+        var index = 0
+        while index < bytes.count {
+            if bytes[index] == 0x25, index + 2 < bytes.count,
+                let high = hexValue(bytes[index + 1]), let low = hexValue(bytes[index + 2])
+            {
+                decoded.append(high << 4 | low)
+                index += 3
+            } else {
+                decoded.append(bytes[index])
+                index += 1
+            }
+        }
+        return String(decoding: decoded, as: UTF8.self)
+    }
+
+    private static let hexDigits = Array("0123456789ABCDEF".utf8)
+
+    private static func hexValue(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case 0x30...0x39: byte - 0x30
+        case 0x41...0x46: byte - 0x41 + 10
+        case 0x61...0x66: byte - 0x61 + 10
+        default: nil
+        }
+    }
+}

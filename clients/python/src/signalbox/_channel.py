@@ -1,0 +1,22 @@
+"""What both clients share about channels and calls. Nothing here does I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Seconds that a unary call may take in all, unless said otherwise.
+DEFAULT_TIMEOUT_S = 10.0
+
+#: Channel arguments; a caller's own come after these and win.
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    # A connection whose peer vanished is noticed within 40 s, also while nothing is sent.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A node that restarts is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A page of 1,000 jobs with all their labels.
+    ("grpc.max_receive_message_length", 32 << 20),
+)

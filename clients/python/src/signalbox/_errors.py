@@ -1,0 +1,181 @@
+"""Errors, and how a call's status becomes one. Nothing here does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from ._types import Job
+
+_DETAIL_TYPES: tuple[type[Message], ...] = (
+    error_details_pb2.BadRequest,
+    error_details_pb2.RetryInfo,
+    error_details_pb2.ResourceInfo,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that is wrong: its path ("jobs[3].kind"), and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class SignalboxError(Exception):
+    """Whatever this package raises."""
+
+
+class ServiceError(SignalboxError):
+    """A call that did not end with OK."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, details: Sequence[Message] = ()) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        #: Those messages of google.rpc that came with it and that this package knows.
+        self.details = tuple(details)
+
+    def _detail(self, kind: type[Message]) -> Any:
+        return next((detail for detail in self.details if isinstance(detail, kind)), None)
+
+    @property
+    def retry_after(self) -> timedelta | None:
+        """How long the service asks to wait before trying again."""
+        info = self._detail(error_details_pb2.RetryInfo)
+        return info.retry_delay.ToTimedelta() if info is not None else None
+
+    @property
+    def resource_name(self) -> str:
+        """Which job (or node) the error is about; empty if the service did not say."""
+        info = self._detail(error_details_pb2.ResourceInfo)
+        return info.resource_name if info is not None else ""
+
+
+class InvalidArgument(ServiceError):
+    """The request is wrong; `violations` names each field."""
+
+    @property
+    def violations(self) -> tuple[FieldViolation, ...]:
+        found = self._detail(error_details_pb2.BadRequest)
+        if found is None:
+            return ()
+        return tuple(FieldViolation(item.field, item.description) for item in found.field_violations)
+
+
+class AlreadyExists(ServiceError):
+    """The id or key is taken by a job with other content: `job_id`."""
+
+    @property
+    def job_id(self) -> str:
+        return self.resource_name
+
+
+class NotFound(ServiceError):
+    """There is no such job."""
+
+
+class FailedPrecondition(ServiceError):
+    """Not in this state."""
+
+
+class OutOfRange(ServiceError):
+    """A sequence beyond the job's own."""
+
+
+class ResourceExhausted(ServiceError):
+    """Too large, or too many."""
+
+
+class Unavailable(ServiceError):
+    """The service or its database cannot be reached now; see `retry_after`."""
+
+
+class DeadlineExceeded(ServiceError):
+    """No answer in time. Whether the call took effect is not known."""
+
+
+class Cancelled(ServiceError):
+    """The call was given up."""
+
+
+class Unauthenticated(ServiceError):
+    """Who calls is not known."""
+
+
+class PermissionDenied(ServiceError):
+    """Whoever calls may not do this."""
+
+
+class Unimplemented(ServiceError):
+    """The server does not know this call."""
+
+
+class JobUnsuccessful(SignalboxError):
+    """A job became final without success; `job` is how it ended."""
+
+    def __init__(self, job: Job) -> None:
+        reason = f" ({job.error.reason}: {job.error.message})" if job.error else ""
+        super().__init__(f"job {job.id} is {job.state.name}{reason}")
+        self.job = job
+
+
+class JobFailed(JobUnsuccessful):
+    """Out of attempts, or failed for good."""
+
+
+class JobCancelled(JobUnsuccessful):
+    """Cancelled before or while it ran."""
+
+
+_BY_CODE: dict[grpc.StatusCode, type[ServiceError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+    grpc.StatusCode.UNIMPLEMENTED: Unimplemented,
+}
+
+
+def decode_details(metadata: Any) -> tuple[Message, ...]:
+    """The google.rpc messages in a call's trailing metadata; what cannot be read is left out."""
+    found: list[Message] = []
+    for key, value in metadata or ():
+        if key != "grpc-status-details-bin":
+            continue
+        try:
+            status = status_pb2.Status.FromString(value)
+        except (DecodeError, TypeError):
+            continue
+        for packed in status.details:
+            for kind in _DETAIL_TYPES:
+                if packed.Is(kind.DESCRIPTOR):
+                    try:
+                        found.append(kind.FromString(packed.value))
+                    except DecodeError:
+                        pass
+    return tuple(found)
+
+
+def make_error(code: grpc.StatusCode, message: str, details: Sequence[Message] = ()) -> ServiceError:
+    """The error class that stands for a status code."""
+    return _BY_CODE.get(code, ServiceError)(code, message, details)
+
+
+def from_rpc_error(error: Any) -> ServiceError:
+    """From a grpc.RpcError of a finished call, blocking or asyncio."""
+    return make_error(error.code(), error.details() or "", decode_details(error.trailing_metadata()))

@@ -1,0 +1,139 @@
+"""From Python's types to requests. Nothing here does I/O."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from signalbox.v1 import job_pb2, job_service_pb2
+
+from ._types import JobState, NewJob, RetryPolicy
+
+#: What one Watch call may name.
+WATCHED_JOBS_MAX = 1_000
+
+
+def uuid7() -> str:
+    """A new UUID of version 7 (RFC 9562, section 5.7): sorts by the time it was made."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def timestamp(value: datetime) -> Timestamp:
+    """Refuses a time without zone: which moment it means is a guess."""
+    if value.tzinfo is None:
+        raise ValueError("a datetime must be aware (have a tzinfo)")
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+def duration(value: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(value)
+    return message
+
+
+def encode_payload(payload: Any, content_type: str | None) -> tuple[bytes, str]:
+    """The payload's bytes and its media type.
+
+    Bytes go as they are (application/octet-stream unless said otherwise), None is empty, and whatever
+    else is encoded as JSON.
+    """
+    if payload is None:
+        return b"", content_type or ""
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload), content_type or "application/octet-stream"
+    return json.dumps(
+        payload, ensure_ascii=False, separators=(",", ":")
+    ).encode(), content_type or "application/json"
+
+
+def retry_policy(policy: RetryPolicy) -> job_pb2.RetryPolicy:
+    message = job_pb2.RetryPolicy(factor=policy.factor or 0.0, jitter=policy.jitter or 0.0)
+    if policy.initial_delay is not None:
+        message.initial_delay.CopyFrom(duration(policy.initial_delay))
+    if policy.max_delay is not None:
+        message.max_delay.CopyFrom(duration(policy.max_delay))
+    return message
+
+
+def job_spec(job: NewJob) -> job_pb2.JobSpec:
+    """With a new id when there is neither an id nor a key, so that it is safe to send it twice."""
+    if job.run_at is not None and job.delay is not None:
+        raise ValueError("run_at and delay exclude each other")
+    payload, content_type = encode_payload(job.payload, job.content_type)
+    message = job_pb2.JobSpec(
+        kind=job.kind,
+        user_id=job.user_id,
+        queue=job.queue,
+        payload=payload,
+        content_type=content_type,
+        job_id=job.job_id or ("" if job.idempotency_key else uuid7()),
+        idempotency_key=job.idempotency_key or "",
+        priority=job.priority,
+        max_attempts=job.max_attempts or 0,
+        labels=job.labels,
+    )
+    if job.run_at is not None:
+        message.run_at.CopyFrom(timestamp(job.run_at))
+    if job.delay is not None:
+        message.delay.CopyFrom(duration(job.delay))
+    if job.retry_policy is not None:
+        message.retry_policy.CopyFrom(retry_policy(job.retry_policy))
+    if job.timeout is not None:
+        message.timeout.CopyFrom(duration(job.timeout))
+    if job.soft_timeout is not None:
+        message.soft_timeout.CopyFrom(duration(job.soft_timeout))
+    return message
+
+
+def list_request(
+    user_id: str | None,
+    queue: str | None,
+    kind: str | None,
+    states: Iterable[JobState],
+    labels: Mapping[str, str] | None,
+    created_from: datetime | None,
+    created_to: datetime | None,
+    page_size: int,
+    page_token: str,
+) -> job_service_pb2.ListJobsRequest:
+    # The stubs know only their own enum.
+    numbers: Any = [int(state) for state in states]
+    message = job_service_pb2.ListJobsRequest(
+        user_id=user_id or "",
+        queue=queue or "",
+        kind=kind or "",
+        states=numbers,
+        labels=labels or {},
+        page_size=page_size,
+        page_token=page_token,
+    )
+    if created_from is not None:
+        message.created_from.CopyFrom(timestamp(created_from))
+    if created_to is not None:
+        message.created_to.CopyFrom(timestamp(created_to))
+    return message
+
+
+def watch_ids(job_ids: str | Iterable[str] | None) -> Sequence[str]:
+    """Each id once, in order."""
+    if job_ids is None:
+        return ()
+    ids = [job_ids] if isinstance(job_ids, str) else list(dict.fromkeys(job_ids))
+    if not ids:
+        raise ValueError("no job to watch")
+    if len(ids) > WATCHED_JOBS_MAX:
+        raise ValueError(f"a watch takes at most {WATCHED_JOBS_MAX:,} jobs")
+    return ids

@@ -1,0 +1,311 @@
+"""What a watch does with each message and each end of its stream.
+
+Pure: messages, ends and times come in, requests and items go out; the drivers in _client.py and aio.py
+only connect, read, and wait. It keeps the sequence of the last lifecycle event of each job, so that no
+event is given twice and none is left out, however often the connection is lost:
+
+    request() ──► stream ──► receive(message) ──► items for the caller
+                    │               └─ Next.READ, RECONNECT (a gap), or FILL
+                    └─ ended(error) ──► None: all done, or seconds to wait before the next request()
+
+A watch of named jobs resumes by `after_sequence`. A watch of a user or queue cannot name where it was, so
+after a reconnection its snapshots tell which jobs moved on meanwhile, and what they missed is fetched with
+watches of those jobs (fill_request) while the new stream waits.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from signalbox.v1 import job_pb2, job_service_pb2
+
+from ._backoff import Backoff
+from ._errors import NotFound, ServiceError, Unavailable, make_error
+from ._requests import WATCHED_JOBS_MAX
+from ._types import (
+    JobState,
+    LogEvent,
+    ProgressEvent,
+    Snapshot,
+    SnapshotComplete,
+    WatchItem,
+    job_event_from,
+    job_from,
+    log_line_from,
+    progress_from,
+)
+
+#: Three heartbeats of 15 s missed: the connection is dead, whatever the network says.
+SILENCE_S = 45.0
+#: How many final jobs of a user or queue are remembered (one may be put back by Retry).
+FINAL_KEPT = 10_000
+
+_FINAL = frozenset((int(JobState.SUCCEEDED), int(JobState.FAILED), int(JobState.CANCELLED)))
+
+#: Another try would end the same way.
+_HOPELESS = frozenset(
+    (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    )
+)
+
+
+class Next(enum.Enum):
+    """What the driver does after a message."""
+
+    READ = "read"
+    RECONNECT = "reconnect"
+    FILL = "fill"
+
+
+@dataclass(slots=True)
+class Step:
+    """What came of one message."""
+
+    items: list[WatchItem] = field(default_factory=list)
+    next: Next = Next.READ
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the caller was told of one job."""
+
+    #: Of the last lifecycle event given, or of the snapshot that began it; 0: nothing yet.
+    sequence: int = 0
+    is_final: bool = False
+    log_number: int = 0
+
+
+class WatchMachine:
+    """One watch, over all its connections.
+
+    `give_up_s`: how long without any message until the last error is raised; None: never.
+    """
+
+    def __init__(
+        self,
+        job_ids: Sequence[str] = (),
+        user_id: str = "",
+        queue: str = "",
+        after: Mapping[str, int] | None = None,
+        include_log: bool = False,
+        give_up_s: float | None = 300.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._ids = list(job_ids)
+        self._user_id = user_id
+        self._queue = queue
+        self._include_log = include_log
+        self._give_up_s = give_up_s
+        # When the first of the failures in a row was; None: the last connection gave a message.
+        self._failing_since: float | None = None
+        self._backoff = backoff or Backoff()
+        self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in self._ids}
+        # Of a user or queue: final jobs, oldest first, apart from the live ones.
+        self._final: OrderedDict[str, _Known] = OrderedDict()
+        self._told_complete = False
+        # Of this connection.
+        self._in_snapshot = True
+        self._seen: set[str] = set()
+        # Jobs to be filled, and up to which sequence; 0: as far as the fill's own snapshot says.
+        self._behind: dict[str, int] = {}
+        self._filling: dict[str, int] = {}
+
+    @property
+    def _by_job(self) -> bool:
+        return bool(self._ids)
+
+    def sequences(self) -> dict[str, int]:
+        """Where each job is; given as `after` to a later watch it goes on from here."""
+        return {id: known.sequence for id, known in self._known.items() if known.sequence}
+
+    def request(self) -> job_service_pb2.WatchRequest:
+        """Asks for a (new) stream, from where we are."""
+        self._in_snapshot = True
+        self._seen.clear()
+        self._behind.clear()
+        self._filling.clear()
+        request = job_service_pb2.WatchRequest(
+            user_id=self._user_id, queue=self._queue, include_log=self._include_log
+        )
+        for id in self._ids:
+            request.jobs.add(job_id=id, after_sequence=self._known[id].sequence)
+        return request
+
+    def receive(self, message: job_service_pb2.WatchResponse) -> Step:
+        """A message of the stream."""
+        self._failing_since = None
+        step = Step()
+        which = message.WhichOneof("event")
+        if which == "snapshot":
+            self._snapshot(message.snapshot, step)
+        elif which == "lifecycle":
+            self._lifecycle(message.lifecycle, step)
+        elif which == "progress":
+            event = message.progress
+            if self._wants(event.job_id):
+                step.items.append(ProgressEvent(event.job_id, event.attempt, progress_from(event.progress)))
+        elif which == "log":
+            self._log(message.log, step)
+        elif which == "heartbeat":
+            self._heartbeat(message.heartbeat, step)
+        return step
+
+    def ended(self, error: ServiceError | None, now: float) -> float | None:
+        """The stream ended: with OK (None) or an error. Gives None when the watch is done, else the seconds
+        to wait before the next request; raises what cannot be helped."""
+        if error is not None and error.code in _HOPELESS:
+            raise error
+        if self._by_job and all(known.is_final for known in self._known.values()):
+            return None
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
+            raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ends again and again")
+        return self._backoff.next_delay(error)
+
+    # Jobs that moved on while a watch of a user or queue was cut.
+
+    def fill_request(self) -> job_service_pb2.WatchRequest | None:
+        """Asks for what the next jobs missed; None: nothing (more) is missing."""
+        self._filling = dict(list(self._behind.items())[:WATCHED_JOBS_MAX])
+        if not self._filling:
+            return None
+        request = job_service_pb2.WatchRequest()
+        for id in self._filling:
+            request.jobs.add(job_id=id, after_sequence=self._get(id).sequence)
+        return request
+
+    def receive_fill(self, message: job_service_pb2.WatchResponse) -> Step:
+        """A message of a fill's stream. FILL: it has given all we need; go on with the next fill_request."""
+        self._failing_since = None
+        step = Step()
+        which = message.WhichOneof("event")
+        if which == "snapshot" and message.snapshot.job.id in self._filling:
+            job = message.snapshot.job
+            self._filling[job.id] = max(self._filling[job.id], job.sequence)
+        elif which == "lifecycle":
+            self._lifecycle(message.lifecycle, step)
+        for id, target in list(self._filling.items()):
+            if target and self._get(id).sequence >= target:
+                del self._filling[id]
+                self._behind.pop(id, None)
+        if not self._filling and step.next is Next.READ:
+            step.next = Next.FILL
+        return step
+
+    def fill_ended(self, error: ServiceError | None) -> bool:
+        """A fill's stream ended by itself. True: go on with the next fill_request; False: reconnect."""
+        if isinstance(error, NotFound):
+            # Removed since. There is nothing left to tell about it.
+            gone = [error.resource_name] if error.resource_name in self._filling else list(self._filling)
+            for id in gone:
+                self._behind.pop(id, None)
+                self._known.pop(id, None)
+                self._final.pop(id, None)
+            return True
+        if error is None:
+            for id in self._filling:
+                self._behind.pop(id, None)
+            return True
+        return False
+
+    # Each kind of message.
+
+    def _get(self, id: str) -> _Known:
+        return self._known.get(id) or self._final.get(id) or _Known()
+
+    def _wants(self, id: str) -> bool:
+        return not self._by_job or id in self._known
+
+    def _set(self, id: str, sequence: int, state: int) -> None:
+        known = self._get(id)
+        known.sequence = sequence
+        known.is_final = state in _FINAL
+        if self._by_job:
+            return
+        self._known.pop(id, None)
+        self._final.pop(id, None)
+        (self._final if known.is_final else self._known)[id] = known
+        if len(self._final) > FINAL_KEPT:
+            self._final.popitem(last=False)
+
+    def _snapshot(self, snapshot: job_service_pb2.JobSnapshot, step: Step) -> None:
+        job = snapshot.job
+        if not self._wants(job.id):
+            return
+        self._seen.add(job.id)
+        known = self._get(job.id)
+        if known.sequence == 0:
+            self._set(job.id, job.sequence, job.state)
+            step.items.append(Snapshot(job_from(job)))
+        elif job.sequence == known.sequence:
+            self._set(job.id, job.sequence, job.state)
+            if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
+                step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
+        elif job.sequence > known.sequence and not self._by_job:
+            self._behind[job.id] = job.sequence
+            if not self._in_snapshot:
+                step.next = Next.FILL
+        # A named job that is ahead of us: the events between follow on this stream.
+
+    def _lifecycle(self, event: job_service_pb2.JobEvent, step: Step) -> None:
+        if not self._wants(event.job_id):
+            return
+        self._seen.add(event.job_id)
+        known = self._get(event.job_id)
+        if event.sequence <= known.sequence:
+            return
+        if known.sequence != 0 and event.sequence != known.sequence + 1:
+            # Never expected. What is missing is asked for again.
+            if self._by_job or self._filling:
+                step.next = Next.RECONNECT
+            else:
+                self._behind[event.job_id] = event.sequence
+                step.next = Next.FILL
+            return
+        self._set(event.job_id, event.sequence, event.state)
+        self._backoff.reset()
+        step.items.append(job_event_from(event))
+
+    def _log(self, event: job_service_pb2.LogEvent, step: Step) -> None:
+        if not self._wants(event.job_id):
+            return
+        known = self._get(event.job_id)
+        lines = tuple(log_line_from(line) for line in event.lines if line.number > known.log_number)
+        if lines:
+            known.log_number = lines[-1].number
+            step.items.append(LogEvent(event.job_id, lines))
+
+    def _heartbeat(self, heartbeat: job_service_pb2.Heartbeat, step: Step) -> None:
+        if not heartbeat.snapshot_complete:
+            # The stream has lived for a while.
+            self._backoff.reset()
+            return
+        self._in_snapshot = False
+        if not self._by_job:
+            for id in self._known:
+                # It was live when we last heard, and is not among the live ones any more.
+                if id not in self._seen:
+                    self._behind.setdefault(id, 0)
+            if self._behind:
+                step.next = Next.FILL
+        if not self._told_complete:
+            self._told_complete = True
+            step.items.append(SnapshotComplete())
+
+
+def silence_error() -> ServiceError:
+    """What a connection that went silent ends with."""
+    return make_error(grpc.StatusCode.UNAVAILABLE, f"nothing was heard for {SILENCE_S:g} s")

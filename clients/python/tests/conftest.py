@@ -1,0 +1,24 @@
+"""The fixtures of the end-to-end tests, for those tests here that need a real server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "Tests/EndToEnd"))
+
+from harness import (  # noqa: E402, F401
+    client,
+    cluster,
+    proxy,
+    pytest_runtest_makereport,
+    pytest_runtest_protocol,
+    server,
+    user,
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "server: needs the server's binary and Postgres")

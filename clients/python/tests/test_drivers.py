@@ -1,0 +1,224 @@
+"""Both clients against a scripted service in this process: lost connections, resumption, retries."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+
+import grpc
+import pytest
+from test_watch import event, heartbeat, snapshot
+
+import signalbox
+import signalbox.aio
+from signalbox import JobEvent, JobState, SnapshotComplete
+from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
+
+RUNNING, SUCCEEDED = 2, 3
+
+
+class Script(job_service_pb2_grpc.JobServiceServicer):
+    """Answers each call of a method with the next entry of its list: messages, then how the stream ends."""
+
+    def __init__(self) -> None:
+        self.watches: list = []
+        self.gets: list = []
+        self.requests: list = []
+        self.release = threading.Event()
+
+    def Watch(self, request, context):
+        self.requests.append(request)
+        messages, end = self.watches.pop(0)
+        yield from messages
+        if end == "stay":
+            context.add_callback(self.release.set)
+            self.release.wait(10)
+        elif end is not None:
+            context.abort(end, "as the script says")
+
+    def GetJob(self, request, context):
+        self.requests.append(request)
+        answer = self.gets.pop(0)
+        if isinstance(answer, grpc.StatusCode):
+            context.abort(answer, "as the script says")
+        return job_service_pb2.GetJobResponse(job=answer)
+
+    def Retry(self, request, context):
+        return self.GetJob(request, context)
+
+
+@pytest.fixture
+def script() -> Iterator[tuple[Script, str]]:
+    script = Script()
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(script, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield script, f"127.0.0.1:{port}"
+    script.release.set()
+    server.stop(None).wait()
+
+
+def collect(how: str, target: str, *ids: str, **options) -> list:
+    """Every item of a watch that ends by itself."""
+    if how == "blocking":
+        with signalbox.Client(target) as client, client.watch(ids or None, timeout=20, **options) as watch:
+            return list(watch)
+
+    async def run() -> list:
+        async with signalbox.aio.Client(target) as client:
+            async with client.watch(ids or None, timeout=20, **options) as watch:
+                return [item async for item in watch]
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("how", ["blocking", "asyncio"])
+
+
+@both
+def test_a_watch_survives_lost_connections(how, script):
+    service, target = script
+    lost = grpc.StatusCode.UNAVAILABLE
+    service.watches = [
+        ([snapshot("a", 1), snapshot("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)], lost),
+        ([], grpc.StatusCode.INTERNAL),
+        ([snapshot("a", 4, RUNNING), heartbeat(True), event("a", 3)], None),
+        ([event("a", 3), event("a", 5)], "stay"),
+        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED)], None),
+    ]
+    items = collect(how, target, "a", "b")
+    assert [item.sequence for item in items if isinstance(item, JobEvent)] == [2, 3, 4, 5]
+    assert sum(isinstance(item, SnapshotComplete) for item in items) == 1
+    after = [{job.job_id: job.after_sequence for job in request.jobs} for request in service.requests]
+    assert after == [{"a": 0, "b": 0}] + [{"a": 2, "b": 3}] * 2 + [{"a": 3, "b": 3}] * 2
+
+
+@both
+def test_a_users_watch_fetches_what_it_missed(how, script):
+    service, target = script
+    service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
+        ([heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
+        ([snapshot("a", 3, SUCCEEDED), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)], None),
+    ]
+    with pytest.raises(signalbox.PermissionDenied):
+        collect(how, target, user_id="u")
+    assert service.requests[2].jobs[0].after_sequence == 1 and not service.watches
+
+
+@both
+def test_an_unknown_job_is_an_error_at_once(how, script):
+    service, target = script
+    service.watches = [([], grpc.StatusCode.NOT_FOUND)]
+    with pytest.raises(signalbox.NotFound):
+        collect(how, target, "a")
+
+
+@both
+def test_a_watch_has_a_deadline(how, script):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], "stay")]
+    with pytest.raises(signalbox.DeadlineExceeded):
+        if how == "blocking":
+            with signalbox.Client(target) as client:
+                client.wait("a", timeout=0.3)
+        else:
+
+            async def run() -> None:
+                async with signalbox.aio.Client(target) as client:
+                    await client.wait("a", timeout=0.3)
+
+            asyncio.run(run())
+
+
+@both
+def test_reads_are_tried_again_and_retry_is_not(how, script):
+    service, target = script
+    lost = grpc.StatusCode.UNAVAILABLE
+    service.gets = [lost, lost, job_pb2.Job(id="a", state=SUCCEEDED), lost]
+    if how == "blocking":
+        with signalbox.Client(target) as client:
+            assert client.get("a").state is JobState.SUCCEEDED
+            with pytest.raises(signalbox.Unavailable):
+                client.retry("a")
+    else:
+
+        async def run() -> None:
+            async with signalbox.aio.Client(target) as client:
+                assert (await client.get("a")).state is JobState.SUCCEEDED
+                with pytest.raises(signalbox.Unavailable):
+                    await client.retry("a")
+
+        asyncio.run(run())
+    assert not service.gets
+
+
+def test_close_ends_the_iteration_from_another_thread(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], "stay")]
+    with signalbox.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert next(watch)
+        with futures.ThreadPoolExecutor(1) as pool:
+            rest = pool.submit(list, watch)
+            watch.close()
+            assert rest.result(timeout=10) == []
+    assert service.release.wait(10), "the service is told"
+
+
+async def test_close_ends_the_iteration_of_another_task(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], "stay")]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert await anext(watch)
+
+        async def drain() -> list:
+            return [item async for item in watch]
+
+        rest = asyncio.create_task(drain())
+        await asyncio.sleep(0)
+        await watch.close()
+        assert await asyncio.wait_for(rest, 10) == []
+
+
+def test_silence_is_the_end_of_a_connection(script, monkeypatch):
+    service, target = script
+    monkeypatch.setattr("signalbox._client.SILENCE_S", 0.2)
+    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    items = collect("blocking", target, "a")
+    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+
+
+async def test_silence_is_the_end_of_a_connection_for_asyncio_too(script, monkeypatch):
+    service, target = script
+    monkeypatch.setattr("signalbox.aio.SILENCE_S", 0.2)
+    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    async with signalbox.aio.Client(target) as client:
+        items = [item async for item in client.watch("a", timeout=20)]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+
+
+def test_what_a_final_job_gives(script):
+    service, target = script
+    result = job_pb2.JobResult(data=b'{"x":1}', content_type="application/json; charset=utf-8")
+    raw = job_pb2.JobResult(data=b"\x00", content_type="audio/mpeg")
+    service.watches = [([snapshot("a", 3, SUCCEEDED)], None)] * 5
+    service.gets = [
+        job_pb2.Job(id="a", state=3, result=result),
+        job_pb2.Job(id="a", state=3, result=raw),
+        job_pb2.Job(id="a", state=3),
+        job_pb2.Job(id="a", state=4, error=job_pb2.JobError(reason="timeout", message="too slow")),
+        job_pb2.Job(id="a", state=5),
+    ]
+    with signalbox.Client(target) as client:
+        assert client.result("a") == {"x": 1}
+        assert client.result("a") == b"\x00"
+        assert client.result("a") is None
+        with pytest.raises(signalbox.JobFailed, match="timeout: too slow"):
+            client.result("a")
+        with pytest.raises(signalbox.JobCancelled):
+            client.result("a")

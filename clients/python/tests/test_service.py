@@ -1,0 +1,173 @@
+"""Both clients against the real service."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from harness import BINARY
+
+import signalbox
+import signalbox.aio
+from signalbox import JobEvent, JobEventType, JobState, NewJob, RetryPolicy, Snapshot, SnapshotComplete
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(not BINARY.exists(), reason=f"{BINARY} is not built"),
+]
+
+FAR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def aclient(server):
+    async with signalbox.aio.Client(server.address, timeout=20) as client:
+        yield client
+
+
+def test_from_enqueue_to_result(client, user):
+    job = client.enqueue("test.echo", {"a": ["é", 1, None]}, user_id=user, labels={"k": "v"}, priority=5)
+    assert job.created and uuid.UUID(job.id).version == 7 and job.job.labels == {"k": "v"}
+    assert client.result(job.id, timeout=30) == {"a": ["é", 1, None]}
+
+
+async def test_from_enqueue_to_result_for_asyncio(aclient, user):
+    jobs = await asyncio.gather(*(aclient.enqueue("test.echo", n, user_id=user) for n in range(20)))
+    results = await asyncio.gather(*(aclient.result(job.id, timeout=30) for job in jobs))
+    assert results == list(range(20))
+
+
+def test_every_option(client, user):
+    policy = RetryPolicy(timedelta(seconds=2), 3, timedelta(minutes=5), 0.25)
+    at = datetime.now(timezone.utc) + FAR
+    job = client.enqueue(
+        "test.sleep",
+        {"ms": 1},
+        user_id=user,
+        queue="options",
+        job_id=str(uuid.uuid4()),
+        idempotency_key="key",
+        priority=-7,
+        run_at=at,
+        max_attempts=9,
+        retry_policy=policy,
+        job_timeout=timedelta(minutes=2),
+        soft_timeout=timedelta(minutes=1),
+        labels={"a": "b"},
+    ).job
+    assert (job.queue, job.priority, job.max_attempts, job.idempotency_key) == ("options", -7, 9, "key")
+    assert job.retry_policy == policy and job.due_at == at
+    assert (job.timeout, job.soft_timeout) == (timedelta(minutes=2), timedelta(minutes=1))
+    client.cancel(job.id)
+
+
+def test_enqueue_says_whether_it_is_new(client, user):
+    first = client.enqueue("test.noop", user_id=user, idempotency_key="k")
+    again = client.enqueue("test.noop", user_id=user, idempotency_key="k")
+    assert first.created and not again.created and again.id == first.id
+
+
+def test_errors_tell_what_is_wrong(client, user):
+    with pytest.raises(signalbox.InvalidArgument) as invalid:
+        client.enqueue("no.such.kind", user_id="", priority=1_000)
+    assert {violation.field for violation in invalid.value.violations} == {
+        "job.kind",
+        "job.user_id",
+        "job.priority",
+    }
+    first = client.enqueue("test.echo", 1, user_id=user, idempotency_key="k")
+    with pytest.raises(signalbox.AlreadyExists) as exists:
+        client.enqueue("test.echo", 2, user_id=user, idempotency_key="k")
+    assert exists.value.job_id == first.id
+    with pytest.raises(signalbox.NotFound):
+        client.get(str(uuid.uuid4()))
+    with pytest.raises(signalbox.ResourceExhausted):
+        client.enqueue("test.echo", bytes((1 << 20) + 1), user_id=user)
+    with pytest.raises(signalbox.NotFound):
+        list(client.watch(str(uuid.uuid4()), timeout=20))
+    with pytest.raises(signalbox.OutOfRange):
+        list(client.watch(first.id, after={first.id: 99}, timeout=20))
+
+
+def test_nobody_listens():
+    with signalbox.Client("127.0.0.1:1") as client:
+        with pytest.raises(signalbox.Unavailable):
+            client.get(str(uuid.uuid4()), timeout=1)
+        with pytest.raises((signalbox.Unavailable, signalbox.DeadlineExceeded)):
+            client.wait(str(uuid.uuid4()), timeout=1)
+
+
+async def test_the_same_for_asyncio(aclient, user):
+    with pytest.raises(signalbox.InvalidArgument):
+        await aclient.enqueue("no.such.kind", user_id=user)
+    job = await aclient.enqueue("test.fail", {"permanent": True}, user_id=user)
+    with pytest.raises(signalbox.JobFailed) as failed:
+        await aclient.result(job.id, timeout=30)
+    assert failed.value.job.error is not None and failed.value.job.error.reason == "permanent"
+    with pytest.raises(signalbox.FailedPrecondition):
+        waiting = await aclient.enqueue("test.noop", user_id=user, delay=FAR)
+        await aclient.retry(waiting.id)
+    assert (await aclient.cancel(waiting.id, reason="enough")).state is JobState.CANCELLED
+    with pytest.raises(signalbox.JobCancelled):
+        await aclient.result(waiting.id, timeout=30)
+    assert (await aclient.retry(job.id)).state is JobState.PENDING
+
+
+async def test_batch_list_and_pages_for_asyncio(aclient, user):
+    items = await aclient.enqueue_batch([NewJob("test.noop", user_id=user, delay=FAR) for _ in range(25)])
+    listed = [job.id async for job in aclient.list(user_id=user, page_size=10)]
+    assert listed == [item.job_id for item in reversed(items)]
+    page = await aclient.list_page(user_id=user, page_size=10)
+    assert len(page.jobs) == 10 and page.next_page_token
+
+
+async def test_administration_for_asyncio(aclient, user):
+    queue = f"queue-{user}"
+    await aclient.pause(queue)
+    job = await aclient.enqueue("test.echo", 1, user_id=user, queue=queue)
+    (stats,) = await aclient.queue_stats(queue)
+    assert stats.paused and stats.pending == 1
+    await aclient.resume(queue)
+    assert await aclient.result(job.id, timeout=30) == 1
+    assert (await aclient.set_limit(user, 9, queue=queue)).limit == 9
+    assert (await aclient.get_limit(user, queue=queue)).is_override
+    assert not (await aclient.set_limit(user, None, queue=queue)).is_override
+    assert any(node.alive for node in await aclient.nodes())
+    assert await aclient.health()
+
+
+def test_a_watch_from_snapshot_to_end(client, user):
+    job = client.enqueue("test.fail", {"times": 1}, user_id=user, retry_policy=RetryPolicy(timedelta(0)))
+    with client.watch(job.id, timeout=30) as watch:
+        items = list(watch)
+        assert watch.sequences == {job.id: 5}
+    assert isinstance(items[0], Snapshot) and any(isinstance(item, SnapshotComplete) for item in items)
+    sequences = [item.sequence for item in items if isinstance(item, JobEvent)]
+    assert sequences == list(range(items[0].job.sequence + 1, 6))
+
+
+async def test_tasks_that_watch_can_be_cancelled(aclient, user):
+    began = asyncio.Event()
+
+    async def follow() -> None:
+        async for item in aclient.watch(user_id=user):
+            if isinstance(item, SnapshotComplete):
+                began.set()
+
+    task = asyncio.create_task(follow())
+    await asyncio.wait_for(began.wait(), 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_two_watches_of_one_client(aclient, user):
+    async with aclient.watch(user_id=user, timeout=30) as watch:
+        async for item in watch:
+            if isinstance(item, SnapshotComplete):
+                job = await aclient.enqueue("test.echo", 1, user_id=user)
+                assert (await aclient.wait(job.id, timeout=30)).state is JobState.SUCCEEDED
+            if isinstance(item, JobEvent) and item.type is JobEventType.SUCCEEDED:
+                break

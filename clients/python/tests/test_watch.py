@@ -1,0 +1,257 @@
+"""The watch machine alone: no I/O, no clock."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from signalbox import JobEvent, LogEvent, NotFound, ProgressEvent, Snapshot, SnapshotComplete, Unavailable
+from signalbox._backoff import Backoff
+from signalbox._errors import make_error
+from signalbox._watch import FINAL_KEPT, Next, WatchMachine
+from signalbox.v1 import job_pb2, job_service_pb2
+
+PENDING, RUNNING, SUCCEEDED = 1, 2, 3
+LOST = make_error(grpc.StatusCode.UNAVAILABLE, "lost")
+
+
+def machine(*ids: str, **options) -> WatchMachine:
+    return WatchMachine(ids, backoff=Backoff(rand=lambda: 1.0), **options)
+
+
+def snapshot(id: str, sequence: int, state: int = PENDING, **fields) -> job_service_pb2.WatchResponse:
+    job = job_pb2.Job(id=id, sequence=sequence, state=state, **fields)
+    return job_service_pb2.WatchResponse(snapshot=job_service_pb2.JobSnapshot(job=job))
+
+
+def event(id: str, sequence: int, state: int = PENDING) -> job_service_pb2.WatchResponse:
+    return job_service_pb2.WatchResponse(
+        lifecycle=job_service_pb2.JobEvent(job_id=id, sequence=sequence, state=state)
+    )
+
+
+def heartbeat(complete: bool = False) -> job_service_pb2.WatchResponse:
+    return job_service_pb2.WatchResponse(heartbeat=job_service_pb2.Heartbeat(snapshot_complete=complete))
+
+
+def log(id: str, *numbers: int) -> job_service_pb2.WatchResponse:
+    lines = [job_pb2.LogLine(number=number) for number in numbers]
+    return job_service_pb2.WatchResponse(log=job_service_pb2.LogEvent(job_id=id, lines=lines))
+
+
+def feed(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
+    """The items of some messages after which the stream is read on."""
+    items = []
+    for message in messages:
+        step = watch.receive(message)
+        assert step.next is Next.READ
+        items += step.items
+    return items
+
+
+def sequences(items: list) -> list[int]:
+    return [item.sequence for item in items if isinstance(item, JobEvent)]
+
+
+def test_a_job_from_snapshot_to_its_end():
+    watch = machine("a")
+    assert [(job.job_id, job.after_sequence) for job in watch.request().jobs] == [("a", 0)]
+    items = feed(
+        watch, snapshot("a", 1), heartbeat(complete=True), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)
+    )
+    assert [type(item) for item in items] == [Snapshot, SnapshotComplete, JobEvent, JobEvent]
+    assert watch.ended(None, 0) is None
+    assert watch.sequences() == {"a": 3}
+
+
+def test_a_job_that_was_final_already():
+    watch = machine("a")
+    watch.request()
+    assert len(feed(watch, snapshot("a", 3, SUCCEEDED))) == 1
+    assert watch.ended(None, 0) is None
+
+
+def test_a_cut_connection_is_resumed_without_gap_or_repeat():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, RUNNING))
+    assert watch.ended(LOST, 0) == pytest.approx(0.1)
+    request = watch.request()
+    assert [(job.job_id, job.after_sequence) for job in request.jobs] == [("a", 2), ("b", 1)]
+    # The snapshot that comes first is ahead of the events that we missed, and is not given again.
+    items = feed(
+        watch,
+        snapshot("a", 4, PENDING),
+        snapshot("b", 1),
+        heartbeat(complete=True),
+        event("a", 2, RUNNING),
+        event("a", 3, PENDING),
+        event("a", 4, RUNNING),
+    )
+    assert sequences(items) == [3, 4] and len(items) == 2
+
+
+def test_an_end_with_ok_before_the_last_event_is_not_the_end():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 1))
+    assert watch.ended(None, 0) is not None
+
+
+def test_a_cut_after_the_last_event_is_the_end():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 1), event("a", 2, SUCCEEDED))
+    assert watch.ended(LOST, 0) is None
+
+
+def test_a_gap_makes_it_resume():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 1))
+    step = watch.receive(event("a", 3))
+    assert step.next is Next.RECONNECT and not step.items
+    watch.ended(None, 0)
+    assert watch.request().jobs[0].after_sequence == 1
+
+
+def test_after_goes_on_where_another_watch_was():
+    watch = machine("a", after={"a": 4})
+    assert watch.request().jobs[0].after_sequence == 4
+    assert sequences(feed(watch, snapshot("a", 6, SUCCEEDED), event("a", 5), event("a", 6, SUCCEEDED))) == [
+        5,
+        6,
+    ]
+    assert watch.ended(None, 0) is None
+
+
+def test_a_job_retried_is_no_longer_final():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 4, PENDING))
+    assert watch.ended(LOST, 0) is not None
+
+
+def test_delays_grow_to_a_bound_and_start_anew_after_progress():
+    watch = machine("a")
+    watch.request()
+    delays = [watch.ended(LOST, 0) for _ in range(8)]
+    assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    # A snapshot alone is no progress: a server that dies after each would be called without end.
+    feed(watch, snapshot("a", 1))
+    assert watch.ended(LOST, 0) == pytest.approx(5.0)
+    feed(watch, event("a", 2))
+    assert watch.ended(LOST, 0) == pytest.approx(0.1)
+
+
+def test_it_gives_up_after_a_time_without_any_message():
+    watch = machine("a", give_up_s=60.0)
+    watch.request()
+    assert watch.ended(LOST, 1_000) is not None
+    assert watch.ended(LOST, 1_059) is not None
+    feed(watch, heartbeat())
+    assert watch.ended(LOST, 1_061) is not None
+    with pytest.raises(Unavailable):
+        watch.ended(LOST, 1_121)
+
+
+def test_what_cannot_be_helped_is_raised():
+    watch = machine("a")
+    watch.request()
+    with pytest.raises(NotFound):
+        watch.ended(make_error(grpc.StatusCode.NOT_FOUND, "no such job"), 0)
+
+
+def test_progress_and_log_lines():
+    watch = machine("a", include_log=True)
+    assert watch.request().include_log
+    feed(watch, snapshot("a", 2, RUNNING))
+    assert [line.number for line in feed(watch, log("a", 1, 2))[0].lines] == [1, 2]
+    watch.request()
+    progress = job_pb2.Progress(stage="s", fraction=0.5)
+    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=progress), log("a", 2, 3), log("a", 3))
+    assert isinstance(items[0], ProgressEvent) and items[0].progress.fraction == 0.5
+    assert isinstance(items[1], LogEvent) and [line.number for line in items[1].lines] == [3]
+    assert len(items) == 2
+
+
+def test_a_users_watch_never_ends_by_itself():
+    watch = machine(user_id="u")
+    assert watch.request().user_id == "u"
+    items = feed(watch, heartbeat(complete=True), event("a", 1), event("a", 2, SUCCEEDED))
+    assert sequences(items) == [1, 2]
+    assert watch.ended(None, 0) is not None
+
+
+def test_a_users_watch_fetches_what_it_missed():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), heartbeat(complete=True), event("c", 2))
+    watch.ended(LOST, 0)
+    watch.request()
+    # a moved on, b became final and is not told of any more, c stayed, d is new.
+    items = feed(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
+    assert [item.job.id for item in items] == ["d"]
+    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    request = watch.fill_request()
+    assert request is not None
+    assert {(job.job_id, job.after_sequence) for job in request.jobs} == {("a", 1), ("b", 1)}
+    told: list = []
+    for message in [
+        snapshot("a", 3),
+        snapshot("b", 3, SUCCEEDED),
+        event("a", 2),
+        event("b", 2),
+        event("a", 3),
+    ]:
+        step = watch.receive_fill(message)
+        assert step.next is Next.READ
+        told += step.items
+    step = watch.receive_fill(event("b", 3, SUCCEEDED))
+    assert step.next is Next.FILL
+    assert sequences(told + step.items) == [2, 2, 3, 3]
+    assert watch.fill_request() is None
+    # What the new stream brings of it again is dropped.
+    assert sequences(feed(watch, event("a", 3), event("a", 4))) == [4]
+
+
+def test_a_job_that_is_gone_is_not_asked_for_again():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    watch.request()
+    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    assert watch.fill_request() is not None
+    assert watch.fill_ended(make_error(grpc.StatusCode.NOT_FOUND, "gone"))
+    assert watch.fill_request() is None
+
+
+def test_a_fill_that_is_cut_begins_again_with_the_connection():
+    watch = machine(queue="q")
+    watch.request()
+    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    watch.request()
+    watch.receive(heartbeat(complete=True))
+    assert watch.fill_request() is not None
+    assert not watch.fill_ended(LOST)
+    assert watch.ended(LOST, 0) is not None
+    watch.request()
+    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+
+
+def test_a_gap_in_a_queues_watch_is_filled():
+    watch = machine(queue="q")
+    watch.request()
+    feed(watch, heartbeat(complete=True), event("a", 1))
+    assert watch.receive(event("a", 3)).next is Next.FILL
+    assert watch.fill_request() is not None
+    assert watch.receive_fill(event("a", 2)).next is Next.READ
+    assert watch.receive_fill(event("a", 3)).next is Next.FILL
+
+
+def test_the_memory_of_final_jobs_is_bounded():
+    watch = machine(queue="q")
+    watch.request()
+    for number in range(FINAL_KEPT + 5):
+        watch.receive(event(f"job-{number}", 1, SUCCEEDED))
+    assert len(watch._final) == FINAL_KEPT and not watch._known
