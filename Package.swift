@@ -46,6 +46,21 @@ let package = Package(
             ],
             swiftSettings: settingsCallingC
         ),
+        // A Postgres of our own, for when none is given.
+        .target(
+            name: "PrivatePostgres",
+            dependencies: [
+                "Postgres",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+            ],
+            swiftSettings: settingsCallingC
+        ),
+        .testTarget(
+            name: "PrivatePostgresTests",
+            dependencies: ["PrivatePostgres", "Postgres", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
         .target(
             name: "TestDatabase",
             dependencies: ["Postgres", .product(name: "Logging", package: "swift-log")],
