@@ -88,24 +88,37 @@ public struct SignalboxServer: Service {
         }
     }
 
-    /// Brings the database of the settings to this program's schema and prints what was done.
-    package static func migrate(_ settings: ServerSettings, url: String, logger: Logger) async throws {
-        let database = try Database(
-            Database.Configuration(
-                connection: Assembly.connection(url, logger: logger), connectionCount: 1))
-        do {
-            let ran = try await Migrator.migrate(database)
-            print(ran.isEmpty ? "the schema is current" : "ran migrations \(ran.map(String.init).joined(separator: ", "))")
-        } catch {
-            await database.shutdown()
-            throw error
+    /// `signalbox migrate`: brings the database of the settings to this program's schema, prints what was
+    /// done, and exits as `main` does.
+    package static func migrate(arguments: [String]) async -> Never {
+        if ServerSettings.asksForHelp(arguments) {
+            print("Brings the database of --database-url to this program's schema. Settings as of serve.")
+            exit(0)
         }
-        await database.shutdown()
+        do {
+            let settings = try ServerSettings.resolve(
+                arguments: arguments, environment: ProcessInfo.processInfo.environment)
+            guard let url = settings.databaseURL else {
+                throw SettingsError(problems: ["migrate needs database-url"])
+            }
+            let database = try Database(
+                Database.Configuration(
+                    connection: Assembly.connection(url, logger: ServerLog.start(settings)),
+                    connectionCount: 1))
+            let ran = try await Migrator.migrate(database)
+            await database.shutdown()
+            let list = ran.map(String.init).joined(separator: ", ")
+            print(ran.isEmpty ? "the schema is current" : "ran migrations \(list)")
+            exit(0)
+        } catch {
+            complain("\(error)")
+            exit(error is SettingsError ? 64 : 1)
+        }
     }
 
     private func allRunners() throws -> [any JobRunner] {
         var all = runners
-        for command in settings.commands { all.append(CommandRunner(command)) }
+        all += settings.commands.map(Self.runner)
         if settings.testKinds { all += TestRunners.all }
         var kinds: Set<String> = []
         for runner in all {
@@ -123,6 +136,16 @@ public struct SignalboxServer: Service {
     private static func runner(_ handler: any JobHandler) -> any JobRunner {
         func open(_ handler: some JobHandler) -> any JobRunner { HandlerRunner(handler: handler) }
         return open(handler)
+    }
+
+    private static func runner(_ command: CommandSettings) -> any JobRunner {
+        CommandRunner(
+            CommandDefinition(
+                KindDefinition(
+                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
+                    onInterruption: command.onInterruption),
+                command: command.command, workingDirectory: command.workingDirectory,
+                environment: command.environment))
     }
 
     private static func complain(_ text: String) {
