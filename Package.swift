@@ -97,6 +97,7 @@ let package = Package(
                 "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres", "RPC",
                 "Settings", logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
         .target(
@@ -125,7 +126,13 @@ let package = Package(
             name: "PostgresTests", dependencies: ["Postgres", "TestDatabase", logging],
             swiftSettings: settings),
         .testTarget(
+            name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
+            swiftSettings: settings),
+        .testTarget(
             name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers", subprocess],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ClientCommandsTests", dependencies: ["ClientCommands", "JobCore", "JobMessages"],
             swiftSettings: settings),
     ]
 )

@@ -1,11 +1,12 @@
-import Foundation
+public import Foundation
 import JobCore
 import JobStore
-import JobWorkers
+package import JobWorkers
 public import Logging
 import Postgres
 public import ServiceLifecycle
 package import Settings
+import UnixSignals
 
 /// This program's version.
 package let signalboxVersion = "0.1.0"
