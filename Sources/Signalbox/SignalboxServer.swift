@@ -20,10 +20,13 @@ package let signalboxVersion = "0.1.0"
 /// ```
 ///
 /// Its settings are those of `signalbox serve`: flags, then environment (`SIGNALBOX_…`), then file.
-public struct SignalboxServer: Service {
+public struct SignalboxServer: Service, CustomStringConvertible {
     private let settings: ServerSettings
     private let runners: [any JobRunner]
     private let logger: Logger
+
+    /// What the logs of a service group call it. The settings, which may hold a password, are not in it.
+    public var description: String { "SignalboxServer" }
 
     /// - Parameters:
     ///   - arguments: flags as of `signalbox serve`, without the program's name.
