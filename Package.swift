@@ -130,10 +130,7 @@ let package = Package(
             dependencies: ["JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["capture.py"],
             swiftSettings: settings),
-        .testTarget(
-            name: "JobWorkersTests",
-            dependencies: ["JobCore", "JobWorkers", .product(name: "Subprocess", package: "swift-subprocess")],
-            swiftSettings: settings),
+        .testTarget(name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers"], swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",
