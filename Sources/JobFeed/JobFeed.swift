@@ -126,11 +126,12 @@ package final class JobFeed: Sendable {
     private func publish(_ notice: Notice) {
         switch notice {
         case .event(let event, let key):
-            for subscription in subscriptions(of: key.id, scopesFor: event) {
+            for subscription in subscriptions(of: key.id, scopes: { $0.holds(event) }) {
                 subscription.receive(event)
             }
         case .progress(let key, let attempt, let progress):
-            for subscription in subscriptions(of: key.id) {
+            // A scope knows which jobs are its own.
+            for subscription in subscriptions(of: key.id, scopes: { _ in true }) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
             }
         case .log(let key, let lines):
@@ -140,13 +141,12 @@ package final class JobFeed: Sendable {
         }
     }
 
-    private func subscriptions(of job: JobID, scopesFor event: JobEvent? = nil) -> [Subscription] {
+    private func subscriptions(
+        of job: JobID, scopes isWanted: (Subscription.Scope) -> Bool = { _ in false }
+    ) -> [Subscription] {
         state.withLock { state in
-            var found = state.byJob[job].map { Array($0.values) } ?? []
-            if let event, !state.scopes.isEmpty {
-                found += state.scopes.values.filter { $0.scope.holds(event) }
-            }
-            return found
+            (state.byJob[job].map { Array($0.values) } ?? [])
+                + state.scopes.values.filter { isWanted($0.scope) }
         }
     }
 
