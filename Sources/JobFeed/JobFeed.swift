@@ -26,7 +26,8 @@ package final class JobFeed: Sendable {
         /// All of them, by the second of the heartbeat.
         var beats: [[ObjectIdentifier: Subscription]]
         var nextBeat = 0
-        var hasPeers = false
+        /// Until the first renewal tells, there may be some.
+        var hasPeers = true
         var isOver = false
     }
 
