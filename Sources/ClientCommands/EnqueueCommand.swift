@@ -34,7 +34,9 @@ package struct EnqueueCommand: AsyncParsableCommand {
         help: "-100 to 100; higher first, within a user and queue. [default: 0]")
     var priority: Int?
 
-    @Option(help: "How long to wait before it may start.", transform: Duration.init(written:))
+    @Option(
+        help: ArgumentHelp("How long to wait before it may start.", valueName: "duration"),
+        transform: Duration.init(written:))
     var delay: Duration?
 
     @Option(
@@ -49,11 +51,13 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var retry: RetryOptions
 
     @Option(
-        help: "Hard limit of one attempt. [default: the kind's own]", transform: Duration.init(written:))
+        help: ArgumentHelp("Hard limit of one attempt. [default: the kind's own]", valueName: "duration"),
+        transform: Duration.init(written:))
     var timeout: Duration?
 
     @Option(
-        help: "When an attempt is told to wrap up. [default: the kind's own]",
+        help: ArgumentHelp(
+            "When an attempt is told to wrap up. [default: the kind's own]", valueName: "duration"),
         transform: Duration.init(written:))
     var softTimeout: Duration?
 
@@ -72,7 +76,8 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var connection: ConnectionOptions
 
     @Option(
-        help: "How long to wait for the server. [env: SIGNALBOX_TIMEOUT; default: 10s]",
+        help: ArgumentHelp(
+            "How long to wait for the server. [env: SIGNALBOX_TIMEOUT; default: 10s]", valueName: "duration"),
         transform: Duration.init(written:))
     var callTimeout: Duration?
 
@@ -169,7 +174,8 @@ struct PayloadOptions: ParsableArguments {
 /// How long to wait between attempts.
 struct RetryOptions: ParsableArguments {
     @Option(
-        name: .customLong("retry-initial"), help: "Delay after the first failure. [default: 5s]",
+        name: .customLong("retry-initial"),
+        help: ArgumentHelp("Delay after the first failure. [default: 5s]", valueName: "duration"),
         transform: Duration.init(written:))
     var initial: Duration?
 
@@ -179,7 +185,8 @@ struct RetryOptions: ParsableArguments {
     var factor: Double?
 
     @Option(
-        name: .customLong("retry-max"), help: "The longest delay. [default: 1h]",
+        name: .customLong("retry-max"),
+        help: ArgumentHelp("The longest delay. [default: 1h]", valueName: "duration"),
         transform: Duration.init(written:))
     var max: Duration?
 

@@ -19,7 +19,9 @@ struct ServiceOptions: ParsableArguments {
     @OptionGroup var connection: ConnectionOptions
 
     @Option(
-        help: "How long to wait for the server, as in 500ms or 10s. [env: SIGNALBOX_TIMEOUT; default: 10s]",
+        help: ArgumentHelp(
+            "How long to wait for the server, as in 500ms or 10s. [env: SIGNALBOX_TIMEOUT; default: 10s]",
+            valueName: "duration"),
         transform: Duration.init(written:))
     var timeout: Duration?
 
