@@ -108,6 +108,15 @@ let package = Package(
             ],
             swiftSettings: settingsCallingC),
 
+        .target(
+            name: "Settings",
+            dependencies: [
+                "JobCore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: settings),
+
         // Tests.
         .target(
             name: "TestDatabase",
@@ -128,8 +137,11 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "JobMessagesTests",
-            dependencies: ["JobMessages", "JobCore", "CJobMessages", .product(name: "NIOCore", package: "swift-nio")],
+            dependencies: ["JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio")],
+            exclude: ["capture.py"],
             swiftSettings: settings),
+        .testTarget(name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers"], swiftSettings: settings),
+        .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",
             dependencies: ["Postgres", "TestDatabase", .product(name: "Logging", package: "swift-log")],
