@@ -100,7 +100,7 @@ let package = Package(
         .target(
             name: "ClientCommands",
             dependencies: [
-                "RPC", "JobMessages", "JobCore",
+                "RPC", "JobMessages", "JobCore", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -149,7 +149,7 @@ let package = Package(
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "RPC", "JobMessages", "JobCore",
+                "ClientCommands", "RPC", "JobMessages", "JobCore", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),

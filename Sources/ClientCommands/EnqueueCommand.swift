@@ -8,7 +8,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         commandName: "enqueue", abstract: "Enqueue a job, and print its id.",
         discussion: """
             The id is printed once the job is committed. The same --id or --key with the same content gives \
-            the first job's id again. Durations are written as in 500ms, 5s, 10m or 1h30m.
+            the first job's id again. Durations are written as in 500ms, 5s, 10m, 2h or 7d.
             """)
 
     @Argument(help: "Which handler runs it.")
@@ -53,7 +53,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp("Hard limit of one attempt. [default: the kind's own]", valueName: "duration"),
         transform: Duration.init(written:))
-    var timeout: Duration?
+    var jobTimeout: Duration?
 
     @Option(
         help: ArgumentHelp(
@@ -73,16 +73,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var log = false
 
     @OptionGroup(title: "Server")
-    var connection: ConnectionOptions
-
-    @Option(
-        help: ArgumentHelp(
-            "How long to wait for the server. [env: SIGNALBOX_TIMEOUT; default: 10s]", valueName: "duration"),
-        transform: Duration.init(written:))
-    var callTimeout: Duration?
-
-    @Flag(help: "Print JSON, one object a line.")
-    var json = false
+    var service: ServiceOptions
 
     package init() {}
 
@@ -92,15 +83,14 @@ package struct EnqueueCommand: AsyncParsableCommand {
     }
 
     package func run() async throws {
-        let target = try ServerTarget.resolve(
-            server: connection.server, tls: connection.tls, tlsCA: connection.tlsCA, timeout: callTimeout)
+        let target = try service.target()
         let draft = try await draft(environment: ProcessInfo.processInfo.environment)
         var enqueued: JobID?
         try await withService(target) { service in
             let response = try await service.call(
                 Service.Path.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
             enqueued = response.job.id
-            if json {
+            if self.service.json {
                 try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))
             } else {
                 try Terminal.write("\(response.job.id)\n")
@@ -109,7 +99,8 @@ package struct EnqueueCommand: AsyncParsableCommand {
         }
         guard watch, let enqueued else { return }
         try await WatchCommand.follow(
-            WatchSession(.jobs([enqueued]), includesLog: log), target, json: json, wasReached: true)
+            WatchSession(.jobs([enqueued]), includesLog: log), target, json: self.service.json,
+            wasReached: true)
     }
 
     func draft(environment: [String: String]) async throws -> JobSpecDraft {
@@ -132,7 +123,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         draft.retryFactor = retry.factor ?? 0
         draft.retryMaxDelay = retry.max
         draft.retryJitter = retry.jitter ?? 0
-        draft.timeout = timeout
+        draft.timeout = jobTimeout
         draft.softTimeout = softTimeout
         draft.labels = label.map { ($0.key, $0.value) }
         return draft

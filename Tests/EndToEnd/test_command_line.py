@@ -32,6 +32,7 @@ class Shell:
             text=True,
             timeout=PATIENCE_S,
             env=self.environment,
+            check=False,
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -70,7 +71,7 @@ def test_every_option_of_enqueue_arrives(shell, user):
     id, queue = str(uuid.uuid4()), unique("queue")
     (answer,) = shell.json(
         *("enqueue", "test.noop", "--user", user, "--queue", queue, "--id", id, "--key", "k1"),
-        *("--priority", "-7", "--delay", "1h", "--max-attempts", "9", "--timeout", "2m"),
+        *("--priority", "-7", "--delay", "1h", "--max-attempts", "9", "--job-timeout", "2m"),
         *("--soft-timeout", "90s", "--retry-initial", "1s", "--retry-factor", "3", "--retry-max", "1m"),
         *("--retry-jitter", "0.5", "--label", "a=b=c", "--label", "d=", "--content-type", "text/plain"),
         *("--payload-file", "-"),
