@@ -102,8 +102,10 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "ClientCommands",
-            dependencies: ["JobCore", "JobMessages", "RPC", "Settings", argumentParser, nioCore, logging],
-            swiftSettings: settings),
+            dependencies: [
+                "JobCore", "JobMessages", "RPC", "Settings", argumentParser, nioCore, nioPosix, logging,
+            ],
+            swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
             dependencies: ["ClientCommands", "Signalbox", argumentParser],
@@ -133,7 +135,10 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
-            name: "ClientCommandsTests", dependencies: ["ClientCommands", "JobCore", "JobMessages"],
+            name: "ClientCommandsTests",
+            dependencies: [
+                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging, nioCore,
+            ],
             swiftSettings: settings),
     ]
 )
