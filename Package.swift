@@ -106,6 +106,13 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "Dialogue",
+            dependencies: [
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+            ],
+            swiftSettings: settings),
 
         // Tests.
         .target(
@@ -131,6 +138,10 @@ let package = Package(
             exclude: ["capture.py"],
             swiftSettings: settings),
         .testTarget(name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers"], swiftSettings: settings),
+        .testTarget(
+            name: "DialogueTests",
+            dependencies: ["Dialogue", .product(name: "Subprocess", package: "swift-subprocess")],
+            swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",
