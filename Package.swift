@@ -118,7 +118,8 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "JobMessagesTests",
-            dependencies: ["JobMessages", "JobCore", "CJobMessages", .product(name: "NIOCore", package: "swift-nio")],
+            dependencies: ["JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio")],
+            exclude: ["capture.py"],
             swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",

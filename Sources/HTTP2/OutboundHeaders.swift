@@ -60,7 +60,8 @@ package struct HeaderFields: Sendable, Equatable {
         let storage = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(bytes.count, 1))
         _ = unsafe storage.initialize(from: bytes)
         let list = UnsafeMutableBufferPointer<nghttp2_nv>.allocate(capacity: max(lengths.count, 1))
-        let flags = nghttp2_nv_flag(NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue | NGHTTP2_NV_FLAG_NO_COPY_VALUE.rawValue)
+        let flags = nghttp2_nv_flag(
+            NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue | NGHTTP2_NV_FLAG_NO_COPY_VALUE.rawValue)
         unsafe Self.fill(list, from: UnsafeBufferPointer(storage), lengths: lengths, flags: flags)
         return unsafe PreparedStorage(storage: storage, list: list, count: lengths.count)
     }
@@ -72,7 +73,8 @@ package struct HeaderFields: Sendable, Equatable {
     private let list: UnsafeMutableBufferPointer<nghttp2_nv>
     private let count: Int
 
-    init(storage: UnsafeMutableBufferPointer<UInt8>, list: UnsafeMutableBufferPointer<nghttp2_nv>, count: Int) {
+    init(storage: UnsafeMutableBufferPointer<UInt8>, list: UnsafeMutableBufferPointer<nghttp2_nv>, count: Int)
+    {
         unsafe self.storage = unsafe storage
         unsafe self.list = unsafe list
         self.count = count

@@ -32,6 +32,10 @@ extension Session {
             unsafe Session.of(user).didSendFrame(frame, session)
             return 0
         }
+        unsafe nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks) { _, frame, _, user in
+            unsafe Session.of(user).didNotSendFrame(frame)
+            return 0
+        }
     }
 
     private static func of(_ user: UnsafeMutableRawPointer?) -> Session {
@@ -79,7 +83,9 @@ extension Session {
             guard isAcknowledgement else { return events.append(.ping) }
             var opaque: UInt64 = 0
             unsafe withUnsafeMutableBytes(of: &opaque) { target in
-                unsafe withUnsafeBytes(of: frame.pointee.ping.opaque_data) { unsafe target.copyMemory(from: $0) }
+                unsafe withUnsafeBytes(of: frame.pointee.ping.opaque_data) {
+                    unsafe target.copyMemory(from: $0)
+                }
             }
             events.append(.pingAcknowledged(UInt64(bigEndian: opaque)))
         case NGHTTP2_GOAWAY.rawValue:
@@ -113,6 +119,15 @@ extension Session {
             session, UInt8(NGHTTP2_FLAG_NONE.rawValue), header.stream_id, ErrorCode.noError.rawValue)
     }
 
+    private func didNotSendFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
+        guard role == .client, let header = unsafe frame?.pointee.hd,
+            header.type == UInt8(NGHTTP2_HEADERS.rawValue)
+        else { return }
+        // A request that waited for its turn when the server said GOAWAY: the library never opened its stream, so
+        // it does not close it either.
+        didClose(header.stream_id, .refusedStream)
+    }
+
     // MARK: DATA to send
 
     static func dataProvider(for stream: Stream) -> nghttp2_data_provider {
@@ -120,7 +135,8 @@ extension Session {
         let pointer = unsafe Unmanaged.passUnretained(stream).toOpaque()
         return unsafe nghttp2_data_provider(source: nghttp2_data_source(ptr: pointer)) {
             _, _, target, count, flags, source, user in
-            guard let target = unsafe target, let flags = unsafe flags, let source = unsafe source?.pointee.ptr
+            guard let target = unsafe target, let flags = unsafe flags,
+                let source = unsafe source?.pointee.ptr
             else { return Int(NGHTTP2_ERR_CALLBACK_FAILURE.rawValue) }
             let stream = unsafe Unmanaged<Stream>.fromOpaque(source).takeUnretainedValue()
             return unsafe Session.of(user).readData(

@@ -177,7 +177,10 @@ package import NIOCore
 
     /// Opens a stream with a request (client). Its body is what is written until `finish`.
     package func request(_ headers: HeaderFields) throws(HTTP2Error) -> Stream {
-        let stream = Stream(id: unsafe nghttp2_session_get_next_stream_id(library).asStreamID)
+        guard unsafe nghttp2_session_check_request_allowed(library) != 0 else {
+            throw HTTP2Error(libraryCode: Int(NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue))
+        }
+        let stream = Stream(id: unsafe Int32(bitPattern: nghttp2_session_get_next_stream_id(library)))
         let pointer = unsafe Unmanaged.passUnretained(stream).toOpaque()
         var provider = unsafe Session.dataProvider(for: stream)
         let id = unsafe headers.withNameValues { list, count in
@@ -332,8 +335,4 @@ package import NIOCore
         }
         return lastHeaders
     }
-}
-
-extension UInt32 {
-    fileprivate var asStreamID: Int32 { Int32(bitPattern: self) }
 }

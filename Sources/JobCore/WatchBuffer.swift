@@ -7,8 +7,10 @@ import DequeModule
 /// be read from the database. Progress is only ever the latest. So the memory of a watch is bounded by
 /// the jobs it names, however slowly its reader reads.
 package struct WatchBuffer: Sendable {
-    /// Lifecycle events kept for the reader.
+    /// Lifecycle events kept for the reader of named jobs; the rest is read again when it is wanted.
     package static let eventsMax = 512
+    /// Lifecycle events kept for the reader of a user or a queue; more end the watch.
+    package static let scopeEventsMax = 4096
     /// Jobs of a user's or a queue's watch whose place is remembered; of others an event may be repeated
     /// right after the snapshot.
     package static let placesMax = 10_000
@@ -62,7 +64,11 @@ package struct WatchBuffer: Sendable {
 
     /// Names a job, known up to `sequence` (as its snapshot, or the client's cursor, says).
     package mutating func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
-        guard namesJobs || places.count < Self.placesMax else { return }
+        if !namesJobs {
+            guard places[job] != nil || places.count < Self.placesMax else { return }
+            // The snapshot says it already.
+            if places[job] != nil { events.removeAll { $0.jobID == job && $0.sequence <= sequence } }
+        }
         if let place = places[job], place.delivered >= sequence { return }
         let known = max(places[job]?.known ?? early.removeValue(forKey: job) ?? 0, sequence)
         setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
@@ -157,7 +163,7 @@ package struct WatchBuffer: Sendable {
     }
 
     private mutating func append(_ event: JobEvent) {
-        if !namesJobs, events.count >= Self.eventsMax {
+        if !namesJobs, events.count >= Self.scopeEventsMax {
             hasOverflowed = true
             return
         }

@@ -127,7 +127,7 @@ package final class JobFeed: Sendable {
         switch notice {
         case .event(let event, let key):
             for subscription in subscriptions(of: key.id, scopesFor: event) {
-                subscription.receive(event, number: key.number)
+                subscription.receive(event)
             }
         case .progress(let key, let attempt, let progress):
             for subscription in subscriptions(of: key.id) {
@@ -262,12 +262,12 @@ package final class JobFeed: Sendable {
         for change in changes where change.sequence > 0 {
             first[change.number] = min(first[change.number] ?? .max, change.sequence - 1)
         }
-        for (number, events) in try await store.events(after: first) {
+        for events in try await store.events(after: first).values {
             for event in events {
                 let scopes = state.withLock { state in
                     state.scopes.values.filter { $0.scope.holds(event) }
                 }
-                for scope in scopes { scope.receive(event, number: number) }
+                for scope in scopes { scope.receive(event) }
             }
         }
     }

@@ -24,8 +24,6 @@ package final class Subscription: Sendable {
         var heartbeatIsDue = false
         var isOver = false
         var waiter: CheckedContinuation<Item?, Never>?
-        /// While a scope's snapshot is being sent: jobs above this number are still to come in it.
-        var snapshotEdge: Int64?
         var lastLogLine: [JobID: Int64] = [:]
     }
 
@@ -36,9 +34,7 @@ package final class Subscription: Sendable {
     package init(scope: Scope, includesLog: Bool) {
         self.scope = scope
         self.includesLog = includesLog
-        var state = State(buffer: WatchBuffer(namesJobs: scope == .jobs))
-        if scope != .jobs { state.snapshotEdge = 0 }
-        self.state = Mutex(state)
+        state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))
     }
 
     /// The next thing to do; nil when the task is cancelled or the feed has ended. One task at a time may
@@ -66,21 +62,12 @@ package final class Subscription: Sendable {
         }
     }
 
-    /// The snapshot of a scope is sent up to this number; nil: whole.
-    package func advanceSnapshot(to edge: Int64?) {
-        change { $0.snapshotEdge = edge }
-    }
-
     package func caughtUp(_ events: [JobID: [JobEvent]]) {
         change { $0.buffer.caughtUp(events) }
     }
 
-    func receive(_ event: JobEvent, number: Int64) {
-        change { state in
-            // The page of the snapshot that is yet to be read will tell what this event says.
-            if let edge = state.snapshotEdge, number > edge { return }
-            state.buffer.receive(event)
-        }
+    func receive(_ event: JobEvent) {
+        change { $0.buffer.receive(event) }
     }
 
     func receive(_ progress: Progress, attempt: Int, of job: JobID) {
@@ -129,7 +116,6 @@ package final class Subscription: Sendable {
     }
 
     private static func take(_ state: inout State) -> Item? {
-        // The snapshot's task sends what comes before; events wait until it is whole or reaches them.
         let action = state.buffer.next()
         if action != .wait { return .action(action) }
         if state.heartbeatIsDue {

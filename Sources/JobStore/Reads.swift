@@ -32,7 +32,7 @@ extension Statement {
     static let findJobs = Statement(
         "find_jobs",
         """
-        SELECT \(recordColumns), f.result, f.result_type
+        SELECT \(recordColumns), CASE WHEN octet_length(f.result) <= $2 THEN f.result END, f.result_type
         FROM unnest($1::uuid[]) AS wanted (id) JOIN job j ON j.id = wanted.id \(recordTables)
         WHERE \(isWhole)
         """)
@@ -147,18 +147,22 @@ extension JobStore {
     /// Jobs that one page looks at.
     private static let jobsScannedMax: Int64 = 10_000
 
-    /// The job, without its history; nil if there is none.
+    /// The job with its result, without its history; nil if there is none.
     package func job(_ id: JobID) async throws(StoreError) -> JobRecord? {
-        try await jobs([id]).first
+        try await jobs([id], resultBytesMax: JobLimits.resultBytesMax).first
     }
 
-    /// The jobs that there are, without their history, in no order.
-    package func jobs(_ ids: [JobID]) async throws(StoreError) -> [JobRecord] {
+    /// The jobs that there are, without their history, in no order. A larger result is left out.
+    package func jobs(_ ids: [JobID], resultBytesMax: Int) async throws(StoreError) -> [JobRecord] {
         try await run("jobs") { connection throws(PostgresError) in
             var jobs: [JobRecord] = []
-            for row in try connection.execute(.findJobs, Parameters { $0.append(ids.map(\.uuid)) }) {
-                jobs.append(try JobRecord(row))
-            }
+            let result = try connection.execute(
+                .findJobs,
+                Parameters {
+                    $0.append(ids.map(\.uuid))
+                    $0.append(Int32(resultBytesMax))
+                })
+            for row in result { jobs.append(try JobRecord(row)) }
             return jobs
         }
     }

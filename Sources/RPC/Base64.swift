@@ -1,7 +1,8 @@
 /// Base64 as `-bin` metadata uses it: sent without padding, accepted with or without (PROTOCOL-HTTP2.md,
 /// "Custom-Metadata").
 enum Base64 {
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    private static let alphabet = Array(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
     static func encode(_ bytes: some Sequence<UInt8>) -> [UInt8] {
         var encoded: [UInt8] = []
@@ -43,7 +44,9 @@ enum Base64 {
                 decoded.append(UInt8(truncatingIfNeeded: bits >> bitCount))
             }
         }
-        guard digits % 4 != 1, padding == 0 || (digits + padding) % 4 == 0 else { return nil }
+        guard digits % 4 != 1, padding == 0 || (padding <= 2 && (digits + padding) % 4 == 0) else {
+            return nil
+        }
         return decoded
     }
 

@@ -80,7 +80,8 @@ package final class Client: Sendable {
                         if let tls {
                             let isAddress = (try? SocketAddress(ipAddress: serverName, port: 0)) != nil
                             try channel.pipeline.syncOperations.addHandler(
-                                NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : serverName))
+                                NIOSSLClientHandler(
+                                    context: tls, serverHostname: isAddress ? nil : serverName))
                         }
                         try channel.pipeline.syncOperations.addHandler(connection)
                     }

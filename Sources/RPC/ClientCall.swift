@@ -34,7 +34,8 @@ package struct ClientCall: Sendable {
     package func write(_ message: ByteBuffer) async throws {
         let stream = owner.stream
         try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 stream.eventLoop.execute { stream.value.write(message, continuation) }
             }
@@ -63,6 +64,11 @@ package struct ResponseStream: AsyncSequence, Sendable {
 
     package func makeAsyncIterator() -> Iterator {
         Iterator(owner: owner)
+    }
+
+    /// Cancels the call; so does letting go of it.
+    package func cancel() {
+        owner.cancel()
     }
 
     /// The metadata sent with the response headers; waits for them.

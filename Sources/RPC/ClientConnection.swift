@@ -99,7 +99,9 @@ final class ClientConnection: ChannelDuplexHandler {
         }
         eventLoop.scheduleTask(in: configuration.connectTimeout.timeAmount) {
             let connection = bound.value
-            if connection.ready != nil { connection.fail(Status(.unavailable, "the server did not answer in time")) }
+            if connection.ready != nil {
+                connection.fail(Status(.unavailable, "the server did not answer in time"))
+            }
         }
         flushNow()
     }

@@ -26,7 +26,8 @@ final class ClientStream {
     init(stream: HTTP2.Stream, connection: ClientConnection, timeout: Duration?) {
         self.stream = stream
         self.connection = connection
-        messages = MessageReader(messageBytesMax: connection.configuration.messageBytesMax, sharesMemory: true)
+        messages = MessageReader(
+            messageBytesMax: connection.configuration.messageBytesMax, sharesMemory: true)
         if let timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
@@ -81,7 +82,11 @@ final class ClientStream {
         deadline = nil
         trailingMetadata = status.metadata
         for waiter in headersWaiters {
-            if let initialMetadata { waiter.resume(returning: initialMetadata) } else { waiter.resume(throwing: status) }
+            if let initialMetadata {
+                waiter.resume(returning: initialMetadata)
+            } else {
+                waiter.resume(throwing: status)
+            }
         }
         headersWaiters = []
         if let writer {
@@ -118,7 +123,8 @@ final class ClientStream {
                 if messages.isEmpty {
                     reader.resume(returning: nil)
                 } else {
-                    reader.resume(throwing: Status(.internalError, "the answer ends in the middle of a message"))
+                    reader.resume(
+                        throwing: Status(.internalError, "the answer ends in the middle of a message"))
                 }
             } else {
                 reader.resume(throwing: status)

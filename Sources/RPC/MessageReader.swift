@@ -36,14 +36,17 @@ struct MessageReader {
     /// Is the next message complete, and is it allowed at all? Nothing is read of a message over the limit
     /// beyond its prefix.
     func check() -> Result<Int?, Status> {
-        guard let flag = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) else { return .success(nil) }
+        guard let flag = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) else {
+            return .success(nil)
+        }
         guard flag == 0 else {
             // grpc-encoding is never anything but identity here: other values were refused with the headers.
             return .failure(
                 Status(
                     .internalError,
                     flag == 1
-                        ? "a compressed message without a grpc-encoding" : "the first byte of a message is not 0 or 1"
+                        ? "a compressed message without a grpc-encoding"
+                        : "the first byte of a message is not 0 or 1"
                 ))
         }
         guard let length = buffer.getInteger(at: buffer.readerIndex + 1, as: UInt32.self) else {
@@ -51,7 +54,9 @@ struct MessageReader {
         }
         guard length <= messageBytesMax else {
             return .failure(
-                Status(.resourceExhausted, "a message of \(length) bytes is over the limit of \(messageBytesMax)"))
+                Status(
+                    .resourceExhausted, "a message of \(length) bytes is over the limit of \(messageBytesMax)"
+                ))
         }
         return .success(buffer.readableBytes >= 5 + Int(length) ? Int(length) : nil)
     }

@@ -74,7 +74,8 @@ extension Metadata {
             let key = String(decoding: field.name, as: UTF8.self)
             guard !Self.isReserved(key) else { continue }
             if key.hasSuffix("-bin") {
-                for part in field.value.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) {
+                for part in field.value.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
+                {
                     guard let bytes = Base64.decode(part.trimmingSpaces) else { continue }
                     entries.append(Entry(key: key, value: .bytes(bytes)))
                 }
@@ -91,7 +92,8 @@ extension Metadata {
             case .bytes(let bytes):
                 fields.append(entry.key, Base64.encode(bytes))
             case .text(let text):
-                fields.append(entry.key, text.utf8.map { (0x20...0x7e).contains($0) ? $0 : UInt8(ascii: "?") })
+                fields.append(
+                    entry.key, text.utf8.map { (0x20...0x7e).contains($0) ? $0 : UInt8(ascii: "?") })
             }
         }
     }

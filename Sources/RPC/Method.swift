@@ -8,7 +8,8 @@ package import NIOCore
 /// `ServerConfiguration.errorMapper`.
 package typealias UnaryHandler = @Sendable (ByteBuffer, ServerContext) async throws -> ByteBuffer
 /// Takes one message, writes any number. The call ends with status OK when it returns.
-package typealias ServerStreamingHandler = @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
+package typealias ServerStreamingHandler =
+    @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
 /// Reads and writes any number of messages. The call ends with status OK when it returns.
 package typealias BidirectionalHandler =
     @Sendable (RequestStream, ServerContext, ResponseWriter) async throws -> Void

@@ -31,7 +31,8 @@ package struct ResponseWriter: Sendable {
     private func waitForDrain(writing message: ByteBuffer?) async throws {
         let call = call
         try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
                 // Asked before the jump: a cancellation from here on finds the continuation in its place.
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 guard let message else { return call.value.waitForDrain(continuation) }

@@ -13,6 +13,10 @@ package final class Server: Sendable {
     private let executors: [ObjectIdentifier: LoopExecutor]
     private let connections: ConnectionRegistry
     private let listeners = Mutex<[any Channel]>([])
+    private let isShutDown = Mutex(false)
+
+    /// How long a handler may take to notice that it was cancelled, before the server stops without it.
+    private static let cancelledHandlerTime = Duration.seconds(5)
 
     /// - Precondition: no two methods have the same path.
     package init(configuration: ServerConfiguration, methods: [Method], logger: Logger) {
@@ -21,7 +25,9 @@ package final class Server: Sendable {
         self.logger = logger
         group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoopThreads))
         executors = Dictionary(
-            uniqueKeysWithValues: group.makeIterator().map { (ObjectIdentifier($0), LoopExecutor(eventLoop: $0)) })
+            uniqueKeysWithValues: group.makeIterator().map {
+                (ObjectIdentifier($0), LoopExecutor(eventLoop: $0))
+            })
         connections = ConnectionRegistry(connectionsMax: max(1, configuration.connectionsMax))
     }
 
@@ -73,15 +79,12 @@ package final class Server: Sendable {
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
             info: ConnectionInfo(id: id, peerAddress: channel.remoteAddress, isEncrypted: tls != nil),
-            logger: logger)
+            logger: logger, whenDone: { [connections] in connections.remove(id) })
         if let tls {
             try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls))
         }
-        try channel.pipeline.syncOperations.addHandler(connection)
         connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop))
-        channel.closeFuture.whenComplete { [connections] _ in
-            connections.remove(id)
-        }
+        try channel.pipeline.syncOperations.addHandler(connection)
     }
 
     private func makeTLS() async throws -> NIOSSLContext? {
@@ -105,15 +108,30 @@ package final class Server: Sendable {
     }
 
     /// Accepts no more, asks every client to open no more streams, and waits until the running calls are done or
-    /// `grace` has passed; those left are answered UNAVAILABLE and cancelled. Call it once.
+    /// `grace` has passed; those left are answered UNAVAILABLE and cancelled, and their handlers have five seconds
+    /// to return. A second call returns at once.
     package func shutdown(grace: Duration) async {
+        let isFirst = isShutDown.withLock { isShutDown in
+            defer { isShutDown = true }
+            return !isShutDown
+        }
+        guard isFirst else { return }
         await closeListeners()
         connections.forEach { $0.beginShutdown() }
         let abort = group.next().scheduleTask(in: grace.timeAmount) { [connections] in
             connections.forEach { $0.abort() }
         }
-        await connections.waitUntilEmpty()
+        let giveUp = group.next().scheduleTask(in: (grace + Self.cancelledHandlerTime).timeAmount) {
+            [connections] in
+            connections.stopWaiting()
+        }
+        let isEmpty = await connections.waitUntilEmpty()
         abort.cancel()
+        giveUp.cancel()
+        guard isEmpty else {
+            // The loops go on, for there are tasks that will want to run on them.
+            return logger.warning("handlers ignore their cancellation")
+        }
         do {
             try await group.shutdownGracefully()
         } catch {
@@ -141,7 +159,8 @@ final class ConnectionRegistry: Sendable {
         var isShutDown = false
         /// Called once there is room for one more, or none is left.
         var roomWaiters: [@Sendable () -> Void] = []
-        var emptyWaiter: CheckedContinuation<Void, Never>?
+        /// True: none is left. False: no longer waited for.
+        var emptyWaiter: CheckedContinuation<Bool, Never>?
     }
 
     private let connectionsMax: Int
@@ -170,12 +189,14 @@ final class ConnectionRegistry: Sendable {
         let (room, empty) = state.withLock { state in
             state.open[id] = nil
             defer { state.roomWaiters = [] }
-            guard state.open.isEmpty else { return (state.roomWaiters, CheckedContinuation<Void, Never>?.none) }
+            guard state.open.isEmpty else {
+                return (state.roomWaiters, CheckedContinuation<Bool, Never>?.none)
+            }
             defer { state.emptyWaiter = nil }
             return (state.roomWaiters, state.emptyWaiter)
         }
         for notify in room { notify() }
-        empty?.resume()
+        empty?.resume(returning: true)
     }
 
     /// True when one more connection may be accepted; else `notify` is called when it is worth asking again.
@@ -198,15 +219,24 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    func waitUntilEmpty() async {
+    /// False when `stopWaiting` came first.
+    func waitUntilEmpty() async -> Bool {
         await withCheckedContinuation { continuation in
             let isEmpty = state.withLock { state in
                 if state.open.isEmpty { return true }
                 state.emptyWaiter = continuation
                 return false
             }
-            if isEmpty { continuation.resume() }
+            if isEmpty { continuation.resume(returning: true) }
         }
+    }
+
+    func stopWaiting() {
+        let waiter = state.withLock { state in
+            defer { state.emptyWaiter = nil }
+            return state.emptyWaiter
+        }
+        waiter?.resume(returning: false)
     }
 }
 

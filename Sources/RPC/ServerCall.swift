@@ -44,7 +44,8 @@ final class ServerCall {
         self.machine = ServerStreamStateMachine(
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
         self.context = ServerContext(
-            path: method.path, deadline: head.timeout.map { ContinuousClock.now + $0 }, connection: connection.info,
+            path: method.path, deadline: head.timeout.map { ContinuousClock.now + $0 },
+            connection: connection.info,
             headers: head.block)
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
@@ -126,7 +127,7 @@ final class ServerCall {
     /// Runs the handler until it first suspends, and later on the same thread.
     private func run(_ body: @escaping @Sendable () async throws -> Outcome) {
         isHandlerRunning = true
-        connection.runningHandlers += 1
+        connection.handlerStarted()
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let outcome: Outcome
@@ -144,8 +145,8 @@ final class ServerCall {
 
     private func handlerReturned(_ outcome: Outcome) {
         isHandlerRunning = false
-        connection.runningHandlers -= 1
         task = nil
+        defer { connection.handlerReturned() }
         switch outcome {
         case .message(let message):
             guard write(message) else { return }

@@ -20,7 +20,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var eventLoop: any EventLoop { executor.eventLoop }
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
-    var runningHandlers = 0
+    private var runningHandlers = 0
 
     private let router: Router
     private let logger: Logger
@@ -30,6 +30,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private var lastHead: RequestHead?
     private var phase = Phase.serving
 
+    /// Called once, when the channel is closed and no handler runs any more.
+    private var whenDone: (() -> Void)?
     private var isReading = false
     private var isFlushScheduled = false
     private var isReadHeld = false
@@ -55,13 +57,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor, info: ConnectionInfo,
-        logger: Logger
+        logger: Logger, whenDone: @escaping () -> Void
     ) {
         self.configuration = configuration
         self.router = router
         self.executor = executor
         self.info = info
         self.logger = logger
+        self.whenDone = whenDone
         self.timers = ConnectionTimers(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
         limits.concurrentStreamsMax = UInt32(clamping: configuration.streamsPerConnectionMax)
@@ -101,7 +104,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func end() {
-        guard phase != .closed || context != nil else { return }
+        guard phase != .closed else { return }
         phase = .closed
         tick?.cancel()
         context = nil
@@ -109,6 +112,22 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             call(of: stream)?.close()
             stream.owner = nil
         }
+        reportIfDone()
+    }
+
+    func handlerStarted() {
+        runningHandlers += 1
+    }
+
+    func handlerReturned() {
+        runningHandlers -= 1
+        reportIfDone()
+    }
+
+    private func reportIfDone() {
+        guard phase == .closed, runningHandlers == 0, let whenDone else { return }
+        self.whenDone = nil
+        whenDone()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -182,7 +201,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         do {
             var more = true
             while more, context.channel.isWritable {
-                let capacity = min(max(lastFlushBytes + lastFlushBytes / 4, 512), Self.writeBytes + 16 * 1024 + 512)
+                let capacity = min(
+                    max(lastFlushBytes + lastFlushBytes / 4, 512), Self.writeBytes + 16 * 1024 + 512)
                 var buffer = context.channel.allocator.buffer(capacity: capacity)
                 more = try session.send(into: &buffer, limit: Self.writeBytes)
                 if buffer.readableBytes == 0 { break }

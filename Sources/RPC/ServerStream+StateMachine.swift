@@ -102,7 +102,9 @@ struct ServerStreamStateMachine: ~Copyable {
             case .failure(let status): return .fail(status)
             case .success(nil):
                 // statuscodes.md: "Request cardinality violation" is UNIMPLEMENTED.
-                return .fail(isEmpty ? Status(.unimplemented, "the method takes one message, got none") : Self.raggedEnd)
+                return .fail(
+                    isEmpty
+                        ? Status(.unimplemented, "the method takes one message, got none") : Self.raggedEnd)
             case .success(let message?):
                 return isEmpty
                     ? .start(message)

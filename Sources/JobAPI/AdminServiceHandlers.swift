@@ -1,0 +1,75 @@
+import JobCore
+import JobMessages
+package import JobStore
+import NIOCore
+package import RPC
+
+/// `signalbox.v1.AdminService`.
+package struct AdminServiceHandlers: Sendable {
+    let store: JobStore
+    let defaultUserLimit: Int
+
+    /// `defaultUserLimit`: that of a queue which has none of its own.
+    package init(store: JobStore, defaultUserLimit: Int) {
+        self.store = store
+        self.defaultUserLimit = defaultUserLimit
+    }
+
+    package var methods: [Method] {
+        let service = "/signalbox.v1.AdminService/"
+        return [
+            .unary(service + "GetQueueStats") { bytes, _ in
+                let request = try GetQueueStatsRequest.read(bytes) { Self.check($0.queue, required: false, &$1) }
+                return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty)).encode()
+            },
+            .unary(service + "ListNodes") { bytes, _ in
+                _ = try ListNodesRequest.read(bytes)
+                return ListNodesResponse(nodes: try await store.nodes()).encode()
+            },
+            .unary(service + "PauseQueue") { bytes, _ in
+                let request = try PauseQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
+                try await store.setPaused(true, queue: request.queue)
+                return EmptyResponse().encode()
+            },
+            .unary(service + "ResumeQueue") { bytes, _ in
+                let request = try ResumeQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
+                try await store.setPaused(false, queue: request.queue)
+                return EmptyResponse().encode()
+            },
+            .unary(service + "SetUserLimit") { bytes, _ in try await setUserLimit(bytes) },
+            .unary(service + "GetUserLimit") { bytes, _ in try await getUserLimit(bytes) },
+        ]
+    }
+
+    private func setUserLimit(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try SetUserLimitRequest.read(bytes) { request, check in
+            Self.check(request.queue, required: false, &check)
+            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
+            check.require(
+                (0...JobLimits.userLimitMax).contains(request.limit), "limit", "is over 100,000")
+            check.require(!request.clear || request.limit == 0, "limit", "must be 0 with clear")
+        }
+        let queue = request.queue.nonEmpty ?? JobLimits.defaultQueue
+        try await store.setUserLimit(
+            request.clear ? nil : request.limit, userID: request.userID, queue: queue)
+        return try await limit(request.userID, queue)
+    }
+
+    private func getUserLimit(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try GetUserLimitRequest.read(bytes) { request, check in
+            Self.check(request.queue, required: false, &check)
+            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
+        }
+        return try await limit(request.userID, request.queue.nonEmpty ?? JobLimits.defaultQueue)
+    }
+
+    private func limit(_ userID: String, _ queue: String) async throws -> ByteBuffer {
+        UserLimitResponse(
+            limit: try await store.userLimit(userID: userID, queue: queue, default: defaultUserLimit)
+        ).encode()
+    }
+
+    private static func check(_ queue: String, required: Bool, _ check: inout FieldCheck) {
+        check.name(queue, "queue", bytesMax: JobLimits.queueBytesMax, required: required)
+    }
+}

@@ -1,0 +1,156 @@
+import JobCore
+import JobMessages
+package import JobStore
+import NIOCore
+package import RPC
+
+/// `signalbox.v1.JobService`, but for Watch.
+package struct JobServiceHandlers: Sendable {
+    /// The largest Enqueue message: a payload at its limit, and the other fields at theirs.
+    private static let enqueueBytesMax = JobLimits.payloadBytesMax + (64 << 10)
+
+    let store: JobStore
+    let kinds: KnownKinds
+
+    package init(store: JobStore, kinds: KnownKinds) {
+        self.store = store
+        self.kinds = kinds
+    }
+
+    package var methods: [Method] {
+        let service = "/signalbox.v1.JobService/"
+        return [
+            .unary(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, _ in
+                try await enqueue(bytes)
+            },
+            .unary(service + "EnqueueBatch") { bytes, _ in try await enqueueBatch(bytes) },
+            .unary(service + "GetJob") { bytes, _ in try await getJob(bytes) },
+            .unary(service + "ListJobs") { bytes, _ in try await listJobs(bytes) },
+            .unary(service + "Cancel") { bytes, _ in try await cancel(bytes) },
+            .unary(service + "Retry") { bytes, _ in try await retry(bytes) },
+        ]
+    }
+
+    private func enqueue(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        var violations: [FieldViolation] = []
+        let request = try EnqueueRequest.decode(bytes, into: &violations)
+        let now = Timestamp.now
+        let spec = request.job?.validated(path: "job.", now: now, into: &violations)
+        guard violations.isEmpty, let spec else { throw StatusMapping.invalid(violations) }
+        try Self.checkPayload(spec.payload, "job.payload")
+        if let unknown = try await kinds.firstUnknown([spec.kind]) {
+            throw StatusMapping.invalid([Self.unknownKind(unknown, "job.kind")])
+        }
+        let enqueued = try await store.enqueue(NewJob(spec: spec, now: now))
+        return EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
+    }
+
+    private func enqueueBatch(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        var violations: [FieldViolation] = []
+        let request = try EnqueueBatchRequest.decode(bytes, into: &violations)
+        let now = Timestamp.now
+        var jobs: [NewJob] = []
+        jobs.reserveCapacity(request.jobs.count)
+        for (index, draft) in request.jobs.enumerated() {
+            let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations)
+            jobs.append(NewJob(spec: spec, now: now))
+            // The first bad item says enough.
+            guard violations.isEmpty else { break }
+            try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
+        }
+        guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
+        if let unknown = try await kinds.firstUnknown(jobs.lazy.map(\.spec.kind)) {
+            let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
+            throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
+        }
+        do {
+            let enqueued = try await store.enqueueBatch(jobs)
+            return EnqueueBatchResponse(jobs: enqueued.map { .init(jobID: $0.id, created: $0.isNew) }).encode()
+        } catch StoreError.conflict(let id, let index) {
+            throw StatusMapping.conflict(id, "jobs[\(index)]: a job with this id or key has other content")
+        }
+    }
+
+    private func getJob(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try GetJobRequest.read(bytes)
+        let id = try Self.jobID(request.jobID)
+        guard let job = try await store.jobWithHistory(id, payload: request.includePayload) else {
+            throw StoreError.notFound
+        }
+        return GetJobResponse(job: job, includePayload: request.includePayload).encode()
+    }
+
+    private func listJobs(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try ListJobsRequest.read(bytes) { request, check in
+            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
+            check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
+            check.name(request.kind, "kind", bytesMax: JobLimits.kindBytesMax, required: false)
+            check.labels(request.labels, countMax: JobLimits.listLabelsMax)
+            check.require(
+                (0...JobLimits.pageSizeMax).contains(request.pageSize), "page_size", "is over 1,000")
+        }
+        var filter = JobFilter()
+        filter.userID = request.userID.nonEmpty
+        filter.queue = request.queue.nonEmpty
+        filter.kind = request.kind.nonEmpty
+        filter.states = request.states
+        filter.labels = Dictionary(
+            request.labels.map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last })
+        filter.createdFrom = request.createdFrom
+        filter.createdTo = request.createdTo
+        var before: Int64?
+        if !request.pageToken.isEmpty {
+            before = PageToken.decode(request.pageToken, filter)
+            guard before != nil else {
+                throw StatusMapping.invalid([
+                    FieldViolation(
+                        field: "page_token", description: "is not one of ours for these filters")
+                ])
+            }
+        }
+        let size = request.pageSize == 0 ? JobLimits.pageSizeDefault : request.pageSize
+        let page = try await store.list(filter, before: before, size: size)
+        let token = page.next.map { PageToken.encode($0, filter) } ?? ""
+        return ListJobsResponse(jobs: page.jobs, nextPageToken: token).encode()
+    }
+
+    private func cancel(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try CancelRequest.read(bytes) { request, check in
+            check.text(request.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
+        }
+        let job = try await store.cancel(try Self.jobID(request.jobID), reason: request.reason)
+        return JobResponse(job: job).encode()
+    }
+
+    private func retry(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+        let request = try RetryRequest.read(bytes)
+        let job = try await store.retry(try Self.jobID(request.jobID))
+        return JobResponse(job: job).encode()
+    }
+
+    static func jobID(_ text: String, _ field: String = "job_id") throws -> JobID {
+        guard let id = JobID(text) else {
+            throw StatusMapping.invalid([
+                FieldViolation(
+                    field: field,
+                    description: text.isEmpty ? "is required" : "is not a UUID of 36 characters")
+            ])
+        }
+        return id
+    }
+
+    private static func checkPayload(_ payload: [UInt8], _ field: String) throws {
+        guard payload.count <= JobLimits.payloadBytesMax else {
+            throw Status(
+                .resourceExhausted, "\(field) has \(payload.count) bytes, at most \(JobLimits.payloadBytesMax)")
+        }
+    }
+
+    private static func unknownKind(_ kind: String, _ field: String) -> FieldViolation {
+        FieldViolation(field: field, description: "no live node handles \(kind)")
+    }
+}
+
+extension String {
+    var nonEmpty: String? { isEmpty ? nil : self }
+}

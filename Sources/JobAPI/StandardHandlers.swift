@@ -1,0 +1,92 @@
+import JobMessages
+import NIOCore
+package import RPC
+import Synchronization
+
+/// Whether this server takes calls, for `grpc.health.v1.Health`.
+package final class HealthState: Sendable {
+    private struct State {
+        var isServing = false
+        var watchers: [Int: AsyncStream<Bool>.Continuation] = [:]
+        var nextWatcher = 0
+    }
+
+    private let state = Mutex(State())
+
+    package init() {}
+
+    package func set(serving: Bool) {
+        let watchers = state.withLock { state in
+            state.isServing = serving
+            return Array(state.watchers.values)
+        }
+        for watcher in watchers { watcher.yield(serving) }
+    }
+
+    var isServing: Bool { state.withLock(\.isServing) }
+
+    /// The state now and after every change; a slow reader sees only the latest.
+    func changes() -> AsyncStream<Bool> {
+        AsyncStream(bufferingPolicy: .bufferingNewest(1)) { continuation in
+            let id = state.withLock { state in
+                state.nextWatcher += 1
+                state.watchers[state.nextWatcher] = continuation
+                continuation.yield(state.isServing)
+                return state.nextWatcher
+            }
+            continuation.onTermination = { [weak self] _ in
+                self?.state.withLock { $0.watchers[id] = nil }
+            }
+        }
+    }
+}
+
+/// `grpc.health.v1.Health` (gRPC's doc/health-checking.md) and
+/// `grpc.reflection.v1.ServerReflection` (doc/server-reflection.md).
+package struct StandardHandlers: Sendable {
+    let health: HealthState
+
+    package init(health: HealthState) {
+        self.health = health
+    }
+
+    package var methods: [Method] {
+        [
+            .unary("/grpc.health.v1.Health/Check") { bytes, _ in
+                let request = try HealthCheckRequest.read(bytes)
+                guard Self.isKnown(request.service) else {
+                    throw Status(.notFound, "there is no service \(request.service)")
+                }
+                return HealthCheckResponse(status: health.isServing ? .serving : .notServing).encode()
+            },
+            .serverStreaming("/grpc.health.v1.Health/Watch") { bytes, _, writer in
+                let request = try HealthCheckRequest.read(bytes)
+                var last: HealthCheckResponse.Status?
+                for await isServing in health.changes() {
+                    let status: HealthCheckResponse.Status =
+                        Self.isKnown(request.service)
+                        ? (isServing ? .serving : .notServing) : .serviceUnknown
+                    guard status != last else { continue }
+                    last = status
+                    try await writer.write(HealthCheckResponse(status: status).encode())
+                }
+                throw CancellationError()
+            },
+            // The older name has the same messages; many tools know only that.
+            .bidirectional("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Self.reflect),
+            .bidirectional("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Self.reflect),
+        ]
+    }
+
+    private static func isKnown(_ service: String) -> Bool {
+        service.isEmpty || DescriptorTable.services.contains(service)
+    }
+
+    private static let reflect: BidirectionalHandler = { requests, _, writer in
+        for try await bytes in requests {
+            let request = try ServerReflectionRequest.read(bytes)
+            let answer = DescriptorTable.answer(request.question)
+            try await writer.write(ServerReflectionResponse(request: request, answer: answer).encode())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+import JobCore
+import JobMessages
+import JobStore
+import NIOCore
+package import RPC
+
+/// The one place where what went wrong becomes a gRPC status (`google.rpc.Code`), with the typed details
+/// of `google.rpc` that say how to go on.
+package enum StatusMapping {
+    package static func status(for error: any Error) -> Status {
+        switch error {
+        case let status as Status: status
+        case let error as StoreError: self.status(for: error)
+        case let error as DecodingError: self.status(for: error)
+        case is CancellationError: Status(.cancelled, "the call was cancelled")
+        default: Status(.unknown, "unknown error")
+        }
+    }
+
+    package static func status(for error: StoreError) -> Status {
+        switch error {
+        case .unavailable:
+            detailed(.unavailable, "the database cannot be reached", retryDelay: .seconds(1))
+        case .overloaded:
+            detailed(.unavailable, "too much waits to be written", retryDelay: .seconds(1))
+        case .conflict(let id, _): conflict(id, "a job with this id or key has other content")
+        case .notFound: Status(.notFound, "there is no such job")
+        case .wrongState(let state):
+            Status(.failedPrecondition, "the job is \(state.rawValue), not failed or cancelled")
+        case .stale: Status(.failedPrecondition, "the run has lost its lease")
+        case .schema(let message): Status(.failedPrecondition, message)
+        // What it says is for the log.
+        case .broken: Status(.internalError, "internal error")
+        }
+    }
+
+    private static func status(for error: DecodingError) -> Status {
+        switch error {
+        case .malformed: Status(.invalidArgument, "the message is malformed")
+        case .tooLarge: Status(.resourceExhausted, "the message unpacks into too much")
+        case .invalid(let violation): invalid([violation])
+        }
+    }
+
+    static func conflict(_ id: JobID, _ message: String) -> Status {
+        detailed(
+            .alreadyExists, message,
+            resource: .init(type: "signalbox.v1.Job", name: "\(id)", description: message))
+    }
+
+    /// INVALID_ARGUMENT with `google.rpc.BadRequest`.
+    static func invalid(_ violations: [FieldViolation]) -> Status {
+        let first = violations.first
+        let more = violations.count > 1 ? " (and \(violations.count - 1) more)" : ""
+        return detailed(
+            .invalidArgument, "\(first?.field ?? "") \(first?.description ?? "")\(more)",
+            badRequest: violations)
+    }
+
+    private static func detailed(
+        _ code: Status.Code, _ message: String, badRequest: [FieldViolation] = [],
+        retryDelay: Duration? = nil, resource: StatusDetails.Resource? = nil
+    ) -> Status {
+        let details = StatusDetails(
+            code: code.rawValue, message: message, badRequest: badRequest, retryDelay: retryDelay,
+            resource: resource)
+        return Status(code, message, details: details.encode())
+    }
+}
+
+extension RequestMessage {
+    /// Reads a request whose fields need no more than to be well formed, or throws the status that says
+    /// what is wrong.
+    static func read(
+        _ bytes: ByteBuffer, _ check: (Self, inout FieldCheck) -> Void = { _, _ in }
+    ) throws -> Self {
+        var violations: [FieldViolation] = []
+        let request = try decode(bytes, into: &violations)
+        var fields = FieldCheck(violations: violations)
+        check(request, &fields)
+        guard fields.violations.isEmpty else { throw StatusMapping.invalid(fields.violations) }
+        return request
+    }
+}

@@ -1,0 +1,183 @@
+import JobCore
+package import JobFeed
+import JobMessages
+package import JobStore
+import NIOCore
+package import RPC
+
+/// `signalbox.v1.JobService/Watch`.
+///
+/// Always in this order: subscribe, read the state, send it, then what the subscription has. What happens
+/// in between is in both, and the subscription leaves out what was sent.
+package struct WatchHandler: Sendable {
+    /// Jobs whose events are read at once.
+    private static let jobsReadAtOnce = 64
+
+    let store: JobStore
+    let feed: JobFeed
+
+    package init(store: JobStore, feed: JobFeed) {
+        self.store = store
+        self.feed = feed
+    }
+
+    package var method: Method {
+        .serverStreaming("/signalbox.v1.JobService/Watch") { bytes, _, writer in
+            try await watch(bytes, writer)
+        }
+    }
+
+    private func watch(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws {
+        let request = try WatchRequest.read(bytes) { request, check in
+            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
+            check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
+            let isScope = !request.userID.isEmpty || !request.queue.isEmpty
+            check.require(isScope || !request.jobs.isEmpty, "jobs", "or user_id or queue is required")
+            check.require(
+                !isScope || request.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
+            check.require(!isScope || !request.includeLog, "include_log", "is only for named jobs")
+        }
+        // Headers tell the client that the watch stands, before there is anything to say.
+        try await writer.sendHeaders()
+        if request.jobs.isEmpty {
+            try await watchScope(request, writer)
+        } else {
+            try await watchJobs(request, writer)
+        }
+    }
+
+    // MARK: Named jobs
+
+    private func watchJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws {
+        var after: [JobID: Int64] = [:]
+        var ids: [JobID] = []
+        for (index, watched) in request.jobs.enumerated() {
+            let id = try JobServiceHandlers.jobID(watched.jobID, "jobs[\(index)].job_id")
+            guard after.updateValue(watched.afterSequence, forKey: id) == nil else {
+                throw StatusMapping.invalid([
+                    FieldViolation(field: "jobs[\(index)].job_id", description: "is there twice")
+                ])
+            }
+            ids.append(id)
+        }
+        let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
+        var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
+        defer { feed.unsubscribe(subscription, jobs: numbers) }
+
+        let found = try await store.numbers(of: ids)
+        if let missing = ids.first(where: { found[$0] == nil }) {
+            throw Status(.notFound, "there is no job \(missing)")
+        }
+        numbers = found
+        feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
+        try await sendState(of: ids, after: after, numbers: found, to: subscription, writer)
+        try await follow(subscription, numbers: found, writer)
+    }
+
+    /// Sends how each job is, or the events that the client has missed, and tells the subscription.
+    private func sendState(
+        of ids: [JobID], after: [JobID: Int64], numbers: [JobID: Int64], to subscription: Subscription,
+        _ writer: ResponseWriter
+    ) async throws {
+        let records = Dictionary(
+            try await store.jobs(ids, resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+        var wanted: [(job: JobRecord, after: Int64)] = []
+        for id in ids {
+            guard let job = records[id] else { throw Status(.notFound, "there is no job \(id)") }
+            let cursor = after[id] ?? 0
+            guard cursor <= job.sequence else {
+                throw Status(.outOfRange, "job \(id) is at sequence \(job.sequence), before \(cursor)")
+            }
+            if cursor == 0 {
+                try await writer.write(WatchResponse.snapshot(job).encode())
+                // A job that is final already still has its last event told.
+                if job.state.isFinal { wanted.append((job, job.sequence - 1)) }
+            } else {
+                wanted.append((job, cursor))
+            }
+            subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
+        }
+        var rest = wanted[...]
+        while !rest.isEmpty {
+            let chunk = rest.prefix(Self.jobsReadAtOnce)
+            rest = rest.dropFirst(chunk.count)
+            let sequences = chunk.map { (numbers[$0.job.id] ?? 0, $0.after) }
+            let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
+            for (job, _) in chunk {
+                // Later ones come through the subscription, which knows the job up to its sequence.
+                for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
+                    try await writer.write(WatchResponse.lifecycle(event).encode())
+                }
+                if let progress = job.progress, job.state == .running, after[job.id] != 0 {
+                    try await writer.write(
+                        WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
+                }
+            }
+        }
+        try await sendHeartbeat(snapshotComplete: true, writer)
+    }
+
+    // MARK: A user or a queue
+
+    private func watchScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws {
+        let userID = request.userID.nonEmpty
+        let queue = request.queue.nonEmpty
+        let subscription = feed.subscribe(userID: userID, queue: queue)
+        defer { feed.unsubscribe(subscription, jobs: [:]) }
+        var edge: Int64? = 0
+        while let after = edge {
+            let page = try await store.snapshot(userID: userID, queue: queue, after: after)
+            for job in page.jobs {
+                try await writer.write(WatchResponse.snapshot(job).encode())
+                subscription.track(job.id, delivered: job.sequence, isFinal: false)
+            }
+            edge = page.next
+        }
+        try await sendHeartbeat(snapshotComplete: true, writer)
+        try await follow(subscription, numbers: [:], writer)
+    }
+
+    // MARK: From then on
+
+    private func follow(
+        _ subscription: Subscription, numbers: [JobID: Int64], _ writer: ResponseWriter
+    ) async throws {
+        while let item = await subscription.next() {
+            switch item {
+            case .heartbeat:
+                try await sendHeartbeat(snapshotComplete: false, writer)
+            case .action(.send(let event)):
+                try await writer.write(WatchResponse.lifecycle(event).encode())
+            case .action(.sendProgress(let id, let attempt, let progress)):
+                try await writer.write(WatchResponse.progress(id, attempt: attempt, progress).encode())
+            case .action(.sendLog(let id, let lines)):
+                try await writer.write(WatchResponse.log(id, lines).encode())
+            case .action(.read(let sequences)):
+                try await read(sequences, numbers, for: subscription)
+            case .action(.end):
+                return
+            case .action(.overflow):
+                throw Status(.aborted, "the reader is too slow for this watch: start it again")
+            case .action(.wait):
+                continue
+            }
+        }
+        try Task.checkCancellation()
+        throw Status(.unavailable, "this server is shutting down: connect again")
+    }
+
+    private func read(
+        _ sequences: [JobID: Int64], _ numbers: [JobID: Int64], for subscription: Subscription
+    ) async throws {
+        var wanted: [Int64: Int64] = [:]
+        for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
+        let events = try await store.events(after: wanted)
+        let byID = sequences.keys.map { ($0, events[numbers[$0] ?? 0] ?? []) }
+        subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
+    }
+
+    private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
+        try await writer.write(
+            WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
+    }
+}

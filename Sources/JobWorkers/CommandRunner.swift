@@ -1,0 +1,346 @@
+import Dispatch
+import FoundationEssentials
+import Glibc
+package import JobCore
+import Subprocess
+import Synchronization
+
+#if canImport(System)
+    import System
+#else
+    import SystemPackage
+#endif
+
+/// An executable that runs the jobs of one kind.
+package struct CommandDefinition: Sendable, Hashable {
+    /// With a soft timeout the command must handle SIGUSR1, whose default is to die.
+    package var definition: KindDefinition
+    /// The executable and its arguments, as they are: no shell reads them. A name without `/` is looked
+    /// up in PATH; a relative path counts from the working directory.
+    package var command: [String]
+    /// Nil: the server's own.
+    package var workingDirectory: String?
+    /// On top of the server's own environment, without its `SIGNALBOX_…` settings.
+    package var environment: [String: String]
+
+    package init(
+        _ definition: KindDefinition, command: [String], workingDirectory: String? = nil,
+        environment: [String: String] = [:]
+    ) {
+        self.definition = definition
+        self.command = command
+        self.workingDirectory = workingDirectory
+        self.environment = environment
+    }
+}
+
+/// Runs each attempt as a process group of its own: the payload on standard input, facts in the
+/// environment, one JSON object a line on standard output (`CommandOutput`), log lines on standard error.
+///
+/// Exit code 0: done, with the last result that it wrote, or `null`. 65: failed for good (EX_DATAERR of
+/// sysexits.h). Any other code or death by a signal: a failure that is retried.
+///
+/// When the task is cancelled the group gets SIGTERM, and SIGKILL shortly before the run's grace is
+/// over. At a soft timeout it gets SIGUSR1. Whatever is left of the group when its leader has exited is
+/// killed. What the command still writes while it wraps up counts: a checkpoint is saved.
+package struct CommandRunner: JobRunner {
+    /// EX_DATAERR: no other input would make this job succeed.
+    package static let exitCodePermanent: Int32 = 65
+
+    package let command: CommandDefinition
+
+    package init(_ command: CommandDefinition) {
+        self.command = command
+    }
+
+    package var definition: KindDefinition { command.definition }
+
+    package func run(_ run: any Run) async throws -> JobResult {
+        try Task.checkCancellation()
+        guard !command.command.isEmpty else {
+            throw RunFailure(message: "the kind has no command", isPermanent: true)
+        }
+        Self.ignoreBrokenPipes()
+        let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        // A task of its own, which nobody cancels: a cancelled one could no longer read what the command
+        // says while it wraps up, nor wait for its end.
+        let supervised = Task {
+            try await CommandRun(command: command, run: run, stops: stops, stop: stop).outcome()
+        }
+        let outcome = try await withTaskCancellationHandler {
+            try await supervised.value
+        } onCancel: {
+            stop.yield()
+        }
+        return try outcome.result(wasStopped: Task.isCancelled)
+    }
+
+    /// A write to a command that does not read its input is an error of that write, not our death.
+    private static func ignoreBrokenPipes() {
+        _ = signalIgnored
+    }
+
+    private static let signalIgnored: Void = {
+        _ = signal(SIGPIPE, SIG_IGN)
+    }()
+}
+
+/// One attempt of a command: from the spawn until nothing of it is left.
+private struct CommandRun: Sendable {
+    let command: CommandDefinition
+    let run: any Run
+    let stops: AsyncStream<Void>
+    let stop: AsyncStream<Void>.Continuation
+
+    /// Output that is still in the pipe when the command has exited. Somebody who left the group and
+    /// kept the pipe could write for ever.
+    private static let bytesAfterExitMax = 1 << 20
+
+    /// Longer than any timeout (30 days).
+    private static let forever: Duration = .seconds(100 * 86_400)
+
+    func outcome() async throws -> CommandOutcome {
+        let folder = try await saveCheckpoint()
+        let outcome: Result<CommandOutcome, any Error>
+        do {
+            outcome = .success(try await spawned(checkpoint: folder.map { $0 + "/checkpoint" }))
+        } catch let error as SubprocessError {
+            // A deploy mends it: retried.
+            outcome = .failure(
+                RunFailure(message: "the command \(command.command[0]) did not run: \(error)"))
+        } catch {
+            outcome = .failure(error)
+        }
+        if let folder {
+            try? await offloaded { try FileManager.default.removeItem(atPath: folder) }
+        }
+        return try outcome.get()
+    }
+
+    private func spawned(checkpoint: String?) async throws -> CommandOutcome {
+        var options = PlatformOptions()
+        options.processGroupID = 0
+        let path = command.command[0]
+        let result = try await Subprocess.run(
+            path.contains("/") ? .path(FilePath(path)) : .name(path),
+            arguments: Arguments(Array(command.command.dropFirst())),
+            environment: environment(checkpoint: checkpoint),
+            workingDirectory: command.workingDirectory.map { FilePath($0) },
+            platformOptions: options,
+            input: .inputWriter, output: .sequence, error: .sequence
+        ) { execution in
+            let hasExited = Flag()
+            // The three that end by themselves; the others are cancelled when this scope ends.
+            async let exit: Void = waitForExit(execution, then: hasExited)
+            async let errors = readErrors(execution.standardError, hasExited)
+            async let output = readOutput(execution.standardOutput, hasExited)
+            async let _ = feed(execution.standardInputWriter)
+            async let _ = passOnSoftTimeout(execution)
+            async let _ = stopWhenTold(execution)
+            var outcome = await output
+            outcome.errorTail = await errors
+            await exit
+            return outcome
+        }
+        var outcome = result.closureResult
+        outcome.status = result.terminationStatus
+        return outcome
+    }
+
+    private func feed(_ writer: StandardInputWriter) async {
+        // It fails when the command does not read all of it, which is the command's own affair.
+        _ = try? await writer.write(run.payload)
+        try? await writer.finish()
+    }
+
+    private func waitForExit<I, O, E>(_ execution: Execution<I, O, E>, then hasExited: Flag) async {
+        // Signal 0 disturbs nobody, so that this teardown only waits.
+        await execution.teardown(using: [
+            .send(signal: Signal(rawValue: 0), allowedDurationToNextStep: Self.forever)
+        ])
+        // The leader is not reaped before this scope ends, so the group's number is still ours.
+        try? execution.send(signal: .kill, toProcessGroup: true)
+        hasExited.raise()
+    }
+
+    private func stopWhenTold<I, O, E>(_ execution: Execution<I, O, E>) async {
+        for await _ in stops {
+            // A little less than the grace: the run is written off at its end.
+            let patience = run.grace - min(run.grace / 10, .milliseconds(500))
+            await execution.teardown(using: [
+                .gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: patience)
+            ])
+            return
+        }
+    }
+
+    private func passOnSoftTimeout<I, O, E>(_ execution: Execution<I, O, E>) async {
+        guard command.definition.softTimeout != nil, (try? await run.softTimeout()) != nil else { return }
+        try? execution.send(signal: .userDefinedOne, toProcessGroup: true)
+    }
+
+    private func readErrors(_ stream: SubprocessOutputSequence, _ hasExited: Flag) async -> [UInt8] {
+        var tail: [UInt8] = []
+        await read(stream, LineSplitter(recordBytesMax: JobLimits.logMessageBytesMax), hasExited) { line in
+            run.log(.warning, String(decoding: line.bytes, as: UTF8.self))
+            tail.append(contentsOf: line.bytes)
+            tail.append(UInt8(ascii: "\n"))
+            tail.removeFirst(max(0, tail.count - CommandOutcome.errorTailBytesMax))
+        }
+        return tail
+    }
+
+    private func readOutput(_ stream: SubprocessOutputSequence, _ hasExited: Flag) async -> CommandOutcome {
+        var outcome = CommandOutcome()
+        await read(stream, LineSplitter(), hasExited) { line in
+            for record in CommandOutput.records(in: line) where outcome.refusal == nil {
+                do {
+                    try await take(record, into: &outcome)
+                } catch {
+                    // Its output is still read, so that it can end.
+                    outcome.refusal = error
+                    stop.yield()
+                }
+            }
+        }
+        return outcome
+    }
+
+    /// Lines are worked off before more is read, so that a command that writes faster than checkpoints
+    /// are saved waits.
+    private func read(
+        _ stream: SubprocessOutputSequence, _ splitter: consuming LineSplitter, _ hasExited: Flag,
+        each: (LineSplitter.Line) async -> Void
+    ) async {
+        var splitter = splitter
+        var bytesAfterExit = 0
+        var chunks = stream.makeAsyncIterator()
+        // A read error ends the output as its end does; the exit code then tells the rest.
+        while bytesAfterExit <= Self.bytesAfterExitMax, let chunk = try? await chunks.next() {
+            var lines: [LineSplitter.Line] = []
+            let bytes = chunk.withUnsafeBytes { Array($0) }
+            splitter.feed(bytes) { lines.append($0) }
+            for line in lines { await each(line) }
+            if hasExited.isRaised { bytesAfterExit += bytes.count }
+        }
+        if let line = splitter.finish() { await each(line) }
+    }
+
+    private func take(_ record: CommandRecord, into outcome: inout CommandOutcome) async throws {
+        switch record {
+        case .progress(let progress):
+            run.report(
+                stage: progress.stage, fraction: progress.fraction, message: progress.message,
+                step: progress.step, steps: progress.steps)
+        case .log(let level, let message): run.log(level, message)
+        case .checkpoint(let bytes): try await run.save(checkpoint: bytes)
+        case .result(let result): outcome.reported = result
+        case .retryAfter(let delay): outcome.retryAfter = delay
+        case .error(let reason, let message): outcome.error = (reason, message)
+        case .violation(let message):
+            throw RunFailure(
+                reason: JobError.reasonPermanent, message: "the command wrote " + message, isPermanent: true)
+        }
+    }
+
+    /// The server's environment without its own settings (one is the database's URL) and without libpq's
+    /// password, then the definition's, then the job's facts.
+    private func environment(checkpoint: String?) -> Environment {
+        var changes: [Environment.Key: String?] = ["PGPASSWORD": nil]
+        for key in ProcessInfo.processInfo.environment.keys where key.hasPrefix("SIGNALBOX_") {
+            changes[.init(rawValue: key)!] = .some(nil)
+        }
+        for (key, value) in command.environment { changes[.init(rawValue: key)!] = value }
+        changes["SIGNALBOX_JOB_ID"] = run.jobID.description
+        changes["SIGNALBOX_ATTEMPT"] = String(run.attempt)
+        changes["SIGNALBOX_MAX_ATTEMPTS"] = String(run.maxAttempts)
+        changes["SIGNALBOX_KIND"] = run.kind
+        changes["SIGNALBOX_USER_ID"] = run.userID
+        changes["SIGNALBOX_QUEUE"] = run.queue
+        changes["SIGNALBOX_CONTENT_TYPE"] = run.contentType
+        changes["SIGNALBOX_CHECKPOINT"] = .some(checkpoint)
+        return .inherit.updating(changes)
+    }
+
+    /// The private folder with the checkpoint in it; nil where there is none.
+    private func saveCheckpoint() async throws -> String? {
+        guard let checkpoint = run.checkpoint else { return nil }
+        let path = FileManager.default.temporaryDirectory.path + "/signalbox-" + UUID().uuidString
+        return try await offloaded {
+            try FileManager.default.createDirectory(
+                atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+            try Data(checkpoint).write(to: URL(filePath: path + "/checkpoint"))
+            return path
+        }
+    }
+}
+
+/// How a command ended.
+private struct CommandOutcome: Sendable {
+    static let errorTailBytesMax = 2 << 10
+
+    var status: TerminationStatus?
+    var reported: JobResult?
+    var retryAfter: Duration?
+    var error: (reason: String?, message: String?)?
+    /// Why its output is no longer heeded: a limit was broken, or the run is no longer ours.
+    var refusal: (any Error)?
+    var errorTail: [UInt8] = []
+
+    func result(wasStopped: Bool) throws -> JobResult {
+        if let refusal { throw refusal }
+        if status == .exited(0), let reported { return reported }
+        // Many programs exit with 0 when they are told to stop; that is not success.
+        if wasStopped { throw CancellationError() }
+        switch status {
+        case .exited(0):
+            return JobResult(data: Array("null".utf8), contentType: JobLimits.defaultContentType)
+        case .exited(CommandRunner.exitCodePermanent):
+            throw failure("exit code \(CommandRunner.exitCodePermanent)", isPermanent: true)
+        case .exited(let code): throw failure("exit code \(code)")
+        case .signaled(let signal): throw failure("killed by \(Self.name(ofSignal: signal))")
+        case nil: throw failure("no exit status")
+        }
+    }
+
+    private func failure(_ what: String, isPermanent: Bool = false) -> RunFailure {
+        var message = error?.message.map { "\($0) (\(what))" } ?? "the command failed: \(what)"
+        let tail = String(decoding: errorTail, as: UTF8.self)
+            .split(separator: "\n", omittingEmptySubsequences: true).joined(separator: "\n")
+        let room = JobLimits.errorMessageBytesMax - CommandOutcome.errorTailBytesMax - 1
+        if !tail.isEmpty { message = message.cut(toBytes: room) + "\n" + tail }
+        return RunFailure(
+            reason: error?.reason ?? (isPermanent ? JobError.reasonPermanent : JobError.reasonFailed),
+            message: message.cut(toBytes: JobLimits.errorMessageBytesMax), isPermanent: isPermanent,
+            retryAfter: retryAfter)
+    }
+
+    private static func name(ofSignal signal: Int32) -> String {
+        let names: [Int32: String] = [
+            SIGHUP: "SIGHUP", SIGINT: "SIGINT", SIGQUIT: "SIGQUIT", SIGILL: "SIGILL", SIGTRAP: "SIGTRAP",
+            SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGKILL: "SIGKILL", SIGUSR1: "SIGUSR1",
+            SIGSEGV: "SIGSEGV", SIGUSR2: "SIGUSR2", SIGPIPE: "SIGPIPE", SIGALRM: "SIGALRM",
+            SIGTERM: "SIGTERM", SIGXCPU: "SIGXCPU", SIGXFSZ: "SIGXFSZ", SIGSYS: "SIGSYS",
+        ]
+        return names[signal].map { "signal \(signal) (\($0))" } ?? "signal \(signal)"
+    }
+}
+
+/// Raised once.
+private final class Flag: Sendable {
+    private let value = Atomic(false)
+
+    var isRaised: Bool { value.load(ordering: .acquiring) }
+
+    func raise() {
+        value.store(true, ordering: .releasing)
+    }
+}
+
+/// File work, off the cooperative pool.
+private func offloaded<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+    let result: Result<T, any Error> = await withCheckedContinuation { continuation in
+        DispatchQueue.global().async { continuation.resume(returning: Result(catching: body)) }
+    }
+    return try result.get()
+}

@@ -1,0 +1,292 @@
+import NIOCore
+import RPC
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct ServerTests {
+    private let echo = Method.unary("/t/Echo") { message, _ in message }
+
+    /// Waits until it is cancelled, and tells so.
+    private func hang(started: Signal<Void>, cancelled: Signal<Void>) -> Method {
+        .unary("/t/Hang") { message, _ in
+            started.send(())
+            do {
+                try await Task.sleep(for: .seconds(600))
+            } catch {
+                cancelled.send(())
+                throw error
+            }
+            return message
+        }
+    }
+
+    @Test(arguments: [0, 1, 70_000, 1_000_000]) func unary(_ count: Int) async throws {
+        try await withServer([echo]) { _, client in
+            let message = ByteBuffer(repeating: 3, count: count)
+            for _ in 0..<3 {
+                let answer = try await client.unary("/t/Echo", message)
+                #expect(answer == message)
+            }
+        }
+    }
+
+    @Test func manyCallsAtOnce() async throws {
+        let yielding = Method.unary("/t/Yield") { message, _ in
+            await Task.yield()
+            return message
+        }
+        try await withServer([yielding]) { _, client in
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                for number in 0..<500 {
+                    group.addTask {
+                        let message = ByteBuffer(integer: number)
+                        return try await client.unary("/t/Yield", message) == message
+                    }
+                }
+                for try await isEqual in group { #expect(isEqual) }
+            }
+        }
+    }
+
+    @Test func statusAndMetadata() async throws {
+        let fail = Method.unary("/t/Fail") { _, context in
+            var initial = Metadata()
+            initial.add(context.value(for: "who") ?? "", for: "hello")
+            context.setInitialMetadata(initial)
+            throw Status(.notFound, "no é", details: [1, 2], metadata: ["more": "yes"])
+        }
+        try await withServer([fail]) { _, client in
+            let status = try await status {
+                _ = try await client.unary("/t/Fail", ByteBuffer(), metadata: ["who": "me"])
+            }
+            #expect(status.code == .notFound)
+            #expect(status.message == "no é")
+            #expect(status.details == [1, 2])
+            #expect(status.metadata["more"] == "yes")
+            #expect(status.metadata["hello"] == "me")
+        }
+    }
+
+    @Test func otherErrorsLeakNothing() async throws {
+        struct Secret: Error {}
+        let crash = Method.unary("/t/Crash") { _, _ in throw Secret() }
+        try await withServer([crash]) { _, client in
+            let status = try await status { _ = try await client.unary("/t/Crash", ByteBuffer()) }
+            #expect(status == Status(.unknown, "unknown error"))
+        }
+        try await withServer(
+            [crash], configure: { $0.errorMapper = { Status(.aborted, "\($0 is Secret)") } }
+        ) { _, client in
+            let status = try await status { _ = try await client.unary("/t/Crash", ByteBuffer()) }
+            #expect(status == Status(.aborted, "true"))
+        }
+    }
+
+    @Test func unknownMethodAndTooLarge() async throws {
+        let small = Method.unary("/t/Small", maxRequestBytes: 10) { message, _ in message }
+        try await withServer([small]) { _, client in
+            let unknown = try await status { _ = try await client.unary("/t/None", ByteBuffer()) }
+            #expect(unknown.code == .unimplemented)
+            let large = try await status {
+                _ = try await client.unary("/t/Small", ByteBuffer(repeating: 0, count: 1_000_000))
+            }
+            #expect(large.code == .resourceExhausted)
+            let headers = try await status {
+                _ = try await client.unary(
+                    "/t/Small", ByteBuffer(), metadata: ["big": String(repeating: "x", count: 9_000)])
+            }
+            #expect(headers.code == .resourceExhausted)
+            #expect(try await client.unary("/t/Small", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+        }
+    }
+
+    @Test func deadlineCancelsTheHandler() async throws {
+        let (started, cancelled) = (Signal<Void>(), Signal<Void>())
+        try await withServer([hang(started: started, cancelled: cancelled)]) { _, client in
+            let status = try await status {
+                _ = try await client.unary("/t/Hang", ByteBuffer(), timeout: .milliseconds(50))
+            }
+            #expect(status.code == .deadlineExceeded)
+            try await cancelled.wait()
+        }
+    }
+
+    @Test func cancelledClientCancelsTheHandler() async throws {
+        let (started, cancelled) = (Signal<Void>(), Signal<Void>())
+        try await withServer([hang(started: started, cancelled: cancelled)]) { _, client in
+            let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
+            try await started.wait()
+            call.cancel()
+            try await cancelled.wait()
+            guard case .failure = await call.result else {
+                Issue.record("the call succeeded")
+                return
+            }
+        }
+    }
+
+    @Test func lostConnectionCancelsTheHandler() async throws {
+        let (started, cancelled) = (Signal<Void>(), Signal<Void>())
+        try await withServer([hang(started: started, cancelled: cancelled)]) { server, _ in
+            let other = try await Client.connect(host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
+            let call = Task { try await other.unary("/t/Hang", ByteBuffer()) }
+            try await started.wait()
+            await other.close()
+            try await cancelled.wait()
+            let status = try await status { _ = try await call.value }
+            #expect(status.code == .unavailable)
+        }
+    }
+
+    @Test func serverStreaming() async throws {
+        let count = Method.serverStreaming("/t/Count") { message, _, responses in
+            var message = message
+            for number in 0..<(message.readInteger(as: Int.self) ?? 0) {
+                try await responses.write(ByteBuffer(integer: number))
+            }
+        }
+        try await withServer([count]) { _, client in
+            var next = 0
+            for try await message in try await client.serverStreaming("/t/Count", ByteBuffer(integer: 50_000))
+            {
+                #expect(message == ByteBuffer(integer: next))
+                next += 1
+            }
+            #expect(next == 50_000)
+        }
+    }
+
+    @Test func slowReaderHoldsTheWriterBack() async throws {
+        let (written, ended) = (Signal<Int>(), Signal<Void>())
+        let flood = Method.serverStreaming("/t/Flood") { _, _, responses in
+            var count = 0
+            do {
+                while true {
+                    try await responses.write(ByteBuffer(repeating: 0, count: 10_000))
+                    count += 1
+                }
+            } catch {
+                written.send(count)
+                ended.send(())
+                throw error
+            }
+        }
+        try await withServer([flood, echo]) { _, client in
+            let call = try await client.serverStreaming("/t/Flood", ByteBuffer())
+            var iterator = call.makeAsyncIterator()
+            _ = try await iterator.next()
+            // The flood stands still on its window; other calls go through.
+            for _ in 0..<100 { _ = try await client.unary("/t/Echo", ByteBuffer()) }
+            call.cancel()
+            try await ended.wait()
+            // The client's window, the queue, and one message more.
+            #expect(try await written.wait() < (256 * 1024 + 16 * 1024 + 64 * 1024) / 10_000 + 3)
+        }
+    }
+
+    @Test func writerOnAnotherExecutor() async throws {
+        let elsewhere = Method.serverStreaming("/t/Elsewhere") { _, _, responses in
+            let task = Task.detached {
+                for _ in 0..<1_000 { try await responses.write(ByteBuffer(repeating: 1, count: 1_000)) }
+            }
+            try await task.value
+        }
+        try await withServer([elsewhere]) { _, client in
+            var count = 0
+            for try await _ in try await client.serverStreaming("/t/Elsewhere", ByteBuffer()) { count += 1 }
+            #expect(count == 1_000)
+        }
+    }
+
+    @Test func bidirectional() async throws {
+        let chat = Method.bidirectional("/t/Chat") { requests, _, responses in
+            for try await message in requests { try await responses.write(message) }
+        }
+        try await withServer([chat]) { _, client in
+            let call = try await client.bidirectional("/t/Chat")
+            var responses = call.responses.makeAsyncIterator()
+            for count in [0, 5, 100_000, 600_000] {
+                let message = ByteBuffer(repeating: 9, count: count)
+                try await call.write(message)
+                #expect(try await responses.next() == message)
+            }
+            try await call.finish()
+            #expect(try await responses.next() == nil)
+        }
+    }
+
+    @Test func unreadRequestsHoldTheClientBack() async throws {
+        let release = Signal<Void>()
+        let slow = Method.bidirectional("/t/Slow") { requests, _, responses in
+            try await release.wait()
+            var count = 0
+            for try await _ in requests { count += 1 }
+            try await responses.write(ByteBuffer(integer: count))
+        }
+        try await withServer([slow]) { _, client in
+            let call = try await client.bidirectional("/t/Slow")
+            let writer = Task {
+                for _ in 0..<200 { try await call.write(ByteBuffer(repeating: 0, count: 10_000)) }
+                try await call.finish()
+            }
+            release.send(())
+            var responses = call.responses.makeAsyncIterator()
+            #expect(try await responses.next() == ByteBuffer(integer: 200))
+            try await writer.value
+        }
+    }
+
+    @Test func shutdownLetsCallsFinish() async throws {
+        let (started, release) = (Signal<Void>(), Signal<Void>())
+        let slow = Method.unary("/t/Slow") { message, _ in
+            started.send(())
+            try await release.wait()
+            return message
+        }
+        try await withServer([slow]) { server, client in
+            let call = Task { try await client.unary("/t/Slow", ByteBuffer(bytes: [1])) }
+            try await started.wait()
+            async let stopped: Void = server.shutdown(grace: .seconds(60))
+            // The client hears of it, and refuses new calls, while the old one goes on.
+            var refused = false
+            while !refused {
+                refused =
+                    try await status { _ = try await client.unary("/t/None", ByteBuffer()) }.code
+                    == .unavailable
+            }
+            release.send(())
+            #expect(try await call.value == ByteBuffer(bytes: [1]))
+            await stopped
+        }
+    }
+
+    @Test func shutdownEndsCallsAfterTheGrace() async throws {
+        let (started, cancelled) = (Signal<Void>(), Signal<Void>())
+        try await withServer([hang(started: started, cancelled: cancelled)]) { server, client in
+            let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
+            try await started.wait()
+            await server.shutdown(grace: .milliseconds(10))
+            try await cancelled.wait()
+            let status = try await status { _ = try await call.value }
+            #expect(status.code == .unavailable)
+        }
+    }
+
+    @Test func fullServerAcceptsWhenThereIsRoom() async throws {
+        try await withServer([echo], configure: { $0.connectionsMax = 1 }) { server, client in
+            let port = server.port ?? 0
+            let second = Task { try await Client.connect(host: "127.0.0.1", port: port, logger: quiet) }
+            _ = try await client.unary("/t/Echo", ByteBuffer())
+            await client.close()
+            let other = try await second.value
+            _ = try await other.unary("/t/Echo", ByteBuffer())
+            await other.close()
+        }
+    }
+
+    @Test func unreachable() async throws {
+        let status = try await status {
+            _ = try await Client.connect(host: "127.0.0.1", port: 1, logger: quiet)
+        }
+        #expect(status.code == .unavailable)
+    }
+}
