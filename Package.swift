@@ -98,6 +98,15 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        .target(
+            name: "Settings",
+            dependencies: [
+                "JobCore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: settings),
+
         // Tests.
         .target(
             name: "TestDatabase",
@@ -121,6 +130,12 @@ let package = Package(
             dependencies: ["JobMessages", "JobCore", .product(name: "NIOCore", package: "swift-nio")],
             exclude: ["capture.py"],
             swiftSettings: settings),
+        .testTarget(name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers"], swiftSettings: settings),
+        .testTarget(
+            name: "JobWorkersTests",
+            dependencies: ["JobCore", "JobWorkers", .product(name: "Subprocess", package: "swift-subprocess")],
+            swiftSettings: settings),
+        .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests",
             dependencies: ["Postgres", "TestDatabase", .product(name: "Logging", package: "swift-log")],
