@@ -65,7 +65,7 @@ extension Statement {
                 AND ($3::text IS NULL OR k.name = $3)
                 AND (cardinality($4::text[]) = 0 OR coalesce(f.state::text,
                     CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END) = ANY ($4))
-                AND ($5::jsonb IS NULL OR j.labels @> $5)
+                AND ($5::jsonb IS NULL OR j.labels @> $5::jsonb)
                 AND ($6::timestamptz IS NULL OR j.created_at >= $6)
                 AND ($7::timestamptz IS NULL OR j.created_at < $7)
             ORDER BY j.number DESC LIMIT $10

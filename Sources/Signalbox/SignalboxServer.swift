@@ -1,11 +1,12 @@
-import Foundation
+public import Foundation
 import JobCore
 import JobStore
-import JobWorkers
+package import JobWorkers
 public import Logging
 import Postgres
 public import ServiceLifecycle
 package import Settings
+import UnixSignals
 
 /// This program's version.
 package let signalboxVersion = "0.1.0"
@@ -19,10 +20,13 @@ package let signalboxVersion = "0.1.0"
 /// ```
 ///
 /// Its settings are those of `signalbox serve`: flags, then environment (`SIGNALBOX_…`), then file.
-public struct SignalboxServer: Service {
+public struct SignalboxServer: Service, CustomStringConvertible {
     private let settings: ServerSettings
     private let runners: [any JobRunner]
     private let logger: Logger
+
+    /// What the logs of a service group call it. The settings, which may hold a password, are not in it.
+    public var description: String { "SignalboxServer" }
 
     /// - Parameters:
     ///   - arguments: flags as of `signalbox serve`, without the program's name.
@@ -88,24 +92,37 @@ public struct SignalboxServer: Service {
         }
     }
 
-    /// Brings the database of the settings to this program's schema and prints what was done.
-    package static func migrate(_ settings: ServerSettings, url: String, logger: Logger) async throws {
-        let database = try Database(
-            Database.Configuration(
-                connection: Assembly.connection(url, logger: logger), connectionCount: 1))
-        do {
-            let ran = try await Migrator.migrate(database)
-            print(ran.isEmpty ? "the schema is current" : "ran migrations \(ran.map(String.init).joined(separator: ", "))")
-        } catch {
-            await database.shutdown()
-            throw error
+    /// `signalbox migrate`: brings the database of the settings to this program's schema, prints what was
+    /// done, and exits as `main` does.
+    package static func migrate(arguments: [String]) async -> Never {
+        if ServerSettings.asksForHelp(arguments) {
+            print("Brings the database of --database-url to this program's schema. Settings as of serve.")
+            exit(0)
         }
-        await database.shutdown()
+        do {
+            let settings = try ServerSettings.resolve(
+                arguments: arguments, environment: ProcessInfo.processInfo.environment)
+            guard let url = settings.databaseURL else {
+                throw SettingsError(problems: ["migrate needs database-url"])
+            }
+            let database = try Database(
+                Database.Configuration(
+                    connection: Assembly.connection(url, logger: ServerLog.start(settings)),
+                    connectionCount: 1))
+            let ran = try await Migrator.migrate(database)
+            await database.shutdown()
+            let list = ran.map(String.init).joined(separator: ", ")
+            print(ran.isEmpty ? "the schema is current" : "ran migrations \(list)")
+            exit(0)
+        } catch {
+            complain("\(error)")
+            exit(error is SettingsError ? 64 : 1)
+        }
     }
 
     private func allRunners() throws -> [any JobRunner] {
         var all = runners
-        for command in settings.commands { all.append(CommandRunner(command)) }
+        all += settings.commands.map(Self.runner)
         if settings.testKinds { all += TestRunners.all }
         var kinds: Set<String> = []
         for runner in all {
@@ -123,6 +140,16 @@ public struct SignalboxServer: Service {
     private static func runner(_ handler: any JobHandler) -> any JobRunner {
         func open(_ handler: some JobHandler) -> any JobRunner { HandlerRunner(handler: handler) }
         return open(handler)
+    }
+
+    private static func runner(_ command: CommandSettings) -> any JobRunner {
+        CommandRunner(
+            CommandDefinition(
+                KindDefinition(
+                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
+                    onInterruption: command.onInterruption),
+                command: command.command, workingDirectory: command.workingDirectory,
+                environment: command.environment))
     }
 
     private static func complain(_ text: String) {
