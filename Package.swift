@@ -131,6 +131,7 @@ let package = Package(
         .testTarget(
             name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers", subprocess],
             swiftSettings: settings),
+        .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests", dependencies: ["ClientCommands", "JobCore", "JobMessages"],
             swiftSettings: settings),

@@ -276,7 +276,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
         hasBegunCall = true
-        guard runningHandlers < configuration.streamsPerConnectionMax else {
+        // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
+        // It may try again, for a refused call has not begun.
+        guard runningHandlers < configuration.streamsPerConnectionMax,
+            session.queuedBytes < 4 * configuration.outboundBytesPerConnection
+        else {
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead

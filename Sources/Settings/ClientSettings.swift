@@ -1,0 +1,71 @@
+package import ArgumentParser
+
+/// Where the client commands find their server, and how.
+package struct ClientSettings: Sendable, Hashable {
+    package var server: HostPort
+    package var tls: Bool
+    /// Nil: the authorities that the system trusts.
+    package var tlsCA: String?
+    /// Of one call; a stream has none.
+    package var timeout: Duration
+
+    /// Every setting of a client, once.
+    enum Table {
+        static let server = Setting(
+            "server", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600), "The server to call.")
+        static let tls = Setting("tls", .bool, default: false, "Talk TLS.")
+        static let tlsCA = Setting(
+            "tls-ca", .optionalText("FILE"), default: nil,
+            "PEM file with the authorities to trust instead of the system's. Means tls.")
+        static let timeout = Setting(
+            "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
+            "How long one call may take.")
+
+        static let all: [any AnySetting] = [server, tls, tlsCA, timeout]
+    }
+
+    /// - Parameter flags: by name without `--`, only those that were given.
+    package static func resolve(
+        flags: [String: String], environment: [String: String]
+    ) throws(SettingsError) -> ClientSettings {
+        let nowhere = Machine(cores: 1, hostName: "", processID: 0, isRoot: false, stateHome: "", home: "")
+        var reader = SettingsReader(
+            flags: flags, environment: environment, file: nil, machine: nowhere, problems: [])
+        var settings = ClientSettings(
+            server: reader.value(Table.server), tls: reader.value(Table.tls),
+            tlsCA: reader.value(Table.tlsCA), timeout: reader.value(Table.timeout))
+        if settings.tlsCA != nil { settings.tls = true }
+        guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
+        return settings
+    }
+}
+
+/// The same as flags of a command, to be used as its `@OptionGroup`.
+package struct ClientOptions: ParsableArguments {
+    @Option(name: .long, help: ClientSettings.Table.server.argumentHelp)
+    package var server: String?
+    @Flag(name: .long, help: ClientSettings.Table.tls.argumentHelp)
+    package var tls = false
+    @Option(name: .customLong(ClientSettings.Table.tlsCA.name), help: ClientSettings.Table.tlsCA.argumentHelp)
+    package var tlsCA: String?
+    @Option(name: .long, help: ClientSettings.Table.timeout.argumentHelp)
+    package var timeout: String?
+
+    package init() {}
+
+    package func settings(environment: [String: String]) throws(SettingsError) -> ClientSettings {
+        var flags: [String: String] = [:]
+        flags[ClientSettings.Table.server.name] = server
+        flags[ClientSettings.Table.tls.name] = tls ? "true" : nil
+        flags[ClientSettings.Table.tlsCA.name] = tlsCA
+        flags[ClientSettings.Table.timeout.name] = timeout
+        return try ClientSettings.resolve(flags: flags, environment: environment)
+    }
+}
+
+extension AnySetting {
+    fileprivate var argumentHelp: ArgumentHelp {
+        let notes = "(default: \(defaultText); env: \(environmentName))"
+        return ArgumentHelp("\(help) \(notes)", valueName: placeholder?.lowercased() ?? "value")
+    }
+}

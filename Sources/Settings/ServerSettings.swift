@@ -1,0 +1,275 @@
+import FoundationEssentials
+import Glibc
+package import JobCore
+
+/// What defaults are made of.
+package struct Machine: Sendable {
+    package var cores: Int
+    package var hostName: String
+    package var processID: Int32
+    package var isRoot: Bool
+    /// `XDG_STATE_HOME` and `HOME`; empty where unset.
+    package var stateHome: String
+    package var home: String
+
+    package init(
+        cores: Int, hostName: String, processID: Int32, isRoot: Bool, stateHome: String, home: String
+    ) {
+        self.cores = cores
+        self.hostName = hostName
+        self.processID = processID
+        self.isRoot = isRoot
+        self.stateHome = stateHome
+        self.home = home
+    }
+
+    /// This one.
+    package static var current: Machine {
+        let process = ProcessInfo.processInfo
+        return Machine(
+            cores: process.activeProcessorCount, hostName: process.hostName,
+            processID: process.processIdentifier, isRoot: geteuid() == 0,
+            stateHome: process.environment["XDG_STATE_HOME"] ?? "", home: process.environment["HOME"] ?? "")
+    }
+
+    /// By the XDG base directory specification; a folder of the system for root.
+    var stateDirectory: String {
+        if isRoot { return "/var/lib/signalbox" }
+        // A relative path is invalid and to be ignored, says the specification.
+        if stateHome.hasPrefix("/") { return stateHome + "/signalbox" }
+        return (home.isEmpty ? "." : home) + "/.local/state/signalbox"
+    }
+}
+
+package enum LogLevel: String, Sendable, Hashable, CaseIterable {
+    case trace, debug, info, notice, warning, error, critical
+}
+
+package enum LogFormat: String, Sendable, Hashable, CaseIterable {
+    case text, json
+}
+
+/// Of one queue, only in the file.
+package struct QueueSettings: Sendable, Hashable {
+    /// Nil: as for the other queues.
+    package var userLimit: Int?
+
+    package init(userLimit: Int?) {
+        self.userLimit = userLimit
+    }
+}
+
+/// A command that runs the jobs of a kind, only in the file.
+package struct CommandSettings: Sendable, Hashable {
+    package var kind: String
+    /// The executable and its arguments. Never empty.
+    package var command: [String]
+    package var timeout: Duration
+    /// Less than the timeout. The command gets SIGUSR1 then.
+    package var softTimeout: Duration?
+    package var onInterruption: Interruption
+    package var workingDirectory: String?
+    package var environment: [String: String]
+
+    package init(
+        kind: String, command: [String], timeout: Duration, softTimeout: Duration? = nil,
+        onInterruption: Interruption = .retry, workingDirectory: String? = nil,
+        environment: [String: String] = [:]
+    ) {
+        self.kind = kind
+        self.command = command
+        self.timeout = timeout
+        self.softTimeout = softTimeout
+        self.onInterruption = onInterruption
+        self.workingDirectory = workingDirectory
+        self.environment = environment
+    }
+}
+
+/// The settings of `signalbox serve`.
+package struct ServerSettings: Sendable, Hashable {
+    package var listen: HostPort
+    /// Nil: a private Postgres. May carry a password: never logged.
+    package var databaseURL: String?
+    package var stateDirectory: String
+    package var concurrency: Int
+    package var nodeName: String
+    package var testKinds: Bool
+    package var userLimit: Int
+    package var grace: Duration
+    package var retention: Duration
+    package var lease: Duration
+    package var pollInterval: Duration
+    package var logLevel: LogLevel
+    package var logFormat: LogFormat
+    package var eventLoops: Int
+    package var databaseConnections: Int
+    package var insecure: Bool
+    package var tlsCertificate: String?
+    package var tlsKey: String?
+    package var tlsClientCA: String?
+    package var maxConnections: Int
+    /// The file they came from in part.
+    package var configFile: String?
+    package var queues: [String: QueueSettings]
+    package var commands: [CommandSettings]
+}
+
+extension ServerSettings {
+    /// Every setting of the server, once.
+    enum Table {
+        static let config = Setting(
+            "config", .optionalText("FILE"), default: nil,
+            "A YAML file with any of these settings (its keys are written with _ instead of -), and with "
+                + "queues and commands. Not itself a key of the file.")
+        static let listen = Setting(
+            "listen", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600),
+            "Where to listen. Port 0: any free one.")
+        static let databaseURL = Setting(
+            "database-url", .optionalText("URL"), default: nil,
+            "The Postgres to use, as in postgresql://user@host/name. Unset: the server runs one of its own.")
+        static let stateDirectory = Setting(
+            "state-dir", .text("FOLDER"), default: \.stateDirectory,
+            shownAs: "$XDG_STATE_HOME/signalbox, else ~/.local/state/signalbox; /var/lib/signalbox for root",
+            "Where the Postgres of its own keeps its data.")
+        static let concurrency = Setting(
+            "concurrency", .integer(0...10_000), default: { 8 * $0.cores }, shownAs: "8 × cores",
+            "How many jobs this node runs at once. 0: it only serves the API.")
+        static let nodeName = Setting(
+            "node-name", .text("NAME", bytesMax: 256), default: { "\($0.hostName):\($0.processID)" },
+            shownAs: "hostname:pid", "What this node is called; unique among the live nodes.")
+        static let testKinds = Setting(
+            "test-kinds", .bool, default: false,
+            "Handle the kinds for trials: test.echo, test.noop, test.sleep and test.fail.")
+        static let userLimit = Setting(
+            "user-limit", .integer(1...JobLimits.userLimitMax), default: JobLimits.userLimitDefault,
+            "How many jobs of one user may run at once in one queue, across all nodes. Queues and users "
+                + "can have their own.")
+        static let grace = Setting(
+            "grace", .duration(.zero ... .seconds(600)), default: .seconds(10),
+            "How long a cancelled run, and the runs of a server that shuts down, have to end.")
+        static let retention = Setting(
+            "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
+            "How long finished jobs are kept.")
+        static let lease = Setting(
+            "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
+            "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
+                + "within this and 2 s.")
+        static let pollInterval = Setting(
+            "poll-interval", .duration(.milliseconds(50) ... .seconds(60)), default: .seconds(1),
+            "How often to look for work that nobody announced.")
+        static let logLevel = Setting(
+            "log-level", SettingKind<LogLevel>.choice, default: .info, "The least level that is logged.")
+        static let logFormat = Setting(
+            "log-format", SettingKind<LogFormat>.choice, default: .text, "Lines for people, or JSON.")
+        static let eventLoops = Setting(
+            "event-loops", .integer(1...256), default: \.cores, shownAs: "cores",
+            "Threads that serve connections.")
+        static let databaseConnections = Setting(
+            "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
+        static let insecure = Setting(
+            "insecure", .bool, default: false,
+            "Listen without TLS even where other machines can reach it.")
+        static let tlsCertificate = Setting(
+            "tls-certificate", .optionalText("FILE"), default: nil,
+            "PEM file with the server's certificate and its chain. With tls-key.")
+        static let tlsKey = Setting(
+            "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
+        static let tlsClientCA = Setting(
+            "tls-client-ca", .optionalText("FILE"), default: nil,
+            "PEM file with the authorities whose client certificates are let in; no others are then.")
+        static let maxConnections = Setting(
+            "max-connections", .integer(1...1_000_000), default: 10_000, "Connections open at once.")
+
+        static let all: [any AnySetting] = [
+            listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
+            retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
+            maxConnections, tlsCertificate, tlsKey, tlsClientCA, insecure, config,
+        ]
+    }
+
+    /// The text about the settings for `signalbox serve --help`.
+    package static var help: String {
+        """
+        A setting is taken from its flag, else from the environment, else from the file, else it has its
+        default.
+        Durations are written as in 500ms, 15s, 10m, 2h or 7d.
+
+        \(SettingsHelp.text(Table.all))
+
+        Only in the file:
+          queues: {NAME: {user_limit: NUMBER}}
+                The user limit of single queues.
+          commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}]
+                Executables that run the jobs of a kind. Further keys: soft_timeout (DURATION; sends
+                SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}).
+        """
+    }
+
+    package static func asksForHelp(_ arguments: [String]) -> Bool {
+        arguments.contains("--help") || arguments.contains("-h")
+    }
+
+    /// - Parameters:
+    ///   - arguments: the flags after the name of the command.
+    ///   - readFile: the text of the file at a path.
+    package static func resolve(
+        arguments: [String], environment: [String: String], machine: Machine = .current,
+        readFile: (String) throws(SettingsError) -> String = { path throws(SettingsError) in
+            try SettingsFile.read(path)
+        }
+    ) throws(SettingsError) -> ServerSettings {
+        var problems: [String] = []
+        let flags = FlagReader.read(arguments, for: Table.all, problems: &problems)
+        var reader = SettingsReader(
+            flags: flags, environment: environment, file: nil, machine: machine, problems: problems)
+        let configFile = reader.value(Table.config)
+        if let configFile {
+            do {
+                let file = SettingsFile(
+                    name: configFile, text: try readFile(configFile),
+                    settings: Table.all.filter { $0.name != Table.config.name }, problems: &reader.problems)
+                reader = SettingsReader(
+                    flags: flags, environment: environment, file: file, machine: machine,
+                    problems: reader.problems)
+            } catch {
+                reader.problems += error.problems
+            }
+        }
+        let settings = ServerSettings(&reader, configFile: configFile)
+        settings.check(into: &reader.problems)
+        guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
+        return settings
+    }
+
+    private init(_ reader: inout SettingsReader, configFile: String?) {
+        self.init(
+            listen: reader.value(Table.listen), databaseURL: reader.value(Table.databaseURL),
+            stateDirectory: reader.value(Table.stateDirectory),
+            concurrency: reader.value(Table.concurrency), nodeName: reader.value(Table.nodeName),
+            testKinds: reader.value(Table.testKinds), userLimit: reader.value(Table.userLimit),
+            grace: reader.value(Table.grace), retention: reader.value(Table.retention),
+            lease: reader.value(Table.lease), pollInterval: reader.value(Table.pollInterval),
+            logLevel: reader.value(Table.logLevel), logFormat: reader.value(Table.logFormat),
+            eventLoops: reader.value(Table.eventLoops),
+            databaseConnections: reader.value(Table.databaseConnections),
+            insecure: reader.value(Table.insecure), tlsCertificate: reader.value(Table.tlsCertificate),
+            tlsKey: reader.value(Table.tlsKey), tlsClientCA: reader.value(Table.tlsClientCA),
+            maxConnections: reader.value(Table.maxConnections), configFile: configFile,
+            queues: reader.file?.queues ?? [:], commands: reader.file?.commands ?? [])
+    }
+
+    /// What no setting tells alone.
+    private func check(into problems: inout [String]) {
+        if (tlsCertificate == nil) != (tlsKey == nil) {
+            problems.append("tls-certificate and tls-key are needed together")
+        }
+        if tlsClientCA != nil, tlsCertificate == nil {
+            problems.append("tls-client-ca needs tls-certificate and tls-key")
+        }
+        if !listen.isLoopback, tlsCertificate == nil, !insecure {
+            problems.append(
+                "listen: other machines can reach \(listen): give tls-certificate and tls-key, or insecure")
+        }
+    }
+}

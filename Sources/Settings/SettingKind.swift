@@ -1,0 +1,146 @@
+/// How the text of a setting becomes a value.
+package struct SettingKind<Value: Sendable>: Sendable {
+    /// In the help, as in `DURATION`. Nil: a switch, whose flag stands alone.
+    package let placeholder: String?
+    /// Completes "wants …".
+    package let wants: String
+    /// Nil for what is not such a value.
+    package let parse: @Sendable (String) -> Value?
+    package let show: @Sendable (Value) -> String
+}
+
+extension SettingKind where Value == String {
+    /// Not empty, without NUL, at most `bytesMax` bytes.
+    package static func text(_ placeholder: String, bytesMax: Int = 4096) -> Self {
+        Self(
+            placeholder: placeholder, wants: "text of 1 to \(bytesMax) bytes",
+            parse: { (1...bytesMax).contains($0.utf8.count) && !$0.utf8.contains(0) ? $0 : nil },
+            show: { $0 })
+    }
+}
+
+extension SettingKind where Value == String? {
+    /// Text that may be unset.
+    package static func optionalText(_ placeholder: String) -> Self {
+        let text = SettingKind<String>.text(placeholder)
+        return Self(
+            placeholder: placeholder, wants: text.wants,
+            parse: { text.parse($0).map { .some($0) } }, show: { $0 ?? "none" })
+    }
+}
+
+extension SettingKind where Value == Bool {
+    package static var bool: Self {
+        Self(
+            placeholder: nil, wants: "true or false",
+            parse: { text in
+                switch text.lowercased() {
+                case "true", "yes", "on", "1": true
+                case "false", "no", "off", "0": false
+                default: nil
+                }
+            },
+            show: { String($0) })
+    }
+}
+
+extension SettingKind where Value == Int {
+    package static func integer(_ range: ClosedRange<Int>) -> Self {
+        Self(
+            placeholder: "NUMBER", wants: "a whole number from \(range.lowerBound) to \(range.upperBound)",
+            parse: { Int($0).flatMap { range.contains($0) ? $0 : nil } }, show: { String($0) })
+    }
+}
+
+extension SettingKind where Value == Duration {
+    package static func duration(_ range: ClosedRange<Duration>) -> Self {
+        let bounds = "from \(DurationText.text(range.lowerBound)) to \(DurationText.text(range.upperBound))"
+        return Self(
+            placeholder: "DURATION", wants: "a duration \(bounds), as in 500ms, 15s, 10m, 2h or 7d",
+            parse: { DurationText.duration($0).flatMap { range.contains($0) ? $0 : nil } },
+            show: { DurationText.text($0) })
+    }
+}
+
+extension SettingKind where Value == HostPort {
+    package static var hostPort: Self {
+        Self(
+            placeholder: "HOST:PORT", wants: "HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
+            parse: { HostPort($0) }, show: { $0.description })
+    }
+}
+
+extension SettingKind
+where Value: RawRepresentable & CaseIterable & Sendable, Value.RawValue == String {
+    /// One of the cases, in any case of letters.
+    package static var choice: Self {
+        let names = Value.allCases.map(\.rawValue)
+        return Self(
+            placeholder: names.joined(separator: "|"), wants: "one of " + names.joined(separator: ", "),
+            parse: { Value(rawValue: $0.lowercased()) }, show: { $0.rawValue })
+    }
+}
+
+/// Where a server listens. The host of an IPv6 address is without its brackets.
+package struct HostPort: Sendable, Hashable, CustomStringConvertible {
+    package var host: String
+    /// 0: any free one.
+    package var port: Int
+
+    package init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+
+    /// Reads `host:port` or `[address]:port`; nil for anything else.
+    package init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        let number = text[text.index(after: colon)...]
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = host.dropFirst().dropLast()
+        } else if host.contains(":") {
+            return nil
+        }
+        guard !host.isEmpty, host.utf8.count <= 255, !number.hasPrefix("+"), let port = UInt16(number),
+            !host.contains(where: { $0.isWhitespace || $0 == "\0" })
+        else { return nil }
+        self.init(host: String(host), port: Int(port))
+    }
+
+    package var description: String {
+        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
+    /// Nobody outside this machine can reach it.
+    package var isLoopback: Bool {
+        if host == "localhost" || host == "::1" { return true }
+        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+    }
+}
+
+/// Durations as people write them: a whole number and one unit.
+package enum DurationText {
+    private static let units: [(name: String, milliseconds: Int64)] = [
+        ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1),
+    ]
+
+    package static func duration(_ text: String) -> Duration? {
+        let digits = text.prefix { ("0"..."9").contains($0) }
+        guard let number = Int64(digits),
+            let unit = units.first(where: { $0.name == text[digits.endIndex...] })
+        else { return nil }
+        let (milliseconds, isTooLong) = number.multipliedReportingOverflow(by: unit.milliseconds)
+        return isTooLong ? nil : .milliseconds(milliseconds)
+    }
+
+    /// In the largest unit that needs no fraction; whole milliseconds.
+    package static func text(_ duration: Duration) -> String {
+        let (seconds, attoseconds) = duration.components
+        let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
+        guard milliseconds != 0 else { return "0s" }
+        let unit = units.first { milliseconds.isMultiple(of: $0.milliseconds) } ?? ("ms", 1)
+        return "\(milliseconds / unit.milliseconds)\(unit.name)"
+    }
+}

@@ -1,0 +1,234 @@
+import FoundationEssentials
+package import JobCore
+import Yams
+
+/// What a settings file says, checked for keys that nobody knows.
+struct SettingsFile {
+    struct Scalar {
+        var text: String
+        var line: Int
+    }
+
+    static let bytesMax = 1 << 20
+
+    /// Its path, as it was given.
+    let name: String
+    private(set) var scalars: [String: Scalar] = [:]
+    private(set) var queues: [String: QueueSettings] = [:]
+    private(set) var commands: [CommandSettings] = []
+
+    /// The text of the file at `path`.
+    static func read(_ path: String) throws(SettingsError) -> String {
+        do {
+            let attributes = try FileManager.default.attributesOfItem(atPath: path)
+            guard let size = attributes[.size] as? any BinaryInteger, Int(clamping: size) <= bytesMax else {
+                throw SettingsError(problems: ["\(path): is larger than \(bytesMax) bytes"])
+            }
+            return try String(contentsOfFile: path, encoding: .utf8)
+        } catch let error as SettingsError {
+            throw error
+        } catch {
+            throw SettingsError(problems: ["\(path): cannot be read as a UTF-8 text file: \(error)"])
+        }
+    }
+
+    /// Reads what can be read; the rest is added to `problems`.
+    init(name: String, text: String, settings: [any AnySetting], problems: inout [String]) {
+        self.name = name
+        var walker = Walker(name: name, problems: problems)
+        defer { problems = walker.problems }
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: text)
+        } catch {
+            walker.problems.append("\(name): is not YAML: \(error)")
+            return
+        }
+        // A file of comments only.
+        guard let root, root.scalar?.string.isEmpty != true else { return }
+        let keys = Set(settings.map(\.fileKey))
+        walker.eachMember(of: root, in: "", known: keys.union(["queues", "commands"])) { walker, key, value in
+            switch key {
+            case "queues": queues = walker.queues(value)
+            case "commands": commands = walker.commands(value)
+            default:
+                if let text = walker.scalar(value, key) {
+                    scalars[key] = Scalar(text: text, line: value.mark?.line ?? 0)
+                }
+            }
+        }
+    }
+
+    /// Goes through the nodes and collects what is wrong.
+    private struct Walker {
+        let name: String
+        var problems: [String]
+
+        mutating func report(_ node: Node, _ path: String, _ problem: String) {
+            let line = node.mark.map { ":\($0.line)" } ?? ""
+            problems.append("\(name)\(line): " + (path.isEmpty ? problem : "\(path): \(problem)"))
+        }
+
+        /// `known` nil: any key. `path` ends with a dot, or is empty.
+        mutating func eachMember(
+            of node: Node, in path: String, known: Set<String>?,
+            _ body: (inout Walker, String, Node) -> Void
+        ) {
+            guard let mapping = node.mapping else {
+                return report(node, String(path.dropLast()), "wants keys with values")
+            }
+            for (keyNode, value) in mapping {
+                let key = keyNode.scalar?.string ?? ""
+                if let known, !known.contains(key) {
+                    let suggestion = Suggestion.text(for: key, among: known)
+                    report(keyNode, "", "unknown key '\(path)\(key.cut(toBytes: 200))'\(suggestion)")
+                } else {
+                    body(&self, key, value)
+                }
+            }
+        }
+
+        mutating func scalar(_ node: Node, _ path: String) -> String? {
+            guard let scalar = node.scalar else {
+                report(node, path, "wants one value")
+                return nil
+            }
+            return scalar.string
+        }
+
+        mutating func value<Value>(_ node: Node, _ path: String, _ kind: SettingKind<Value>) -> Value? {
+            guard let text = scalar(node, path) else { return nil }
+            if let value = kind.parse(text) { return value }
+            report(node, path, "'\(text.cut(toBytes: 200))' is wrong: wants \(kind.wants)")
+            return nil
+        }
+
+        mutating func queues(_ node: Node) -> [String: QueueSettings] {
+            var queues: [String: QueueSettings] = [:]
+            eachMember(of: node, in: "queues.", known: nil) { walker, queue, value in
+                if SettingKind.name(bytesMax: JobLimits.queueBytesMax).parse(queue) == nil {
+                    walker.report(value, "queues", "'\(queue.cut(toBytes: 200))' is no name of a queue")
+                }
+                walker.eachMember(of: value, in: "queues.\(queue).", known: ["user_limit"]) {
+                    walker, key, value in
+                    queues[queue] = QueueSettings(
+                        userLimit: walker.value(
+                            value, "queues.\(queue).\(key)", .integer(0...JobLimits.userLimitMax)))
+                }
+            }
+            return queues
+        }
+
+        mutating func commands(_ node: Node) -> [CommandSettings] {
+            guard let sequence = node.sequence else {
+                report(node, "commands", "wants a list")
+                return []
+            }
+            var commands: [CommandSettings] = []
+            for (index, entry) in sequence.enumerated() {
+                guard let command = command(entry, "commands[\(index)]") else { continue }
+                if commands.contains(where: { $0.kind == command.kind }) {
+                    report(entry, "commands[\(index)].kind", "'\(command.kind)' is there twice")
+                }
+                commands.append(command)
+            }
+            return commands
+        }
+
+        /// Nil where something required is missing or wrong, which was reported.
+        private mutating func command(_ node: Node, _ path: String) -> CommandSettings? {
+            var kind: String?
+            var words: [String]?
+            var timeout: Duration?
+            var softTimeout: Duration?
+            var onInterruption: Interruption?
+            var workingDirectory: String?
+            var environment: [String: String] = [:]
+            let known: Set = [
+                "kind", "command", "timeout", "soft_timeout", "on_interruption", "working_directory",
+                "environment",
+            ]
+            let timeouts = SettingKind.duration(JobLimits.timeoutMin...JobLimits.timeoutMax)
+            let before = problems.count
+            eachMember(of: node, in: path + ".", known: known) { walker, key, value in
+                let path = "\(path).\(key)"
+                switch key {
+                case "kind":
+                    kind = walker.value(value, path, .name(bytesMax: JobLimits.kindBytesMax))
+                case "command": words = walker.words(value, path)
+                case "timeout": timeout = walker.value(value, path, timeouts)
+                case "soft_timeout": softTimeout = walker.value(value, path, timeouts)
+                case "on_interruption": onInterruption = walker.value(value, path, .choice)
+                case "working_directory": workingDirectory = walker.value(value, path, .text("FOLDER"))
+                default: environment = walker.environment(value, path)
+                }
+            }
+            guard let kind, let words, let timeout else {
+                // One that is there but wrong has been reported already.
+                if problems.count == before {
+                    report(node, path, "needs kind, command and timeout")
+                }
+                return nil
+            }
+            if let softTimeout, softTimeout >= timeout {
+                report(node, path + ".soft_timeout", "is not less than timeout")
+            }
+            return CommandSettings(
+                kind: kind, command: words, timeout: timeout, softTimeout: softTimeout,
+                onInterruption: onInterruption ?? .retry, workingDirectory: workingDirectory,
+                environment: environment)
+        }
+
+        private mutating func words(_ node: Node, _ path: String) -> [String]? {
+            let wants = "wants a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
+            guard let sequence = node.sequence, !sequence.isEmpty else {
+                report(node, path, wants)
+                return nil
+            }
+            let words = sequence.compactMap { $0.scalar?.string }
+            guard words.count == sequence.count, words.first?.isEmpty == false,
+                !words.contains(where: { $0.utf8.contains(0) })
+            else {
+                report(node, path, wants)
+                return nil
+            }
+            return words
+        }
+
+        private mutating func environment(_ node: Node, _ path: String) -> [String: String] {
+            var environment: [String: String] = [:]
+            eachMember(of: node, in: path + ".", known: nil) { walker, key, value in
+                let isName = key.utf8.allSatisfy { $0 != UInt8(ascii: "=") && $0 != 0 }
+                guard isName, let first = key.first, !("0"..."9").contains(first),
+                    !key.hasPrefix("SIGNALBOX_")
+                else {
+                    return walker.report(value, path, "'\(key.cut(toBytes: 200))' cannot be set")
+                }
+                guard let text = walker.scalar(value, "\(path).\(key)") else { return }
+                if text.utf8.contains(0) { walker.report(value, "\(path).\(key)", "has a NUL") }
+                environment[key] = text
+            }
+            return environment
+        }
+    }
+}
+
+extension Interruption: CaseIterable {
+    package static var allCases: [Interruption] { [.retry, .fail] }
+}
+
+extension SettingKind where Value == String {
+    /// Of a kind or a queue.
+    static func name(bytesMax: Int) -> Self {
+        Self(
+            placeholder: "NAME",
+            wants: "1 to \(bytesMax) characters of a–z, A–Z, 0–9, '.', '_', '-' and '/'",
+            parse: { text in
+                let isName =
+                    (1...bytesMax).contains(text.utf8.count)
+                    && text.utf8.allSatisfy(FieldCheck.isNameByte)
+                return isName ? text : nil
+            },
+            show: { $0 })
+    }
+}

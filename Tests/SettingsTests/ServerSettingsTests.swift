@@ -1,0 +1,225 @@
+import JobCore
+import Settings
+import Testing
+
+private let machine = Machine(
+    cores: 4, hostName: "box", processID: 77, isRoot: false, stateHome: "", home: "/home/ada")
+
+private func resolve(
+    _ arguments: [String] = [], environment: [String: String] = [:], file: String? = nil
+) throws(SettingsError) -> ServerSettings {
+    try ServerSettings.resolve(
+        arguments: arguments + (file == nil ? [] : ["--config", "s.yaml"]), environment: environment,
+        machine: machine
+    ) { path throws(SettingsError) in
+        guard path == "s.yaml", let file else { throw SettingsError(problems: ["\(path): is not there"]) }
+        return file
+    }
+}
+
+private func problems(
+    _ arguments: [String] = [], environment: [String: String] = [:], file: String? = nil
+) -> [String] {
+    do {
+        _ = try resolve(arguments, environment: environment, file: file)
+        return []
+    } catch {
+        return error.problems
+    }
+}
+
+@Suite struct ServerSettingsTests {
+    @Test func defaults() throws {
+        let settings = try resolve()
+        #expect(settings.listen == HostPort(host: "127.0.0.1", port: 7600))
+        #expect(settings.databaseURL == nil && settings.configFile == nil && settings.tlsCertificate == nil)
+        #expect(settings.stateDirectory == "/home/ada/.local/state/signalbox")
+        #expect(settings.concurrency == 32 && settings.eventLoops == 4 && settings.nodeName == "box:77")
+        #expect(settings.userLimit == 3 && !settings.testKinds && !settings.insecure)
+        #expect(settings.grace == .seconds(10) && settings.retention == .seconds(604_800))
+        #expect(settings.lease == .seconds(15) && settings.pollInterval == .seconds(1))
+        #expect(settings.logLevel == .info && settings.logFormat == .text)
+        #expect(settings.databaseConnections == 4 && settings.maxConnections == 10_000)
+        #expect(settings.queues.isEmpty && settings.commands.isEmpty)
+    }
+
+    @Test func stateDirectories() throws {
+        var other = machine
+        other.stateHome = "/state"
+        #expect(
+            try ServerSettings.resolve(arguments: [], environment: [:], machine: other).stateDirectory
+                == "/state/signalbox")
+        other.isRoot = true
+        #expect(
+            try ServerSettings.resolve(arguments: [], environment: [:], machine: other).stateDirectory
+                == "/var/lib/signalbox")
+    }
+
+    @Test func flagBeforeEnvironmentBeforeFile() throws {
+        let environment = ["SIGNALBOX_GRACE": "2s", "SIGNALBOX_LEASE": "20s", "SIGNALBOX_USER_LIMIT": ""]
+        let file = "grace: 3s\nlease: 30s\nuser_limit: 9\nretention: 1d\n"
+        let settings = try resolve(["--grace", "1s"], environment: environment, file: file)
+        #expect(settings.grace == .seconds(1))
+        #expect(settings.lease == .seconds(20))
+        #expect(settings.userLimit == 9)
+        #expect(settings.retention == .seconds(86_400))
+        #expect(settings.configFile == "s.yaml")
+    }
+
+    @Test func flagForms() throws {
+        let settings = try resolve(
+            ["--test-kinds", "--listen=[::1]:0", "--insecure=false", "--log-format", "JSON"],
+            environment: ["SIGNALBOX_INSECURE": "yes"])
+        #expect(settings.testKinds && !settings.insecure && settings.logFormat == .json)
+        #expect(settings.listen == HostPort(host: "::1", port: 0))
+    }
+
+    @Test func theFileIsNamedByTheEnvironmentToo() throws {
+        let settings = try ServerSettings.resolve(
+            arguments: [], environment: ["SIGNALBOX_CONFIG": "e.yaml"], machine: machine
+        ) { path throws(SettingsError) in "node_name: \(path)" }
+        #expect(settings.nodeName == "e.yaml")
+    }
+
+    @Test func aMissingFileIsNamed() {
+        #expect(problems(["--config", "other.yaml"]) == ["other.yaml: is not there"])
+        let error = #expect(throws: SettingsError.self) {
+            try ServerSettings.resolve(
+                arguments: ["--config", "/nowhere/s.yaml"], environment: [:], machine: machine)
+        }
+        #expect(error?.description.hasPrefix("/nowhere/s.yaml: cannot be read") == true)
+    }
+
+    @Test func badValuesSayWhereTheyCameFrom() {
+        let wants = "is wrong: wants a duration from 0s to 10m, as in 500ms, 15s, 10m, 2h or 7d"
+        #expect(problems(["--grace", "10"]) == ["--grace: '10' \(wants)"])
+        #expect(problems(environment: ["SIGNALBOX_GRACE": "soon"]) == ["SIGNALBOX_GRACE: 'soon' \(wants)"])
+        #expect(problems(file: "# x\ngrace: 1h\n") == ["s.yaml:2: grace: '1h' \(wants)"])
+        #expect(
+            problems(["--lease", "4s", "--log-level", "loud"]) == [
+                "--lease: '4s' is wrong: wants a duration from 5s to 1m, as in 500ms, 15s, 10m, 2h or 7d",
+                "--log-level: 'loud' is wrong: wants one of trace, debug, info, notice, warning, error, "
+                    + "critical",
+            ])
+        #expect(problems(file: "grace: [1s]") == ["s.yaml:1: grace: wants one value"])
+    }
+
+    @Test func unknownArguments() {
+        #expect(
+            problems(["--grase", "serve", "--lease"]) == [
+                "unknown argument '--grase' (did you mean '--grace'?)", "unknown argument 'serve'",
+                "--lease: its value is missing",
+            ])
+        #expect(problems(["--grace=1s", "--grace=2s"]) == ["--grace: is given twice"])
+    }
+
+    @Test func unknownKeysInTheFile() {
+        #expect(
+            problems(file: "lease: 15s\ngrase: 1s\nqueues:\n  slow:\n    limit: 1\nconfig: x\n") == [
+                "s.yaml:2: unknown key 'grase' (did you mean 'grace'?)",
+                "s.yaml:5: unknown key 'queues.slow.limit'",
+                "s.yaml:6: unknown key 'config'",
+            ])
+        #expect(
+            problems(file: "user-limit: 1") == [
+                "s.yaml:1: unknown key 'user-limit' (did you mean 'user_limit'?)"
+            ])
+    }
+
+    @Test func whatIsNoSettingsFile() {
+        #expect(problems(file: "- a") == ["s.yaml:1: wants keys with values"])
+        #expect(problems(file: "a: [").first?.hasPrefix("s.yaml: is not YAML: ") == true)
+        #expect(problems(file: "grace: 1s\ngrace: 2s").count == 1)
+        #expect(problems(file: "") == [] && problems(file: "# nothing\n") == [])
+    }
+
+    @Test func queuesAndCommands() throws {
+        let settings = try resolve(
+            file: """
+                queues:
+                  speech: {user_limit: 1}
+                commands:
+                  - kind: speech/say
+                    command: ["./speak", "--fast", 3]
+                    timeout: 10m
+                    soft_timeout: 9m
+                    on_interruption: fail
+                    working_directory: /srv
+                    environment: {VOICE: en, RATE: 22050}
+                  - {kind: other, command: [tool], timeout: 1s}
+                """)
+        #expect(settings.queues == ["speech": QueueSettings(userLimit: 1)])
+        #expect(
+            settings.commands == [
+                CommandSettings(
+                    kind: "speech/say", command: ["./speak", "--fast", "3"], timeout: .seconds(600),
+                    softTimeout: .seconds(540), onInterruption: .fail, workingDirectory: "/srv",
+                    environment: ["VOICE": "en", "RATE": "22050"]),
+                CommandSettings(kind: "other", command: ["tool"], timeout: .seconds(1)),
+            ])
+    }
+
+    @Test func badCommands() {
+        let file = """
+            commands:
+              - {kind: a, command: [x], timeout: 1s}
+              - {kind: a, command: [x], timeout: 1s}
+              - {kind: b, command: [x]}
+              - {kind: b c, command: [x], timeout: 1s}
+              - {kind: c, command: x, timeout: 1s}
+              - {kind: d, command: [], timeout: 1s}
+              - {kind: e, command: [x], timeout: 31d}
+              - {kind: f, command: [x], timeout: 1s, soft_timeout: 1s}
+              - {kind: g, command: [x], timeout: 1s, retry: 1}
+              - {kind: h, command: [x], timeout: 1s, environment: {1A: x, SIGNALBOX_X: y}}
+              - plain
+            queues: {"no name": {user_limit: 1}, q: {user_limit: -1}}
+            """
+        let list = "wants a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
+        #expect(
+            problems(file: file) == [
+                "s.yaml:3: commands[1].kind: 'a' is there twice",
+                "s.yaml:4: commands[2]: needs kind, command and timeout",
+                "s.yaml:5: commands[3].kind: 'b c' is wrong: wants 1 to 128 characters of a–z, A–Z, 0–9, "
+                    + "'.', '_', '-' and '/'",
+                "s.yaml:6: commands[4].command: \(list)",
+                "s.yaml:7: commands[5].command: \(list)",
+                "s.yaml:8: commands[6].timeout: '31d' is wrong: wants a duration from 1ms to 30d, as in "
+                    + "500ms, 15s, 10m, 2h or 7d",
+                "s.yaml:9: commands[7].soft_timeout: is not less than timeout",
+                "s.yaml:10: unknown key 'commands[8].retry'",
+                "s.yaml:11: commands[9].environment: '1A' cannot be set",
+                "s.yaml:11: commands[9].environment: 'SIGNALBOX_X' cannot be set",
+                "s.yaml:12: commands[10]: wants keys with values",
+                "s.yaml:13: queues: 'no name' is no name of a queue",
+                "s.yaml:13: queues.q.user_limit: '-1' is wrong: wants a whole number from 0 to 100000",
+            ])
+    }
+
+    @Test func settingsThatGoTogether() {
+        #expect(problems(["--tls-key", "k"]) == ["tls-certificate and tls-key are needed together"])
+        #expect(problems(["--tls-client-ca", "c"]) == ["tls-client-ca needs tls-certificate and tls-key"])
+        #expect(
+            problems(["--listen", "0.0.0.0:1"]) == [
+                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure"
+            ])
+        #expect(problems(["--listen", "0.0.0.0:1", "--insecure"]) == [])
+        #expect(problems(["--listen", "0.0.0.0:1", "--tls-key", "k", "--tls-certificate", "c"]) == [])
+    }
+
+    @Test func theHelpNamesEverySetting() {
+        let help = ServerSettings.help
+        for name in [
+            "listen", "database-url", "state-dir", "concurrency", "node-name", "test-kinds", "user-limit",
+            "grace", "retention", "lease", "poll-interval", "log-level", "log-format", "event-loops",
+            "database-connections", "insecure", "tls-certificate", "tls-key", "tls-client-ca",
+            "max-connections", "config",
+        ] {
+            #expect(help.contains("\n  --\(name)"))
+        }
+        #expect(help.contains("--retention DURATION\n"))
+        #expect(help.contains("[default: 7d; env: SIGNALBOX_RETENTION]"))
+        #expect(help.split(separator: "\n").allSatisfy { $0.count <= 110 })
+        #expect(ServerSettings.asksForHelp(["--grace", "1s", "-h"]))
+    }
+}
