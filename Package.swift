@@ -24,6 +24,7 @@ let package = Package(
     platforms: [.macOS(.v26)],
     products: [
         .executable(name: "signalbox", targets: ["SignalboxCommand"]),
+        .executable(name: "signalbox-dialogue", targets: ["DialogueServer"]),
         .library(name: "Signalbox", targets: ["Signalbox"]),
     ],
     dependencies: [
@@ -112,6 +113,12 @@ let package = Package(
             swiftSettings: settings),
 
         // An example: dialogues spoken aloud.
+        .target(
+            name: "Dialogue",
+            dependencies: [subprocess, .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
 
         // Tests.
         .target(
@@ -140,5 +147,6 @@ let package = Package(
                 "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging, nioCore,
             ],
             swiftSettings: settings),
+        .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
     ]
 )
