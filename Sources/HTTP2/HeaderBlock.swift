@@ -1,3 +1,11 @@
+#if canImport(Darwin)
+    internal import Darwin
+#elseif canImport(Musl)
+    internal import Musl
+#else
+    internal import Glibc
+#endif
+
 /// A received header list, kept as it came in one flat array: for each field the length of the name, the
 /// length of the value (two bytes each, little endian), the name, the value.
 ///
@@ -16,7 +24,7 @@ package struct HeaderBlock: Sendable, Equatable {
         }
     }
 
-    mutating func append(name: some Collection<UInt8>, value: some Collection<UInt8>) {
+    private mutating func append(name: some Collection<UInt8>, value: some Collection<UInt8>) {
         let (nameCount, valueCount) = (name.count, value.count)
         bytes.append(UInt8(truncatingIfNeeded: nameCount))
         bytes.append(UInt8(truncatingIfNeeded: nameCount >> 8))
@@ -24,11 +32,6 @@ package struct HeaderBlock: Sendable, Equatable {
         bytes.append(UInt8(truncatingIfNeeded: valueCount >> 8))
         bytes.append(contentsOf: name)
         bytes.append(contentsOf: value)
-    }
-
-    mutating func removeAll() {
-        bytes.removeAll(keepingCapacity: true)
-        isTruncated = false
     }
 
     /// The first value of the field, or nil. Names are lower case; a value that is not UTF-8 is repaired.
@@ -63,5 +66,61 @@ package struct HeaderBlock: Sendable, Equatable {
             offset = valueStart + valueCount
             return Field(name: bytes[nameStart..<valueStart], value: bytes[valueStart..<offset])
         }
+    }
+}
+
+/// Where a header list is put together while it is received: memory of fixed size, used again for each list.
+@safe struct HeaderScratch: ~Copyable {
+    /// Of a field: 32 bytes are counted as overhead (RFC 9113 section 6.5.2), and four used.
+    private let storage: UnsafeMutableRawBufferPointer
+    private let bytesMax: Int
+    private var count = 0
+    private var countedBytes = 0
+    private var isTruncated = false
+
+    init(bytesMax: Int) {
+        self.bytesMax = bytesMax
+        unsafe self.storage = .allocate(byteCount: bytesMax, alignment: 1)
+    }
+
+    deinit {
+        unsafe storage.deallocate()
+    }
+
+    mutating func removeAll() {
+        count = 0
+        countedBytes = 0
+        isTruncated = false
+    }
+
+    mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+        countedBytes += name.count + value.count + 32
+        guard countedBytes <= bytesMax else {
+            isTruncated = true
+            return
+        }
+        // In bounds: each field takes 28 bytes less than was counted for it, and both lengths fit two bytes.
+        let target = unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...])
+        let lengths = UInt32(truncatingIfNeeded: name.count | value.count << 16)
+        unsafe target.storeBytes(of: lengths.littleEndian, as: UInt32.self)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: target[4...]).copyMemory(from: name)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: target[(4 + name.count)...]).copyMemory(from: value)
+        count += 4 + name.count + value.count
+    }
+
+    func isEqual(to block: HeaderBlock) -> Bool {
+        guard count == block.bytes.count, isTruncated == block.isTruncated else { return false }
+        return unsafe block.bytes.withUnsafeBytes { bytes in
+            unsafe count == 0
+                || memcmp(bytes.baseAddress.unsafelyUnwrapped, storage.baseAddress.unsafelyUnwrapped, count)
+                    == 0
+        }
+    }
+
+    func block() -> HeaderBlock {
+        var block = HeaderBlock()
+        block.bytes = unsafe Array(storage[..<count])
+        block.isTruncated = isTruncated
+        return block
     }
 }

@@ -10,9 +10,9 @@ extension Session {
         }
         unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks) {
             _, _, name, nameCount, value, valueCount, _, user in
-            unsafe Session.of(user).didReceiveHeader(
-                UnsafeRawBufferPointer(start: name, count: nameCount),
-                UnsafeRawBufferPointer(start: value, count: valueCount))
+            unsafe Session.of(user).headers.append(
+                name: UnsafeRawBufferPointer(start: name, count: nameCount),
+                value: UnsafeRawBufferPointer(start: value, count: valueCount))
             return 0
         }
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
@@ -25,7 +25,8 @@ extension Session {
             return 0
         }
         unsafe nghttp2_session_callbacks_set_on_stream_close_callback(callbacks) { _, id, code, user in
-            unsafe Session.of(user).didClose(id, ErrorCode(rawValue: code))
+            let session = unsafe Session.of(user)
+            if let stream = session.stream(id) { session.didClose(stream, ErrorCode(rawValue: code)) }
             return 0
         }
         unsafe nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { session, frame, user in
@@ -46,21 +47,10 @@ extension Session {
     private func didBeginHeaders(_ frame: UnsafePointer<nghttp2_frame>?) -> CInt {
         guard let frame = unsafe frame else { return 0 }
         headers.removeAll()
-        headersBytesLeft = configuration.headerListBytesMax
         if unsafe role == .server && frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
             register(Stream(id: unsafe frame.pointee.hd.stream_id))
         }
         return 0
-    }
-
-    private func didReceiveHeader(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-        // RFC 9113 section 6.5.2: 32 bytes of overhead a field.
-        headersBytesLeft -= name.count + value.count + 32
-        if headersBytesLeft < 0 {
-            headers.isTruncated = true
-        } else {
-            unsafe headers.append(name: name, value: value)
-        }
     }
 
     private func didReceiveFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
@@ -102,9 +92,10 @@ extension Session {
         unsafe receivedData(data, count: count, on: stream)
     }
 
-    private func didClose(_ id: Int32, _ code: ErrorCode) {
-        guard let stream = streams.removeValue(forKey: id) else { return }
+    private func didClose(_ stream: Stream, _ code: ErrorCode) {
+        guard !stream.isClosed else { return }
         stream.isClosed = true
+        release(stream)
         queuedBytes -= stream.dropQueued()
         events.append(.closed(stream, code))
     }
@@ -125,13 +116,15 @@ extension Session {
         else { return }
         // A request that waited for its turn when the server said GOAWAY: the library never opened its stream, so
         // it does not close it either.
-        didClose(header.stream_id, .refusedStream)
+        if let stream = streams.first(where: { $0.id == header.stream_id }) {
+            didClose(stream, .refusedStream)
+        }
     }
 
     // MARK: DATA to send
 
     static func dataProvider(for stream: Stream) -> nghttp2_data_provider {
-        // The stream lives in `streams` until the library has closed it, and it asks for no data after that.
+        // The session keeps the stream until the library has closed it, and it asks for no data after that.
         let pointer = unsafe Unmanaged.passUnretained(stream).toOpaque()
         return unsafe nghttp2_data_provider(source: nghttp2_data_source(ptr: pointer)) {
             _, _, target, count, flags, source, user in

@@ -17,17 +17,20 @@ package import NIOCore
     package let configuration: SessionConfiguration
     /// Bytes written by the user on all streams and not yet taken by `send`.
     package internal(set) var queuedBytes = 0
-    /// The streams that are not closed. Keeps alive what the library points to.
-    package internal(set) var streams: [Int32: Stream] = [:]
+    /// How many streams are not closed.
+    package private(set) var openStreams = 0
+
+    /// The streams that are not closed, each in the slot it knows. Keeps alive what the library points to.
+    private var slots: [Stream?] = []
+    private var freeSlots: [Int] = []
 
     private let library: OpaquePointer
     /// Freed after the library's session, which refers to them.
     private var prepared: [PreparedBox] = []
 
     var events: [Event] = []
-    /// Where the header list that is being received is put together.
-    var headers = HeaderBlock()
-    var headersBytesLeft = 0
+    /// The header list that is being received.
+    var headers: HeaderScratch
     private var lastHeaders = HeaderBlock()
     /// The bytes being received, and where they lie, while `receive` runs.
     private var input = ByteBuffer()
@@ -44,6 +47,7 @@ package import NIOCore
         precondition(configuration.headerListBytesMax <= 65_535, "a header list has 65,535 bytes at most")
         self.role = role
         self.configuration = configuration
+        self.headers = HeaderScratch(bytesMax: configuration.headerListBytesMax)
 
         var callbacks: OpaquePointer?
         var option: OpaquePointer?
@@ -169,6 +173,11 @@ package import NIOCore
 
     // MARK: Streams
 
+    /// The streams that are not closed, in no order.
+    package var streams: [Stream] {
+        slots.compactMap { $0 }
+    }
+
     /// Copies a header list to where the library can refer to it for the session's life.
     package func prepare(_ fields: HeaderFields) -> PreparedHeaders {
         prepared.append(PreparedBox(fields.prepared()))
@@ -187,7 +196,7 @@ package import NIOCore
             unsafe nghttp2_submit_request(library, nil, list, count, &provider, pointer)
         }
         if id < 0 { throw HTTP2Error(libraryCode: Int(id)) }
-        streams[id] = stream
+        keep(stream)
         return stream
     }
 
@@ -298,9 +307,27 @@ package import NIOCore
         }
     }
 
-    /// Lets the library point to the stream, which `streams` keeps alive until it is closed.
+    private func keep(_ stream: Stream) {
+        openStreams += 1
+        if let slot = freeSlots.popLast() {
+            stream.slot = slot
+            slots[slot] = stream
+        } else {
+            stream.slot = slots.count
+            slots.append(stream)
+        }
+    }
+
+    /// The library is done with the stream.
+    func release(_ stream: Stream) {
+        openStreams -= 1
+        slots[stream.slot] = nil
+        freeSlots.append(stream.slot)
+    }
+
+    /// Lets the library point to the stream, which is kept alive until it is closed.
     func register(_ stream: Stream) {
-        streams[stream.id] = stream
+        keep(stream)
         let pointer = unsafe Unmanaged.passUnretained(stream).toOpaque()
         unsafe nghttp2_session_set_stream_user_data(library, stream.id, pointer)
     }
@@ -328,11 +355,7 @@ package import NIOCore
 
     /// The received list, sharing the memory of the one before it if it is the same.
     func finishedHeaders() -> HeaderBlock {
-        if headers != lastHeaders {
-            // A copy: `headers` keeps its own memory for the next list.
-            lastHeaders.isTruncated = headers.isTruncated
-            lastHeaders.bytes = unsafe headers.bytes.withUnsafeBufferPointer { unsafe Array($0) }
-        }
+        if !headers.isEqual(to: lastHeaders) { lastHeaders = headers.block() }
         return lastHeaders
     }
 }

@@ -14,6 +14,8 @@ package final class Stream {
     private var current: Chunk?
     private var rest: CircularBuffer<Chunk>?
 
+    /// Where the session keeps it.
+    var slot = 0
     /// The library was told that there is nothing to send, and waits for `resume`.
     var isDeferred = false
     /// Nothing follows what is queued, except the trailers.

@@ -63,12 +63,14 @@ package struct JobServiceHandlers: Sendable {
             let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
             throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
         }
+        let enqueued: [EnqueueBatchResponse.Enqueued]
         do {
-            let enqueued = try await store.enqueueBatch(jobs)
-            return EnqueueBatchResponse(jobs: enqueued.map { .init(jobID: $0.id, created: $0.isNew) }).encode()
-        } catch StoreError.conflict(let id, let index) {
+            enqueued = try await store.enqueueBatch(jobs).map { .init(jobID: $0.id, created: $0.isNew) }
+        } catch {
+            guard case .conflict(let id, let index) = error else { throw error }
             throw StatusMapping.conflict(id, "jobs[\(index)]: a job with this id or key has other content")
         }
+        return EnqueueBatchResponse(jobs: enqueued).encode()
     }
 
     private func getJob(_ bytes: ByteBuffer) async throws -> ByteBuffer {

@@ -1,4 +1,4 @@
-import JobStore
+package import JobStore
 import Synchronization
 
 /// The kinds that some live node handles: only jobs of such a kind are taken.

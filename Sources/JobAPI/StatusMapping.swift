@@ -17,7 +17,7 @@ package enum StatusMapping {
         }
     }
 
-    package static func status(for error: StoreError) -> Status {
+    static func status(for error: StoreError) -> Status {
         switch error {
         case .unavailable:
             detailed(.unavailable, "the database cannot be reached", retryDelay: .seconds(1))

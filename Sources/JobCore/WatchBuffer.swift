@@ -95,7 +95,7 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
-        guard !namesJobs || places[job] != nil else { return }
+        guard places[job] != nil else { return }
         guard progress[job] != nil || progress.count < Self.progressMax else { return }
         progress[job] = (attempt, new)
     }

@@ -1,5 +1,5 @@
 import JobCore
-import Postgres
+package import Postgres
 
 /// Changes that another node committed.
 package struct RemoteChange: Sendable {
@@ -48,6 +48,8 @@ extension Statement {
 
     static let trimChanges = Statement(
         "trim_changes", "DELETE FROM change WHERE at < now() - $1 * interval '1 millisecond'")
+
+    static let currentSchema = Statement("current_schema", "SELECT coalesce(current_schema()::text, '')")
 
     static let notify = Statement("notify", "SELECT pg_notify($1, $2)")
 }
@@ -112,6 +114,17 @@ extension JobStore {
                 batch.cursor.seen = Array((cursor.seen + read).suffix(20_000))
             }
             return batch
+        }
+    }
+
+    /// The channel on which the nodes of this schema tell each other that something changed.
+    package static func notifyChannel(_ database: Database) async throws(StoreError) -> String {
+        do {
+            return try await database.run("schema") { connection throws(PostgresError) in
+                "signalbox_" + (try connection.execute(.currentSchema).onlyRow.string(0)).prefix(50)
+            }
+        } catch {
+            throw StoreError(error)
         }
     }
 

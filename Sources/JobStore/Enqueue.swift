@@ -254,9 +254,9 @@ extension JobStore {
             $0.append(jobs.map(\.spec.retryPolicy.jitter))
             $0.append(jobs.map(\.spec.contentType))
             $0.append(jobs.map(\.spec.idempotencyKey))
-            $0.append(bytes: digests)
+            $0.append(byteArrays: digests)
             $0.append(jobs.map { Labels.json($0.spec.labels) })
-            $0.append(bytes: jobs.map(\.spec.payload))
+            $0.append(byteArrays: jobs.map(\.spec.payload))
         }
     }
 }

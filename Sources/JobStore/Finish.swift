@@ -179,7 +179,7 @@ private func finishQuery(_ endings: [Ending], node: Int32) -> Query {
             $0.append(states)
             $0.append(errors.map { $0?.reason })
             $0.append(errors.map { $0?.message })
-            $0.append(bytes: results.map { $0?.data })
+            $0.append(byteArrays: results.map { $0?.data })
             $0.append(results.map { $0?.contentType })
         })
 }

@@ -113,7 +113,7 @@ final class ClientConnection: ChannelDuplexHandler {
         closeReason = reason
         ready?.fail(reason)
         ready = nil
-        for stream in session.streams.values {
+        for stream in session.streams {
             call(of: stream)?.fail(reason)
             stream.owner = nil
         }
@@ -137,7 +137,7 @@ final class ClientConnection: ChannelDuplexHandler {
     private func ticked() {
         let isSilent = !hasHeard
         hasHeard = false
-        guard !session.streams.isEmpty, isSilent else {
+        guard session.openStreams > 0, isSilent else {
             hasPinged = false
             return
         }

@@ -84,6 +84,7 @@ struct MessageReader {
 
     /// How much of the peer's window to give back now.
     mutating func takeReleasedBytes() -> Int {
+        guard withheldBytes >= Self.windowStepBytes else { return 0 }
         let released: Int
         if case .success(.some) = check() {
             released = withheldBytes - buffer.readableBytes

@@ -3,9 +3,9 @@ internal import HTTP2
 /// What the headers of a request ask for, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
 ///
 /// Made from a header block alone, so it can be kept and used again for the next request with the same block.
-struct RequestHead: Sendable {
+final class RequestHead: Sendable {
     enum Verdict: Sendable {
-        case call(Method)
+        case call(Method, messageBytesMax: Int)
         /// Not gRPC at all: a plain HTTP status and no more.
         case refuseHTTP(status: String)
         case refuse(Status)
@@ -15,7 +15,7 @@ struct RequestHead: Sendable {
     let verdict: Verdict
     let timeout: Duration?
 
-    init(_ block: HeaderBlock, router: Router) {
+    init(_ block: HeaderBlock, router: Router, messageBytesMax: Int) {
         self.block = block
         var path: String?
         var isPost = false
@@ -52,7 +52,7 @@ struct RequestHead: Sendable {
         } else if let refusal {
             verdict = .refuse(refusal)
         } else if let path, let method = router[path] {
-            verdict = .call(method)
+            verdict = .call(method, messageBytesMax: method.requestBytesMax ?? messageBytesMax)
         } else {
             verdict = .refuse(Status(.unimplemented, "unknown method \(path ?? "")"))
         }

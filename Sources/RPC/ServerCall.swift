@@ -8,7 +8,6 @@ internal import NIOCore
 final class ServerCall {
     let stream: HTTP2.Stream
     private let connection: ServerConnection
-    private let method: Method
     private let context: ServerContext
     private var machine: ServerStreamStateMachine
 
@@ -32,7 +31,6 @@ final class ServerCall {
     ) {
         self.stream = stream
         self.connection = connection
-        self.method = method
         let requests: ServerStreamStateMachine.Requests
         let sharesMemory: Bool
         switch method.handler {
@@ -44,9 +42,8 @@ final class ServerCall {
         self.machine = ServerStreamStateMachine(
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
         self.context = ServerContext(
-            path: method.path, deadline: head.timeout.map { ContinuousClock.now + $0 },
-            connection: connection.info,
-            headers: head.block)
+            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
+            scope: connection.scope)
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
@@ -59,7 +56,7 @@ final class ServerCall {
 
     /// The headers are accepted. A bidirectional handler starts at once.
     func start() {
-        guard case .bidirectional(let handler) = method.handler else { return }
+        guard case .bidirectional(let handler) = context.method.handler else { return }
         let (requests, responses) = (RequestStream(call: bound), ResponseWriter(call: bound))
         let context = context
         run { () async throws -> Outcome in
@@ -84,11 +81,9 @@ final class ServerCall {
         case .fail(let status): fail(status)
         case .start(let message):
             let context = context
-            switch method.handler {
+            switch context.method.handler {
             case .unary(let handler):
-                run { () async throws -> Outcome in
-                    .message(try await handler(message, context))
-                }
+                runUnary(handler, message)
             case .serverStreaming(let handler):
                 let responses = ResponseWriter(call: bound)
                 run { () async throws -> Outcome in
@@ -109,7 +104,7 @@ final class ServerCall {
         case .none: break
         case .cancelHandler: task?.cancel()
         }
-        releaseWaiters(CancellationError())
+        if isHandlerRunning { releaseWaiters(CancellationError()) }
     }
 
     func drained() {
@@ -143,6 +138,25 @@ final class ServerCall {
         }
     }
 
+    /// The same for the most common kind, with one closure less.
+    private func runUnary(_ handler: @escaping UnaryHandler, _ message: ByteBuffer) {
+        isHandlerRunning = true
+        connection.handlerStarted()
+        let (bound, context) = (bound, context)
+        let task = Task.immediate(executorPreference: connection.executor) {
+            let outcome: Outcome
+            do {
+                outcome = .message(try await handler(message, context))
+            } catch {
+                outcome = .failure(error)
+            }
+            bound.value.handlerReturned(outcome)
+        }
+        if isHandlerRunning {
+            self.task = task
+        }
+    }
+
     private func handlerReturned(_ outcome: Outcome) {
         isHandlerRunning = false
         task = nil
@@ -158,7 +172,7 @@ final class ServerCall {
         case .failure(is CancellationError):
             finish(Status(.cancelled, "the call was cancelled"))
         case .failure(let error):
-            connection.log(error, of: method.path)
+            connection.log(error, of: context.path)
             finish(connection.configuration.errorMapper(error))
         }
     }

@@ -39,7 +39,7 @@ package struct ServerConfiguration: Sendable {
     package var headerListBytesMax = 8 * 1024
     /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
     package var outboundBytesPerStream = 64 * 1024
-    /// The same for all streams of a connection together.
+    /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
     package var outboundBytesPerConnection = 4 * 1024 * 1024
     /// What a client may send ahead on a stream that the handler has not read.
     package var streamWindowBytes = 256 * 1024

@@ -14,7 +14,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let info: ConnectionInfo
+    let scope: ConnectionScope
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
@@ -62,7 +62,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         self.configuration = configuration
         self.router = router
         self.executor = executor
-        self.info = info
+        self.scope = ConnectionScope(info)
         self.logger = logger
         self.whenDone = whenDone
         self.timers = ConnectionTimers(configuration: configuration, now: .now())
@@ -108,7 +108,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         phase = .closed
         tick?.cancel()
         context = nil
-        for stream in session.streams.values {
+        for stream in session.streams {
             call(of: stream)?.close()
             stream.owner = nil
         }
@@ -276,21 +276,25 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
         hasBegunCall = true
-        guard runningHandlers < configuration.streamsPerConnectionMax else {
+        // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
+        // It may try again, for a refused call has not begun.
+        guard runningHandlers < configuration.streamsPerConnectionMax,
+            session.queuedBytes < 4 * configuration.outboundBytesPerConnection
+        else {
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead
         if let lastHead, lastHead.block == block {
             head = lastHead
         } else {
-            head = RequestHead(block, router: router)
+            head = RequestHead(block, router: router, messageBytesMax: configuration.messageBytesMax)
             lastHead = head
         }
         switch head.verdict {
-        case .call(let method):
+        case .call(let method, let messageBytesMax):
             let call = ServerCall(
                 stream: stream, connection: self, method: method, head: head,
-                messageBytesMax: method.requestBytesMax ?? configuration.messageBytesMax)
+                messageBytesMax: messageBytesMax)
             stream.owner = call
             call.start()
             if endStream { call.receiveEnd() }
@@ -328,7 +332,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     private func ticked() {
         guard phase != .closed else { return }
-        let used = hasBegunCall || !session.streams.isEmpty || runningHandlers > 0
+        let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
         let action = timers.tick(now: .now(), heard: hasHeard, used: used)
         hasHeard = false
         hasBegunCall = false
@@ -368,7 +372,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// The end of the grace: ends every call and the connection.
     func abort() {
         guard phase != .closed else { return }
-        for stream in session.streams.values {
+        for stream in session.streams {
             call(of: stream)?.fail(Status(.unavailable, "the server is shutting down"))
         }
         flushNow()

@@ -10,15 +10,26 @@ package struct ConnectionInfo: Sendable {
     package let isEncrypted: Bool
 }
 
+/// Shared by the calls of a connection.
+final class ConnectionScope: Sendable {
+    let info: ConnectionInfo
+
+    init(_ info: ConnectionInfo) {
+        self.info = info
+    }
+}
+
 /// What a handler can know of its call, and say besides its messages.
 package final class ServerContext: Sendable {
     /// "/package.Service/Method"
-    package let path: String
+    package var path: String { method.path }
     /// When the client stops waiting. The task is cancelled then.
     package let deadline: ContinuousClock.Instant?
-    package let connection: ConnectionInfo
+    package var connection: ConnectionInfo { scope.info }
 
-    private let headers: HeaderBlock
+    let method: Method
+    private let head: RequestHead
+    private let scope: ConnectionScope
     private let response = Mutex(ResponseMetadata())
 
     struct ResponseMetadata {
@@ -26,19 +37,19 @@ package final class ServerContext: Sendable {
         var trailing = Metadata()
     }
 
-    init(path: String, deadline: ContinuousClock.Instant?, connection: ConnectionInfo, headers: HeaderBlock) {
-        self.path = path
+    init(method: Method, head: RequestHead, deadline: ContinuousClock.Instant?, scope: ConnectionScope) {
+        self.method = method
+        self.head = head
         self.deadline = deadline
-        self.connection = connection
-        self.headers = headers
+        self.scope = scope
     }
 
     /// The request's custom metadata. Built at each access: keep it in a constant.
-    package var metadata: Metadata { Metadata(headers) }
+    package var metadata: Metadata { Metadata(head.block) }
 
     /// The first text value of one key of the request's metadata.
     package func value(for key: String) -> String? {
-        headers.value(for: key)
+        head.block.value(for: key)
     }
 
     /// Sent with the response headers, which go out with the first message. No effect after that.

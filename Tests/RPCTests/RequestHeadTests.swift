@@ -18,8 +18,8 @@ import Testing
         for (name, value) in changes where !usual.contains(where: { $0.0 == name }) {
             if let value { fields.append((name, value)) }
         }
-        switch RequestHead(HeaderBlock(fields), router: router).verdict {
-        case .call(let method): return method.path
+        switch RequestHead(HeaderBlock(fields), router: router, messageBytesMax: 1).verdict {
+        case .call(let method, _): return method.path
         case .refuse(let status): return "\(status.code)"
         case .refuseHTTP(let status): return status
         }
@@ -44,6 +44,6 @@ import Testing
 
     @Test func timeout() {
         let block = HeaderBlock([("grpc-timeout", "3S")])
-        #expect(RequestHead(block, router: router).timeout == .seconds(3))
+        #expect(RequestHead(block, router: router, messageBytesMax: 1).timeout == .seconds(3))
     }
 }

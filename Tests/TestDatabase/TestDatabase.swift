@@ -40,7 +40,9 @@ package enum TestDatabase {
         let configuration = Connection.Configuration(
             connectionString: try await connectionString, applicationName: "tests",
             logger: Logger(label: "tests"))
-        try await onThread { try Connection(configuration).executeScript(sql) }
+        try await Connection.once(configuration) { connection throws(PostgresError) in
+            try connection.executeScript(sql)
+        }
     }
 
     /// Runs blocking code off the threads of Swift's tasks.

@@ -1,0 +1,177 @@
+package import ArgumentParser
+import JobCore
+import JobMessages
+
+package struct StatsCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "stats", abstract: "Show what is in the queues, and how fast they move.")
+
+    @Option(help: "Only this queue.")
+    var queue: String?
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let json = service.json
+        try await withService(service.target()) { service in
+            let response = try await service.call(
+                Service.Path.getQueueStats, GetQueueStatsRequest(queue: queue ?? ""),
+                GetQueueStatsResponse.self)
+            if json { return try response.queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
+            var table = Self.table
+            try Terminal.write(table.lines(response.queues.map(Self.row)).joined(separator: "\n") + "\n")
+        }
+    }
+
+    static let table = Table([
+        .init("QUEUE"), .init("PENDING", alignsRight: true), .init("SCHEDULED", alignsRight: true),
+        .init("RUNNING", alignsRight: true), .init("SUCCEEDED", alignsRight: true),
+        .init("FAILED", alignsRight: true), .init("CANCELLED", alignsRight: true),
+        .init("OLDEST", alignsRight: true), .init("IN/S", alignsRight: true),
+        .init("OUT/S", alignsRight: true),
+        .init(""),
+    ])
+
+    static func row(_ stats: QueueStats) -> [String] {
+        [
+            stats.queue, "\(stats.pending)", "\(stats.scheduled)", "\(stats.running)", "\(stats.succeeded)",
+            "\(stats.failed)", "\(stats.cancelled)", stats.oldestPendingAge?.brief ?? "-",
+            tenths(stats.enqueuedPerSecond), tenths(stats.finishedPerSecond), stats.isPaused ? "paused" : "",
+        ]
+    }
+
+    /// With one digit after the point. `value` comes from outside: anything may be in it.
+    private static func tenths(_ value: Double) -> String {
+        guard value.isFinite, value.magnitude < 1e15 else { return "?" }
+        let tenths = Int64((value * 10).rounded())
+        return "\(tenths / 10).\(tenths.magnitude % 10)"
+    }
+}
+
+package struct NodesCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "nodes", abstract: "List the server processes of the last hour, newest first.")
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let json = service.json
+        try await withService(service.target()) { service in
+            let response = try await service.call(
+                Service.Path.listNodes, ListNodesRequest(), ListNodesResponse.self)
+            if json { return try response.nodes.forEach { try JSONLine.write(NodeView($0)) } }
+            var table = Self.table
+            try Terminal.write(table.lines(response.nodes.map(Self.row)).joined(separator: "\n") + "\n")
+        }
+    }
+
+    static let table = Table([
+        .init("NAME"), .init("VERSION"), .init("ALIVE"), .init("RUNNING", alignsRight: true),
+        .init("SLOTS", alignsRight: true), .init("STARTED"), .init("HEARTBEAT"), .init("KINDS", max: 80),
+    ])
+
+    static func row(_ node: NodeRecord) -> [String] {
+        [
+            node.name, node.version, node.isAlive ? "yes" : "no", "\(node.running)", "\(node.concurrency)",
+            node.startedAt.text, node.heartbeatAt.text, node.kinds.joined(separator: " "),
+        ]
+    }
+}
+
+package struct QueueCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "queue", abstract: "Pause and resume queues.", subcommands: [Pause.self, Resume.self])
+
+    package init() {}
+
+    package struct Pause: AsyncParsableCommand {
+        package static let configuration = CommandConfiguration(
+            abstract: "Start no job of a queue from now on, on any node. Running ones go on.")
+
+        @Argument(help: "The queue.")
+        var name: String
+
+        @OptionGroup(title: "Server")
+        var service: ServiceOptions
+
+        package init() {}
+
+        package func run() async throws {
+            try await withService(service.target()) {
+                let request = PauseQueueRequest(queue: name)
+                _ = try await $0.call(Service.Path.pauseQueue, request, EmptyResponse.self)
+            }
+            if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: true)) }
+        }
+    }
+
+    package struct Resume: AsyncParsableCommand {
+        package static let configuration = CommandConfiguration(abstract: "Undo pause.")
+
+        @Argument(help: "The queue.")
+        var name: String
+
+        @OptionGroup(title: "Server")
+        var service: ServiceOptions
+
+        package init() {}
+
+        package func run() async throws {
+            try await withService(service.target()) {
+                let request = ResumeQueueRequest(queue: name)
+                _ = try await $0.call(Service.Path.resumeQueue, request, EmptyResponse.self)
+            }
+            if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: false)) }
+        }
+    }
+}
+
+package struct HealthCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "health", abstract: "Ask whether the server is serving.",
+        discussion: "Exit code 0: it is. 4: it is not, or does not answer. 3: it has no such service.")
+
+    @Option(
+        name: .customLong("service"),
+        help: ArgumentHelp(
+            "Of one gRPC service, as in signalbox.v1.JobService. [default: the whole server]",
+            valueName: "name"))
+    var serviceName: String?
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let json = service.json
+        try await withService(service.target()) { service in
+            let response = try await service.call(
+                Service.Path.checkHealth, HealthCheckRequest(service: serviceName ?? ""),
+                HealthCheckResponse.self)
+            let word = Self.word(response.status)
+            if json { try JSONLine.write(HealthView(status: word)) } else { try Terminal.write(word + "\n") }
+            switch response.status {
+            case .serving: return
+            case .serviceUnknown: throw ExitCode.notFound
+            case .unknown, .notServing: throw ExitCode.unavailable
+            }
+        }
+    }
+
+    /// As in grpc.health.v1.
+    static func word(_ status: HealthCheckResponse.Status) -> String {
+        switch status {
+        case .unknown: "UNKNOWN"
+        case .serving: "SERVING"
+        case .notServing: "NOT_SERVING"
+        case .serviceUnknown: "SERVICE_UNKNOWN"
+        }
+    }
+}

@@ -1,0 +1,188 @@
+package import ArgumentParser
+import FoundationEssentials
+import JobCore
+import JobMessages
+
+package struct EnqueueCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "enqueue", abstract: "Enqueue a job, and print its id.",
+        discussion: """
+            The id is printed once the job is committed. The same --id or --key with the same content gives \
+            the first job's id again. Durations are written as in 500ms, 5s, 10m, 2h or 7d.
+            """)
+
+    @Argument(help: "Which handler runs it.")
+    var kind: String
+
+    @Option(help: "On whose behalf. [default: $USER]")
+    var user: String?
+
+    @Option(help: "Its queue. [default: default]")
+    var queue: String?
+
+    @OptionGroup(title: "Payload")
+    var payload: PayloadOptions
+
+    @Option(help: ArgumentHelp("The job's id, chosen by you. [default: a new one]", valueName: "uuid"))
+    var id: String?
+
+    @Option(help: "Idempotency key: unique for each user.")
+    var key: String?
+
+    @Option(
+        parsing: .unconditional,
+        help: "-100 to 100; higher first, within a user and queue. [default: 0]")
+    var priority: Int?
+
+    @Option(
+        help: ArgumentHelp("How long to wait before it may start.", valueName: "duration"),
+        transform: Duration.init(written:))
+    var delay: Duration?
+
+    @Option(
+        help: ArgumentHelp("When it may start, as in 2030-01-31T09:30:00Z.", valueName: "time"),
+        transform: Timestamp.init(written:))
+    var at: Timestamp?
+
+    @Option(help: "How often it is tried in all, 1 to 100. [default: 3]")
+    var maxAttempts: Int?
+
+    @OptionGroup(title: "Retries")
+    var retry: RetryOptions
+
+    @Option(
+        help: ArgumentHelp("Hard limit of one attempt. [default: the kind's own]", valueName: "duration"),
+        transform: Duration.init(written:))
+    var jobTimeout: Duration?
+
+    @Option(
+        help: ArgumentHelp(
+            "When an attempt is told to wrap up. [default: the kind's own]", valueName: "duration"),
+        transform: Duration.init(written:))
+    var softTimeout: Duration?
+
+    @Option(
+        help: ArgumentHelp("A label, for finding it again; may be repeated.", valueName: "key=value"),
+        transform: LabelArgument.init(written:))
+    var label: [LabelArgument] = []
+
+    @Flag(help: "Go on as 'watch' does, until the job is final.")
+    var watch = false
+
+    @Flag(help: "With --watch: also print the lines that the handler logs.")
+    var log = false
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func validate() throws {
+        if delay != nil, at != nil { throw ValidationError("--delay and --at exclude each other.") }
+        if log, !watch { throw ValidationError("--log needs --watch.") }
+    }
+
+    package func run() async throws {
+        let target = try service.target()
+        let draft = try await draft(environment: ProcessInfo.processInfo.environment)
+        var enqueued: JobID?
+        try await withService(target) { service in
+            let response = try await service.call(
+                Service.Path.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
+            enqueued = response.job.id
+            if self.service.json {
+                try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))
+            } else {
+                try Terminal.write("\(response.job.id)\n")
+                if !response.created { try complain("the job was there already") }
+            }
+        }
+        guard watch, let enqueued else { return }
+        try await WatchCommand.follow(
+            WatchSession(.jobs([enqueued]), includesLog: log), target, json: self.service.json,
+            wasReached: true)
+    }
+
+    func draft(environment: [String: String]) async throws -> JobSpecDraft {
+        guard let user = user ?? environment["USER"], !user.isEmpty else {
+            throw ValidationError("Say on whose behalf: --user (the variable USER is not set).")
+        }
+        var draft = JobSpecDraft()
+        draft.kind = kind
+        draft.userID = user
+        draft.queue = queue ?? ""
+        draft.payload = try await payload.read()
+        draft.contentType = payload.contentType ?? ""
+        draft.jobID = id ?? ""
+        draft.idempotencyKey = key ?? ""
+        draft.priority = priority ?? 0
+        draft.delay = delay
+        draft.runAt = at
+        draft.maxAttempts = maxAttempts ?? 0
+        draft.retryInitialDelay = retry.initial
+        draft.retryFactor = retry.factor ?? 0
+        draft.retryMaxDelay = retry.max
+        draft.retryJitter = retry.jitter ?? 0
+        draft.timeout = jobTimeout
+        draft.softTimeout = softTimeout
+        draft.labels = label.map { ($0.key, $0.value) }
+        return draft
+    }
+}
+
+/// What the handler is given.
+struct PayloadOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("The payload itself, or - for standard input. [default: empty]", valueName: "json")
+    )
+    var payload: String?
+
+    @Option(help: ArgumentHelp("A file that holds it, or - for standard input.", valueName: "file"))
+    var payloadFile: String?
+
+    @Option(
+        help: ArgumentHelp("Its media type. [default: application/json]", valueName: "type"))
+    var contentType: String?
+
+    func validate() throws {
+        if payload != nil, payloadFile != nil {
+            throw ValidationError("--payload and --payload-file exclude each other.")
+        }
+    }
+
+    /// At most 1 MiB.
+    func read() async throws -> [UInt8] {
+        let file = payload == "-" ? "-" : payloadFile
+        guard let file else { return Array((payload ?? "").utf8) }
+        do {
+            return try await Files.read(file, bytesMax: JobLimits.payloadBytesMax)
+        } catch let error as FileError {
+            throw ValidationError("The payload: \(error).")
+        }
+    }
+}
+
+/// How long to wait between attempts.
+struct RetryOptions: ParsableArguments {
+    @Option(
+        name: .customLong("retry-initial"),
+        help: ArgumentHelp("Delay after the first failure. [default: 5s]", valueName: "duration"),
+        transform: Duration.init(written:))
+    var initial: Duration?
+
+    @Option(
+        name: .customLong("retry-factor"),
+        help: "What each further delay is multiplied by, 1 to 100. [default: 2]")
+    var factor: Double?
+
+    @Option(
+        name: .customLong("retry-max"),
+        help: ArgumentHelp("The longest delay. [default: 1h]", valueName: "duration"),
+        transform: Duration.init(written:))
+    var max: Duration?
+
+    @Option(
+        name: .customLong("retry-jitter"),
+        help: "Share of the delay it may be moved by, 0 to 1. [default: 0]")
+    var jitter: Double?
+}

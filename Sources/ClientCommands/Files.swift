@@ -1,0 +1,69 @@
+import FoundationEssentials
+import NIOPosix
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+struct FileError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// Files that the user names, read and written where blocking harms nobody.
+enum Files {
+    /// At most `bytesMax` bytes of a file, or of standard input when the path is `-`; more is an error.
+    static func read(_ path: String, bytesMax: Int) async throws -> [UInt8] {
+        try await NIOThreadPool.singleton.runIfActive {
+            let descriptor = path == "-" ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC)
+            guard descriptor >= 0 else { throw failure("cannot open '\(path.printable)'") }
+            defer { if path != "-" { close(descriptor) } }
+            var bytes: [UInt8] = []
+            let chunk = 64 << 10
+            while bytes.count <= bytesMax {
+                var count = 0
+                let more = try unsafe [UInt8](unsafeUninitializedCapacity: chunk) { buffer, used in
+                    repeat {
+                        count = unsafe readSome(descriptor, buffer.baseAddress!, chunk)
+                    } while count < 0 && errno == EINTR
+                    if count < 0 { throw failure("cannot read '\(path.printable)'") }
+                    used = count
+                }
+                if count == 0 { return bytes }
+                bytes += more
+            }
+            throw FileError(description: "'\(path.printable)' is longer than \(bytesMax) bytes")
+        }
+    }
+
+    /// To standard output when the path is `-`.
+    static func write(_ bytes: [UInt8], to path: String) async throws {
+        if path == "-" { return try Terminal.write(bytes) }
+        try await NIOThreadPool.singleton.runIfActive {
+            do {
+                try Data(bytes).write(to: URL(filePath: path))
+            } catch {
+                throw FileError(description: "cannot write '\(path.printable)': \(error)")
+            }
+        }
+    }
+
+    private static func readSome(_ descriptor: Int32, _ target: UnsafeMutableRawPointer, _ count: Int) -> Int
+    {
+        #if canImport(Darwin)
+            unsafe Darwin.read(descriptor, target, count)
+        #elseif canImport(Musl)
+            unsafe Musl.read(descriptor, target, count)
+        #else
+            unsafe Glibc.read(descriptor, target, count)
+        #endif
+    }
+
+    private static func failure(_ what: String) -> FileError {
+        let reason = unsafe String(cString: strerror(errno))
+        return FileError(description: "\(what): \(reason)")
+    }
+}

@@ -1,0 +1,115 @@
+package import ArgumentParser
+import JobCore
+import JobMessages
+
+package struct CancelCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "cancel", abstract: "Ask for the end of jobs.",
+        discussion: """
+            A pending job is cancelled at once. The handler of a running one is told, and has a grace time: \
+            'watch' shows when it has ended. A final job stays as it is.
+            """)
+
+    @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
+    var jobs: [JobID]
+
+    @Option(help: "Kept in the job's error.")
+    var reason: String?
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let reason = reason ?? ""
+        let json = service.json
+        try await forEachJob(jobs, service.target()) { service, id in
+            let request = CancelRequest(jobID: id.description, reason: reason)
+            let response = try await service.call(Service.Path.cancel, request, JobResponse.self)
+            try show(response.job, json: json)
+        }
+    }
+}
+
+package struct RetryCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "retry", abstract: "Put failed or cancelled jobs back, with a fresh budget of attempts.")
+
+    @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
+    var jobs: [JobID]
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func run() async throws {
+        let json = service.json
+        try await forEachJob(jobs, service.target()) { service, id in
+            let request = RetryRequest(jobID: id.description)
+            let response = try await service.call(Service.Path.retry, request, JobResponse.self)
+            try show(response.job, json: json)
+        }
+    }
+}
+
+/// What a command has made of a job: its JSON, or one line.
+private func show(_ job: JobRecord, json: Bool) throws {
+    if json {
+        try JSONLine.write(JobView(job))
+    } else {
+        try Terminal.write("\(job.id) \(WatchLine.text(job))\n")
+    }
+}
+
+package struct GetCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "get", abstract: "Show a job with its attempts, log, progress and result.")
+
+    @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
+    var job: JobID
+
+    @Flag(help: "Also show the payload.")
+    var payload = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Write the result's bytes there; with - print nothing but them.", valueName: "file"))
+    var resultTo: String?
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func validate() throws {
+        if resultTo == "-", service.json || payload {
+            throw ValidationError("--result-to - excludes --json and --payload.")
+        }
+    }
+
+    package func run() async throws {
+        var found: JobRecord?
+        try await withService(service.target()) { service in
+            found = try await service.getJob(job, includePayload: payload)
+        }
+        guard let found else { return }
+        if service.json {
+            try JSONLine.write(JobView(found, history: true, payload: payload))
+        } else if resultTo != "-" {
+            let lines = JobText.lines(found, includesPayload: payload)
+            try Terminal.write(lines.joined(separator: "\n") + "\n")
+        }
+        guard let resultTo else { return }
+        guard let result = found.result else {
+            try complain("the job has no result: it is \(found.state.word)")
+            throw ExitCode.notFound
+        }
+        do {
+            try await Files.write(result.data, to: resultTo)
+        } catch let error as FileError {
+            throw ValidationError("The result: \(error).")
+        }
+    }
+}

@@ -1,0 +1,83 @@
+package import ArgumentParser
+import JobCore
+import JobMessages
+
+package struct LimitsCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "limits", abstract: "How many jobs of one user in one queue may run at once.",
+        subcommands: [Get.self, Set.self])
+
+    package init() {}
+
+    package struct Get: AsyncParsableCommand {
+        package static let configuration = CommandConfiguration(abstract: "Show the limit in force.")
+
+        @Option(help: "Whose.")
+        var user: String
+
+        @Option(help: "In which queue. [default: default]")
+        var queue: String?
+
+        @OptionGroup(title: "Server")
+        var service: ServiceOptions
+
+        package init() {}
+
+        package func run() async throws {
+            let json = service.json
+            try await withService(service.target()) {
+                let request = GetUserLimitRequest(userID: user, queue: queue ?? "")
+                let response = try await $0.call(Service.Path.getUserLimit, request, UserLimitResponse.self)
+                try LimitsCommand.show(response.limit, json: json)
+            }
+        }
+    }
+
+    package struct Set: AsyncParsableCommand {
+        package static let configuration = CommandConfiguration(
+            abstract: "Set a user's own limit, or go back to the queue's.",
+            discussion: "It holds from the next job that starts; what runs is not stopped.")
+
+        @Option(help: "Whose.")
+        var user: String
+
+        @Option(help: "In which queue. [default: default]")
+        var queue: String?
+
+        @Option(help: "Jobs at once, 0 to 100,000; 0 stops the user's jobs from starting.")
+        var limit: Int?
+
+        @Flag(help: "Back to the queue's limit.")
+        var clear = false
+
+        @OptionGroup(title: "Server")
+        var service: ServiceOptions
+
+        package init() {}
+
+        package func validate() throws {
+            if clear == (limit != nil) { throw ValidationError("Give either --limit or --clear.") }
+            if let limit, !(0...JobLimits.userLimitMax).contains(limit) {
+                throw ValidationError("--limit must be within 0 to \(JobLimits.userLimitMax).")
+            }
+        }
+
+        package func run() async throws {
+            let json = service.json
+            try await withService(service.target()) {
+                let request = SetUserLimitRequest(
+                    userID: user, queue: queue ?? "", limit: limit ?? 0, clear: clear)
+                let response = try await $0.call(Service.Path.setUserLimit, request, UserLimitResponse.self)
+                try LimitsCommand.show(response.limit, json: json)
+            }
+        }
+    }
+
+    fileprivate static func show(_ limit: UserLimit, json: Bool) throws {
+        if json { return try JSONLine.write(UserLimitView(limit)) }
+        let own = limit.isOverride ? "set for this user" : "the queue's"
+        try Terminal.write(
+            "\(limit.userID) in \(limit.queue): \(limit.limit) at once (\(own)), \(limit.running) running"
+                .printable + "\n")
+    }
+}

@@ -1,0 +1,106 @@
+package import ArgumentParser
+import JobCore
+import JobMessages
+
+package struct ListCommand: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "List jobs that match every filter, newest first.")
+
+    /// Jobs have up to 16 KiB each without payload and result: a page stays far below a message's limit.
+    private static let pageSizeMax = 100
+
+    @Option(help: "Of this user.")
+    var user: String?
+
+    @Option(help: "In this queue.")
+    var queue: String?
+
+    @Option(help: "Of this kind.")
+    var kind: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "In this state: pending, running, succeeded, failed or cancelled; may be repeated.",
+            valueName: "state"), transform: JobState.init(written:))
+    var state: [JobState] = []
+
+    @Option(
+        help: ArgumentHelp("With this label; may be repeated.", valueName: "key=value"),
+        transform: LabelArgument.init(written:))
+    var label: [LabelArgument] = []
+
+    @Option(
+        help: ArgumentHelp("Created at or after.", valueName: "time"),
+        transform: Timestamp.init(written:))
+    var createdFrom: Timestamp?
+
+    @Option(help: ArgumentHelp("Created before.", valueName: "time"), transform: Timestamp.init(written:))
+    var createdTo: Timestamp?
+
+    @Option(help: ArgumentHelp("At most so many; 0: all.", valueName: "count"))
+    var limit = 50
+
+    @OptionGroup(title: "Server")
+    var service: ServiceOptions
+
+    package init() {}
+
+    package func validate() throws {
+        if limit < 0 { throw ValidationError("--limit must not be negative.") }
+    }
+
+    package func run() async throws {
+        let json = service.json
+        try await withService(service.target()) { service in
+            var table = Self.table
+            var left = limit == 0 ? Int.max : limit
+            var request = request()
+            var hasMore = true
+            while left > 0, hasMore {
+                request.pageSize = min(left, Self.pageSizeMax)
+                let page = try await service.call(Service.Path.listJobs, request, ListJobsResponse.self)
+                // A server that gave more than was asked for must not make it negative.
+                left -= min(left, page.jobs.count)
+                hasMore = !page.nextPageToken.isEmpty
+                request.pageToken = page.nextPageToken
+                if json {
+                    for job in page.jobs { try JSONLine.write(JobView(job)) }
+                } else if !page.jobs.isEmpty {
+                    let lines = table.lines(page.jobs.map(Self.row))
+                    try Terminal.write(lines.joined(separator: "\n") + "\n")
+                }
+            }
+            if hasMore, !json { try complain("there may be more: --limit \(limit) is reached") }
+        }
+    }
+
+    private func request() -> ListJobsRequest {
+        var request = ListJobsRequest()
+        request.userID = user ?? ""
+        request.queue = queue ?? ""
+        request.kind = kind ?? ""
+        request.states = Set(state)
+        request.labels = label.map { ($0.key, $0.value) }
+        request.createdFrom = createdFrom
+        request.createdTo = createdTo
+        return request
+    }
+
+    static let table = Table([
+        .init("ID"), .init("KIND"), .init("USER"), .init("QUEUE"), .init("STATE"),
+        .init("ATTEMPT", alignsRight: true), .init("CREATED"), .init("DETAILS", max: 80),
+    ])
+
+    static func row(_ job: JobRecord) -> [String] {
+        let details: String =
+            switch job.state {
+            case .running: job.progress.map(WatchLine.text) ?? ""
+            case .pending, .failed, .cancelled: job.error?.text ?? ""
+            case .succeeded: ""
+            }
+        return [
+            job.id.description, job.spec.kind, job.spec.userID, job.spec.queue, job.state.word,
+            "\(job.attempt)/\(job.spec.maxAttempts)", job.createdAt.text, details,
+        ]
+    }
+}

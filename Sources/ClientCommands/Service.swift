@@ -1,0 +1,116 @@
+import ArgumentParser
+import JobCore
+import JobMessages
+import Logging
+import NIOCore
+import RPC
+import Settings
+
+/// A connection to the server, with messages instead of bytes.
+struct Service: Sendable {
+    /// A job comes with its whole history: up to 1,000 attempts and 200 lines of 4 KiB, payload and result.
+    private static let messageBytesMax = 16 << 20
+
+    let client: Client
+    let timeout: Duration
+
+    static func connect(_ target: ClientSettings) async throws -> Service {
+        var configuration = ClientConfiguration()
+        configuration.connectTimeout = target.timeout
+        configuration.messageBytesMax = messageBytesMax
+        if target.tls {
+            var tls = ClientConfiguration.TLS()
+            tls.rootsPath = target.tlsCA
+            configuration.tls = tls
+        }
+        let client = try await Client.connect(
+            host: target.server.host, port: target.server.port, configuration: configuration,
+            logger: Logger(label: "signalbox") { _ in SwiftLogNoOpLogHandler() })
+        return Service(client: client, timeout: target.timeout)
+    }
+
+    func close() async {
+        await client.close()
+    }
+
+    func call<Response: ResponseMessage>(
+        _ method: String, _ request: some RequestMessage, _: Response.Type = Response.self
+    ) async throws -> Response {
+        try Self.decode(await client.unary(method, request.encode(), timeout: timeout))
+    }
+
+    /// Throws a `Status` when the answer makes no sense, as when the server is of another kind or version.
+    static func decode<Response: ResponseMessage>(_ bytes: ByteBuffer) throws -> Response {
+        do {
+            return try Response.decode(bytes)
+        } catch {
+            throw Status(.internalError, "the server's answer cannot be read: \(error)")
+        }
+    }
+
+    func getJob(_ id: JobID, includePayload: Bool = false) async throws -> JobRecord {
+        let request = GetJobRequest(jobID: id.description, includePayload: includePayload)
+        return try await call(Path.getJob, request, GetJobResponse.self).job
+    }
+
+    enum Path {
+        static let enqueue = "/signalbox.v1.JobService/Enqueue"
+        static let getJob = "/signalbox.v1.JobService/GetJob"
+        static let listJobs = "/signalbox.v1.JobService/ListJobs"
+        static let watch = "/signalbox.v1.JobService/Watch"
+        static let cancel = "/signalbox.v1.JobService/Cancel"
+        static let retry = "/signalbox.v1.JobService/Retry"
+        static let getQueueStats = "/signalbox.v1.AdminService/GetQueueStats"
+        static let listNodes = "/signalbox.v1.AdminService/ListNodes"
+        static let pauseQueue = "/signalbox.v1.AdminService/PauseQueue"
+        static let resumeQueue = "/signalbox.v1.AdminService/ResumeQueue"
+        static let setUserLimit = "/signalbox.v1.AdminService/SetUserLimit"
+        static let getUserLimit = "/signalbox.v1.AdminService/GetUserLimit"
+        static let checkHealth = "/grpc.health.v1.Health/Check"
+    }
+}
+
+/// Runs a command's calls on one connection. A `Status` that it throws is said on standard error and
+/// becomes the exit code.
+func withService(_ target: ClientSettings, _ body: (Service) async throws -> Void) async throws {
+    try await explaining {
+        let service = try await Service.connect(target)
+        do {
+            try await body(service)
+        } catch {
+            await service.close()
+            throw error
+        }
+        await service.close()
+    }
+}
+
+func explaining(_ body: () async throws -> Void) async throws {
+    do {
+        try await body()
+    } catch let status as Status {
+        try complain(status.explanation)
+        throw status.exitCode
+    }
+}
+
+/// One call for each job. What one of them is refused keeps none of the others from being asked for; the
+/// first refusal is the exit code.
+func forEachJob(
+    _ ids: [JobID], _ target: ClientSettings, _ body: @escaping (Service, JobID) async throws -> Void
+) async throws {
+    try await withService(target) { service in
+        var firstFailure: ExitCode?
+        for id in ids {
+            do {
+                try await body(service, id)
+            } catch let status as Status where status.exitCode != .unavailable {
+                var lines = status.explanation
+                lines[0] = "\(id): \(lines[0])"
+                try complain(lines)
+                firstFailure = firstFailure ?? status.exitCode
+            }
+        }
+        if let firstFailure { throw firstFailure }
+    }
+}

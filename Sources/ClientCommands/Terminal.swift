@@ -1,0 +1,59 @@
+import ArgumentParser
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Standard output and standard error.
+///
+/// A write blocks while whoever reads is slow: here that is what should happen, for nothing else is to be
+/// done, and the connection's event loop has a thread of its own.
+enum Terminal {
+    enum Output: Int32 {
+        case standard = 1
+        case error = 2
+    }
+
+    static var isInteractive: Bool { isatty(Output.standard.rawValue) == 1 }
+
+    /// Of standard output; 80 × 24 where it is not known.
+    static var size: (columns: Int, rows: Int) {
+        var size = winsize()
+        let known = unsafe ioctl(Output.standard.rawValue, UInt(TIOCGWINSZ), &size) == 0
+        return known && size.ws_col > 0 && size.ws_row > 0 ? (Int(size.ws_col), Int(size.ws_row)) : (80, 24)
+    }
+
+    /// Writes all of it. Throws an exit code when nobody reads any more, or the disk is full.
+    static func write(_ text: String, to output: Output = .standard) throws {
+        try write(Array(text.utf8), to: output)
+    }
+
+    static func write(_ bytes: [UInt8], to output: Output = .standard) throws {
+        var written = 0
+        while written < bytes.count {
+            let count = unsafe bytes.withUnsafeBytes { buffer in
+                #if canImport(Darwin)
+                    unsafe Darwin.write(
+                        output.rawValue, buffer.baseAddress! + written, buffer.count - written)
+                #elseif canImport(Musl)
+                    unsafe Musl.write(output.rawValue, buffer.baseAddress! + written, buffer.count - written)
+                #else
+                    unsafe Glibc.write(output.rawValue, buffer.baseAddress! + written, buffer.count - written)
+                #endif
+            }
+            if count >= 0 {
+                written += count
+            } else if errno == EAGAIN {
+                // Somebody made it non-blocking: wait until it takes more.
+                var wanted = pollfd(fd: output.rawValue, events: Int16(POLLOUT), revents: 0)
+                _ = unsafe poll(&wanted, 1, -1)
+            } else if errno != EINTR {
+                throw errno == EPIPE ? ExitCode.outputClosed : ExitCode.failure
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import JobCore
+import JobMessages
+
+/// What a watch tells as plain lines: the job's id first, then what there is to say.
+enum WatchLine {
+    static func lines(for message: WatchResponse) -> [String] {
+        switch message {
+        case .snapshot(let job): ["\(job.id) \(text(job))"]
+        case .lifecycle(let event): ["\(event.jobID) \(text(event))"]
+        case .progress(let id, _, let progress): ["\(id) \(text(progress))"]
+        case .log(let id, let lines): lines.map { "\(id) \(text($0))" }
+        case .heartbeat, .other: []
+        }
+    }
+
+    static func text(_ job: JobRecord) -> String {
+        var text = "\(job.state.word) \(job.spec.kind)"
+        if job.attempt > 0 { text += ", attempt \(job.attempt) of \(job.spec.maxAttempts)" }
+        if job.cancelRequested { text += ", being cancelled" }
+        if job.state == .running, let progress = job.progress { text += ", \(self.text(progress))" }
+        if job.state != .succeeded, let error = job.error { text += ", \(error.text)" }
+        return text.printable
+    }
+
+    static func text(_ event: JobEvent) -> String {
+        var text = event.type.word
+        switch event.type {
+        case .enqueued, .retried: text += " \(event.kind)"
+        case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled:
+            if event.attempt > 0 { text += " attempt \(event.attempt)" }
+        }
+        if event.type == .started, let node = event.node { text += " on \(node)" }
+        if let error = event.error { text += ", \(error.text)" }
+        if let dueAt = event.dueAt, dueAt > event.at { text += ", due \(dueAt.text)" }
+        return text.printable
+    }
+
+    /// `42% stage 3/7 message`.
+    static func text(_ progress: Progress) -> String {
+        let parts = [percent(progress.fraction).padded(toColumns: 4, left: true), details(progress)]
+        return parts.filter { !$0.isEmpty }.joined(separator: " ").printable
+    }
+
+    static func text(_ line: LogLine) -> String {
+        "[\(line.level.rawValue)] \(line.message)".printable
+    }
+
+    /// `stage 3/7 message`.
+    static func details(_ progress: Progress) -> String {
+        let steps = progress.steps > 0 ? "\(progress.step)/\(progress.steps)" : ""
+        return [progress.stage, steps, progress.message].filter { !$0.isEmpty }.joined(separator: " ")
+            .printable
+    }
+
+    /// Whole percents, cut: 100% is done.
+    static func percent(_ fraction: Double) -> String {
+        "\(Int((min(max(fraction, 0), 1) * 100).rounded(.down)))%"
+    }
+}

@@ -1,0 +1,84 @@
+import JobCore
+import JobMessages
+
+/// Prints what a watch tells: bars that are redrawn in place, lines, or JSON.
+actor WatchPrinter {
+    enum Style: Sendable {
+        case bars
+        case lines
+        case json
+    }
+
+    /// How often bars are redrawn. Between two frames only the latest progress counts.
+    private static let frameInterval = Duration.milliseconds(100)
+
+    let style: Style
+    private let write: @Sendable (String) throws -> Void
+    private var board: ProgressBoard
+    /// Lines of bars on the screen, which the next frame replaces.
+    private var linesDrawn = 0
+    private var drawn: [String] = []
+    private var isFinished = false
+
+    init(
+        _ style: Style, board: ProgressBoard = ProgressBoard(),
+        write: @escaping @Sendable (String) throws -> Void = { try Terminal.write($0) }
+    ) {
+        self.style = style
+        self.board = board
+        self.write = write
+    }
+
+    func show(_ message: WatchResponse) throws {
+        switch style {
+        case .bars:
+            board.apply(message)
+        case .lines:
+            for line in WatchLine.lines(for: message) { try write(line + "\n") }
+        case .json:
+            if let view = WatchView(message) { try write(JSONLine.text(view) + "\n") }
+        }
+    }
+
+    /// What is not the jobs' own: on standard error, but above the bars.
+    func note(_ text: String) throws {
+        switch style {
+        case .bars: board.add(line: "signalbox: \(text)")
+        case .lines, .json: try complain(text)
+        }
+    }
+
+    /// Redraws bars until it is cancelled. Nil: nothing is redrawn.
+    func startTicking() -> Task<Void, any Error>? {
+        guard style == .bars else { return nil }
+        return Task {
+            while !Task.isCancelled {
+                try self.draw()
+                try await Task.sleep(for: Self.frameInterval)
+            }
+        }
+    }
+
+    /// Draws what is left. Nothing is drawn afterwards.
+    func finish() throws {
+        if style == .bars { try draw() }
+        isFinished = true
+    }
+
+    private func draw() throws {
+        guard !isFinished else { return }
+        let size = Terminal.size
+        let above = board.takeLines()
+        let bars = board.bars(now: .now, columns: size.columns, rows: size.rows)
+        guard !above.isEmpty || bars != drawn else { return }
+        var frame = "\r"
+        if linesDrawn > 0 { frame += "\u{1B}[\(linesDrawn)A" }
+        // Each line is written over the one before, which flickers less than clearing first. The cursor
+        // stays on the line below the bars.
+        for line in above + bars { frame += line + "\u{1B}[K\n" }
+        frame += "\u{1B}[J"
+        linesDrawn = bars.count
+        drawn = bars
+        try write(frame)
+    }
+}

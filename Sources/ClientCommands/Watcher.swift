@@ -1,0 +1,106 @@
+import ArgumentParser
+import JobCore
+import JobMessages
+import RPC
+import Settings
+
+/// Follows a watch over as many connections as it takes.
+struct Watcher {
+    /// Without a message for so long it is given up.
+    static let patience = Duration.seconds(300)
+
+    let target: ClientSettings
+    var session: WatchSession
+    let printer: WatchPrinter
+    /// Whether the server was reached before: until then the first failure is final.
+    var wasReached = false
+
+    private var backoff = Backoff()
+    private var lastHeard: ContinuousClock.Instant?
+
+    init(target: ClientSettings, session: WatchSession, printer: WatchPrinter, wasReached: Bool = false) {
+        self.target = target
+        self.session = session
+        self.printer = printer
+        self.wasReached = wasReached
+    }
+
+    /// Until every named job is final. Throws the exit code `jobFailed` when one has not succeeded.
+    mutating func run() async throws {
+        let ticker = await printer.startTicking()
+        defer { ticker?.cancel() }
+        do {
+            try await connectUntilOver()
+        } catch {
+            try? await printer.finish()
+            throw error
+        }
+        try await printer.finish()
+        if session.hasFailures { throw ExitCode.jobFailed }
+    }
+
+    private mutating func connectUntilOver() async throws {
+        lastHeard = .now
+        while true {
+            do {
+                if try await follow() { return }
+                try await pause(Status(.unavailable, "the server has ended the watch"))
+            } catch let status as Status {
+                // What was wanted may have been told before the connection was lost.
+                if session.isOver { return }
+                try await pause(status)
+            }
+        }
+    }
+
+    /// Waits before the next connection, or throws what cannot be helped.
+    private mutating func pause(_ status: Status) async throws {
+        let silence = (lastHeard ?? .now).duration(to: .now)
+        guard wasReached, !status.isHopeless, silence < Self.patience else { throw status }
+        let delay = backoff.delay(asked: status.retryDelay, random: .random(in: 0..<1))
+        try await printer.note("\(status.explanation[0]); trying again in \(delay.brief)")
+        try await Task.sleep(for: delay)
+    }
+
+    /// One connection. True: it is over.
+    private mutating func follow() async throws -> Bool {
+        let service = try await Service.connect(target)
+        do {
+            let isOver = try await read(service)
+            await service.close()
+            return isOver
+        } catch {
+            await service.close()
+            throw error
+        }
+    }
+
+    private mutating func read(_ service: Service) async throws -> Bool {
+        let stream = try await service.client.serverStreaming(Service.Path.watch, session.request().encode())
+        for try await bytes in stream {
+            wasReached = true
+            lastHeard = .now
+            backoff.reset()
+            let message: WatchResponse = try Service.decode(bytes)
+            if let news = session.receive(message) { try await printer.show(news) }
+            if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
+                try await lookUpMissing(service)
+            }
+        }
+        guard case .jobs = session.subject else { return false }
+        try await lookUpMissing(service)
+        return session.isOver
+    }
+
+    private mutating func lookUpMissing(_ service: Service) async throws {
+        for id in session.unaccounted() {
+            let job: JobRecord?
+            do {
+                job = try await service.getJob(id)
+            } catch let status as Status where status.code == .notFound {
+                job = nil
+            }
+            if let news = session.account(for: id, job) { try await printer.show(news) }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Holds the state directory for one process, until it is released or the process ends, whatever ends it.
+final class StateLock: Sendable {
+    private let descriptor: Int32
+
+    init(_ directory: StateDirectory) throws {
+        // Not for children: a server that held the lock would keep it beyond our death.
+        let descriptor = unsafe open(directory.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw PrivatePostgresError(
+                .stateDirectory, "cannot write to the state directory \(directory.path): \(Self.lastError())")
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            defer { close(descriptor) }
+            guard errno == EWOULDBLOCK else {
+                throw PrivatePostgresError(
+                    .stateDirectory, "cannot lock \(directory.lock): \(Self.lastError())")
+            }
+            let holder = Self.holder(descriptor).map { "process \($0)" } ?? "another process"
+            throw PrivatePostgresError(
+                .inUse, "the state directory \(directory.path) is in use by \(holder)")
+        }
+        self.descriptor = descriptor
+        // For the message above; the lock itself does not depend on it.
+        let text = [UInt8]("\(getpid())\n".utf8)
+        ftruncate(descriptor, 0)
+        _ = unsafe pwrite(descriptor, text, text.count, 0)
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    private static func holder(_ descriptor: Int32) -> Int32? {
+        var bytes = [UInt8](repeating: 0, count: 16)
+        let count = unsafe pread(descriptor, &bytes, bytes.count, 0)
+        return Int32(String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).trimmingSpace)
+    }
+
+    static func lastError() -> String {
+        unsafe String(cString: strerror(errno))
+    }
+}

@@ -1,0 +1,186 @@
+import Foundation
+import JobAPI
+import JobCore
+import JobFeed
+import JobStore
+import JobWorkers
+import Logging
+import NIOCore
+import Postgres
+import PrivatePostgres
+import RPC
+import Settings
+
+/// The parts of a server, put together: database, store, feed, node, API.
+struct Assembly: Sendable {
+    let settings: ServerSettings
+    let logger: Logger
+    private let privatePostgres: PrivatePostgres?
+    private let database: Database
+    private let listener: Listener
+    private let feed: JobFeed
+    private let node: WorkerNode
+    private let health: HealthState
+    private let server: Server
+
+    /// Brings everything up; throws, with nothing left running, when a part cannot be.
+    static func start(
+        _ settings: ServerSettings, runners: [any JobRunner], logger: Logger
+    ) async throws -> Assembly {
+        var privatePostgres: PrivatePostgres?
+        let connectionString: String
+        if let url = settings.databaseURL {
+            connectionString = url
+        } else {
+            let started = try await PrivatePostgres.start(
+                PrivatePostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
+            privatePostgres = started
+            connectionString = started.connectionString
+        }
+        do {
+            return try await Assembly(
+                settings, runners: runners, logger: logger, connectionString: connectionString,
+                privatePostgres: privatePostgres)
+        } catch {
+            await privatePostgres?.stop()
+            throw error
+        }
+    }
+
+    private init(
+        _ settings: ServerSettings, runners: [any JobRunner], logger: Logger, connectionString: String,
+        privatePostgres: PrivatePostgres?
+    ) async throws {
+        self.settings = settings
+        self.logger = logger
+        self.privatePostgres = privatePostgres
+        let connection = Self.connection(connectionString, logger: logger)
+        database = try Database(
+            Database.Configuration(
+                connection: connection, connectionCount: settings.databaseConnections))
+        let ran = try await Migrator.migrate(database)
+        if !ran.isEmpty { logger.notice("the schema was migrated", metadata: ["migrations": "\(ran)"]) }
+
+        var configuration = JobStore.Configuration()
+        configuration.notifyChannel = try await JobStore.notifyChannel(database)
+        let store = JobStore(database: database, configuration: configuration)
+        for (queue, of) in settings.queues {
+            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
+        }
+
+        // The node hears of the feed, and the feed of the node: each is told of the other when both exist.
+        let nodeLink = Link<WorkerNode>()
+        let feed = JobFeed(store: store, configuration: Self.feed(settings), logger: logger) { hasCancels in
+            nodeLink.value?.hint(hasCancels: hasCancels)
+        }
+        let node = WorkerNode(
+            store: store, runners: runners, configuration: Self.node(settings), logger: logger,
+            publish: { feed.receive([$0]) }, onPeers: { feed.setPeers($0) })
+        nodeLink.value = node
+        store.observe { notices in
+            feed.receive(notices)
+            node.receive(notices)
+        }
+        self.feed = feed
+        self.node = node
+        listener = try Listener(connection, channels: [configuration.notifyChannel]) { event in
+            switch event {
+            case .notification(_, let payload) where payload == String(store.nodeNumber): break
+            case .connected, .notification:
+                feed.setPeers(true)
+                feed.hint()
+                node.hint(hasCancels: false)
+            case .disconnected(let error):
+                logger.debug("not listening", metadata: ["error": "\(error)"])
+            }
+        }
+        health = HealthState()
+        let kinds = KnownKinds(store: store, own: node.kinds)
+        let methods =
+            JobServiceHandlers(store: store, kinds: kinds).methods
+            + [WatchHandler(store: store, feed: feed).method]
+            + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
+            + StandardHandlers(health: health).methods
+        server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        try await server.start()
+        try await node.register()
+        // The others hear at once that they are not alone.
+        try await store.notifyPeers()
+    }
+
+    /// Where it listens, as host:port.
+    var address: String { "\(settings.listen.host):\(server.port ?? settings.listen.port)" }
+
+    /// Works until `untilShutdown` returns, and then ends in order: nothing new, runs to their end or given
+    /// back, watches told to go elsewhere, connections closed.
+    func run(untilShutdown: @escaping @Sendable () async -> Void) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await node.run() }
+            group.addTask { await feed.run() }
+            if let privatePostgres {
+                group.addTask { try? await privatePostgres.monitor() }
+            }
+            health.set(serving: true)
+            await untilShutdown()
+            logger.notice("shutting down")
+            health.set(serving: false)
+            let grace = settings.grace
+            async let drained: Void = server.shutdown(grace: grace + .seconds(3))
+            await node.shutdown(grace: grace)
+            feed.end()
+            await drained
+            group.cancelAll()
+        }
+        await listener.stop()
+        await database.shutdown()
+        await privatePostgres?.stop()
+        logger.notice("stopped")
+    }
+
+    static func connection(_ connectionString: String, logger: Logger) -> Connection.Configuration {
+        Connection.Configuration(
+            connectionString: connectionString, applicationName: "signalbox",
+            sessionSettings: [
+                // A client that is gone must not hold locks.
+                "idle_in_transaction_session_timeout": "30s", "statement_timeout": "60s",
+                // Compiling costs more than any of our statements.
+                "jit": "off",
+            ], logger: logger)
+    }
+
+    private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {
+        var configuration = JobFeed.Configuration()
+        configuration.pollInterval = settings.pollInterval
+        return configuration
+    }
+
+    private static func node(_ settings: ServerSettings) -> WorkerNode.Configuration {
+        var configuration = WorkerNode.Configuration(
+            name: settings.nodeName, version: signalboxVersion, concurrency: settings.concurrency)
+        configuration.defaultUserLimit = settings.userLimit
+        configuration.lease = settings.lease
+        configuration.pollInterval = settings.pollInterval
+        configuration.grace = settings.grace
+        configuration.retention = settings.retention
+        return configuration
+    }
+
+    private static func server(_ settings: ServerSettings, _ logger: Logger) -> ServerConfiguration {
+        var configuration = ServerConfiguration()
+        configuration.addresses = [.init(host: settings.listen.host, port: settings.listen.port)]
+        configuration.eventLoopThreads = settings.eventLoops
+        configuration.connectionsMax = settings.maxConnections
+        configuration.errorMapper = { error in
+            let status = StatusMapping.status(for: error)
+            if [.unknown, .internalError, .unavailable].contains(status.code) {
+                logger.warning("a call failed", metadata: ["error": "\(error)"])
+            }
+            return status
+        }
+        if let certificate = settings.tlsCertificate, let key = settings.tlsKey {
+            configuration.tls = .init(
+                certificateChainPath: certificate, privateKeyPath: key, clientCAPath: settings.tlsClientCA)
+        }
+        return configuration
+    }
+}

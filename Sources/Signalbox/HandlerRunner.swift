@@ -1,0 +1,36 @@
+import Foundation
+import JobCore
+import JobWorkers
+
+/// A typed handler as the workers run it: JSON in, JSON out.
+struct HandlerRunner<Handler: JobHandler>: JobRunner {
+    let handler: Handler
+
+    var definition: KindDefinition {
+        KindDefinition(
+            kind: Handler.kind, timeout: handler.timeout, softTimeout: handler.softTimeout,
+            onInterruption: handler.onInterruption == .retry ? .retry : .fail)
+    }
+
+    func run(_ run: any Run) async throws -> JobResult {
+        let input: Handler.Input
+        do {
+            // No payload is the JSON value null: for handlers whose input is optional.
+            let payload = run.payload.isEmpty ? Data("null".utf8) : Data(run.payload)
+            input = try JSONDecoder().decode(Handler.Input.self, from: payload)
+        } catch {
+            throw RunFailure(
+                reason: "bad_input", message: "the payload is not what \(Handler.kind) takes: \(error)",
+                isPermanent: true)
+        }
+        do {
+            let output = try await handler.run(input, context: JobContext(run: run))
+            let data = try JSONEncoder().encode(output)
+            return JobResult(data: [UInt8](data), contentType: JobLimits.defaultContentType)
+        } catch let failure as JobFailure {
+            throw RunFailure(
+                reason: failure.reason, message: failure.message, isPermanent: failure.isPermanent,
+                retryAfter: failure.retryAfter)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+public import Foundation
+import JobCore
+import JobStore
+package import JobWorkers
+public import Logging
+import Postgres
+public import ServiceLifecycle
+package import Settings
+import UnixSignals
+
+/// This program's version.
+package let signalboxVersion = "0.1.0"
+
+/// A job server inside your program, with handlers of your own.
+///
+/// ```swift
+/// @main struct Main {
+///     static func main() async { await SignalboxServer.main(handlers: [Greet()]) }
+/// }
+/// ```
+///
+/// Its settings are those of `signalbox serve`: flags, then environment (`SIGNALBOX_…`), then file.
+public struct SignalboxServer: Service, CustomStringConvertible {
+    private let settings: ServerSettings
+    private let runners: [any JobRunner]
+    private let logger: Logger
+
+    /// What the logs of a service group call it. The settings, which may hold a password, are not in it.
+    public var description: String { "SignalboxServer" }
+
+    /// - Parameters:
+    ///   - arguments: flags as of `signalbox serve`, without the program's name.
+    ///
+    /// Throws an error that names every setting which is wrong.
+    public init(
+        handlers: [any JobHandler], arguments: [String] = [],
+        environment: [String: String] = ProcessInfo.processInfo.environment, logger: Logger
+    ) throws {
+        self.init(
+            settings: try ServerSettings.resolve(arguments: arguments, environment: environment),
+            runners: handlers.map(Self.runner), logger: logger)
+    }
+
+    package init(settings: ServerSettings, runners: [any JobRunner] = [], logger: Logger) {
+        self.settings = settings
+        self.runners = runners
+        self.logger = logger
+    }
+
+    /// Serves until a graceful shutdown is triggered (`ServiceGroup`) or the task is cancelled. Prints one line,
+    /// `signalbox: serving on HOST:PORT`, once it is ready.
+    public func run() async throws {
+        let assembly = try await Assembly.start(settings, runners: try allRunners(), logger: logger)
+        print("signalbox: serving on \(assembly.address)")
+        // The line is for a program that waits for it through a pipe.
+        fflush(nil)
+        await assembly.run { try? await gracefulShutdown() }
+    }
+
+    /// Runs a whole program: reads the settings, serves until SIGTERM or SIGINT, exits.
+    ///
+    /// Exit codes: 0 after a shutdown in order, 64 for settings that are wrong, 1 for all else.
+    public static func main(handlers: [any JobHandler]) async -> Never {
+        var arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.first == "serve" { arguments.removeFirst() }
+        await main(runners: handlers.map(runner), arguments: arguments)
+    }
+
+    package static func main(runners: [any JobRunner], arguments: [String]) async -> Never {
+        if ServerSettings.asksForHelp(arguments) {
+            print(ServerSettings.help)
+            exit(0)
+        }
+        let settings: ServerSettings
+        do {
+            settings = try ServerSettings.resolve(
+                arguments: arguments, environment: ProcessInfo.processInfo.environment)
+        } catch {
+            complain("\(error)")
+            exit(64)
+        }
+        let logger = ServerLog.start(settings)
+        do {
+            let group = ServiceGroup(
+                services: [SignalboxServer(settings: settings, runners: runners, logger: logger)],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            try await group.run()
+            exit(0)
+        } catch {
+            complain("\(error)")
+            exit(1)
+        }
+    }
+
+    /// `signalbox migrate`: brings the database of the settings to this program's schema, prints what was
+    /// done, and exits as `main` does.
+    package static func migrate(arguments: [String]) async -> Never {
+        if ServerSettings.asksForHelp(arguments) {
+            print("Brings the database of --database-url to this program's schema. Settings as of serve.")
+            exit(0)
+        }
+        do {
+            let settings = try ServerSettings.resolve(
+                arguments: arguments, environment: ProcessInfo.processInfo.environment)
+            guard let url = settings.databaseURL else {
+                throw SettingsError(problems: ["migrate needs database-url"])
+            }
+            let database = try Database(
+                Database.Configuration(
+                    connection: Assembly.connection(url, logger: ServerLog.start(settings)),
+                    connectionCount: 1))
+            let ran = try await Migrator.migrate(database)
+            await database.shutdown()
+            let list = ran.map(String.init).joined(separator: ", ")
+            print(ran.isEmpty ? "the schema is current" : "ran migrations \(list)")
+            exit(0)
+        } catch {
+            complain("\(error)")
+            exit(error is SettingsError ? 64 : 1)
+        }
+    }
+
+    private func allRunners() throws -> [any JobRunner] {
+        var all = runners
+        all += settings.commands.map(Self.runner)
+        if settings.testKinds { all += TestRunners.all }
+        var kinds: Set<String> = []
+        for runner in all {
+            let kind = runner.definition.kind
+            guard kinds.insert(kind).inserted else {
+                throw SettingsError(problems: ["two handlers for the kind \(kind)"])
+            }
+            guard !kind.isEmpty, kind.utf8.count <= JobLimits.kindBytesMax,
+                kind.utf8.allSatisfy(FieldCheck.isNameByte)
+            else { throw SettingsError(problems: ["\(kind) is not a name for a kind"]) }
+        }
+        return all
+    }
+
+    private static func runner(_ handler: any JobHandler) -> any JobRunner {
+        func open(_ handler: some JobHandler) -> any JobRunner { HandlerRunner(handler: handler) }
+        return open(handler)
+    }
+
+    private static func runner(_ command: CommandSettings) -> any JobRunner {
+        CommandRunner(
+            CommandDefinition(
+                KindDefinition(
+                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
+                    onInterruption: command.onInterruption),
+                command: command.command, workingDirectory: command.workingDirectory,
+                environment: command.environment))
+    }
+
+    private static func complain(_ text: String) {
+        FileHandle.standardError.write(Data("signalbox: \(text)\n".utf8))
+    }
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+import ClientCommands
+import Foundation
+import Settings
+import Signalbox
+
+/// The program: a server, and a client for it.
+@main
+struct SignalboxProgram: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "signalbox",
+        abstract: "A job service: enqueue over gRPC, watch, cancel. Postgres is all it needs.",
+        discussion: exitCodesHelp,
+        version: signalboxVersion,
+        subcommands: [Serve.self, Migrate.self] + clientCommands)
+}
+
+/// `signalbox serve`. Its settings have their own reader, which knows the environment and the file too.
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a server. `signalbox serve --help` lists every setting.", helpNames: [])
+
+    @Argument(parsing: .allUnrecognized, help: .hidden) var settings: [String] = []
+
+    func run() async throws {
+        await SignalboxServer.main(runners: [], arguments: settings)
+    }
+}
+
+/// `signalbox migrate`.
+struct Migrate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Bring a database to this program's schema. `serve` does it too.", helpNames: [])
+
+    @Argument(parsing: .allUnrecognized, help: .hidden) var settings: [String] = []
+
+    func run() async throws {
+        await SignalboxServer.migrate(arguments: settings)
+    }
+}

@@ -1,0 +1,169 @@
+import ArgumentParser
+import JobCore
+import JobMessages
+import RPC
+import Testing
+
+@testable import ClientCommands
+
+@Suite struct TableTests {
+    @Test func columnsLineUp() {
+        var table = Table([.init("NAME"), .init("N", alignsRight: true), .init("WHAT", max: 5)])
+        #expect(
+            table.lines([["a", "1", "short"], ["長い", "100", "much longer"]]) == [
+                "NAME    N  WHAT", "a       1  short", "長い  100  much…",
+            ])
+        #expect(table.lines([["b", "2", ""]]) == ["b       2"])
+    }
+
+    @Test func aJobsRow() {
+        let progress = Sample.progress(0.42)
+        #expect(
+            ListCommand.row(Sample.job(progress: progress)) == [
+                Sample.id.description, "test.sleep", "ada", "default", "RUNNING", "1/3",
+                "2024-07-03T10:00:00Z", " 42% synthesis 3/7 Speaking",
+            ])
+    }
+
+    @Test func statsWithAnything() {
+        var stats = QueueStats(queue: "q")
+        stats.enqueuedPerSecond = .infinity
+        stats.finishedPerSecond = 12.34
+        stats.isPaused = true
+        #expect(StatsCommand.row(stats).suffix(4) == ["-", "?", "12.3", "paused"])
+    }
+}
+
+@Suite struct JSONTests {
+    @Test func aJob() throws {
+        var job = Sample.job(.succeeded, sequence: 3, progress: Sample.progress(1))
+        job.spec.labels = ["someKey": "v/1"]
+        job.spec.timeout = .milliseconds(1500)
+        job.result = JobResult(
+            data: Array(#"{"aB":[1,2.5,null,true,18446744073709551615]}"#.utf8),
+            contentType: "application/json")
+        #expect(
+            try JSONLine.text(JobView(job)) == """
+                {"attempt":1,"cancel_requested":false,"content_type":"application/json",\
+                "created_at":"2024-07-03T10:00:00Z","due_at":"2024-07-03T10:00:00Z",\
+                "finished_at":"2024-07-03T10:00:12.500Z","id":"\(Sample.id)","kind":"test.sleep",\
+                "labels":{"someKey":"v/1"},"max_attempts":3,"priority":0,\
+                "progress":{"fraction":1,"message":"Speaking","stage":"synthesis","step":3,"steps":7,\
+                "updated_at":"2024-07-03T10:00:00Z"},"queue":"default",\
+                "result":{"content_type":"application/json",\
+                "json":{"aB":[1,2.5,null,true,18446744073709551615]}},\
+                "retry_policy":{"factor":2,"initial_delay":"5s","jitter":0,"max_delay":"3600s"},\
+                "sequence":3,"started_at":"2024-07-03T10:00:00Z","state":"SUCCEEDED","timeout":"1.500s",\
+                "user_id":"ada"}
+                """)
+    }
+
+    @Test func bytesAsWhatTheyAre() throws {
+        func text(_ bytes: [UInt8], _ type: String) throws -> String {
+            try JSONLine.text(ResultView(JobResult(data: bytes, contentType: type)))
+        }
+        #expect(try text(Array("null".utf8), "application/json").contains(#""json":null"#))
+        #expect(try text(Array("{".utf8), "application/json").contains(#""text":"{""#))
+        #expect(try text(Array("hi".utf8), "text/plain").contains(#""text":"hi""#))
+        #expect(try text([0xFF, 0x00], "audio/mpeg").contains(#""base64":"/wA=""#))
+        #expect(try text([], "audio/mpeg") == #"{"content_type":"audio/mpeg"}"#)
+    }
+
+    @Test func messagesOfAWatch() throws {
+        let event = Sample.event(
+            .retryScheduled, .pending, sequence: 3, error: JobError(reason: "failed", message: "boom"))
+        #expect(
+            try JSONLine.text(WatchView(.lifecycle(event))) == """
+                {"lifecycle":{"at":"2024-07-03T10:00:03Z","attempt":1,\
+                "error":{"message":"boom","reason":"failed"},"job_id":"\(Sample.id)","kind":"test.sleep",\
+                "node":"node-a","queue":"default","sequence":3,"state":"PENDING",\
+                "type":"RETRY_SCHEDULED","user_id":"ada"}}
+                """)
+        #expect(
+            try JSONLine.text(WatchView(.heartbeat(at: Sample.start, snapshotComplete: true)))
+                == #"{"heartbeat":{"at":"2024-07-03T10:00:00Z","snapshot_complete":true}}"#)
+        #expect(WatchView(.other) == nil)
+    }
+
+    @Test func aNode() throws {
+        let node = NodeRecord(
+            id: Sample.id.uuid, name: "n", version: "1", startedAt: Sample.start,
+            heartbeatAt: Sample.start, isAlive: true, concurrency: 4, kinds: ["k"], running: 1,
+            runningJobs: [Sample.other])
+        #expect(
+            try JSONLine.text(NodeView(node)) == """
+                {"alive":true,"concurrency":4,"id":"\(Sample.id)","kinds":["k"],\
+                "last_heartbeat_at":"2024-07-03T10:00:00Z","name":"n","running":1,\
+                "running_job_ids":["\(Sample.other)"],"started_at":"2024-07-03T10:00:00Z","version":"1"}
+                """)
+    }
+}
+
+@Suite struct TextTests {
+    @Test func widthsAreThoseOfATerminal() {
+        #expect("abc".columns == 3)
+        #expect("日本".columns == 4)
+        #expect("日本語".cut(toColumns: 5) == "日本…")
+        #expect("e\u{301}".columns == 1)
+        #expect("abc".cut(toColumns: 3) == "abc")
+        #expect("abcd".cut(toColumns: 3) == "ab…")
+        #expect("abc".cut(toColumns: 0) == "")
+    }
+
+    @Test func timesAndDurations() {
+        #expect(Timestamp(microseconds: 1).text == "1970-01-01T00:00:00.000001Z")
+        #expect(Timestamp(microseconds: -500_000).text == "1969-12-31T23:59:59.500Z")
+        #expect(Duration.seconds(5).text == "5s")
+        #expect(Duration.microseconds(250_001).text == "0.250001s")
+        #expect(Duration.milliseconds(-1500).text == "-1.500s")
+        let brief = [0.45, 12.9, 65, 3605, 100_000].map { Duration.milliseconds(Int64($0 * 1000)).brief }
+        #expect(brief == ["0.4s", "12s", "1:05", "1:00:05", "1d 3h"])
+    }
+
+    @Test func linesOfAWatch() {
+        #expect(
+            WatchLine.lines(for: .lifecycle(Sample.event(.started, .running, sequence: 2)))
+                == ["\(Sample.id) STARTED attempt 1 on node-a"])
+        #expect(
+            WatchLine.lines(for: .progress(Sample.id, attempt: 1, Sample.progress(0.999)))
+                == ["\(Sample.id)  99% synthesis 3/7 Speaking"])
+        #expect(
+            WatchLine.lines(for: .snapshot(Sample.job(.failed)))
+                == ["\(Sample.id) FAILED test.sleep, attempt 1 of 3, permanent: no such voice"])
+    }
+
+    @Test func aJobWithItsHistory() {
+        var job = Sample.job(.failed)
+        job.spec.payload = Array(#"{"ms":5}"#.utf8)
+        job.attempts = [
+            Attempt(
+                number: 1, node: "node-a", startedAt: Sample.start,
+                endedAt: Sample.start.advanced(by: .seconds(2)), outcome: .timedOut,
+                error: JobError(reason: "timeout", message: ""))
+        ]
+        let lines = JobText.lines(job, includesPayload: true)
+        #expect(lines.contains("error:    permanent: no such voice"))
+        #expect(lines.contains(#"payload:  {"ms":5}"#))
+        #expect(lines.last == "  1  2024-07-03T10:00:00Z  node-a  TIMED_OUT after 2s, timeout")
+    }
+
+    @Test func anErrorNamesItsFields() {
+        let details = StatusDetails(
+            code: 3, message: "wrong", badRequest: [.init(field: "job.kind", description: "is required")])
+        let status = Status(.invalidArgument, "wrong", details: details.encode())
+        #expect(status.explanation == ["invalid argument: wrong", "  job.kind: is required"])
+        #expect(Status(.unavailable, "", details: [0xFF]).explanation == ["unavailable"])
+    }
+
+    @Test func codesOfExit() {
+        for code in Status.Code.allCases {
+            let expected: Int32 =
+                switch code {
+                case .notFound: 3
+                case .unavailable, .deadlineExceeded: 4
+                default: 5
+                }
+            #expect(Status(code).exitCode.rawValue == expected)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+import JobCore
+import JobMessages
+import RPC
+import Testing
+
+@testable import ClientCommands
+
+@Suite struct WatchSessionTests {
+    @Test func aNamedJobGoesOnAfterTheLastEvent() {
+        var session = WatchSession(.jobs([Sample.id]))
+        #expect(session.request().jobs == [.init(jobID: Sample.id.description)])
+        #expect(session.receive(.snapshot(Sample.job(.pending, sequence: 1))) != nil)
+        let started = WatchResponse.lifecycle(Sample.event(.started, .running, sequence: 2))
+        #expect(session.receive(started) == started)
+        #expect(session.receive(started) == nil)
+        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 2)])
+        #expect(!session.isOver)
+        #expect(session.receive(.lifecycle(Sample.event(.failed, .failed, sequence: 3))) != nil)
+        #expect(session.isOver)
+        #expect(session.hasFailures)
+    }
+
+    @Test func aFinalJobIsToldOnce() {
+        var session = WatchSession(.jobs([Sample.id]))
+        _ = session.request()
+        #expect(session.receive(.snapshot(Sample.job(.succeeded, sequence: 3))) != nil)
+        #expect(session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3))) == nil)
+        #expect(session.isOver)
+        #expect(!session.hasFailures)
+    }
+
+    @Test func whatEndedAtTheGivenSequenceIsLookedUp() {
+        var session = WatchSession(.jobs([Sample.id]), after: 3)
+        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 3)])
+        #expect(session.unaccounted() == [Sample.id])
+        #expect(session.account(for: Sample.id, Sample.job(.failed, sequence: 3)) == nil)
+        #expect(session.isOver)
+        #expect(session.hasFailures)
+    }
+
+    @Test func allNamedJobsMustBeFinal() {
+        var session = WatchSession(.jobs([Sample.id, Sample.other]))
+        _ = session.request()
+        _ = session.receive(.snapshot(Sample.job(.succeeded)))
+        #expect(!session.isOver)
+        #expect(session.unaccounted() == [Sample.other])
+        _ = session.receive(.snapshot(Sample.job(.cancelled, id: Sample.other)))
+        #expect(session.isOver)
+        #expect(session.hasFailures)
+    }
+
+    @Test func aUsersWatchTellsWhatItMissed() {
+        var session = WatchSession(.all(userID: "ada", queue: ""))
+        #expect(session.request() == WatchRequest(userID: "ada"))
+        _ = session.receive(.snapshot(Sample.job(.pending, sequence: 1)))
+        _ = session.receive(.snapshot(Sample.job(.running, id: Sample.other, sequence: 2)))
+        let complete = WatchResponse.heartbeat(at: Sample.start, snapshotComplete: true)
+        #expect(session.receive(complete) == complete)
+        #expect(session.unaccounted().isEmpty)
+
+        // Again: one has moved on, the other has ended meanwhile.
+        _ = session.request()
+        let moved = WatchResponse.snapshot(Sample.job(.running, sequence: 2))
+        #expect(session.receive(moved) == moved)
+        #expect(session.receive(moved) == nil)
+        #expect(session.receive(complete) == nil)
+        #expect(session.unaccounted() == [Sample.other])
+        let ended = Sample.job(.succeeded, id: Sample.other, sequence: 3)
+        #expect(session.account(for: Sample.other, ended) == .snapshot(ended))
+        #expect(session.unaccounted().isEmpty)
+        #expect(!session.isOver)
+    }
+
+    @Test func aJobThatIsGoneIsForgotten() {
+        var session = WatchSession(.all(userID: "ada", queue: ""))
+        _ = session.request()
+        _ = session.receive(.snapshot(Sample.job(.pending, sequence: 1)))
+        _ = session.request()
+        #expect(session.account(for: Sample.id, nil) == nil)
+        #expect(session.unaccounted().isEmpty)
+    }
+
+    @Test func logLinesAreToldOnce() {
+        func lines(_ numbers: ClosedRange<Int64>) -> [LogLine] {
+            numbers.map {
+                LogLine(number: $0, at: Sample.start, attempt: 1, level: .info, message: "line \($0)")
+            }
+        }
+        var session = WatchSession(.jobs([Sample.id]), includesLog: true)
+        #expect(session.request().includeLog)
+        #expect(session.receive(.log(Sample.id, lines(1...3))) == .log(Sample.id, lines(1...3)))
+        #expect(session.receive(.log(Sample.id, lines(2...5))) == .log(Sample.id, lines(4...5)))
+        #expect(session.receive(.log(Sample.id, lines(5...5))) == nil)
+    }
+
+    @Test func delaysGrowToABound() {
+        var backoff = Backoff()
+        let delays = (0..<8).map { _ in backoff.delay(asked: nil, random: 0.999_999) }
+        #expect(delays[0] > .milliseconds(199))
+        #expect(delays[1] > delays[0])
+        #expect(delays.allSatisfy { $0 <= Backoff.longest })
+        #expect(backoff.delay(asked: .seconds(20), random: 0) == .seconds(20))
+        #expect(backoff.delay(asked: .seconds(2000), random: 0) == Backoff.askedMax)
+        backoff.reset()
+        #expect(backoff.delay(asked: nil, random: 0) == .milliseconds(100))
+    }
+}
