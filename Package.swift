@@ -43,7 +43,8 @@ let package = Package(
         // C libraries of the system.
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
-        .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(
+            name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
 
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
@@ -95,7 +96,8 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres", "RPC",
+                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres",
+                "RPC",
                 "Settings", logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -115,7 +117,7 @@ let package = Package(
         // An example: dialogues spoken aloud.
         .target(
             name: "Dialogue",
-            dependencies: [.product(name: "Crypto", package: "swift-crypto"), subprocess],
+            dependencies: [subprocess, .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
         .executableTarget(
             name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
@@ -140,13 +142,14 @@ let package = Package(
         .testTarget(
             name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers", subprocess],
             swiftSettings: settings),
-        .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging, nioCore,
+                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging,
+                nioCore,
             ],
             swiftSettings: settings),
+        .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
     ]
 )

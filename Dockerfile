@@ -1,0 +1,37 @@
+# The service in a container. Postgres is outside of it:
+#
+#   docker build -t signalbox .
+#   docker run -p 7600:7600 -e SIGNALBOX_DATABASE_URL=postgresql://user:password@host/database signalbox
+#
+# It listens without TLS and without authentication, on every address of the container: publish the port to
+# networks that you trust, or give it certificates (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY) instead of
+# --insecure.
+
+FROM swift:6.3-bookworm AS build
+RUN apt-get update \
+    && apt-get install -y -q --no-install-recommends \
+        libnghttp2-dev libpq-dev libprotobuf-c-dev pkg-config zlib1g-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+# The packages before the sources, so that they are fetched again only when they change.
+COPY Package.* ./
+RUN swift package resolve
+COPY . .
+RUN swift build -c release --static-swift-stdlib --product signalbox \
+    && install -D .build/release/signalbox /out/signalbox
+
+FROM debian:bookworm-slim AS runtime
+RUN apt-get update \
+    && apt-get install -y -q --no-install-recommends \
+        ca-certificates libnghttp2-14 libpq5 libprotobuf-c1 libstdc++6 tzdata \
+    && rm -rf /var/lib/apt/lists/*
+RUN groupadd --gid 10001 signalbox \
+    && useradd --uid 10001 --gid signalbox --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin signalbox
+COPY --from=build /out/signalbox /usr/local/bin/signalbox
+USER 10001:10001
+EXPOSE 7600
+# SIGTERM: no new work, runs may finish, what is left is given back.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["signalbox", "health"]
+ENTRYPOINT ["signalbox"]
+CMD ["serve", "--listen", "0.0.0.0:7600", "--insecure"]

@@ -1,0 +1,98 @@
+"""scripts/check-architecture finds a violation of each of its rules, and nothing where there is none."""
+
+from __future__ import annotations
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts/check-architecture"
+
+
+@pytest.fixture(scope="module")
+def script():
+    loader = SourceFileLoader("check_architecture", str(SCRIPT))
+    module = module_from_spec(spec_from_loader("check_architecture", loader))
+    loader.exec_module(module)
+    return module
+
+
+def violations(script, folder: Path, files: dict[str, str], targets: dict[str, list[str]]) -> list[str]:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    manifest = {
+        "targets": [
+            {
+                "name": name,
+                "type": "test" if name.endswith("Tests") else "regular",
+                "dependencies": [
+                    {"product": [item, "package", None, None]} if item.startswith("NIO") else {"byName": [item, None]}
+                    for item in needed
+                ],
+            }
+            for name, needed in targets.items()
+        ]
+    }
+    return script.check(folder, manifest)
+
+
+CORE = "Sources/JobCore/A.swift"
+TEST = "Tests/JobCoreTests/A.swift"
+
+
+@pytest.mark.parametrize(
+    ("files", "targets", "expected"),
+    [
+        ({}, {"JobCore": ["Postgres"]}, "JobCore may not depend on Postgres"),
+        ({}, {"RPC": ["JobMessages"]}, "RPC may not depend on JobMessages"),
+        ({}, {"JobFeed": ["NIOCore"]}, "JobFeed may not depend on NIOCore"),
+        ({}, {"Novelty": []}, "target Novelty is not in the table"),
+        ({"Sources/Novelty/A.swift": ""}, {}, "Sources/Novelty: not in the table"),
+        ({CORE: "import Postgres\n"}, {}, "A.swift:1: JobCore may not import Postgres"),
+        ({CORE: "package import struct JobStore.Ending\n"}, {}, "JobCore may not import JobStore"),
+        ({CORE: "@preconcurrency internal import CPQ\n"}, {}, "JobCore may not import CPQ"),
+        ({CORE: "import Foundation\n"}, {}, "JobCore may not import Foundation"),
+        ({"Sources/JobStore/A.swift": "internal import CPQ\n"}, {}, "JobStore may not import CPQ"),
+        ({"Sources/RPC/A.swift": "import CNGHTTP2\n"}, {}, "RPC may not import CNGHTTP2"),
+        ({"Sources/JobAPI/A.swift": "import CProtobufC\n"}, {}, "JobAPI may not import CProtobufC"),
+        ({"Sources/JobAPI/A.swift": "import CJobMessages\n"}, {}, "JobAPI may not import CJobMessages"),
+        ({"Sources/Postgres/A.swift": "/// Rows of a job.\n"}, {}, "the word 'job' in Postgres"),
+        ({"Sources/Postgres/A.swift": "let jobCount = 1\n"}, {}, "the word 'job' in Postgres"),
+        ({"Sources/Postgres/A.swift": "struct OldJobs {}\n"}, {}, "the word 'job' in Postgres"),
+        ({CORE: 'let q = "SELECT number FROM live"\n'}, {}, "SQL outside"),
+        ({"Sources/JobAPI/A.swift": 'let q = """\n    INSERT INTO live\n    """\n'}, {}, "A.swift:2: SQL"),
+        ({CORE: "\nfatalError()\n"}, {}, "A.swift:2: fatalError("),
+        ({CORE: "let a = try! b()\n"}, {}, "try!"),
+        ({CORE: "final class A: @unchecked Sendable {}\n"}, {}, "@unchecked Sendable"),
+        ({CORE: "nonisolated(unsafe) var a = 1\n"}, {}, "nonisolated(unsafe)"),
+        ({TEST: "let a = try! b()\n"}, {}, "try!"),
+        ({TEST: "Thread.sleep(forTimeInterval: 1)\n"}, {}, "a sleep in a test"),
+        ({TEST: "try await Task.sleep(for: .seconds(1))\n"}, {}, "a sleep in a test"),
+        ({TEST: "usleep(10)\n"}, {}, "a sleep in a test"),
+    ],
+)
+def test_a_violation_is_found(script, tmp_path, files, targets, expected):
+    found = violations(script, tmp_path, files, targets)
+    assert len(found) == 1 and expected in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("files", "targets"),
+    [
+        ({}, {"JobCore": ["DequeModule"], "RPC": ["HTTP2", "NIOCore"], "JobCoreTests": ["Anything"]}),
+        ({CORE: "package import FoundationEssentials\nimport Synchronization\n"}, {}),
+        ({CORE: "// import Postgres, one day: SELECT it, and then fatalError(\n"}, {}),
+        ({CORE: "// Cannot fail: the text is ours.\nlet a = try! b()\n"}, {}),
+        ({CORE: "fatalError()  // Nothing else is left to do.\n"}, {}),
+        ({CORE: "struct Selection { let selected = \"select one\" }\n"}, {}),
+        ({"Sources/JobStore/A.swift": 'let q = "SELECT 1"\n'}, {}),
+        ({"Sources/Postgres/A.swift": "// Jobless, jobber: other words.\nimport CPQ\n"}, {}),
+        ({TEST: "@testable import JobCore\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
+        ({TEST: "// A handler that never ends.\ntry await Task.sleep(for: .seconds(600))\n"}, {}),
+    ],
+)
+def test_what_is_allowed_is_not_found(script, tmp_path, files, targets):
+    assert violations(script, tmp_path, files, targets) == []
