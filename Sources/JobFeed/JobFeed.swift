@@ -103,7 +103,9 @@ package final class JobFeed: Sendable {
     }
 
     private func add(_ subscription: Subscription, _ state: inout State) {
-        state.beats[state.nextBeat][ObjectIdentifier(subscription)] = subscription
+        // In the second that has just been: its turn is the farthest away.
+        let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
+        state.beats[last][ObjectIdentifier(subscription)] = subscription
         if state.isOver { subscription.end() }
     }
 
