@@ -24,6 +24,7 @@ let package = Package(
     platforms: [.macOS(.v26)],
     products: [
         .executable(name: "signalbox", targets: ["SignalboxCommand"]),
+        .executable(name: "signalbox-dialogue", targets: ["DialogueServer"]),
         .library(name: "Signalbox", targets: ["Signalbox"]),
     ],
     dependencies: [
@@ -42,7 +43,8 @@ let package = Package(
         // C libraries of the system.
         .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
-        .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(
+            name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
 
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
@@ -94,7 +96,8 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres", "RPC",
+                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres",
+                "RPC",
                 "Settings", logging,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -102,14 +105,22 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "ClientCommands",
-            dependencies: ["JobCore", "JobMessages", "RPC", "Settings", argumentParser, nioCore, logging],
-            swiftSettings: settings),
+            dependencies: [
+                "JobCore", "JobMessages", "RPC", "Settings", argumentParser, nioCore, nioPosix, logging,
+            ],
+            swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
             dependencies: ["ClientCommands", "Signalbox", argumentParser],
             swiftSettings: settings),
 
         // An example: dialogues spoken aloud.
+        .target(
+            name: "Dialogue",
+            dependencies: [subprocess, .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
 
         // Tests.
         .target(
@@ -133,7 +144,12 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(
-            name: "ClientCommandsTests", dependencies: ["ClientCommands", "JobCore", "JobMessages"],
+            name: "ClientCommandsTests",
+            dependencies: [
+                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging,
+                nioCore,
+            ],
             swiftSettings: settings),
+        .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
     ]
 )

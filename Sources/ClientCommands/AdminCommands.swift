@@ -137,8 +137,12 @@ package struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "Ask whether the server is serving.",
         discussion: "Exit code 0: it is. 4: it is not, or does not answer. 3: it has no such service.")
 
-    @Option(help: "Of one gRPC service, as in signalbox.v1.JobService. [default: the whole server]")
-    var of: String?
+    @Option(
+        name: .customLong("service"),
+        help: ArgumentHelp(
+            "Of one gRPC service, as in signalbox.v1.JobService. [default: the whole server]",
+            valueName: "name"))
+    var serviceName: String?
 
     @OptionGroup(title: "Server")
     var service: ServiceOptions
@@ -149,7 +153,8 @@ package struct HealthCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.checkHealth, HealthCheckRequest(service: of ?? ""), HealthCheckResponse.self)
+                Service.Path.checkHealth, HealthCheckRequest(service: serviceName ?? ""),
+                HealthCheckResponse.self)
             let word = Self.word(response.status)
             if json { try JSONLine.write(HealthView(status: word)) } else { try Terminal.write(word + "\n") }
             switch response.status {

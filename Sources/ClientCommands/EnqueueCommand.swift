@@ -8,7 +8,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         commandName: "enqueue", abstract: "Enqueue a job, and print its id.",
         discussion: """
             The id is printed once the job is committed. The same --id or --key with the same content gives \
-            the first job's id again. Durations are written as in 500ms, 5s, 10m or 1h30m.
+            the first job's id again. Durations are written as in 500ms, 5s, 10m, 2h or 7d.
             """)
 
     @Argument(help: "Which handler runs it.")
@@ -34,7 +34,9 @@ package struct EnqueueCommand: AsyncParsableCommand {
         help: "-100 to 100; higher first, within a user and queue. [default: 0]")
     var priority: Int?
 
-    @Option(help: "How long to wait before it may start.", transform: Duration.init(written:))
+    @Option(
+        help: ArgumentHelp("How long to wait before it may start.", valueName: "duration"),
+        transform: Duration.init(written:))
     var delay: Duration?
 
     @Option(
@@ -49,11 +51,13 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var retry: RetryOptions
 
     @Option(
-        help: "Hard limit of one attempt. [default: the kind's own]", transform: Duration.init(written:))
-    var timeout: Duration?
+        help: ArgumentHelp("Hard limit of one attempt. [default: the kind's own]", valueName: "duration"),
+        transform: Duration.init(written:))
+    var jobTimeout: Duration?
 
     @Option(
-        help: "When an attempt is told to wrap up. [default: the kind's own]",
+        help: ArgumentHelp(
+            "When an attempt is told to wrap up. [default: the kind's own]", valueName: "duration"),
         transform: Duration.init(written:))
     var softTimeout: Duration?
 
@@ -69,15 +73,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var log = false
 
     @OptionGroup(title: "Server")
-    var connection: ConnectionOptions
-
-    @Option(
-        help: "How long to wait for the server. [env: SIGNALBOX_TIMEOUT; default: 10s]",
-        transform: Duration.init(written:))
-    var callTimeout: Duration?
-
-    @Flag(help: "Print JSON, one object a line.")
-    var json = false
+    var service: ServiceOptions
 
     package init() {}
 
@@ -87,15 +83,14 @@ package struct EnqueueCommand: AsyncParsableCommand {
     }
 
     package func run() async throws {
-        let target = try ServerTarget.resolve(
-            server: connection.server, tls: connection.tls, tlsCA: connection.tlsCA, timeout: callTimeout)
+        let target = try service.target()
         let draft = try await draft(environment: ProcessInfo.processInfo.environment)
         var enqueued: JobID?
         try await withService(target) { service in
             let response = try await service.call(
                 Service.Path.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
             enqueued = response.job.id
-            if json {
+            if self.service.json {
                 try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))
             } else {
                 try Terminal.write("\(response.job.id)\n")
@@ -104,7 +99,8 @@ package struct EnqueueCommand: AsyncParsableCommand {
         }
         guard watch, let enqueued else { return }
         try await WatchCommand.follow(
-            WatchSession(.jobs([enqueued]), includesLog: log), target, json: json, wasReached: true)
+            WatchSession(.jobs([enqueued]), includesLog: log), target, json: self.service.json,
+            wasReached: true)
     }
 
     func draft(environment: [String: String]) async throws -> JobSpecDraft {
@@ -127,7 +123,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         draft.retryFactor = retry.factor ?? 0
         draft.retryMaxDelay = retry.max
         draft.retryJitter = retry.jitter ?? 0
-        draft.timeout = timeout
+        draft.timeout = jobTimeout
         draft.softTimeout = softTimeout
         draft.labels = label.map { ($0.key, $0.value) }
         return draft
@@ -169,7 +165,8 @@ struct PayloadOptions: ParsableArguments {
 /// How long to wait between attempts.
 struct RetryOptions: ParsableArguments {
     @Option(
-        name: .customLong("retry-initial"), help: "Delay after the first failure. [default: 5s]",
+        name: .customLong("retry-initial"),
+        help: ArgumentHelp("Delay after the first failure. [default: 5s]", valueName: "duration"),
         transform: Duration.init(written:))
     var initial: Duration?
 
@@ -179,7 +176,8 @@ struct RetryOptions: ParsableArguments {
     var factor: Double?
 
     @Option(
-        name: .customLong("retry-max"), help: "The longest delay. [default: 1h]",
+        name: .customLong("retry-max"),
+        help: ArgumentHelp("The longest delay. [default: 1h]", valueName: "duration"),
         transform: Duration.init(written:))
     var max: Duration?
 

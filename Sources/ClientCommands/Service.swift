@@ -4,6 +4,7 @@ import JobMessages
 import Logging
 import NIOCore
 import RPC
+import Settings
 
 /// A connection to the server, with messages instead of bytes.
 struct Service: Sendable {
@@ -13,17 +14,17 @@ struct Service: Sendable {
     let client: Client
     let timeout: Duration
 
-    static func connect(_ target: ServerTarget) async throws -> Service {
+    static func connect(_ target: ClientSettings) async throws -> Service {
         var configuration = ClientConfiguration()
         configuration.connectTimeout = target.timeout
         configuration.messageBytesMax = messageBytesMax
-        if target.usesTLS {
+        if target.tls {
             var tls = ClientConfiguration.TLS()
-            tls.rootsPath = target.tlsRootsPath
+            tls.rootsPath = target.tlsCA
             configuration.tls = tls
         }
         let client = try await Client.connect(
-            host: target.host, port: target.port, configuration: configuration,
+            host: target.server.host, port: target.server.port, configuration: configuration,
             logger: Logger(label: "signalbox") { _ in SwiftLogNoOpLogHandler() })
         return Service(client: client, timeout: target.timeout)
     }
@@ -71,7 +72,7 @@ struct Service: Sendable {
 
 /// Runs a command's calls on one connection. A `Status` that it throws is said on standard error and
 /// becomes the exit code.
-func withService(_ target: ServerTarget, _ body: (Service) async throws -> Void) async throws {
+func withService(_ target: ClientSettings, _ body: (Service) async throws -> Void) async throws {
     try await explaining {
         let service = try await Service.connect(target)
         do {
@@ -96,7 +97,7 @@ func explaining(_ body: () async throws -> Void) async throws {
 /// One call for each job. What one of them is refused keeps none of the others from being asked for; the
 /// first refusal is the exit code.
 func forEachJob(
-    _ ids: [JobID], _ target: ServerTarget, _ body: @escaping (Service, JobID) async throws -> Void
+    _ ids: [JobID], _ target: ClientSettings, _ body: @escaping (Service, JobID) async throws -> Void
 ) async throws {
     try await withService(target) { service in
         var firstFailure: ExitCode?

@@ -1,6 +1,7 @@
 package import ArgumentParser
 import FoundationEssentials
 import JobCore
+import Settings
 
 package struct WatchCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -67,7 +68,7 @@ package struct WatchCommand: AsyncParsableCommand {
     }
 
     static func follow(
-        _ session: WatchSession, _ target: ServerTarget, json: Bool, wasReached: Bool = false
+        _ session: WatchSession, _ target: ClientSettings, json: Bool, wasReached: Bool = false
     ) async throws {
         let style: WatchPrinter.Style = json ? .json : Terminal.isInteractive ? .bars : .lines
         let board = ProgressBoard(glyphs: glyphs(environment: ProcessInfo.processInfo.environment))

@@ -73,9 +73,10 @@ actor WatchPrinter {
         guard !above.isEmpty || bars != drawn else { return }
         var frame = "\r"
         if linesDrawn > 0 { frame += "\u{1B}[\(linesDrawn)A" }
-        // Clears to the end of the screen; the cursor stays on the line below the bars.
+        // Each line is written over the one before, which flickers less than clearing first. The cursor
+        // stays on the line below the bars.
+        for line in above + bars { frame += line + "\u{1B}[K\n" }
         frame += "\u{1B}[J"
-        for line in above + bars { frame += line + "\n" }
         linesDrawn = bars.count
         drawn = bars
         try write(frame)

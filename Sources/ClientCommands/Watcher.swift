@@ -2,13 +2,14 @@ import ArgumentParser
 import JobCore
 import JobMessages
 import RPC
+import Settings
 
 /// Follows a watch over as many connections as it takes.
 struct Watcher {
     /// Without a message for so long it is given up.
     static let patience = Duration.seconds(300)
 
-    let target: ServerTarget
+    let target: ClientSettings
     var session: WatchSession
     let printer: WatchPrinter
     /// Whether the server was reached before: until then the first failure is final.
@@ -17,7 +18,7 @@ struct Watcher {
     private var backoff = Backoff()
     private var lastHeard: ContinuousClock.Instant?
 
-    init(target: ServerTarget, session: WatchSession, printer: WatchPrinter, wasReached: Bool = false) {
+    init(target: ClientSettings, session: WatchSession, printer: WatchPrinter, wasReached: Bool = false) {
         self.target = target
         self.session = session
         self.printer = printer

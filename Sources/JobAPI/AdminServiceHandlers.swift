@@ -19,8 +19,11 @@ package struct AdminServiceHandlers: Sendable {
         let service = "/signalbox.v1.AdminService/"
         return [
             .unary(service + "GetQueueStats") { bytes, _ in
-                let request = try GetQueueStatsRequest.read(bytes) { Self.check($0.queue, required: false, &$1) }
-                return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty)).encode()
+                let request = try GetQueueStatsRequest.read(bytes) {
+                    Self.check($0.queue, required: false, &$1)
+                }
+                return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty))
+                    .encode()
             },
             .unary(service + "ListNodes") { bytes, _ in
                 _ = try ListNodesRequest.read(bytes)

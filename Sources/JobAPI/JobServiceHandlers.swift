@@ -144,7 +144,8 @@ package struct JobServiceHandlers: Sendable {
     private static func checkPayload(_ payload: [UInt8], _ field: String) throws {
         guard payload.count <= JobLimits.payloadBytesMax else {
             throw Status(
-                .resourceExhausted, "\(field) has \(payload.count) bytes, at most \(JobLimits.payloadBytesMax)")
+                .resourceExhausted,
+                "\(field) has \(payload.count) bytes, at most \(JobLimits.payloadBytesMax)")
         }
     }
 

@@ -12,7 +12,9 @@ enum PageToken {
     }
 
     static func decode(_ token: String, _ filter: JobFilter) -> Int64? {
-        guard token.utf8.count <= 64, let bytes = Data(base64Encoded: token), bytes.count == 16 else { return nil }
+        guard token.utf8.count <= 64, let bytes = Data(base64Encoded: token), bytes.count == 16 else {
+            return nil
+        }
         func word(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
         let number = Int64(bitPattern: word(0..<8))
         return word(8..<16) == digest(number, filter) ? number : nil

@@ -37,8 +37,6 @@ package struct WatchHandler: Sendable {
                 !isScope || request.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
             check.require(!isScope || !request.includeLog, "include_log", "is only for named jobs")
         }
-        // Headers tell the client that the watch stands, before there is anything to say.
-        try await writer.sendHeaders()
         if request.jobs.isEmpty {
             try await watchScope(request, writer)
         } else {
@@ -63,6 +61,8 @@ package struct WatchHandler: Sendable {
         let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
         var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
         defer { feed.unsubscribe(subscription, jobs: numbers) }
+        // The headers tell the client that the watch stands: it misses nothing from here on.
+        try await writer.sendHeaders()
 
         let found = try await store.numbers(of: ids)
         if let missing = ids.first(where: { found[$0] == nil }) {
@@ -124,6 +124,7 @@ package struct WatchHandler: Sendable {
         let queue = request.queue.nonEmpty
         let subscription = feed.subscribe(userID: userID, queue: queue)
         defer { feed.unsubscribe(subscription, jobs: [:]) }
+        try await writer.sendHeaders()
         var edge: Int64? = 0
         while let after = edge {
             let page = try await store.snapshot(userID: userID, queue: queue, after: after)
@@ -169,10 +170,14 @@ package struct WatchHandler: Sendable {
     private func read(
         _ sequences: [JobID: Int64], _ numbers: [JobID: Int64], for subscription: Subscription
     ) async throws {
+        var numbers = numbers
+        // A watch of a user or a queue learns of its jobs as it goes.
+        let unknown = sequences.keys.filter { numbers[$0] == nil }
+        if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }
         var wanted: [Int64: Int64] = [:]
         for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
         let events = try await store.events(after: wanted)
-        let byID = sequences.keys.map { ($0, events[numbers[$0] ?? 0] ?? []) }
+        let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
         subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 

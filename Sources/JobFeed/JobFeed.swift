@@ -26,7 +26,8 @@ package final class JobFeed: Sendable {
         /// All of them, by the second of the heartbeat.
         var beats: [[ObjectIdentifier: Subscription]]
         var nextBeat = 0
-        var hasPeers = false
+        /// Until the first renewal tells, there may be some.
+        var hasPeers = true
         var isOver = false
     }
 
@@ -126,11 +127,12 @@ package final class JobFeed: Sendable {
     private func publish(_ notice: Notice) {
         switch notice {
         case .event(let event, let key):
-            for subscription in subscriptions(of: key.id, scopesFor: event) {
+            for subscription in subscriptions(of: key.id, scopes: { $0.holds(event) }) {
                 subscription.receive(event)
             }
         case .progress(let key, let attempt, let progress):
-            for subscription in subscriptions(of: key.id) {
+            // A scope knows which jobs are its own.
+            for subscription in subscriptions(of: key.id, scopes: { _ in true }) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
             }
         case .log(let key, let lines):
@@ -140,13 +142,12 @@ package final class JobFeed: Sendable {
         }
     }
 
-    private func subscriptions(of job: JobID, scopesFor event: JobEvent? = nil) -> [Subscription] {
+    private func subscriptions(
+        of job: JobID, scopes isWanted: (Subscription.Scope) -> Bool = { _ in false }
+    ) -> [Subscription] {
         state.withLock { state in
-            var found = state.byJob[job].map { Array($0.values) } ?? []
-            if let event, !state.scopes.isEmpty {
-                found += state.scopes.values.filter { $0.scope.holds(event) }
-            }
-            return found
+            (state.byJob[job].map { Array($0.values) } ?? [])
+                + state.scopes.values.filter { isWanted($0.scope) }
         }
     }
 
@@ -236,24 +237,27 @@ package final class JobFeed: Sendable {
         for (change, id, subscriptions) in watched where change.sequence > 0 {
             for subscription in subscriptions { subscription.heard(of: id, sequence: change.sequence) }
         }
-        let reports = Dictionary(
-            watched.filter { $0.0.sequence == 0 }.map { ($0.0.number, ($0.1, $0.2)) },
-            uniquingKeysWith: { first, _ in first })
-        try await deliverReports(reports)
+        let reports = changes.filter { $0.sequence == 0 }.map(\.number)
+        if !reports.isEmpty, hasScopes || !watched.isEmpty { try await deliverReports(Set(reports)) }
         if hasScopes { try await deliverToScopes(changes) }
     }
 
-    private func deliverReports(_ reports: [Int64: (JobID, [Subscription])]) async throws(StoreError) {
-        guard !reports.isEmpty else { return }
-        for (number, latest) in try await store.progress(of: Array(reports.keys)) {
-            guard let (id, subscriptions) = reports[number] else { continue }
-            for subscription in subscriptions {
-                subscription.receive(latest.progress, attempt: latest.attempt, of: id)
+    /// Progress, and log lines where they are wanted. Of neither is it known which one it was.
+    private func deliverReports(_ numbers: Set<Int64>) async throws(StoreError) {
+        for (number, latest) in try await store.progress(of: Array(numbers)) {
+            let key = JobKey(number: number, lane: 0, id: latest.job)
+            publish(.progress(key, attempt: latest.attempt, latest.progress))
+        }
+        let logged = state.withLock { state in
+            numbers.compactMap { number in
+                state.numbers[number].flatMap { id in
+                    state.byJob[id]?.values.contains(where: \.includesLog) == true ? (number, id) : nil
+                }
             }
         }
-        for (number, (id, subscriptions)) in reports where subscriptions.contains(where: \.includesLog) {
+        for (number, id) in logged {
             let lines = try await store.log(of: number, after: 0)
-            for subscription in subscriptions { subscription.receive(lines, of: id) }
+            publish(.log(JobKey(number: number, lane: 0, id: id), lines))
         }
     }
 

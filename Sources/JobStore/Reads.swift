@@ -131,8 +131,8 @@ extension Statement {
     static let findProgress = Statement(
         "find_progress",
         """
-        SELECT number, attempt, stage, fraction, message, step, steps, updated_at FROM progress
-        WHERE number = ANY ($1::bigint[])
+        SELECT number, attempt, stage, fraction, message, step, steps, updated_at, job.id
+        FROM progress JOIN job USING (number) WHERE number = ANY ($1::bigint[])
         """)
 }
 
@@ -290,12 +290,12 @@ extension JobStore {
     /// The latest progress of each job that has any.
     package func progress(
         of numbers: [Int64]
-    ) async throws(StoreError) -> [Int64: (attempt: Int, progress: Progress)] {
+    ) async throws(StoreError) -> [Int64: (job: JobID, attempt: Int, progress: Progress)] {
         try await run("progress") { connection throws(PostgresError) in
-            var found: [Int64: (attempt: Int, progress: Progress)] = [:]
+            var found: [Int64: (job: JobID, attempt: Int, progress: Progress)] = [:]
             for row in try connection.execute(.findProgress, Parameters { $0.append(numbers) }) {
                 found[try row.int64(0)] = (
-                    Int(try row.int32(1)),
+                    JobID(try row.uuid(8)), Int(try row.int32(1)),
                     Progress(
                         stage: try row.string(2), fraction: try row.double(3), message: try row.string(4),
                         step: Int(try row.int32(5)), steps: Int(try row.int32(6)),

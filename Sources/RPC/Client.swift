@@ -1,4 +1,11 @@
 package import Logging
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
 package import NIOCore
 internal import NIOPosix
 internal import NIOSSL
@@ -96,7 +103,23 @@ package final class Client: Sendable {
         } catch let status as Status {
             throw status
         } catch {
-            throw Status(.unavailable, "cannot connect to \(authority): \(error)")
+            throw Status(.unavailable, "cannot connect to \(authority): \(reason(for: error))")
+        }
+    }
+
+    /// The words of the system where there are any.
+    private static func reason(for error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError:
+            if let last = error.connectionErrors.last { return reason(for: last.error) }
+            return error.dnsAError == nil && error.dnsAAAAError == nil ? "\(error)" : "the name is not known"
+        case let error as IOError:
+            return String(cString: strerror(error.errnoCode))
+        case let error as ChannelError:
+            if case .connectTimeout = error { return "no answer in time" }
+            return "\(error)"
+        default:
+            return "\(error)"
         }
     }
 

@@ -87,6 +87,7 @@ struct Assembly: Sendable {
             switch event {
             case .notification(_, let payload) where payload == String(store.nodeNumber): break
             case .connected, .notification:
+                feed.setPeers(true)
                 feed.hint()
                 node.hint(hasCancels: false)
             case .disconnected(let error):
@@ -101,8 +102,10 @@ struct Assembly: Sendable {
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
         server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
-        try await node.register()
         try await server.start()
+        try await node.register()
+        // The others hear at once that they are not alone.
+        try await store.notifyPeers()
     }
 
     /// Where it listens, as host:port.

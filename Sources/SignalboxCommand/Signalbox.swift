@@ -10,6 +10,7 @@ struct SignalboxProgram: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "signalbox",
         abstract: "A job service: enqueue over gRPC, watch, cancel. Postgres is all it needs.",
+        discussion: exitCodesHelp,
         version: signalboxVersion,
         subcommands: [Serve.self, Migrate.self] + clientCommands)
 }

@@ -4,6 +4,7 @@ import JobMessages
 import Logging
 import NIOCore
 import RPC
+import Settings
 import Testing
 
 @testable import ClientCommands
@@ -68,6 +69,12 @@ import Testing
         }
     }
 
+    @Test(arguments: [["--server", "nowhere"], ["--timeout", "0s"]]) func wrongSettings(options: [String])
+        async
+    {
+        #expect(await exitCode(options, of: HealthCommand.self) == 64)
+    }
+
     @Test func anAnswerThatIsNone() async throws {
         let method = Method.unary(Service.Path.getJob) { _, _ in ByteBuffer(bytes: [0xFF, 0xFF]) }
         try await serving([method]) { address in
@@ -121,7 +128,7 @@ import Testing
         }
         let (output, continuation) = AsyncStream<String>.makeStream()
         try await serving([method]) { address in
-            let target = try ServerTarget.resolve(server: address, tls: false, tlsCA: nil, timeout: nil)
+            let target = try ClientSettings.resolve(flags: ["server": address], environment: [:])
             var watcher = Watcher(
                 target: target, session: WatchSession(.jobs([Sample.id])),
                 printer: WatchPrinter(.lines) { continuation.yield($0) })

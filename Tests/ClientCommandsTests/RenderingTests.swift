@@ -142,8 +142,8 @@ import Testing
                 error: JobError(reason: "timeout", message: ""))
         ]
         let lines = JobText.lines(job, includesPayload: true)
-        #expect(lines.contains("error:     permanent: no such voice"))
-        #expect(lines.contains(#"payload:   {"ms":5}"#))
+        #expect(lines.contains("error:    permanent: no such voice"))
+        #expect(lines.contains(#"payload:  {"ms":5}"#))
         #expect(lines.last == "  1  2024-07-03T10:00:00Z  node-a  TIMED_OUT after 2s, timeout")
     }
 

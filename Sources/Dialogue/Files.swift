@@ -1,0 +1,114 @@
+import Crypto
+import Dispatch
+import Foundation
+
+/// File work, off the cooperative pool, in pieces of bounded memory.
+enum Files {
+    private static let chunkBytes = 1 << 20
+
+    static func offloaded<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+        let result: Result<T, any Error> = await withCheckedContinuation { continuation in
+            DispatchQueue.global().async { continuation.resume(returning: Result(catching: body)) }
+        }
+        return try result.get()
+    }
+
+    static func exists(_ path: String) async throws -> Bool {
+        try await offloaded { FileManager.default.fileExists(atPath: path) }
+    }
+
+    static func createFolder(_ path: String) async throws {
+        try await offloaded {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        }
+    }
+
+    static func write(_ text: String, to path: String) async throws {
+        try await offloaded { try Data(text.utf8).write(to: URL(filePath: path)) }
+    }
+
+    /// In place of what is at `path`, at once.
+    static func rename(_ from: String, to path: String) async throws {
+        try await offloaded {
+            guard Foundation.rename(from, path) == 0 else {
+                throw DialogueError.retryable("cannot rename \(from) to \(path): errno \(errno)")
+            }
+        }
+    }
+
+    static func remove(_ paths: String...) async throws {
+        try await offloaded {
+            for path in paths where FileManager.default.fileExists(atPath: path) {
+                try FileManager.default.removeItem(atPath: path)
+            }
+        }
+    }
+
+    /// Size in bytes, and SHA-256 in hexadecimal digits.
+    static func digest(_ path: String) async throws -> (bytes: Int, sha256: String) {
+        try await offloaded {
+            let file = try FileHandle(forReadingFrom: URL(filePath: path))
+            defer { try? file.close() }
+            var hash = SHA256()
+            var bytes = 0
+            while let chunk = try file.read(upToCount: chunkBytes), !chunk.isEmpty {
+                hash.update(data: chunk)
+                bytes += chunk.count
+            }
+            let digits = hash.finalize().map { byte in
+                let text = String(byte, radix: 16)
+                return byte < 16 ? "0" + text : text
+            }
+            return (bytes, digits.joined())
+        }
+    }
+
+    /// Writes the samples of `waves` one after the other, with silence between, and returns how many
+    /// samples each has.
+    static func join(_ waves: [String], silenceSamples: Int, into path: String) async throws -> [Int] {
+        try await offloaded {
+            guard FileManager.default.createFile(atPath: path, contents: nil) else {
+                throw DialogueError.retryable("cannot write \(path)")
+            }
+            let target = try FileHandle(forWritingTo: URL(filePath: path))
+            defer { try? target.close() }
+            var counts: [Int] = []
+            for (index, wave) in waves.enumerated() {
+                if index > 0 {
+                    try target.write(contentsOf: Data(count: silenceSamples * WaveFile.sampleBytes))
+                }
+                let source = try FileHandle(forReadingFrom: URL(filePath: wave))
+                defer { try? source.close() }
+                try WaveFile.skipHeader(of: source, named: wave)
+                var bytes = 0
+                while let chunk = try source.read(upToCount: chunkBytes), !chunk.isEmpty {
+                    try target.write(contentsOf: chunk)
+                    bytes += chunk.count
+                }
+                counts.append(bytes / WaveFile.sampleBytes)
+            }
+            return counts
+        }
+    }
+}
+
+/// The WAV files of the work folder: one channel of 16-bit samples after a header of 44 bytes, as ffmpeg
+/// writes them with `-bitexact`.
+enum WaveFile {
+    static let rate = 24_000
+    static let sampleBytes = 2
+    static let headerBytes = 44
+
+    static func skipHeader(of file: FileHandle, named name: String) throws {
+        let header = try file.read(upToCount: headerBytes) ?? Data()
+        guard header.count == headerBytes, header.prefix(4) == Data("RIFF".utf8),
+            header.suffix(8).prefix(4) == Data("data".utf8)
+        else {
+            throw DialogueError.retryable("\(name) is not the WAV file that was written")
+        }
+    }
+
+    static func milliseconds(ofSamples samples: Int) -> Int {
+        samples * 1000 / rate
+    }
+}
