@@ -139,8 +139,16 @@ let package = Package(
         .testTarget(
             name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
             swiftSettings: settings),
+        .testTarget(name: "JobCoreTests", dependencies: ["JobCore"], swiftSettings: settings),
         .testTarget(
-            name: "JobWorkersTests", dependencies: ["JobCore", "JobWorkers", subprocess],
+            name: "JobStoreTests",
+            dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
+            swiftSettings: settings),
+        .testTarget(
+            name: "JobWorkersTests",
+            dependencies: [
+                "JobCore", "JobStore", "JobWorkers", "Postgres", "TestDatabase", logging, subprocess,
+            ],
             swiftSettings: settings),
         .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
         .testTarget(

@@ -10,7 +10,10 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads the 36-character form; nil for anything else.
     package init?(_ text: some StringProtocol) {
-        guard text.utf8.count == 36, let uuid = UUID(uuidString: String(text)) else { return nil }
+        // Foundation lets a space stand for a digit.
+        guard text.utf8.count == 36, text.utf8.allSatisfy({ $0 > 0x20 }),
+            let uuid = UUID(uuidString: String(text))
+        else { return nil }
         self.uuid = uuid
     }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 package import Postgres
+import Synchronization
 
 /// A throwaway server, one per test process, and a schema of its own for each test.
 ///
@@ -14,6 +15,9 @@ package enum TestDatabase {
         return try await onThread { try ThrowawayServer.start() }
     }
 
+    /// Tests that use the server at once: their connections must be fewer than it takes.
+    private static let turns = Turns(count: 12)
+
     /// How to connect to the server, without a schema of its own.
     package static var connectionString: String {
         get async throws { try await server.value.connectionString }
@@ -23,6 +27,8 @@ package enum TestDatabase {
     package static func withSchema<R: Sendable>(
         _ body: (TestSchema) async throws -> R
     ) async throws -> R {
+        await turns.take()
+        defer { turns.giveBack() }
         let name = "t_" + UUID().uuidString.lowercased().replacing("-", with: "")
         let schema = TestSchema(name: name, connectionString: try await connectionString)
         try await script("CREATE SCHEMA \(name)")
@@ -50,6 +56,45 @@ package enum TestDatabase {
         try await withCheckedThrowingContinuation { continuation in
             Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
         }
+    }
+}
+
+/// Lets a number of tasks go on at once; the others wait in line.
+private final class Turns: Sendable {
+    private struct State {
+        var free: Int
+        var line: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state: Mutex<State>
+
+    init(count: Int) {
+        state = Mutex(State(free: count))
+    }
+
+    func take() async {
+        await withCheckedContinuation { continuation in
+            let isFree = state.withLock { state in
+                if state.free == 0 {
+                    state.line.append(continuation)
+                    return false
+                }
+                state.free -= 1
+                return true
+            }
+            if isFree { continuation.resume() }
+        }
+    }
+
+    func giveBack() {
+        let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            guard !state.line.isEmpty else {
+                state.free += 1
+                return nil
+            }
+            return state.line.removeFirst()
+        }
+        next?.resume()
     }
 }
 

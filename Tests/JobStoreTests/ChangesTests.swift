@@ -1,0 +1,182 @@
+import JobCore
+import JobStore
+import Postgres
+import TestDatabase
+import Testing
+
+@Suite struct ChangesTests {
+    /// Reads until there is nothing more.
+    private func drain(_ store: JobStore, _ cursor: inout ChangeCursor) async throws -> [RemoteChange] {
+        var all: [RemoteChange] = []
+        for _ in 0..<1000 {
+            let batch = try await store.changes(since: cursor, .otherNodes)
+            all += batch.changes
+            cursor = batch.cursor
+            if !batch.hasMore { return all }
+        }
+        throw Missing("the feed has no end")
+    }
+
+    private func pairs(_ changes: [RemoteChange]) -> [[Int64]] { changes.map { [$0.number, $0.sequence] } }
+
+    @Test func tellsWhatOtherNodesDid() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            var own = try await bench.store.openChanges()
+            let run = try await bench.start()
+            let number = run.key.number
+            #expect(pairs(try await drain(peer, &cursor)) == [[number, 1], [number, 2]])
+            _ = try await bench.store.cancel(run.key.id, reason: "")
+            let asked = try await peer.changes(since: cursor, .otherNodes)
+            #expect(asked.hasCancels && pairs(asked.changes) == [[number, 0]])
+            cursor = asked.cursor
+            try await bench.finish(run, .cancelled)
+            _ = try await bench.store.retry(run.key.id)
+            let rest = try await drain(peer, &cursor)
+            #expect(pairs(rest) == [[number, 3], [number, 4]])
+            #expect(rest.allSatisfy { $0.lane == run.key.lane })
+            #expect(try await drain(peer, &cursor).isEmpty)
+            #expect(try await drain(bench.store, &own).isEmpty)
+        }
+    }
+
+    @Test func onlyCancelsWhenNobodyWatches() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            let run = try await bench.start()
+            var batch = try await peer.changes(since: cursor, .cancels)
+            #expect(batch.changes.isEmpty && !batch.hasCancels)
+            cursor = batch.cursor
+            _ = try await bench.store.cancel(run.key.id, reason: "")
+            batch = try await peer.changes(since: cursor, .cancels)
+            #expect(batch.changes.isEmpty && batch.hasCancels)
+            batch = try await peer.changes(since: batch.cursor, .cancels)
+            #expect(!batch.hasCancels)
+        }
+    }
+
+    /// Rows of a transaction that began early and commits late.
+    @Test func lateCommitIsNotMissed() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            let late = try Connection(bench.schema.connectionConfiguration())
+            let insert = """
+                INSERT INTO change (node, jobs, lanes, sequences)
+                VALUES (\(bench.store.nodeNumber), '{777}', '{1}', '{1}');
+                """
+            try late.executeScript("BEGIN; " + insert)
+            var seen: [Int64] = []
+            for _ in 0..<20 {
+                try await bench.enqueue()
+                seen += try await drain(peer, &cursor).map(\.number)
+            }
+            #expect(!seen.contains(777))
+            try late.executeScript("COMMIT")
+            try await bench.enqueue()
+            seen += try await drain(peer, &cursor).map(\.number)
+            #expect(seen.contains(777))
+            try await bench.enqueue()
+            seen += try await drain(peer, &cursor).map(\.number)
+            #expect(Set(seen).count == 23)
+            #expect(try await drain(peer, &cursor).isEmpty)
+        }
+    }
+
+    @Test func manyMoreThanOneRead() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            try await bench.script(
+                """
+                INSERT INTO change (node, jobs, lanes, sequences)
+                SELECT \(bench.store.nodeNumber), ARRAY[i], '{1}', '{1}' FROM generate_series(1, 5000) i
+                """)
+            #expect(try await drain(peer, &cursor).map(\.number) == Array(1...5000))
+            #expect(try await drain(peer, &cursor).isEmpty)
+        }
+    }
+
+    /// While any transaction of the server stays open, the feed cannot let go of what it has read.
+    @Test func readToItsEndWhileATransactionStaysOpen() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            let open = try Connection(bench.schema.connectionConfiguration())
+            try open.executeScript("BEGIN; SELECT pg_current_xact_id()")
+            var cursor = try await peer.openChanges()
+            try await bench.script(
+                """
+                INSERT INTO change (node, jobs, lanes, sequences)
+                SELECT \(bench.store.nodeNumber), ARRAY[i], '{1}', '{1}' FROM generate_series(1, 25000) i
+                """)
+            var numbers: [Int64] = []
+            var hasMore = true
+            for _ in 0..<200 where hasMore {
+                let batch = try await peer.changes(since: cursor, .otherNodes)
+                numbers += batch.changes.map(\.number)
+                cursor = batch.cursor
+                hasMore = batch.hasMore
+            }
+            #expect(!hasMore)
+            #expect(numbers == Array(1...25000))
+            try open.executeScript("ROLLBACK")
+        }
+    }
+
+    /// Four writers, one of them always late, and a reader: each event is told at least once, none before its
+    /// commit.
+    @Test func nothingIsMissedWhileManyWrite() async throws {
+        try await Bench.with(connections: 6) { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            let store = bench.store
+            let writers = Task {
+                try await withThrowingTaskGroup(of: [Int64].self) { group in
+                    for writer in 0..<3 {
+                        group.addTask {
+                            var numbers: [Int64] = []
+                            for _ in 0..<60 {
+                                let spec = JobSpec(kind: "k", userID: "u\(writer)")
+                                numbers.append(
+                                    try await store.enqueue(NewJob(spec: spec, now: .now)).job.number)
+                            }
+                            return numbers
+                        }
+                    }
+                    group.addTask {
+                        for index in 1...15 {
+                            try await bench.script(
+                                """
+                                BEGIN; INSERT INTO change (node, jobs, lanes, sequences)
+                                VALUES (\(store.nodeNumber), '{\(900_000 + index)}', '{1}', '{1}');
+                                SELECT pg_sleep(0.005); COMMIT
+                                """)
+                        }
+                        return (1...15).map { 900_000 + $0 }
+                    }
+                    return try await group.reduce(into: []) { $0 += $1 }
+                }
+            }
+            var seen: Set<Int64> = []
+            while seen.count < 195 {
+                seen.formUnion(try await drain(peer, &cursor).map(\.number))
+                if seen.count >= 195 { break }
+                try await bench.script("SELECT pg_sleep(0.001)")
+            }
+            #expect(seen == Set(try await writers.value))
+        }
+    }
+
+    @Test func oldChangesAreTrimmed() async throws {
+        try await Bench.with { bench in
+            try await bench.enqueue()
+            try await bench.store.trimChanges()
+            #expect(try await bench.count("change") == 1)
+            try await bench.script("UPDATE change SET at = at - interval '1 hour'")
+            try await bench.store.trimChanges()
+            #expect(try await bench.count("change") == 0)
+        }
+    }
+}

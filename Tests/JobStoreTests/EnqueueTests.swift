@@ -1,0 +1,244 @@
+import JobCore
+import Testing
+
+@testable import JobStore
+
+@Suite struct EnqueueTests {
+    private static let id = JobID("0197a0de-0000-4000-8000-00000000abcd")!
+
+    private func conflict(_ body: () async throws -> Void) async -> (JobID, Int)? {
+        do {
+            try await body()
+            return nil
+        } catch {
+            if case .conflict(let id, let index)? = error as? StoreError { return (id, index) }
+            return nil
+        }
+    }
+
+    @Test func keepsWhatWasAskedFor() async throws {
+        try await Bench.with { bench in
+            let spec = JobSpec(
+                kind: "k", userID: "ada 😀", queue: "audio", payload: (0...255).map { UInt8($0) },
+                contentType: "application/x", idempotencyKey: "key", priority: -7, due: .after(.zero),
+                maxAttempts: 9,
+                retryPolicy: RetryPolicy(
+                    initialDelay: .milliseconds(1), factor: 1.5, maxDelay: .seconds(2), jitter: 0.25),
+                timeout: .seconds(20), softTimeout: .seconds(10), labels: ["é": "\"quoted\"", "b": ""])
+            let new = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
+            #expect(new.isNew)
+            let found = try #require(await bench.store.jobWithHistory(new.job.id, payload: true))
+            #expect(
+                found.spec
+                    == {
+                        var spec = spec; spec.due = found.spec.due; return spec
+                    }())
+            #expect(found.state == .pending && found.sequence == 1 && found.attempt == 0)
+            #expect(found.createdAt == new.job.createdAt && found.dueAt == new.job.dueAt)
+            #expect(found.number == new.job.number)
+            #expect(try await bench.store.numbers(of: [new.job.id, Self.id]) == [new.job.id: new.job.number])
+            let events = bench.told.events(of: new.job.id)
+            #expect(events.map(\.type) == [.enqueued])
+            #expect(try await bench.store.events(after: [new.job.number: 0]) == [new.job.number: events])
+        }
+    }
+
+    /// 1,000 calls at once, of which 300 repeat the id or the key of another.
+    @Test func manyAtOnceShareCommits() async throws {
+        try await Bench.with { bench in
+            let specs = (0..<1000).map { number -> JobSpec in
+                let user = "u\(number % 10)"
+                switch number {
+                case 0..<700: return JobSpec(kind: "k", userID: user, idempotencyKey: "key\(number)")
+                case 700..<850: return JobSpec(kind: "k", userID: user, idempotencyKey: "key\(number - 700)")
+                default:
+                    return JobSpec(
+                        kind: "k", userID: "u",
+                        jobID: JobID.version7(milliseconds: 1, random: (0, UInt64(number / 2))))
+                }
+            }
+            let enqueued = try await withThrowingTaskGroup(of: Enqueued.self) { group in
+                for spec in specs {
+                    group.addTask { try await bench.store.enqueue(NewJob(spec: spec, now: .now)) }
+                }
+                return try await group.reduce(into: [Enqueued]()) { $0.append($1) }
+            }
+            #expect(enqueued.count { $0.isNew } == 775)
+            #expect(Set(enqueued.map(\.job.id)).count == 775)
+            #expect(try await bench.count("job") == 775)
+            #expect(try await bench.count("live WHERE state = 'ready' AND sequence = 1") == 775)
+            let commits = try await bench.count("change")
+            #expect(commits >= 1 && commits < 500)
+            #expect(bench.told.all.count == 775)
+        }
+    }
+
+    @Test func sameIDOrKeyGivesTheFirstJobBack() async throws {
+        try await Bench.with { bench in
+            for spec in [
+                JobSpec(kind: "k", userID: "u", payload: [1], jobID: Self.id),
+                JobSpec(
+                    kind: "k", userID: "u", payload: [1], idempotencyKey: "a", labels: ["x": "1", "y": "2"]),
+            ] {
+                let first = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
+                let second = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
+                #expect(first.isNew && !second.isNew)
+                #expect(first.job.id == second.job.id)
+                var other = spec
+                other.payload = [2]
+                let answer = await conflict {
+                    _ = try await bench.store.enqueue(NewJob(spec: other, now: .now))
+                }
+                #expect(answer?.0 == first.job.id)
+            }
+            #expect(try await bench.count("job") == 2)
+        }
+    }
+
+    @Test func keyIsTheUsersOwn() async throws {
+        try await Bench.with { bench in
+            for user in ["a", "b"] {
+                let spec = JobSpec(kind: "k", userID: user, idempotencyKey: "same")
+                let answer = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
+                #expect(answer.isNew)
+            }
+        }
+    }
+
+    /// An id that the service made up belongs to no request that could be repeated.
+    @Test func madeUpIDCannotBeClaimedByARequest() async throws {
+        try await Bench.with { bench in
+            let first = try await bench.enqueue()
+            var spec = JobSpec(kind: "k", userID: "u")
+            spec.jobID = first.id
+            let answer = await conflict { [spec] in
+                _ = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
+            }
+            #expect(answer?.0 == first.id)
+        }
+    }
+
+    @Test func everyFieldMakesADifference() async throws {
+        try await Bench.with { bench in
+            let spec = JobSpec(kind: "k", userID: "u", jobID: Self.id)
+            _ = try await bench.enqueue(spec)
+            let changes: [(inout JobSpec) -> Void] = [
+                { $0.kind = "k2" }, { $0.userID = "u2" }, { $0.queue = "q" }, { $0.payload = [1] },
+                { $0.contentType = "text/plain" }, { $0.idempotencyKey = "a" }, { $0.priority = 1 },
+                { $0.due = .after(.seconds(1)) }, { $0.due = .at(Timestamp(microseconds: 0)) },
+                { $0.maxAttempts = 1 }, { $0.retryPolicy.initialDelay = .zero },
+                { $0.retryPolicy.factor = 3 },
+                { $0.retryPolicy.maxDelay = .zero }, { $0.retryPolicy.jitter = 1 },
+                { $0.timeout = .seconds(1) }, { $0.softTimeout = .seconds(1) }, { $0.labels = ["a": ""] },
+            ]
+            for (index, change) in changes.enumerated() {
+                var other = spec
+                change(&other)
+                let job = NewJob(spec: other, now: .now)
+                #expect(
+                    await conflict { _ = try await bench.store.enqueue(job) }?.0 == Self.id, "change \(index)"
+                )
+            }
+        }
+    }
+
+    @Test func repeatsWithinOneCommit() async throws {
+        try await Bench.with { bench in
+            let spec = JobSpec(kind: "k", userID: "u", jobID: Self.id)
+            var other = spec
+            other.priority = 5
+            let keyed = JobSpec(kind: "k", userID: "u", idempotencyKey: "a")
+            let outcomes = await bench.store.commitEnqueues(
+                [spec, spec, other, keyed, keyed, spec].map { NewJob(spec: $0, now: .now) })
+            let words = outcomes.map { outcome in
+                switch outcome {
+                case .success(.new): "new"
+                case .success(.existing): "existing"
+                case .failure(.conflict): "conflict"
+                case .failure: "failure"
+                }
+            }
+            #expect(words == ["new", "existing", "conflict", "new", "existing", "existing"])
+            let count = try await bench.count("job")
+            #expect(count == 2)
+            #expect(bench.told.all.count == 2)
+        }
+    }
+
+    @Test func dueNowOrLater() async throws {
+        try await Bench.with { bench in
+            let now = Timestamp.now
+            let past = try await bench.enqueue(
+                JobSpec(kind: "k", userID: "u", due: .at(now.advanced(by: .seconds(-1000)))))
+            let later = try await bench.enqueue(JobSpec(kind: "k", userID: "u", due: .after(.seconds(100))))
+            let atThen = try await bench.enqueue(
+                JobSpec(kind: "k", userID: "u", due: .at(now.advanced(by: .seconds(1000)))))
+            #expect(past.dueAt == now.advanced(by: .seconds(-1000)))
+            #expect(later.dueAt == later.createdAt.advanced(by: .seconds(100)))
+            #expect(atThen.dueAt == now.advanced(by: .seconds(1000)))
+            #expect(
+                try await bench.texts("SELECT state::text FROM live ORDER BY number")
+                    == ["ready", "scheduled", "scheduled"])
+            #expect(try await bench.job(later.id).state == .pending)
+        }
+    }
+
+    // MARK: Batches
+
+    @Test func batchInOrder() async throws {
+        try await Bench.with { bench in
+            let jobs = (0..<3000).map { NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 7)"), now: .now) }
+            let answer = try await bench.store.enqueueBatch(jobs)
+            #expect(answer.map(\.id) == jobs.map(\.id))
+            #expect(answer.allSatisfy { $0.isNew })
+            #expect(try await bench.count("live") == 3000)
+            #expect(try await bench.count("change") == 1)
+            let numbers = try await bench.store.numbers(of: jobs.map(\.id))
+            let inOrder = jobs.compactMap { numbers[$0.id] }
+            #expect(inOrder == inOrder.sorted())
+            #expect(try await bench.store.enqueueBatch([]).isEmpty)
+        }
+    }
+
+    @Test func batchIsAllOrNone() async throws {
+        try await Bench.with { bench in
+            _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", payload: [1], jobID: Self.id))
+            let jobs = [
+                NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now),
+                NewJob(spec: JobSpec(kind: "k", userID: "u", payload: [2], jobID: Self.id), now: .now),
+                NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now),
+            ]
+            let answer = await conflict { _ = try await bench.store.enqueueBatch(jobs) }
+            #expect(answer?.0 == Self.id && answer?.1 == 1)
+            #expect(try await bench.count("job") == 1)
+            #expect(try await bench.count("live") == 1)
+            #expect(bench.told.all.count == 1)
+            // The connection is as good as new.
+            #expect(try await bench.store.enqueueBatch([jobs[0], jobs[2]]).count == 2)
+        }
+    }
+
+    @Test func batchWithRepeats() async throws {
+        try await Bench.with { bench in
+            let named = JobSpec(kind: "k", userID: "u", jobID: Self.id)
+            let keyed = JobSpec(kind: "k", userID: "u", idempotencyKey: "a")
+            let jobs = [named, keyed, named, keyed].map { NewJob(spec: $0, now: .now) }
+            let answer = try await bench.store.enqueueBatch(jobs)
+            #expect(answer.map(\.isNew) == [true, true, false, false])
+            #expect(answer.map(\.id) == [Self.id, jobs[1].id, Self.id, jobs[1].id])
+            // Once more, all of it is there.
+            #expect(try await bench.store.enqueueBatch(jobs).map(\.isNew) == [false, false, false, false])
+            var other = keyed
+            other.priority = 1
+            let mixed = [
+                NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now), NewJob(spec: other, now: .now),
+            ]
+            #expect(await conflict { _ = try await bench.store.enqueueBatch(mixed) }?.1 == 1)
+            var twin = named
+            twin.priority = 1
+            let twins = [named, twin].map { NewJob(spec: $0, now: .now) }
+            #expect(await conflict { _ = try await bench.store.enqueueBatch(twins) }?.1 == 1)
+            #expect(try await bench.count("job") == 2)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import JobCore
+import JobStore
+import Testing
+
+@Suite struct EventsTests {
+    /// A job that has seen everything.
+    private func eventful(_ bench: Bench) async throws -> ClaimedRun {
+        func next() async throws -> ClaimedRun { try #require(try await bench.claim().first) }
+        let first = try await bench.start(JobSpec(kind: "k", userID: "u", queue: "q", maxAttempts: 5))
+        try await bench.finish(first, .again())
+        try await bench.finish(try await next(), .released)
+        try await bench.finish(try await next(), .again(reason: "interrupted"))
+        try await bench.finish(try await next(), .again(reason: "timeout"))
+        try await bench.finish(try await next(), .failure)
+        _ = try await bench.store.retry(first.key.id)
+        let run = try await next()
+        _ = try await bench.store.cancel(first.key.id, reason: "why")
+        try await bench.finish(run, .cancelled)
+        _ = try await bench.store.retry(first.key.id)
+        _ = try await bench.store.cancel(first.key.id, reason: "waits")
+        _ = try await bench.store.retry(first.key.id)
+        try await bench.finish(try await next(), .success)
+        return first
+    }
+
+    private static let types: [JobEventType] = [
+        .enqueued, .started, .retryScheduled, .started, .released, .started, .retryScheduled, .started,
+        .retryScheduled, .started, .failed, .retried, .started, .cancelled, .retried, .cancelled, .retried,
+        .started, .succeeded,
+    ]
+
+    @Test func everySuffixIsWhole() async throws {
+        try await Bench.with { bench in
+            let key = try await eventful(bench).key
+            let all = try #require(try await bench.store.events(after: [key.number: 0])[key.number])
+            #expect(all.map(\.type) == Self.types)
+            #expect(all.map(\.sequence) == Array(1...Int64(Self.types.count)))
+            for (before, event) in zip(all, all.dropFirst()) {
+                #expect(before.state.after(event.type) == event.state)
+                #expect(before.at <= event.at)
+            }
+            #expect(all.allSatisfy { $0.kind == "k" && $0.userID == "u" && $0.queue == "q" })
+            for after in 0...all.count {
+                let rest = try await bench.store.events(after: [key.number: Int64(after)])[key.number] ?? []
+                #expect(rest == Array(all.dropFirst(after)), "after \(after)")
+            }
+            // What was told at once is what the database says later.
+            #expect(bench.told.events(of: key.id) == all)
+        }
+    }
+
+    /// Each moment of a job's life, seen from the database.
+    @Test func eventsSoFarAtEveryMoment() async throws {
+        try await Bench.with { bench in
+            var run = try await bench.start()
+            let number = run.key.number
+            func expect(_ types: [JobEventType]) async throws {
+                let events = try await bench.store.events(after: [number: 0])[number] ?? []
+                #expect(events.map(\.type) == types)
+                #expect(events == bench.told.events(of: run.key.id))
+            }
+            try await expect([.enqueued, .started])
+            try await bench.finish(run, .again())
+            try await expect([.enqueued, .started, .retryScheduled])
+            run = try #require(try await bench.claim().first)
+            try await expect([.enqueued, .started, .retryScheduled, .started])
+            try await bench.finish(run, .failure)
+            try await expect([.enqueued, .started, .retryScheduled, .started, .failed])
+            _ = try await bench.store.retry(run.key.id)
+            try await expect([.enqueued, .started, .retryScheduled, .started, .failed, .retried])
+        }
+    }
+
+    @Test func manyJobsAtOnce() async throws {
+        try await Bench.with { bench in
+            let first = try await bench.start()
+            let second = try await bench.enqueue()
+            let events = try await bench.store.events(
+                after: [first.key.number: 1, second.number: 0, 999_999: 0])
+            #expect(events[first.key.number]?.map(\.sequence) == [2])
+            #expect(events[second.number]?.map(\.sequence) == [1])
+            #expect(events[999_999] == nil)
+            #expect(try await bench.store.events(after: [:]).isEmpty)
+        }
+    }
+
+    @Test func attempts() async throws {
+        try await Bench.with { bench in
+            let id = try await eventful(bench).key.id
+            let job = try #require(await bench.store.jobWithHistory(id, payload: false))
+            #expect(
+                job.attempts.map(\.outcome) == [
+                    .failed, .released, .interrupted, .timedOut, .failed, .cancelled, .succeeded,
+                ])
+            #expect(job.attempts.map(\.number) == [1, 2, 2, 3, 4, 5, 6])
+            #expect(job.attempts.allSatisfy { $0.node == "one" && $0.endedAt != nil })
+            #expect(job.attempts.last?.error == nil)
+            #expect(job.attempts[5].error?.message == "why")
+            let run = try await bench.start()
+            let running = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
+            #expect(
+                running.attempts == [
+                    Attempt(
+                        number: 1, node: "one", startedAt: run.startedAt, endedAt: nil, outcome: .running,
+                        error: nil)
+                ])
+        }
+    }
+}

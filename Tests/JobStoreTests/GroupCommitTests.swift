@@ -1,0 +1,124 @@
+import JobStore
+import Synchronization
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct GroupCommitTests {
+    /// Writes items times ten; the first commit waits for a gate.
+    private final class Writer: Sendable {
+        let batches: GroupCommit<Int, Int>
+        let written = Kept()
+        private let open: AsyncStream<Void>.Continuation
+        private let starts: AsyncStream<Void>
+
+        final class Kept: Sendable {
+            private let batches = Mutex<[[Int]]>([])
+            var all: [[Int]] { batches.withLock { $0 } }
+            func add(_ batch: [Int]) -> Bool {
+                batches.withLock {
+                    $0.append(batch)
+                    return $0.count == 1
+                }
+            }
+        }
+
+        init(_ limits: GroupCommit<Int, Int>.Limits, cost: @escaping @Sendable (Int) -> Int = { _ in 1 }) {
+            let (gate, open) = AsyncStream<Void>.makeStream()
+            let (starts, started) = AsyncStream<Void>.makeStream()
+            self.open = open
+            self.starts = starts
+            batches = GroupCommit(limits: limits, cost: cost) { [written] items in
+                if written.add(items) {
+                    started.yield()
+                    for await _ in gate { break }
+                }
+                return items.map { .success($0 * 10) }
+            }
+        }
+
+        func openGate() { open.yield() }
+
+        func firstStarts() async {
+            for await _ in starts { return }
+        }
+    }
+
+    /// Submits all at once while a first item is being written. Opens the gate after `refusals` refusals.
+    private func submit(
+        _ items: [Int], to writer: Writer, refusals: Int
+    ) async throws -> (answers: [Int], refused: Int) {
+        let first = Task { try await writer.batches.submit(0) }
+        await writer.firstStarts()
+        let outcome = try await withThrowingTaskGroup(of: Int?.self) { group in
+            for item in items {
+                group.addTask {
+                    do {
+                        return try await writer.batches.submit(item)
+                    } catch {
+                        #expect(error as? StoreError == .overloaded)
+                        return nil
+                    }
+                }
+            }
+            var refused = 0
+            var answers: [Int] = []
+            if refusals == 0 { writer.openGate() }
+            for try await answer in group {
+                if let answer { answers.append(answer) } else { refused += 1 }
+                if refused == refusals { writer.openGate() }
+            }
+            return (answers: answers.sorted(), refused: refused)
+        }
+        #expect(try await first.value == 0)
+        return outcome
+    }
+
+    @Test func eachItemGetsItsOwnAnswer() async throws {
+        let writer = Writer(.init())
+        let items = Array(1...500)
+        let (answers, refused) = try await submit(items, to: writer, refusals: 0)
+        #expect(answers == items.map { $0 * 10 } && refused == 0)
+        #expect(writer.written.all.first == [0])
+        #expect(writer.written.all.flatMap { $0 }.sorted() == [0] + items)
+    }
+
+    @Test func batchesAreBounded() async throws {
+        var limits = GroupCommit<Int, Int>.Limits()
+        limits.batchItemsMax = 7
+        let writer = Writer(limits)
+        _ = try await submit(Array(1...100), to: writer, refusals: 0)
+        #expect(writer.written.all.allSatisfy { $0.count <= 7 })
+    }
+
+    @Test func bytesOfABatchAreBounded() async throws {
+        var limits = GroupCommit<Int, Int>.Limits()
+        limits.batchBytesMax = 100
+        let writer = Writer(limits, cost: { $0 })
+        // A larger one goes alone.
+        _ = try await submit([30, 30, 30, 30, 1000, 99, 1, 1], to: writer, refusals: 0)
+        for batch in writer.written.all { #expect(batch.reduce(0, +) <= 100 || batch == [1000]) }
+    }
+
+    @Test func waitingItemsAreBounded() async throws {
+        var limits = GroupCommit<Int, Int>.Limits()
+        limits.waitingItemsMax = 3
+        let (answers, refused) = try await submit(Array(1...10), to: Writer(limits), refusals: 7)
+        #expect(answers.count == 3 && refused == 7)
+    }
+
+    @Test func waitingBytesAreBounded() async throws {
+        var limits = GroupCommit<Int, Int>.Limits()
+        limits.waitingBytesMax = 100
+        let items = [Int](repeating: 30, count: 10)
+        let (answers, refused) = try await submit(items, to: Writer(limits, cost: { $0 }), refusals: 7)
+        #expect(answers.count == 3 && refused == 7)
+    }
+
+    @Test func cancelledCallerStillGetsItsAnswer() async throws {
+        let writer = Writer(.init())
+        let task = Task { try await writer.batches.submit(4) }
+        await writer.firstStarts()
+        task.cancel()
+        writer.openGate()
+        #expect(try await task.value == 40)
+    }
+}

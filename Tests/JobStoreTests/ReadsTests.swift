@@ -1,0 +1,157 @@
+import JobCore
+import JobStore
+import Testing
+
+@Suite struct ReadsTests {
+    private func filter(_ change: (inout JobFilter) -> Void) -> JobFilter {
+        var filter = JobFilter()
+        change(&filter)
+        return filter
+    }
+
+    @Test func filters() async throws {
+        try await Bench.with { bench in
+            let a = try await bench.start(
+                JobSpec(kind: "k", userID: "a", queue: "p", labels: ["x": "1", "y": "2"]))
+            let b = try await bench.start(JobSpec(kind: "k", userID: "b", queue: "q", labels: ["x": "1"]))
+            try await bench.finish(a, .success)
+            try await bench.finish(b, .failure)
+            let c = try await bench.start(JobSpec(kind: "k", userID: "a", queue: "q"))
+            let d = try await bench.enqueue(JobSpec(kind: "k2", userID: "a", queue: "p", labels: ["x": "2"]))
+            let e = try await bench.enqueue(JobSpec(kind: "k2", userID: "b", due: .after(.seconds(100))))
+            _ = try await bench.store.cancel(e.id, reason: "")
+            let names = [a.key.id: "a", b.key.id: "b", c.key.id: "c", d.id: "d", e.id: "e"]
+            func list(_ change: (inout JobFilter) -> Void) async throws -> String {
+                let page = try await bench.store.list(filter(change), before: nil, size: 10)
+                #expect(page.next == nil)
+                return page.jobs.compactMap { names[$0.id] }.joined()
+            }
+            #expect(try await list { _ in } == "edcba")
+            #expect(try await list { $0.userID = "a" } == "dca")
+            #expect(try await list { $0.queue = "q" } == "cb")
+            #expect(try await list { $0.kind = "k2" } == "ed")
+            #expect(try await list { $0.states = [.pending] } == "d")
+            #expect(try await list { $0.states = [.running, .succeeded] } == "ca")
+            #expect(try await list { $0.states = [.failed, .cancelled] } == "eb")
+            #expect(try await list { $0.labels = ["x": "1"] } == "ba")
+            #expect(try await list { $0.labels = ["x": "1", "y": "2"] } == "a")
+            #expect(try await list { $0.labels = ["z": "1"] } == "")
+            #expect(try await list { $0.userID = "nobody" } == "")
+            #expect(
+                try await list {
+                    $0.userID = "a"
+                    $0.queue = "p"
+                    $0.kind = "k"
+                    $0.states = [.succeeded]
+                    $0.labels = ["y": "2"]
+                } == "a")
+            let moment = try await bench.job(c.key.id).createdAt
+            #expect(try await list { $0.createdFrom = moment } == "edc")
+            #expect(try await list { $0.createdTo = moment } == "ba")
+            #expect(
+                try await list {
+                    $0.createdFrom = moment
+                    $0.createdTo = moment.advanced(by: .microseconds(1))
+                } == "c")
+        }
+    }
+
+    @Test func pagesByNumber() async throws {
+        try await Bench.with { bench in
+            let jobs = (0..<25).map { NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 2)"), now: .now) }
+            _ = try await bench.store.enqueueBatch(jobs)
+            for user in [nil, "u1"] {
+                var seen: [JobID] = []
+                var before: Int64?
+                var pages = 0
+                repeat {
+                    let page = try await bench.store.list(
+                        filter { $0.userID = user }, before: before, size: 5)
+                    #expect(page.jobs.count <= 5)
+                    seen += page.jobs.map(\.id)
+                    before = page.next
+                    pages += 1
+                    // Newer jobs do not disturb the pages.
+                    try await bench.enqueue()
+                } while before != nil && pages < 20
+                #expect(seen == jobs.filter { user == nil || $0.spec.userID == user }.map(\.id).reversed())
+            }
+        }
+    }
+
+    /// A page that finds nothing among the jobs it may look at says where to go on.
+    @Test func scanIsBounded() async throws {
+        try await Bench.with { bench in
+            let rare = try await bench.enqueue(JobSpec(kind: "rare", userID: "u"))
+            for _ in 0..<3 {
+                _ = try await bench.store.enqueueBatch(
+                    (0..<4000).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now) })
+            }
+            for user in [nil, "u"] {
+                let wanted = filter {
+                    $0.kind = "rare"
+                    $0.userID = user
+                }
+                let first = try await bench.store.list(wanted, before: nil, size: 5)
+                #expect(first.jobs.isEmpty)
+                let next = try #require(first.next)
+                let second = try await bench.store.list(wanted, before: next, size: 5)
+                #expect(second.jobs.map(\.id) == [rare.id] && second.next == nil)
+            }
+        }
+    }
+
+    @Test func snapshotOfWhatIsLive() async throws {
+        try await Bench.with { bench in
+            let done = try await bench.start(JobSpec(kind: "k", userID: "a"))
+            try await bench.finish(done, .success)
+            let running = try await bench.start(JobSpec(kind: "k", userID: "a", queue: "q"))
+            let waiting = try await bench.enqueue(JobSpec(kind: "k", userID: "b", queue: "q"))
+            func snapshot(_ user: String?, _ queue: String?) async throws -> [JobID] {
+                let page = try await bench.store.snapshot(userID: user, queue: queue, after: 0)
+                #expect(page.next == nil)
+                return page.jobs.map(\.id)
+            }
+            #expect(try await snapshot("a", nil) == [running.key.id])
+            #expect(try await snapshot(nil, "q") == [running.key.id, waiting.id])
+            #expect(try await snapshot("b", "q") == [waiting.id])
+            #expect(try await snapshot("b", "default") == [])
+            #expect(try await snapshot("nobody", nil) == [])
+        }
+    }
+
+    @Test func snapshotInPages() async throws {
+        try await Bench.with { bench in
+            let jobs = (0..<4500).map { NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 3)"), now: .now) }
+            _ = try await bench.store.enqueueBatch(jobs)
+            var seen: [JobID] = []
+            var after: Int64? = 0
+            while let from = after {
+                let page = try await bench.store.snapshot(userID: "u1", queue: nil, after: from)
+                seen += page.jobs.map(\.id)
+                after = page.next
+            }
+            #expect(seen == jobs.filter { $0.spec.userID == "u1" }.map(\.id))
+        }
+    }
+
+    @Test func statistics() async throws {
+        try await Bench.with { bench in
+            for verdict: Verdict in [.success, .failure, .cancelled, .success] {
+                try await bench.finish(
+                    try await bench.start(JobSpec(kind: "k", userID: "u", queue: "q")), verdict)
+            }
+            _ = try await bench.start(JobSpec(kind: "k", userID: "u", queue: "q"))
+            try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q"))
+            try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q", due: .after(.seconds(60))))
+            try await bench.enqueue()
+            let stats = try #require(try await bench.store.queueStats("q").first)
+            #expect(stats.pending == 2 && stats.scheduled == 1 && stats.running == 1)
+            #expect(stats.succeeded == 2 && stats.failed == 1 && stats.cancelled == 1)
+            #expect(stats.oldestPendingAge != nil && !stats.isPaused)
+            #expect(stats.enqueuedPerSecond == 7.0 / 60 && stats.finishedPerSecond == 4.0 / 60)
+            #expect(try await bench.store.queueStats(nil).map(\.queue) == ["default", "q"])
+            #expect(try await bench.store.queueStats("none").isEmpty)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import JobCore
+import JobStore
+import Testing
+
+@Suite struct TelemetryTests {
+    private func progress(_ fraction: Double) -> Progress {
+        Progress(
+            stage: "s", fraction: fraction, message: "m", step: 1, steps: 2,
+            updatedAt: Timestamp(microseconds: 5))
+    }
+
+    private func lines(_ numbers: ClosedRange<Int64>, attempt: Int = 1) -> [LogLine] {
+        numbers.map {
+            LogLine(
+                number: $0, at: Timestamp(microseconds: $0), attempt: attempt, level: .warning,
+                message: "line \($0)")
+        }
+    }
+
+    private func telemetry(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> Telemetry {
+        Telemetry(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
+    }
+
+    @Test func progressAndLogAreKept() async throws {
+        try await Bench.with { bench in
+            let (run, other) = (try await bench.start(), try await bench.start())
+            try await bench.store.save([
+                telemetry(run, progress(0.1), lines(1...2)), telemetry(other, progress(0.2)),
+            ])
+            try await bench.store.save([telemetry(run, progress(0.5), lines(3...3))])
+            let job = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
+            #expect(job.progress == progress(0.5) && job.log == lines(1...3))
+            #expect(try await bench.store.log(of: run.key.number, after: 1) == lines(2...3))
+            let latest = try await bench.store.progress(of: [run.key.number, other.key.number, 99])
+            #expect(
+                latest.mapValues(\.progress) == [
+                    run.key.number: progress(0.5), other.key.number: progress(0.2),
+                ])
+            try await bench.store.save([])
+        }
+    }
+
+    @Test func onlyTheLastLinesAreKept() async throws {
+        try await Bench.with { bench in
+            let run = try await bench.start()
+            for first in stride(from: Int64(1), to: 1000, by: 50) {
+                try await bench.store.save([telemetry(run, nil, lines(first...first + 49))])
+            }
+            #expect(try await bench.count("log_line") == JobLimits.logLinesKept)
+            #expect(try await bench.store.log(of: run.key.number, after: 0) == lines(801...1000))
+            try await bench.finish(run, .again())
+            let next = try #require(try await bench.claim().first)
+            #expect(next.lastLogLine == 1000)
+        }
+    }
+
+    @Test func staleRunSaysNothing() async throws {
+        try await Bench.with { bench in
+            let old = try await bench.start()
+            try await bench.store.save([telemetry(old, progress(0.1), lines(1...5))])
+            try await bench.finish(old, .again())
+            // Neither while the job waits nor while another run has it, which has not said anything yet.
+            for shown in [progress(0.1), nil] {
+                try await bench.store.save([telemetry(old, progress(0.9), lines(900...901))])
+                let job = try #require(await bench.store.jobWithHistory(old.key.id, payload: false))
+                #expect(job.progress == shown && job.log == lines(1...5))
+                _ = try await bench.claim()
+            }
+        }
+    }
+
+    @Test func checkpointIsForTheNextAttempt() async throws {
+        try await Bench.with { bench in
+            let first = try await bench.start()
+            #expect(first.checkpoint == nil)
+            try await bench.store.save(checkpoint: [1], of: first.key, token: first.token)
+            try await bench.store.save(checkpoint: [2, 0, 255], of: first.key, token: first.token)
+            try await bench.finish(first, .again())
+            await #expect(throws: StoreError.stale) {
+                try await bench.store.save(checkpoint: [9], of: first.key, token: first.token)
+            }
+            let second = try #require(try await bench.claim().first)
+            #expect(second.checkpoint == [2, 0, 255])
+            await #expect(throws: StoreError.stale) {
+                try await bench.store.save(checkpoint: [9], of: first.key, token: first.token)
+            }
+            try await bench.finish(second, .failure)
+            await #expect(throws: StoreError.stale) {
+                try await bench.store.save(checkpoint: [9], of: second.key, token: second.token)
+            }
+            _ = try await bench.store.retry(first.key.id)
+            #expect(try #require(try await bench.claim().first).checkpoint == [2, 0, 255])
+        }
+    }
+
+    /// A first attempt that was given back passes on what it saved.
+    @Test func checkpointOfAReleasedRun() async throws {
+        try await Bench.with { bench in
+            let first = try await bench.start()
+            try await bench.store.save(checkpoint: [5], of: first.key, token: first.token)
+            try await bench.store.save([telemetry(first, nil, lines(1...3))])
+            try await bench.finish(first, .released)
+            let again = try #require(try await bench.claim().first)
+            #expect(again.attempt == 1)
+            #expect(again.checkpoint == [5])
+            #expect(again.lastLogLine == 3)
+        }
+    }
+}
