@@ -16,6 +16,19 @@ package final class JobStore: Sendable {
         package init() {}
     }
 
+    /// What every session of the store is to have.
+    package static let sessionSettings = [
+        // A client that is gone must not hold locks.
+        "idle_in_transaction_session_timeout": "30s",
+        // Less than the store waits: what was given up must not be committed much later.
+        "statement_timeout": "9s",
+        // Compiling costs more than any of our statements.
+        "jit": "off",
+        // A plan that was made while a table was empty reads it from end to end, and may be kept long after it
+        // was filled. All that is called often has an index to go by.
+        "enable_seqscan": "off",
+    ]
+
     private struct Node {
         var number: Int32 = 0
         var name = ""

@@ -146,14 +146,7 @@ struct Assembly: Sendable {
     static func connection(_ connectionString: String, logger: Logger) -> Connection.Configuration {
         Connection.Configuration(
             connectionString: connectionString, applicationName: "signalbox",
-            sessionSettings: [
-                // A client that is gone must not hold locks.
-                "idle_in_transaction_session_timeout": "30s",
-                // Less than the store waits: what was given up must not be committed much later.
-                "statement_timeout": "9s",
-                // Compiling costs more than any of our statements.
-                "jit": "off",
-            ], logger: logger)
+            sessionSettings: JobStore.sessionSettings, logger: logger)
     }
 
     private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {

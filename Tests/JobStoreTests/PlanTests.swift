@@ -43,7 +43,11 @@ import Testing
         try await Bench.with { bench in
             // Nothing else may count rows meanwhile.
             try await bench.script("ALTER TABLE live SET (autovacuum_enabled = false)")
-            try body(try Connection(bench.schema.connectionConfiguration()))
+            let connection = try Connection(bench.schema.connectionConfiguration())
+            for (name, value) in JobStore.sessionSettings {
+                try connection.executeScript("SET \(name) = '\(value)'")
+            }
+            try body(connection)
         }
     }
 
