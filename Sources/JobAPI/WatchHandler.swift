@@ -170,10 +170,14 @@ package struct WatchHandler: Sendable {
     private func read(
         _ sequences: [JobID: Int64], _ numbers: [JobID: Int64], for subscription: Subscription
     ) async throws {
+        var numbers = numbers
+        // A watch of a user or a queue learns of its jobs as it goes.
+        let unknown = sequences.keys.filter { numbers[$0] == nil }
+        if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }
         var wanted: [Int64: Int64] = [:]
         for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
         let events = try await store.events(after: wanted)
-        let byID = sequences.keys.map { ($0, events[numbers[$0] ?? 0] ?? []) }
+        let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
         subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 

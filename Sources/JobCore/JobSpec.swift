@@ -71,7 +71,8 @@ package struct RetryPolicy: Sendable, Hashable {
     package func delay(afterFailures failures: Int, random: Double) -> Duration {
         let exponent = Double(max(0, failures - 1))
         let longest = maxDelay.seconds
-        var seconds = initialDelay.seconds * pow(factor, exponent)
+        // Zero times infinity is not a number.
+        var seconds = initialDelay == .zero ? 0 : initialDelay.seconds * pow(factor, exponent)
         seconds = min(seconds, longest)
         seconds += seconds * jitter * (2 * random - 1)
         return .milliseconds(Int64((min(max(0, seconds), longest) * 1000).rounded()))

@@ -31,7 +31,10 @@ package enum OutcomeRules {
     ) -> Verdict {
         func retried(_ error: JobError, after delay: Duration?) -> Verdict {
             guard attempt < maxAttempts else { return .final(.failed, error, nil) }
-            let wait = delay ?? policy.delay(afterFailures: attempt, random: random)
+            // A handler may name any delay; the database has no time for every one.
+            let wait =
+                delay.map { min(max(.zero, $0), JobLimits.retryDelayMax) }
+                ?? policy.delay(afterFailures: attempt, random: random)
             return .again(.retryScheduled, error, after: wait, countsAttempt: true)
         }
         switch end {

@@ -14,6 +14,8 @@ package struct WatchBuffer: Sendable {
     /// Jobs of a user's or a queue's watch whose place is remembered; of others an event may be repeated
     /// right after the snapshot.
     package static let placesMax = 10_000
+    /// Of those, final ones: the feed may tell of an end again soon after it.
+    package static let finalPlacesMax = 4096
     /// Jobs of which an unsent progress is kept.
     package static let progressMax = 1000
     /// Jobs that one read of missing events asks for.
@@ -50,6 +52,8 @@ package struct WatchBuffer: Sendable {
     /// What was heard of named jobs before their state was read.
     private var early: [JobID: Int64] = [:]
     private var openJobs = 0
+    /// Of a user's or a queue's watch, oldest first.
+    private var finalJobs: Deque<JobID> = []
     private var behind: Set<JobID> = []
     private var reading = false
     private var events: Deque<JobEvent> = []
@@ -79,7 +83,15 @@ package struct WatchBuffer: Sendable {
     /// feed. One that comes before its job is tracked is remembered, and read then.
     package mutating func receive(_ event: JobEvent) {
         guard var place = places[event.jobID] else {
-            if namesJobs { hear(early: event.jobID, event.sequence) } else { append(event) }
+            if namesJobs {
+                hear(early: event.jobID, event.sequence)
+            } else if event.sequence > 1, event.type != .retried, places.count < Self.placesMax {
+                // Another node took it in, and the feed has not told yet.
+                setPlace(event.jobID, Place(delivered: 0, known: event.sequence, isFinal: false))
+                behind.insert(event.jobID)
+            } else {
+                append(event)
+            }
             return
         }
         guard event.sequence > place.known else { return }
@@ -95,7 +107,7 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
-        guard places[job] != nil else { return }
+        guard let place = places[job], !place.isFinal else { return }
         guard progress[job] != nil || progress.count < Self.progressMax else { return }
         progress[job] = (attempt, new)
     }
@@ -181,6 +193,11 @@ package struct WatchBuffer: Sendable {
     private mutating func setPlace(_ job: JobID, _ place: Place) {
         if let old = places[job], !old.isFinal { openJobs -= 1 }
         if !place.isFinal { openJobs += 1 }
-        if place.isFinal && !namesJobs { places[job] = nil } else { places[job] = place }
+        places[job] = place
+        guard place.isFinal, !namesJobs else { return }
+        finalJobs.append(job)
+        guard finalJobs.count > Self.finalPlacesMax, let oldest = finalJobs.popFirst() else { return }
+        // Unless a Retry has opened it again.
+        if places[oldest]?.isFinal == true { places[oldest] = nil }
     }
 }

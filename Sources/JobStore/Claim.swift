@@ -84,7 +84,8 @@ extension Statement {
 
     /// First one job of every lane, in turn, then a second one, up to each lane's room and the free slots.
     /// Within a lane: priority, then due time, then number. `clock_timestamp`, because the transaction
-    /// began before the room was counted.
+    /// began before the room was counted. A job whose run is its first (event 2) has left nothing behind; a run
+    /// that was given back has, though its attempt does not count.
     static let claimRuns = Statement(
         "claim_runs",
         """
@@ -115,8 +116,8 @@ extension Statement {
             run.started_at, kind.name, job.user_id, queue.name, job.payload, job.content_type,
             job.max_attempts, job.timeout_ms, job.soft_timeout_ms, job.retry_initial_ms, job.retry_factor,
             job.retry_max_ms, job.retry_jitter,
-            CASE WHEN run.attempt > 1 THEN (SELECT data FROM checkpoint c WHERE c.number = run.number) END,
-            CASE WHEN run.attempt > 1 THEN coalesce(
+            CASE WHEN run.sequence > 2 THEN (SELECT data FROM checkpoint c WHERE c.number = run.number) END,
+            CASE WHEN run.sequence > 2 THEN coalesce(
                 (SELECT max(line) FROM log_line l WHERE l.number = run.number), 0) ELSE 0 END
         FROM run JOIN job ON job.number = run.number JOIN kind ON kind.id = job.kind
         JOIN lane ON lane.id = run.lane JOIN queue ON queue.id = lane.queue

@@ -47,7 +47,7 @@ extension Statement {
         ), gone AS (
             DELETE FROM live USING input
             WHERE live.number = input.number AND live.token = input.token AND live.state = 'running'
-            RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt,
+            RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
                 live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
                 input.result, input.result_type
         ), added AS (
@@ -61,7 +61,7 @@ extension Statement {
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM gone HAVING count(*) > 0
         )
-        SELECT number, sequence, now() FROM gone
+        SELECT token, sequence, now() FROM gone
         """)
 
     static let returnRuns = Statement(
@@ -97,7 +97,7 @@ extension Statement {
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM back HAVING count(*) > 0
         )
-        SELECT old.number, back.sequence, back.due_at, now(), old.cancel_reason
+        SELECT old.token, back.sequence, back.due_at, now(), old.cancel_reason
         FROM old LEFT JOIN back USING (number)
         """)
 }
@@ -111,9 +111,12 @@ extension JobStore {
     func commitEndings(_ endings: [Ending]) async -> [Result<EndingOutcome, StoreError>] {
         do {
             let node = nodeNumber
-            let results = try await run("finish") { connection throws(PostgresError) in
-                let finals = endings.indices.filter { endings[$0].isFinal }
-                let returns = endings.indices.filter { !endings[$0].isFinal }
+            // A run that two want to end, its own node and the one that rescues it, is ended by the first.
+            var tokens: Set<Int64> = []
+            let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
+            var results = try await run("finish") { connection throws(PostgresError) in
+                let finals = firsts.filter { endings[$0].isFinal }
+                let returns = firsts.filter { !endings[$0].isFinal }
                 var queries: [Query] = []
                 if !finals.isEmpty { queries.append(finishQuery(finals.map { endings[$0] }, node: node)) }
                 if !returns.isEmpty { queries.append(returnQuery(returns.map { endings[$0] }, node: node)) }
@@ -138,7 +141,7 @@ extension JobStore {
             }
             var notices: [Notice] = []
             let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
-                guard let end = results[ending.key.number] else { return .success(.stale) }
+                guard let end = results.removeValue(forKey: ending.token) else { return .success(.stale) }
                 guard let sequence = end.sequence else {
                     return .success(.cancelRequested(reason: end.cancelReason ?? ""))
                 }

@@ -12,14 +12,18 @@ package enum Migrator {
     ///
     /// Throws `StoreError.schema` for a database that is newer than this program.
     package static func migrate(_ database: Database) async throws(StoreError) -> [Int] {
+        let ran: [Int]
+        let current: Int
         do {
-            return try await database.run("migrate", timeout: .seconds(600)) {
+            (ran, current) = try await database.run("migrate", timeout: .seconds(600)) {
                 connection throws(PostgresError) in
-                try runMissing(connection)
+                (try runMissing(connection), try version(connection))
             }
         } catch {
             throw StoreError(error)
         }
+        if let newest = migrations.last?.number, current > newest { throw .schema(newer(current, newest)) }
+        return ran
     }
 
     /// The version of the schema, and this program's; throws `schema` if they differ.
@@ -87,10 +91,6 @@ package enum Migrator {
                     + "\n; INSERT INTO schema_migration (number, name) VALUES (\(migration.number), '\(migration.name)'); COMMIT;"
             )
             ran.append(migration.number)
-        }
-        let current = try version(connection)
-        if let newest = migrations.last?.number, current > newest {
-            throw PostgresError(.usage, newer(current, newest))
         }
         return ran
     }

@@ -62,7 +62,9 @@ extension Statement {
     static let trimLog = Statement(
         "trim_log",
         """
-        DELETE FROM log_line USING unnest($1::bigint[], $2::bigint[]) AS t (number, first)
+        DELETE FROM log_line
+        USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS t (number, token, first)
+        JOIN live ON live.number = t.number AND live.token = t.token AND live.state = 'running'
         WHERE log_line.number = t.number AND log_line.line < t.first
         """)
 
@@ -124,6 +126,7 @@ extension JobStore {
                             .trimLog,
                             Parameters {
                                 $0.append(trimmed.map(\.key.number))
+                                $0.append(trimmed.map(\.token))
                                 $0.append(trimmed.map { ($0.log.last?.number ?? 0) - kept + 1 })
                             }))
                 }

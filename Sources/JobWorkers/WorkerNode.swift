@@ -169,6 +169,9 @@ package final class WorkerNode: Sendable {
             await claimSignal.wait(atMost: configuration.pollInterval)
             do throws(StoreError) {
                 var hasMore = true
+                // A whole turn over the lanes that finds nothing ends it, however many lanes wait for room.
+                var foundCount = 0
+                var turns = 0
                 while hasMore, !Task.isCancelled {
                     let (slots, kinds) = freeSlots()
                     guard slots > 0 else { break }
@@ -179,6 +182,11 @@ package final class WorkerNode: Sendable {
                     cursor = claim.cursor
                     hasMore = claim.hasMore
                     for run in claim.runs { start(run) }
+                    foundCount += claim.runs.count
+                    guard claim.cursor.lane == 0 else { continue }
+                    if foundCount == 0, turns > 0 { break }
+                    foundCount = 0
+                    turns += 1
                 }
             } catch {
                 logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
