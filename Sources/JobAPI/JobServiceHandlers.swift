@@ -9,6 +9,9 @@ package struct JobServiceHandlers: Sendable {
     /// The largest Enqueue message: a payload at its limit, and the other fields at theirs.
     private static let enqueueBytesMax = JobLimits.payloadBytesMax + (64 << 10)
 
+    /// Of a batch: more would help nobody, and not fit the status either.
+    private static let violationsMax = 64
+
     let store: JobStore
     let kinds: KnownKinds
 
@@ -54,8 +57,7 @@ package struct JobServiceHandlers: Sendable {
         for (index, draft) in request.jobs.enumerated() {
             let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations)
             jobs.append(NewJob(spec: spec, now: now))
-            // The first bad item says enough.
-            guard violations.isEmpty else { break }
+            if violations.count >= Self.violationsMax { break }
             try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
         }
         guard violations.isEmpty else { throw StatusMapping.invalid(violations) }

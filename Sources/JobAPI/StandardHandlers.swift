@@ -23,6 +23,12 @@ package final class HealthState: Sendable {
         for watcher in watchers { watcher.yield(serving) }
     }
 
+    /// Ends every stream of `Watch`, after it has told the last state.
+    package func end() {
+        let watchers = state.withLock { Array($0.watchers.values) }
+        for watcher in watchers { watcher.finish() }
+    }
+
     var isServing: Bool { state.withLock(\.isServing) }
 
     /// The state now and after every change; a slow reader sees only the latest.
@@ -70,7 +76,8 @@ package struct StandardHandlers: Sendable {
                     last = status
                     try await writer.write(HealthCheckResponse(status: status).encode())
                 }
-                throw CancellationError()
+                try Task.checkCancellation()
+                throw Status(.unavailable, "this server is shutting down")
             },
             // The older name has the same messages; many tools know only that.
             .bidirectional("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Self.reflect),

@@ -24,6 +24,7 @@ package enum StatusMapping {
         case .overloaded:
             detailed(.unavailable, "too much waits to be written", retryDelay: .seconds(1))
         case .conflict(let id, _): conflict(id, "a job with this id or key has other content")
+        case .cancelled: Status(.cancelled, "the call was cancelled")
         case .notFound: Status(.notFound, "there is no such job")
         case .wrongState(let state):
             Status(.failedPrecondition, "the job is \(state.rawValue), not failed or cancelled")

@@ -8,7 +8,8 @@ package import RPC
 /// `signalbox.v1.JobService/Watch`.
 ///
 /// Always in this order: subscribe, read the state, send it, then what the subscription has. What happens
-/// in between is in both, and the subscription leaves out what was sent.
+/// in between is in both, and the subscription leaves out what was sent. The response's headers come with the
+/// first message: whatever happens after a client has seen them comes as an event.
 package struct WatchHandler: Sendable {
     /// Jobs whose events are read at once.
     private static let jobsReadAtOnce = 64
@@ -61,8 +62,6 @@ package struct WatchHandler: Sendable {
         let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
         var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
         defer { feed.unsubscribe(subscription, jobs: numbers) }
-        // The headers tell the client that the watch stands: it misses nothing from here on.
-        try await writer.sendHeaders()
 
         let found = try await store.numbers(of: ids)
         if let missing = ids.first(where: { found[$0] == nil }) {
@@ -95,7 +94,10 @@ package struct WatchHandler: Sendable {
             } else {
                 wanted.append((job, cursor))
             }
-            subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
+            let log = subscription.includesLog ? try await store.log(of: job.number, after: 0) : []
+            if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+            subscription.track(
+                id, delivered: job.sequence, isFinal: job.state.isFinal, lastLogLine: log.last?.number ?? 0)
         }
         var rest = wanted[...]
         while !rest.isEmpty {
@@ -124,7 +126,6 @@ package struct WatchHandler: Sendable {
         let queue = request.queue.nonEmpty
         let subscription = feed.subscribe(userID: userID, queue: queue)
         defer { feed.unsubscribe(subscription, jobs: [:]) }
-        try await writer.sendHeaders()
         var edge: Int64? = 0
         while let after = edge {
             let page = try await store.snapshot(userID: userID, queue: queue, after: after)

@@ -51,6 +51,8 @@ package struct WatchBuffer: Sendable {
     private var places: [JobID: Place] = [:]
     /// What was heard of named jobs before their state was read.
     private var early: [JobID: Int64] = [:]
+    /// `recheck` was called: it counts for jobs that are tracked later too.
+    private var isRechecked = false
     private var openJobs = 0
     /// Of a user's or a queue's watch, oldest first.
     private var finalJobs: Deque<JobID> = []
@@ -76,7 +78,7 @@ package struct WatchBuffer: Sendable {
         if let place = places[job], place.delivered >= sequence { return }
         let known = max(places[job]?.known ?? early.removeValue(forKey: job) ?? 0, sequence)
         setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
-        if namesJobs, known > sequence { behind.insert(job) }
+        if namesJobs, known > sequence || isRechecked { behind.insert(job) }
     }
 
     /// An event was committed. One that was seen is ignored: an expected race between the snapshot and the
@@ -135,6 +137,7 @@ package struct WatchBuffer: Sendable {
     /// Nobody knows what was missed: every job that is not final is looked at again.
     package mutating func recheck() {
         guard namesJobs else { return }
+        isRechecked = true
         for (job, place) in places where !place.isFinal { behind.insert(job) }
     }
 

@@ -29,7 +29,14 @@ package final class JobFeed: Sendable {
         /// Until the first renewal tells, there may be some.
         var hasPeers = true
         var isOver = false
+        /// A commit of ours may have taken place without our knowing.
+        var mustRecheck = false
+        /// Whose each lane is that a watch of a user or a queue was asked about.
+        var lanes: [Int64: (userID: String, queue: String)] = [:]
     }
+
+    private static let lanesMax = 100_000
+    private static let jobsReadAtOnce = 500
 
     private let store: JobStore
     private let configuration: Configuration
@@ -96,7 +103,9 @@ package final class JobFeed: Sendable {
     }
 
     private func add(_ subscription: Subscription, _ state: inout State) {
-        state.beats[state.nextBeat][ObjectIdentifier(subscription)] = subscription
+        // In the second that has just been: its turn is the farthest away.
+        let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
+        state.beats[last][ObjectIdentifier(subscription)] = subscription
         if state.isOver { subscription.end() }
     }
 
@@ -114,6 +123,7 @@ package final class JobFeed: Sendable {
     package func receive(_ notices: [Notice]) {
         for notice in notices { publish(notice) }
         notifySignal.wake()
+        if state.withLock({ !$0.scopes.isEmpty }) { readSignal.wake() }
     }
 
     /// Another node is alive: it hears of our changes.
@@ -127,27 +137,24 @@ package final class JobFeed: Sendable {
     private func publish(_ notice: Notice) {
         switch notice {
         case .event(let event, let key):
-            for subscription in subscriptions(of: key.id, scopes: { $0.holds(event) }) {
-                subscription.receive(event)
-            }
+            for subscription in subscriptions(of: key.id) { subscription.receive(event) }
         case .progress(let key, let attempt, let progress):
             // A scope knows which jobs are its own.
-            for subscription in subscriptions(of: key.id, scopes: { _ in true }) {
+            for subscription in subscriptions(of: key.id, andScopes: true) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
             }
         case .log(let key, let lines):
             for subscription in subscriptions(of: key.id) { subscription.receive(lines, of: key.id) }
+        case .uncertain:
+            state.withLock { $0.mustRecheck = true }
         case .cancelRequested:
             break
         }
     }
 
-    private func subscriptions(
-        of job: JobID, scopes isWanted: (Subscription.Scope) -> Bool = { _ in false }
-    ) -> [Subscription] {
+    private func subscriptions(of job: JobID, andScopes: Bool = false) -> [Subscription] {
         state.withLock { state in
-            (state.byJob[job].map { Array($0.values) } ?? [])
-                + state.scopes.values.filter { isWanted($0.scope) }
+            (state.byJob[job].map { Array($0.values) } ?? []) + (andScopes ? Array(state.scopes.values) : [])
         }
     }
 
@@ -170,22 +177,39 @@ package final class JobFeed: Sendable {
                 // After a pause the feed may have been trimmed.
                 if lastRead.duration(to: .now) > JobStore.changesKept / 2 { cursor = nil }
                 if let place = cursor {
-                    let batch = try await store.changes(since: place, all: isWatched)
+                    let interest = interest
+                    let batch = try await store.changes(since: place, interest)
+                    // A watch that began meanwhile wants what this reading left out.
+                    if self.interest != interest { continue }
+                    try await deliver(batch.changes)
                     cursor = batch.cursor
                     lastRead = .now
-                    if batch.hasCancels || !batch.isEmpty { onRemoteChange(batch.hasCancels) }
-                    try await deliver(batch.changes)
+                    if batch.hasRemote {
+                        setPeers(true)
+                        onRemoteChange(batch.hasCancels)
+                    }
+                    if state.withLock({ $0.mustRecheck.take() }) { recheck() }
                     if batch.hasMore { continue }
                 } else {
                     cursor = try await store.openChanges()
                     lastRead = .now
                     recheck()
+                    // What happened to the jobs of a user or a queue in between, nobody knows.
+                    endScopes()
                     onRemoteChange(true)
                 }
             } catch {
                 logger.warning("the feed of changes could not be read", metadata: ["error": "\(error)"])
             }
             await readSignal.wait(atMost: configuration.pollInterval)
+        }
+    }
+
+    /// Named jobs hear of this node's own commits at once. Watches of a user or a queue hear of everything
+    /// through the feed, in whose order nothing is missed.
+    private var interest: ChangeInterest {
+        state.withLock { state in
+            state.scopes.isEmpty ? (state.byJob.isEmpty ? .cancels : .otherNodes) : .allNodes
         }
     }
 
@@ -214,36 +238,37 @@ package final class JobFeed: Sendable {
         }
     }
 
-    private var isWatched: Bool {
-        state.withLock { !$0.byJob.isEmpty || !$0.scopes.isEmpty }
-    }
-
     private func recheck() {
         let all = state.withLock { $0.byJob.values.flatMap(\.values) }
         for subscription in all { subscription.recheck() }
     }
 
-    /// Tells the watches of other nodes' changes.
+    private func endScopes() {
+        let scopes = state.withLock { Array($0.scopes.values) }
+        for scope in scopes { scope.end() }
+    }
+
+    /// Tells the watches of what the feed says.
     private func deliver(_ changes: [RemoteChange]) async throws(StoreError) {
         guard !changes.isEmpty else { return }
-        let (watched, hasScopes) = state.withLock { state in
-            let watched = changes.compactMap { change in
-                state.numbers[change.number].flatMap { id in
-                    state.byJob[id].map { (change, id, Array($0.values)) }
+        state.withLock { state in
+            for change in changes where change.sequence > 0 {
+                guard let id = state.numbers[change.number], let watches = state.byJob[id] else { continue }
+                for subscription in watches.values {
+                    subscription.heard(of: id, sequence: change.sequence)
                 }
             }
-            return (watched, !state.scopes.isEmpty)
         }
-        for (change, id, subscriptions) in watched where change.sequence > 0 {
-            for subscription in subscriptions { subscription.heard(of: id, sequence: change.sequence) }
-        }
+        let mine = try await wantedByScopes(changes)
         let reports = changes.filter { $0.sequence == 0 }.map(\.number)
-        if !reports.isEmpty, hasScopes || !watched.isEmpty { try await deliverReports(Set(reports)) }
-        if hasScopes { try await deliverToScopes(changes) }
+        let named = state.withLock { state in reports.filter { state.numbers[$0] != nil } }
+        try await deliverReports(Set(named).union(mine.filter { $0.sequence == 0 }.map(\.number)))
+        try await deliverToScopes(mine)
     }
 
     /// Progress, and log lines where they are wanted. Of neither is it known which one it was.
     private func deliverReports(_ numbers: Set<Int64>) async throws(StoreError) {
+        guard !numbers.isEmpty else { return }
         for (number, latest) in try await store.progress(of: Array(numbers)) {
             let key = JobKey(number: number, lane: 0, id: latest.job)
             publish(.progress(key, attempt: latest.attempt, latest.progress))
@@ -261,18 +286,51 @@ package final class JobFeed: Sendable {
         }
     }
 
+    /// The changes in lanes that some watch of a user or a queue holds.
+    private func wantedByScopes(_ changes: [RemoteChange]) async throws(StoreError) -> [RemoteChange] {
+        let scopes = state.withLock { $0.scopes.values.map(\.scope) }
+        guard !scopes.isEmpty else { return [] }
+        let unknown = state.withLock { state in
+            Set(changes.map(\.lane)).filter { state.lanes[$0] == nil }
+        }
+        if !unknown.isEmpty {
+            let found = try await store.lanes(Array(unknown))
+            state.withLock { state in
+                if state.lanes.count + found.count > Self.lanesMax { state.lanes = [:] }
+                state.lanes.merge(found) { _, new in new }
+            }
+        }
+        return state.withLock { state in
+            changes.filter { change in
+                guard let lane = state.lanes[change.lane] else { return false }
+                return scopes.contains { $0.holds(userID: lane.userID, queue: lane.queue) }
+            }
+        }
+    }
+
     private func deliverToScopes(_ changes: [RemoteChange]) async throws(StoreError) {
         var first: [Int64: Int64] = [:]
         for change in changes where change.sequence > 0 {
             first[change.number] = min(first[change.number] ?? .max, change.sequence - 1)
         }
-        for events in try await store.events(after: first).values {
-            for event in events {
+        let numbers = Array(first.keys)
+        for start in stride(from: 0, to: numbers.count, by: Self.jobsReadAtOnce) {
+            let chunk = numbers[start..<min(start + Self.jobsReadAtOnce, numbers.count)]
+            let wanted = Dictionary(uniqueKeysWithValues: chunk.map { ($0, first[$0] ?? 0) })
+            for event in try await store.events(after: wanted).values.joined() {
                 let scopes = state.withLock { state in
-                    state.scopes.values.filter { $0.scope.holds(event) }
+                    state.scopes.values.filter { $0.scope.holds(userID: event.userID, queue: event.queue) }
                 }
                 for scope in scopes { scope.receive(event) }
             }
         }
+    }
+}
+
+extension Bool {
+    /// Whether it was set; it is not any more.
+    fileprivate mutating func take() -> Bool {
+        defer { self = false }
+        return self
     }
 }

@@ -13,9 +13,9 @@ package final class Subscription: Sendable {
         case jobs
         case everything(userID: String?, queue: String?)
 
-        func holds(_ event: JobEvent) -> Bool {
-            guard case .everything(let userID, let queue) = self else { return false }
-            return (userID == nil || userID == event.userID) && (queue == nil || queue == event.queue)
+        func holds(userID: String, queue: String) -> Bool {
+            guard case .everything(let ofUser, let inQueue) = self else { return false }
+            return (ofUser == nil || ofUser == userID) && (inQueue == nil || inQueue == queue)
         }
     }
 

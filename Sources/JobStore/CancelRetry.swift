@@ -67,7 +67,7 @@ extension JobStore {
     package func cancel(_ id: JobID, reason: String) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         for _ in 0..<5 {
-            let change = try await run("cancel") { connection throws(PostgresError) -> CancelledRow? in
+            let change = try await write("cancel") { connection throws(PostgresError) -> CancelledRow? in
                 let result = try connection.execute(
                     .cancelJob,
                     Parameters {
@@ -82,7 +82,7 @@ extension JobStore {
                     at: Timestamp(microseconds: try row.timestamp(4)), token: try row.optionalInt64(5),
                     node: try row.optionalInt32(6))
             }
-            guard let job = try await job(id) else { throw .notFound }
+            guard let job = try await jobAfterWrite(id) else { throw .notFound }
             guard let change else {
                 // Nothing was to be done, or the job moved under our hands.
                 if job.state.isFinal || job.cancelRequested { return job }
@@ -109,7 +109,7 @@ extension JobStore {
     /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job as it is then.
     package func retry(_ id: JobID) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
-        let change = try await run("retry") { connection throws(PostgresError) -> CancelledRow? in
+        let change = try await write("retry") { connection throws(PostgresError) -> CancelledRow? in
             let result = try connection.execute(
                 .retryJob,
                 Parameters {
@@ -122,7 +122,7 @@ extension JobStore {
                 sequence: try row.int64(2), attempt: Int(try row.int32(3)),
                 at: Timestamp(microseconds: try row.timestamp(4)), token: nil, node: nil)
         }
-        guard let job = try await job(id) else { throw .notFound }
+        guard let job = try await jobAfterWrite(id) else { throw .notFound }
         guard let change else { throw .wrongState(job.state) }
         tell([
             .event(
@@ -133,6 +133,16 @@ extension JobStore {
                 change.key)
         ])
         return job
+    }
+
+    /// What was written is not told yet: if the job cannot be read for it, watchers look for themselves.
+    private func jobAfterWrite(_ id: JobID) async throws(StoreError) -> JobRecord? {
+        do {
+            return try await job(id)
+        } catch {
+            tell([.uncertain])
+            throw error
+        }
     }
 
     private struct CancelledRow: Sendable {

@@ -54,6 +54,8 @@ package struct ClaimResult: Sendable {
     package var cursor = ClaimCursor()
     /// There may be more in lanes that were not looked at yet.
     package var hasMore = false
+    /// Another node was just claiming from some of the lanes.
+    package var isContended = false
 }
 
 extension Statement {
@@ -75,8 +77,11 @@ extension Statement {
             SELECT scan.turn, lane.id, coalesce(lane.user_limit, queue.user_limit, $3) AS user_limit,
                 queue.paused
             FROM scan JOIN lane ON lane.id = scan.lane JOIN queue ON queue.id = lane.queue
+            -- A node that was given up, and does not know it yet, gets nothing.
+            WHERE EXISTS (SELECT FROM node
+                WHERE node.id = $4 AND ended_at IS NULL AND lease_until > clock_timestamp())
         )
-        SELECT id, user_limit,
+        SELECT id, user_limit, paused,
             CASE WHEN paused THEN false
                 ELSE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | id) END
         FROM open ORDER BY turn
@@ -132,7 +137,7 @@ extension JobStore {
     package func claim(_ request: ClaimRequest) async throws(StoreError) -> ClaimResult {
         let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
         let node = nodeNumber
-        let result = try await run("claim") { connection throws(PostgresError) in
+        let result = try await write("claim") { connection throws(PostgresError) in
             try connection.withTransaction { transaction throws(PostgresError) in
                 try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction)
             }
@@ -150,13 +155,18 @@ extension JobStore {
                 $0.append(request.cursor.lane)
                 $0.append(Int32(lanesMax))
                 $0.append(Int32(request.defaultUserLimit))
+                $0.append(node)
             })
         var lanes: [Int64] = []
         var limits: [Int32] = []
         var last = request.cursor.lane
+        var isContended = false
         for row in scanned {
             last = try row.int64(0)
-            guard try row.bool(2) else { continue }
+            guard try row.bool(3) else {
+                if try !row.bool(2) { isContended = true }
+                continue
+            }
             lanes.append(last)
             limits.append(try row.int32(1))
         }
@@ -165,6 +175,7 @@ extension JobStore {
         let isWhole = scanned.rowCount < lanesMax
         result.cursor.lane = isWhole ? 0 : last
         result.hasMore = !isWhole || request.cursor.lane > 0
+        result.isContended = isContended
         guard !lanes.isEmpty else { return result }
         let claimed = try transaction.commit(with: [
             Query(
@@ -178,7 +189,14 @@ extension JobStore {
                 })
         ])
         for row in claimed[0] { result.runs.append(try ClaimedRun(row)) }
-        if result.runs.count == request.slots { result.hasMore = true }
+        if result.runs.count == request.slots {
+            // The slots ran out: the next claim goes on behind the last lane that had its turn.
+            result.hasMore = true
+            var served: [Int64: Int] = [:]
+            for run in result.runs { served[run.key.lane, default: 0] += 1 }
+            let most = served.values.max()
+            result.cursor.lane = lanes.last { served[$0] == most } ?? last
+        }
         return result
     }
 }

@@ -100,7 +100,7 @@ extension JobStore {
             }
         }
         let batch = unique
-        let outcomes = try await run("enqueue_batch") { [self] connection throws(PostgresError) in
+        let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
             let lanes = try catalog.resolve(batch, connection)
             var outcomes: [Result<EnqueueOutcome, StoreError>] = []
             var hasFailure = false
@@ -153,16 +153,13 @@ extension JobStore {
                 remaining.removeAll { now.contains($0) }
             }
             let batch = now.map { jobs[$0] }
-            let results: [Result<EnqueueOutcome, StoreError>]
-            do {
-                results = try await run("enqueue") { [self] connection throws(PostgresError) in
+            let results = await commitBatch(batch) { batch throws(StoreError) in
+                try await write("enqueue") { [self] connection throws(PostgresError) in
                     try insert(batch, try catalog.resolve(batch, connection)) {
                         statement, parameters throws(PostgresError) in
                         try connection.execute(statement, parameters)
                     }
                 }
-            } catch {
-                results = batch.map { _ in .failure(error) }
             }
             var notices: [Notice] = []
             for (job, result) in zip(batch, results) {

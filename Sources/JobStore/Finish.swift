@@ -109,12 +109,12 @@ extension JobStore {
     }
 
     func commitEndings(_ endings: [Ending]) async -> [Result<EndingOutcome, StoreError>] {
-        do {
+        await commitBatch(endings) { endings throws(StoreError) in
             let node = nodeNumber
             // A run that two want to end, its own node and the one that rescues it, is ended by the first.
             var tokens: Set<Int64> = []
             let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
-            var results = try await run("finish") { connection throws(PostgresError) in
+            var results = try await write("finish") { connection throws(PostgresError) in
                 let finals = firsts.filter { endings[$0].isFinal }
                 let returns = firsts.filter { !endings[$0].isFinal }
                 var queries: [Query] = []
@@ -151,8 +151,6 @@ extension JobStore {
             }
             tell(notices)
             return outcomes
-        } catch {
-            return endings.map { _ in .failure(error) }
         }
     }
 

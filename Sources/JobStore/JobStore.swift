@@ -24,6 +24,7 @@ package final class JobStore: Sendable {
     let catalog = Catalog()
     let notifyChannel: String
     private let database: Database
+    private let leaseDatabase: Database
     private let timeout: Duration
     private let node = Mutex(Node())
     private let observer = Mutex<(@Sendable ([Notice]) -> Void)?>(nil)
@@ -35,8 +36,12 @@ package final class JobStore: Sendable {
         var endings: GroupCommit<Ending, EndingOutcome>
     }
 
-    package init(database: Database, configuration: Configuration = Configuration()) {
+    /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
+    package init(
+        database: Database, leaseDatabase: Database, configuration: Configuration = Configuration()
+    ) {
         self.database = database
+        self.leaseDatabase = leaseDatabase
         notifyChannel = configuration.notifyChannel
         timeout = configuration.timeout
     }
@@ -80,16 +85,59 @@ package final class JobStore: Sendable {
         }
     }
 
-    /// Runs `body` on a thread that holds a connection.
+    /// Runs `body` on a thread that holds a connection; again when it lost a deadlock, which undid it all.
     func run<T: Sendable>(
         _ name: StaticString, timeout: Duration? = nil,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
+        var triesLeft = 3
+        while true {
+            do {
+                return try await database.run(name, timeout: timeout ?? self.timeout, body)
+            } catch {
+                triesLeft -= 1
+                guard error.isRetryable, triesLeft > 0 else { throw StoreError(error) }
+            }
+        }
+    }
+
+    /// The same for a write: when its outcome is not known, watchers are told to look for themselves.
+    func write<T: Sendable>(
+        _ name: StaticString, _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
+    ) async throws(StoreError) -> T {
         do {
-            return try await database.run(name, timeout: timeout ?? self.timeout, body)
+            return try await run(name, body)
+        } catch {
+            if case .unavailable = error { tell([.uncertain]) }
+            throw error
+        }
+    }
+
+    func runForLease<T: Sendable>(
+        _ name: StaticString, timeout: Duration,
+        _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
+    ) async throws(StoreError) -> T {
+        do {
+            return try await leaseDatabase.run(name, timeout: timeout, body)
         } catch {
             throw StoreError(error)
         }
+    }
+
+    /// Writes a batch; when the database refuses something in it, its items one by one, so that one bad item
+    /// fails alone.
+    func commitBatch<Item: Sendable, Outcome: Sendable>(
+        _ items: [Item],
+        _ commit: ([Item]) async throws(StoreError) -> [Result<Outcome, StoreError>]
+    ) async -> [Result<Outcome, StoreError>] {
+        do throws(StoreError) {
+            return try await commit(items)
+        } catch {
+            guard case .broken = error, items.count > 1 else { return items.map { _ in .failure(error) } }
+        }
+        var results: [Result<Outcome, StoreError>] = []
+        for item in items { results += await commitBatch([item], commit) }
+        return results
     }
 }
 

@@ -73,7 +73,7 @@ package enum Migrator {
         // One migrator at a time per schema; the lock ends with each transaction, and the version is read
         // again under it.
         let lock = """
-            BEGIN; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
+            BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
             CREATE TABLE IF NOT EXISTS schema_migration (
                 number int PRIMARY KEY, name text NOT NULL, ran_at timestamptz NOT NULL DEFAULT now());
             """

@@ -26,6 +26,9 @@ package struct Renewal: Sendable {
     package var isAlive: Bool
     /// Runs of this node that somebody has asked to stop: token and reason.
     package var cancels: [(token: Int64, reason: String)]
+    /// Runs that the database has for this node and the node does not know of: their claim was committed,
+    /// but its answer was lost.
+    package var strays: [ClaimedRun]
     /// Another node is alive.
     package var hasPeers: Bool
 }
@@ -64,6 +67,8 @@ extension Statement {
         SELECT token, coalesce(cancel_reason, '') FROM live
         WHERE state = 'running' AND node = $1 AND cancel_requested_at IS NOT NULL
         """)
+    static let findStrays = Statement(
+        "find_strays", runs(where: "live.node = $1 AND NOT (live.token = ANY ($2::bigint[]))"))
     static let countPeers = Statement(
         "count_peers",
         "SELECT count(*) FROM node WHERE id <> $1 AND ended_at IS NULL AND lease_until > now()")
@@ -75,18 +80,27 @@ extension Statement {
         "UPDATE node SET ended_at = now() WHERE ended_at IS NULL AND lease_until <= now()")
     static let findOrphans = Statement(
         "find_orphans",
+        runs(where: "live.node IN (SELECT id FROM node WHERE ended_at IS NOT NULL)"))
+
+    /// Running jobs as `ClaimedRun` reads them, then node, policy and cancel reason. There are few of them
+    /// whatever the tables hold, so they are found first.
+    private static func runs(where condition: String) -> String {
         """
-        SELECT live.number, live.lane, job.id, live.token, live.attempt, live.max_attempts, live.sequence,
-            live.started_at, kind.name, job.user_id, queue.name, ''::bytea, job.content_type,
+        WITH lost AS MATERIALIZED (
+            SELECT live.* FROM live WHERE live.state = 'running' AND \(condition) LIMIT 1000
+        )
+        SELECT lost.number, lost.lane, job.id, lost.token, lost.attempt, lost.max_attempts, lost.sequence,
+            lost.started_at, kind.name, job.user_id, queue.name, ''::bytea, job.content_type,
             job.max_attempts, job.timeout_ms, job.soft_timeout_ms, job.retry_initial_ms, job.retry_factor,
             job.retry_max_ms, job.retry_jitter, NULL::bytea, 0::bigint,
-            node.name, kind.on_interruption, CASE WHEN live.cancel_requested_at IS NOT NULL
-                THEN coalesce(live.cancel_reason, '') END
-        FROM live JOIN node ON node.id = live.node AND node.ended_at IS NOT NULL
-        JOIN job ON job.number = live.number JOIN kind ON kind.id = job.kind
-        JOIN lane ON lane.id = live.lane JOIN queue ON queue.id = lane.queue
-        WHERE live.state = 'running' LIMIT 1000
-        """)
+            coalesce(node.name, ''), kind.on_interruption, CASE WHEN lost.cancel_requested_at IS NOT NULL
+                THEN coalesce(lost.cancel_reason, '') END
+        FROM lost LEFT JOIN node ON node.id = lost.node
+        JOIN job ON job.number = lost.number JOIN kind ON kind.id = job.kind
+        JOIN lane ON lane.id = lost.lane JOIN queue ON queue.id = lane.queue
+        """
+    }
+
     static let promoteDue = Statement(
         "promote_due",
         """
@@ -143,10 +157,14 @@ extension JobStore {
         return registered
     }
 
-    /// Renews the lease of every run of this node.
-    package func renew(lease: Duration) async throws(StoreError) -> Renewal {
+    /// Renews the lease of every run of this node, on a connection of its own: nothing else delays it.
+    ///
+    /// - Parameter known: the tokens of the runs that the node knows of.
+    package func renew(
+        lease: Duration, known: [Int64], timeout: Duration
+    ) async throws(StoreError) -> Renewal {
         let node = nodeNumber
-        return try await run("renew") { connection throws(PostgresError) in
+        return try await runForLease("renew", timeout: timeout) { connection throws(PostgresError) in
             let results = try connection.transaction([
                 Query(
                     .renewNode,
@@ -156,12 +174,19 @@ extension JobStore {
                     }),
                 Query(.findCancels, Parameters { $0.append(node) }),
                 Query(.countPeers, Parameters { $0.append(node) }),
+                Query(
+                    .findStrays,
+                    Parameters {
+                        $0.append(node)
+                        $0.append(known)
+                    }),
             ])
-            var cancels: [(token: Int64, reason: String)] = []
-            for row in results[1] { cancels.append((try row.int64(0), try row.string(1))) }
-            return Renewal(
-                isAlive: results[0].affectedRows == 1, cancels: cancels,
+            var renewal = Renewal(
+                isAlive: results[0].affectedRows == 1, cancels: [], strays: [],
                 hasPeers: try results[2].onlyRow.int64(0) > 0)
+            for row in results[1] { renewal.cancels.append((try row.int64(0), try row.string(1))) }
+            for row in results[3] { renewal.strays.append(try ClaimedRun(row)) }
+            return renewal
         }
     }
 

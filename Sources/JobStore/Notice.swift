@@ -6,6 +6,8 @@ package enum Notice: Sendable {
     case event(JobEvent, JobKey)
     case progress(JobKey, attempt: Int, Progress)
     case log(JobKey, [LogLine])
+    /// A write failed in a way that leaves open whether it took place.
+    case uncertain
     /// Somebody wants this run to stop, which is on `node`.
     case cancelRequested(JobKey, token: Int64, node: Int32, reason: String)
 }

@@ -21,7 +21,7 @@ extension Statement {
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
         LEFT JOIN live l ON l.number = j.number
         LEFT JOIN finished f ON f.number = j.number
-        LEFT JOIN progress p ON p.number = j.number
+        LEFT JOIN progress p ON p.number = j.number AND p.attempt = coalesce(f.attempt, l.attempt)
         LEFT JOIN LATERAL (
             SELECT reason, message, started_at FROM history WHERE history.number = j.number
             ORDER BY sequence DESC LIMIT 1) h ON f.number IS NULL
@@ -80,11 +80,19 @@ extension Statement {
         """
         WITH scan AS MATERIALIZED (
             SELECT live.number, live.lane FROM live WHERE live.number > $3 ORDER BY live.number LIMIT $4
-        ), edge AS (SELECT max(number) AS number, count(*) AS scanned FROM scan),
-        page AS (
+        ), mine AS MATERIALIZED (
+            SELECT scan.number FROM scan JOIN lane s ON s.id = scan.lane
+            WHERE ($1::text IS NULL OR s.user_id = $1)
+                AND ($2::text IS NULL OR s.queue = (SELECT id FROM queue WHERE name = $2))
+            ORDER BY scan.number LIMIT $5
+        ), edge AS (
+            SELECT CASE WHEN (SELECT count(*) FROM mine) = $5 THEN (SELECT max(number) FROM mine)
+                WHEN (SELECT count(*) FROM scan) = $4 THEN (SELECT max(number) FROM scan) END AS number,
+                0::bigint AS scanned
+        ), page AS (
             SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            FROM scan JOIN job j ON j.number = scan.number \(recordTables)
-            WHERE \(isWhole) AND ($1::text IS NULL OR j.user_id = $1) AND ($2::text IS NULL OR q.name = $2)
+            FROM mine JOIN job j ON j.number = mine.number \(recordTables)
+            WHERE \(isWhole)
             ORDER BY j.number
         )
         SELECT page.*, edge.number, edge.scanned FROM edge LEFT JOIN page ON true
@@ -107,7 +115,7 @@ extension Statement {
             UNION ALL
             (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
             FROM history WHERE history.number = wanted.number AND sequence > wanted.after
-            ORDER BY sequence LIMIT $3)
+            ORDER BY sequence DESC LIMIT $3)
             UNION ALL
             SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
             FROM live
@@ -146,6 +154,9 @@ package struct JobPage: Sendable {
 extension JobStore {
     /// Jobs that one page looks at.
     private static let jobsScannedMax: Int64 = 10_000
+    /// Live jobs that one page of a snapshot looks at, and returns.
+    private static let snapshotJobsScannedMax: Int64 = 50_000
+    private static let snapshotJobsMax: Int64 = 1000
 
     /// The job with its result, without its history; nil if there is none.
     package func job(_ id: JobID) async throws(StoreError) -> JobRecord? {
@@ -231,19 +242,19 @@ extension JobStore {
     package func snapshot(
         userID: String?, queue: String?, after: Int64
     ) async throws(StoreError) -> JobPage {
-        let scanned: Int64 = 2000
-        return try await run("snapshot") { connection throws(PostgresError) in
+        try await run("snapshot") { connection throws(PostgresError) in
             let result = try connection.execute(
                 .snapshotJobs,
                 Parameters {
                     $0.append(userID)
                     $0.append(queue)
                     $0.append(after)
-                    $0.append(scanned)
+                    $0.append(Self.snapshotJobsScannedMax)
+                    $0.append(Self.snapshotJobsMax)
                 })
             var page = JobPage(jobs: [], next: nil)
             for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
-            if let row = result.first, try row.int64(37) == scanned { page.next = try row.optionalInt64(36) }
+            page.next = try result.first?.optionalInt64(36)
             return page
         }
     }

@@ -7,6 +7,8 @@ package enum StoreError: Error, Sendable, Equatable {
     case unavailable(String)
     /// Too much waits to be written; nothing was started.
     case overloaded
+    /// The caller's task was cancelled; nothing was started.
+    case cancelled
     /// The id or the idempotency key belongs to a job with other content. `index` is that in a batch.
     case conflict(JobID, index: Int)
     case notFound
@@ -27,7 +29,8 @@ package enum StoreError: Error, Sendable, Equatable {
         // Out of connections, disk or memory; or stopped by the operator: a bad day, not a bug.
         case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
             self = .unavailable("\(error)")
-        case .server, .decoding, .cancelled, .usage: self = .broken("\(error)")
+        case .cancelled: self = .cancelled
+        case .server, .decoding, .usage: self = .broken("\(error)")
         }
     }
 }

@@ -18,6 +18,8 @@ final class ActiveRun: Run {
         var nextWaiter = 0
         var task: Task<Void, Never>?
         var completion: CheckedContinuation<RunEnd?, Never>?
+        var isSavingTelemetry = false
+        var telemetryWaiter: CheckedContinuation<Void, Never>?
     }
 
     let claimed: ClaimedRun
@@ -199,10 +201,11 @@ final class ActiveRun: Run {
     /// Nil once the handler may not be left alone any more.
     var stopReason: RunSupervision.StopReason? { state.withLock(\.supervision.stopReason) }
 
-    /// What is not written yet; it counts as written from here on.
+    /// What is not written yet, for a write that ends with `telemetryIsSaved`.
     func takeTelemetry() -> Telemetry? {
         state.withLock { state in
-            guard state.progress != nil || !state.log.isEmpty else { return nil }
+            guard !state.isSavingTelemetry, state.progress != nil || !state.log.isEmpty else { return nil }
+            state.isSavingTelemetry = true
             defer {
                 state.progress = nil
                 state.log = []
@@ -211,6 +214,33 @@ final class ActiveRun: Run {
                 key: claimed.key, token: claimed.token, attempt: attempt, progress: state.progress,
                 log: state.log)
         }
+    }
+
+    func telemetryIsSaved(_ isSaved: Bool, _ telemetry: Telemetry) {
+        let waiter = state.withLock { state in
+            state.isSavingTelemetry = false
+            if !isSaved {
+                state.progress = state.progress ?? telemetry.progress
+                state.log = Array((telemetry.log + state.log).suffix(Self.logLinesWaitingMax))
+            }
+            return state.telemetryWaiter.take()
+        }
+        waiter?.resume()
+    }
+
+    /// Writes the last words of a run, before its end is written: after it they would be dropped.
+    func saveTelemetry() async {
+        await withCheckedContinuation { continuation in
+            let isIdle = state.withLock { state in
+                if state.isSavingTelemetry { state.telemetryWaiter = continuation }
+                return !state.isSavingTelemetry
+            }
+            if isIdle { continuation.resume() }
+        }
+        guard let telemetry = takeTelemetry() else { return }
+        // The end of the run is worth more than its last words: one try.
+        try? await store.save([telemetry])
+        telemetryIsSaved(true, telemetry)
     }
 
     /// The handler's task, which may go on after it was given up.

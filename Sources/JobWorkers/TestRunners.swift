@@ -69,11 +69,14 @@ package struct TestSleepRunner: JobRunner {
     private struct Output: Encodable {
         var slept_ms: Int
         var resumed_from_step: Int
+        /// This machine's clock when the handler began, in microseconds since 1970: for measuring pick-up.
+        var started_at_us: Int64
     }
 
     package init() {}
 
     package func run(_ run: any Run) async throws -> JobResult {
+        let startedAt = Timestamp.now.microseconds
         let payload = try TestRunners.payload(Payload.self, of: run)
         let steps = payload.steps ?? 1
         guard (0...Self.millisecondsMax).contains(payload.ms), (1...Self.stepsMax).contains(steps) else {
@@ -96,7 +99,8 @@ package struct TestSleepRunner: JobRunner {
             }
         }
         return try TestRunners.json(
-            Output(slept_ms: payload.ms - untilStep(first), resumed_from_step: first))
+            Output(
+                slept_ms: payload.ms - untilStep(first), resumed_from_step: first, started_at_us: startedAt))
     }
 }
 

@@ -28,7 +28,7 @@ package final class WorkerNode: Sendable {
         }
     }
 
-    private struct State {
+    fileprivate struct State {
         /// Written by `claimLoop` and the end of each run; read by all. By token.
         var running: [Int64: ActiveRun] = [:]
         /// Written by `register`.
@@ -37,7 +37,16 @@ package final class WorkerNode: Sendable {
         var isStopping = false
         /// Written by `leaseLoop`: runs may start only under a lease.
         var hasLease = false
-        /// Resumed when the last run has ended.
+        /// When the renewal was sent that was last granted. Written by `register` and `leaseLoop`.
+        var renewedAt = ContinuousClock.now
+        /// Runs whose end is not written yet, those included that are just being claimed. Written by
+        /// `claimLoop` and `execute`.
+        var unwritten = 0
+        /// A claim is on its way: its runs are not in `running` yet. Written by `claimLoop`.
+        var isClaiming = false
+        /// Tokens that somebody wants stopped and that are not here (yet). Bounded.
+        var stopped: [Int64: String] = [:]
+        /// Resumed when no end is left to be written.
         var drained: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -82,11 +91,10 @@ package final class WorkerNode: Sendable {
             switch notice {
             case .event(let event, _):
                 guard event.state == .pending else { continue }
-                mayClaim = true
-                if event.type == .enqueued || event.type == .retryScheduled { isDelayed = true }
+                if let due = event.dueAt, due > event.at { isDelayed = true } else { mayClaim = true }
             case .cancelRequested(_, let token, let node, let reason):
                 if node == store.nodeNumber { stop(token, reason: reason) }
-            case .progress, .log: break
+            case .progress, .log, .uncertain: break
             }
         }
         if mayClaim { claimSignal.wake() }
@@ -104,7 +112,14 @@ package final class WorkerNode: Sendable {
     }
 
     private func stop(_ token: Int64, reason: String) {
-        state.withLock { $0.running[token] }?.stop(.cancelled(reason: reason))
+        let run = state.withLock { state in
+            if let run = state.running[token] { return Optional(run) }
+            // Its claim may be committed, and its answer on the way.
+            if state.stopped.count >= 10_000 { state.stopped = [:] }
+            state.stopped[token] = reason
+            return nil
+        }
+        run?.stop(.cancelled(reason: reason))
     }
 
     // MARK: Life
@@ -115,10 +130,12 @@ package final class WorkerNode: Sendable {
         let description = NodeDescription(
             id: UUID(), name: configuration.name, version: configuration.version,
             concurrency: configuration.concurrency, kinds: configuration.concurrency > 0 ? policies : [:])
+        let sentAt = ContinuousClock.now
         let registered = try await store.register(description, lease: configuration.lease)
         state.withLock { state in
             state.kinds = registered.kinds
             state.hasLease = true
+            state.renewedAt = sentAt
         }
         claimSignal.wake()
     }
@@ -127,6 +144,7 @@ package final class WorkerNode: Sendable {
     package func run() async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.leaseLoop() }
+            group.addTask { await self.leaseWatchdog() }
             group.addTask { await self.rescueLoop() }
             group.addTask { await self.dueLoop() }
             group.addTask { await self.retentionLoop() }
@@ -144,10 +162,14 @@ package final class WorkerNode: Sendable {
             for run in state.withLock({ Array($0.running.values) }) {
                 run.stop(.released, grace: .seconds(1))
             }
+            // Whatever is not written by then is rescued by another node, or by this one's next start.
+            try await Task.sleep(for: .seconds(3))
+            logger.warning("runs are left behind, for others to rescue")
+            for waiter in state.withLock({ $0.takeDrained() }) { waiter.resume() }
         }
         await withCheckedContinuation { continuation in
             let isIdle = state.withLock { state in
-                if state.running.isEmpty { return true }
+                if state.unwritten == 0, !state.isClaiming { return true }
                 state.drained.append(continuation)
                 return false
             }
@@ -173,8 +195,8 @@ package final class WorkerNode: Sendable {
                 var foundCount = 0
                 var turns = 0
                 while hasMore, !Task.isCancelled {
-                    let (slots, kinds) = freeSlots()
-                    guard slots > 0 else { break }
+                    guard let (slots, kinds) = beginClaim() else { break }
+                    defer { endClaim() }
                     let request = ClaimRequest(
                         slots: slots, kinds: kinds, cursor: cursor,
                         defaultUserLimit: configuration.defaultUserLimit)
@@ -183,6 +205,12 @@ package final class WorkerNode: Sendable {
                     hasMore = claim.hasMore
                     for run in claim.runs { start(run) }
                     foundCount += claim.runs.count
+                    if claim.runs.isEmpty, claim.isContended {
+                        // Another node holds the lanes for some milliseconds, and may take nothing.
+                        try? await Task.sleep(for: .milliseconds(5))
+                        hasMore = true
+                        continue
+                    }
                     guard claim.cursor.lane == 0 else { continue }
                     if foundCount == 0, turns > 0 { break }
                     foundCount = 0
@@ -194,16 +222,27 @@ package final class WorkerNode: Sendable {
         }
     }
 
-    private func freeSlots() -> (slots: Int, kinds: [Int32]) {
+    /// Nil when nothing may be claimed now.
+    private func beginClaim() -> (slots: Int, kinds: [Int32])? {
         state.withLock { state in
-            guard !state.isStopping, state.hasLease else { return (0, []) }
-            return (configuration.concurrency - state.running.count, state.kinds)
+            let slots = configuration.concurrency - state.running.count
+            guard !state.isStopping, state.hasLease, slots > 0 else { return nil }
+            state.isClaiming = true
+            return (slots, state.kinds)
         }
+    }
+
+    private func endClaim() {
+        let drained = state.withLock { state in
+            state.isClaiming = false
+            return state.unwritten == 0 ? state.takeDrained() : []
+        }
+        for waiter in drained { waiter.resume() }
     }
 
     private func start(_ claimed: ClaimedRun) {
         guard let runner = runners[claimed.spec.kind] else {
-            // The claim names our kinds, so this is a bug; the job is not lost, its lease ends with ours.
+            // The claim names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
             logger.error(
                 "a job of a kind without handler was claimed", metadata: ["kind": "\(claimed.spec.kind)"])
             return
@@ -215,10 +254,17 @@ package final class WorkerNode: Sendable {
                 publish($0)
                 telemetrySignal.wake()
             })
-        let isFirst = state.withLock { state in
+        let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
             state.running[claimed.token] = run
-            return state.running.count == 1
+            state.unwritten += 1
+            return (
+                state.running.count == 1, state.isStopping || !state.hasLease,
+                state.stopped.removeValue(forKey: claimed.token)
+            )
         }
+        if let cancelReason { run.stop(.cancelled(reason: cancelReason)) }
+        // The node began to stop while the claim was on its way: the run is given back unseen.
+        if isUnwanted { run.stop(.released, grace: .zero) }
         if isFirst { superviseSignal.wake() }
         Task { await execute(run, runner) }
     }
@@ -233,22 +279,21 @@ package final class WorkerNode: Sendable {
         } else {
             logger.warning("the run was dropped with its lease")
         }
-        // A handler that ignores its cancellation keeps its slot until it really ends.
-        if run.stopReason != nil { await run.waitForHandler() }
-        let drained = state.withLock { state -> [CheckedContinuation<Void, Never>] in
-            state.running[run.claimed.token] = nil
-            guard state.running.isEmpty else { return [] }
-            defer { state.drained = [] }
-            return state.drained
+        let drained = state.withLock { state in
+            state.unwritten -= 1
+            return state.unwritten == 0 && !state.isClaiming ? state.takeDrained() : []
         }
         for waiter in drained { waiter.resume() }
+        // A handler that ignores its cancellation keeps its slot until it really ends.
+        if run.stopReason != nil { await run.waitForHandler() }
+        state.withLock { _ = $0.running.removeValue(forKey: run.claimed.token) }
         claimSignal.wake()
     }
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
     /// away for a while.
     private func write(_ end: RunEnd, of run: ActiveRun, _ logger: Logger) async {
-        if let telemetry = run.takeTelemetry() { try? await store.save([telemetry]) }
+        await run.saveTelemetry()
         var end = end
         var delay: Duration = .milliseconds(50)
         while true {
@@ -269,7 +314,7 @@ package final class WorkerNode: Sendable {
                 }
             } catch {
                 logger.warning("the end of the run is not written yet", metadata: ["error": "\(error)"])
-                if run.stopReason == .leaseLost { return }
+                if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return }
                 try? await Task.sleep(for: delay)
                 delay = min(delay * 2, .seconds(1))
             }
@@ -294,41 +339,69 @@ package final class WorkerNode: Sendable {
 
     // MARK: Loops
 
-    /// Renews the lease three times in its length. When that fails for two thirds of it, the node's runs
-    /// are stopped, so that none is left when the lease ends and others may take them.
+    /// Renews the lease three times in its length, on a connection of its own.
     private func leaseLoop() async {
-        let interval = configuration.lease / 3
-        var renewedAt = ContinuousClock.now
-        var wait = interval
+        let lease = configuration.lease
+        var wait = lease / 3
+        var suspects: Set<Int64> = []
         while !Task.isCancelled {
             try? await Task.sleep(for: wait)
             guard !Task.isCancelled else { return }
             let sentAt = ContinuousClock.now
+            let (known, wasClaiming) = state.withLock { (Array($0.running.keys), $0.isClaiming) }
             do throws(StoreError) {
-                let renewal = try await store.renew(lease: configuration.lease)
-                if renewal.isAlive {
-                    renewedAt = sentAt
-                    wait = interval
-                    onPeers(renewal.hasPeers)
-                    for (token, reason) in renewal.cancels { stop(token, reason: reason) }
+                let renewal = try await store.renew(lease: lease, known: known, timeout: lease / 6)
+                wait = lease / 3
+                guard renewal.isAlive, state.withLock(\.hasLease) else {
+                    try await startAgain()
                     continue
                 }
-                logger.error("the lease was lost: this node was thought dead")
-                loseLease(grace: .zero)
-                if state.withLock(\.isStopping) { return }
-                try await register()
-                renewedAt = sentAt
-                wait = interval
+                state.withLock { $0.renewedAt = sentAt }
+                onPeers(renewal.hasPeers)
+                for (token, reason) in renewal.cancels { stop(token, reason: reason) }
+                // Seen twice, and no claim under way that could explain it.
+                let strays = wasClaiming ? [] : renewal.strays
+                for stray in strays where suspects.contains(stray.token) { await giveBack(stray) }
+                suspects = Set(strays.map(\.token))
             } catch {
-                wait = .milliseconds(500)
+                wait = min(lease / 30, .milliseconds(500))
                 logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])
-                let age = renewedAt.duration(to: .now)
-                if age > configuration.lease * 2 / 3, state.withLock(\.hasLease) {
-                    logger.error("the lease is about to end: runs are stopped")
-                    loseLease(grace: configuration.lease - age - .seconds(1))
-                }
             }
         }
+    }
+
+    /// The lease has ended, for the database or for us: what we ran is others' now, and we begin anew.
+    private func startAgain() async throws(StoreError) {
+        logger.error("the lease was lost: this node begins anew")
+        loseLease(grace: .zero)
+        if state.withLock(\.isStopping) { return }
+        try await store.endNode()
+        try await register()
+    }
+
+    /// Stops all runs when two thirds of the lease have passed without renewal, whatever the renewal waits
+    /// for: none is left when the lease ends and others may take them.
+    private func leaseWatchdog() async {
+        let lease = configuration.lease
+        while !Task.isCancelled {
+            try? await Task.sleep(for: lease / 60)
+            let (hasLease, age) = state.withLock { ($0.hasLease, $0.renewedAt.duration(to: .now)) }
+            guard hasLease, age > lease * 2 / 3 else { continue }
+            logger.error("the lease is about to end: runs are stopped")
+            loseLease(grace: lease - age - lease / 15)
+        }
+    }
+
+    /// A run that the database has for us and that nobody here runs: the answer to its claim was lost.
+    private func giveBack(_ run: ClaimedRun) async {
+        guard !state.withLock({ $0.running[run.token] != nil }) else { return }
+        let verdict = OutcomeRules.verdict(
+            of: .released, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
+            policy: run.spec.retryPolicy, random: 0)
+        let outcome = try? await store.finish(Ending(run, node: configuration.name, verdict: verdict))
+        logger.warning(
+            "a run without a runner was given back",
+            metadata: ["job": "\(run.key.id)", "outcome": "\(outcome.map { "\($0)" } ?? "unknown")"])
     }
 
     private func loseLease(grace: Duration) {
@@ -343,7 +416,11 @@ package final class WorkerNode: Sendable {
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(1))
             do throws(StoreError) {
-                for orphan in try await store.orphans() { await rescue(orphan) }
+                let orphans = try await store.orphans()
+                // All at once: they share commits.
+                await withDiscardingTaskGroup { group in
+                    for orphan in orphans { group.addTask { await self.rescue(orphan) } }
+                }
             } catch {
                 logger.debug("runs of dead nodes were not looked for", metadata: ["error": "\(error)"])
             }
@@ -416,15 +493,28 @@ package final class WorkerNode: Sendable {
     private func telemetryLoop() async {
         while !Task.isCancelled {
             await telemetrySignal.wait(atMost: .seconds(60))
-            let telemetry = state.withLock { Array($0.running.values) }.compactMap { $0.takeTelemetry() }
-            guard !telemetry.isEmpty else { continue }
+            let running = state.withLock { Array($0.running.values) }
+            let spoken = running.compactMap { run in run.takeTelemetry().map { (run, $0) } }
+            guard !spoken.isEmpty else { continue }
+            var isSaved = false
             do throws(StoreError) {
-                try await store.save(telemetry)
+                try await store.save(spoken.map(\.1))
+                isSaved = true
             } catch {
                 logger.warning("progress was not written", metadata: ["error": "\(error)"])
+                telemetrySignal.wake()
             }
+            for (run, telemetry) in spoken { run.telemetryIsSaved(isSaved, telemetry) }
             try? await Task.sleep(for: .milliseconds(200))
         }
+    }
+}
+
+extension WorkerNode.State {
+    /// Those who wait for the last end; each is resumed once.
+    fileprivate mutating func takeDrained() -> [CheckedContinuation<Void, Never>] {
+        defer { drained = [] }
+        return drained
     }
 }
 

@@ -318,7 +318,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func log(_ error: any Error, of path: String) {
-        logger.error("handler failed", metadata: ["method": "\(path)", "error": "\(error)"])
+        logger.debug("handler failed", metadata: ["method": "\(path)", "error": "\(error)"])
     }
 
     // MARK: Time

@@ -1,4 +1,4 @@
-import FoundationEssentials
+import Foundation
 package import JobCore
 import Yams
 
@@ -20,15 +20,20 @@ struct SettingsFile {
     /// The text of the file at `path`.
     static func read(_ path: String) throws(SettingsError) -> String {
         do {
-            let attributes = try FileManager.default.attributesOfItem(atPath: path)
-            guard let size = attributes[.size] as? any BinaryInteger, Int(clamping: size) <= bytesMax else {
+            let file = try FileHandle(forReadingFrom: URL(filePath: path))
+            defer { try? file.close() }
+            let bytes = try file.read(upToCount: bytesMax + 1) ?? Data()
+            guard bytes.count <= bytesMax else {
                 throw SettingsError(problems: ["\(path): is larger than \(bytesMax) bytes"])
             }
-            return try String(contentsOfFile: path, encoding: .utf8)
+            guard let text = String(validating: bytes, as: UTF8.self) else {
+                throw SettingsError(problems: ["\(path): is not UTF-8"])
+            }
+            return text
         } catch let error as SettingsError {
             throw error
         } catch {
-            throw SettingsError(problems: ["\(path): cannot be read as a UTF-8 text file: \(error)"])
+            throw SettingsError(problems: ["\(path): cannot be read: \(error.localizedDescription)"])
         }
     }
 

@@ -17,6 +17,7 @@ struct Assembly: Sendable {
     let logger: Logger
     private let privatePostgres: PrivatePostgres?
     private let database: Database
+    private let leaseDatabase: Database
     private let listener: Listener
     private let feed: JobFeed
     private let node: WorkerNode
@@ -58,12 +59,15 @@ struct Assembly: Sendable {
         database = try Database(
             Database.Configuration(
                 connection: connection, connectionCount: settings.databaseConnections))
+        leaseDatabase = try Database(
+            Database.Configuration(connection: connection, connectionCount: 1))
         let ran = try await Migrator.migrate(database)
         if !ran.isEmpty { logger.notice("the schema was migrated", metadata: ["migrations": "\(ran)"]) }
 
         var configuration = JobStore.Configuration()
         configuration.notifyChannel = try await JobStore.notifyChannel(database)
-        let store = JobStore(database: database, configuration: configuration)
+        let store = JobStore(
+            database: database, leaseDatabase: leaseDatabase, configuration: configuration)
         for (queue, of) in settings.queues {
             if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
         }
@@ -102,8 +106,8 @@ struct Assembly: Sendable {
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
         server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
-        try await server.start()
         try await node.register()
+        try await server.start()
         // The others hear at once that they are not alone.
         try await store.notifyPeers()
     }
@@ -124,6 +128,7 @@ struct Assembly: Sendable {
             await untilShutdown()
             logger.notice("shutting down")
             health.set(serving: false)
+            health.end()
             let grace = settings.grace
             async let drained: Void = server.shutdown(grace: grace + .seconds(3))
             await node.shutdown(grace: grace)
@@ -133,6 +138,7 @@ struct Assembly: Sendable {
         }
         await listener.stop()
         await database.shutdown()
+        await leaseDatabase.shutdown()
         await privatePostgres?.stop()
         logger.notice("stopped")
     }
@@ -142,7 +148,9 @@ struct Assembly: Sendable {
             connectionString: connectionString, applicationName: "signalbox",
             sessionSettings: [
                 // A client that is gone must not hold locks.
-                "idle_in_transaction_session_timeout": "30s", "statement_timeout": "60s",
+                "idle_in_transaction_session_timeout": "30s",
+                // Less than the store waits: what was given up must not be committed much later.
+                "statement_timeout": "9s",
                 // Compiling costs more than any of our statements.
                 "jit": "off",
             ], logger: logger)

@@ -1,3 +1,4 @@
+import Foundation
 import JobCore
 import Settings
 import Testing
@@ -88,6 +89,24 @@ private func problems(
                 arguments: ["--config", "/nowhere/s.yaml"], environment: [:], machine: machine)
         }
         #expect(error?.description.hasPrefix("/nowhere/s.yaml: cannot be read") == true)
+    }
+
+    @Test(
+        arguments: [
+            (Data("grace: 1s".utf8), nil), (Data([0xFF]), "is not UTF-8"),
+            (Data(repeating: 0x23, count: (1 << 20) + 1), "is larger than 1048576 bytes"),
+        ] as [(Data, String?)])
+    func readsTheFileItself(_ content: Data, _ problem: String?) throws {
+        let path = FileManager.default.temporaryDirectory.path + "/settings-\(UUID()).yaml"
+        try content.write(to: URL(filePath: path))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        do {
+            let settings = try ServerSettings.resolve(
+                arguments: ["--config", path], environment: [:], machine: machine)
+            #expect(settings.grace == .seconds(1))
+        } catch {
+            #expect(error.problems == ["\(path): \(problem ?? "")"])
+        }
     }
 
     @Test func badValuesSayWhereTheyCameFrom() {

@@ -469,11 +469,11 @@ struct  Signalbox__V1__Job
    */
   Signalbox__V1__RetryPolicy *retry_policy;
   /*
-   * As in JobSpec, or the kind's own.
+   * As in JobSpec. Unset: the kind's own holds.
    */
   Google__Protobuf__Duration *timeout;
   /*
-   * As in JobSpec, or the kind's own. Unset: none.
+   * As in JobSpec. Unset: the kind's own holds, if any.
    */
   Google__Protobuf__Duration *soft_timeout;
   /*

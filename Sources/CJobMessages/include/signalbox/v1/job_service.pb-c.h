@@ -315,8 +315,9 @@ struct  Signalbox__V1__WatchRequest
    */
   ProtobufCBinaryData queue;
   /*
-   * Also send log lines as they are written (only with `jobs`). A slow reader
-   * may miss lines; GetJob has the last 200. Default: false.
+   * Also send the log lines that there are, and further ones as they are
+   * written (only with `jobs`). A slow reader may miss lines; GetJob has the
+   * last 200. Default: false.
    */
   protobuf_c_boolean include_log;
 };
@@ -383,8 +384,8 @@ struct  Signalbox__V1__WatchResponse
      */
     Signalbox__V1__ProgressEvent *progress;
     /*
-     * Nothing else was sent for 15 s; or, with snapshot_complete, every
-     * snapshot has been sent.
+     * Every 15 s; and, with snapshot_complete, once every snapshot has been
+     * sent.
      */
     Signalbox__V1__Heartbeat *heartbeat;
     /*
