@@ -95,7 +95,7 @@ def test_a_failed_job_is_put_back_with_a_fresh_budget(client, user):
     id = client.enqueue("test.fail", {"times": 4}, user_id=user, max_attempts=2, retry_policy=SOON).id
     assert client.wait(id, timeout=30).state is JobState.FAILED
     job = client.retry(id)
-    assert job.state is JobState.PENDING and job.finished_at is None and job.max_attempts == 2
+    assert job.state is JobState.PENDING and job.finished_at is None and job.max_attempts == 4
     job = client.wait(id, timeout=30)
     assert job.state is JobState.FAILED and len(job.attempts) == 4
     client.retry(id)

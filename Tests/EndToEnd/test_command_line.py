@@ -189,7 +189,8 @@ def test_bars_on_a_terminal(shell, client, user):
         assert watch.wait(PATIENCE_S) == DONE
     text = output.decode()
     assert "\x1b[1A" in text and "[" + "█" in text
-    assert f"{id} SUCCEEDED test.sleep" in text.split("\r")[-1]
+    last_frame = text.split("\x1b[1A")[-1]
+    assert f"{id} SUCCEEDED test.sleep" in last_frame and "█" not in last_frame
 
 
 def test_list_filters_and_pages(shell, user):

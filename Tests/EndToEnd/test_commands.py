@@ -100,7 +100,7 @@ SOON = RetryPolicy(initial_delay=timedelta(milliseconds=20), factor=1)
 @pytest.fixture(scope="module")
 def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = command_config(tmp_path_factory.mktemp("commands"), SCRIPTS)
-    node = Server(cluster.database(), name="commands", config=config, arguments=["--grace", "2"])
+    node = Server(cluster.database(), name="commands", config=config, arguments=["--grace", "2s"])
     yield node
     node.close()
 

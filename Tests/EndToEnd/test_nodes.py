@@ -252,7 +252,7 @@ def test_stopping_an_idle_node(nodes: Nodes):
 
 
 def test_stopping_lets_runs_finish(nodes: Nodes):
-    node = nodes.start("leaving", arguments=["--grace", "30"])
+    node = nodes.start("leaving", arguments=["--grace", "30s"])
     client, user = nodes.client(node), unique()
     with client.watch(user_id=user, timeout=PATIENCE_S) as watch:
         id = client.enqueue("test.sleep", {"ms": 1_500, "steps": 3}, user_id=user).id
@@ -268,7 +268,7 @@ def test_stopping_lets_runs_finish(nodes: Nodes):
 
 def test_stopping_gives_back_what_does_not_finish(nodes: Nodes):
     """A watch through the node that leaves goes on through the other one, without gap or repeat."""
-    leaving = nodes.start("leaving", arguments=["--grace", "1"])
+    leaving = nodes.start("leaving", arguments=["--grace", "1s"])
     user = unique()
     alone = nodes.client(leaving)
     with alone.watch(user_id=user, timeout=PATIENCE_S) as watch:
@@ -295,7 +295,7 @@ def test_stopping_gives_back_what_does_not_finish(nodes: Nodes):
 
 
 def test_stopping_is_told_to_those_who_ask_for_health(nodes: Nodes):
-    node = nodes.start("leaving", arguments=["--grace", "10"])
+    node = nodes.start("leaving", arguments=["--grace", "10s"])
     client, user = nodes.client(node), unique()
     with client.watch(user_id=user, timeout=PATIENCE_S) as watch:
         id = client.enqueue("test.sleep", {"ms": 1_500}, user_id=user).id
@@ -315,7 +315,7 @@ def test_stopping_is_told_to_those_who_ask_for_health(nodes: Nodes):
 
 
 def test_a_second_signal_does_not_wait(nodes: Nodes):
-    node = nodes.start("leaving", arguments=["--grace", "120"])
+    node = nodes.start("leaving", arguments=["--grace", "120s"])
     client, user = nodes.client(node), unique()
     with client.watch(user_id=user, timeout=PATIENCE_S) as watch:
         id = client.enqueue("test.sleep", {"ms": 100_000}, user_id=user).id

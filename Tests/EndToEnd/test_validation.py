@@ -176,10 +176,12 @@ def test_a_payload_over_the_limit(api: Api, size):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_batch_names_index_and_field(api: Api):
-    jobs = [spec(), spec(), spec(labels={"k": "v" * 300}), spec(kind="no.such.kind")]
-    request = job_service_pb2.EnqueueBatchRequest(jobs=jobs)
-    assert set(refused(api.jobs.EnqueueBatch, request)) == {"jobs[2].labels", "jobs[3].kind"}
+@pytest.mark.parametrize(
+    ("wrong", "field"), [({"labels": {"k": "v" * 300}}, "labels"), ({"kind": "no.such.kind"}, "kind")]
+)
+def test_a_batch_names_index_and_field(api: Api, wrong, field):
+    request = job_service_pb2.EnqueueBatchRequest(jobs=[spec(), spec(), spec(**wrong), spec()])
+    assert list(refused(api.jobs.EnqueueBatch, request)) == [f"jobs[2].{field}"]
 
 
 @pytest.mark.parametrize("count", [0, 10_001])

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import signalbox
 import signalbox.aio
-from harness import PATIENCE_S, Api, Proxy, events_of, is_complete, is_event, unique, until
+from harness import PATIENCE_S, Api, Proxy, events_of, is_complete, is_event, unique, until, violations
 from signalbox import JobEventType, JobState, NewJob, ProgressEvent, RetryPolicy, Snapshot
 from signalbox.v1 import job_pb2, job_service_pb2
 
@@ -61,12 +61,14 @@ def test_snapshot_then_events_then_ok(api, client, user):
     assert fractions == sorted(fractions) and all(0 <= fraction <= 1 for fraction in fractions)
 
 
-def test_a_final_job_gives_its_snapshot_and_ends(api, client, user):
-    id = client.enqueue("test.noop", user_id=user).id
+def test_a_final_job_gives_its_snapshot_and_its_end(api, client, user):
+    id = client.enqueue("test.echo", 1, user_id=user).id
     client.wait(id, timeout=30)
     messages = watch_raw(api, (id, 0))
-    assert kinds(messages) in (["snapshot", "heartbeat"], ["snapshot"])
+    assert kinds(messages) == ["snapshot", "lifecycle", "heartbeat"]
     assert messages[0].snapshot.job.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert not messages[0].snapshot.job.HasField("result") and messages[1].lifecycle.HasField("result")
+    assert messages[1].lifecycle.type == job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED
 
 
 def test_resuming_from_each_sequence_gives_exactly_the_missing_events(api, client, user):
@@ -283,9 +285,10 @@ def test_a_job_put_back_while_watched_goes_on(client, user):
 
 def test_the_same_job_twice_in_a_request(api, client, user):
     id = client.enqueue("test.noop", user_id=user, delay=FAR).id
-    client.cancel(id)
-    messages = watch_raw(api, (id, 1), (id, 1))
-    assert numbers(messages) == [2]
+    with pytest.raises(grpc.RpcError) as caught:
+        watch_raw(api, (id, 1), (id.upper(), 0))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert list(violations(caught.value)) == ["jobs[1].job_id"]
 
 
 @pytest.mark.slow

@@ -109,6 +109,28 @@ def test_a_users_watch_fetches_what_it_missed(how, script):
     assert service.requests[2].jobs[0].after_sequence == 1 and not service.watches
 
 
+def test_entering_a_watch_connects_and_iterating_goes_on_with_that_stream(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    with signalbox.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert not service.requests
+        with watch:
+            assert len(service.requests) == 1
+            assert [type(item).__name__ for item in watch] == ["Snapshot", "JobEvent"]
+
+
+async def test_entering_a_watch_connects_for_asyncio_too(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert not service.requests
+        async with watch:
+            assert len(service.requests) == 1
+            assert [type(item).__name__ async for item in watch] == ["Snapshot", "JobEvent"]
+
+
 @both
 def test_an_unknown_job_is_an_error_at_once(how, script):
     service, target = script

@@ -326,7 +326,11 @@ def result_of(job: Job) -> Any:
 
 
 class Watch(Iterator[WatchItem]):
-    """An open watch: iterate it, and close it (or use it in a `with`). close() may come from any thread."""
+    """A watch: iterate it, and close it (or use it in a `with`). close() may come from any thread.
+
+    Entering the `with` connects, and returns once the service has the watch: nothing that happens after that
+    is missed. Without it, the first iteration connects.
+    """
 
     def __init__(
         self,
@@ -351,6 +355,8 @@ class Watch(Iterator[WatchItem]):
         )
         self._closed = threading.Event()
         self._call: Any = None
+        # Opened by `with`, not yet read.
+        self._first: _Stream | None = None
         self._items = self._run()
 
     def __iter__(self) -> Watch:
@@ -360,12 +366,16 @@ class Watch(Iterator[WatchItem]):
         return next(self._items)
 
     def __enter__(self) -> Watch:
+        self._first = _Stream(self, self._machine.request())
+        self._first.wait_for_headers()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self._first is not None:
+            self._first.end()
 
     @property
     def sequences(self) -> dict[str, int]:
@@ -383,7 +393,8 @@ class Watch(Iterator[WatchItem]):
         while not self._closed.is_set():
             error = None
             try:
-                with _Stream(self, machine.request()) as stream:
+                stream, self._first = self._first or _Stream(self, machine.request()), None
+                with stream:
                     for message in stream:
                         step = machine.receive(message)
                         yield from step.items
@@ -464,6 +475,12 @@ class _Stream:
                 self._call.cancel()
                 return
 
+    def wait_for_headers(self) -> None:
+        """The service sends them once it has the watch. A failure is told when the stream is read."""
+        self._read_until = time.monotonic() + SILENCE_S
+        self._call.initial_metadata()
+        self._read_until = None
+
     def __iter__(self) -> Iterator[job_service_pb2.WatchResponse]:
         while True:
             self._read_until = time.monotonic() + SILENCE_S
@@ -479,6 +496,9 @@ class _Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         self._over.set()
         self._call.cancel()
         self._watch._call = self._outer

@@ -317,7 +317,11 @@ class Client:
 
 
 class Watch(AsyncIterator[WatchItem]):
-    """An open watch: iterate it, and close it (or use it in an `async with`)."""
+    """A watch: iterate it, and close it (or use it in an `async with`).
+
+    Entering the `async with` connects, and returns once the service has the watch: nothing that happens after
+    that is missed. Without it, the first iteration connects.
+    """
 
     def __init__(
         self,
@@ -335,6 +339,8 @@ class Watch(AsyncIterator[WatchItem]):
         self._machine = WatchMachine(watch_ids(job_ids), user_id, queue, after, include_log, give_up_after)
         self._items = self._run()
         self._calls: set[Any] = set()
+        # Opened by `async with`, not yet read.
+        self._first: Any = None
         self._closed = False
 
     def __aiter__(self) -> Watch:
@@ -344,6 +350,15 @@ class Watch(AsyncIterator[WatchItem]):
         return await anext(self._items)
 
     async def __aenter__(self) -> Watch:
+        self._first = self._open(self._machine.request())
+        try:
+            # The service sends its headers once it has the watch. A failure is told when the stream is read.
+            await asyncio.wait_for(self._first.initial_metadata(), SILENCE_S)
+        except (TimeoutError, asyncio.TimeoutError):
+            self._first.cancel()
+        except BaseException:
+            self._first.cancel()
+            raise
         return self
 
     async def __aexit__(
@@ -366,7 +381,7 @@ class Watch(AsyncIterator[WatchItem]):
         machine = self._machine
         while not self._closed:
             error: ServiceError | None = None
-            call = self._open(machine.request())
+            call, self._first = self._first or self._open(machine.request()), None
             try:
                 while (message := await _read(call)) is not None:
                     step = machine.receive(message)
