@@ -145,6 +145,10 @@ let package = Package(
             dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
             swiftSettings: settings),
         .testTarget(
+            name: "JobFeedTests",
+            dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", logging],
+            swiftSettings: settings),
+        .testTarget(
             name: "JobWorkersTests",
             dependencies: [
                 "JobCore", "JobStore", "JobWorkers", "Postgres", "TestDatabase", logging, subprocess,

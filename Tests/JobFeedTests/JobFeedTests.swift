@@ -1,0 +1,220 @@
+import Foundation
+import JobCore
+import JobStore
+import Logging
+import Postgres
+import TestDatabase
+import Testing
+
+@testable import JobFeed
+
+/// Two nodes on one schema; the feed is that of the first.
+@Suite(.timeLimit(.minutes(2))) struct JobFeedTests {
+    private struct Bench: Sendable {
+        let store: JobStore
+        let peer: JobStore
+        let feed: JobFeed
+        let kinds: [Int32]
+
+        func enqueue(by store: JobStore, user: String = "u") async throws -> JobRecord {
+            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: user), now: .now)).job
+        }
+
+        func claim(by store: JobStore) async throws -> ClaimedRun {
+            let claim = try await store.claim(
+                ClaimRequest(slots: 1, kinds: kinds, cursor: ClaimCursor(), defaultUserLimit: 100))
+            return try #require(claim.runs.first)
+        }
+
+        func succeed(_ run: ClaimedRun, by store: JobStore) async throws {
+            let result = JobResult(data: [1], contentType: "x/y")
+            let ending = Ending(run, node: "n", verdict: .final(.succeeded, nil, result))
+            #expect(try await store.finish(ending) == .written)
+        }
+
+        /// As a watch does: subscribe, read, track.
+        func watch(_ job: JobRecord) async throws -> Subscription {
+            let subscription = feed.subscribe(to: [job.id], includesLog: true)
+            feed.attach([job.number: job.id])
+            let now = try #require(await store.job(job.id))
+            subscription.track(job.id, delivered: now.sequence, isFinal: now.state.isFinal)
+            return subscription
+        }
+
+        /// Follows a watch to its end, or to this event.
+        func follow(_ subscription: Subscription, upTo last: JobEventType? = nil) async throws
+            -> [JobEventType]
+        {
+            var types: [JobEventType] = []
+            while let item = await subscription.next() {
+                guard case .action(let action) = item else { continue }
+                switch action {
+                case .send(let event):
+                    types.append(event.type)
+                    if event.type == last { return types }
+                case .read(let wanted):
+                    let numbers = try await store.numbers(of: Array(wanted.keys))
+                    let events = try await store.events(
+                        after: Dictionary(
+                            uniqueKeysWithValues: wanted.compactMap { id, after in
+                                numbers[id].map { ($0, after) }
+                            }))
+                    subscription.caughtUp(
+                        Dictionary(
+                            uniqueKeysWithValues: wanted.keys.map { id in
+                                (id, numbers[id].flatMap { events[$0] } ?? [])
+                            }))
+                case .end: return types
+                default: break
+                }
+            }
+            return types
+        }
+    }
+
+    private func with(_ body: (Bench) async throws -> Void) async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 4) { database in
+                _ = try await Migrator.migrate(database)
+                let store = JobStore(database: database, leaseDatabase: database)
+                let peer = JobStore(database: database, leaseDatabase: database)
+                var kinds: [Int32] = []
+                for (store, name) in [(store, "one"), (peer, "two")] {
+                    kinds = try await store.register(
+                        NodeDescription(
+                            id: UUID(), name: name, version: "1", concurrency: 1, kinds: ["k": .retry]),
+                        lease: .seconds(600)
+                    ).kinds
+                }
+                // Nothing but the poll tells of the other node.
+                var configuration = JobFeed.Configuration()
+                configuration.pollInterval = .milliseconds(5)
+                let (openings, opened) = AsyncStream<Void>.makeStream()
+                let feed = JobFeed(
+                    store: store, configuration: configuration, logger: Logger(label: "tests"),
+                    onRemoteChange: { _ in opened.yield() })
+                store.observe { feed.receive($0) }
+                let running = Task { await feed.run() }
+                defer { running.cancel() }
+                for await _ in openings { break }
+                try await body(Bench(store: store, peer: peer, feed: feed, kinds: kinds))
+                running.cancel()
+                await running.value
+            }
+        }
+    }
+
+    @Test func tellsOfThisNodesJobs() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
+            try await bench.succeed(try await bench.claim(by: bench.store), by: bench.store)
+            #expect(try await bench.follow(subscription) == [.started, .succeeded])
+        }
+    }
+
+    @Test func tellsOfAnotherNodesJobs() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.peer))
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            #expect(try await bench.follow(subscription) == [.started, .succeeded])
+        }
+    }
+
+    @Test func jobThatMovesBetweenNodes() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.peer))
+            var wanted: [JobEventType] = []
+            for turn in 0..<6 {
+                let store = turn % 2 == 0 ? bench.store : bench.peer
+                let run = try await bench.claim(by: store)
+                let ending = Ending(
+                    run, node: "n",
+                    verdict: .again(
+                        .released, JobError(reason: "released", message: ""), after: .zero,
+                        countsAttempt: false))
+                _ = try await store.finish(ending)
+                wanted += [.started, .released]
+            }
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            #expect(try await bench.follow(subscription) == wanted + [.started, .succeeded])
+        }
+    }
+
+    /// Whoever takes a job in, runs it and ends it: a watch of its user has each event once.
+    @Test func scopeHasEachEventOnce() async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil)
+            let reader = Task { () throws -> [JobEventType] in
+                var all: [JobEventType] = []
+                for _ in 0..<20 { all += try await bench.follow(subscription, upTo: .succeeded) }
+                return all
+            }
+            for turn in 0..<20 {
+                let stores = [bench.store, bench.peer]
+                _ = try await bench.enqueue(by: stores[turn % 2], user: "u")
+                let runner = stores[turn / 2 % 2]
+                try await bench.succeed(try await bench.claim(by: runner), by: runner)
+            }
+            let all = try await reader.value
+            for type: JobEventType in [.enqueued, .started, .succeeded] {
+                #expect(all.count { $0 == type } == 20, "\(type)")
+            }
+        }
+    }
+
+    @Test func scopeLeavesOthersOut() async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(userID: "b", queue: nil)
+            _ = try await bench.enqueue(by: bench.store, user: "a")
+            _ = try await bench.enqueue(by: bench.peer, user: "a")
+            let job = try await bench.enqueue(by: bench.store, user: "b")
+            while let item = await subscription.next() {
+                guard case .action(.send(let event)) = item else { continue }
+                #expect(event.jobID == job.id)
+                break
+            }
+        }
+    }
+
+    @Test func progressAndLogOfAnotherNode() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let run = try await bench.claim(by: bench.peer)
+            let subscription = try await bench.watch(job)
+            let line = LogLine(
+                number: 1, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
+            let progress = Progress(
+                stage: "s", fraction: 0.5, message: "", step: 0, steps: 0,
+                updatedAt: Timestamp(microseconds: 1))
+            try await bench.peer.save([
+                Telemetry(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
+            ])
+            var hasProgress = false
+            var hasLog = false
+            while !(hasProgress && hasLog), let item = await subscription.next() {
+                if case .action(.sendProgress(_, _, let latest)) = item {
+                    #expect(latest == progress)
+                    hasProgress = true
+                }
+                if case .action(.sendLog(_, let lines)) = item {
+                    #expect(lines == [line])
+                    hasLog = true
+                }
+            }
+            #expect(hasProgress && hasLog)
+        }
+    }
+
+    @Test func endOfTheFeedEndsWatches() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
+            async let item = subscription.next()
+            bench.feed.end()
+            let last = await item
+            #expect(last == nil)
+            let late = bench.feed.subscribe(userID: "u", queue: nil)
+            let nothing = await late.next()
+            #expect(nothing == nil)
+        }
+    }
+}

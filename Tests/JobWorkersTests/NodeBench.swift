@@ -1,0 +1,109 @@
+import Foundation
+import JobCore
+import JobStore
+import JobWorkers
+import Logging
+import Postgres
+import TestDatabase
+
+/// Does what its test says.
+struct ScriptedRunner: JobRunner {
+    let definition: KindDefinition
+    let body: @Sendable (any Run) async throws -> JobResult
+
+    init(
+        _ kind: String = "k", timeout: Duration = .seconds(60), onInterruption: Interruption = .retry,
+        _ body: @escaping @Sendable (any Run) async throws -> JobResult
+    ) {
+        definition = KindDefinition(kind: kind, timeout: timeout, onInterruption: onInterruption)
+        self.body = body
+    }
+
+    func run(_ run: any Run) async throws -> JobResult { try await body(run) }
+
+    static let done = JobResult(data: [1], contentType: "x/y")
+
+    /// Ends only by cancellation.
+    static func forever() async throws -> JobResult {
+        try await Task.sleep(for: .seconds(3600))
+        return done
+    }
+}
+
+/// A working node on a schema of its own.
+struct NodeBench: Sendable {
+    let schema: TestSchema
+    let database: Database
+    let store: JobStore
+    let node: WorkerNode
+    /// What the store told, in order; for one reader.
+    let events: AsyncStream<JobEvent>
+
+    static func with(
+        _ runner: ScriptedRunner, configure: (inout WorkerNode.Configuration) -> Void = { _ in },
+        _ body: (NodeBench) async throws -> Void
+    ) async throws {
+        var configuration = WorkerNode.Configuration(name: "one", version: "1", concurrency: 4)
+        configuration.grace = .seconds(30)
+        configure(&configuration)
+        let settings = configuration
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 4) { database in
+                try await schema.withDatabase { leaseDatabase in
+                    _ = try await Migrator.migrate(database)
+                    let store = JobStore(database: database, leaseDatabase: leaseDatabase)
+                    try await work(schema, database, store, runner, settings, body)
+                }
+            }
+        }
+    }
+
+    private static func work(
+        _ schema: TestSchema, _ database: Database, _ store: JobStore, _ runner: ScriptedRunner,
+        _ configuration: WorkerNode.Configuration, _ body: (NodeBench) async throws -> Void
+    ) async throws {
+        let node = WorkerNode(
+            store: store, runners: [runner], configuration: configuration,
+            logger: Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }, publish: { _ in },
+            onPeers: { _ in })
+        let (events, told) = AsyncStream<JobEvent>.makeStream()
+        store.observe { notices in
+            for case .event(let event, _) in notices { told.yield(event) }
+            node.receive(notices)
+        }
+        try await node.register()
+        let working = Task { await node.run() }
+        defer { working.cancel() }
+        try await body(
+            NodeBench(schema: schema, database: database, store: store, node: node, events: events))
+        await node.shutdown(grace: .zero)
+        working.cancel()
+        await working.value
+    }
+
+    func enqueue(_ change: (inout JobSpec) -> Void = { _ in }) async throws -> JobID {
+        var spec = JobSpec(kind: "k", userID: "u", retryPolicy: RetryPolicy(initialDelay: .zero))
+        change(&spec)
+        return try await store.enqueue(NewJob(spec: spec, now: .now)).job.id
+    }
+
+    /// What was told, up to the first event of this type.
+    func events(upTo type: JobEventType) async -> [JobEventType] {
+        var types: [JobEventType] = []
+        for await event in events {
+            types.append(event.type)
+            if event.type == type { break }
+        }
+        return types
+    }
+
+    func job(_ id: JobID) async throws -> JobRecord? {
+        try await store.jobWithHistory(id, payload: false)
+    }
+
+    func script(_ sql: String) async throws {
+        try await database.run("script") { connection throws(PostgresError) in
+            try connection.executeScript(sql)
+        }
+    }
+}

@@ -1,0 +1,282 @@
+import JobCore
+import JobStore
+import JobWorkers
+import Postgres
+import Synchronization
+import TestDatabase
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct WorkerNodeTests {
+    @Test func success() async throws {
+        let runner = ScriptedRunner { run in
+            run.report(stage: "half", fraction: 0.5, message: "m", step: 1, steps: 2)
+            run.log(.info, "hello")
+            try await run.save(checkpoint: [9])
+            return JobResult(data: run.payload, contentType: run.contentType)
+        }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue {
+                $0.payload = [1, 2]
+                $0.contentType = "x/y"
+            }
+            #expect(await bench.events(upTo: .succeeded) == [.enqueued, .started, .succeeded])
+            let job = try #require(await bench.job(id))
+            #expect(job.result == JobResult(data: [1, 2], contentType: "x/y"))
+            // Said before the end, so it is written before it.
+            #expect(job.progress?.stage == "half" && job.log.map(\.message) == ["hello"])
+            #expect(job.attempts.map(\.outcome) == [.succeeded])
+        }
+    }
+
+    @Test func failureIsTriedAgainWithItsCheckpoint() async throws {
+        let runner = ScriptedRunner { run in
+            if run.attempt == 3 { return JobResult(data: run.checkpoint ?? [], contentType: "x/y") }
+            try await run.save(checkpoint: (run.checkpoint ?? []) + [UInt8(run.attempt)])
+            throw RunFailure(message: "oops \(run.attempt)")
+        }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue()
+            #expect(
+                await bench.events(upTo: .succeeded) == [
+                    .enqueued, .started, .retryScheduled, .started, .retryScheduled, .started, .succeeded,
+                ])
+            let job = try #require(await bench.job(id))
+            #expect(job.result?.data == [1, 2])
+            #expect(job.attempts.map(\.error?.message) == ["oops 1", "oops 2", nil])
+        }
+    }
+
+    @Test func lastFailureIsFinal() async throws {
+        struct Odd: Error {}
+        try await NodeBench.with(ScriptedRunner { _ in throw Odd() }) { bench in
+            let id = try await bench.enqueue { $0.maxAttempts = 2 }
+            _ = await bench.events(upTo: .failed)
+            let job = try #require(await bench.job(id))
+            #expect(job.state == .failed && job.attempt == 2 && job.error?.reason == "failed")
+        }
+    }
+
+    @Test func permanentFailureIsFinalAtOnce() async throws {
+        let runner = ScriptedRunner { _ in throw RunFailure(message: "no", isPermanent: true) }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue()
+            #expect(await bench.events(upTo: .failed) == [.enqueued, .started, .failed])
+            #expect(try await bench.job(id)?.error == JobError(reason: "permanent", message: "no"))
+        }
+    }
+
+    /// No delay that a handler names keeps other ends from being written.
+    @Test func absurdDelayIsBounded() async throws {
+        let runner = ScriptedRunner { _ in throw RunFailure(message: "m", retryAfter: .seconds(1e15)) }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .retryScheduled)
+            let job = try #require(await bench.job(id))
+            #expect(job.dueAt <= Timestamp.now.advanced(by: JobLimits.retryDelayMax))
+        }
+    }
+
+    @Test func softTimeoutIsToldAndHardStops() async throws {
+        let runner = ScriptedRunner { run in
+            if run.payload.isEmpty { return try await ScriptedRunner.forever() }
+            try await run.softTimeout()
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner) { bench in
+            let soft = try await bench.enqueue {
+                $0.payload = [1]
+                $0.softTimeout = .milliseconds(10)
+            }
+            _ = await bench.events(upTo: .succeeded)
+            #expect(try await bench.job(soft)?.state == .succeeded)
+            let hard = try await bench.enqueue {
+                $0.timeout = .milliseconds(10)
+                $0.maxAttempts = 2
+            }
+            #expect(
+                await bench.events(upTo: .failed)
+                    == [.enqueued, .started, .retryScheduled, .started, .failed])
+            let job = try #require(await bench.job(hard))
+            #expect(job.error?.reason == "timeout" && job.attempts.map(\.outcome) == [.timedOut, .timedOut])
+        }
+    }
+
+    @Test func handlerThatDoesNotStopIsGivenUp() async throws {
+        let (gate, open) = AsyncStream<Void>.makeStream()
+        let runner = ScriptedRunner { _ in
+            // Deaf to its cancellation.
+            await Task.detached { for await _ in gate { break } }.value
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner, configure: { $0.grace = .milliseconds(10) }) { bench in
+            let id = try await bench.enqueue {
+                $0.timeout = .milliseconds(10)
+                $0.maxAttempts = 1
+            }
+            _ = await bench.events(upTo: .failed)
+            #expect(try await bench.job(id)?.error?.reason == "timeout")
+            open.finish()
+        }
+    }
+
+    @Test func cancelStopsTheRun() async throws {
+        try await NodeBench.with(ScriptedRunner { _ in try await ScriptedRunner.forever() }) { bench in
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .started)
+            _ = try await bench.store.cancel(id, reason: "enough")
+            #expect(await bench.events(upTo: .cancelled) == [.cancelled])
+            let job = try #require(await bench.job(id))
+            #expect(job.state == .cancelled && job.error?.message == "enough")
+        }
+    }
+
+    @Test func shutdownGivesRunsBack() async throws {
+        try await NodeBench.with(ScriptedRunner { _ in try await ScriptedRunner.forever() }) { bench in
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .started)
+            await bench.node.shutdown(grace: .milliseconds(10))
+            #expect(await bench.events(upTo: .released) == [.released])
+            let job = try #require(await bench.job(id))
+            #expect(job.state == .pending && job.attempt == 0)
+            #expect(job.attempts.map(\.outcome) == [.released])
+            #expect(try await bench.store.nodes().map(\.isAlive) == [false])
+        }
+    }
+
+    @Test func shutdownLetsRunsFinish() async throws {
+        let (gate, open) = AsyncStream<Void>.makeStream()
+        let (runs, began) = AsyncStream<Void>.makeStream()
+        let runner = ScriptedRunner { _ in
+            began.yield()
+            for await _ in gate { break }
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue()
+            for await _ in runs { break }
+            async let stopped: Void = bench.node.shutdown(grace: .seconds(60))
+            open.yield()
+            await stopped
+            #expect(try await bench.job(id)?.state == .succeeded)
+        }
+    }
+
+    /// No claim is left behind by a shutdown that comes while it is on its way.
+    @Test(arguments: 0..<5)
+    func shutdownWhileJobsStream(_ turn: Int) async throws {
+        try await NodeBench.with(ScriptedRunner { _ in try await ScriptedRunner.forever() }) { bench in
+            for _ in 0..<turn { _ = try await bench.enqueue() }
+            async let last = bench.enqueue()
+            await bench.node.shutdown(grace: .zero)
+            _ = try await last
+            let left = try await bench.store.list(JobFilter(), before: nil, size: 10).jobs
+            #expect(left.allSatisfy { $0.state == .pending && $0.attempt == 0 })
+        }
+    }
+
+    /// A claim that was committed, but whose answer was lost.
+    @Test func runThatTheNodeDoesNotKnowOfIsGivenBack() async throws {
+        let runner = ScriptedRunner { _ in ScriptedRunner.done }
+        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(600) }) { bench in
+            try await bench.store.setPaused(true, queue: "default")
+            let id = try await bench.enqueue()
+            try await bench.script(
+                """
+                UPDATE live SET state = 'running', token = nextval('run_token'), attempt = 1, sequence = 2,
+                    started_at = now(), node = \(bench.store.nodeNumber)
+                """)
+            try await bench.store.setPaused(false, queue: "default")
+            #expect(await bench.events(upTo: .succeeded) == [.enqueued, .released, .started, .succeeded])
+            #expect(try await bench.job(id)?.attempts.map(\.outcome) == [.released, .succeeded])
+        }
+    }
+
+    /// Thought dead by the others: its runs stop and write nothing, and it goes on as a new node.
+    @Test func lostLeaseStopsRuns() async throws {
+        let stopped = Stops()
+        let runner = ScriptedRunner { run in
+            guard run.attempt == 1 else { return ScriptedRunner.done }
+            do {
+                return try await ScriptedRunner.forever()
+            } catch {
+                stopped.add(run.attempt)
+                // What a dropped run returns is nobody's business.
+                return JobResult(data: [66], contentType: "late")
+            }
+        }
+        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(300) }) { bench in
+            let first = bench.store.nodeNumber
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .started)
+            try await bench.script("UPDATE node SET ended_at = now()")
+            #expect(await bench.events(upTo: .succeeded) == [.retryScheduled, .started, .succeeded])
+            let job = try #require(await bench.job(id))
+            #expect(job.result == ScriptedRunner.done)
+            #expect(job.attempts.map(\.outcome) == [.interrupted, .succeeded])
+            #expect(stopped.all == [1])
+            #expect(bench.store.nodeNumber > first)
+        }
+    }
+
+    /// The database does not answer for most of a lease: the node stops its runs by itself, and begins anew.
+    @Test func silenceOfTheDatabaseStopsRuns() async throws {
+        let (stops, stopped) = AsyncStream<Void>.makeStream()
+        let runner = ScriptedRunner { run in
+            guard run.attempt == 1 else { return ScriptedRunner.done }
+            do {
+                return try await ScriptedRunner.forever()
+            } catch {
+                stopped.yield()
+                throw error
+            }
+        }
+        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(1500) }) { bench in
+            let first = bench.store.nodeNumber
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .started)
+            // Renewals wait for the row.
+            let lock = try Connection(bench.schema.connectionConfiguration())
+            try lock.executeScript("BEGIN; SELECT FROM node FOR UPDATE")
+            for await _ in stops { break }
+            try lock.executeScript("COMMIT")
+            #expect(await bench.events(upTo: .succeeded) == [.retryScheduled, .started, .succeeded])
+            #expect(try await bench.job(id)?.attempts.map(\.outcome) == [.interrupted, .succeeded])
+            #expect(bench.store.nodeNumber > first)
+        }
+    }
+
+    private final class Stops: Sendable {
+        private let attempts = Mutex<[Int]>([])
+        var all: [Int] { attempts.withLock { $0 } }
+        func add(_ attempt: Int) { attempts.withLock { $0.append(attempt) } }
+    }
+
+    @Test func neverMoreAtOnceThanItsSlots() async throws {
+        let load = Load()
+        let runner = ScriptedRunner { _ in
+            load.enter()
+            await Task.yield()
+            load.leave()
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner, configure: { $0.defaultUserLimit = 2 }) { bench in
+            let jobs = (0..<100).map {
+                NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 5)"), now: .now)
+            }
+            _ = try await bench.store.enqueueBatch(jobs)
+            var ended = 0
+            for await event in bench.events where event.type == .succeeded {
+                ended += 1
+                if ended == 100 { break }
+            }
+            #expect(load.most <= 4)
+        }
+    }
+
+    private final class Load: Sendable {
+        private let counts = Mutex((now: 0, most: 0))
+        var most: Int { counts.withLock(\.most) }
+        func enter() { counts.withLock { $0 = ($0.now + 1, max($0.most, $0.now + 1)) } }
+        func leave() { counts.withLock { $0.now -= 1 } }
+    }
+}
