@@ -39,11 +39,13 @@ package struct JobServiceHandlers: Sendable {
         let request = try EnqueueRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
         let spec = request.job?.validated(path: "job.", now: now, into: &violations)
+        if let spec, !violations.contains(where: { $0.field == "job.kind" }),
+            let unknown = try await kinds.firstUnknown([spec.kind])
+        {
+            violations.append(Self.unknownKind(unknown, "job.kind"))
+        }
         guard violations.isEmpty, let spec else { throw StatusMapping.invalid(violations) }
         try Self.checkPayload(spec.payload, "job.payload")
-        if let unknown = try await kinds.firstUnknown([spec.kind]) {
-            throw StatusMapping.invalid([Self.unknownKind(unknown, "job.kind")])
-        }
         let enqueued = try await store.enqueue(NewJob(spec: spec, now: now))
         return EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
     }

@@ -43,6 +43,8 @@ package struct WatchBuffer: Sendable {
         var known: Int64
         /// As of `delivered`.
         var isFinal: Bool
+        /// Of the last progress that was heard of: it is told again when it is saved.
+        var progressAt: Timestamp?
         var isBehind: Bool { known > delivered }
     }
 
@@ -109,7 +111,10 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
-        guard let place = places[job], !place.isFinal else { return }
+        guard var place = places[job], !place.isFinal, place.progressAt.map({ $0 < new.updatedAt }) ?? true
+        else { return }
+        place.progressAt = new.updatedAt
+        places[job] = place
         guard progress[job] != nil || progress.count < Self.progressMax else { return }
         progress[job] = (attempt, new)
     }
@@ -196,6 +201,8 @@ package struct WatchBuffer: Sendable {
     private mutating func setPlace(_ job: JobID, _ place: Place) {
         if let old = places[job], !old.isFinal { openJobs -= 1 }
         if !place.isFinal { openJobs += 1 }
+        var place = place
+        place.progressAt = places[job]?.progressAt
         places[job] = place
         guard place.isFinal, !namesJobs else { return }
         finalJobs.append(job)

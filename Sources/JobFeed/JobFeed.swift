@@ -29,6 +29,7 @@ package final class JobFeed: Sendable {
         /// Until the first renewal tells, there may be some.
         var hasPeers = true
         var isOver = false
+        var opened: ChangeCursor?
         /// A commit of ours may have taken place without our knowing.
         var mustRecheck = false
         /// Whose each lane is that a watch of a user or a queue was asked about.
@@ -143,8 +144,10 @@ package final class JobFeed: Sendable {
             for subscription in subscriptions(of: key.id, andScopes: true) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
             }
-        case .log(let key, let lines):
-            for subscription in subscriptions(of: key.id) { subscription.receive(lines, of: key.id) }
+        case .log(let key, let lines, let isSaved):
+            for subscription in subscriptions(of: key.id) {
+                subscription.receive(lines, isSaved: isSaved, of: key.id)
+            }
         case .uncertain:
             state.withLock { $0.mustRecheck = true }
         case .cancelRequested:
@@ -169,8 +172,14 @@ package final class JobFeed: Sendable {
         }
     }
 
+    /// Finds the place in the feed from which on nothing is missed. Call it before anybody watches.
+    package func open() async throws(StoreError) {
+        let cursor = try await store.openChanges()
+        state.withLock { $0.opened = cursor }
+    }
+
     private func readLoop() async {
-        var cursor: ChangeCursor?
+        var cursor = state.withLock(\.opened)
         var lastRead = ContinuousClock.now
         while !Task.isCancelled {
             do throws(StoreError) {
@@ -282,7 +291,7 @@ package final class JobFeed: Sendable {
         }
         for (number, id) in logged {
             let lines = try await store.log(of: number, after: 0)
-            publish(.log(JobKey(number: number, lane: 0, id: id), lines))
+            publish(.log(JobKey(number: number, lane: 0, id: id), lines, isSaved: true))
         }
     }
 

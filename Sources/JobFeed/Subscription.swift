@@ -74,10 +74,13 @@ package final class Subscription: Sendable {
         change { $0.buffer.receive(progress: progress, attempt: attempt, of: job) }
     }
 
-    func receive(_ lines: [LogLine], of job: JobID) {
+    /// Lines that are just being said follow the last one, or wait until they are saved: there may be others
+    /// in between.
+    func receive(_ lines: [LogLine], isSaved: Bool, of job: JobID) {
         guard includesLog else { return }
         change { state in
             let last = state.lastLogLine[job] ?? 0
+            guard isSaved || lines.first?.number == last + 1 else { return }
             let new = lines.filter { $0.number > last }
             guard let newest = new.last else { return }
             state.lastLogLine[job] = newest.number

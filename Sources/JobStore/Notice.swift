@@ -5,7 +5,8 @@ package enum Notice: Sendable {
     /// A lifecycle event.
     case event(JobEvent, JobKey)
     case progress(JobKey, attempt: Int, Progress)
-    case log(JobKey, [LogLine])
+    /// Lines as they are said, one after the other, and once more when they are saved.
+    case log(JobKey, [LogLine], isSaved: Bool)
     /// A write failed in a way that leaves open whether it took place.
     case uncertain
     /// Somebody wants this run to stop, which is on `node`.

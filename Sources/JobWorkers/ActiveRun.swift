@@ -72,7 +72,7 @@ final class ActiveRun: Run {
             state.log.append(line)
             return line
         }
-        publish(.log(claimed.key, [line]))
+        publish(.log(claimed.key, [line], isSaved: false))
     }
 
     func save(checkpoint: [UInt8]) async throws {
@@ -239,10 +239,20 @@ final class ActiveRun: Run {
         }
         guard let telemetry = takeTelemetry() else { return }
         // The end of the run is worth more than its last words: one try.
-        try? await store.save([telemetry])
+        let isSaved = (try? await store.save([telemetry])) != nil
+        if isSaved { telemetry.publish(publish) }
         telemetryIsSaved(true, telemetry)
     }
 
     /// The handler's task, which may go on after it was given up.
     func waitForHandler() async { await state.withLock(\.task)?.value }
+}
+
+extension Telemetry {
+    /// Says it again, now that it is saved: who began to watch in between found it neither in the database nor
+    /// among what was said.
+    func publish(_ publish: (Notice) -> Void) {
+        if let progress { publish(.progress(key, attempt: attempt, progress)) }
+        if !log.isEmpty { publish(.log(key, log, isSaved: true)) }
+    }
 }

@@ -13,6 +13,8 @@ import Settings
 
 /// The parts of a server, put together: database, store, feed, node, API.
 struct Assembly: Sendable {
+    private static let connectTimeout: Duration = .seconds(30)
+
     let settings: ServerSettings
     let logger: Logger
     private let privatePostgres: PrivatePostgres?
@@ -61,6 +63,9 @@ struct Assembly: Sendable {
                 connection: connection, connectionCount: settings.databaseConnections))
         leaseDatabase = try Database(
             Database.Configuration(connection: connection, connectionCount: 1))
+        // A database that is not there ends the program, with libpq's words; whoever looks after it starts it again.
+        _ = try await database.run("connect", timeout: Self.connectTimeout) { _ throws(PostgresError) in true
+        }
         let ran = try await Migrator.migrate(database)
         if !ran.isEmpty { logger.notice("the schema was migrated", metadata: ["migrations": "\(ran)"]) }
 
@@ -107,6 +112,7 @@ struct Assembly: Sendable {
             + StandardHandlers(health: health).methods
         server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
         try await node.register()
+        try await feed.open()
         try await server.start()
         // The others hear at once that they are not alone.
         try await store.notifyPeers()

@@ -50,7 +50,17 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// Serves until a graceful shutdown is triggered (`ServiceGroup`) or the task is cancelled. Prints one line,
     /// `signalbox: serving on HOST:PORT`, once it is ready.
     public func run() async throws {
-        let assembly = try await Assembly.start(settings, runners: try allRunners(), logger: logger)
+        let assembly: Assembly
+        do {
+            let runners = try allRunners()
+            assembly = try await cancelWhenGracefulShutdown {
+                try await Assembly.start(settings, runners: runners, logger: logger)
+            }
+        } catch {
+            // Stopped before it was up: that is an end in order.
+            if Task.isShuttingDownGracefully { return }
+            throw error
+        }
         print("signalbox: serving on \(assembly.address)")
         // The line is for a program that waits for it through a pipe.
         fflush(nil)
@@ -80,6 +90,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             exit(64)
         }
         let logger = ServerLog.start(settings)
+        exitAtSecondSignal()
         do {
             let group = ServiceGroup(
                 services: [SignalboxServer(settings: settings, runners: runners, logger: logger)],
@@ -89,6 +100,19 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         } catch {
             complain("\(error)")
             exit(1)
+        }
+    }
+
+    /// Who asks twice does not want to wait: what still runs is left to the other nodes to rescue.
+    private static func exitAtSecondSignal() {
+        Task {
+            var count = 0
+            for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
+                count += 1
+                guard count > 1 else { continue }
+                complain("stopped at once; what still ran will be rescued when its lease ends")
+                exit(1)
+            }
         }
     }
 

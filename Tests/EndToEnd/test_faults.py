@@ -28,6 +28,9 @@ from harness import (
 from signalbox import JobEventType, JobState
 from signalbox.v1 import job_pb2, job_service_pb2
 
+#: Where no database is.
+NOWHERE = "postgresql://127.0.0.1:1/none?connect_timeout=1"
+
 
 @pytest.fixture
 def own() -> Iterator[Cluster]:
@@ -160,17 +163,30 @@ def test_two_nodes_that_migrate_at_once(own: Cluster):
         (["--config", "/no/such/file.yaml"], "/no/such/file.yaml"),
         (["--listen", "nonsense"], "nonsense"),
         (["--concurrency", "-1"], "concurrency"),
-        (["--database-url", "postgresql://127.0.0.1:1/none?connect_timeout=1"], "127.0.0.1"),
     ],
 )
-def test_a_wrong_setting_is_named(own: Cluster, arguments, said):
-    url = [] if "--database-url" in arguments else ["--database-url", own.database()]
-    failed = run("serve", *url, *arguments)
+def test_a_wrong_setting_is_named(arguments, said):
+    failed = run("serve", "--database-url", NOWHERE, *arguments)
     assert failed.returncode > 0 and said in failed.stderr
 
 
-def test_an_unknown_key_in_the_file_is_named(own: Cluster, tmp_path):
+def test_a_database_that_is_not_there_is_named_and_can_be_waited_for_no_longer():
+    command = [str(BINARY), "serve", "--listen", "127.0.0.1:0", "--database-url", NOWHERE]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        said = next((line for line in process.stderr if '"127.0.0.1", port 1' in line), None)
+        assert said is not None, "it ended without naming it"
+        process.terminate()
+        # What is left is read: a full pipe must not be what it waits for.
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path):
     path = tmp_path / "signalbox.yaml"
     path.write_text("concurency: 5\n")
-    failed = run("serve", "--database-url", own.database(), "--config", str(path))
+    failed = run("serve", "--database-url", NOWHERE, "--config", str(path))
     assert failed.returncode > 0 and "concurency" in failed.stderr

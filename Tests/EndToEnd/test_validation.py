@@ -177,11 +177,16 @@ def test_a_payload_over_the_limit(api: Api, size):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "field"), [({"labels": {"k": "v" * 300}}, "labels"), ({"kind": "no.such.kind"}, "kind")]
+    ("wrong", "fields"),
+    [
+        ({2: {"labels": {"k": "v" * 300}}, 3: {"priority": 101}}, {"jobs[2].labels", "jobs[3].priority"}),
+        ({1: {"kind": "no.such.kind"}}, {"jobs[1].kind"}),
+    ],
+    ids=["rules", "kind"],
 )
-def test_a_batch_names_index_and_field(api: Api, wrong, field):
-    request = job_service_pb2.EnqueueBatchRequest(jobs=[spec(), spec(), spec(**wrong), spec()])
-    assert list(refused(api.jobs.EnqueueBatch, request)) == [f"jobs[2].{field}"]
+def test_a_batch_names_index_and_field(api: Api, wrong, fields):
+    request = job_service_pb2.EnqueueBatchRequest(jobs=[spec(**wrong.get(n, {})) for n in range(4)])
+    assert set(refused(api.jobs.EnqueueBatch, request)) == fields
 
 
 @pytest.mark.parametrize("count", [0, 10_001])

@@ -71,7 +71,7 @@ def test_enqueue_says_whether_it_is_new(client, user):
 
 def test_errors_tell_what_is_wrong(client, user):
     with pytest.raises(signalbox.InvalidArgument) as invalid:
-        client.enqueue("no.such.kind", user_id="", priority=1_000)
+        client.enqueue("no such kind", user_id="", priority=1_000)
     assert {violation.field for violation in invalid.value.violations} == {
         "job.kind",
         "job.user_id",
