@@ -196,8 +196,11 @@ package struct WatchBuffer: Sendable {
                 event.jobID,
                 Place(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
         }
+        // Another attempt, perhaps on a machine whose clock is behind.
+        if event.type == .started { places[event.jobID]?.progressAt = nil }
     }
 
+    /// Keeps when its progress was.
     private mutating func setPlace(_ job: JobID, _ place: Place) {
         if let old = places[job], !old.isFinal { openJobs -= 1 }
         if !place.isFinal { openJobs += 1 }

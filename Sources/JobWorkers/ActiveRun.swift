@@ -10,6 +10,7 @@ final class ActiveRun: Run {
     private struct State {
         var supervision: RunSupervision
         var progress: Progress?
+        var lastReportAt = Timestamp(microseconds: 0)
         var log: [LogLine] = []
         var lastLogLine: Int64
         var grace: Duration
@@ -57,9 +58,15 @@ final class ActiveRun: Run {
     var grace: Duration { state.withLock(\.grace) }
 
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
-        let progress = Progress(
-            stage: stage, fraction: fraction, message: message, step: step, steps: steps, updatedAt: clock())
-        state.withLock { $0.progress = progress }
+        let progress = state.withLock { state in
+            // Each later than the one before, whatever the clock does: that is how they are told apart.
+            let now = max(clock(), state.lastReportAt.advanced(by: .microseconds(1)))
+            state.lastReportAt = now
+            let progress = Progress(
+                stage: stage, fraction: fraction, message: message, step: step, steps: steps, updatedAt: now)
+            state.progress = progress
+            return progress
+        }
         publish(.progress(claimed.key, attempt: attempt, progress))
     }
 
