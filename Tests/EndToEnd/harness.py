@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("SIGNALBOX_BIN", ROOT / ".build/debug/signalbox"))
 
 #: Far longer than anything should take: reaching it is a failure, never a way to wait.
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 #: Servers that a failed test may be about.
 _servers: list[Server] = []

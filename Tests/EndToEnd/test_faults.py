@@ -54,7 +54,7 @@ def test_the_database_goes_away_and_comes_back(own: Cluster, node: Server, how):
     with node.client(timeout=PATIENCE_S) as client, ThreadPoolExecutor(4) as pool:
         done = client.enqueue("test.echo", "before", user_id=user).id
         client.wait(done, timeout=30)
-        with client.watch(user_id=user, timeout=90) as watch:
+        with client.watch(user_id=user, timeout=2 * PATIENCE_S) as watch:
             until(watch, is_complete)
             id = client.enqueue("test.sleep", {"ms": 3_000, "steps": 6}, user_id=user).id
             until(watch, is_event(JobEventType.STARTED, id))
@@ -86,7 +86,7 @@ def test_the_database_goes_away_and_comes_back(own: Cluster, node: Server, how):
 def test_a_watch_through_a_restart_of_the_database(own: Cluster, node: Server):
     user = unique()
     with node.client(timeout=PATIENCE_S) as client:
-        with client.watch(user_id=user, timeout=90) as watch:
+        with client.watch(user_id=user, timeout=2 * PATIENCE_S) as watch:
             until(watch, is_complete)
             ids = [client.enqueue("test.sleep", {"ms": 2_000}, user_id=user).id for _ in range(3)]
             items = until(watch, is_event(JobEventType.STARTED))

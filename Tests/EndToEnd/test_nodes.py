@@ -26,7 +26,7 @@ from harness import (
     unique,
     until,
 )
-from signalbox import AttemptOutcome, JobEvent, JobEventType, JobState, NewJob, ProgressEvent
+from signalbox import AttemptOutcome, JobEvent, JobEventType, JobState, NewJob, ProgressEvent, Snapshot
 
 #: The first attempt saves a checkpoint and goes on for long; the next one gives back what it finds.
 LONG = r"""
@@ -70,7 +70,7 @@ def test_three_of_a_user_at_once_over_two_nodes(nodes: Nodes):
     client = nodes.client(north)
     jobs = [NewJob("test.sleep", {"ms": 20 + n % 30}, user_id=f"user-{n % 50}") for n in range(1_000)]
     ids = [item.job_id for item in client.enqueue_batch(jobs, timeout=30)]
-    with client.watch(ids, timeout=90) as watch:
+    with client.watch(ids, timeout=2 * PATIENCE_S) as watch:
         for _ in watch:
             pass
     with ThreadPoolExecutor(8) as pool:
@@ -168,12 +168,18 @@ def test_a_node_that_dies(nodes: Nodes, tmp_path):
     with client.watch([*ids, sleeper], timeout=PATIENCE_S) as watch:
         while len(saved) < 4:
             item = next(watch)
-            if isinstance(item, ProgressEvent) and (item.job_id != sleeper or item.progress.step >= 2):
-                saved.add(item.job_id)
+            if isinstance(item, Snapshot):
+                id, progress = item.job.id, item.job.progress
+            elif isinstance(item, ProgressEvent):
+                id, progress = item.job_id, item.progress
+            else:
+                continue
+            if progress is not None and (id != sleeper or progress.step >= 2):
+                saved.add(id)
         before = watch.sequences
     heir = nodes.start("heir", concurrency=8, config=config)
     survivor = nodes.client(heir)
-    with survivor.watch([*ids, sleeper], after=before, timeout=PATIENCE_S) as watch:
+    with survivor.watch([*ids, sleeper], after=before, timeout=2 * PATIENCE_S) as watch:
         until(watch, is_complete)
         killed = datetime.now(UTC)
         doomed.kill()
@@ -214,7 +220,7 @@ def test_a_kind_that_must_not_run_twice(nodes: Nodes, tmp_path):
         until(watch, is_event(JobEventType.STARTED, id))
     heir = nodes.start("heir", concurrency=8, config=config)
     doomed.kill()
-    job = nodes.client(heir).wait(id, timeout=PATIENCE_S)
+    job = nodes.client(heir).wait(id, timeout=2 * PATIENCE_S)
     assert job.state is JobState.FAILED and job.error is not None and job.error.reason == "interrupted"
     assert [attempt.outcome for attempt in job.attempts] == [AttemptOutcome.INTERRUPTED]
 
@@ -231,7 +237,7 @@ def test_a_node_that_is_frozen_writes_nothing_when_it_wakes(nodes: Nodes):
     heir = nodes.start("heir", concurrency=8)
     frozen.process.send_signal(signal.SIGSTOP)
     try:
-        job = nodes.client(heir).wait(id, timeout=PATIENCE_S)
+        job = nodes.client(heir).wait(id, timeout=2 * PATIENCE_S)
     finally:
         frozen.process.send_signal(signal.SIGCONT)
     assert job.state is JobState.SUCCEEDED
