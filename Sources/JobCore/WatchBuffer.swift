@@ -195,6 +195,8 @@ package struct WatchBuffer: Sendable {
             setPlace(
                 event.jobID,
                 Place(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
+            // The clock of another node, perhaps.
+            if event.type == .started { places[event.jobID]?.progressAt = nil }
         }
     }
 
