@@ -25,10 +25,10 @@ import Testing
             at: Timestamp(microseconds: sequence), attempt: 1, kind: "k", userID: "u", queue: "q")
     }
 
-    private func progress(_ fraction: Double) -> Progress {
+    private func progress(_ fraction: Double, at moment: Int64? = nil) -> Progress {
         Progress(
             stage: "", fraction: fraction, message: "", step: 0, steps: 0,
-            updatedAt: Timestamp(microseconds: Int64(fraction * 1000)))
+            updatedAt: Timestamp(microseconds: moment ?? Int64(fraction * 100)))
     }
 
     private func lines(_ numbers: ClosedRange<Int64>) -> [LogLine] {
@@ -236,15 +236,31 @@ import Testing
         buffer.receive(progress: progress(0.2), attempt: 1, of: Self.job)
         #expect(buffer.next() == .sendProgress(Self.job, attempt: 1, progress(0.2)))
         #expect(buffer.next() == .wait)
-        // Told again when it is saved.
-        buffer.receive(progress: progress(0.1), attempt: 1, of: Self.job)
+    }
+
+    /// It is told when it is said, and again when it is saved.
+    @Test func progressIsNotRepeated() {
+        var buffer = watch()
+        for fraction in [0.2, 0.2, 0.1] {
+            buffer.receive(progress: progress(fraction), attempt: 1, of: Self.job)
+        }
+        #expect(buffer.next() == .sendProgress(Self.job, attempt: 1, progress(0.2)))
         buffer.receive(progress: progress(0.2), attempt: 1, of: Self.job)
         #expect(buffer.next() == .wait)
-        // The next attempt may run on a machine whose clock is behind.
-        buffer.receive(Self.event(2, .started))
-        buffer.receive(progress: progress(0.1), attempt: 2, of: Self.job)
-        #expect(buffer.next() == .send(Self.event(2, .started)))
-        #expect(buffer.next() == .sendProgress(Self.job, attempt: 2, progress(0.1)))
+    }
+
+    /// The next attempt may run on a node whose clock is behind.
+    @Test func progressOfTheNextAttemptIsNotMeasuredByTheLast() {
+        var buffer = watch()
+        buffer.receive(progress: progress(0.9, at: 1000), attempt: 1, of: Self.job)
+        #expect(buffer.next() == .sendProgress(Self.job, attempt: 1, progress(0.9, at: 1000)))
+        buffer.receive(Self.event(2, .released))
+        buffer.receive(Self.event(3, .started))
+        buffer.receive(progress: progress(0.1, at: 10), attempt: 1, of: Self.job)
+        for event in [Self.event(2, .released), Self.event(3, .started)] {
+            #expect(buffer.next() == .send(event))
+        }
+        #expect(buffer.next() == .sendProgress(Self.job, attempt: 1, progress(0.1, at: 10)))
     }
 
     @Test func eventsGoBeforeProgress() {

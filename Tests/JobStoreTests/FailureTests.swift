@@ -86,7 +86,8 @@ import Testing
                 }
                 return await group.reduce(into: [StoreError?]()) { $0.append($1) }
             }
-            for pid in pids { try killer.executeScript("SELECT pg_terminate_backend(\(pid))") }
+            // Each returns when the backend is gone, so that what follows can find out before it sends.
+            for pid in pids { try killer.executeScript("SELECT pg_terminate_backend(\(pid), 30000)") }
             let all = await answers
             #expect(all.count == 200)
             #expect(all.allSatisfy { $0 == nil || isUnavailable($0) })

@@ -177,7 +177,7 @@ import Testing
     /// A claim that was committed, but whose answer was lost.
     @Test func runThatTheNodeDoesNotKnowOfIsGivenBack() async throws {
         let runner = ScriptedRunner { _ in ScriptedRunner.done }
-        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(600) }) { bench in
+        try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
             try await bench.store.setPaused(true, queue: "default")
             let id = try await bench.enqueue()
             try await bench.script(
@@ -204,7 +204,7 @@ import Testing
                 return JobResult(data: [66], contentType: "late")
             }
         }
-        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(300) }) { bench in
+        try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
             let first = bench.store.nodeNumber
             let id = try await bench.enqueue()
             _ = await bench.events(upTo: .started)
@@ -230,7 +230,7 @@ import Testing
                 throw error
             }
         }
-        try await NodeBench.with(runner, configure: { $0.lease = .milliseconds(1500) }) { bench in
+        try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
             let first = bench.store.nodeNumber
             let id = try await bench.enqueue()
             _ = await bench.events(upTo: .started)
