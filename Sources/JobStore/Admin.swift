@@ -5,24 +5,26 @@ extension Statement {
     static let queueStats = Statement(
         "queue_stats",
         """
-        WITH waits AS (
+        WITH wanted AS MATERIALIZED (SELECT id FROM queue WHERE $1::text IS NULL OR name = $1), waits AS (
             SELECT lane.queue, count(*) FILTER (WHERE state <> 'running') AS pending,
                 count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
                 count(*) FILTER (WHERE state = 'running') AS running,
                 min(due_at) FILTER (WHERE state = 'ready') AS oldest
-            FROM live JOIN lane ON lane.id = live.lane GROUP BY lane.queue
+            FROM live JOIN lane ON lane.id = live.lane
+            WHERE lane.queue IN (SELECT id FROM wanted) GROUP BY lane.queue
         ), ends AS (
             SELECT lane.queue, count(*) FILTER (WHERE f.state = 'succeeded') AS succeeded,
                 count(*) FILTER (WHERE f.state = 'failed') AS failed,
                 count(*) FILTER (WHERE f.state = 'cancelled') AS cancelled,
                 count(*) FILTER (WHERE f.finished_at > now() - interval '1 minute') AS recent
             FROM finished f JOIN job ON job.number = f.number JOIN lane ON lane.id = job.lane
-            GROUP BY lane.queue
+            WHERE lane.queue IN (SELECT id FROM wanted) GROUP BY lane.queue
         ), come AS (
             SELECT lane.queue, count(*) AS recent FROM job JOIN lane ON lane.id = job.lane
             WHERE job.number > coalesce((
                 SELECT number FROM job WHERE created_at <= now() - interval '1 minute'
                 ORDER BY number DESC LIMIT 1), 0)
+                AND lane.queue IN (SELECT id FROM wanted)
             GROUP BY lane.queue
         )
         SELECT q.name, coalesce(w.pending, 0), coalesce(w.scheduled, 0), coalesce(w.running, 0),
@@ -31,7 +33,7 @@ extension Statement {
             coalesce(c.recent, 0), coalesce(e.recent, 0), q.paused
         FROM queue q LEFT JOIN waits w ON w.queue = q.id LEFT JOIN ends e ON e.queue = q.id
         LEFT JOIN come c ON c.queue = q.id
-        WHERE $1::text IS NULL OR q.name = $1
+        WHERE q.id IN (SELECT id FROM wanted)
         ORDER BY q.name LIMIT 10000
         """)
 

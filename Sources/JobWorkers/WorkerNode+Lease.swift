@@ -1,6 +1,7 @@
 import JobCore
 import JobStore
 import Logging
+import Synchronization
 
 /// The node's own lease, and what is left behind where one has ended.
 extension WorkerNode {
