@@ -94,10 +94,11 @@ package struct WatchHandler: Sendable {
             } else {
                 wanted.append((job, cursor))
             }
-            let log = subscription.includesLog ? try await store.log(of: job.number, after: 0) : []
+            subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
+            guard subscription.includesLog else { continue }
+            // Read after it is tracked: what is saved from here on is told, and what was saved before is read.
+            let log = subscription.unsent(try await store.log(of: job.number, after: 0), of: id)
             if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
-            subscription.track(
-                id, delivered: job.sequence, isFinal: job.state.isFinal, lastLogLine: log.last?.number ?? 0)
         }
         var rest = wanted[...]
         while !rest.isEmpty {

@@ -78,6 +78,7 @@ package struct WatchBuffer: Sendable {
             if places[job] != nil { events.removeAll { $0.jobID == job && $0.sequence <= sequence } }
         }
         if let place = places[job], place.delivered >= sequence { return }
+        if isFinal { progress[job] = nil }
         let known = max(places[job]?.known ?? early.removeValue(forKey: job) ?? 0, sequence)
         setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
         if namesJobs, known > sequence || isRechecked { behind.insert(job) }
@@ -111,10 +112,13 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
-        guard var place = places[job], !place.isFinal, place.progressAt.map({ $0 < new.updatedAt }) ?? true
-        else { return }
-        place.progressAt = new.updatedAt
-        places[job] = place
+        if var place = places[job] {
+            guard !place.isFinal, place.progressAt.map({ $0 < new.updatedAt }) ?? true else { return }
+            place.progressAt = new.updatedAt
+            places[job] = place
+        } else if !namesJobs {
+            return
+        }
         guard progress[job] != nil || progress.count < Self.progressMax else { return }
         progress[job] = (attempt, new)
     }

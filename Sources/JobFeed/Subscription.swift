@@ -55,10 +55,19 @@ package final class Subscription: Sendable {
         }
     }
 
-    package func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool, lastLogLine: Int64 = 0) {
+    package func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
         change { state in
             state.buffer.track(job, delivered: sequence, isFinal: isFinal)
-            if includesLog { state.lastLogLine[job] = max(lastLogLine, state.lastLogLine[job] ?? 0) }
+            if includesLog { state.lastLogLine[job] = state.lastLogLine[job] ?? 0 }
+        }
+    }
+
+    /// Those of the saved lines that were not told yet; they count as told from here on.
+    package func unsent(_ lines: [LogLine], of job: JobID) -> [LogLine] {
+        state.withLock { state in
+            let last = state.lastLogLine[job] ?? 0
+            state.lastLogLine[job] = max(last, lines.last?.number ?? 0)
+            return lines.filter { $0.number > last }
         }
     }
 
@@ -79,7 +88,8 @@ package final class Subscription: Sendable {
     func receive(_ lines: [LogLine], isSaved: Bool, of job: JobID) {
         guard includesLog else { return }
         change { state in
-            let last = state.lastLogLine[job] ?? 0
+            // Before the job is tracked, whoever tracks it will read what is saved.
+            guard let last = state.lastLogLine[job] else { return }
             guard isSaved || lines.first?.number == last + 1 else { return }
             let new = lines.filter { $0.number > last }
             guard let newest = new.last else { return }

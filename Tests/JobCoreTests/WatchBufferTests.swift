@@ -288,11 +288,19 @@ import Testing
     }
 
     @Test func progressOfAnUnknownJobIsLeftOut() {
-        for namesJobs in [true, false] {
-            var buffer = WatchBuffer(namesJobs: namesJobs)
-            buffer.track(Self.other, delivered: 1, isFinal: false)
+        var buffer = WatchBuffer(namesJobs: false)
+        buffer.track(Self.other, delivered: 1, isFinal: false)
+        buffer.receive(progress: progress(0.1), attempt: 1, of: Self.job)
+        #expect(buffer.next() == .wait)
+    }
+
+    @Test func progressThatComesBeforeItsNamedJobIsTracked() {
+        for isFinal in [false, true] {
+            var buffer = WatchBuffer(namesJobs: true)
             buffer.receive(progress: progress(0.1), attempt: 1, of: Self.job)
-            #expect(buffer.next() == .wait)
+            buffer.track(Self.job, delivered: 2, isFinal: isFinal)
+            #expect(
+                buffer.next() == (isFinal ? .end : .sendProgress(Self.job, attempt: 1, progress(0.1))))
         }
     }
 
