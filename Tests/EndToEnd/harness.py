@@ -57,13 +57,19 @@ def postgres_program(name: str) -> str:
     return found
 
 
-def _not_root() -> dict[str, Any]:
-    """How a child is started that refuses to run as root."""
+def _not_root() -> list[str]:
+    """What a program of Postgres, which refuses to run as root, is started with.
+
+    A program that changes the user, and not `Popen(user=…)`: for that Python forks without exec at once, and
+    gRPC's threads do not survive a fork.
+    """
     if os.geteuid() != 0:
-        return {}
-    names = [user.pw_name for user in pwd.getpwall()]
-    user = "postgres" if "postgres" in names else "nobody"
-    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        return []
+    return ["setpriv", f"--reuid={_user()}", f"--regid={pwd.getpwnam(_user()).pw_gid}", "--clear-groups"]
+
+
+def _user() -> str:
+    return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
 
 
 class Cluster:
@@ -73,7 +79,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-"))
         self._as = _not_root()
         if self._as:
-            shutil.chown(self.folder, self._as["user"], self._as["group"])
+            shutil.chown(self.folder, _user())
         # Socket paths are short (107 bytes), and whoever runs the server must reach it.
         self.folder.chmod(0o755)
         self._data = self.folder / "data"
@@ -95,12 +101,11 @@ class Cluster:
 
     def _run(self, name: str, *arguments: str) -> None:
         done = subprocess.run(
-            [postgres_program(name), *arguments],
+            [*self._as, postgres_program(name), *arguments],
             cwd="/",
             capture_output=True,
             text=True,
             timeout=60,
-            **self._as,
         )
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
@@ -108,6 +113,7 @@ class Cluster:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._as,
                     postgres_program("postgres"),
                     *("-D", str(self._data), "-k", str(self.folder)),
                     *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
@@ -115,7 +121,6 @@ class Cluster:
                 cwd="/",
                 stdout=log,
                 stderr=log,
-                **self._as,
             )
         deadline = time.monotonic() + PATIENCE_S
         ready = [postgres_program("pg_isready"), "-h", str(self.folder), "-q", "-t", "5"]
