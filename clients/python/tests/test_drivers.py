@@ -33,7 +33,9 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
         messages, end = self.watches.pop(0)
         yield from messages
         if end == "stay":
-            context.add_callback(self.release.set)
+            # A call that was cancelled before this takes no callback any more.
+            if not context.add_callback(self.release.set):
+                self.release.set()
             self.release.wait(10)
         elif end is not None:
             context.abort(end, "as the script says")
