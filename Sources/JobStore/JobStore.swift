@@ -27,11 +27,18 @@ package final class JobStore: Sendable {
         // A plan that was made while a table was empty reads it from end to end, and may be kept long after it
         // was filled. All that is called often has an index to go by.
         "enable_seqscan": "off",
+        // With the values at hand the planner would plan each statement again, which takes longer than to run it.
+        "plan_cache_mode": "force_generic_plan",
     ]
 
     private struct Node {
         var number: Int32 = 0
         var name = ""
+    }
+
+    /// In a struct: a function that a lock holds by itself is wrapped once more each time it is looked at.
+    private struct Observers {
+        var onCommit: (@Sendable ([Notice]) -> Void)?
     }
 
     let catalog = Catalog()
@@ -40,7 +47,7 @@ package final class JobStore: Sendable {
     private let leaseDatabase: Database
     private let timeout: Duration
     private let node = Mutex(Node())
-    private let observer = Mutex<(@Sendable ([Notice]) -> Void)?>(nil)
+    private let observers = Mutex(Observers())
     private let batchers = Mutex<Batchers?>(nil)
 
     /// The group commits refer to the store, so they are made after it.
@@ -61,7 +68,7 @@ package final class JobStore: Sendable {
 
     /// Tells `observer` of every commit from now on. Called on a thread of the store: it must not block.
     package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
-        self.observer.withLock { $0 = observer }
+        observers.withLock { $0.onCommit = observer }
     }
 
     /// This node's number in the database, once it is registered; 0 before.
@@ -74,7 +81,7 @@ package final class JobStore: Sendable {
 
     func tell(_ notices: [Notice]) {
         guard !notices.isEmpty else { return }
-        observer.withLock { $0 }?(notices)
+        observers.withLock(\.onCommit)?(notices)
     }
 
     var enqueues: GroupCommit<NewJob, EnqueueOutcome> { allBatchers.enqueues }

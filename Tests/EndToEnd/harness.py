@@ -110,24 +110,34 @@ class Cluster:
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
     def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *self._as,
-                    postgres_program("postgres"),
-                    *("-D", str(self._data), "-k", str(self.folder)),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
-                ],
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + PATIENCE_S
-        ready = [postgres_program("pg_isready"), "-h", str(self.folder), "-q", "-t", "5"]
-        while subprocess.run(ready, timeout=20).returncode != 0:
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline, "Postgres does not answer"
-            time.sleep(0.05)
+        self._process = subprocess.Popen(
+            [
+                *self._as,
+                postgres_program("postgres"),
+                *("-D", str(self._data), "-k", str(self.folder)),
+                *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
+                *("-c", "lc_messages=C", "-c", "log_destination=stderr", "-c", "logging_collector=off"),
+            ],
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        is_ready = threading.Event()
+        threading.Thread(target=self._keep_log, args=(self._process, is_ready), daemon=True).start()
+        assert is_ready.wait(PATIENCE_S), "Postgres does not answer"
+        code = self._process.poll()
+        assert code is None, f"Postgres ended with {code}: {(self.folder / 'log').read_text()}"
+
+    def _keep_log(self, process: subprocess.Popen[bytes], is_ready: threading.Event) -> None:
+        """Copies what Postgres says to the log file, and signals that it accepts connections, or ended."""
+        assert process.stderr is not None
+        with process.stderr, (self.folder / "log").open("ab", buffering=0) as log:
+            for line in process.stderr:
+                log.write(line)
+                if b"ready to accept connections" in line:
+                    is_ready.set()
+        process.wait()
+        is_ready.set()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: at once, but in order. SIGQUIT: as in a crash."""

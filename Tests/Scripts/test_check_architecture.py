@@ -55,6 +55,11 @@ TEST = "Tests/JobCoreTests/A.swift"
         ({CORE: "package import struct JobStore.Ending\n"}, {}, "JobCore may not import JobStore"),
         ({CORE: "@preconcurrency internal import CPQ\n"}, {}, "JobCore may not import CPQ"),
         ({CORE: "import Foundation\n"}, {}, "JobCore may not import Foundation"),
+        (
+            {"Sources/JobStore/A.swift": "let a = Mutex<(@Sendable (Int) -> Void)?>(nil)\n"},
+            {},
+            "A.swift:1: a Mutex of a function",
+        ),
         ({"Sources/JobStore/A.swift": "internal import CPQ\n"}, {}, "JobStore may not import CPQ"),
         ({"Sources/RPC/A.swift": "import CNGHTTP2\n"}, {}, "RPC may not import CNGHTTP2"),
         ({"Sources/JobAPI/A.swift": "import CProtobufC\n"}, {}, "JobAPI may not import CProtobufC"),
