@@ -56,6 +56,8 @@ package struct ClaimResult: Sendable {
     package var hasMore = false
     /// Another node was just claiming from some of the lanes.
     package var isContended = false
+    /// Something was ready, whether or not it could be taken.
+    package var foundLanes = false
 }
 
 extension Statement {
@@ -176,6 +178,7 @@ extension JobStore {
         result.cursor.lane = isWhole ? 0 : last
         result.hasMore = !isWhole || request.cursor.lane > 0
         result.isContended = isContended
+        result.foundLanes = scanned.rowCount > 0
         guard !lanes.isEmpty else { return result }
         let claimed = try transaction.commit(with: [
             Query(

@@ -22,11 +22,26 @@ package struct Enqueued: Sendable {
 }
 
 extension Statement {
-    /// Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
+    /// Adds jobs. Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
     static let insertJobs = Statement(
         "insert_jobs",
         """
-        WITH input AS (
+        WITH \(newJobs), entry AS (
+            INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
+            SELECT number, lane, kind, -priority,
+                (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
+                due_at, 1, 0, max_attempts
+            FROM new
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(1::bigint) FROM new HAVING count(*) > 0
+        )
+        SELECT id, number, created_at, due_at, NULL::bigint, NULL::timestamptz FROM new
+        """)
+
+    /// The rows of `job`, from the parameters $1 to $20, as `new`.
+    static let newJobs = """
+        input AS (
             SELECT * FROM unnest(
                 $2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::smallint[], $7::int[],
                 $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::float8[],
@@ -47,18 +62,8 @@ extension Statement {
             FROM input ORDER BY place
             ON CONFLICT DO NOTHING
             RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
-        ), entry AS (
-            INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
-            SELECT number, lane, kind, -priority,
-                (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
-                due_at, 1, 0, max_attempts
-            FROM new
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number), array_agg(lane), array_agg(1::bigint) FROM new HAVING count(*) > 0
         )
-        SELECT id, number, created_at, due_at FROM new
-        """)
+        """
 
     static let findExisting = Statement(
         "find_existing",
@@ -77,7 +82,11 @@ extension Statement {
 extension JobStore {
     /// Adds one job; returns once it is committed. Many calls share a commit.
     package func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued {
-        let outcome = try await enqueues.submit(job)
+        let outcome = try await enqueues.submit(job) {
+            startWriter(enqueues) { [self] jobs, connection throws(PostgresError) in
+                try commitEnqueues(jobs, connection)
+            }
+        }
         switch outcome {
         case .new(let inserted): return Enqueued(job: inserted.record(job), isNew: true)
         case .existing(let id):
@@ -106,8 +115,8 @@ extension JobStore {
             var hasFailure = false
             do throws(PostgresError) {
                 try connection.withTransaction { transaction throws(PostgresError) in
-                    outcomes = try insert(batch, lanes) { statement, parameters throws(PostgresError) in
-                        try transaction.execute(statement, parameters)
+                    outcomes = try insert(batch, lanes) { queries throws(PostgresError) in
+                        try transaction.execute(queries)
                     }
                     for case .failure in outcomes { hasFailure = true }
                     // Throwing is how a transaction is rolled back.
@@ -140,55 +149,79 @@ extension JobStore {
         }
     }
 
-    func commitEnqueues(_ jobs: [NewJob]) async -> [Result<EnqueueOutcome, StoreError>] {
-        var outcomes = [Result<EnqueueOutcome, StoreError>?](repeating: nil, count: jobs.count)
-        var remaining = Array(jobs.indices)
-        // A statement cannot tell two jobs of the same id apart: the second one waits for the next.
-        while !remaining.isEmpty {
-            var ids: Set<JobID> = []
-            let now = remaining.filter { ids.insert(jobs[$0].id).inserted }
-            if now.count == remaining.count {
-                remaining = []
-            } else {
-                remaining.removeAll { now.contains($0) }
-            }
-            let batch = now.map { jobs[$0] }
-            let results = await commitBatch(batch) { batch throws(StoreError) in
-                try await write("enqueue") { [self] connection throws(PostgresError) in
-                    try insert(batch, try catalog.resolve(batch, connection)) {
-                        statement, parameters throws(PostgresError) in
-                        try connection.execute(statement, parameters)
-                    }
-                }
-            }
-            var notices: [Notice] = []
-            for (job, result) in zip(batch, results) {
-                if case .success(.new(let inserted)) = result { notices.append(inserted.notice(job)) }
-            }
-            tell(notices)
-            for (index, result) in zip(now, results) { outcomes[index] = result }
+    /// One result per job.
+    func commitEnqueues(
+        _ jobs: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
+        // A statement cannot tell two jobs of the same id apart: the second one has to see the first one committed.
+        var firstIndex: [JobID: Int] = [:]
+        firstIndex.reserveCapacity(jobs.count)
+        for (index, job) in jobs.enumerated() where firstIndex[job.id] == nil { firstIndex[job.id] = index }
+        if firstIndex.count == jobs.count { return try commitDistinct(jobs, connection) }
+        let firsts = firstIndex.values.sorted()
+        let others = jobs.indices.filter { firstIndex[jobs[$0].id] != $0 }
+        var outcomes = [Result<EnqueueOutcome, StoreError>](
+            repeating: .failure(Self.vanished), count: jobs.count)
+        for (index, outcome) in zip(firsts, try commitDistinct(firsts.map { jobs[$0] }, connection)) {
+            outcomes[index] = outcome
         }
-        return outcomes.map { $0 ?? .failure(.broken("an item without outcome")) }
+        for (index, outcome) in zip(others, try commitEnqueues(others.map { jobs[$0] }, connection)) {
+            outcomes[index] = outcome
+        }
+        return outcomes
+    }
+
+    private func commitDistinct(
+        _ jobs: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
+        let lanes = try catalog.resolve(jobs, connection)
+        let offer = StartOffer(jobs, lanes, starter)
+        defer { offer?.end() }
+        let outcomes = try insert(jobs, lanes, offer) { queries throws(PostgresError) in
+            // No BEGIN: what goes in one round trip is one transaction.
+            try connection.execute(queries)
+        }
+        var notices: [Notice] = []
+        notices.reserveCapacity(jobs.count)
+        var runs: [ClaimedRun] = []
+        for (job, outcome) in zip(jobs, outcomes) {
+            guard case .success(.new(let inserted)) = outcome else { continue }
+            notices.append(inserted.notice(job))
+            guard let run = inserted.run(job) else { continue }
+            notices.append(.event(run.startedEvent(node: nodeName), run.key))
+            runs.append(run)
+        }
+        tell(notices)
+        offer?.start(runs)
+        return outcomes
     }
 
     private static let vanished = StoreError.unavailable("the job with this id is just being removed")
 
-    /// One result per job. The ids are unique.
+    /// One result per job. The ids are unique. `execute` runs statements in one round trip.
     private func insert(
-        _ jobs: [NewJob], _ lanes: [LaneIDs],
-        _ execute: (Statement, Parameters) throws(PostgresError) -> QueryResult
+        _ jobs: [NewJob], _ lanes: [LaneIDs], _ offer: StartOffer? = nil,
+        _ execute: ([Query]) throws(PostgresError) -> [QueryResult]
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         let digests = jobs.map { job in
             job.spec.jobID != nil || job.spec.idempotencyKey != nil ? RequestDigest.digest(of: job.spec) : nil
         }
-        let result = try execute(.insertJobs, insertParameters(jobs, lanes, digests))
+        var parameters = insertParameters(jobs, lanes, digests)
+        let results: [QueryResult]
+        if let offer {
+            offer.append(to: &parameters)
+            results = try execute([offer.lock, Query(.insertAndStartJobs, parameters)])
+        } else {
+            results = try execute([Query(.insertJobs, parameters)])
+        }
         var inserted: [JobID: InsertedJob] = [:]
         inserted.reserveCapacity(jobs.count)
-        for row in result {
+        for row in results[results.count - 1] {
             let id = JobID(try row.uuid(0))
             inserted[id] = InsertedJob(
                 number: try row.int64(1), createdAt: Timestamp(microseconds: try row.timestamp(2)),
-                dueAt: Timestamp(microseconds: try row.timestamp(3)))
+                dueAt: Timestamp(microseconds: try row.timestamp(3)), token: try row.optionalInt64(4),
+                startedAt: try row.optionalTimestamp(5).map { Timestamp(microseconds: $0) })
         }
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.vanished), count: jobs.count)
@@ -202,14 +235,16 @@ extension JobStore {
             }
         }
         guard !missing.isEmpty else { return outcomes }
-        let existing = try execute(
-            .findExisting,
-            Parameters {
-                $0.append(missing.map { jobs[$0].id.uuid })
-                $0.append(missing.map { jobs[$0].spec.userID })
-                $0.append(missing.map { jobs[$0].spec.idempotencyKey })
-            })
-        for row in existing {
+        let existing = try execute([
+            Query(
+                .findExisting,
+                Parameters {
+                    $0.append(missing.map { jobs[$0].id.uuid })
+                    $0.append(missing.map { jobs[$0].spec.userID })
+                    $0.append(missing.map { jobs[$0].spec.idempotencyKey })
+                })
+        ])
+        for row in existing[0] {
             let index = missing[Int(try row.int64(0)) - 1]
             let id = JobID(try row.uuid(1))
             let isSame = try row.optionalBytes(2).map { $0 == digests[index] } ?? false
@@ -270,7 +305,11 @@ struct InsertedJob: Sendable {
     var lane: Int64 = 0
     var createdAt: Timestamp
     var dueAt: Timestamp
+    /// Of its run, where it started at once.
+    var token: Int64?
+    var startedAt: Timestamp?
 
+    /// The job as it was added; that it may run already is its next event.
     func record(_ job: NewJob) -> JobRecord {
         JobRecord(
             number: number, id: job.id, spec: job.spec, state: .pending, sequence: 1, createdAt: createdAt,
@@ -283,5 +322,12 @@ struct InsertedJob: Sendable {
                 jobID: job.id, sequence: 1, type: .enqueued, state: .pending, at: createdAt, attempt: 0,
                 dueAt: dueAt, kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
             JobKey(number: number, lane: lane, id: job.id))
+    }
+
+    func run(_ job: NewJob) -> ClaimedRun? {
+        guard let token, let startedAt else { return nil }
+        return ClaimedRun(
+            key: JobKey(number: number, lane: lane, id: job.id), spec: job.spec, token: token, attempt: 1,
+            maxAttempts: job.spec.maxAttempts, sequence: 2, startedAt: startedAt, lastLogLine: 0)
     }
 }

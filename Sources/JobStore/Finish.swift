@@ -105,53 +105,54 @@ extension Statement {
 extension JobStore {
     /// Ends a run; returns once it is committed. Many calls share a commit.
     package func finish(_ ending: Ending) async throws(StoreError) -> EndingOutcome {
-        try await endings.submit(ending)
+        try await endings.submit(ending) {
+            startWriter(endings) { [self] endings, connection throws(PostgresError) in
+                try commitEndings(endings, connection)
+            }
+        }
     }
 
-    func commitEndings(_ endings: [Ending]) async -> [Result<EndingOutcome, StoreError>] {
-        await commitBatch(endings) { endings throws(StoreError) in
-            let node = nodeNumber
-            // A run that two want to end, its own node and the one that rescues it, is ended by the first.
-            var tokens: Set<Int64> = []
-            let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
-            var results = try await write("finish") { connection throws(PostgresError) in
-                let finals = firsts.filter { endings[$0].isFinal }
-                let returns = firsts.filter { !endings[$0].isFinal }
-                var queries: [Query] = []
-                if !finals.isEmpty { queries.append(finishQuery(finals.map { endings[$0] }, node: node)) }
-                if !returns.isEmpty { queries.append(returnQuery(returns.map { endings[$0] }, node: node)) }
-                var results = try connection.transaction(queries).makeIterator()
-                var written: [Int64: WrittenEnd] = [:]
-                if !finals.isEmpty, let result = results.next() {
-                    for row in result {
-                        written[try row.int64(0)] = WrittenEnd(
-                            sequence: try row.int64(1), at: Timestamp(microseconds: try row.timestamp(2)))
-                    }
-                }
-                if !returns.isEmpty, let result = results.next() {
-                    for row in result {
-                        written[try row.int64(0)] = WrittenEnd(
-                            sequence: try row.optionalInt64(1),
-                            at: Timestamp(microseconds: try row.timestamp(3)),
-                            dueAt: try row.optionalTimestamp(2).map { Timestamp(microseconds: $0) },
-                            cancelReason: try row.optionalString(4))
-                    }
-                }
-                return written
+    func commitEndings(
+        _ endings: [Ending], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EndingOutcome, StoreError>] {
+        let node = nodeNumber
+        // A run that two want to end, its own node and the one that rescues it, is ended by the first.
+        var tokens: Set<Int64> = []
+        let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
+        let finals = firsts.filter { endings[$0].isFinal }
+        let returns = firsts.filter { !endings[$0].isFinal }
+        var queries: [Query] = []
+        if !finals.isEmpty { queries.append(finishQuery(finals.map { endings[$0] }, node: node)) }
+        if !returns.isEmpty { queries.append(returnQuery(returns.map { endings[$0] }, node: node)) }
+        var results = try connection.execute(queries).makeIterator()
+        var written: [Int64: WrittenEnd] = [:]
+        if !finals.isEmpty, let result = results.next() {
+            for row in result {
+                written[try row.int64(0)] = WrittenEnd(
+                    sequence: try row.int64(1), at: Timestamp(microseconds: try row.timestamp(2)))
             }
-            var notices: [Notice] = []
-            let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
-                guard let end = results.removeValue(forKey: ending.token) else { return .success(.stale) }
-                guard let sequence = end.sequence else {
-                    return .success(.cancelRequested(reason: end.cancelReason ?? ""))
-                }
-                notices.append(
-                    .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
-                return .success(.written)
-            }
-            tell(notices)
-            return outcomes
         }
+        if !returns.isEmpty, let result = results.next() {
+            for row in result {
+                written[try row.int64(0)] = WrittenEnd(
+                    sequence: try row.optionalInt64(1),
+                    at: Timestamp(microseconds: try row.timestamp(3)),
+                    dueAt: try row.optionalTimestamp(2).map { Timestamp(microseconds: $0) },
+                    cancelReason: try row.optionalString(4))
+            }
+        }
+        var notices: [Notice] = []
+        let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
+            guard let end = written.removeValue(forKey: ending.token) else { return .success(.stale) }
+            guard let sequence = end.sequence else {
+                return .success(.cancelRequested(reason: end.cancelReason ?? ""))
+            }
+            notices.append(
+                .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
+            return .success(.written)
+        }
+        tell(notices)
+        return outcomes
     }
 
     private struct WrittenEnd: Sendable {

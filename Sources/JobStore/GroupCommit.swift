@@ -1,11 +1,11 @@
 import DequeModule
 import Synchronization
 
-/// Collects what arrives while the last commit is in flight, and writes it with the next one.
+/// Collects what arrives while the last commit is in flight, for the next one.
 ///
 /// One commit then costs many callers one flush of the disk, and an idle service has no added delay: the
-/// first item goes at once. Items are written in the order in which they came, within each of the
-/// `commitsAtOnce` streams.
+/// first item goes at once. There is one writer at a time: whoever submits the first item starts it, and it
+/// takes batch after batch until nothing waits. Items are written in the order in which they came.
 package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     package struct Limits: Sendable {
         /// Items of one commit.
@@ -15,9 +15,22 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         /// Items that wait; more are refused.
         package var waitingItemsMax = 50_000
         package var waitingBytesMax = 64 << 20
-        package var commitsAtOnce = 1
 
         package init() {}
+    }
+
+    /// What is written together. Its callers wait until it is finished.
+    package struct Batch: Sendable {
+        package let items: [Item]
+        fileprivate let continuations: [CheckedContinuation<Result<Outcome, StoreError>, Never>]
+
+        /// One result per item, in order.
+        package func finish(_ results: [Result<Outcome, StoreError>]) {
+            precondition(results.count == items.count, "one result per item")
+            for (continuation, result) in zip(continuations, results) {
+                continuation.resume(returning: result)
+            }
+        }
     }
 
     private struct Waiting {
@@ -29,29 +42,28 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     private struct State {
         var waiting: Deque<Waiting> = []
         var waitingBytes = 0
-        var commits = 0
+        /// From the start of a writer until it is told that nothing waits.
+        var isWriting = false
     }
+
+    private enum Decision { case refuse, wait, start }
 
     private let limits: Limits
     private let cost: @Sendable (Item) -> Int
-    private let commit: @Sendable ([Item]) async -> [Result<Outcome, StoreError>]
     private let state = Mutex(State())
 
-    /// - Parameters:
-    ///   - cost: what an item takes of the byte limits.
-    ///   - commit: writes the items in one transaction; one result per item, in order.
-    package init(
-        limits: Limits = Limits(), cost: @escaping @Sendable (Item) -> Int = { _ in 64 },
-        commit: @escaping @Sendable ([Item]) async -> [Result<Outcome, StoreError>]
-    ) {
+    /// - Parameter cost: what an item takes of the byte limits.
+    package init(limits: Limits = Limits(), cost: @escaping @Sendable (Item) -> Int = { _ in 64 }) {
         self.limits = limits
         self.cost = cost
-        self.commit = commit
     }
 
     /// Returns once the item is committed. It is written even when the calling task is cancelled meanwhile:
     /// it may be on its way already.
-    package func submit(_ item: Item) async throws(StoreError) -> Outcome {
+    ///
+    /// - Parameter startWriter: called when there is none; it sees to it that somebody, elsewhere, takes batches
+    ///   until there is none.
+    package func submit(_ item: Item, startWriter: () -> Void) async throws(StoreError) -> Outcome {
         let cost = cost(item)
         let result: Result<Outcome, StoreError> = await withCheckedContinuation { continuation in
             let decision: Decision = state.withLock { state in
@@ -60,44 +72,36 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
                 else { return .refuse }
                 state.waiting.append(Waiting(item: item, cost: cost, continuation: continuation))
                 state.waitingBytes += cost
-                guard state.commits < limits.commitsAtOnce else { return .wait }
-                state.commits += 1
+                guard !state.isWriting else { return .wait }
+                state.isWriting = true
                 return .start
             }
             switch decision {
             case .refuse: continuation.resume(returning: .failure(.overloaded))
             case .wait: break
-            case .start: Task { await self.run() }
+            case .start: startWriter()
             }
         }
         return try result.get()
     }
 
-    private enum Decision { case refuse, wait, start }
-
-    /// Commits batch after batch until nothing waits.
-    private func run() async {
-        while let batch = state.withLock({ nextBatch(&$0) }) {
-            let results = await commit(batch.map(\.item))
-            precondition(results.count == batch.count, "one result per item")
-            for (waiting, result) in zip(batch, results) { waiting.continuation.resume(returning: result) }
+    /// For the writer: what to write next; nil: nothing, and the writer is one no longer.
+    package func nextBatch() -> Batch? {
+        state.withLock { state in
+            var batch: [Waiting] = []
+            var bytes = 0
+            while batch.count < limits.batchItemsMax, let next = state.waiting.first,
+                batch.isEmpty || bytes + next.cost <= limits.batchBytesMax
+            {
+                batch.append(state.waiting.removeFirst())
+                bytes += next.cost
+            }
+            state.waitingBytes -= bytes
+            guard !batch.isEmpty else {
+                state.isWriting = false
+                return nil
+            }
+            return Batch(items: batch.map(\.item), continuations: batch.map(\.continuation))
         }
-    }
-
-    private func nextBatch(_ state: inout State) -> [Waiting]? {
-        var batch: [Waiting] = []
-        var bytes = 0
-        while batch.count < limits.batchItemsMax, let next = state.waiting.first,
-            batch.isEmpty || bytes + next.cost <= limits.batchBytesMax
-        {
-            batch.append(state.waiting.removeFirst())
-            bytes += next.cost
-        }
-        state.waitingBytes -= bytes
-        if batch.isEmpty {
-            state.commits -= 1
-            return nil
-        }
-        return batch
     }
 }

@@ -39,6 +39,7 @@ package final class JobStore: Sendable {
     /// In a struct: a function that a lock holds by itself is wrapped once more each time it is looked at.
     private struct Observers {
         var onCommit: (@Sendable ([Notice]) -> Void)?
+        var starter: (any RunStarter)?
     }
 
     let catalog = Catalog()
@@ -48,13 +49,8 @@ package final class JobStore: Sendable {
     private let timeout: Duration
     private let node = Mutex(Node())
     private let observers = Mutex(Observers())
-    private let batchers = Mutex<Batchers?>(nil)
-
-    /// The group commits refer to the store, so they are made after it.
-    private struct Batchers: Sendable {
-        var enqueues: GroupCommit<NewJob, EnqueueOutcome>
-        var endings: GroupCommit<Ending, EndingOutcome>
-    }
+    let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { 512 + $0.spec.payload.count })
+    let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
 
     /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
     package init(
@@ -71,6 +67,14 @@ package final class JobStore: Sendable {
         observers.withLock { $0.onCommit = observer }
     }
 
+    /// Jobs that can are started by `starter` as they are enqueued. It is called on a thread of the store: it must not
+    /// block.
+    package func startJobs(with starter: any RunStarter) {
+        observers.withLock { $0.starter = starter }
+    }
+
+    var starter: (any RunStarter)? { observers.withLock(\.starter) }
+
     /// This node's number in the database, once it is registered; 0 before.
     package var nodeNumber: Int32 { node.withLock(\.number) }
     var nodeName: String { node.withLock(\.name) }
@@ -84,40 +88,18 @@ package final class JobStore: Sendable {
         observers.withLock(\.onCommit)?(notices)
     }
 
-    var enqueues: GroupCommit<NewJob, EnqueueOutcome> { allBatchers.enqueues }
-    var endings: GroupCommit<Ending, EndingOutcome> { allBatchers.endings }
-
-    private var allBatchers: Batchers {
-        batchers.withLock { batchers in
-            if let batchers { return batchers }
-            // Unowned would do, but a commit in flight must not outlive the store: it keeps it alive.
-            let made = Batchers(
-                enqueues: GroupCommit(cost: { 512 + $0.spec.payload.count }) { [weak self] jobs in
-                    guard let self else { return jobs.map { _ in .failure(.unavailable("shut down")) } }
-                    return await self.commitEnqueues(jobs)
-                },
-                endings: GroupCommit(cost: { $0.cost }) { [weak self] endings in
-                    guard let self else { return endings.map { _ in .failure(.unavailable("shut down")) } }
-                    return await self.commitEndings(endings)
-                })
-            batchers = made
-            return made
-        }
-    }
-
-    /// Runs `body` on a thread that holds a connection; again when it lost a deadlock, which undid it all.
+    /// Runs `body` on a thread that holds a connection; again when it lost a deadlock.
     func run<T: Sendable>(
         _ name: StaticString, timeout: Duration? = nil,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
-        var triesLeft = 3
-        while true {
-            do {
-                return try await database.run(name, timeout: timeout ?? self.timeout, body)
-            } catch {
-                triesLeft -= 1
-                guard error.isRetryable, triesLeft > 0 else { throw StoreError(error) }
+        do {
+            return try await database.run(name, timeout: timeout ?? self.timeout) {
+                connection throws(PostgresError) in
+                try Self.retrying { () throws(PostgresError) in try body(connection) }
             }
+        } catch {
+            throw StoreError(error)
         }
     }
 
@@ -144,20 +126,60 @@ package final class JobStore: Sendable {
         }
     }
 
+    /// Writes what waits in `group`, batch after batch, on a thread that holds a connection: there is no hop between
+    /// two commits. After some batches it lines up again behind whatever else waits for a connection.
+    func startWriter<Item, Outcome>(
+        _ group: GroupCommit<Item, Outcome>,
+        _ commit:
+            @escaping @Sendable ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
+    ) {
+        database.perform(timeout: timeout) { [self] outcome in
+            for _ in 0..<Self.batchesInARow {
+                guard let batch = group.nextBatch() else { return }
+                switch outcome {
+                case .success(let connection):
+                    connection.deadline = .now + timeout
+                    batch.finish(commitBatch(batch.items, connection, commit))
+                    if connection.isBroken { return startWriter(group, commit) }
+                case .failure(let error):
+                    let refusal = Result<Outcome, StoreError>.failure(StoreError(error))
+                    batch.finish(Array(repeating: refusal, count: batch.items.count))
+                    return startWriter(group, commit)
+                }
+            }
+            startWriter(group, commit)
+        }
+    }
+
+    private static let batchesInARow = 16
+
     /// Writes a batch; when the database refuses something in it, its items one by one, so that one bad item
     /// fails alone.
-    func commitBatch<Item: Sendable, Outcome: Sendable>(
-        _ items: [Item],
-        _ commit: ([Item]) async throws(StoreError) -> [Result<Outcome, StoreError>]
-    ) async -> [Result<Outcome, StoreError>] {
-        do throws(StoreError) {
-            return try await commit(items)
+    private func commitBatch<Item, Outcome>(
+        _ items: [Item], _ connection: Connection,
+        _ commit: ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
+    ) -> [Result<Outcome, StoreError>] {
+        do throws(PostgresError) {
+            return try Self.retrying { () throws(PostgresError) in try commit(items, connection) }
         } catch {
-            guard case .broken = error, items.count > 1 else { return items.map { _ in .failure(error) } }
+            let failure = StoreError(error)
+            if case .unavailable = failure { tell([.uncertain]) }
+            guard case .broken = failure, items.count > 1 else { return items.map { _ in .failure(failure) } }
         }
-        var results: [Result<Outcome, StoreError>] = []
-        for item in items { results += await commitBatch([item], commit) }
-        return results
+        return items.flatMap { commitBatch([$0], connection, commit) }
+    }
+
+    /// Again when it lost a deadlock, which undid it all.
+    private static func retrying<T>(_ body: () throws(PostgresError) -> T) throws(PostgresError) -> T {
+        var triesLeft = 3
+        while true {
+            do {
+                return try body()
+            } catch {
+                triesLeft -= 1
+                guard error.isRetryable, triesLeft > 0 else { throw error }
+            }
+        }
     }
 }
 

@@ -9,12 +9,15 @@ extension WorkerNode {
     func leaseLoop() async {
         let lease = configuration.lease
         var wait = lease / 3
-        var suspects: Set<Int64> = []
+        // By token: the newest grant when it was first seen.
+        var suspects: [Int64: Int64] = [:]
         while !Task.isCancelled {
             try? await Task.sleep(for: wait)
             guard !Task.isCancelled else { return }
             let sentAt = ContinuousClock.now
-            let (known, wasClaiming) = state.withLock { (Array($0.running.keys), $0.isClaiming) }
+            let (known, newestGrant, oldestOpenGrant) = state.withLock { state in
+                (Array(state.running.keys), state.nextGrant, state.grants.keys.min() ?? .max)
+            }
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: known, timeout: lease / 6)
                 wait = lease / 3
@@ -25,10 +28,13 @@ extension WorkerNode {
                 state.withLock { $0.renewedAt = sentAt }
                 onPeers(renewal.hasPeers)
                 for (token, reason) in renewal.cancels { stop(token, reason: reason) }
-                // Seen twice, and no claim under way that could explain it.
-                let strays = wasClaiming ? [] : renewal.strays
-                for stray in strays where suspects.contains(stray.token) { await giveBack(stray) }
-                suspects = Set(strays.map(\.token))
+                // Seen before, and every claim and start that was under way then is over: none explains it.
+                let strays = renewal.strays
+                for stray in strays {
+                    if let grant = suspects[stray.token], grant < oldestOpenGrant { await giveBack(stray) }
+                }
+                suspects = Dictionary(
+                    strays.map { ($0.token, suspects[$0.token] ?? newestGrant) }, uniquingKeysWith: min)
             } catch {
                 wait = min(lease / 30, .milliseconds(500))
                 logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])

@@ -42,8 +42,14 @@ package final class WorkerNode: Sendable {
         /// Runs whose end is not written yet, those included that are just being claimed. Written by
         /// `claimLoop` and `execute`.
         var unwritten = 0
-        /// A claim is on its way: its runs are not in `running` yet. Written by `claimLoop`.
-        var isClaiming = false
+        /// Claims and starts on their way, and the slots that each holds: their runs are not in `running` yet. Written
+        /// by `WorkerNode+Claim`, as are the next three.
+        var grants: [Int64: Int] = [:]
+        var nextGrant: Int64 = 0
+        /// Jobs may wait for a slot: until they have had their turn, none starts as it is enqueued.
+        var isBehind = true
+        /// Jobs may wait for room in their lanes: the end of a run makes some.
+        var mayWait = true
         /// Tokens that somebody wants stopped and that are not here (yet). Bounded.
         var stopped: [Int64: String] = [:]
         /// Resumed when no end is left to be written.
@@ -51,16 +57,16 @@ package final class WorkerNode: Sendable {
     }
 
     let store: JobStore
-    private let runners: [String: any JobRunner]
+    let runners: [String: any JobRunner]
     package let configuration: Configuration
     let logger: Logger
-    private let publish: @Sendable (Notice) -> Void
+    let publish: @Sendable (Notice) -> Void
     let onPeers: @Sendable (Bool) -> Void
     let state = Mutex(State())
-    private let claimSignal = WakeSignal()
+    let claimSignal = WakeSignal()
     private let dueSignal = WakeSignal()
-    private let superviseSignal = WakeSignal()
-    private let telemetrySignal = WakeSignal()
+    let superviseSignal = WakeSignal()
+    let telemetrySignal = WakeSignal()
     private let succeeded = Counter(label: "signalbox_jobs_succeeded_total")
     private let failedAttempts = Counter(label: "signalbox_attempts_failed_total")
 
@@ -85,19 +91,21 @@ package final class WorkerNode: Sendable {
 
     /// Something was committed by this node.
     package func receive(_ notices: [Notice]) {
-        var mayClaim = false
+        // A job that started as it was enqueued comes as both events.
+        var waiting = 0
         var isDelayed = false
         for notice in notices {
             switch notice {
             case .event(let event, _):
+                if event.type == .started { waiting -= 1 }
                 guard event.state == .pending else { continue }
-                if let due = event.dueAt, due > event.at { isDelayed = true } else { mayClaim = true }
+                if let due = event.dueAt, due > event.at { isDelayed = true } else { waiting += 1 }
             case .cancelRequested(_, let token, let node, let reason):
                 if node == store.nodeNumber { stop(token, reason: reason) }
             case .progress, .log, .uncertain: break
             }
         }
-        if mayClaim { claimSignal.wake() }
+        if waiting > 0 { claimSignal.wake() }
         if isDelayed { dueSignal.wake() }
     }
 
@@ -169,7 +177,7 @@ package final class WorkerNode: Sendable {
         }
         await withCheckedContinuation { continuation in
             let isIdle = state.withLock { state in
-                if state.unwritten == 0, !state.isClaiming { return true }
+                if state.unwritten == 0, state.grants.isEmpty { return true }
                 state.drained.append(continuation)
                 return false
             }
@@ -185,92 +193,8 @@ package final class WorkerNode: Sendable {
 
     // MARK: Claim and run
 
-    private func claimLoop() async {
-        var cursor = ClaimCursor()
-        while !Task.isCancelled {
-            await claimSignal.wait(atMost: configuration.pollInterval)
-            do throws(StoreError) {
-                var hasMore = true
-                // A whole turn over the lanes that finds nothing ends it, however many lanes wait for room.
-                var foundCount = 0
-                var turns = 0
-                while hasMore, !Task.isCancelled {
-                    guard let (slots, kinds) = beginClaim() else { break }
-                    defer { endClaim() }
-                    let request = ClaimRequest(
-                        slots: slots, kinds: kinds, cursor: cursor,
-                        defaultUserLimit: configuration.defaultUserLimit)
-                    let claim = try await store.claim(request)
-                    cursor = claim.cursor
-                    hasMore = claim.hasMore
-                    for run in claim.runs { start(run) }
-                    foundCount += claim.runs.count
-                    if claim.runs.isEmpty, claim.isContended {
-                        // Another node holds the lanes for some milliseconds, and may take nothing.
-                        try? await Task.sleep(for: .milliseconds(5))
-                        hasMore = true
-                        continue
-                    }
-                    guard claim.cursor.lane == 0 else { continue }
-                    if foundCount == 0, turns > 0 { break }
-                    foundCount = 0
-                    turns += 1
-                }
-            } catch {
-                logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
-            }
-        }
-    }
-
-    /// Nil when nothing may be claimed now.
-    private func beginClaim() -> (slots: Int, kinds: [Int32])? {
-        state.withLock { state in
-            let slots = configuration.concurrency - state.running.count
-            guard !state.isStopping, state.hasLease, slots > 0 else { return nil }
-            state.isClaiming = true
-            return (slots, state.kinds)
-        }
-    }
-
-    private func endClaim() {
-        let drained = state.withLock { state in
-            state.isClaiming = false
-            return state.unwritten == 0 ? state.takeDrained() : []
-        }
-        for waiter in drained { waiter.resume() }
-    }
-
-    private func start(_ claimed: ClaimedRun) {
-        guard let runner = runners[claimed.spec.kind] else {
-            // The claim names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
-            logger.error(
-                "a job of a kind without handler was claimed", metadata: ["kind": "\(claimed.spec.kind)"])
-            return
-        }
-        let run = ActiveRun(
-            claimed, definition: runner.definition, grace: configuration.grace, store: store,
-            clock: { Timestamp.now },
-            publish: { [publish, telemetrySignal] in
-                publish($0)
-                telemetrySignal.wake()
-            })
-        let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
-            state.running[claimed.token] = run
-            state.unwritten += 1
-            return (
-                state.running.count == 1, state.isStopping || !state.hasLease,
-                state.stopped.removeValue(forKey: claimed.token)
-            )
-        }
-        if let cancelReason { run.stop(.cancelled(reason: cancelReason)) }
-        // The node began to stop while the claim was on its way: the run is given back unseen.
-        if isUnwanted { run.stop(.released, grace: .zero) }
-        if isFirst { superviseSignal.wake() }
-        Task { await execute(run, runner) }
-    }
-
     /// One run, from its start to the commit of its end.
-    private func execute(_ run: ActiveRun, _ runner: any JobRunner) async {
+    func execute(_ run: ActiveRun, _ runner: any JobRunner) async {
         let logger = logger(for: run)
         logger.debug("run started")
         let end = await run.run(runner)
@@ -281,13 +205,16 @@ package final class WorkerNode: Sendable {
         }
         let drained = state.withLock { state in
             state.unwritten -= 1
-            return state.unwritten == 0 && !state.isClaiming ? state.takeDrained() : []
+            return state.takeDrainedIfIdle()
         }
         for waiter in drained { waiter.resume() }
         // A handler that ignores its cancellation keeps its slot until it really ends.
         if run.stopReason != nil { await run.waitForHandler() }
-        state.withLock { _ = $0.running.removeValue(forKey: run.claimed.token) }
-        claimSignal.wake()
+        let mayWait = state.withLock { state in
+            state.running.removeValue(forKey: run.claimed.token)
+            return state.mayWait || state.isBehind
+        }
+        if mayWait { claimSignal.wake() }
     }
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
@@ -403,14 +330,6 @@ package final class WorkerNode: Sendable {
             }
             try? await Task.sleep(for: .milliseconds(200))
         }
-    }
-}
-
-extension WorkerNode.State {
-    /// Those who wait for the last end; each is resumed once.
-    fileprivate mutating func takeDrained() -> [CheckedContinuation<Void, Never>] {
-        defer { drained = [] }
-        return drained
     }
 }
 

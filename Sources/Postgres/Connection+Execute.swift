@@ -2,11 +2,18 @@ import CPQ
 
 extension Connection {
     /// Runs one statement in a transaction of its own, or in the one that is open. One round trip.
+    @discardableResult
     package func execute(
         _ statement: Statement, _ parameters: Parameters = Parameters()
     ) throws(PostgresError) -> QueryResult {
         let results = try roundTrip([Query(statement, parameters)])
         return results[0]
+    }
+
+    /// Runs statements in one round trip, and in one transaction: that which is open, or one of their own (PostgreSQL
+    /// manual, 55.2.3: it ends with the pipeline). When one fails, nothing has happened.
+    package func execute(_ queries: [Query]) throws(PostgresError) -> [QueryResult] {
+        try roundTrip(queries)
     }
 
     /// Runs statements separated by `;` without parameters: migrations and other scripts. Text results are

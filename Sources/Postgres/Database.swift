@@ -100,6 +100,23 @@ package final class Database: Sendable {
         return try result.get()
     }
 
+    /// Runs `body` on the thread of a connection, for callers that are no task: nobody waits for it, and it cannot
+    /// be taken back. `timeout` as for `run`. `body` is called exactly once, with the error when it could not start.
+    package func perform(
+        timeout: Duration, _ body: @Sendable @escaping (Result<Connection, PostgresError>) -> Void
+    ) {
+        queue.add(
+            WorkQueue.Work(id: queue.nextID(), deadline: .now + timeout) { outcome in
+                switch outcome {
+                case .refused(let error):
+                    body(.failure(error))
+                case .start(let connection):
+                    body(.success(connection))
+                    connection.rollBack()
+                }
+            })
+    }
+
     /// Refuses new work, finishes what waits and runs (each within its own timeout), closes the connections
     /// and returns when all threads have let go of them.
     package func shutdown() async {

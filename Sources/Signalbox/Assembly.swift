@@ -111,6 +111,7 @@ struct Assembly: Sendable {
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
         server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        store.startJobs(with: node)
         try await node.register()
         try await feed.open()
         try await server.start()

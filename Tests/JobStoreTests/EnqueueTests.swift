@@ -1,4 +1,5 @@
 import JobCore
+import Postgres
 import Testing
 
 @testable import JobStore
@@ -148,8 +149,10 @@ import Testing
             var other = spec
             other.priority = 5
             let keyed = JobSpec(kind: "k", userID: "u", idempotencyKey: "a")
-            let outcomes = await bench.store.commitEnqueues(
-                [spec, spec, other, keyed, keyed, spec].map { NewJob(spec: $0, now: .now) })
+            let jobs = [spec, spec, other, keyed, keyed, spec].map { NewJob(spec: $0, now: .now) }
+            let outcomes = try await bench.database.run("commit") { connection throws(PostgresError) in
+                try bench.store.commitEnqueues(jobs, connection)
+            }
             let words = outcomes.map { outcome in
                 switch outcome {
                 case .success(.new): "new"

@@ -1,4 +1,5 @@
 import JobCore
+import Postgres
 import Testing
 
 @testable import JobStore
@@ -102,16 +103,18 @@ import Testing
     /// What two nodes have to say of one job may share a commit.
     @Test func oneRunEndsOnceInOneCommit() async throws {
         try await Bench.with { bench in
-            func commit(_ endings: [(ClaimedRun, Verdict)]) async -> [EndingOutcome?] {
-                await bench.store.commitEndings(endings.map { Ending($0, node: "one", verdict: $1) })
-                    .map { try? $0.get() }
+            func commit(_ ends: [(ClaimedRun, Verdict)]) async throws -> [EndingOutcome?] {
+                let endings = ends.map { Ending($0, node: "one", verdict: $1) }
+                return try await bench.database.run("commit") { connection throws(PostgresError) in
+                    try bench.store.commitEndings(endings, connection)
+                }.map { try? $0.get() }
             }
             let old = try await bench.start()
             try await bench.finish(old, .again())
             let new = try #require(try await bench.claim().first)
             let other = try await bench.start()
             #expect(
-                await commit([(old, .failure), (new, .again()), (other, .success), (new, .success)])
+                try await commit([(old, .failure), (new, .again()), (other, .success), (new, .success)])
                     == [.stale, .written, .written, .stale])
             let job = try await bench.job(new.key.id)
             #expect(job.state == .pending && job.sequence == 5)

@@ -8,7 +8,10 @@ import Testing
         let batches: GroupCommit<Int, Int>
         let written = Kept()
         private let open: AsyncStream<Void>.Continuation
+        private let writing = Atomic(0)
+        private let gate: AsyncStream<Void>
         private let starts: AsyncStream<Void>
+        private let started: AsyncStream<Void>.Continuation
 
         final class Kept: Sendable {
             private let batches = Mutex<[[Int]]>([])
@@ -26,12 +29,25 @@ import Testing
             let (starts, started) = AsyncStream<Void>.makeStream()
             self.open = open
             self.starts = starts
-            batches = GroupCommit(limits: limits, cost: cost) { [written] items in
-                if written.add(items) {
+            self.started = started
+            self.gate = gate
+            batches = GroupCommit(limits: limits, cost: cost)
+        }
+
+        func submit(_ item: Int) async throws(StoreError) -> Int {
+            try await batches.submit(item) { Task { await write() } }
+        }
+
+        private func write() async {
+            while let batch = batches.nextBatch() {
+                // One writer at a time.
+                #expect(writing.add(1, ordering: .relaxed).newValue == 1)
+                if written.add(batch.items) {
                     started.yield()
                     for await _ in gate { break }
                 }
-                return items.map { .success($0 * 10) }
+                writing.subtract(1, ordering: .relaxed)
+                batch.finish(batch.items.map { .success($0 * 10) })
             }
         }
 
@@ -46,13 +62,13 @@ import Testing
     private func submit(
         _ items: [Int], to writer: Writer, refusals: Int
     ) async throws -> (answers: [Int], refused: Int) {
-        let first = Task { try await writer.batches.submit(0) }
+        let first = Task { try await writer.submit(0) }
         await writer.firstStarts()
         let outcome = try await withThrowingTaskGroup(of: Int?.self) { group in
             for item in items {
                 group.addTask {
                     do {
-                        return try await writer.batches.submit(item)
+                        return try await writer.submit(item)
                     } catch {
                         #expect(error as? StoreError == .overloaded)
                         return nil
@@ -115,7 +131,7 @@ import Testing
 
     @Test func cancelledCallerStillGetsItsAnswer() async throws {
         let writer = Writer(.init())
-        let task = Task { try await writer.batches.submit(4) }
+        let task = Task { try await writer.submit(4) }
         await writer.firstStarts()
         task.cancel()
         writer.openGate()

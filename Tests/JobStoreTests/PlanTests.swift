@@ -19,10 +19,18 @@ import Testing
     private static let prepare = """
         PREPARE lanes (bigint, int, int, int) AS \(Statement.lockLanes.sql);
         PREPARE claim (int, int[], bigint[], int[], int) AS \(Statement.claimRuns.sql);
+        SET signalbox.locked_lanes = '1,2';
+        PREPARE start (
+            int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
+            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], int[], int, bigint)
+            AS \(Statement.insertAndStartJobs.sql);
         """
 
     private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1)"
     private static let claim = "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16)"
+
+    private static let start =
+        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 19).joined(separator: ",")), '{1}', 3, 16)"
 
     private func plan(_ connection: Connection, _ sql: String) throws(PostgresError) -> String {
         var lines: [String] = []
@@ -37,6 +45,9 @@ import Testing
         #expect(claim.contains("live_ready"), "\(comment): \(claim)")
         #expect(claim.contains("live_running"), "\(comment): \(claim)")
         #expect(!claim.contains("Seq Scan on live"), "\(comment): \(claim)")
+        let start = try plan(connection, Self.start)
+        #expect(start.contains("live_ready") && start.contains("live_running"), "\(comment): \(start)")
+        #expect(!start.contains("Seq Scan"), "\(comment): \(start)")
     }
 
     private func withTables(_ body: (Connection) throws -> Void) async throws {

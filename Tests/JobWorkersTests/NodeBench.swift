@@ -72,6 +72,7 @@ struct NodeBench: Sendable {
             for case .event(let event, _) in notices { told.yield(event) }
             node.receive(notices)
         }
+        store.startJobs(with: node)
         try await node.register()
         let working = Task { await node.run() }
         defer { working.cancel() }

@@ -108,7 +108,8 @@ struct  Signalbox__V1__EnqueueResponse
 {
   ProtobufCMessage base;
   /*
-   * The job as committed: the new one, or the first with this id or key.
+   * The new job as it was added, PENDING, although it may have started in the same commit: a watch after its
+   * sequence (1) misses nothing. Or, where there was one with this id or key, that job as it is.
    */
   Signalbox__V1__Job *job;
   /*

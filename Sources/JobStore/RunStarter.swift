@@ -1,0 +1,127 @@
+import JobCore
+import Postgres
+
+/// A node that can run jobs as they are enqueued: in the transaction that adds them, without a claim.
+package protocol RunStarter: Sendable {
+    /// Holds up to `count` free slots until `endStart`. Nil: no job may start now, because there is no slot or because
+    /// others have waited longer.
+    func beginStart(upTo count: Int) -> StartGrant?
+    /// The runs are committed, and this node's to run.
+    func start(_ runs: [ClaimedRun], under grant: StartGrant)
+    /// Called once for each grant, whatever became of it.
+    func endStart(_ grant: StartGrant)
+}
+
+/// Slots held for jobs that start as they are enqueued.
+package struct StartGrant: Sendable {
+    /// The starter's own, to tell grants apart.
+    package var id: Int64
+    package var slots: Int
+    /// Numbers of the kinds that the node handles.
+    package var kinds: [Int32]
+    package var defaultUserLimit: Int
+
+    package init(id: Int64, slots: Int, kinds: [Int32], defaultUserLimit: Int) {
+        self.id = id
+        self.slots = slots
+        self.kinds = kinds
+        self.defaultUserLimit = defaultUserLimit
+    }
+}
+
+extension Statement {
+    /// The locks of a claim, without waiting for any. Which were got is left to the next statement of the same
+    /// transaction, whose snapshot is the first that sees all that their last holders committed. So both can
+    /// go in one round trip.
+    static let lockLanesOfNewJobs = Statement(
+        "lock_lanes_of_new_jobs",
+        """
+        SELECT set_config('signalbox.locked_lanes', coalesce(string_agg(lane::text, ','), ''), true)
+        FROM unnest($1::bigint[]) AS t (lane)
+        WHERE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane)
+        """)
+
+    /// As `insertJobs`, but starts those jobs that nothing speaks against: due, of a kind of this node, in a
+    /// lane that we hold, that has room, that is not paused, and in which nobody waits already.
+    static let insertAndStartJobs = Statement(
+        "insert_and_start_jobs",
+        """
+        WITH \(newJobs), room AS MATERIALIZED (
+            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $22) - (
+                SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = lane.id) AS room
+            FROM unnest(string_to_array(current_setting('signalbox.locked_lanes'), ',')::bigint[]) AS l (id)
+            JOIN lane ON lane.id = l.id JOIN queue ON queue.id = lane.queue
+            WHERE NOT queue.paused
+                AND NOT EXISTS (SELECT FROM live w WHERE w.state = 'ready' AND w.lane = lane.id)
+                AND EXISTS (SELECT FROM node
+                    WHERE node.id = $1 AND ended_at IS NULL AND lease_until > clock_timestamp())
+        ), turn AS (
+            SELECT number, lane, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, number)
+                AS place
+            FROM new WHERE due_at <= now() AND kind = ANY ($21::int[])
+        ), starts AS MATERIALIZED (
+            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $23
+        ), entry AS (
+            INSERT INTO live (
+                number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts, token, node,
+                started_at)
+            SELECT number, lane, kind, -priority,
+                (CASE WHEN starts THEN 'running' WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
+                due_at, CASE WHEN starts THEN 2 ELSE 1 END, CASE WHEN starts THEN 1 ELSE 0 END, max_attempts,
+                CASE WHEN starts THEN nextval('run_token') END, CASE WHEN starts THEN $1 END,
+                CASE WHEN starts THEN clock_timestamp() END
+            FROM (SELECT new.*, starts.number IS NOT NULL AS starts FROM new LEFT JOIN starts USING (number)) n
+            RETURNING number, lane, sequence, token, started_at
+        ), told AS (
+            INSERT INTO change (node, jobs, lanes, sequences)
+            SELECT $1, array_agg(number), array_agg(lane), array_agg(event)
+            FROM entry CROSS JOIN LATERAL generate_series(1, sequence) AS event HAVING count(*) > 0
+        )
+        SELECT new.id, new.number, new.created_at, new.due_at, entry.token, entry.started_at
+        FROM new JOIN entry USING (number)
+        """)
+}
+
+/// What a commit of new jobs asks of a starter.
+struct StartOffer {
+    /// Each lane of a start holds a lock of the database's shared table until the commit.
+    private static let lanesMax = 256
+
+    private let starter: any RunStarter
+    private let grant: StartGrant
+    private let lanes: [Int64]
+
+    /// Nil when none of the jobs can start now.
+    init?(_ jobs: [NewJob], _ ids: [LaneIDs], _ starter: (any RunStarter)?) {
+        guard let starter else { return nil }
+        let isDue = jobs.map { if case .after(let delay) = $0.spec.due { delay <= .zero } else { false } }
+        let count = isDue.count { $0 }
+        guard count > 0, let grant = starter.beginStart(upTo: count) else { return nil }
+        var lanes: Set<Int64> = []
+        for (ids, isDue) in zip(ids, isDue) where isDue && grant.kinds.contains(ids.kind) {
+            lanes.insert(ids.lane)
+            if lanes.count == min(Self.lanesMax, grant.slots) { break }
+        }
+        guard !lanes.isEmpty else {
+            starter.endStart(grant)
+            return nil
+        }
+        self.starter = starter
+        self.grant = grant
+        self.lanes = Array(lanes)
+    }
+
+    var lock: Query { Query(.lockLanesOfNewJobs, Parameters { $0.append(lanes) }) }
+
+    func append(to parameters: inout Parameters) {
+        parameters.append(grant.kinds)
+        parameters.append(Int32(grant.defaultUserLimit))
+        parameters.append(Int64(grant.slots))
+    }
+
+    func start(_ runs: [ClaimedRun]) {
+        if !runs.isEmpty { starter.start(runs, under: grant) }
+    }
+
+    func end() { starter.endStart(grant) }
+}

@@ -1,0 +1,141 @@
+import JobCore
+package import JobStore
+import Logging
+import Synchronization
+
+/// How jobs come to this node: by claims, and by starting as they are enqueued. Both hold the slots that they may fill
+/// until they are over, so together they never ask for more than are free.
+extension WorkerNode {
+    func claimLoop() async {
+        var cursor = ClaimCursor()
+        while !Task.isCancelled {
+            await claimSignal.wait(atMost: configuration.pollInterval)
+            do throws(StoreError) {
+                var hasMore = true
+                // A whole turn over the lanes that finds nothing ends it, however many lanes wait for room.
+                var foundCount = 0
+                var turns = 0
+                while hasMore, !Task.isCancelled {
+                    guard let grant = beginClaim() else { break }
+                    defer { endStart(grant) }
+                    let claim = try await store.claim(
+                        ClaimRequest(
+                            slots: grant.slots, kinds: grant.kinds, cursor: cursor,
+                            defaultUserLimit: grant.defaultUserLimit))
+                    cursor = claim.cursor
+                    hasMore = claim.hasMore
+                    start(claim.runs, under: grant)
+                    ended(claim, filledItsSlots: claim.runs.count == grant.slots)
+                    foundCount += claim.runs.count
+                    if claim.runs.isEmpty, claim.isContended {
+                        // Another node holds the lanes for some milliseconds, and may take nothing.
+                        try? await Task.sleep(for: .milliseconds(5))
+                        hasMore = true
+                        continue
+                    }
+                    guard claim.cursor.lane == 0 else { continue }
+                    if foundCount == 0, turns > 0 { break }
+                    foundCount = 0
+                    turns += 1
+                }
+            } catch {
+                logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    /// Nil when nothing may be claimed now.
+    private func beginClaim() -> StartGrant? {
+        state.withLock { state in
+            let free = state.freeSlots(of: configuration)
+            if free == 0 { state.isBehind = true }
+            // While nobody waits for slots, half of them are enough, and leave the others to jobs that just come.
+            return grant(state.isBehind ? free : (free + 1) / 2, &state)
+        }
+    }
+
+    private func ended(_ claim: ClaimResult, filledItsSlots: Bool) {
+        state.withLock { state in
+            state.isBehind = filledItsSlots || claim.hasMore
+            state.mayWait = claim.foundLanes
+        }
+    }
+
+    /// Nil when there is nothing to hold, or nothing may start.
+    private func grant(_ slots: Int, _ state: inout State) -> StartGrant? {
+        guard slots > 0, !state.isStopping, state.hasLease else { return nil }
+        state.nextGrant += 1
+        state.grants[state.nextGrant] = slots
+        return StartGrant(
+            id: state.nextGrant, slots: slots, kinds: state.kinds,
+            defaultUserLimit: configuration.defaultUserLimit)
+    }
+
+    private func start(_ claimed: ClaimedRun) {
+        guard let runner = runners[claimed.spec.kind] else {
+            // The claim names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
+            logger.error(
+                "a job of a kind without handler was claimed", metadata: ["kind": "\(claimed.spec.kind)"])
+            return
+        }
+        let run = ActiveRun(
+            claimed, definition: runner.definition, grace: configuration.grace, store: store,
+            clock: { Timestamp.now },
+            publish: { [publish, telemetrySignal] in
+                publish($0)
+                telemetrySignal.wake()
+            })
+        let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
+            state.running[claimed.token] = run
+            state.unwritten += 1
+            return (
+                state.running.count == 1, state.isStopping || !state.hasLease,
+                state.stopped.removeValue(forKey: claimed.token)
+            )
+        }
+        if let cancelReason { run.stop(.cancelled(reason: cancelReason)) }
+        // The node began to stop while the claim was on its way: the run is given back unseen.
+        if isUnwanted { run.stop(.released, grace: .zero) }
+        if isFirst { superviseSignal.wake() }
+        Task { await execute(run, runner) }
+    }
+}
+
+extension WorkerNode: RunStarter {
+    package func beginStart(upTo count: Int) -> StartGrant? {
+        state.withLock { state in
+            guard !state.isBehind else { return nil }
+            return grant(min(count, state.freeSlots(of: configuration)), &state)
+        }
+    }
+
+    package func start(_ runs: [ClaimedRun], under grant: StartGrant) {
+        // From here on they count as running.
+        state.withLock { $0.grants[grant.id] = max(0, grant.slots - runs.count) }
+        for run in runs { start(run) }
+    }
+
+    package func endStart(_ grant: StartGrant) {
+        let drained = state.withLock { state in
+            state.grants[grant.id] = nil
+            return state.takeDrainedIfIdle()
+        }
+        for waiter in drained { waiter.resume() }
+    }
+}
+
+extension WorkerNode.State {
+    fileprivate func freeSlots(of configuration: WorkerNode.Configuration) -> Int {
+        max(0, configuration.concurrency - running.count - grants.values.reduce(0, +))
+    }
+
+    /// Those who wait for the last end, when it has been; each is resumed once.
+    mutating func takeDrainedIfIdle() -> [CheckedContinuation<Void, Never>] {
+        unwritten == 0 && grants.isEmpty ? takeDrained() : []
+    }
+
+    mutating func takeDrained() -> [CheckedContinuation<Void, Never>] {
+        defer { drained = [] }
+        return drained
+    }
+}
