@@ -18,6 +18,13 @@ package struct JobSpec: Sendable, Hashable {
     package var softTimeout: Duration?
     package var labels: [String: String]
 
+    /// About what it takes in memory while it waits to be written.
+    package var bytes: Int {
+        var bytes = 512 + payload.count + contentType.utf8.count + (idempotencyKey?.utf8.count ?? 0)
+        for (key, value) in labels { bytes += 64 + key.utf8.count + value.utf8.count }
+        return bytes
+    }
+
     /// When a job may start at the earliest.
     package enum Due: Sendable, Hashable {
         /// So long after the commit.

@@ -11,9 +11,9 @@ struct LaneIDs: Sendable {
 /// Remembers the numbers of kinds, queues and lanes, which never change once given.
 final class Catalog: Sendable {
     /// Lanes remembered; the memory is emptied when it is full.
-    static let lanesMax = 200_000
+    private let lanesMax: Int
     /// Names of kinds that callers can make up are bounded by the check that a live node handles them.
-    static let kindsMax = 10_000
+    private let kindsMax: Int
 
     private struct LaneName: Hashable {
         var queue: String
@@ -35,6 +35,11 @@ final class Catalog: Sendable {
     }
 
     private let state = Mutex(State())
+
+    init(lanesMax: Int = 200_000, kindsMax: Int = 10_000) {
+        self.lanesMax = lanesMax
+        self.kindsMax = kindsMax
+    }
 
     private static let addQueues = Statement(
         "add_queues",
@@ -61,38 +66,41 @@ final class Catalog: Sendable {
 
     /// The numbers of each job's lane and kind; what is missing is added first, in commits of its own.
     func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs] {
-        let unknownKinds = state.withLock { state in
-            Set(jobs.map(\.spec.kind)).filter { state.kinds[$0] == nil }
+        let names = jobs.map { LaneName($0.spec) }
+        let known = state.withLock { state in
+            zip(names, jobs).map { name, job in (lane: state.lanes[name], kind: state.kinds[job.spec.kind]) }
         }
-        if !unknownKinds.isEmpty { try loadKinds(Array(unknownKinds), connection) }
-        let unknown = state.withLock { state in
-            Set(jobs.map { LaneName($0.spec) }.filter { state.lanes[$0] == nil })
+        let ids = known.compactMap { known in
+            known.lane.flatMap { lane in known.kind.map { LaneIDs(lane: lane, kind: $0) } }
         }
-        var loaded: [LaneName: Int64] = [:]
-        if !unknown.isEmpty { loaded = try loadLanes(Array(unknown), connection) }
-        var missing = false
-        let ids = state.withLock { state in
-            jobs.map { job in
-                let name = LaneName(job.spec)
-                guard let lane = state.lanes[name] ?? loaded[name], let kind = state.kinds[job.spec.kind]
-                else {
-                    missing = true
-                    return LaneIDs(lane: 0, kind: 0)
-                }
-                return LaneIDs(lane: lane, kind: kind)
-            }
-        }
-        guard !missing else { throw PostgresError(.decoding, "a lane or kind was not found after adding it") }
-        return ids
+        return ids.count == jobs.count ? ids : try load(jobs, names, known, connection)
     }
 
-    /// The numbers of kinds, by name.
-    func kinds(_ names: [String], _ connection: Connection) throws(PostgresError) -> [String: Int32] {
-        try loadKinds(names, connection)
-        return state.withLock { state in
-            Dictionary(
-                uniqueKeysWithValues: Set(names).compactMap { name in state.kinds[name].map { (name, $0) } })
+    /// The same where something is missing. What was `known` is kept at hand: the memory may be emptied meanwhile.
+    private func load(
+        _ jobs: [NewJob], _ names: [LaneName], _ known: [(lane: Int64?, kind: Int32?)],
+        _ connection: Connection
+    ) throws(PostgresError) -> [LaneIDs] {
+        var lanes = Dictionary(zip(names, known.map(\.lane)), uniquingKeysWith: { first, _ in first })
+        var kinds = Dictionary(
+            zip(jobs.map(\.spec.kind), known.map(\.kind)), uniquingKeysWith: { first, _ in first })
+        let unknownKinds = kinds.filter { $0.value == nil }.map(\.key)
+        if !unknownKinds.isEmpty {
+            for (name, id) in try self.kinds(unknownKinds, connection) { kinds[name] = id }
         }
+        let unknown = lanes.filter { $0.value == nil }.map(\.key)
+        if !unknown.isEmpty {
+            for (name, id) in try loadLanes(unknown, connection) { lanes[name] = id }
+        }
+        var ids: [LaneIDs] = []
+        ids.reserveCapacity(jobs.count)
+        for (name, job) in zip(names, jobs) {
+            guard let lane = lanes[name] ?? nil, let kind = kinds[job.spec.kind] ?? nil else {
+                throw PostgresError(.decoding, "a lane or kind was not found after adding it")
+            }
+            ids.append(LaneIDs(lane: lane, kind: kind))
+        }
+        return ids
     }
 
     /// The number of one lane, added where it is missing.
@@ -105,16 +113,19 @@ final class Catalog: Sendable {
         return lane
     }
 
-    private func loadKinds(_ names: [String], _ connection: Connection) throws(PostgresError) {
+    /// The numbers of kinds, by name; those that are missing are added.
+    func kinds(_ names: [String], _ connection: Connection) throws(PostgresError) -> [String: Int32] {
         let parameters = Parameters { $0.append(names) }
         try connection.execute(Self.addKinds, parameters)
         let result = try connection.execute(Self.findKinds, parameters)
-        var found: [(String, Int32)] = []
-        for row in result { found.append((try row.string(0), try row.int32(1))) }
+        var found: [String: Int32] = [:]
+        for row in result { found[try row.string(0)] = try row.int32(1) }
+        let kinds = found
         state.withLock { state in
-            if state.kinds.count + found.count > Self.kindsMax { state.kinds = [:] }
-            for (name, id) in found { state.kinds[name] = id }
+            if state.kinds.count + kinds.count > kindsMax { state.kinds = [:] }
+            state.kinds.merge(kinds) { _, new in new }
         }
+        return found
     }
 
     private func loadLanes(
@@ -136,7 +147,7 @@ final class Catalog: Sendable {
         }
         let lanes = found
         state.withLock { state in
-            if state.lanes.count + lanes.count > Self.lanesMax { state.lanes = [:] }
+            if state.lanes.count + lanes.count > lanesMax { state.lanes = [:] }
             state.lanes.merge(lanes) { _, new in new }
         }
         return found

@@ -56,38 +56,47 @@ package struct ClaimResult: Sendable {
     package var hasMore = false
     /// Another node was just claiming from some of the lanes.
     package var isContended = false
-    /// Something was ready, whether or not it could be taken.
+    /// Something was ready in a lane that is open to the node, whether or not it could be taken.
     package var foundLanes = false
 }
 
 extension Statement {
     /// The next lanes with something ready, each found with one index probe, so that it costs the same
-    /// whether a user has one job waiting or a million. Of those, the lanes whose lock could be taken: a
-    /// lane's room is counted by one claimer at a time, and only after it holds the lock (the second
-    /// statement has a snapshot of its own), which is what makes the limits exact across nodes. The lock
-    /// ends with the transaction: nothing can leak.
+    /// whether a user has one job waiting or a million; up to $2 that are open: not paused, with a limit, and with
+    /// something that this node handles. Of those, the lanes whose lock could be taken: a lane's room is
+    /// counted by one claimer at a time, and only after it holds the lock (the second statement has a snapshot of
+    /// its own), which is what makes the limits exact across nodes. The lock ends with the transaction: nothing can
+    /// leak.
     static let lockLanes = Statement(
         "lock_lanes",
         """
-        WITH RECURSIVE scan (lane, turn) AS (
-            (SELECT lane, 1 FROM live WHERE state = 'ready' AND lane > $1 ORDER BY lane LIMIT 1)
+        WITH RECURSIVE scan (lane, user_limit, is_open, scanned, opened) AS (
+            SELECT n.*, 1, n.is_open::int FROM (\(lane(after: "$1"))) n
             UNION ALL
-            SELECT (SELECT l.lane FROM live l WHERE l.state = 'ready' AND l.lane > scan.lane
-                    ORDER BY l.lane LIMIT 1), turn + 1
-            FROM scan WHERE scan.lane IS NOT NULL AND turn < $2
-        ), open AS MATERIALIZED (
-            SELECT scan.turn, lane.id, coalesce(lane.user_limit, queue.user_limit, $3) AS user_limit,
-                queue.paused
-            FROM scan JOIN lane ON lane.id = scan.lane JOIN queue ON queue.id = lane.queue
-            -- A node that was given up, and does not know it yet, gets nothing.
-            WHERE EXISTS (SELECT FROM node
-                WHERE node.id = $4 AND ended_at IS NULL AND lease_until > clock_timestamp())
+            SELECT n.*, scan.scanned + 1, scan.opened + n.is_open::int
+            FROM scan CROSS JOIN LATERAL (\(lane(after: "scan.lane"))) n
+            WHERE scan.opened < $2 AND scan.scanned < $6
         )
-        SELECT id, user_limit, paused,
-            CASE WHEN paused THEN false
-                ELSE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | id) END
-        FROM open ORDER BY turn
+        SELECT lane, user_limit, is_open,
+            -- A node that was given up, and does not know it yet, gets nothing.
+            CASE WHEN is_open AND EXISTS (SELECT FROM node
+                    WHERE node.id = $4 AND ended_at IS NULL AND lease_until > clock_timestamp())
+                THEN pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane) ELSE false END
+        FROM scan ORDER BY lane
         """)
+
+    /// The first lane after one that has something ready.
+    private static func lane(after place: String) -> String {
+        """
+        SELECT lane.id AS lane, l.user_limit,
+            l.user_limit > 0 AND NOT queue.paused AND EXISTS (SELECT FROM live w
+                WHERE w.state = 'ready' AND w.lane = f.lane AND w.kind = ANY ($5::int[])) AS is_open
+        FROM (SELECT live.lane FROM live
+            WHERE live.state = 'ready' AND live.lane > \(place) ORDER BY live.lane LIMIT 1) f
+        JOIN lane ON lane.id = f.lane JOIN queue ON queue.id = lane.queue
+        CROSS JOIN LATERAL (SELECT coalesce(lane.user_limit, queue.user_limit, $3) AS user_limit) l
+        """
+    }
 
     /// First one job of every lane, in turn, then a second one, up to each lane's room and the free slots.
     /// Within a lane: priority, then due time, then number. `clock_timestamp`, because the transaction
@@ -134,6 +143,8 @@ extension Statement {
 extension JobStore {
     /// Lanes of one claim. Each holds a lock of the database's shared table until the commit.
     private static let lanesPerClaimMax = 256
+    /// Lanes that one claim looks at, those included that are not open to it.
+    private static let lanesScannedMax = 2000
 
     /// Starts up to `slots` waiting jobs of the kinds given, for this node.
     package func claim(_ request: ClaimRequest) async throws(StoreError) -> ClaimResult {
@@ -158,27 +169,28 @@ extension JobStore {
                 $0.append(Int32(lanesMax))
                 $0.append(Int32(request.defaultUserLimit))
                 $0.append(node)
+                $0.append(request.kinds)
+                $0.append(Int32(Self.lanesScannedMax))
             })
         var lanes: [Int64] = []
         var limits: [Int32] = []
         var last = request.cursor.lane
-        var isContended = false
+        var openCount = 0
         for row in scanned {
             last = try row.int64(0)
-            guard try row.bool(3) else {
-                if try !row.bool(2) { isContended = true }
-                continue
-            }
+            guard try row.bool(2) else { continue }
+            openCount += 1
+            guard try row.bool(3) else { continue }
             lanes.append(last)
             limits.append(try row.int32(1))
         }
         var result = ClaimResult()
         // The end of the scan: the next one begins with the first lane again.
-        let isWhole = scanned.rowCount < lanesMax
+        let isWhole = openCount < lanesMax && scanned.rowCount < Self.lanesScannedMax
         result.cursor.lane = isWhole ? 0 : last
         result.hasMore = !isWhole || request.cursor.lane > 0
-        result.isContended = isContended
-        result.foundLanes = scanned.rowCount > 0
+        result.isContended = lanes.count < openCount
+        result.foundLanes = openCount > 0
         guard !lanes.isEmpty else { return result }
         let claimed = try transaction.commit(with: [
             Query(

@@ -1,6 +1,7 @@
 import FoundationEssentials
 package import JobCore
 import Postgres
+import Synchronization
 
 /// A job on its way in.
 package struct NewJob: Sendable {
@@ -109,6 +110,14 @@ extension JobStore {
             }
         }
         let batch = unique
+        let bytes = batch.reduce(0) { $0 + $1.spec.bytes }
+        let hasRoom = batchBytes.withLock { waiting in
+            guard waiting == 0 || waiting + bytes <= Self.batchBytesMax else { return false }
+            waiting += bytes
+            return true
+        }
+        guard hasRoom else { throw .overloaded }
+        defer { batchBytes.withLock { $0 -= bytes } }
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
             let lanes = try catalog.resolve(batch, connection)
             var outcomes: [Result<EnqueueOutcome, StoreError>] = []
@@ -196,6 +205,7 @@ extension JobStore {
         return outcomes
     }
 
+    private static let batchBytesMax = 64 << 20
     private static let vanished = StoreError.unavailable("the job with this id is just being removed")
 
     /// One result per job. The ids are unique. `execute` runs statements in one round trip.

@@ -36,6 +36,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     private struct Waiting {
         var item: Item
         var cost: Int
+        let since = ContinuousClock.now
         var continuation: CheckedContinuation<Result<Outcome, StoreError>, Never>
     }
 
@@ -83,6 +84,25 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
             }
         }
         return try result.get()
+    }
+
+    /// When the longest waiting item came; nil: none waits.
+    package var oldest: ContinuousClock.Instant? { state.withLock { $0.waiting.first?.since } }
+
+    /// For a writer that could not begin: fails what has waited since `moment` or longer. False: nothing else waits,
+    /// and the writer is one no longer.
+    package func refuse(waitingSince moment: ContinuousClock.Instant, _ error: StoreError) -> Bool {
+        let (refused, isWriting) = state.withLock { state in
+            var refused: [Waiting] = []
+            while let next = state.waiting.first, next.since <= moment {
+                refused.append(state.waiting.removeFirst())
+                state.waitingBytes -= next.cost
+            }
+            if state.waiting.isEmpty { state.isWriting = false }
+            return (refused, state.isWriting)
+        }
+        for waiting in refused { waiting.continuation.resume(returning: .failure(error)) }
+        return isWriting
     }
 
     /// For the writer: what to write next; nil: nothing, and the writer is one no longer.

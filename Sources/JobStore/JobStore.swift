@@ -49,7 +49,9 @@ package final class JobStore: Sendable {
     private let timeout: Duration
     private let node = Mutex(Node())
     private let observers = Mutex(Observers())
-    let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { 512 + $0.spec.payload.count })
+    let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { $0.spec.bytes })
+    /// Of the batches that are on their way to the database, which no group commit bounds.
+    let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
 
     /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
@@ -133,19 +135,22 @@ package final class JobStore: Sendable {
         _ commit:
             @escaping @Sendable ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
     ) {
-        database.perform(timeout: timeout) { [self] outcome in
-            for _ in 0..<Self.batchesInARow {
-                guard let batch = group.nextBatch() else { return }
-                switch outcome {
-                case .success(let connection):
+        // Those that have waited for so long are told that the database is away, and only those.
+        let deadline = (group.oldest ?? .now) + timeout
+        database.perform(deadline: deadline) { [self] outcome in
+            switch outcome {
+            case .success(let connection):
+                for _ in 0..<Self.batchesInARow {
+                    guard let batch = group.nextBatch() else { return }
                     connection.deadline = .now + timeout
                     batch.finish(commitBatch(batch.items, connection, commit))
-                    if connection.isBroken { return startWriter(group, commit) }
-                case .failure(let error):
-                    let refusal = Result<Outcome, StoreError>.failure(StoreError(error))
-                    batch.finish(Array(repeating: refusal, count: batch.items.count))
-                    return startWriter(group, commit)
+                    if connection.isBroken { break }
                 }
+            case .failure(let error):
+                // At a shutdown it is not a matter of time.
+                let isOver = error.code == .shutdown
+                let since: ContinuousClock.Instant = isOver ? .now : .now - timeout
+                guard group.refuse(waitingSince: since, StoreError(error)) else { return }
             }
             startWriter(group, commit)
         }

@@ -12,12 +12,14 @@ extension WorkerNode {
             await claimSignal.wait(atMost: configuration.pollInterval)
             do throws(StoreError) {
                 var hasMore = true
-                // A whole turn over the lanes that finds nothing ends it, however many lanes wait for room.
-                var foundCount = 0
+                // Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however
+                // many lanes wait for room.
+                var startedCount = 0
+                var foundLanes = false
                 var turns = 0
                 while hasMore, !Task.isCancelled {
                     guard let grant = beginClaim() else { break }
-                    defer { endStart(grant) }
+                    defer { endClaim(grant) }
                     let claim = try await store.claim(
                         ClaimRequest(
                             slots: grant.slots, kinds: grant.kinds, cursor: cursor,
@@ -25,17 +27,23 @@ extension WorkerNode {
                     cursor = claim.cursor
                     hasMore = claim.hasMore
                     start(claim.runs, under: grant)
-                    ended(claim, filledItsSlots: claim.runs.count == grant.slots)
-                    foundCount += claim.runs.count
+                    startedCount += claim.runs.count
+                    foundLanes = foundLanes || claim.foundLanes
+                    let isTurnOver = cursor.lane == 0
+                    state.withLock { state in
+                        state.isBehind = claim.runs.count == grant.slots
+                        if isTurnOver { state.mayWait = foundLanes }
+                    }
                     if claim.runs.isEmpty, claim.isContended {
                         // Another node holds the lanes for some milliseconds, and may take nothing.
                         try? await Task.sleep(for: .milliseconds(5))
                         hasMore = true
                         continue
                     }
-                    guard claim.cursor.lane == 0 else { continue }
-                    if foundCount == 0, turns > 0 { break }
-                    foundCount = 0
+                    guard isTurnOver else { continue }
+                    if startedCount == 0, turns > 0 { break }
+                    startedCount = 0
+                    foundLanes = false
                     turns += 1
                 }
             } catch {
@@ -47,18 +55,19 @@ extension WorkerNode {
     /// Nil when nothing may be claimed now.
     private func beginClaim() -> StartGrant? {
         state.withLock { state in
+            guard !state.kinds.isEmpty else { return nil }
             let free = state.freeSlots(of: configuration)
             if free == 0 { state.isBehind = true }
             // While nobody waits for slots, half of them are enough, and leave the others to jobs that just come.
-            return grant(state.isBehind ? free : (free + 1) / 2, &state)
+            let grant = grant(state.isBehind ? free : (free + 1) / 2, &state)
+            state.isClaiming = grant != nil
+            return grant
         }
     }
 
-    private func ended(_ claim: ClaimResult, filledItsSlots: Bool) {
-        state.withLock { state in
-            state.isBehind = filledItsSlots || claim.hasMore
-            state.mayWait = claim.foundLanes
-        }
+    private func endClaim(_ grant: StartGrant) {
+        state.withLock { $0.isClaiming = false }
+        endStart(grant)
     }
 
     /// Nil when there is nothing to hold, or nothing may start.
@@ -71,7 +80,7 @@ extension WorkerNode {
             defaultUserLimit: configuration.defaultUserLimit)
     }
 
-    private func start(_ claimed: ClaimedRun) {
+    private func start(_ claimed: ClaimedRun, under grant: StartGrant) {
         guard let runner = runners[claimed.spec.kind] else {
             // The claim names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
             logger.error(
@@ -87,14 +96,17 @@ extension WorkerNode {
             })
         let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
             state.running[claimed.token] = run
+            // From here on it has its slot as a run.
+            state.grants[grant.id, default: 1] -= 1
             state.unwritten += 1
+            let isUnwanted = state.isStopping || !state.hasLease || grant.id < state.firstGrantOfLease
             return (
-                state.running.count == 1, state.isStopping || !state.hasLease,
-                state.stopped.removeValue(forKey: claimed.token)
+                state.running.count == 1, isUnwanted, state.stopped.removeValue(forKey: claimed.token)
             )
         }
         if let cancelReason { run.stop(.cancelled(reason: cancelReason)) }
-        // The node began to stop while the claim was on its way: the run is given back unseen.
+        // The node began to stop, or began anew under another lease, while the claim was on its way: the run is given
+        // back unseen.
         if isUnwanted { run.stop(.released, grace: .zero) }
         if isFirst { superviseSignal.wake() }
         Task { await execute(run, runner) }
@@ -110,17 +122,17 @@ extension WorkerNode: RunStarter {
     }
 
     package func start(_ runs: [ClaimedRun], under grant: StartGrant) {
-        // From here on they count as running.
-        state.withLock { $0.grants[grant.id] = max(0, grant.slots - runs.count) }
-        for run in runs { start(run) }
+        for run in runs { start(run, under: grant) }
     }
 
     package func endStart(_ grant: StartGrant) {
-        let drained = state.withLock { state in
+        let (drained, isBehind) = state.withLock { state in
             state.grants[grant.id] = nil
-            return state.takeDrainedIfIdle()
+            return (state.takeDrainedIfIdle(), state.isBehind)
         }
         for waiter in drained { waiter.resume() }
+        // A claim may have found no slot because this held the last ones.
+        if isBehind { claimSignal.wake() }
     }
 }
 

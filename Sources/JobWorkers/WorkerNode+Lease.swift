@@ -15,9 +15,7 @@ extension WorkerNode {
             try? await Task.sleep(for: wait)
             guard !Task.isCancelled else { return }
             let sentAt = ContinuousClock.now
-            let (known, newestGrant, oldestOpenGrant) = state.withLock { state in
-                (Array(state.running.keys), state.nextGrant, state.grants.keys.min() ?? .max)
-            }
+            let known = state.withLock { Array($0.running.keys) }
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: known, timeout: lease / 6)
                 wait = lease / 3
@@ -29,12 +27,15 @@ extension WorkerNode {
                 onPeers(renewal.hasPeers)
                 for (token, reason) in renewal.cancels { stop(token, reason: reason) }
                 // Seen before, and every claim and start that was under way then is over: none explains it.
-                let strays = renewal.strays
-                for stray in strays {
-                    if let grant = suspects[stray.token], grant < oldestOpenGrant { await giveBack(stray) }
+                let (newestGrant, oldestOpenGrant) = state.withLock { state in
+                    (state.nextGrant, state.grants.keys.min() ?? .max)
                 }
+                let lost = renewal.strays.filter { (suspects[$0.token] ?? .max) < oldestOpenGrant }
                 suspects = Dictionary(
-                    strays.map { ($0.token, suspects[$0.token] ?? newestGrant) }, uniquingKeysWith: min)
+                    renewal.strays.map { ($0.token, suspects[$0.token] ?? newestGrant) },
+                    uniquingKeysWith: min)
+                // Not here: the renewal must not wait for what the others wait for.
+                for run in lost { Task { await giveBack(run) } }
             } catch {
                 wait = min(lease / 30, .milliseconds(500))
                 logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])
@@ -67,10 +68,14 @@ extension WorkerNode {
     /// A run that the database has for us and that nobody here runs: the answer to its claim was lost.
     private func giveBack(_ run: ClaimedRun) async {
         guard !state.withLock({ $0.running[run.token] != nil }) else { return }
-        let verdict = OutcomeRules.verdict(
-            of: .released, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
-            policy: run.spec.retryPolicy, random: 0)
-        let outcome = try? await store.finish(Ending(run, node: configuration.name, verdict: verdict))
+        func end(_ end: RunEnd) async -> EndingOutcome? {
+            let verdict = OutcomeRules.verdict(
+                of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
+                policy: run.spec.retryPolicy, random: 0)
+            return try? await store.finish(Ending(run, node: configuration.name, verdict: verdict))
+        }
+        var outcome = await end(.released)
+        if case .cancelRequested(let reason)? = outcome { outcome = await end(.cancelled(reason: reason)) }
         logger.warning(
             "a run without a runner was given back",
             metadata: ["job": "\(run.key.id)", "outcome": "\(outcome.map { "\($0)" } ?? "unknown")"])

@@ -43,13 +43,17 @@ package final class WorkerNode: Sendable {
         /// `claimLoop` and `execute`.
         var unwritten = 0
         /// Claims and starts on their way, and the slots that each holds: their runs are not in `running` yet. Written
-        /// by `WorkerNode+Claim`, as are the next three.
+        /// by `WorkerNode+Claim`, as are the next four.
         var grants: [Int64: Int] = [:]
         var nextGrant: Int64 = 0
+        /// A claim is on its way: it may have counted a lane's room before a run there ended.
+        var isClaiming = false
         /// Jobs may wait for a slot: until they have had their turn, none starts as it is enqueued.
         var isBehind = true
         /// Jobs may wait for room in their lanes: the end of a run makes some.
         var mayWait = true
+        /// What was granted before belongs to a lease that was lost. Written by `register`.
+        var firstGrantOfLease: Int64 = 1
         /// Tokens that somebody wants stopped and that are not here (yet). Bounded.
         var stopped: [Int64: String] = [:]
         /// Resumed when no end is left to be written.
@@ -144,6 +148,7 @@ package final class WorkerNode: Sendable {
             state.kinds = registered.kinds
             state.hasLease = true
             state.renewedAt = sentAt
+            state.firstGrantOfLease = state.nextGrant + 1
         }
         claimSignal.wake()
     }
@@ -212,7 +217,7 @@ package final class WorkerNode: Sendable {
         if run.stopReason != nil { await run.waitForHandler() }
         let mayWait = state.withLock { state in
             state.running.removeValue(forKey: run.claimed.token)
-            return state.mayWait || state.isBehind
+            return state.mayWait || state.isBehind || state.isClaiming
         }
         if mayWait { claimSignal.wake() }
     }

@@ -69,7 +69,7 @@ package final class Database: Sendable {
         let deadline = ContinuousClock.now + (timeout ?? self.timeout)
         let result: Result<T, PostgresError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let work = WorkQueue.Work(id: id, deadline: deadline) { outcome in
+                let work = WorkQueue.Work(id: id, deadline: deadline, isBounded: true) { outcome in
                     let result: Result<T, PostgresError>
                     switch outcome {
                     case .refused(let error):
@@ -101,12 +101,14 @@ package final class Database: Sendable {
     }
 
     /// Runs `body` on the thread of a connection, for callers that are no task: nobody waits for it, and it cannot
-    /// be taken back. `timeout` as for `run`. `body` is called exactly once, with the error when it could not start.
+    /// be taken back. `body` is called exactly once, with the error when it could not start by `deadline`. It is
+    /// let into the queue even when that is full: who calls this sees to it that there are few.
     package func perform(
-        timeout: Duration, _ body: @Sendable @escaping (Result<Connection, PostgresError>) -> Void
+        deadline: ContinuousClock.Instant,
+        _ body: @Sendable @escaping (Result<Connection, PostgresError>) -> Void
     ) {
         queue.add(
-            WorkQueue.Work(id: queue.nextID(), deadline: .now + timeout) { outcome in
+            WorkQueue.Work(id: queue.nextID(), deadline: deadline, isBounded: false) { outcome in
                 switch outcome {
                 case .refused(let error):
                     body(.failure(error))

@@ -12,6 +12,8 @@ final class WorkQueue: Sendable {
     struct Work: Sendable {
         let id: UInt64
         let deadline: ContinuousClock.Instant
+        /// Refused when the queue is full.
+        let isBounded: Bool
         /// Called exactly once, never under the lock.
         let finish: @Sendable (Outcome) -> Void
     }
@@ -68,7 +70,7 @@ final class WorkQueue: Sendable {
         }
         let decision = state.withLock { state -> Decision in
             if state.isShuttingDown { return .refuse(PostgresError(.shutdown, "the database was shut down")) }
-            guard state.waiting.count < countMax else {
+            guard state.waiting.count < countMax || !work.isBounded else {
                 return .refuse(PostgresError(.overloaded, "\(countMax) pieces of work wait for a connection"))
             }
             state.waiting.append(work)

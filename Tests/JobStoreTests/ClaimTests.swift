@@ -2,6 +2,7 @@ import JobCore
 import JobStore
 import Postgres
 import Synchronization
+import TestDatabase
 import Testing
 
 @Suite struct ClaimTests {
@@ -189,6 +190,31 @@ import Testing
             _ = try await batch(
                 bench, (0..<10).map { JobSpec(kind: "k", userID: "u", queue: $0 % 2 == 0 ? "p" : "q") })
             #expect(try await bench.claim(limit: 1).count == 2)
+        }
+    }
+
+    /// Lanes of a paused queue, or of kinds of others, neither take the places of a claim nor are locked by it.
+    @Test func lanesThatAreNotOpenAreSkipped() async throws {
+        try await Bench.with(kinds: ["k": .retry, "other": .retry]) { bench in
+            let k = try await bench.texts("SELECT id::text FROM kind WHERE name = 'k'").compactMap {
+                Int32($0)
+            }
+            _ = try await batch(bench, (0..<40).map { JobSpec(kind: "k", userID: "u\($0)", queue: "paused") })
+            _ = try await batch(bench, (0..<40).map { JobSpec(kind: "other", userID: "v\($0)") })
+            try await bench.store.setPaused(true, queue: "paused")
+            let ids = try await batch(bench, [JobSpec(kind: "k", userID: "w")])
+            let holder = try Connection(bench.schema.connectionConfiguration())
+            try holder.executeScript(
+                """
+                BEGIN; SELECT pg_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | id)
+                FROM lane WHERE user_id <> 'w'
+                """)
+            let request = ClaimRequest(slots: 1, kinds: k, cursor: ClaimCursor(), defaultUserLimit: 3)
+            let claim = try await bench.store.claim(request)
+            #expect(claim.runs.map(\.key.id) == ids)
+            #expect(!claim.isContended && claim.foundLanes)
+            let second = try await bench.store.claim(request)
+            #expect(second.runs.isEmpty && !second.isContended && !second.foundLanes)
         }
     }
 

@@ -143,6 +143,25 @@ import Testing
         }
     }
 
+    /// The memory of numbers is emptied while a batch is looked up.
+    @Test func moreLanesThanAreRemembered() async throws {
+        try await Bench.with { bench in
+            let catalog = Catalog(lanesMax: 3, kindsMax: 2)
+            func resolve(_ names: [String]) async throws -> [LaneIDs] {
+                let jobs = names.map { NewJob(spec: JobSpec(kind: "k" + $0, userID: $0), now: .now) }
+                return try await bench.database.run("resolve") { connection throws(PostgresError) in
+                    try catalog.resolve(jobs, connection)
+                }
+            }
+            let first = try await resolve(["a", "b"])
+            let second = try await resolve(["a", "c", "b", "d", "a"])
+            #expect(
+                [second[0], second[2], second[4]].map(\.lane) == [first[0], first[1], first[0]].map(\.lane))
+            #expect([second[0], second[2]].map(\.kind) == first.map(\.kind))
+            #expect(Set(second.map(\.lane)).count == 4)
+        }
+    }
+
     @Test func repeatsWithinOneCommit() async throws {
         try await Bench.with { bench in
             let spec = JobSpec(kind: "k", userID: "u", jobID: Self.id)

@@ -137,4 +137,25 @@ import Testing
         writer.openGate()
         #expect(try await task.value == 40)
     }
+
+    /// The database is away: who has waited for long is told, who has just come goes on waiting.
+    @Test func aWriterThatCannotBeginRefusesTheOldest() async throws {
+        let batches = GroupCommit<Int, Int>()
+        let (starts, started) = AsyncStream<Void>.makeStream()
+        let first = Task { try await batches.submit(1) { started.yield() } }
+        for await _ in starts { break }
+        let moment = ContinuousClock.now
+        let oldest = try #require(batches.oldest)
+        #expect(oldest <= moment)
+        // It came just before: a moment earlier it had not waited long enough.
+        #expect(batches.refuse(waitingSince: oldest - .milliseconds(1), .unavailable("away")))
+        #expect(!batches.refuse(waitingSince: moment, .unavailable("away")))
+        await #expect(throws: StoreError.unavailable("away")) { try await first.value }
+        // The next one starts a writer again.
+        let second = Task { try await batches.submit(2) { started.yield() } }
+        for await _ in starts { break }
+        let batch = try #require(batches.nextBatch())
+        batch.finish([.success(20)])
+        #expect(try await second.value == 20 && batches.nextBatch() == nil && batches.oldest == nil)
+    }
 }

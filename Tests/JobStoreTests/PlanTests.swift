@@ -17,7 +17,7 @@ import Testing
         """
 
     private static let prepare = """
-        PREPARE lanes (bigint, int, int, int) AS \(Statement.lockLanes.sql);
+        PREPARE lanes (bigint, int, int, int, int[], int) AS \(Statement.lockLanes.sql);
         PREPARE claim (int, int[], bigint[], int[], int) AS \(Statement.claimRuns.sql);
         SET signalbox.locked_lanes = '1,2';
         PREPARE start (
@@ -26,7 +26,7 @@ import Testing
             AS \(Statement.insertAndStartJobs.sql);
         """
 
-    private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1)"
+    private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
     private static let claim = "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16)"
 
     private static let start =

@@ -191,6 +191,48 @@ import Testing
         }
     }
 
+    /// The same, and somebody has cancelled the job meanwhile.
+    @Test func runThatTheNodeDoesNotKnowOfIsCancelled() async throws {
+        let runner = ScriptedRunner { _ in ScriptedRunner.done }
+        try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
+            try await bench.store.setPaused(true, queue: "default")
+            let id = try await bench.enqueue()
+            try await bench.script(
+                """
+                UPDATE live SET state = 'running', token = nextval('run_token'), attempt = 1, sequence = 2,
+                    started_at = now(), node = \(bench.store.nodeNumber), cancel_requested_at = now(),
+                    cancel_reason = 'enough'
+                """)
+            #expect(await bench.events(upTo: .cancelled) == [.enqueued, .cancelled])
+            #expect(try await bench.job(id)?.error?.message == "enough")
+        }
+    }
+
+    /// Jobs that start as they are enqueued and those that are claimed share the slots.
+    @Test func neverMoreRunsThanSlots() async throws {
+        let gauge = Gauge()
+        let runner = ScriptedRunner { _ in
+            gauge.enter()
+            defer { gauge.leave() }
+            await Task.yield()
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner, configure: { $0.concurrency = 3 }) { bench in
+            let ids = try await withThrowingTaskGroup(of: JobID.self) { group in
+                for index in 0..<300 {
+                    group.addTask { try await bench.enqueue { $0.userID = "u\(index % 50)" } }
+                }
+                return try await group.reduce(into: Set<JobID>()) { $0.insert($1) }
+            }
+            var left = ids
+            for await event in bench.events where event.type == .succeeded {
+                left.remove(event.jobID)
+                if left.isEmpty { break }
+            }
+            #expect(gauge.most <= 3)
+        }
+    }
+
     /// Thought dead by the others: its runs stop and write nothing, and it goes on as a new node.
     @Test func lostLeaseStopsRuns() async throws {
         let stopped = Stops()
@@ -279,4 +321,17 @@ import Testing
         func enter() { counts.withLock { $0 = ($0.now + 1, max($0.most, $0.now + 1)) } }
         func leave() { counts.withLock { $0.now -= 1 } }
     }
+}
+
+/// How many are inside at once.
+private final class Gauge: Sendable {
+    private let counts = Mutex((now: 0, most: 0))
+    var most: Int { counts.withLock(\.most) }
+    func enter() {
+        counts.withLock { counts in
+            counts.now += 1
+            counts.most = max(counts.most, counts.now)
+        }
+    }
+    func leave() { counts.withLock { $0.now -= 1 } }
 }
