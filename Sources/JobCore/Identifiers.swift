@@ -36,8 +36,25 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
             random: (UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max)))
     }
 
-    /// 36 characters, lower case.
-    package var description: String { uuid.uuidString.lowercased() }
+    /// 36 characters, lower case. (Foundation's goes through `snprintf` and makes them upper case.)
+    package var description: String {
+        let digits: StaticString = "0123456789abcdef"
+        return withUnsafeBytes(of: uuid.uuid) { bytes in
+            String(unsafeUninitializedCapacity: 36) { text in
+                var place = 0
+                for (index, byte) in bytes.enumerated() {
+                    if index == 4 || index == 6 || index == 8 || index == 10 {
+                        text[place] = UInt8(ascii: "-")
+                        place += 1
+                    }
+                    text[place] = digits.utf8Start[Int(byte >> 4)]
+                    text[place + 1] = digits.utf8Start[Int(byte & 15)]
+                    place += 2
+                }
+                return place
+            }
+        }
+    }
 }
 
 /// A moment: microseconds since 1970-01-01 00:00 UTC, as Postgres keeps them.

@@ -24,8 +24,11 @@ package struct Enqueued: Sendable {
 
 extension Statement {
     /// Adds jobs. Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
-    static let insertJobs = Statement(
-        "insert_jobs",
+    static let insertJobs = Statement("insert_jobs", inserting(newJobs(mayConflict: true)))
+    /// The same where nothing can conflict, for a third less.
+    static let insertFreshJobs = Statement("insert_fresh_jobs", inserting(newJobs(mayConflict: false)))
+
+    private static func inserting(_ newJobs: String) -> String {
         """
         WITH \(newJobs), entry AS (
             INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
@@ -38,10 +41,12 @@ extension Statement {
             SELECT $1, array_agg(number), array_agg(lane), array_agg(1::bigint) FROM new HAVING count(*) > 0
         )
         SELECT id, number, created_at, due_at, NULL::bigint, NULL::timestamptz FROM new
-        """)
+        """
+    }
 
     /// The rows of `job`, from the parameters $1 to $20, as `new`.
-    static let newJobs = """
+    static func newJobs(mayConflict: Bool) -> String {
+        """
         input AS (
             SELECT * FROM unnest(
                 $2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::smallint[], $7::int[],
@@ -61,10 +66,11 @@ extension Statement {
                 timeout_ms, soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter,
                 content_type, idempotency_key, digest, labels::jsonb, payload
             FROM input ORDER BY place
-            ON CONFLICT DO NOTHING
+            \(mayConflict ? "ON CONFLICT DO NOTHING" : "")
             RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
         )
         """
+    }
 
     static let findExisting = Statement(
         "find_existing",
@@ -218,11 +224,14 @@ extension JobStore {
         }
         var parameters = insertParameters(jobs, lanes, digests)
         let results: [QueryResult]
+        // Ids of our own making are new.
+        let mayConflict = digests.contains { $0 != nil }
         if let offer {
             offer.append(to: &parameters)
-            results = try execute([offer.lock, Query(.insertAndStartJobs, parameters)])
+            let insert: Statement = mayConflict ? .insertAndStartJobs : .insertAndStartFreshJobs
+            results = try execute([offer.lock, Query(insert, parameters)])
         } else {
-            results = try execute([Query(.insertJobs, parameters)])
+            results = try execute([Query(mayConflict ? .insertJobs : .insertFreshJobs, parameters)])
         }
         var inserted: [JobID: InsertedJob] = [:]
         inserted.reserveCapacity(jobs.count)

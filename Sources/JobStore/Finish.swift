@@ -37,6 +37,7 @@ package enum EndingOutcome: Sendable, Equatable {
 }
 
 extension Statement {
+    // A job has a token exactly while it runs (`run_is_whole`): to check the token is to check the state.
     static let finishRuns = Statement(
         "finish_runs",
         """
@@ -46,7 +47,7 @@ extension Statement {
             AS t (number, token, state, reason, message, result, result_type)
         ), gone AS (
             DELETE FROM live USING input
-            WHERE live.number = input.number AND live.token = input.token AND live.state = 'running'
+            WHERE live.number = input.number AND live.token = input.token
             RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
                 live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
                 input.result, input.result_type
@@ -76,7 +77,6 @@ extension Statement {
                 input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
                 live.cancel_reason
             FROM live JOIN input ON live.number = input.number AND live.token = input.token
-            WHERE live.state = 'running'
             ORDER BY live.number FOR UPDATE OF live
         ), back AS (
             UPDATE live SET

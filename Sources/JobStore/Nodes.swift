@@ -82,7 +82,7 @@ extension Statement {
         "find_orphans",
         runs(where: "live.node IN (SELECT id FROM node WHERE ended_at IS NOT NULL)"))
 
-    /// Running jobs as `ClaimedRun` reads them, then node, policy and cancel reason. There are few of them
+    /// Running jobs as `ClaimedRun` reads them, then user, queue, node, policy and cancel reason. There are few of them
     /// whatever the tables hold, so they are found first.
     private static func runs(where condition: String) -> String {
         """
@@ -90,9 +90,9 @@ extension Statement {
             SELECT live.* FROM live WHERE live.state = 'running' AND \(condition) LIMIT 1000
         )
         SELECT lost.number, lost.lane, job.id, lost.token, lost.attempt, lost.max_attempts, lost.sequence,
-            lost.started_at, kind.name, job.user_id, queue.name, ''::bytea, job.content_type,
+            lost.started_at, kind.name, ''::bytea, job.content_type,
             job.max_attempts, job.timeout_ms, job.soft_timeout_ms, job.retry_initial_ms, job.retry_factor,
-            job.retry_max_ms, job.retry_jitter, NULL::bytea, 0::bigint,
+            job.retry_max_ms, job.retry_jitter, NULL::bytea, 0::bigint, job.user_id, queue.name,
             coalesce(node.name, ''), kind.on_interruption, CASE WHEN lost.cancel_requested_at IS NOT NULL
                 THEN coalesce(lost.cancel_reason, '') END
         FROM lost LEFT JOIN node ON node.id = lost.node
@@ -109,7 +109,7 @@ extension Statement {
             ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
         )
         UPDATE live SET state = 'ready' FROM due
-        WHERE live.number = due.number AND live.state = 'scheduled'
+        WHERE live.number = due.number AND live.token IS NULL
         """)
     static let nextDue = Statement(
         "next_due",
@@ -185,7 +185,10 @@ extension JobStore {
                 isAlive: results[0].affectedRows == 1, cancels: [], strays: [],
                 hasPeers: try results[2].onlyRow.int64(0) > 0)
             for row in results[1] { renewal.cancels.append((try row.int64(0), try row.string(1))) }
-            for row in results[3] { renewal.strays.append(try ClaimedRun(row)) }
+            for row in results[3] {
+                renewal.strays.append(
+                    try ClaimedRun(row, userID: try row.string(20), queue: try row.string(21)))
+            }
             return renewal
         }
     }
@@ -219,7 +222,8 @@ extension JobStore {
             for row in results[1] {
                 orphans.append(
                     OrphanedRun(
-                        run: try ClaimedRun(row), node: try row.string(22),
+                        run: try ClaimedRun(row, userID: try row.string(20), queue: try row.string(21)),
+                        node: try row.string(22),
                         onInterruption: Interruption(rawValue: try row.string(23)) ?? .retry,
                         cancelReason: try row.optionalString(24)))
             }

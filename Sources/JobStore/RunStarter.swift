@@ -41,10 +41,14 @@ extension Statement {
         WHERE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane)
         """)
 
-    /// As `insertJobs`, but starts those jobs that nothing speaks against: due, of a kind of this node, in a
+    /// As `insertJobs` and `insertFreshJobs`, but starts those jobs that nothing speaks against: due, of a kind of this node, in a
     /// lane that we hold, that has room, that is not paused, and in which nobody waits already.
     static let insertAndStartJobs = Statement(
-        "insert_and_start_jobs",
+        "insert_and_start_jobs", insertingAndStarting(newJobs(mayConflict: true)))
+    static let insertAndStartFreshJobs = Statement(
+        "insert_and_start_fresh_jobs", insertingAndStarting(newJobs(mayConflict: false)))
+
+    private static func insertingAndStarting(_ newJobs: String) -> String {
         """
         WITH \(newJobs), room AS MATERIALIZED (
             SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $22) - (
@@ -79,7 +83,8 @@ extension Statement {
         )
         SELECT new.id, new.number, new.created_at, new.due_at, entry.token, entry.started_at
         FROM new JOIN entry USING (number)
-        """)
+        """
+    }
 }
 
 /// What a commit of new jobs asks of a starter.

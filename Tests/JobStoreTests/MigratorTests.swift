@@ -22,7 +22,8 @@ import Testing
 
     @Test func runsOnce() async throws {
         try await withDatabase { database in
-            #expect(try await Migrator.migrate(database) == [1])
+            let ran = try await Migrator.migrate(database)
+            #expect(!ran.isEmpty && ran == Array(1...ran.count))
             #expect(try await Migrator.migrate(database) == [])
             try await Migrator.check(database)
         }
@@ -34,7 +35,7 @@ import Testing
                 for _ in 0..<4 { group.addTask { try await Migrator.migrate(database) } }
                 return try await group.reduce(into: []) { $0 += $1 }
             }
-            #expect(ran == [1])
+            #expect(!ran.isEmpty && ran.sorted() == Array(1...ran.count))
         }
     }
 
@@ -48,7 +49,7 @@ import Testing
         try await withDatabase { database in
             _ = try await Migrator.migrate(database)
             try await database.run("newer") { connection throws(PostgresError) in
-                try connection.executeScript("INSERT INTO schema_migration VALUES (2, '0002_later')")
+                try connection.executeScript("INSERT INTO schema_migration VALUES (9999, '9999_later')")
             }
             #expect(await isSchemaError { try await Migrator.check(database) })
             #expect(await isSchemaError { _ = try await Migrator.migrate(database) })
