@@ -20,7 +20,8 @@ struct MessageReader {
         self.sharesMemory = sharesMemory
     }
 
-    var isEmpty: Bool { buffer.readableBytes == 0 }
+    var isEmpty: Bool { bufferedBytes == 0 }
+    var bufferedBytes: Int { buffer.readableBytes }
 
     mutating func append(_ bytes: ByteBuffer) {
         withheldBytes += bytes.readableBytes

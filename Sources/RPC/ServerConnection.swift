@@ -21,6 +21,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     private var runningHandlers = 0
+    /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
+    var requestBytes = 0
 
     private let router: Router
     private let logger: Logger

@@ -100,6 +100,46 @@ import Testing
         }
     }
 
+    @Test func requestsOfAConnectionHaveABound() async throws {
+        let (started, release) = (Signal<Void>(), Signal<Void>())
+        let hold = Method.unary("/t/Hold") { message, _ in
+            started.send(())
+            try await release.wait()
+            return message
+        }
+        try await withServer([hold, echo], configure: { $0.requestBytesPerConnection = 100_000 }) {
+            _, client in
+            let message = ByteBuffer(repeating: 1, count: 60_000)
+            let held = Task { try await client.unary("/t/Hold", message) }
+            try await started.wait()
+            // It is not half-closed: no handler runs, yet what has come of it counts.
+            let open = try await client.bidirectional("/t/Echo")
+            try await open.write(message)
+            var answers = open.responses.makeAsyncIterator()
+            let refused = try await status { _ = try await answers.next() }
+            #expect(refused.code == .resourceExhausted)
+            release.send(())
+            #expect(try await held.value == message)
+            #expect(try await client.unary("/t/Echo", message) == message)
+        }
+    }
+
+    @Test func answersOfAConnectionHaveABound() async throws {
+        let grow = Method.unary("/t/Grow") { _, _ in ByteBuffer(repeating: 1, count: 60_000) }
+        let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
+            try await responses.write(ByteBuffer(repeating: 1, count: 60_000))
+        }
+        try await withServer([grow, stream, echo], configure: { $0.outboundBytesMax = 50_000 }) { _, client in
+            let unary = try await status { _ = try await client.unary("/t/Grow", ByteBuffer()) }
+            #expect(unary.code == .resourceExhausted)
+            let streamed = try await status {
+                for try await _ in try await client.serverStreaming("/t/Stream", ByteBuffer()) {}
+            }
+            #expect(streamed.code == .resourceExhausted)
+            #expect(try await client.unary("/t/Echo", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+        }
+    }
+
     @Test func deadlineCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
         try await withServer([hang(started: started, cancelled: cancelled)]) { _, client in
