@@ -324,6 +324,16 @@ import Testing
         }
     }
 
+    /// Where "localhost" is ::1 as well, that address is tried first, and refused.
+    @Test func oneAddressOfANameIsEnough() async throws {
+        try await withServer([echo]) { server, _ in
+            let client = try await Client.connect(
+                host: "localhost", port: server.port ?? 0, logger: quiet)
+            #expect(try await client.unary("/t/Echo", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+            await client.close()
+        }
+    }
+
     @Test func unreachable() async throws {
         let status = try await status {
             _ = try await Client.connect(host: "127.0.0.1", port: 1, logger: quiet)
