@@ -81,7 +81,7 @@ package struct JobServiceHandlers: Sendable {
         let request = try GetJobRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
         guard let job = try await store.jobWithHistory(id, payload: request.includePayload) else {
-            throw StoreError.notFound
+            throw StatusMapping.notFound(id)
         }
         return GetJobResponse(job: job, includePayload: request.includePayload).encode()
     }
@@ -124,14 +124,22 @@ package struct JobServiceHandlers: Sendable {
         let request = try CancelRequest.read(bytes) { request, check in
             check.text(request.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
         }
-        let job = try await store.cancel(try Self.jobID(request.jobID), reason: request.reason)
-        return JobResponse(job: job).encode()
+        let id = try Self.jobID(request.jobID)
+        do {
+            return JobResponse(job: try await store.cancel(id, reason: request.reason)).encode()
+        } catch {
+            throw StatusMapping.naming(id, in: error)
+        }
     }
 
     private func retry(_ bytes: ByteBuffer) async throws -> ByteBuffer {
         let request = try RetryRequest.read(bytes)
-        let job = try await store.retry(try Self.jobID(request.jobID))
-        return JobResponse(job: job).encode()
+        let id = try Self.jobID(request.jobID)
+        do {
+            return JobResponse(job: try await store.retry(id)).encode()
+        } catch {
+            throw StatusMapping.naming(id, in: error)
+        }
     }
 
     static func jobID(_ text: String, _ field: String = "job_id") throws -> JobID {
