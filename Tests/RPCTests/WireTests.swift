@@ -173,6 +173,19 @@ import Testing
         }
     }
 
+    @Test func idleConnectionIsClosedWithoutAnAnswer() async throws {
+        try await withWire(configure: {
+            $0.idleTimeout = .milliseconds(50)
+            $0.keepaliveTimeout = .milliseconds(50)
+        }) { wire in
+            try await wire.send()
+            let isTold = try await wire.events(answering: false).contains {
+                if case .goAway(_, .noError) = $0 { true } else { false }
+            }
+            #expect(isTold)
+        }
+    }
+
     @Test func unansweredPingClosesTheConnection() async throws {
         try await withWire(configure: {
             $0.keepaliveInterval = .milliseconds(50)
