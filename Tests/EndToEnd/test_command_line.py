@@ -283,10 +283,10 @@ def test_a_job_that_is_not_there(shell):
 
 def test_the_fields_of_a_bad_request_are_listed(shell, user):
     done = shell.run(
-        *("enqueue", "no.such.kind", "--user", user, "--max-attempts", "101", "--payload", "{"), code=REFUSED
+        *("enqueue", "no.such.kind", "--user", user, "--priority", "101", "--payload", "{"), code=REFUSED
     )
     fields = {line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]}
-    assert fields >= {"job.max_attempts", "job.payload"}
+    assert fields >= {"job.priority", "job.payload"}
 
 
 @pytest.mark.parametrize(
