@@ -46,8 +46,7 @@ final class ServerCall {
         self.machine = ServerStreamStateMachine(
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
         self.context = ServerContext(
-            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
-            scope: connection.scope)
+            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 })
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {

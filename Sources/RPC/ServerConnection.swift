@@ -14,7 +14,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let scope: ConnectionScope
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
@@ -58,13 +57,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
     init(
-        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, info: ConnectionInfo,
-        logger: Logger, whenDone: @escaping () -> Void
+        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, logger: Logger,
+        whenDone: @escaping () -> Void
     ) {
         self.configuration = configuration
         self.router = router
         self.executor = executor
-        self.scope = ConnectionScope(info)
         self.logger = logger
         self.whenDone = whenDone
         self.timers = ConnectionTimers(configuration: configuration, now: .now())

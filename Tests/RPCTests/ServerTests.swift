@@ -51,7 +51,7 @@ import Testing
     @Test func statusAndMetadata() async throws {
         let fail = Method.unary("/t/Fail") { _, context in
             var initial = Metadata()
-            initial.add(context.value(for: "who") ?? "", for: "hello")
+            initial.add(context.metadata["who"] ?? "", for: "hello")
             context.setInitialMetadata(initial)
             throw Status(.notFound, "no é", details: [1, 2], metadata: ["more": "yes"])
         }

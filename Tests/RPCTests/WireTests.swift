@@ -37,7 +37,8 @@ import Testing
             var all: [Event] = []
             while let bytes = try await inbound.next(isolation: #isolation) {
                 try session.receive(bytes)
-                let events = session.takeEvents()
+                var events: [Event] = []
+                session.forEachEvent { events.append($0) }
                 all += events
                 if events.contains(where: isLast) { return all }
                 if answering { try? await send() }
