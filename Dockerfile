@@ -6,6 +6,12 @@
 # It listens without TLS and without authentication, on every address of the container: publish the port to
 # networks that you trust, or give it certificates (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY) instead of
 # --insecure.
+#
+# With certificates the health check talks TLS too, and needs
+#   SIGNALBOX_SERVER   a name that the certificate has and the container knows, with the port ("jobs.example:7600")
+#   SIGNALBOX_TLS_CA   the authority that has signed it, unless it is a public one
+# If the server asks clients for certificates (SIGNALBOX_TLS_CLIENT_CA), the health check shows the server's own:
+# it must be signed by one of those authorities, and be good for clients too.
 
 FROM swift:6.3-bookworm AS build
 RUN apt-get update \
@@ -32,6 +38,9 @@ USER 10001:10001
 EXPOSE 7600
 # SIGTERM: no new work, runs may finish, what is left is given back.
 STOPSIGNAL SIGTERM
+# Docker kills after 10 seconds: by then runs have had their grace, and the rest of the shutdown its time. With a
+# longer --stop-timeout it may be longer.
+ENV SIGNALBOX_GRACE=5s
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["signalbox", "health"]
 ENTRYPOINT ["signalbox"]
 CMD ["serve", "--listen", "0.0.0.0:7600", "--insecure"]

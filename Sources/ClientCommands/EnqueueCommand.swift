@@ -80,6 +80,10 @@ package struct EnqueueCommand: AsyncParsableCommand {
     package func validate() throws {
         if delay != nil, at != nil { throw ValidationError("--delay and --at exclude each other.") }
         if log, !watch { throw ValidationError("--log needs --watch.") }
+        // In the message 0 stands for the default: who writes it means something else.
+        if let maxAttempts, !JobLimits.attemptsRange.contains(maxAttempts) {
+            throw ValidationError("--max-attempts is a number from 1 to 100.")
+        }
     }
 
     package func run() async throws {
@@ -185,4 +189,13 @@ struct RetryOptions: ParsableArguments {
         name: .customLong("retry-jitter"),
         help: "Share of the delay it may be moved by, 0 to 1. [default: 0]")
     var jitter: Double?
+
+    func validate() throws {
+        if let factor, !JobLimits.factorRange.contains(factor) {
+            throw ValidationError("--retry-factor is a number from 1 to 100.")
+        }
+        if let jitter, !(0...1).contains(jitter) {
+            throw ValidationError("--retry-jitter is a number from 0 to 1.")
+        }
+    }
 }

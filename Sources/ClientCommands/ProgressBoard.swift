@@ -13,6 +13,8 @@ struct ProgressBoard: Sendable {
     private var order: [JobID] = []
     private var jobs: [JobID: ProgressBar] = [:]
     private var lines: [String] = []
+    /// Whose end was told by a snapshot: the event that says it again is left out.
+    private var ended: Set<JobID> = []
 
     init(glyphs: ProgressBar.Glyphs = .blocks) {
         self.glyphs = glyphs
@@ -29,6 +31,7 @@ struct ProgressBoard: Sendable {
             bar.isCancelling = job.cancelRequested
             if job.state.isFinal {
                 end(bar, at: job.finishedAt, error: job.state == .succeeded ? nil : job.error)
+                ended.insert(job.id)
             } else {
                 put(bar)
             }
@@ -43,7 +46,7 @@ struct ProgressBoard: Sendable {
                 bar.progress = nil
             }
             if event.state.isFinal {
-                end(bar, at: event.at, error: event.error)
+                if ended.remove(event.jobID) == nil { end(bar, at: event.at, error: event.error) }
             } else {
                 if event.type == .retryScheduled || event.type == .released {
                     add(line: "\(event.jobID) \(WatchLine.text(event))")
@@ -88,6 +91,7 @@ struct ProgressBoard: Sendable {
     }
 
     private mutating func put(_ bar: ProgressBar) {
+        ended.remove(bar.id)
         if jobs[bar.id] == nil {
             guard jobs.count < Self.jobsMax else { return }
             order.append(bar.id)

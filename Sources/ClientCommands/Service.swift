@@ -21,6 +21,8 @@ struct Service: Sendable {
         if target.tls {
             var tls = ClientConfiguration.TLS()
             tls.rootsPath = target.tlsCA
+            tls.certificateChainPath = target.tlsCertificate
+            tls.privateKeyPath = target.tlsKey
             configuration.tls = tls
         }
         let client = try await Client.connect(

@@ -50,8 +50,11 @@ struct WatchSession: Sendable {
         connection += 1
         switch subject {
         case .jobs(let ids):
+            // Of what was told as final nothing more will come, and it may be removed by now: named again it would
+            // end the watch of all the others with NOT_FOUND.
+            let open = ids.filter { !isFinal($0) }
             return WatchRequest(
-                jobs: ids.map {
+                jobs: open.map {
                     WatchRequest.Watched(jobID: $0.description, afterSequence: known[$0]?.sequence ?? 0)
                 }, includeLog: includesLog)
         case .all(let userID, let queue):
@@ -63,13 +66,13 @@ struct WatchSession: Sendable {
     mutating func receive(_ message: WatchResponse) -> WatchResponse? {
         switch message {
         case .snapshot(let job):
-            let before = known[job.id]?.sequence ?? 0
-            note(job.id, max(before, job.sequence), before > job.sequence ? nil : job.state)
-            // With a sequence that was told the latest progress may still be news.
-            if job.sequence == before, job.state == .running, let progress = job.progress {
-                return .progress(job.id, attempt: job.attempt, progress)
+            // The last event of a named job follows its snapshot, and has the result.
+            if case .jobs = subject, job.state.isFinal {
+                let before = known[job.id]?.sequence ?? 0
+                note(job.id, max(before, job.sequence - 1), nil)
+                return job.sequence > before ? message : nil
             }
-            return job.sequence > before ? message : nil
+            return take(job)
         case .lifecycle(let event):
             guard event.sequence > known[event.jobID]?.sequence ?? 0 else {
                 touch(event.jobID)
@@ -95,12 +98,23 @@ struct WatchSession: Sendable {
         }
     }
 
+    /// How a job is, with nothing to follow for this state.
+    private mutating func take(_ job: JobRecord) -> WatchResponse? {
+        let before = known[job.id]?.sequence ?? 0
+        note(job.id, max(before, job.sequence), before > job.sequence ? nil : job.state)
+        // With a sequence that was told the latest progress may still be news.
+        if job.sequence == before, job.state == .running, let progress = job.progress {
+            return .progress(job.id, attempt: job.attempt, progress)
+        }
+        return job.sequence > before ? .snapshot(job) : nil
+    }
+
     /// Jobs to be looked up, once the snapshots of a new connection have come (a user's or queue's watch:
     /// live when last heard of, and not among them) or the stream has ended with OK (named jobs: final, but
     /// after a sequence that was known, so that nothing was sent).
     func unaccounted() -> [JobID] {
         switch subject {
-        case .jobs(let ids): ids.filter { known[$0]?.state?.isFinal != true }
+        case .jobs(let ids): ids.filter { !isFinal($0) }
         case .all: known.filter { $0.value.connection != connection }.map(\.key)
         }
     }
@@ -111,13 +125,17 @@ struct WatchSession: Sendable {
             known[id] = nil
             return nil
         }
-        return receive(.snapshot(job))
+        return take(job)
     }
 
     /// Every named job is final.
     var isOver: Bool {
         guard case .jobs(let ids) = subject else { return false }
-        return ids.allSatisfy { known[$0]?.state?.isFinal == true }
+        return ids.allSatisfy(isFinal)
+    }
+
+    private func isFinal(_ id: JobID) -> Bool {
+        known[id]?.state?.isFinal == true
     }
 
     /// Whether a named job ended without success.

@@ -5,6 +5,9 @@ package struct Dialogue: Sendable {
     /// Between two turns.
     package static let pauseMilliseconds = 200
 
+    /// The folder of dialogues that more than one provider speaks.
+    private static let mixed = "mixed"
+
     private let storage: String
     private let tools: DialogueTools
 
@@ -28,11 +31,17 @@ package struct Dialogue: Sendable {
         save: @Sendable (DialogueCheckpoint) async throws -> Void
     ) async throws -> DialogueOutput {
         let voices = try input.turnVoices()
-        try await check(voices, of: input)
         let providers = Set(voices.map(\.provider))
-        let folder = storage + "/" + (providers.count == 1 ? voices[0].provider.rawValue : "mixed")
+        let folder = storage + "/" + (providers.count == 1 ? voices[0].provider.rawValue : Self.mixed)
         let name = id.uuidString.lowercased()
-        let work = "\(folder)/.work/\(name)"
+        let work = Self.workFolder(of: folder) + "/" + name
+        do {
+            try await check(voices, of: input)
+        } catch let error as DialogueError where error.isPermanent {
+            // No attempt follows that could use what those before have spoken. What cannot be removed is swept.
+            try? await Files.remove(work)
+            throw error
+        }
         try await Files.createFolder(work)
 
         let steps = input.turns.count
@@ -59,6 +68,18 @@ package struct Dialogue: Sendable {
         report(progress("done", path, step: steps + 1))
         return output(input, path: path, bytes: bytes, sha256: sha256, sampleCounts: counts)
     }
+
+    /// Removes the work folders that nothing was added to for `age`: of jobs that were cancelled, or whose
+    /// last attempt has failed.
+    package func sweep(olderThan age: TimeInterval = 7 * 86_400) async throws {
+        let date = Date(timeIntervalSinceNow: -age)
+        for provider in SpeechProvider.allCases.map(\.rawValue) + [Self.mixed] {
+            try await Files.removeEntries(
+                of: Self.workFolder(of: "\(storage)/\(provider)"), changedBefore: date)
+        }
+    }
+
+    private static func workFolder(of folder: String) -> String { folder + "/.work" }
 
     /// Every voice is one that its provider has.
     private func check(_ voices: [Voice], of input: DialogueInput) async throws {

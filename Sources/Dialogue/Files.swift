@@ -44,6 +44,19 @@ enum Files {
         }
     }
 
+    /// Nothing happens when there is no such folder.
+    static func removeEntries(of folder: String, changedBefore date: Date) async throws {
+        try await offloaded {
+            let files = FileManager.default
+            guard files.fileExists(atPath: folder) else { return }
+            for name in try files.contentsOfDirectory(atPath: folder) {
+                let path = "\(folder)/\(name)"
+                let changed = try files.attributesOfItem(atPath: path)[.modificationDate] as? Date
+                if let changed, changed < date { try files.removeItem(atPath: path) }
+            }
+        }
+    }
+
     /// Size in bytes, and SHA-256 in hexadecimal digits.
     static func digest(_ path: String) async throws -> (bytes: Int, sha256: String) {
         try await offloaded {

@@ -7,7 +7,10 @@ import Signalbox
 struct DialogueServer {
     static func main() async {
         let storage = ProcessInfo.processInfo.environment["DIALOGUE_STORAGE"] ?? "storage"
-        await SignalboxServer.main(handlers: [SpeakDialogue(dialogue: Dialogue(storage: storage))])
+        let dialogue = Dialogue(storage: storage)
+        // What it leaves, the next start removes.
+        try? await dialogue.sweep()
+        await SignalboxServer.main(handlers: [SpeakDialogue(dialogue: dialogue)])
     }
 }
 

@@ -104,7 +104,7 @@ package import NIOCore
 
     // MARK: Bytes in, bytes out
 
-    /// Takes what came from the peer. The events it makes wait in `takeEvents`.
+    /// Takes what came from the peer. The events it makes wait for `forEachEvent`.
     ///
     /// A peer that breaks the protocol is told so by a GOAWAY, which `send` gives out; `isFinished` is true
     /// after that. It throws when the connection should be closed at once.
@@ -124,14 +124,6 @@ package import NIOCore
             connectionBytesReceived = 0
         }
         if result < 0 { throw HTTP2Error(libraryCode: result) }
-    }
-
-    /// The events since the last call, in order.
-    package func takeEvents() -> [Event] {
-        guard !events.isEmpty else { return [] }
-        let taken = events
-        events = []
-        return taken
     }
 
     /// Hands out every recorded event, in order, with those that the handling itself makes.
@@ -160,10 +152,6 @@ package import NIOCore
             unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: data, count: count))
         }
         return true
-    }
-
-    package var wantsWrite: Bool {
-        unsafe nghttp2_session_want_write(library) != 0
     }
 
     /// Neither side has anything more to say: the connection is to be closed.

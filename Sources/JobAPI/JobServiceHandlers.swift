@@ -9,6 +9,9 @@ package struct JobServiceHandlers: Sendable {
     /// The largest Enqueue message: a payload at its limit, and the other fields at theirs.
     private static let enqueueBytesMax = JobLimits.payloadBytesMax + (64 << 10)
 
+    /// Of a page: gRPC's clients accept 4 MiB unless they are told otherwise. A single job is far below.
+    private static let pageBytesMax = 3 << 20
+
     /// Of a batch: more would help nobody, and not fit the status either.
     private static let violationsMax = 64
 
@@ -81,7 +84,7 @@ package struct JobServiceHandlers: Sendable {
         let request = try GetJobRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
         guard let job = try await store.jobWithHistory(id, payload: request.includePayload) else {
-            throw StoreError.notFound
+            throw StatusMapping.notFound(id)
         }
         return GetJobResponse(job: job, includePayload: request.includePayload).encode()
     }
@@ -116,22 +119,42 @@ package struct JobServiceHandlers: Sendable {
         }
         let size = request.pageSize == 0 ? JobLimits.pageSizeDefault : request.pageSize
         let page = try await store.list(filter, before: before, size: size)
-        let token = page.next.map { PageToken.encode($0, filter) } ?? ""
-        return ListJobsResponse(jobs: page.jobs, nextPageToken: token).encode()
+        return Self.encode(page, of: filter)
+    }
+
+    /// Leaves to the next page what does not fit.
+    static func encode(_ page: JobPage, of filter: JobFilter, bytesMax: Int = pageBytesMax) -> ByteBuffer {
+        var page = page
+        while true {
+            let token = page.next.map { PageToken.encode($0, filter) } ?? ""
+            let bytes = ListJobsResponse(jobs: page.jobs, nextPageToken: token).encode()
+            guard bytes.readableBytes > bytesMax, page.jobs.count > 1 else { return bytes }
+            let fitting = page.jobs.count * bytesMax / bytes.readableBytes
+            page.jobs = Array(page.jobs.prefix(max(1, min(fitting, page.jobs.count - 1))))
+            page.next = page.jobs.last?.number
+        }
     }
 
     private func cancel(_ bytes: ByteBuffer) async throws -> ByteBuffer {
         let request = try CancelRequest.read(bytes) { request, check in
             check.text(request.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
         }
-        let job = try await store.cancel(try Self.jobID(request.jobID), reason: request.reason)
-        return JobResponse(job: job).encode()
+        let id = try Self.jobID(request.jobID)
+        do {
+            return JobResponse(job: try await store.cancel(id, reason: request.reason)).encode()
+        } catch {
+            throw StatusMapping.naming(id, in: error)
+        }
     }
 
     private func retry(_ bytes: ByteBuffer) async throws -> ByteBuffer {
         let request = try RetryRequest.read(bytes)
-        let job = try await store.retry(try Self.jobID(request.jobID))
-        return JobResponse(job: job).encode()
+        let id = try Self.jobID(request.jobID)
+        do {
+            return JobResponse(job: try await store.retry(id)).encode()
+        } catch {
+            throw StatusMapping.naming(id, in: error)
+        }
     }
 
     static func jobID(_ text: String, _ field: String = "job_id") throws -> JobID {

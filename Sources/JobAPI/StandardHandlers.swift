@@ -7,6 +7,7 @@ import Synchronization
 package final class HealthState: Sendable {
     private struct State {
         var isServing = false
+        var isOver = false
         var watchers: [Int: AsyncStream<Bool>.Continuation] = [:]
         var nextWatcher = 0
     }
@@ -23,9 +24,12 @@ package final class HealthState: Sendable {
         for watcher in watchers { watcher.yield(serving) }
     }
 
-    /// Ends every stream of `Watch`, after it has told the last state.
+    /// Ends every stream of `Watch`, also those that are yet to begin, after it has told the last state.
     package func end() {
-        let watchers = state.withLock { Array($0.watchers.values) }
+        let watchers = state.withLock { state in
+            state.isOver = true
+            return Array(state.watchers.values)
+        }
         for watcher in watchers { watcher.finish() }
     }
 
@@ -34,12 +38,14 @@ package final class HealthState: Sendable {
     /// The state now and after every change; a slow reader sees only the latest.
     func changes() -> AsyncStream<Bool> {
         AsyncStream(bufferingPolicy: .bufferingNewest(1)) { continuation in
-            let id = state.withLock { state in
+            let id: Int? = state.withLock { state in
+                continuation.yield(state.isServing)
+                if state.isOver { return nil }
                 state.nextWatcher += 1
                 state.watchers[state.nextWatcher] = continuation
-                continuation.yield(state.isServing)
                 return state.nextWatcher
             }
+            guard let id else { return continuation.finish() }
             continuation.onTermination = { [weak self] _ in
                 self?.state.withLock { $0.watchers[id] = nil }
             }

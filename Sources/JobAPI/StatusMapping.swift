@@ -44,9 +44,17 @@ package enum StatusMapping {
     }
 
     static func conflict(_ id: JobID, _ message: String) -> Status {
-        detailed(
-            .alreadyExists, message,
-            resource: .init(type: "signalbox.v1.Job", name: "\(id)", description: message))
+        detailed(.alreadyExists, message, job: id)
+    }
+
+    static func notFound(_ id: JobID) -> Status {
+        detailed(.notFound, "there is no job \(id)", job: id)
+    }
+
+    /// What the store says of one job: it does not say which one it has not found.
+    static func naming(_ id: JobID, in error: StoreError) -> any Error {
+        if case .notFound = error { return notFound(id) }
+        return error
     }
 
     /// INVALID_ARGUMENT with `google.rpc.BadRequest`.
@@ -60,11 +68,11 @@ package enum StatusMapping {
 
     private static func detailed(
         _ code: Status.Code, _ message: String, badRequest: [FieldViolation] = [],
-        retryDelay: Duration? = nil, resource: StatusDetails.Resource? = nil
+        retryDelay: Duration? = nil, job: JobID? = nil
     ) -> Status {
         let details = StatusDetails(
             code: code.rawValue, message: message, badRequest: badRequest, retryDelay: retryDelay,
-            resource: resource)
+            resource: job.map { .init(type: "signalbox.v1.Job", name: "\($0)", description: message) })
         return Status(code, message, details: details.encode())
     }
 }

@@ -65,7 +65,7 @@ package struct WatchHandler: Sendable {
 
         let found = try await store.numbers(of: ids)
         if let missing = ids.first(where: { found[$0] == nil }) {
-            throw Status(.notFound, "there is no job \(missing)")
+            throw StatusMapping.notFound(missing)
         }
         numbers = found
         feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
@@ -82,7 +82,7 @@ package struct WatchHandler: Sendable {
             try await store.jobs(ids, resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
         var wanted: [(job: JobRecord, after: Int64)] = []
         for id in ids {
-            guard let job = records[id] else { throw Status(.notFound, "there is no job \(id)") }
+            guard let job = records[id] else { throw StatusMapping.notFound(id) }
             let cursor = after[id] ?? 0
             guard cursor <= job.sequence else {
                 throw Status(.outOfRange, "job \(id) is at sequence \(job.sequence), before \(cursor)")

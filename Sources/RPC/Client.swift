@@ -76,14 +76,13 @@ package final class Client: Sendable {
             let bootstrap = ClientBootstrap(group: group)
                 .connectTimeout(configuration.connectTimeout.timeAmount)
                 .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            let ready = group.next().makePromise(of: NIOLoopBound<ClientConnection>.self)
             let channel =
                 try await bootstrap
                 .channelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         let connection = ClientConnection(
                             configuration: configuration, authority: authority, isEncrypted: tls != nil,
-                            eventLoop: channel.eventLoop, ready: ready, logger: logger)
+                            eventLoop: channel.eventLoop, logger: logger)
                         if let tls {
                             let isAddress = (try? SocketAddress(ipAddress: serverName, port: 0)) != nil
                             try channel.pipeline.syncOperations.addHandler(
@@ -94,12 +93,18 @@ package final class Client: Sendable {
                     }
                 }
                 .connect(host: host, port: port)
-                .flatMapErrorThrowing { error in
-                    ready.fail(error)
-                    throw error
-                }
                 .get()
-            return Client(channel: channel, connection: try await ready.futureResult.get())
+            // Each address of the name that was tried has had a connection of its own: this is the one that won.
+            let connection = try await channel.eventLoop.submit {
+                () throws -> NIOLoopBound<ClientConnection> in
+                // It is not there when the channel is closed again already.
+                guard
+                    let connection = try? channel.pipeline.syncOperations.handler(type: ClientConnection.self)
+                else { throw Status(.unavailable, "the connection was lost") }
+                return NIOLoopBound(connection, eventLoop: channel.eventLoop)
+            }.get()
+            try await channel.eventLoop.flatSubmit { connection.value.whenReady() }.get()
+            return Client(channel: channel, connection: connection)
         } catch let status as Status {
             throw status
         } catch {

@@ -71,24 +71,6 @@ package struct ResponseStream: AsyncSequence, Sendable {
         owner.cancel()
     }
 
-    /// The metadata sent with the response headers; waits for them.
-    package var initialMetadata: Metadata {
-        get async throws {
-            let stream = owner.stream
-            return try await withCheckedThrowingContinuation { continuation in
-                stream.eventLoop.execute { stream.value.waitForHeaders(continuation) }
-            }
-        }
-    }
-
-    /// The metadata sent with the status; empty before the end.
-    package var trailingMetadata: Metadata {
-        get async throws {
-            let stream = owner.stream
-            return try await stream.eventLoop.submit { stream.value.trailingMetadata }.get()
-        }
-    }
-
     package struct Iterator: AsyncIteratorProtocol {
         let owner: ClientCall.Owner
 

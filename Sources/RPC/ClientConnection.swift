@@ -16,7 +16,9 @@ final class ClientConnection: ChannelDuplexHandler {
     private let authority: String
     private let isEncrypted: Bool
     private let logger: Logger
-    private var ready: EventLoopPromise<NIOLoopBound<ClientConnection>>?
+    /// The server's SETTINGS have come.
+    private var isReady = false
+    private var readyWaiter: EventLoopPromise<Void>?
     private var context: ChannelHandlerContext?
     private var tick: RepeatedTask?
     private var isReading = false
@@ -29,19 +31,29 @@ final class ClientConnection: ChannelDuplexHandler {
 
     init(
         configuration: ClientConfiguration, authority: String, isEncrypted: Bool, eventLoop: any EventLoop,
-        ready: EventLoopPromise<NIOLoopBound<ClientConnection>>, logger: Logger
+        logger: Logger
     ) {
         self.configuration = configuration
         self.authority = authority
         self.isEncrypted = isEncrypted
         self.eventLoop = eventLoop
-        self.ready = ready
         self.logger = logger
         var limits = SessionConfiguration()
         limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
         limits.connectionWindowBytes = Int32(clamping: max(configuration.connectionWindowBytes, 65_535))
         limits.headerListBytesMax = min(configuration.headerListBytesMax, 65_535)
         session = Session(role: .client, configuration: limits)
+    }
+
+    /// Succeeds with the server's SETTINGS; fails with a `Status` when the connection ends before. Asked for once.
+    func whenReady() -> EventLoopFuture<Void> {
+        if isReady { return eventLoop.makeSucceededVoidFuture() }
+        guard context != nil else {
+            return eventLoop.makeFailedFuture(closeReason ?? Status(.unavailable, "the connection was lost"))
+        }
+        let waiter = eventLoop.makePromise(of: Void.self)
+        readyWaiter = waiter
+        return waiter.futureResult
     }
 
     func open(_ path: String, metadata: Metadata, timeout: Duration?) throws -> ClientStream {
@@ -99,7 +111,7 @@ final class ClientConnection: ChannelDuplexHandler {
         }
         eventLoop.scheduleTask(in: configuration.connectTimeout.timeAmount) {
             let connection = bound.value
-            if connection.ready != nil {
+            if !connection.isReady {
                 connection.fail(Status(.unavailable, "the server did not answer in time"))
             }
         }
@@ -111,8 +123,8 @@ final class ClientConnection: ChannelDuplexHandler {
         tick?.cancel()
         let reason = closeReason ?? Status(.unavailable, "the connection was lost")
         closeReason = reason
-        ready?.fail(reason)
-        ready = nil
+        readyWaiter?.fail(reason)
+        readyWaiter = nil
         for stream in session.streams {
             call(of: stream)?.fail(reason)
             stream.owner = nil
@@ -229,8 +241,9 @@ final class ClientConnection: ChannelDuplexHandler {
         case .drained(let stream):
             call(of: stream)?.drained()
         case .settings:
-            ready?.succeed(NIOLoopBound(self, eventLoop: eventLoop))
-            ready = nil
+            isReady = true
+            readyWaiter?.succeed()
+            readyWaiter = nil
         case .goAway(_, let code):
             // Calls already open go on; the library refuses new ones.
             if closeReason == nil { closeReason = Status(.unavailable, "the server is going away: \(code)") }

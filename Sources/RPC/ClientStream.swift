@@ -9,10 +9,7 @@ final class ClientStream {
     private var phase = Phase.waiting
     private var reader: CheckedContinuation<ByteBuffer?, any Error>?
     private var writer: CheckedContinuation<Void, any Error>?
-    private var headersWaiters: [CheckedContinuation<Metadata, any Error>] = []
     private var deadline: Scheduled<Void>?
-    private var initialMetadata: Metadata?
-    private(set) var trailingMetadata = Metadata()
 
     private enum Phase {
         /// No response headers yet. Exits: answering, ended.
@@ -51,10 +48,6 @@ final class ClientStream {
                 end(with: ResponseStatus.refusal(of: block) ?? ResponseStatus.of(trailers: block))
             } else {
                 phase = .answering
-                let metadata = Metadata(block)
-                initialMetadata = metadata
-                for waiter in headersWaiters { waiter.resume(returning: metadata) }
-                headersWaiters = []
             }
         }
     }
@@ -80,15 +73,6 @@ final class ClientStream {
         phase = .ended(status)
         deadline?.cancel()
         deadline = nil
-        trailingMetadata = status.metadata
-        for waiter in headersWaiters {
-            if let initialMetadata {
-                waiter.resume(returning: initialMetadata)
-            } else {
-                waiter.resume(throwing: status)
-            }
-        }
-        headersWaiters = []
         if let writer {
             self.writer = nil
             writer.resume(throwing: status)
@@ -140,12 +124,6 @@ final class ClientStream {
         }
         reader = continuation
         deliver()
-    }
-
-    func waitForHeaders(_ continuation: CheckedContinuation<Metadata, any Error>) {
-        if let initialMetadata { return continuation.resume(returning: initialMetadata) }
-        if case .ended(let status) = phase { return continuation.resume(throwing: status) }
-        headersWaiters.append(continuation)
     }
 
     /// False when the call is over.

@@ -6,9 +6,9 @@ struct ConnectionTimers {
     enum Action: Equatable {
         case none
         case sendPing
-        /// Silent for too long, or its handshake too slow.
+        /// Silent for too long, or its handshake too slow, or asked to go away and still here.
         case close
-        /// No calls for too long.
+        /// No calls for too long. Said once; a client that goes closes the connection by its answer.
         case goAway
     }
 
@@ -19,6 +19,7 @@ struct ConnectionTimers {
     private var heardAt: NIODeadline
     private var usedAt: NIODeadline
     private var pingedAt: NIODeadline?
+    private var goAwaySaidAt: NIODeadline?
 
     private var pingMinuteStart: NIODeadline
     private var pingsInMinute = 0
@@ -51,7 +52,14 @@ struct ConnectionTimers {
             heardAt = now
             pingedAt = nil
         }
-        if now - usedAt >= configuration.idleTimeout.timeAmount { return .goAway }
+        if now - usedAt >= configuration.idleTimeout.timeAmount {
+            if let goAwaySaidAt {
+                return now - goAwaySaidAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
+            }
+            goAwaySaidAt = now
+            return .goAway
+        }
+        goAwaySaidAt = nil
         if let pingedAt {
             return now - pingedAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
         }

@@ -9,7 +9,7 @@ struct MessageReader {
     /// Shares memory with the bytes received where a message lies whole in them.
     let sharesMemory: Bool
 
-    private var buffer = ByteBuffer()
+    private(set) var buffer = ByteBuffer()
     /// Bytes received for which the window has not been given back.
     private var withheldBytes = 0
     /// The window is given back in steps, not for each small message.
@@ -20,7 +20,8 @@ struct MessageReader {
         self.sharesMemory = sharesMemory
     }
 
-    var isEmpty: Bool { buffer.readableBytes == 0 }
+    var isEmpty: Bool { bufferedBytes == 0 }
+    var bufferedBytes: Int { buffer.readableBytes }
 
     mutating func append(_ bytes: ByteBuffer) {
         withheldBytes += bytes.readableBytes
@@ -28,7 +29,13 @@ struct MessageReader {
             buffer = bytes
         } else {
             var bytes = bytes
-            if buffer.readableBytes == 0 { buffer.clear() }
+            if buffer.readableBytes == 0 {
+                buffer.clear()
+            } else if buffer.readerIndex > buffer.readableBytes {
+                // Otherwise a peer that always begins its next message with its last would have every byte kept.
+                // Moving less than was read makes it cheap.
+                buffer.discardReadBytes()
+            }
             buffer.writeBuffer(&bytes)
         }
     }

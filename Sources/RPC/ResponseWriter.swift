@@ -33,7 +33,6 @@ package struct ResponseWriter: Sendable {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation {
                 (continuation: CheckedContinuation<Void, any Error>) in
-                // Asked before the jump: a cancellation from here on finds the continuation in its place.
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 guard let message else { return call.value.waitForDrain(continuation) }
                 call.eventLoop.execute {
@@ -43,6 +42,9 @@ package struct ResponseWriter: Sendable {
                     case .none: continuation.resume(throwing: CancellationError())
                     }
                 }
+                // A cancellation since it was asked may have reached the loop before the continuation did. One from
+                // here on comes after it.
+                if Task.isCancelled { call.eventLoop.execute { call.value.cancelWriter() } }
             }
         } onCancel: {
             call.eventLoop.execute { call.value.cancelWriter() }
@@ -77,6 +79,8 @@ package struct RequestStream: AsyncSequence, Sendable {
                         call.value.pull(continuation)
                     } else {
                         call.eventLoop.execute { call.value.pull(continuation) }
+                        // As in `waitForDrain`.
+                        if Task.isCancelled { call.eventLoop.execute { call.value.cancelPull() } }
                     }
                 }
             } onCancel: {

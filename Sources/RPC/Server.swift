@@ -77,9 +77,8 @@ package final class Server: Sendable {
         }
         let id = connections.nextID()
         let connection = ServerConnection(
-            configuration: configuration, router: router, executor: executor,
-            info: ConnectionInfo(id: id, peerAddress: channel.remoteAddress, isEncrypted: tls != nil),
-            logger: logger, whenDone: { [connections] in connections.remove(id) })
+            configuration: configuration, router: router, executor: executor, logger: logger,
+            whenDone: { [connections] in connections.remove(id) })
         if let tls {
             try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls))
         }

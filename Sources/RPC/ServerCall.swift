@@ -18,6 +18,10 @@ final class ServerCall {
     /// The handler waits for its messages to drain.
     private var writer: CheckedContinuation<Void, any Error>?
     private var isHandlerRunning = false
+    /// The message that a running handler was started with.
+    private var messageBytes = 0
+    /// This call's share of the connection's `requestBytes`.
+    private var countedBytes = 0
 
     private enum Outcome: Sendable {
         case message(ByteBuffer)
@@ -42,8 +46,7 @@ final class ServerCall {
         self.machine = ServerStreamStateMachine(
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
         self.context = ServerContext(
-            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
-            scope: connection.scope)
+            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 })
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
@@ -71,7 +74,19 @@ final class ServerCall {
         case .deliver: deliver()
         case .fail(let status): fail(status)
         }
+        countRequestBytes()
+        let bytesMax = connection.configuration.requestBytesPerConnection
+        if countedBytes > 0, connection.requestBytes > bytesMax {
+            fail(Status(.resourceExhausted, "the connection's requests are over \(bytesMax) bytes together"))
+        }
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
+    }
+
+    /// After whatever takes in or lets go of a part of the request.
+    private func countRequestBytes() {
+        let bytes = machine.bufferedBytes + messageBytes
+        connection.requestBytes += bytes - countedBytes
+        countedBytes = bytes
     }
 
     func receiveEnd() {
@@ -80,6 +95,7 @@ final class ServerCall {
         case .deliver: deliver()
         case .fail(let status): fail(status)
         case .start(let message):
+            messageBytes = message.readableBytes
             let context = context
             switch context.method.handler {
             case .unary(let handler):
@@ -94,6 +110,7 @@ final class ServerCall {
                 assertionFailure("a bidirectional handler starts with the headers")
             }
         }
+        countRequestBytes()
     }
 
     /// The stream is closed: answered, reset by the client, or lost with its connection.
@@ -104,6 +121,7 @@ final class ServerCall {
         case .none: break
         case .cancelHandler: task?.cancel()
         }
+        countRequestBytes()
         if isHandlerRunning { releaseWaiters(CancellationError()) }
     }
 
@@ -160,7 +178,11 @@ final class ServerCall {
     private func handlerReturned(_ outcome: Outcome) {
         isHandlerRunning = false
         task = nil
-        defer { connection.handlerReturned() }
+        messageBytes = 0
+        defer {
+            countRequestBytes()
+            connection.handlerReturned()
+        }
         switch outcome {
         case .message(let message):
             guard write(message) else { return }
@@ -180,6 +202,7 @@ final class ServerCall {
     /// Ends the call with a status that is not the handler's, which is told to stop.
     func fail(_ status: Status) {
         finish(status)
+        countRequestBytes()
         task?.cancel()
         releaseWaiters(status)
     }
@@ -219,6 +242,7 @@ final class ServerCall {
         }
         reader = continuation
         deliver()
+        countRequestBytes()
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
         connection.needsFlush()
     }
@@ -254,8 +278,14 @@ final class ServerCall {
         connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
     }
 
-    /// False when the call is over.
+    /// False when the call is over, also because there is no room for the message: it is queued whole, and
+    /// a unary answer does not wait for room.
     private func write(_ message: ByteBuffer) -> Bool {
+        let bytesMax = connection.configuration.outboundBytesMax
+        guard connection.session.queuedBytes + message.readableBytes <= bytesMax else {
+            fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
+            return false
+        }
         guard sendHeaders() else { return false }
         connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
         connection.needsFlush()

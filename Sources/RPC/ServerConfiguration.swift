@@ -41,8 +41,14 @@ package struct ServerConfiguration: Sendable {
     package var outboundBytesPerStream = 64 * 1024
     /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
     package var outboundBytesPerConnection = 4 * 1024 * 1024
-    /// What a client may send ahead on a stream that the handler has not read.
+    /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
+    package var outboundBytesMax = 32 * 1024 * 1024
+    /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
+    /// takes them over this ends with RESOURCE_EXHAUSTED.
+    package var requestBytesPerConnection = 32 * 1024 * 1024
+    /// What a client may send ahead on a stream, beyond the message that is waited for.
     package var streamWindowBytes = 256 * 1024
+    /// What may be on its way on all streams: it is given back as soon as it is read from the socket.
     package var connectionWindowBytes = 1024 * 1024
     /// From accepting to the client's SETTINGS, with TLS in between.
     package var handshakeTimeout = Duration.seconds(10)

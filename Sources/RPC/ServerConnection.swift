@@ -14,13 +14,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let scope: ConnectionScope
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     private var runningHandlers = 0
+    /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
+    var requestBytes = 0
 
     private let router: Router
     private let logger: Logger
@@ -56,13 +57,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
     init(
-        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, info: ConnectionInfo,
-        logger: Logger, whenDone: @escaping () -> Void
+        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, logger: Logger,
+        whenDone: @escaping () -> Void
     ) {
         self.configuration = configuration
         self.router = router
         self.executor = executor
-        self.scope = ConnectionScope(info)
         self.logger = logger
         self.whenDone = whenDone
         self.timers = ConnectionTimers(configuration: configuration, now: .now())

@@ -150,6 +150,15 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
+    /// What has come of the request and was not taken by the handler.
+    var bufferedBytes: Int {
+        switch state {
+        case .receiving(let reader, headersSent: _): reader.bufferedBytes
+        case .received(let reader, headersSent: _): reader.bufferedBytes
+        case .answered, .closed: 0
+        }
+    }
+
     /// How much of the client's window to give back now, in bytes.
     mutating func takeReleasedBytes() -> Int {
         let requests = requests

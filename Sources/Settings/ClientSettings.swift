@@ -6,6 +6,9 @@ package struct ClientSettings: Sendable, Hashable {
     package var tls: Bool
     /// Nil: the authorities that the system trusts.
     package var tlsCA: String?
+    /// Both or neither: for a server that asks for a client's certificate.
+    package var tlsCertificate: String?
+    package var tlsKey: String?
     /// Of one call; a stream has none.
     package var timeout: Duration
 
@@ -17,11 +20,17 @@ package struct ClientSettings: Sendable, Hashable {
         static let tlsCA = Setting(
             "tls-ca", .optionalText("FILE"), default: nil,
             "PEM file with the authorities to trust instead of the system's. Means tls.")
+        static let tlsCertificate = Setting(
+            "tls-certificate", .optionalText("FILE"), default: nil,
+            "PEM file with the client's certificate and its chain, for a server that asks for one. Means tls. "
+                + "With tls-key.")
+        static let tlsKey = Setting(
+            "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
         static let timeout = Setting(
             "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
             "How long one call may take.")
 
-        static let all: [any AnySetting] = [server, tls, tlsCA, timeout]
+        static let all: [any AnySetting] = [server, tls, tlsCA, tlsCertificate, tlsKey, timeout]
     }
 
     /// - Parameter flags: by name without `--`, only those that were given.
@@ -33,8 +42,12 @@ package struct ClientSettings: Sendable, Hashable {
             flags: flags, environment: environment, file: nil, machine: nowhere, problems: [])
         var settings = ClientSettings(
             server: reader.value(Table.server), tls: reader.value(Table.tls),
-            tlsCA: reader.value(Table.tlsCA), timeout: reader.value(Table.timeout))
-        if settings.tlsCA != nil { settings.tls = true }
+            tlsCA: reader.value(Table.tlsCA), tlsCertificate: reader.value(Table.tlsCertificate),
+            tlsKey: reader.value(Table.tlsKey), timeout: reader.value(Table.timeout))
+        if settings.tlsCA != nil || settings.tlsCertificate != nil { settings.tls = true }
+        if (settings.tlsCertificate == nil) != (settings.tlsKey == nil) {
+            reader.problems.append("tls-certificate and tls-key are needed together")
+        }
         guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
         return settings
     }
@@ -48,6 +61,10 @@ package struct ClientOptions: ParsableArguments {
     package var tls = false
     @Option(name: .customLong(ClientSettings.Table.tlsCA.name), help: ClientSettings.Table.tlsCA.argumentHelp)
     package var tlsCA: String?
+    @Option(name: .long, help: ClientSettings.Table.tlsCertificate.argumentHelp)
+    package var tlsCertificate: String?
+    @Option(name: .long, help: ClientSettings.Table.tlsKey.argumentHelp)
+    package var tlsKey: String?
     @Option(name: .long, help: ClientSettings.Table.timeout.argumentHelp)
     package var timeout: String?
 
@@ -58,6 +75,8 @@ package struct ClientOptions: ParsableArguments {
         flags[ClientSettings.Table.server.name] = server
         flags[ClientSettings.Table.tls.name] = tls ? "true" : nil
         flags[ClientSettings.Table.tlsCA.name] = tlsCA
+        flags[ClientSettings.Table.tlsCertificate.name] = tlsCertificate
+        flags[ClientSettings.Table.tlsKey.name] = tlsKey
         flags[ClientSettings.Table.timeout.name] = timeout
         return try ClientSettings.resolve(flags: flags, environment: environment)
     }

@@ -60,7 +60,10 @@ import Testing
         ["watch", "--user", "u", "--log"], ["watch", "--user", "u", "--after", "3"],
         ["watch", "0190a000-0000-7000-8000-0000deadbeef", "--user", "u"], ["cancel"],
         ["list", "--state", "done"], ["list", "--limit", "-1"], ["limits", "set", "--user", "u"],
-        ["enqueue", "k", "--soft-timeout", "5"],
+        ["enqueue", "k", "--soft-timeout", "5"], ["enqueue", "k", "--max-attempts", "0"],
+        ["enqueue", "k", "--max-attempts=-1"], ["enqueue", "k", "--max-attempts", "101"],
+        ["enqueue", "k", "--retry-factor", "0"], ["enqueue", "k", "--retry-factor", "nan"],
+        ["enqueue", "k", "--retry-jitter", "2"],
         ["limits", "set", "--user", "u", "--limit", "1", "--clear"], ["queue", "pause"],
         ["get", "0190a000-0000-7000-8000-0000deadbeef", "--result-to", "-", "--json"],
     ]) func wrongUsage(arguments: [String]) throws {
@@ -69,6 +72,7 @@ import Testing
     }
 
     @Test(arguments: [
+        ["enqueue", "k", "--max-attempts", "1", "--retry-factor", "1", "--retry-jitter", "0"],
         ["enqueue", "k", "--payload", "-"], ["enqueue", "k", "--payload-file", "-", "--watch", "--log"],
         ["watch", "0190a000-0000-7000-8000-0000deadbeef", "--after", "3", "--timeout", "3s"],
         ["watch", "--queue", "q"], ["list", "--state", "running", "--state", "FAILED", "--label", "a=b"],

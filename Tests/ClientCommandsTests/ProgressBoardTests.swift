@@ -63,6 +63,17 @@ import Testing
         #expect(board.takeLines().isEmpty)
     }
 
+    @Test func anEndIsToldOnce() {
+        var board = ProgressBoard()
+        board.apply(.snapshot(Sample.job(.succeeded, sequence: 3)))
+        board.apply(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        #expect(board.takeLines() == ["\(Sample.id) SUCCEEDED test.sleep in 12s"])
+        // Put back, it ends once more.
+        board.apply(.lifecycle(Sample.event(.retried, .pending, sequence: 4)))
+        board.apply(.lifecycle(Sample.event(.cancelled, .cancelled, sequence: 5)))
+        #expect(board.takeLines().count == 1)
+    }
+
     @Test func aFailureSaysWhy() {
         var board = ProgressBoard()
         board.apply(.snapshot(Sample.job(.failed)))

@@ -20,13 +20,25 @@ import Testing
         #expect(session.hasFailures)
     }
 
-    @Test func aFinalJobIsToldOnce() {
+    @Test func aFinalJobIsOverWithItsLastEvent() {
         var session = WatchSession(.jobs([Sample.id]))
         _ = session.request()
         #expect(session.receive(.snapshot(Sample.job(.succeeded, sequence: 3))) != nil)
-        #expect(session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3))) == nil)
+        // The event has the result; a connection that is lost before it begins there.
+        #expect(!session.isOver)
+        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 2)])
+        let last = WatchResponse.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3))
+        #expect(session.receive(last) == last)
+        #expect(session.receive(last) == nil)
         #expect(session.isOver)
         #expect(!session.hasFailures)
+    }
+
+    @Test func whatWasToldAsFinalIsNotAskedForAgain() {
+        var session = WatchSession(.jobs([Sample.id, Sample.other]))
+        #expect(session.request().jobs.count == 2)
+        _ = session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        #expect(session.request().jobs == [.init(jobID: Sample.other.description)])
     }
 
     @Test func whatEndedAtTheGivenSequenceIsLookedUp() {
@@ -41,10 +53,10 @@ import Testing
     @Test func allNamedJobsMustBeFinal() {
         var session = WatchSession(.jobs([Sample.id, Sample.other]))
         _ = session.request()
-        _ = session.receive(.snapshot(Sample.job(.succeeded)))
+        _ = session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
         #expect(!session.isOver)
         #expect(session.unaccounted() == [Sample.other])
-        _ = session.receive(.snapshot(Sample.job(.cancelled, id: Sample.other)))
+        _ = session.receive(.lifecycle(Sample.event(.cancelled, .cancelled, sequence: 3, id: Sample.other)))
         #expect(session.isOver)
         #expect(session.hasFailures)
     }

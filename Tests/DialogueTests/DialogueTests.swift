@@ -151,6 +151,43 @@ import Testing
         }
     }
 
+    // MARK: Work folders
+
+    private func work(in storage: String, of id: UUID) -> String {
+        "\(storage)/espeak-ng/.work/\(id.uuidString.lowercased())"
+    }
+
+    @Test func aPermanentFailureLeavesNoWork() async throws {
+        try await withStorage { storage in
+            let dialogue = Dialogue(storage: storage)
+            await #expect(throws: Stop.self) {
+                try await dialogue.speak(
+                    input(["ann": "en", "bob": "en"]), id: id, report: { _ in }, save: { _ in throw Stop() })
+            }
+            #expect(FileManager.default.fileExists(atPath: work(in: storage, of: id)))
+            // As if the voice had been removed before the next attempt.
+            await #expect(throws: DialogueError.self) {
+                try await speak(dialogue, input(["ann": "en", "bob": "xx-none"]))
+            }
+            #expect(!FileManager.default.fileExists(atPath: work(in: storage, of: id)))
+        }
+    }
+
+    @Test func oldWorkIsSwept() async throws {
+        try await withStorage { storage in
+            let (old, fresh) = (work(in: storage, of: UUID()), work(in: storage, of: UUID()))
+            for folder in [old, fresh] {
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+                try Data("x".utf8).write(to: URL(filePath: folder + "/turn-0001.wav"))
+            }
+            let eightDaysAgo = Date(timeIntervalSinceNow: -8 * 86_400)
+            try FileManager.default.setAttributes([.modificationDate: eightDaysAgo], ofItemAtPath: old)
+            try await Dialogue(storage: storage).sweep()
+            #expect(!FileManager.default.fileExists(atPath: old))
+            #expect(FileManager.default.fileExists(atPath: fresh))
+        }
+    }
+
     // MARK: Failures
 
     @Test(arguments: [

@@ -129,6 +129,10 @@ def test_watch_gives_every_event_as_json(shell, client, user):
     assert all(len(message) == 1 for message in messages)
     first = shell.json("watch", job.id)[0]
     assert first["snapshot"]["job"]["state"] == "SUCCEEDED"
+    echo = client.enqueue("test.echo", {"text": "hello"}, user_id=user)
+    client.wait(echo.id, timeout=PATIENCE_S)
+    last = [message["lifecycle"] for message in shell.json("watch", echo.id) if "lifecycle" in message]
+    assert [event["result"]["json"] for event in last] == [{"text": "hello"}]
     # Nothing is left to tell, but the exit code still says how it went.
     assert [m for m in shell.json("watch", job.id, "--after", "3") if "lifecycle" in m] == []
 
@@ -279,10 +283,10 @@ def test_a_job_that_is_not_there(shell):
 
 def test_the_fields_of_a_bad_request_are_listed(shell, user):
     done = shell.run(
-        *("enqueue", "no.such.kind", "--user", user, "--max-attempts", "101", "--payload", "{"), code=REFUSED
+        *("enqueue", "no.such.kind", "--user", user, "--priority", "101", "--payload", "{"), code=REFUSED
     )
     fields = {line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]}
-    assert fields >= {"job.max_attempts", "job.payload"}
+    assert fields >= {"job.priority", "job.payload"}
 
 
 @pytest.mark.parametrize(

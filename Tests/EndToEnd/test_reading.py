@@ -7,9 +7,10 @@ from datetime import timedelta
 import grpc
 import pytest
 import signalbox
+from google.protobuf.duration_pb2 import Duration
 from harness import unique
 from signalbox import JobState, NewJob
-from signalbox.v1 import job_service_pb2
+from signalbox.v1 import job_pb2, job_service_pb2
 
 FAR = timedelta(hours=1)
 
@@ -47,6 +48,21 @@ def test_a_page_is_no_larger_than_asked_for(client, crowd):
     page = client.list_page(user_id=crowd[0], page_size=7)
     assert len(page.jobs) <= 7 and page.next_page_token
     assert len(client.list_page(user_id=crowd[0], page_size=1_000).jobs) == 33
+
+
+def test_a_page_is_no_larger_than_clients_accept(api, client):
+    user = unique("large")
+    labels = {f"{n:064}": "v" * 256 for n in range(32)}
+    spec = job_pb2.JobSpec(kind="test.noop", user_id=user, labels=labels, delay=Duration(seconds=3600))
+    ids = []
+    for _ in range(3):
+        batch = job_service_pb2.EnqueueBatchRequest(jobs=[spec] * 200)
+        ids += [job.job_id for job in api.jobs.EnqueueBatch(batch, timeout=60).jobs]
+    # By a channel with gRPC's own limit of 4 MiB; together they have 6.
+    request = job_service_pb2.ListJobsRequest(user_id=user, page_size=1_000)
+    first = api.jobs.ListJobs(request, timeout=20)
+    assert first.next_page_token and len(first.jobs) > 200
+    assert [job.id for job in client.list(user_id=user, page_size=1_000)] == list(reversed(ids))
 
 
 def test_each_filter(client, crowd):

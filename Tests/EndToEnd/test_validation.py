@@ -6,7 +6,8 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from harness import Api, unique, violations
+from google.rpc import error_details_pb2
+from harness import Api, detail_of, unique, violations
 from signalbox.v1 import admin_service_pb2 as admin
 from signalbox.v1 import job_pb2, job_service_pb2
 
@@ -209,9 +210,11 @@ def test_a_job_id_is_a_uuid(api: Api, method, id):
 @pytest.mark.parametrize("method", ["GetJob", "Cancel", "Retry"])
 def test_a_job_that_does_not_exist(api: Api, method):
     kind = getattr(job_service_pb2, f"{method}Request")
+    id = "0190a5b0-0000-7000-8000-000000000000"
     with pytest.raises(grpc.RpcError) as caught:
-        getattr(api.jobs, method)(kind(job_id="0190a5b0-0000-7000-8000-000000000000"), timeout=20)
+        getattr(api.jobs, method)(kind(job_id=id), timeout=20)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert detail_of(caught.value, error_details_pb2.ResourceInfo).resource_name == id
 
 
 @pytest.mark.parametrize(
@@ -274,3 +277,4 @@ def test_a_watch_names_jobs_or_a_user_or_a_queue(api: Api):
     with pytest.raises(grpc.RpcError) as caught:
         list(api.jobs.Watch(request(jobs=[job]), timeout=20))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert detail_of(caught.value, error_details_pb2.ResourceInfo).resource_name == id

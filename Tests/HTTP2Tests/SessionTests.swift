@@ -2,6 +2,15 @@ import HTTP2
 import NIOCore
 import Testing
 
+extension Session {
+    /// Those since the last call.
+    fileprivate func allEvents() -> [Event] {
+        var all: [Event] = []
+        forEachEvent { all.append($0) }
+        return all
+    }
+}
+
 /// Two sessions joined in memory.
 private struct Pair {
     let client: Session
@@ -14,8 +23,8 @@ private struct Pair {
         self.client = Session(role: .client, configuration: client)
         self.server = Session(role: .server, configuration: server)
         try exchange()
-        _ = self.client.takeEvents()
-        _ = self.server.takeEvents()
+        _ = self.client.allEvents()
+        _ = self.server.allEvents()
     }
 
     /// Carries bytes until neither side has any.
@@ -40,7 +49,7 @@ private struct Pair {
     func open(_ fields: HeaderFields = requestFields) throws -> (client: HTTP2.Stream, server: HTTP2.Stream) {
         let stream = try client.request(fields)
         try exchange()
-        for case .headers(let opened, _, _) in server.takeEvents() { return (stream, opened) }
+        for case .headers(let opened, _, _) in server.allEvents() { return (stream, opened) }
         throw Missing()
     }
 
@@ -69,7 +78,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         pair.client.finish(stream, trailers: nil)
         try pair.exchange()
 
-        let events = pair.server.takeEvents()
+        let events = pair.server.allEvents()
         guard case .headers(let opened, let block, endStream: false) = events.first else {
             Issue.record("no headers first")
             return
@@ -91,7 +100,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         pair.server.finish(opened, trailers: .prepared(end))
         try pair.exchange()
 
-        let answer = pair.client.takeEvents()
+        let answer = pair.client.allEvents()
         #expect(data(answer) == [1, 2, 3])
         let blocks = answer.compactMap { event -> HeaderBlock? in
             guard case .headers(_, let block, _) = event else { return nil }
@@ -114,16 +123,16 @@ private func data(_ events: [Event]) -> [UInt8] {
         let (stream, opened) = try pair.open()
         pair.client.write(HTTP2.Stream.Prefix(), ByteBuffer(repeating: 1, count: 100_000), to: stream)
         try pair.exchange()
-        #expect(data(pair.server.takeEvents()).count == 65_535)
+        #expect(data(pair.server.allEvents()).count == 65_535)
         #expect(stream.queuedBytes == 100_000 - 65_535)
         #expect(pair.client.queuedBytes == stream.queuedBytes)
 
         pair.client.notifyWhenDrained(stream, to: 0)
         pair.server.consume(65_535, of: opened)
         try pair.exchange()
-        #expect(data(pair.server.takeEvents()).count == 100_000 - 65_535)
+        #expect(data(pair.server.allEvents()).count == 100_000 - 65_535)
         #expect(pair.client.queuedBytes == 0)
-        let drained = pair.client.takeEvents().contains { event in
+        let drained = pair.client.allEvents().contains { event in
             guard case .drained(let drained) = event else { return false }
             return drained === stream
         }
@@ -136,11 +145,11 @@ private func data(_ events: [Event]) -> [UInt8] {
         for text in ["a", "b", "c"] {
             pair.client.write(HTTP2.Stream.Prefix(), ByteBuffer(string: text), to: stream)
             try pair.exchange()
-            #expect(data(pair.server.takeEvents()) == Array(text.utf8))
+            #expect(data(pair.server.allEvents()) == Array(text.utf8))
         }
         pair.client.finish(stream, trailers: nil)
         try pair.exchange()
-        guard case .endStream = pair.server.takeEvents().last else {
+        guard case .endStream = pair.server.allEvents().last else {
             Issue.record("no end")
             return
         }
@@ -154,7 +163,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         fields.append("x-big", String(repeating: "a", count: 500))
         _ = try pair.client.request(fields)
         try pair.exchange()
-        guard case .headers(_, let block, _) = pair.server.takeEvents().first else {
+        guard case .headers(_, let block, _) = pair.server.allEvents().first else {
             Issue.record("no headers")
             return
         }
@@ -167,7 +176,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         _ = try pair.client.request(requestFields)
         _ = try pair.client.request(requestFields)
         try pair.exchange()
-        let blocks = pair.server.takeEvents().compactMap { event -> HeaderBlock? in
+        let blocks = pair.server.allEvents().compactMap { event -> HeaderBlock? in
             guard case .headers(_, let block, _) = event else { return nil }
             return block
         }
@@ -182,7 +191,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         try pair.server.respond(
             opened, .fields(HeaderFields([":status": "200", "grpc-status": "12"])), endStream: true)
         try pair.exchange()
-        let events = pair.client.takeEvents()
+        let events = pair.client.allEvents()
         guard case .headers(_, let block, endStream: true)? = events.first,
             case .closed(_, .noError)? = events.last
         else {
@@ -198,7 +207,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         let (stream, opened) = try pair.open()
         pair.client.reset(stream, .cancel)
         try pair.exchange()
-        guard case .closed(let closed, .cancel) = pair.server.takeEvents().first else {
+        guard case .closed(let closed, .cancel) = pair.server.allEvents().first else {
             Issue.record("not closed")
             return
         }
@@ -217,7 +226,7 @@ private func data(_ events: [Event]) -> [UInt8] {
             pair.client.reset(stream, .cancel)
             try pair.exchange()
         }
-        let isTold = pair.client.takeEvents().contains { event in
+        let isTold = pair.client.allEvents().contains { event in
             guard case .goAway = event else { return false }
             return true
         }
@@ -230,7 +239,7 @@ private func data(_ events: [Event]) -> [UInt8] {
         pair.server.announceShutdown()
         pair.server.ping(7)
         try pair.exchange()
-        let acknowledged = pair.server.takeEvents().contains { event in
+        let acknowledged = pair.server.allEvents().contains { event in
             guard case .pingAcknowledged(7) = event else { return false }
             return true
         }
@@ -267,7 +276,7 @@ private func data(_ events: [Event]) -> [UInt8] {
             } catch {
                 // As good an end as any.
             }
-            _ = pair.server.takeEvents()
+            _ = pair.server.allEvents()
         }
     }
 }

@@ -48,6 +48,22 @@ import Testing
         #expect(timers.tick(now: start + .seconds(150), heard: true, used: false) == .goAway)
     }
 
+    @Test func clientThatDoesNotGoAwayIsClosed() {
+        var timers = ConnectionTimers(configuration: configuration, now: start)
+        timers.established()
+        #expect(timers.tick(now: start + .seconds(100), heard: true, used: false) == .goAway)
+        #expect(timers.tick(now: start + .seconds(119), heard: true, used: false) == .none)
+        #expect(timers.tick(now: start + .seconds(120), heard: true, used: false) == .close)
+    }
+
+    @Test func callThatCrossesTheGoAwayStartsAnew() {
+        var timers = ConnectionTimers(configuration: configuration, now: start)
+        timers.established()
+        #expect(timers.tick(now: start + .seconds(100), heard: true, used: false) == .goAway)
+        #expect(timers.tick(now: start + .seconds(120), heard: true, used: true) == .none)
+        #expect(timers.tick(now: start + .seconds(220), heard: true, used: false) == .goAway)
+    }
+
     @Test func pingsHaveABudgetAMinute() {
         var timers = ConnectionTimers(configuration: configuration, now: start)
         let accepted = [1, 1, 1, 2, 61].map { timers.receivedPing(now: start + .seconds($0)) }

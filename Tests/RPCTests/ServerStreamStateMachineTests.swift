@@ -21,6 +21,18 @@ import Testing
         #expect(machine.close() == .none)
     }
 
+    @Test func whatIsBufferedIsCountedUntilItIsTaken() {
+        var machine = machine(.many)
+        #expect(machine.bufferedBytes == 0)
+        _ = machine.receive(message)
+        _ = machine.receive(ByteBuffer(bytes: [0, 0]))
+        #expect(machine.bufferedBytes == 8)
+        #expect(machine.pull() == .message(body))
+        #expect(machine.bufferedBytes == 2)
+        _ = machine.finish()
+        #expect(machine.bufferedBytes == 0)
+    }
+
     @Test func noMessageIsRefused() {
         var machine = machine(.one)
         #expect(

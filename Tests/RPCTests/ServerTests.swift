@@ -51,7 +51,7 @@ import Testing
     @Test func statusAndMetadata() async throws {
         let fail = Method.unary("/t/Fail") { _, context in
             var initial = Metadata()
-            initial.add(context.value(for: "who") ?? "", for: "hello")
+            initial.add(context.metadata["who"] ?? "", for: "hello")
             context.setInitialMetadata(initial)
             throw Status(.notFound, "no é", details: [1, 2], metadata: ["more": "yes"])
         }
@@ -97,6 +97,46 @@ import Testing
             }
             #expect(headers.code == .resourceExhausted)
             #expect(try await client.unary("/t/Small", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+        }
+    }
+
+    @Test func requestsOfAConnectionHaveABound() async throws {
+        let (started, release) = (Signal<Void>(), Signal<Void>())
+        let hold = Method.unary("/t/Hold") { message, _ in
+            started.send(())
+            try await release.wait()
+            return message
+        }
+        try await withServer([hold, echo], configure: { $0.requestBytesPerConnection = 100_000 }) {
+            _, client in
+            let message = ByteBuffer(repeating: 1, count: 60_000)
+            let held = Task { try await client.unary("/t/Hold", message) }
+            try await started.wait()
+            // It is not half-closed: no handler runs, yet what has come of it counts.
+            let open = try await client.bidirectional("/t/Echo")
+            try await open.write(message)
+            var answers = open.responses.makeAsyncIterator()
+            let refused = try await status { _ = try await answers.next() }
+            #expect(refused.code == .resourceExhausted)
+            release.send(())
+            #expect(try await held.value == message)
+            #expect(try await client.unary("/t/Echo", message) == message)
+        }
+    }
+
+    @Test func answersOfAConnectionHaveABound() async throws {
+        let grow = Method.unary("/t/Grow") { _, _ in ByteBuffer(repeating: 1, count: 60_000) }
+        let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
+            try await responses.write(ByteBuffer(repeating: 1, count: 60_000))
+        }
+        try await withServer([grow, stream, echo], configure: { $0.outboundBytesMax = 50_000 }) { _, client in
+            let unary = try await status { _ = try await client.unary("/t/Grow", ByteBuffer()) }
+            #expect(unary.code == .resourceExhausted)
+            let streamed = try await status {
+                for try await _ in try await client.serverStreaming("/t/Stream", ByteBuffer()) {}
+            }
+            #expect(streamed.code == .resourceExhausted)
+            #expect(try await client.unary("/t/Echo", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
         }
     }
 
@@ -281,6 +321,16 @@ import Testing
             let other = try await second.value
             _ = try await other.unary("/t/Echo", ByteBuffer())
             await other.close()
+        }
+    }
+
+    /// Where "localhost" is ::1 as well, that address is tried first, and refused.
+    @Test func oneAddressOfANameIsEnough() async throws {
+        try await withServer([echo]) { server, _ in
+            let client = try await Client.connect(
+                host: "localhost", port: server.port ?? 0, logger: quiet)
+            #expect(try await client.unary("/t/Echo", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+            await client.close()
         }
     }
 

@@ -116,6 +116,18 @@ import Testing
         #expect(status.code == .internalError)
     }
 
+    @Test(arguments: [true, false]) func whatWasTakenIsNotKept(_ sharesMemory: Bool) throws {
+        var reader = MessageReader(messageBytesMax: 100, sharesMemory: sharesMemory)
+        let frame = framed([UInt8](repeating: 1, count: 100))
+        // Each part ends one byte into the next message.
+        reader.append(ByteBuffer(bytes: frame + frame.prefix(1)))
+        for _ in 0..<10_000 {
+            #expect(try reader.next().get()?.readableBytes == 100)
+            reader.append(ByteBuffer(bytes: frame.dropFirst() + frame.prefix(1)))
+        }
+        #expect(reader.buffer.capacity < 4_096)
+    }
+
     @Test func windowIsGivenBackForWhatIsTaken() throws {
         var reader = MessageReader(messageBytesMax: 1 << 20, sharesMemory: false)
         let message = [UInt8](repeating: 1, count: 20_000)

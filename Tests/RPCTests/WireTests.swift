@@ -37,7 +37,8 @@ import Testing
             var all: [Event] = []
             while let bytes = try await inbound.next(isolation: #isolation) {
                 try session.receive(bytes)
-                let events = session.takeEvents()
+                var events: [Event] = []
+                session.forEachEvent { events.append($0) }
                 all += events
                 if events.contains(where: isLast) { return all }
                 if answering { try? await send() }
@@ -167,6 +168,19 @@ import Testing
         try await withWire(configure: { $0.idleTimeout = .milliseconds(50) }) { wire in
             try await wire.send()
             let isTold = try await wire.events().contains {
+                if case .goAway(_, .noError) = $0 { true } else { false }
+            }
+            #expect(isTold)
+        }
+    }
+
+    @Test func idleConnectionIsClosedWithoutAnAnswer() async throws {
+        try await withWire(configure: {
+            $0.idleTimeout = .milliseconds(50)
+            $0.keepaliveTimeout = .milliseconds(50)
+        }) { wire in
+            try await wire.send()
+            let isTold = try await wire.events(answering: false).contains {
                 if case .goAway(_, .noError) = $0 { true } else { false }
             }
             #expect(isTold)

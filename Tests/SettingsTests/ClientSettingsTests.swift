@@ -21,6 +21,14 @@ import Testing
         #expect(settings.tls && settings.tlsCA == nil)
     }
 
+    @Test func aCertificateOfOnesOwn() throws {
+        let options = try ClientOptions.parse(["--tls-certificate", "me.pem"])
+        let settings = try options.settings(environment: ["SIGNALBOX_TLS_KEY": "me-key.pem"])
+        #expect(settings.tls && settings.tlsCertificate == "me.pem" && settings.tlsKey == "me-key.pem")
+        let error = #expect(throws: SettingsError.self) { try options.settings(environment: [:]) }
+        #expect(error?.problems == ["tls-certificate and tls-key are needed together"])
+    }
+
     @Test func badValues() {
         let error = #expect(throws: SettingsError.self) {
             try ClientSettings.resolve(flags: ["server": "x"], environment: ["SIGNALBOX_TLS": "maybe"])
