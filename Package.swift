@@ -146,6 +146,7 @@ let package = Package(
             name: "JobStoreTests",
             dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
             swiftSettings: settings),
+        .testTarget(name: "JobAPITests", dependencies: ["JobAPI"], swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",
             dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", logging],

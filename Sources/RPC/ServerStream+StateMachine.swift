@@ -155,7 +155,8 @@ struct ServerStreamStateMachine: ~Copyable {
         switch state {
         case .receiving(let reader, headersSent: _): reader.bufferedBytes
         case .received(let reader, headersSent: _): reader.bufferedBytes
-        case .answered, .closed: 0
+        case .answered: 0
+        case .closed: 0
         }
     }
 

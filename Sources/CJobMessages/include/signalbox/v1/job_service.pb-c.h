@@ -282,7 +282,7 @@ struct  Signalbox__V1__ListJobsResponse
   /*
    * Newest first, without attempts, log, payload and result. A page may be
    * short, even empty, while there are more: a call looks at a bounded number
-   * of jobs.
+   * of jobs, and answers with at most about 3 MiB.
    */
   size_t n_jobs;
   Signalbox__V1__Job **jobs;

@@ -30,8 +30,10 @@ class JobServiceStub:
 
     What is wrong with a request is INVALID_ARGUMENT with a
     google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. While the database cannot be reached calls answer
-    UNAVAILABLE with google.rpc.RetryInfo.
+    never fails a call. A job that does not exist, or was removed since, is
+    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
+    such). While the database cannot be reached calls answer UNAVAILABLE with
+    google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -82,8 +84,10 @@ class JobServiceServicer:
 
     What is wrong with a request is INVALID_ARGUMENT with a
     google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. While the database cannot be reached calls answer
-    UNAVAILABLE with google.rpc.RetryInfo.
+    never fails a call. A job that does not exist, or was removed since, is
+    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
+    such). While the database cannot be reached calls answer UNAVAILABLE with
+    google.rpc.RetryInfo.
     """
 
     def Enqueue(self, request, context):
@@ -106,8 +110,9 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job, with its attempts, log, progress and result. NOT_FOUND if there
-        is none.
+        """One job, with its attempts, log, progress and result. With long errors of
+        many attempts the answer may have up to about 8 MiB, where a gRPC client
+        accepts 4 MiB unless it is told otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,8 +204,10 @@ class JobService:
 
     What is wrong with a request is INVALID_ARGUMENT with a
     google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. While the database cannot be reached calls answer
-    UNAVAILABLE with google.rpc.RetryInfo.
+    never fails a call. A job that does not exist, or was removed since, is
+    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
+    such). While the database cannot be reached calls answer UNAVAILABLE with
+    google.rpc.RetryInfo.
     """
 
     @staticmethod
