@@ -22,8 +22,8 @@ package final class KnownKinds: Sendable {
     /// The first of `kinds` that no node handles. One that is not remembered is looked up: its node may
     /// have just come.
     func firstUnknown(_ kinds: some Sequence<String>) async throws(StoreError) -> String? {
+        if kinds.allSatisfy(own.contains) { return nil }
         let others = Set(kinds).subtracting(own)
-        guard !others.isEmpty else { return nil }
         let (verdict, reading) = state.withLock { state in
             let verdict = state.memory.verdict(on: others, now: .now)
             // However many calls ask, one statement runs.
