@@ -102,13 +102,15 @@ def test_a_watch_survives_lost_connections(how, script):
 def test_a_users_watch_fetches_what_it_missed(how, script):
     service, target = script
     service.watches = [
-        ([snapshot("a", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
-        ([heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
-        ([snapshot("a", 3, SUCCEEDED), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)], None),
+        ([snapshot("a", 1), snapshot("b", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
+        ([snapshot("a", 2, RUNNING), heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
+        # The fill stays open, because a still runs.
+        ([event("a", 2, RUNNING), event("b", 2, RUNNING), event("b", 3, SUCCEEDED), heartbeat(True)], "stay"),
     ]
     with pytest.raises(signalbox.PermissionDenied):
         collect(how, target, user_id="u")
-    assert service.requests[2].jobs[0].after_sequence == 1 and not service.watches
+    assert {job.job_id: job.after_sequence for job in service.requests[2].jobs} == {"a": 1, "b": 1}
+    assert not service.watches
 
 
 def test_entering_a_watch_connects_and_iterating_goes_on_with_that_stream(script):

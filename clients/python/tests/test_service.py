@@ -7,7 +7,7 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harness import BINARY
+from harness import BINARY, PATIENCE_S, events_of, is_complete, is_event, until
 
 import signalbox
 import signalbox.aio
@@ -171,3 +171,26 @@ async def test_two_watches_of_one_client(aclient, user):
                 assert (await aclient.wait(job.id, timeout=30)).state is JobState.SUCCEEDED
             if isinstance(item, JobEvent) and item.type is JobEventType.SUCCEEDED:
                 break
+
+
+def test_a_users_watch_goes_on_although_a_job_still_runs(client, proxy, user):
+    """What it missed while it was cut is fetched; one of those jobs runs on, and holds nothing up."""
+    queue = f"queue-{user}"
+    client.pause(queue)
+    long = client.enqueue("test.sleep", {"ms": 60_000}, user_id=user, queue=queue).id
+    short = client.enqueue("test.echo", 1, user_id=user, queue=queue).id
+    with signalbox.Client(proxy.address) as patient, patient.watch(user_id=user, timeout=PATIENCE_S) as watch:
+        until(watch, is_complete)
+        proxy.refuse()
+        client.resume(queue)
+        client.wait(short, timeout=30)
+        with client.watch(long, after={long: 1}, timeout=30) as started:
+            until(started, is_event(JobEventType.STARTED))
+        proxy.accept()
+        missed = events_of([next(watch) for _ in range(3)])
+        assert sorted((event.job_id, event.sequence) for event in missed) == sorted(
+            [(long, 2), (short, 2), (short, 3)]
+        )
+        later = client.enqueue("test.echo", 2, user_id=user, queue=queue).id
+        until(watch, is_event(JobEventType.SUCCEEDED, later))
+    client.cancel(long)

@@ -183,33 +183,42 @@ def test_a_users_watch_never_ends_by_itself():
     assert watch.ended(None, 0) is not None
 
 
+def cut_and_resume(watch: WatchMachine, *snapshots: job_service_pb2.WatchResponse) -> list:
+    """The items of a user's or queue's watch whose connection is lost, up to the point where it fills."""
+    watch.ended(LOST, 0)
+    watch.request()
+    items = feed(watch, *snapshots)
+    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    return items
+
+
+def fill(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
+    """The items of a fill, which ends with the heartbeat that follows what was missed."""
+    items = []
+    for message in messages:
+        step = watch.receive_fill(message)
+        assert step.next is Next.READ
+        items += step.items
+    assert watch.receive_fill(heartbeat(complete=True)).next is Next.FILL
+    return items
+
+
+def cursors(request: job_service_pb2.WatchRequest | None) -> dict[str, int]:
+    """What a request names."""
+    assert request is not None
+    return {job.job_id: job.after_sequence for job in request.jobs}
+
+
 def test_a_users_watch_fetches_what_it_missed():
     watch = machine(user_id="u")
     watch.request()
     feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), heartbeat(complete=True), event("c", 2))
-    watch.ended(LOST, 0)
-    watch.request()
-    # a moved on, b became final and is not told of any more, c stayed, d is new.
-    items = feed(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
+    # a moved on and still runs, b became final and is not told of any more, c stayed, d is new.
+    items = cut_and_resume(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
     assert [item.job.id for item in items] == ["d"]
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
-    request = watch.fill_request()
-    assert request is not None
-    assert {(job.job_id, job.after_sequence) for job in request.jobs} == {("a", 1), ("b", 1)}
-    told: list = []
-    for message in [
-        snapshot("a", 3),
-        snapshot("b", 3, SUCCEEDED),
-        event("a", 2),
-        event("b", 2),
-        event("a", 3),
-    ]:
-        step = watch.receive_fill(message)
-        assert step.next is Next.READ
-        told += step.items
-    step = watch.receive_fill(event("b", 3, SUCCEEDED))
-    assert step.next is Next.FILL
-    assert sequences(told + step.items) == [2, 2, 3, 3]
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    items = fill(watch, event("a", 2), event("a", 3), event("b", 2), event("b", 3, SUCCEEDED))
+    assert sequences(items) == [2, 3, 2, 3]
     assert watch.fill_request() is None
     # What the new stream brings of it again is dropped.
     assert sequences(feed(watch, event("a", 3), event("a", 4))) == [4]
@@ -219,8 +228,7 @@ def test_a_job_that_is_gone_is_not_asked_for_again():
     watch = machine(user_id="u")
     watch.request()
     feed(watch, snapshot("a", 1), heartbeat(complete=True))
-    watch.request()
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    cut_and_resume(watch)
     assert watch.fill_request() is not None
     assert watch.fill_ended(make_error(grpc.StatusCode.NOT_FOUND, "gone"))
     assert watch.fill_request() is None
@@ -245,8 +253,7 @@ def test_a_gap_in_a_queues_watch_is_filled():
     feed(watch, heartbeat(complete=True), event("a", 1))
     assert watch.receive(event("a", 3)).next is Next.FILL
     assert watch.fill_request() is not None
-    assert watch.receive_fill(event("a", 2)).next is Next.READ
-    assert watch.receive_fill(event("a", 3)).next is Next.FILL
+    assert sequences(fill(watch, event("a", 2), event("a", 3))) == [2, 3]
 
 
 def test_the_memory_of_final_jobs_is_bounded():

@@ -118,9 +118,9 @@ class WatchMachine:
         # Of this connection.
         self._in_snapshot = True
         self._seen: set[str] = set()
-        # Jobs to be filled, and up to which sequence; 0: as far as the fill's own snapshot says.
-        self._behind: dict[str, int] = {}
-        self._filling: dict[str, int] = {}
+        # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
+        self._behind: dict[str, None] = {}
+        self._filling: list[str] = []
 
     @property
     def _by_job(self) -> bool:
@@ -179,7 +179,7 @@ class WatchMachine:
 
     def fill_request(self) -> job_service_pb2.WatchRequest | None:
         """Asks for what the next jobs missed; None: nothing (more) is missing."""
-        self._filling = dict(list(self._behind.items())[:WATCHED_JOBS_MAX])
+        self._filling = list(self._behind)[:WATCHED_JOBS_MAX]
         if not self._filling:
             return None
         request = job_service_pb2.WatchRequest()
@@ -192,16 +192,12 @@ class WatchMachine:
         self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
-        if which == "snapshot" and message.snapshot.job.id in self._filling:
-            job = message.snapshot.job
-            self._filling[job.id] = max(self._filling[job.id], job.sequence)
-        elif which == "lifecycle":
+        if which == "lifecycle":
             self._lifecycle(message.lifecycle, step)
-        for id, target in list(self._filling.items()):
-            if target and self._get(id).sequence >= target:
-                del self._filling[id]
-                self._behind.pop(id, None)
-        if not self._filling and step.next is Next.READ:
+        elif which == "heartbeat" and message.heartbeat.snapshot_complete:
+            # All that was missed came before it. What happens from here on is on the watch's own stream, which
+            # must not wait until these jobs are final.
+            self._filled()
             step.next = Next.FILL
         return step
 
@@ -216,10 +212,14 @@ class WatchMachine:
                 self._final.pop(id, None)
             return True
         if error is None:
-            for id in self._filling:
-                self._behind.pop(id, None)
+            self._filled()
             return True
         return False
+
+    def _filled(self) -> None:
+        for id in self._filling:
+            self._behind.pop(id, None)
+        self._filling = []
 
     # Each kind of message.
 
@@ -255,7 +255,7 @@ class WatchMachine:
             if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
                 step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
         elif job.sequence > known.sequence and not self._by_job:
-            self._behind[job.id] = job.sequence
+            self._behind[job.id] = None
             if not self._in_snapshot:
                 step.next = Next.FILL
         # A named job that is ahead of us: the events between follow on this stream.
@@ -272,7 +272,7 @@ class WatchMachine:
             if self._by_job or self._filling:
                 step.next = Next.RECONNECT
             else:
-                self._behind[event.job_id] = event.sequence
+                self._behind[event.job_id] = None
                 step.next = Next.FILL
             return
         self._set(event.job_id, event.sequence, event.state)
@@ -298,7 +298,7 @@ class WatchMachine:
             for id in self._known:
                 # It was live when we last heard, and is not among the live ones any more.
                 if id not in self._seen:
-                    self._behind.setdefault(id, 0)
+                    self._behind[id] = None
             if self._behind:
                 step.next = Next.FILL
         if not self._told_complete:
