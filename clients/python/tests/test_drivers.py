@@ -16,7 +16,7 @@ import signalbox.aio
 from signalbox import JobEvent, JobState, SnapshotComplete
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
-RUNNING, SUCCEEDED = 2, 3
+RUNNING, SUCCEEDED, FAILED, CANCELLED = 2, 3, 4, 5
 
 
 class Script(job_service_pb2_grpc.JobServiceServicer):
@@ -85,14 +85,20 @@ def test_a_watch_survives_lost_connections(how, script):
     service, target = script
     lost = grpc.StatusCode.UNAVAILABLE
     service.watches = [
-        ([snapshot("a", 1), snapshot("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)], lost),
+        (
+            [
+                *(snapshot("a", 1), snapshot("b", 3, SUCCEEDED)),
+                *(event("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)),
+            ],
+            lost,
+        ),
         ([], grpc.StatusCode.INTERNAL),
         ([snapshot("a", 4, RUNNING), heartbeat(True), event("a", 3)], None),
         ([event("a", 3), event("a", 5)], "stay"),
         ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED)], None),
     ]
     items = collect(how, target, "a", "b")
-    assert [item.sequence for item in items if isinstance(item, JobEvent)] == [2, 3, 4, 5]
+    assert [item.sequence for item in items if isinstance(item, JobEvent)] == [3, 2, 3, 4, 5]
     assert sum(isinstance(item, SnapshotComplete) for item in items) == 1
     after = [{job.job_id: job.after_sequence for job in request.jobs} for request in service.requests]
     assert after == [{"a": 0, "b": 0}] + [{"a": 2, "b": 3}] * 2 + [{"a": 3, "b": 3}] * 2
@@ -232,13 +238,16 @@ def test_what_a_final_job_gives(script):
     service, target = script
     result = job_pb2.JobResult(data=b'{"x":1}', content_type="application/json; charset=utf-8")
     raw = job_pb2.JobResult(data=b"\x00", content_type="audio/mpeg")
-    service.watches = [([snapshot("a", 3, SUCCEEDED)], None)] * 5
+    service.watches = [
+        ([snapshot("a", 3, state), event("a", 3, state), heartbeat(True)], None)
+        for state in [SUCCEEDED] * 3 + [FAILED, CANCELLED]
+    ]
     service.gets = [
-        job_pb2.Job(id="a", state=3, result=result),
-        job_pb2.Job(id="a", state=3, result=raw),
-        job_pb2.Job(id="a", state=3),
-        job_pb2.Job(id="a", state=4, error=job_pb2.JobError(reason="timeout", message="too slow")),
-        job_pb2.Job(id="a", state=5),
+        job_pb2.Job(id="a", state=SUCCEEDED, result=result),
+        job_pb2.Job(id="a", state=SUCCEEDED, result=raw),
+        job_pb2.Job(id="a", state=SUCCEEDED),
+        job_pb2.Job(id="a", state=FAILED, error=job_pb2.JobError(reason="timeout", message="too slow")),
+        job_pb2.Job(id="a", state=CANCELLED),
     ]
     with signalbox.Client(target) as client:
         assert client.result("a") == {"x": 1}

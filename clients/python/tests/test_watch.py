@@ -53,9 +53,15 @@ def sequences(items: list) -> list[int]:
     return [item.sequence for item in items if isinstance(item, JobEvent)]
 
 
+def cursors(request: job_service_pb2.WatchRequest | None) -> dict[str, int]:
+    """What a request names."""
+    assert request is not None
+    return {job.job_id: job.after_sequence for job in request.jobs}
+
+
 def test_a_job_from_snapshot_to_its_end():
     watch = machine("a")
-    assert [(job.job_id, job.after_sequence) for job in watch.request().jobs] == [("a", 0)]
+    assert cursors(watch.request()) == {"a": 0}
     items = feed(
         watch, snapshot("a", 1), heartbeat(complete=True), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)
     )
@@ -67,7 +73,19 @@ def test_a_job_from_snapshot_to_its_end():
 def test_a_job_that_was_final_already():
     watch = machine("a")
     watch.request()
-    assert len(feed(watch, snapshot("a", 3, SUCCEEDED))) == 1
+    items = feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), heartbeat(complete=True))
+    assert [type(item) for item in items] == [Snapshot, JobEvent, SnapshotComplete]
+    assert watch.ended(None, 0) is None
+    assert watch.sequences() == {"a": 3}
+
+
+def test_a_cut_between_the_snapshot_of_a_final_job_and_its_last_event():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 3, SUCCEEDED))
+    assert watch.ended(LOST, 0) is not None
+    assert cursors(watch.request()) == {"a": 2}
+    assert sequences(feed(watch, event("a", 3, SUCCEEDED), heartbeat(complete=True))) == [3]
     assert watch.ended(None, 0) is None
 
 
@@ -128,7 +146,7 @@ def test_after_goes_on_where_another_watch_was():
 def test_a_job_retried_is_no_longer_final():
     watch = machine("a")
     watch.request()
-    feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 4, PENDING))
+    feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), event("a", 4, PENDING))
     assert watch.ended(LOST, 0) is not None
 
 
@@ -201,12 +219,6 @@ def fill(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
         items += step.items
     assert watch.receive_fill(heartbeat(complete=True)).next is Next.FILL
     return items
-
-
-def cursors(request: job_service_pb2.WatchRequest | None) -> dict[str, int]:
-    """What a request names."""
-    assert request is not None
-    return {job.job_id: job.after_sequence for job in request.jobs}
 
 
 def test_a_users_watch_fetches_what_it_missed():

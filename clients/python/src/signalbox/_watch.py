@@ -229,10 +229,10 @@ class WatchMachine:
     def _wants(self, id: str) -> bool:
         return not self._by_job or id in self._known
 
-    def _set(self, id: str, sequence: int, state: int) -> None:
+    def _set(self, id: str, sequence: int, is_final: bool) -> None:
         known = self._get(id)
         known.sequence = sequence
-        known.is_final = state in _FINAL
+        known.is_final = is_final
         if self._by_job:
             return
         self._known.pop(id, None)
@@ -248,10 +248,10 @@ class WatchMachine:
         self._seen.add(job.id)
         known = self._get(job.id)
         if known.sequence == 0:
-            self._set(job.id, job.sequence, job.state)
+            # Of a job that is final already the last event, which has the result, follows; that one ends it.
+            self._set(job.id, job.sequence - (job.state in _FINAL), is_final=False)
             step.items.append(Snapshot(job_from(job)))
         elif job.sequence == known.sequence:
-            self._set(job.id, job.sequence, job.state)
             if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
                 step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
         elif job.sequence > known.sequence and not self._by_job:
@@ -275,7 +275,7 @@ class WatchMachine:
                 self._behind[event.job_id] = None
                 step.next = Next.FILL
             return
-        self._set(event.job_id, event.sequence, event.state)
+        self._set(event.job_id, event.sequence, event.state in _FINAL)
         self._backoff.reset()
         step.items.append(job_event_from(event))
 
