@@ -135,12 +135,27 @@ def test_a_gap_makes_it_resume():
 
 def test_after_goes_on_where_another_watch_was():
     watch = machine("a", after={"a": 4})
-    assert watch.request().jobs[0].after_sequence == 4
-    assert sequences(feed(watch, snapshot("a", 6, SUCCEEDED), event("a", 5), event("a", 6, SUCCEEDED))) == [
-        5,
-        6,
-    ]
+    assert cursors(watch.request()) == {"a": 4}
+    assert sequences(feed(watch, event("a", 5), event("a", 6, SUCCEEDED), heartbeat(complete=True))) == [5, 6]
     assert watch.ended(None, 0) is None
+
+
+def test_after_the_last_event_of_a_job_there_is_nothing_left():
+    watch = machine("a", "b", after={"a": 3, "b": 1})
+    watch.request()
+    assert not sequences(feed(watch, heartbeat(complete=True)))
+    # Only the service can tell that a has no more events: it ends the stream.
+    assert watch.ended(LOST, 0) is not None
+    watch.request()
+    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    assert watch.ended(None, 0) is None
+
+
+def test_a_gap_right_after_where_another_watch_was():
+    watch = machine("a", after={"a": 3})
+    watch.request()
+    assert watch.receive(event("a", 5)).next is Next.RECONNECT
+    assert watch.ended(None, 0) is not None and cursors(watch.request()) == {"a": 3}
 
 
 def test_a_job_retried_is_no_longer_final():

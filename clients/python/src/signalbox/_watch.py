@@ -83,7 +83,8 @@ class _Known:
 
     #: Of the last lifecycle event given, or of the snapshot that began it; 0: nothing yet.
     sequence: int = 0
-    is_final: bool = False
+    #: None: nothing was heard of it yet, and the caller's `after` does not say.
+    is_final: bool | None = None
     log_number: int = 0
 
 
@@ -167,13 +168,20 @@ class WatchMachine:
         to wait before the next request; raises what cannot be helped."""
         if error is not None and error.code in _HOPELESS:
             raise error
-        if self._by_job and all(known.is_final for known in self._known.values()):
+        if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
             return None
         if self._failing_since is None:
             self._failing_since = now
         if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
             raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ends again and again")
         return self._backoff.next_delay(error)
+
+    @staticmethod
+    def _is_over(known: _Known, error: ServiceError | None) -> bool:
+        if known.is_final is None:
+            # `after` was its last event: the service had nothing to tell, and ended the stream.
+            return known.sequence > 0 and error is None
+        return known.is_final
 
     # Jobs that moved on while a watch of a user or queue was cut.
 
@@ -268,7 +276,8 @@ class WatchMachine:
         if event.sequence <= known.sequence:
             return
         if known.sequence != 0 and event.sequence != known.sequence + 1:
-            # Never expected. What is missing is asked for again.
+            # Never expected. There is more of it than we know; what is missing is asked for again.
+            known.is_final = False
             if self._by_job or self._filling:
                 step.next = Next.RECONNECT
             else:
