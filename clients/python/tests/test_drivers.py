@@ -93,9 +93,10 @@ def test_a_watch_survives_lost_connections(how, script):
             lost,
         ),
         ([], grpc.StatusCode.INTERNAL),
-        ([snapshot("a", 4, RUNNING), heartbeat(True), event("a", 3)], None),
-        ([event("a", 3), event("a", 5)], "stay"),
-        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED)], None),
+        ([event("a", 3), heartbeat(True)], None),
+        # A gap, which a service never leaves.
+        ([heartbeat(True), event("a", 5, SUCCEEDED)], "stay"),
+        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED), heartbeat(True)], None),
     ]
     items = collect(how, target, "a", "b")
     assert [item.sequence for item in items if isinstance(item, JobEvent)] == [3, 2, 3, 4, 5]
@@ -121,24 +122,28 @@ def test_a_users_watch_fetches_what_it_missed(how, script):
 
 def test_entering_a_watch_connects_and_iterating_goes_on_with_that_stream(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
     with signalbox.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
         with watch:
             assert len(service.requests) == 1
-            assert [type(item).__name__ for item in watch] == ["Snapshot", "JobEvent"]
+            assert [type(item).__name__ for item in watch] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 async def test_entering_a_watch_connects_for_asyncio_too(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
     async with signalbox.aio.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
         async with watch:
             assert len(service.requests) == 1
-            assert [type(item).__name__ async for item in watch] == ["Snapshot", "JobEvent"]
+            assert [type(item).__name__ async for item in watch] == [
+                "Snapshot",
+                "SnapshotComplete",
+                "JobEvent",
+            ]
 
 
 @both
@@ -220,18 +225,24 @@ async def test_close_ends_the_iteration_of_another_task(script):
 def test_silence_is_the_end_of_a_connection(script, monkeypatch):
     service, target = script
     monkeypatch.setattr("signalbox._client.SILENCE_S", 0.2)
-    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], "stay"),
+        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
+    ]
     items = collect("blocking", target, "a")
-    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 async def test_silence_is_the_end_of_a_connection_for_asyncio_too(script, monkeypatch):
     service, target = script
     monkeypatch.setattr("signalbox.aio.SILENCE_S", 0.2)
-    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], "stay"),
+        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
+    ]
     async with signalbox.aio.Client(target) as client:
         items = [item async for item in client.watch("a", timeout=20)]
-    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 def test_what_a_final_job_gives(script):

@@ -155,7 +155,9 @@ def test_a_watch_of_a_job_that_was_final_already_gives_its_result(client, user):
     first, *rest = client.watch(job.id, timeout=30)
     assert isinstance(first, Snapshot) and first.job.state is JobState.SUCCEEDED
     (event,) = events_of(rest)
-    assert event.type is JobEventType.SUCCEEDED and event.result is not None and event.result.json() == {"a": 1}
+    assert (
+        event.type is JobEventType.SUCCEEDED and event.result is not None and event.result.json() == {"a": 1}
+    )
     with client.watch(job.id, after={job.id: event.sequence}, timeout=30) as watch:
         assert [type(item) for item in watch] == [SnapshotComplete]
 

@@ -39,6 +39,13 @@ def log(id: str, *numbers: int) -> job_service_pb2.WatchResponse:
     return job_service_pb2.WatchResponse(log=job_service_pb2.LogEvent(job_id=id, lines=lines))
 
 
+def progress(id: str, fraction: float) -> job_service_pb2.WatchResponse:
+    report = job_pb2.Progress(stage="s", fraction=fraction)
+    return job_service_pb2.WatchResponse(
+        progress=job_service_pb2.ProgressEvent(job_id=id, attempt=1, progress=report)
+    )
+
+
 def feed(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
     """The items of some messages after which the stream is read on."""
     items = []
@@ -94,19 +101,16 @@ def test_a_cut_connection_is_resumed_without_gap_or_repeat():
     watch.request()
     feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, RUNNING))
     assert watch.ended(LOST, 0) == pytest.approx(0.1)
-    request = watch.request()
-    assert [(job.job_id, job.after_sequence) for job in request.jobs] == [("a", 2), ("b", 1)]
-    # The snapshot that comes first is ahead of the events that we missed, and is not given again.
-    items = feed(
-        watch,
-        snapshot("a", 4, PENDING),
-        snapshot("b", 1),
-        heartbeat(complete=True),
-        event("a", 2, RUNNING),
-        event("a", 3, PENDING),
-        event("a", 4, RUNNING),
-    )
-    assert sequences(items) == [3, 4] and len(items) == 2
+    assert cursors(watch.request()) == {"a": 2, "b": 1}
+    items = feed(watch, event("a", 3), event("a", 4, RUNNING), heartbeat(complete=True), event("a", 5))
+    assert sequences(items) == [3, 4, 5] and len(items) == 3
+
+
+def test_what_comes_twice_is_given_once():
+    watch = machine("a")
+    watch.request()
+    assert sequences(feed(watch, snapshot("a", 2, RUNNING), event("a", 2, RUNNING), event("a", 3))) == [3]
+    assert sequences(feed(watch, event("a", 2, RUNNING), event("a", 3))) == []
 
 
 def test_an_end_with_ok_before_the_last_event_is_not_the_end():
@@ -201,11 +205,21 @@ def test_progress_and_log_lines():
     feed(watch, snapshot("a", 2, RUNNING))
     assert [line.number for line in feed(watch, log("a", 1, 2))[0].lines] == [1, 2]
     watch.request()
-    progress = job_pb2.Progress(stage="s", fraction=0.5)
-    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=progress), log("a", 2, 3), log("a", 3))
-    assert isinstance(items[0], ProgressEvent) and items[0].progress.fraction == 0.5
-    assert isinstance(items[1], LogEvent) and [line.number for line in items[1].lines] == [3]
-    assert len(items) == 2
+    # The lines that are there come again, then the latest progress.
+    items = feed(watch, log("a", 1, 2, 3), progress("a", 0.5), heartbeat(complete=True), log("a", 3))
+    assert isinstance(items[0], LogEvent) and [line.number for line in items[0].lines] == [3]
+    assert isinstance(items[1], ProgressEvent) and items[1].progress.fraction == 0.5
+    assert [type(item) for item in items[2:]] == [SnapshotComplete]
+
+
+def test_the_snapshot_of_a_users_job_that_is_known_gives_its_progress():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, snapshot("a", 2, RUNNING), heartbeat(complete=True))
+    watch.request()
+    latest = job_pb2.Progress(stage="s", fraction=0.5)
+    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=latest), heartbeat(complete=True))
+    assert [type(item) for item in items] == [ProgressEvent] and items[0].progress.fraction == 0.5
 
 
 def test_a_users_watch_never_ends_by_itself():
@@ -286,6 +300,7 @@ def test_a_gap_in_a_queues_watch_is_filled():
 def test_the_memory_of_final_jobs_is_bounded():
     watch = machine(queue="q")
     watch.request()
+    feed(watch, snapshot("a", 1), heartbeat(complete=True))
     for number in range(FINAL_KEPT + 5):
         watch.receive(event(f"job-{number}", 1, SUCCEEDED))
-    assert len(watch._final) == FINAL_KEPT and not watch._known
+    assert len(watch._final) == FINAL_KEPT and watch._known.keys() == {"a"} and not watch._seen

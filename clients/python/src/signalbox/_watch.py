@@ -116,8 +116,7 @@ class WatchMachine:
         # Of a user or queue: final jobs, oldest first, apart from the live ones.
         self._final: OrderedDict[str, _Known] = OrderedDict()
         self._told_complete = False
-        # Of this connection.
-        self._in_snapshot = True
+        # Of this connection's snapshots, until they are complete.
         self._seen: set[str] = set()
         # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
         self._behind: dict[str, None] = {}
@@ -133,7 +132,6 @@ class WatchMachine:
 
     def request(self) -> job_service_pb2.WatchRequest:
         """Asks for a (new) stream, from where we are."""
-        self._in_snapshot = True
         self._seen.clear()
         self._behind.clear()
         self._filling.clear()
@@ -259,19 +257,16 @@ class WatchMachine:
             # Of a job that is final already the last event, which has the result, follows; that one ends it.
             self._set(job.id, job.sequence - (job.state in _FINAL), is_final=False)
             step.items.append(Snapshot(job_from(job)))
+        # From here on: a user or queue again after a reconnection.
         elif job.sequence == known.sequence:
             if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
                 step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
-        elif job.sequence > known.sequence and not self._by_job:
+        elif job.sequence > known.sequence:
             self._behind[job.id] = None
-            if not self._in_snapshot:
-                step.next = Next.FILL
-        # A named job that is ahead of us: the events between follow on this stream.
 
     def _lifecycle(self, event: job_service_pb2.JobEvent, step: Step) -> None:
         if not self._wants(event.job_id):
             return
-        self._seen.add(event.job_id)
         known = self._get(event.job_id)
         if event.sequence <= known.sequence:
             return
@@ -302,12 +297,12 @@ class WatchMachine:
             # The stream has lived for a while.
             self._backoff.reset()
             return
-        self._in_snapshot = False
         if not self._by_job:
             for id in self._known:
                 # It was live when we last heard, and is not among the live ones any more.
                 if id not in self._seen:
                     self._behind[id] = None
+            self._seen.clear()
             if self._behind:
                 step.next = Next.FILL
         if not self._told_complete:
