@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 
-from signalbox import JobEvent, LogEvent, NotFound, ProgressEvent, Snapshot, SnapshotComplete, Unavailable
+from signalbox import (
+    JobEvent,
+    LogEvent,
+    NotFound,
+    ProgressEvent,
+    ServiceError,
+    Snapshot,
+    SnapshotComplete,
+    Unavailable,
+)
 from signalbox._backoff import Backoff
 from signalbox._errors import make_error
 from signalbox._watch import FINAL_KEPT, Next, WatchMachine
@@ -196,7 +206,45 @@ def test_what_cannot_be_helped_is_raised():
     watch = machine("a")
     watch.request()
     with pytest.raises(NotFound):
-        watch.ended(make_error(grpc.StatusCode.NOT_FOUND, "no such job"), 0)
+        watch.ended(no_job(), 0)
+
+
+def no_job(id: str = "") -> ServiceError:
+    """NOT_FOUND, as the service names the job."""
+    info = error_details_pb2.ResourceInfo(resource_type="job", resource_name=id)
+    return make_error(grpc.StatusCode.NOT_FOUND, "no such job", [info] if id else [])
+
+
+def test_a_job_whose_end_was_told_is_not_asked_for_again():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, SUCCEEDED))
+    watch.ended(LOST, 0)
+    assert cursors(watch.request()) == {"b": 1}
+    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    assert watch.ended(None, 0) is None
+    assert watch.sequences() == {"a": 2, "b": 2}
+
+
+def test_a_job_removed_before_its_end_was_told_fails_the_watch_only_after_the_others():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
+    watch.ended(LOST, 0)
+    watch.request()
+    assert watch.ended(no_job("a"), 0) == 0.0
+    assert cursors(watch.request()) == {"b": 1}
+    assert sequences(feed(watch, heartbeat(complete=True), event("b", 2, SUCCEEDED))) == [2]
+    with pytest.raises(NotFound) as gone:
+        watch.ended(None, 0)
+    assert gone.value.resource_name == "a"
+
+
+def test_a_job_that_never_was_fails_the_watch_of_others_at_once():
+    watch = machine("a", "b", after={"a": 1})
+    watch.request()
+    with pytest.raises(NotFound):
+        watch.ended(no_job("b"), 0)
 
 
 def test_progress_and_log_lines():

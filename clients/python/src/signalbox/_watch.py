@@ -104,7 +104,7 @@ class WatchMachine:
         give_up_s: float | None = 300.0,
         backoff: Backoff | None = None,
     ) -> None:
-        self._ids = list(job_ids)
+        self._by_job = bool(job_ids)
         self._user_id = user_id
         self._queue = queue
         self._include_log = include_log
@@ -112,7 +112,9 @@ class WatchMachine:
         # When the first of the failures in a row was; None: the last connection gave a message.
         self._failing_since: float | None = None
         self._backoff = backoff or Backoff()
-        self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in self._ids}
+        self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
+        # Of named jobs: the last one that was removed before its end was told.
+        self._removed: NotFound | None = None
         # Of a user or queue: final jobs, oldest first, apart from the live ones.
         self._final: OrderedDict[str, _Known] = OrderedDict()
         self._told_complete = False
@@ -121,10 +123,6 @@ class WatchMachine:
         # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
         self._behind: dict[str, None] = {}
         self._filling: list[str] = []
-
-    @property
-    def _by_job(self) -> bool:
-        return bool(self._ids)
 
     def sequences(self) -> dict[str, int]:
         """Where each job is; given as `after` to a later watch it goes on from here."""
@@ -138,8 +136,11 @@ class WatchMachine:
         request = job_service_pb2.WatchRequest(
             user_id=self._user_id, queue=self._queue, include_log=self._include_log
         )
-        for id in self._ids:
-            request.jobs.add(job_id=id, after_sequence=self._known[id].sequence)
+        if self._by_job:
+            for id, known in self._known.items():
+                # A job whose end was told may have been removed since, and would fail the watch of the others.
+                if not known.is_final:
+                    request.jobs.add(job_id=id, after_sequence=known.sequence)
         return request
 
     def receive(self, message: job_service_pb2.WatchResponse) -> Step:
@@ -164,15 +165,30 @@ class WatchMachine:
     def ended(self, error: ServiceError | None, now: float) -> float | None:
         """The stream ended: with OK (None) or an error. Gives None when the watch is done, else the seconds
         to wait before the next request; raises what cannot be helped."""
-        if error is not None and error.code in _HOPELESS:
+        was_removed = isinstance(error, NotFound) and self._remove(error)
+        if error is not None and error.code in _HOPELESS and not was_removed:
             raise error
         if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
+            if self._removed is not None:
+                raise self._removed
             return None
+        if was_removed:
+            return 0.0
         if self._failing_since is None:
             self._failing_since = now
         if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
             raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ends again and again")
         return self._backoff.next_delay(error)
+
+    def _remove(self, error: NotFound) -> bool:
+        """Whether it is about a named job that was there before: the others are watched on without it, and the
+        error waits for their end. One that nobody ever heard of is the caller's mistake, to be told at once."""
+        known = self._known.get(error.resource_name)
+        if not self._by_job or known is None or known.sequence == 0:
+            return False
+        del self._known[error.resource_name]
+        self._removed = error
+        return True
 
     @staticmethod
     def _is_over(known: _Known, error: ServiceError | None) -> bool:
