@@ -316,11 +316,33 @@ def test_a_users_watch_fetches_what_it_missed():
 def test_a_job_that_is_gone_is_not_asked_for_again():
     watch = machine(user_id="u")
     watch.request()
-    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
     cut_and_resume(watch)
-    assert watch.fill_request() is not None
-    assert watch.fill_ended(make_error(grpc.StatusCode.NOT_FOUND, "gone"))
-    assert watch.fill_request() is None
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    assert watch.fill_ended(no_job("a"))
+    assert cursors(watch.fill_request()) == {"b": 1}
+    assert watch.fill_ended(no_job("b"))
+    assert watch.fill_request() is None and not watch._known
+
+
+def test_jobs_that_are_gone_take_nothing_from_others_although_the_service_does_not_name_them():
+    ids = [f"job-{number}" for number in range(10)]
+    gone = {"job-3", "job-8"}
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, *(snapshot(id, 1) for id in ids), heartbeat(complete=True))
+    cut_and_resume(watch)
+    told = []
+    for _ in range(20):
+        if (request := watch.fill_request()) is None:
+            break
+        asked = cursors(request).keys()
+        if asked & gone:
+            assert watch.fill_ended(no_job())
+        else:
+            told += fill(watch, *(event(id, 2, SUCCEEDED) for id in asked))
+    assert watch.fill_request() is None and not watch._known
+    assert [item.job_id for item in told] == [id for id in ids if id not in gone]
 
 
 def test_a_fill_that_is_cut_begins_again_with_the_connection():

@@ -123,6 +123,8 @@ class WatchMachine:
         # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
         self._behind: dict[str, None] = {}
         self._filling: list[str] = []
+        #: How many of them one fill asks for.
+        self._fill_max = WATCHED_JOBS_MAX
 
     def sequences(self) -> dict[str, int]:
         """Where each job is; given as `after` to a later watch it goes on from here."""
@@ -133,6 +135,7 @@ class WatchMachine:
         self._seen.clear()
         self._behind.clear()
         self._filling.clear()
+        self._fill_max = WATCHED_JOBS_MAX
         request = job_service_pb2.WatchRequest(
             user_id=self._user_id, queue=self._queue, include_log=self._include_log
         )
@@ -201,7 +204,7 @@ class WatchMachine:
 
     def fill_request(self) -> job_service_pb2.WatchRequest | None:
         """Asks for what the next jobs missed; None: nothing (more) is missing."""
-        self._filling = list(self._behind)[:WATCHED_JOBS_MAX]
+        self._filling = list(self._behind)[: self._fill_max]
         if not self._filling:
             return None
         request = job_service_pb2.WatchRequest()
@@ -226,12 +229,15 @@ class WatchMachine:
     def fill_ended(self, error: ServiceError | None) -> bool:
         """A fill's stream ended by itself. True: go on with the next fill_request; False: reconnect."""
         if isinstance(error, NotFound):
-            # Removed since. There is nothing left to tell about it.
-            gone = [error.resource_name] if error.resource_name in self._filling else list(self._filling)
-            for id in gone:
-                self._behind.pop(id, None)
-                self._known.pop(id, None)
-                self._final.pop(id, None)
+            gone = error.resource_name if len(self._filling) > 1 else self._filling[0]
+            if gone in self._filling:
+                # Removed since. There is nothing left to tell about it, but about the others.
+                self._behind.pop(gone, None)
+                self._known.pop(gone, None)
+                self._final.pop(gone, None)
+            else:
+                # The service does not say which: fewer at once, down to that one.
+                self._fill_max = len(self._filling) // 2
             return True
         if error is None:
             self._filled()
@@ -242,6 +248,7 @@ class WatchMachine:
         for id in self._filling:
             self._behind.pop(id, None)
         self._filling = []
+        self._fill_max = min(2 * self._fill_max, WATCHED_JOBS_MAX)
 
     # Each kind of message.
 
