@@ -14,6 +14,7 @@ from test_watch import event, heartbeat, snapshot
 import signalbox
 import signalbox.aio
 from signalbox import JobEvent, JobState, SnapshotComplete
+from signalbox._backoff import Backoff
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 RUNNING, SUCCEEDED, FAILED, CANCELLED = 2, 3, 4, 5
@@ -220,6 +221,115 @@ async def test_close_ends_the_iteration_of_another_task(script):
         await asyncio.sleep(0)
         await watch.close()
         assert await asyncio.wait_for(rest, 10) == []
+
+
+async def test_close_ends_the_iteration_of_another_task_in_python_3_10_too(script):
+    """There nobody can ask a task whether it is being cancelled."""
+
+    class OldTask(asyncio.Task):
+        cancelling = property()
+
+    asyncio.get_running_loop().set_task_factory(lambda loop, coro, **named: OldTask(coro, loop=loop, **named))
+    await test_close_ends_the_iteration_of_another_task(script)
+
+
+async def test_a_task_that_reads_can_be_cancelled(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], "stay")]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert await anext(watch)
+        reading = asyncio.create_task(watch.__anext__())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(reading, 10)
+
+
+@pytest.fixture
+def waits(monkeypatch) -> threading.Event:
+    """Watches wait for long before they connect again; set when one begins to."""
+    begun = threading.Event()
+
+    class LongBackoff(Backoff):
+        def next_delay(self, error: signalbox.ServiceError | None = None) -> float:
+            begun.set()
+            return 20.0
+
+    monkeypatch.setattr("signalbox._watch.Backoff", LongBackoff)
+    return begun
+
+
+whose = pytest.mark.parametrize("whose", ["watch", "client"])
+
+
+@whose
+def test_close_ends_a_watch_that_waits_to_connect_again(whose, script, waits):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE)]
+    with signalbox.Client(target) as client, futures.ThreadPoolExecutor(1) as pool:
+        watch = client.watch("a", timeout=60)
+        items = pool.submit(list, watch)
+        assert waits.wait(10)
+        (watch if whose == "watch" else client).close()
+        assert len(items.result(timeout=10)) == 1
+
+
+@whose
+async def test_close_ends_a_watch_that_waits_to_connect_again_for_asyncio_too(whose, script, waits):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE)]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=60)
+
+        async def drain() -> list:
+            return [item async for item in watch]
+
+        items = asyncio.create_task(drain())
+        assert await asyncio.to_thread(waits.wait, 10)
+        await (watch if whose == "watch" else client).close()
+        assert len(await asyncio.wait_for(items, 10)) == 1
+
+
+def test_close_ends_a_watch_that_just_connects(script, monkeypatch):
+    _, target = script
+    client = signalbox.Client(target)
+    connect = signalbox.Watch._open
+
+    def close_and_connect(self, request):
+        client.close()
+        return connect(self, request)
+
+    monkeypatch.setattr(signalbox.Watch, "_open", close_and_connect)
+    assert list(client.watch("a", timeout=20)) == []
+
+
+#: A user's watch that was cut early, and then has something to fetch as it tells that it has begun.
+CUT_EARLY: list = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE), ([heartbeat(True)], "stay")]
+
+
+@whose
+def test_a_watch_that_is_closed_fetches_nothing_any_more(whose, script):
+    service, target = script
+    service.watches = list(CUT_EARLY)
+    with signalbox.Client(target) as client:
+        watch = client.watch(user_id="u", timeout=20)
+        for item in watch:
+            if isinstance(item, SnapshotComplete):
+                (watch if whose == "watch" else client).close()
+    assert len(service.requests) == 2
+
+
+@whose
+async def test_a_watch_that_is_closed_fetches_nothing_any_more_for_asyncio_too(whose, script):
+    service, target = script
+    service.watches = list(CUT_EARLY)
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch(user_id="u", timeout=20)
+        async for item in watch:
+            if isinstance(item, SnapshotComplete):
+                await (watch if whose == "watch" else client).close()
+    assert len(service.requests) == 2
 
 
 def test_silence_is_the_end_of_a_connection(script, monkeypatch):
