@@ -27,17 +27,20 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
         self.watches: list = []
         self.gets: list = []
         self.requests: list = []
-        self.release = threading.Event()
+        #: Of the last watch: the service was told that its call is over.
+        self.is_over = threading.Event()
 
     def Watch(self, request, context):
+        self.is_over = is_over = threading.Event()
+        # Before the first message: of a call that is cancelled after one, grpc may never ask for the next. One that
+        # was cancelled before this takes no callback any more.
+        if not context.add_callback(is_over.set):
+            is_over.set()
         self.requests.append(request)
         messages, end = self.watches.pop(0)
         yield from messages
         if end == "stay":
-            # A call that was cancelled before this takes no callback any more.
-            if not context.add_callback(self.release.set):
-                self.release.set()
-            self.release.wait(10)
+            is_over.wait(10)
         elif end is not None:
             context.abort(end, "as the script says")
 
@@ -60,7 +63,6 @@ def script() -> Iterator[tuple[Script, str]]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield script, f"127.0.0.1:{port}"
-    script.release.set()
     server.stop(None).wait()
 
 
@@ -204,7 +206,7 @@ def test_close_ends_the_iteration_from_another_thread(script):
             rest = pool.submit(list, watch)
             watch.close()
             assert rest.result(timeout=10) == []
-    assert service.release.wait(10), "the service is told"
+    assert service.is_over.wait(10), "the service is told"
 
 
 async def test_close_ends_the_iteration_of_another_task(script):
