@@ -14,9 +14,10 @@ from test_watch import event, heartbeat, snapshot
 import signalbox
 import signalbox.aio
 from signalbox import JobEvent, JobState, SnapshotComplete
+from signalbox._backoff import Backoff
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
-RUNNING, SUCCEEDED = 2, 3
+RUNNING, SUCCEEDED, FAILED, CANCELLED = 2, 3, 4, 5
 
 
 class Script(job_service_pb2_grpc.JobServiceServicer):
@@ -26,17 +27,20 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
         self.watches: list = []
         self.gets: list = []
         self.requests: list = []
-        self.release = threading.Event()
+        #: Of the last watch: the service was told that its call is over.
+        self.is_over = threading.Event()
 
     def Watch(self, request, context):
+        self.is_over = is_over = threading.Event()
+        # Before the first message: of a call that is cancelled after one, grpc may never ask for the next. One that
+        # was cancelled before this takes no callback any more.
+        if not context.add_callback(is_over.set):
+            is_over.set()
         self.requests.append(request)
         messages, end = self.watches.pop(0)
         yield from messages
         if end == "stay":
-            # A call that was cancelled before this takes no callback any more.
-            if not context.add_callback(self.release.set):
-                self.release.set()
-            self.release.wait(10)
+            is_over.wait(10)
         elif end is not None:
             context.abort(end, "as the script says")
 
@@ -59,7 +63,6 @@ def script() -> Iterator[tuple[Script, str]]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield script, f"127.0.0.1:{port}"
-    script.release.set()
     server.stop(None).wait()
 
 
@@ -85,52 +88,65 @@ def test_a_watch_survives_lost_connections(how, script):
     service, target = script
     lost = grpc.StatusCode.UNAVAILABLE
     service.watches = [
-        ([snapshot("a", 1), snapshot("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)], lost),
+        (
+            [
+                *(snapshot("a", 1), snapshot("b", 3, SUCCEEDED)),
+                *(event("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)),
+            ],
+            lost,
+        ),
         ([], grpc.StatusCode.INTERNAL),
-        ([snapshot("a", 4, RUNNING), heartbeat(True), event("a", 3)], None),
-        ([event("a", 3), event("a", 5)], "stay"),
-        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED)], None),
+        ([event("a", 3), heartbeat(True)], None),
+        # A gap, which a service never leaves.
+        ([heartbeat(True), event("a", 5, SUCCEEDED)], "stay"),
+        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED), heartbeat(True)], None),
     ]
     items = collect(how, target, "a", "b")
-    assert [item.sequence for item in items if isinstance(item, JobEvent)] == [2, 3, 4, 5]
+    assert [item.sequence for item in items if isinstance(item, JobEvent)] == [3, 2, 3, 4, 5]
     assert sum(isinstance(item, SnapshotComplete) for item in items) == 1
     after = [{job.job_id: job.after_sequence for job in request.jobs} for request in service.requests]
-    assert after == [{"a": 0, "b": 0}] + [{"a": 2, "b": 3}] * 2 + [{"a": 3, "b": 3}] * 2
+    assert after == [{"a": 0, "b": 0}] + [{"a": 2}] * 2 + [{"a": 3}] * 2
 
 
 @both
 def test_a_users_watch_fetches_what_it_missed(how, script):
     service, target = script
     service.watches = [
-        ([snapshot("a", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
-        ([heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
-        ([snapshot("a", 3, SUCCEEDED), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)], None),
+        ([snapshot("a", 1), snapshot("b", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
+        ([snapshot("a", 2, RUNNING), heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
+        # The fill stays open, because a still runs.
+        ([event("a", 2, RUNNING), event("b", 2, RUNNING), event("b", 3, SUCCEEDED), heartbeat(True)], "stay"),
     ]
     with pytest.raises(signalbox.PermissionDenied):
         collect(how, target, user_id="u")
-    assert service.requests[2].jobs[0].after_sequence == 1 and not service.watches
+    assert {job.job_id: job.after_sequence for job in service.requests[2].jobs} == {"a": 1, "b": 1}
+    assert not service.watches
 
 
 def test_entering_a_watch_connects_and_iterating_goes_on_with_that_stream(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
     with signalbox.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
         with watch:
             assert len(service.requests) == 1
-            assert [type(item).__name__ for item in watch] == ["Snapshot", "JobEvent"]
+            assert [type(item).__name__ for item in watch] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 async def test_entering_a_watch_connects_for_asyncio_too(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
     async with signalbox.aio.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
         async with watch:
             assert len(service.requests) == 1
-            assert [type(item).__name__ async for item in watch] == ["Snapshot", "JobEvent"]
+            assert [type(item).__name__ async for item in watch] == [
+                "Snapshot",
+                "SnapshotComplete",
+                "JobEvent",
+            ]
 
 
 @both
@@ -190,7 +206,7 @@ def test_close_ends_the_iteration_from_another_thread(script):
             rest = pool.submit(list, watch)
             watch.close()
             assert rest.result(timeout=10) == []
-    assert service.release.wait(10), "the service is told"
+    assert service.is_over.wait(10), "the service is told"
 
 
 async def test_close_ends_the_iteration_of_another_task(script):
@@ -209,34 +225,152 @@ async def test_close_ends_the_iteration_of_another_task(script):
         assert await asyncio.wait_for(rest, 10) == []
 
 
+async def test_close_ends_the_iteration_of_another_task_in_python_3_10_too(script):
+    """There nobody can ask a task whether it is being cancelled."""
+
+    class OldTask(asyncio.Task):
+        cancelling = property()
+
+    asyncio.get_running_loop().set_task_factory(lambda loop, coro, **named: OldTask(coro, loop=loop, **named))
+    await test_close_ends_the_iteration_of_another_task(script)
+
+
+async def test_a_task_that_reads_can_be_cancelled(script):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], "stay")]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=20)
+        assert await anext(watch)
+        reading = asyncio.create_task(watch.__anext__())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(reading, 10)
+
+
+@pytest.fixture
+def waits(monkeypatch) -> threading.Event:
+    """Watches wait for long before they connect again; set when one begins to."""
+    begun = threading.Event()
+
+    class LongBackoff(Backoff):
+        def next_delay(self, error: signalbox.ServiceError | None = None) -> float:
+            begun.set()
+            return 20.0
+
+    monkeypatch.setattr("signalbox._watch.Backoff", LongBackoff)
+    return begun
+
+
+whose = pytest.mark.parametrize("whose", ["watch", "client"])
+
+
+@whose
+def test_close_ends_a_watch_that_waits_to_connect_again(whose, script, waits):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE)]
+    with signalbox.Client(target) as client, futures.ThreadPoolExecutor(1) as pool:
+        watch = client.watch("a", timeout=60)
+        items = pool.submit(list, watch)
+        assert waits.wait(10)
+        (watch if whose == "watch" else client).close()
+        assert len(items.result(timeout=10)) == 1
+
+
+@whose
+async def test_close_ends_a_watch_that_waits_to_connect_again_for_asyncio_too(whose, script, waits):
+    service, target = script
+    service.watches = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE)]
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch("a", timeout=60)
+
+        async def drain() -> list:
+            return [item async for item in watch]
+
+        items = asyncio.create_task(drain())
+        assert await asyncio.to_thread(waits.wait, 10)
+        await (watch if whose == "watch" else client).close()
+        assert len(await asyncio.wait_for(items, 10)) == 1
+
+
+def test_close_ends_a_watch_that_just_connects(script, monkeypatch):
+    _, target = script
+    client = signalbox.Client(target)
+    connect = signalbox.Watch._open
+
+    def close_and_connect(self, request):
+        client.close()
+        return connect(self, request)
+
+    monkeypatch.setattr(signalbox.Watch, "_open", close_and_connect)
+    assert list(client.watch("a", timeout=20)) == []
+
+
+#: A user's watch that was cut early, and then has something to fetch as it tells that it has begun.
+CUT_EARLY: list = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE), ([heartbeat(True)], "stay")]
+
+
+@whose
+def test_a_watch_that_is_closed_fetches_nothing_any_more(whose, script):
+    service, target = script
+    service.watches = list(CUT_EARLY)
+    with signalbox.Client(target) as client:
+        watch = client.watch(user_id="u", timeout=20)
+        for item in watch:
+            if isinstance(item, SnapshotComplete):
+                (watch if whose == "watch" else client).close()
+    assert len(service.requests) == 2
+
+
+@whose
+async def test_a_watch_that_is_closed_fetches_nothing_any_more_for_asyncio_too(whose, script):
+    service, target = script
+    service.watches = list(CUT_EARLY)
+    async with signalbox.aio.Client(target) as client:
+        watch = client.watch(user_id="u", timeout=20)
+        async for item in watch:
+            if isinstance(item, SnapshotComplete):
+                await (watch if whose == "watch" else client).close()
+    assert len(service.requests) == 2
+
+
 def test_silence_is_the_end_of_a_connection(script, monkeypatch):
     service, target = script
     monkeypatch.setattr("signalbox._client.SILENCE_S", 0.2)
-    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], "stay"),
+        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
+    ]
     items = collect("blocking", target, "a")
-    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 async def test_silence_is_the_end_of_a_connection_for_asyncio_too(script, monkeypatch):
     service, target = script
     monkeypatch.setattr("signalbox.aio.SILENCE_S", 0.2)
-    service.watches = [([snapshot("a", 1)], "stay"), ([event("a", 2, SUCCEEDED)], None)]
+    service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], "stay"),
+        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
+    ]
     async with signalbox.aio.Client(target) as client:
         items = [item async for item in client.watch("a", timeout=20)]
-    assert [type(item).__name__ for item in items] == ["Snapshot", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
 
 
 def test_what_a_final_job_gives(script):
     service, target = script
     result = job_pb2.JobResult(data=b'{"x":1}', content_type="application/json; charset=utf-8")
     raw = job_pb2.JobResult(data=b"\x00", content_type="audio/mpeg")
-    service.watches = [([snapshot("a", 3, SUCCEEDED)], None)] * 5
+    service.watches = [
+        ([snapshot("a", 3, state), event("a", 3, state), heartbeat(True)], None)
+        for state in [SUCCEEDED] * 3 + [FAILED, CANCELLED]
+    ]
     service.gets = [
-        job_pb2.Job(id="a", state=3, result=result),
-        job_pb2.Job(id="a", state=3, result=raw),
-        job_pb2.Job(id="a", state=3),
-        job_pb2.Job(id="a", state=4, error=job_pb2.JobError(reason="timeout", message="too slow")),
-        job_pb2.Job(id="a", state=5),
+        job_pb2.Job(id="a", state=SUCCEEDED, result=result),
+        job_pb2.Job(id="a", state=SUCCEEDED, result=raw),
+        job_pb2.Job(id="a", state=SUCCEEDED),
+        job_pb2.Job(id="a", state=FAILED, error=job_pb2.JobError(reason="timeout", message="too slow")),
+        job_pb2.Job(id="a", state=CANCELLED),
     ]
     with signalbox.Client(target) as client:
         assert client.result("a") == {"x": 1}

@@ -7,7 +7,7 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harness import BINARY
+from harness import BINARY, PATIENCE_S, events_of, is_complete, is_event, until
 
 import signalbox
 import signalbox.aio
@@ -145,7 +145,21 @@ def test_a_watch_from_snapshot_to_end(client, user):
         assert watch.sequences == {job.id: 5}
     assert isinstance(items[0], Snapshot) and any(isinstance(item, SnapshotComplete) for item in items)
     sequences = [item.sequence for item in items if isinstance(item, JobEvent)]
-    assert sequences == list(range(items[0].job.sequence + 1, 6))
+    # Of a job that was final already, its last event.
+    assert sequences == list(range(min(items[0].job.sequence + 1, 5), 6))
+
+
+def test_a_watch_of_a_job_that_was_final_already_gives_its_result(client, user):
+    job = client.enqueue("test.echo", {"a": 1}, user_id=user)
+    client.wait(job.id, timeout=30)
+    first, *rest = client.watch(job.id, timeout=30)
+    assert isinstance(first, Snapshot) and first.job.state is JobState.SUCCEEDED
+    (event,) = events_of(rest)
+    assert (
+        event.type is JobEventType.SUCCEEDED and event.result is not None and event.result.json() == {"a": 1}
+    )
+    with client.watch(job.id, after={job.id: event.sequence}, timeout=30) as watch:
+        assert [type(item) for item in watch] == [SnapshotComplete]
 
 
 async def test_tasks_that_watch_can_be_cancelled(aclient, user):
@@ -171,3 +185,26 @@ async def test_two_watches_of_one_client(aclient, user):
                 assert (await aclient.wait(job.id, timeout=30)).state is JobState.SUCCEEDED
             if isinstance(item, JobEvent) and item.type is JobEventType.SUCCEEDED:
                 break
+
+
+def test_a_users_watch_goes_on_although_a_job_still_runs(client, proxy, user):
+    """What it missed while it was cut is fetched; one of those jobs runs on, and holds nothing up."""
+    queue = f"queue-{user}"
+    client.pause(queue)
+    long = client.enqueue("test.sleep", {"ms": 60_000}, user_id=user, queue=queue).id
+    short = client.enqueue("test.echo", 1, user_id=user, queue=queue).id
+    with signalbox.Client(proxy.address) as patient, patient.watch(user_id=user, timeout=PATIENCE_S) as watch:
+        until(watch, is_complete)
+        proxy.refuse()
+        client.resume(queue)
+        client.wait(short, timeout=30)
+        with client.watch(long, after={long: 1}, timeout=30) as started:
+            until(started, is_event(JobEventType.STARTED))
+        proxy.accept()
+        missed = events_of([next(watch) for _ in range(3)])
+        assert sorted((event.job_id, event.sequence) for event in missed) == sorted(
+            [(long, 2), (short, 2), (short, 3)]
+        )
+        later = client.enqueue("test.echo", 2, user_id=user, queue=queue).id
+        until(watch, is_event(JobEventType.SUCCEEDED, later))
+    client.cancel(long)

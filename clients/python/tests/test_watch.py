@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 
-from signalbox import JobEvent, LogEvent, NotFound, ProgressEvent, Snapshot, SnapshotComplete, Unavailable
+from signalbox import (
+    JobEvent,
+    LogEvent,
+    NotFound,
+    ProgressEvent,
+    ServiceError,
+    Snapshot,
+    SnapshotComplete,
+    Unavailable,
+)
 from signalbox._backoff import Backoff
 from signalbox._errors import make_error
 from signalbox._watch import FINAL_KEPT, Next, WatchMachine
@@ -39,6 +49,13 @@ def log(id: str, *numbers: int) -> job_service_pb2.WatchResponse:
     return job_service_pb2.WatchResponse(log=job_service_pb2.LogEvent(job_id=id, lines=lines))
 
 
+def progress(id: str, fraction: float) -> job_service_pb2.WatchResponse:
+    report = job_pb2.Progress(stage="s", fraction=fraction)
+    return job_service_pb2.WatchResponse(
+        progress=job_service_pb2.ProgressEvent(job_id=id, attempt=1, progress=report)
+    )
+
+
 def feed(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
     """The items of some messages after which the stream is read on."""
     items = []
@@ -53,9 +70,15 @@ def sequences(items: list) -> list[int]:
     return [item.sequence for item in items if isinstance(item, JobEvent)]
 
 
+def cursors(request: job_service_pb2.WatchRequest | None) -> dict[str, int]:
+    """What a request names."""
+    assert request is not None
+    return {job.job_id: job.after_sequence for job in request.jobs}
+
+
 def test_a_job_from_snapshot_to_its_end():
     watch = machine("a")
-    assert [(job.job_id, job.after_sequence) for job in watch.request().jobs] == [("a", 0)]
+    assert cursors(watch.request()) == {"a": 0}
     items = feed(
         watch, snapshot("a", 1), heartbeat(complete=True), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)
     )
@@ -67,7 +90,19 @@ def test_a_job_from_snapshot_to_its_end():
 def test_a_job_that_was_final_already():
     watch = machine("a")
     watch.request()
-    assert len(feed(watch, snapshot("a", 3, SUCCEEDED))) == 1
+    items = feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), heartbeat(complete=True))
+    assert [type(item) for item in items] == [Snapshot, JobEvent, SnapshotComplete]
+    assert watch.ended(None, 0) is None
+    assert watch.sequences() == {"a": 3}
+
+
+def test_a_cut_between_the_snapshot_of_a_final_job_and_its_last_event():
+    watch = machine("a")
+    watch.request()
+    feed(watch, snapshot("a", 3, SUCCEEDED))
+    assert watch.ended(LOST, 0) is not None
+    assert cursors(watch.request()) == {"a": 2}
+    assert sequences(feed(watch, event("a", 3, SUCCEEDED), heartbeat(complete=True))) == [3]
     assert watch.ended(None, 0) is None
 
 
@@ -76,19 +111,16 @@ def test_a_cut_connection_is_resumed_without_gap_or_repeat():
     watch.request()
     feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, RUNNING))
     assert watch.ended(LOST, 0) == pytest.approx(0.1)
-    request = watch.request()
-    assert [(job.job_id, job.after_sequence) for job in request.jobs] == [("a", 2), ("b", 1)]
-    # The snapshot that comes first is ahead of the events that we missed, and is not given again.
-    items = feed(
-        watch,
-        snapshot("a", 4, PENDING),
-        snapshot("b", 1),
-        heartbeat(complete=True),
-        event("a", 2, RUNNING),
-        event("a", 3, PENDING),
-        event("a", 4, RUNNING),
-    )
-    assert sequences(items) == [3, 4] and len(items) == 2
+    assert cursors(watch.request()) == {"a": 2, "b": 1}
+    items = feed(watch, event("a", 3), event("a", 4, RUNNING), heartbeat(complete=True), event("a", 5))
+    assert sequences(items) == [3, 4, 5] and len(items) == 3
+
+
+def test_what_comes_twice_is_given_once():
+    watch = machine("a")
+    watch.request()
+    assert sequences(feed(watch, snapshot("a", 2, RUNNING), event("a", 2, RUNNING), event("a", 3))) == [3]
+    assert sequences(feed(watch, event("a", 2, RUNNING), event("a", 3))) == []
 
 
 def test_an_end_with_ok_before_the_last_event_is_not_the_end():
@@ -117,18 +149,33 @@ def test_a_gap_makes_it_resume():
 
 def test_after_goes_on_where_another_watch_was():
     watch = machine("a", after={"a": 4})
-    assert watch.request().jobs[0].after_sequence == 4
-    assert sequences(feed(watch, snapshot("a", 6, SUCCEEDED), event("a", 5), event("a", 6, SUCCEEDED))) == [
-        5,
-        6,
-    ]
+    assert cursors(watch.request()) == {"a": 4}
+    assert sequences(feed(watch, event("a", 5), event("a", 6, SUCCEEDED), heartbeat(complete=True))) == [5, 6]
     assert watch.ended(None, 0) is None
+
+
+def test_after_the_last_event_of_a_job_there_is_nothing_left():
+    watch = machine("a", "b", after={"a": 3, "b": 1})
+    watch.request()
+    assert not sequences(feed(watch, heartbeat(complete=True)))
+    # Only the service can tell that a has no more events: it ends the stream.
+    assert watch.ended(LOST, 0) is not None
+    watch.request()
+    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    assert watch.ended(None, 0) is None
+
+
+def test_a_gap_right_after_where_another_watch_was():
+    watch = machine("a", after={"a": 3})
+    watch.request()
+    assert watch.receive(event("a", 5)).next is Next.RECONNECT
+    assert watch.ended(None, 0) is not None and cursors(watch.request()) == {"a": 3}
 
 
 def test_a_job_retried_is_no_longer_final():
     watch = machine("a")
     watch.request()
-    feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 4, PENDING))
+    feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), event("a", 4, PENDING))
     assert watch.ended(LOST, 0) is not None
 
 
@@ -159,7 +206,45 @@ def test_what_cannot_be_helped_is_raised():
     watch = machine("a")
     watch.request()
     with pytest.raises(NotFound):
-        watch.ended(make_error(grpc.StatusCode.NOT_FOUND, "no such job"), 0)
+        watch.ended(no_job(), 0)
+
+
+def no_job(id: str = "") -> ServiceError:
+    """NOT_FOUND, as the service names the job."""
+    info = error_details_pb2.ResourceInfo(resource_type="job", resource_name=id)
+    return make_error(grpc.StatusCode.NOT_FOUND, "no such job", [info] if id else [])
+
+
+def test_a_job_whose_end_was_told_is_not_asked_for_again():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, SUCCEEDED))
+    watch.ended(LOST, 0)
+    assert cursors(watch.request()) == {"b": 1}
+    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    assert watch.ended(None, 0) is None
+    assert watch.sequences() == {"a": 2, "b": 2}
+
+
+def test_a_job_removed_before_its_end_was_told_fails_the_watch_only_after_the_others():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
+    watch.ended(LOST, 0)
+    watch.request()
+    assert watch.ended(no_job("a"), 0) == 0.0
+    assert cursors(watch.request()) == {"b": 1}
+    assert sequences(feed(watch, heartbeat(complete=True), event("b", 2, SUCCEEDED))) == [2]
+    with pytest.raises(NotFound) as gone:
+        watch.ended(None, 0)
+    assert gone.value.resource_name == "a"
+
+
+def test_a_job_that_never_was_fails_the_watch_of_others_at_once():
+    watch = machine("a", "b", after={"a": 1})
+    watch.request()
+    with pytest.raises(NotFound):
+        watch.ended(no_job("b"), 0)
 
 
 def test_progress_and_log_lines():
@@ -168,11 +253,21 @@ def test_progress_and_log_lines():
     feed(watch, snapshot("a", 2, RUNNING))
     assert [line.number for line in feed(watch, log("a", 1, 2))[0].lines] == [1, 2]
     watch.request()
-    progress = job_pb2.Progress(stage="s", fraction=0.5)
-    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=progress), log("a", 2, 3), log("a", 3))
-    assert isinstance(items[0], ProgressEvent) and items[0].progress.fraction == 0.5
-    assert isinstance(items[1], LogEvent) and [line.number for line in items[1].lines] == [3]
-    assert len(items) == 2
+    # The lines that are there come again, then the latest progress.
+    items = feed(watch, log("a", 1, 2, 3), progress("a", 0.5), heartbeat(complete=True), log("a", 3))
+    assert isinstance(items[0], LogEvent) and [line.number for line in items[0].lines] == [3]
+    assert isinstance(items[1], ProgressEvent) and items[1].progress.fraction == 0.5
+    assert [type(item) for item in items[2:]] == [SnapshotComplete]
+
+
+def test_the_snapshot_of_a_users_job_that_is_known_gives_its_progress():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, snapshot("a", 2, RUNNING), heartbeat(complete=True))
+    watch.request()
+    latest = job_pb2.Progress(stage="s", fraction=0.5)
+    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=latest), heartbeat(complete=True))
+    assert [type(item) for item in items] == [ProgressEvent] and items[0].progress.fraction == 0.5
 
 
 def test_a_users_watch_never_ends_by_itself():
@@ -183,33 +278,36 @@ def test_a_users_watch_never_ends_by_itself():
     assert watch.ended(None, 0) is not None
 
 
+def cut_and_resume(watch: WatchMachine, *snapshots: job_service_pb2.WatchResponse) -> list:
+    """The items of a user's or queue's watch whose connection is lost, up to the point where it fills."""
+    watch.ended(LOST, 0)
+    watch.request()
+    items = feed(watch, *snapshots)
+    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    return items
+
+
+def fill(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
+    """The items of a fill, which ends with the heartbeat that follows what was missed."""
+    items = []
+    for message in messages:
+        step = watch.receive_fill(message)
+        assert step.next is Next.READ
+        items += step.items
+    assert watch.receive_fill(heartbeat(complete=True)).next is Next.FILL
+    return items
+
+
 def test_a_users_watch_fetches_what_it_missed():
     watch = machine(user_id="u")
     watch.request()
     feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), heartbeat(complete=True), event("c", 2))
-    watch.ended(LOST, 0)
-    watch.request()
-    # a moved on, b became final and is not told of any more, c stayed, d is new.
-    items = feed(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
+    # a moved on and still runs, b became final and is not told of any more, c stayed, d is new.
+    items = cut_and_resume(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
     assert [item.job.id for item in items] == ["d"]
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
-    request = watch.fill_request()
-    assert request is not None
-    assert {(job.job_id, job.after_sequence) for job in request.jobs} == {("a", 1), ("b", 1)}
-    told: list = []
-    for message in [
-        snapshot("a", 3),
-        snapshot("b", 3, SUCCEEDED),
-        event("a", 2),
-        event("b", 2),
-        event("a", 3),
-    ]:
-        step = watch.receive_fill(message)
-        assert step.next is Next.READ
-        told += step.items
-    step = watch.receive_fill(event("b", 3, SUCCEEDED))
-    assert step.next is Next.FILL
-    assert sequences(told + step.items) == [2, 2, 3, 3]
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    items = fill(watch, event("a", 2), event("a", 3), event("b", 2), event("b", 3, SUCCEEDED))
+    assert sequences(items) == [2, 3, 2, 3]
     assert watch.fill_request() is None
     # What the new stream brings of it again is dropped.
     assert sequences(feed(watch, event("a", 3), event("a", 4))) == [4]
@@ -218,12 +316,33 @@ def test_a_users_watch_fetches_what_it_missed():
 def test_a_job_that_is_gone_is_not_asked_for_again():
     watch = machine(user_id="u")
     watch.request()
-    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
+    cut_and_resume(watch)
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    assert watch.fill_ended(no_job("a"))
+    assert cursors(watch.fill_request()) == {"b": 1}
+    assert watch.fill_ended(no_job("b"))
+    assert watch.fill_request() is None and not watch._known
+
+
+def test_jobs_that_are_gone_take_nothing_from_others_although_the_service_does_not_name_them():
+    ids = [f"job-{number}" for number in range(10)]
+    gone = {"job-3", "job-8"}
+    watch = machine(user_id="u")
     watch.request()
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
-    assert watch.fill_request() is not None
-    assert watch.fill_ended(make_error(grpc.StatusCode.NOT_FOUND, "gone"))
-    assert watch.fill_request() is None
+    feed(watch, *(snapshot(id, 1) for id in ids), heartbeat(complete=True))
+    cut_and_resume(watch)
+    told = []
+    for _ in range(20):
+        if (request := watch.fill_request()) is None:
+            break
+        asked = cursors(request).keys()
+        if asked & gone:
+            assert watch.fill_ended(no_job())
+        else:
+            told += fill(watch, *(event(id, 2, SUCCEEDED) for id in asked))
+    assert watch.fill_request() is None and not watch._known
+    assert [item.job_id for item in told] == [id for id in ids if id not in gone]
 
 
 def test_a_fill_that_is_cut_begins_again_with_the_connection():
@@ -245,13 +364,13 @@ def test_a_gap_in_a_queues_watch_is_filled():
     feed(watch, heartbeat(complete=True), event("a", 1))
     assert watch.receive(event("a", 3)).next is Next.FILL
     assert watch.fill_request() is not None
-    assert watch.receive_fill(event("a", 2)).next is Next.READ
-    assert watch.receive_fill(event("a", 3)).next is Next.FILL
+    assert sequences(fill(watch, event("a", 2), event("a", 3))) == [2, 3]
 
 
 def test_the_memory_of_final_jobs_is_bounded():
     watch = machine(queue="q")
     watch.request()
+    feed(watch, snapshot("a", 1), heartbeat(complete=True))
     for number in range(FINAL_KEPT + 5):
         watch.receive(event(f"job-{number}", 1, SUCCEEDED))
-    assert len(watch._final) == FINAL_KEPT and not watch._known
+    assert len(watch._final) == FINAL_KEPT and watch._known.keys() == {"a"} and not watch._seen

@@ -1,6 +1,6 @@
 """Client for Signalbox, the job service: enqueue work, watch it, cancel it.
 
-    with signalbox.Client("localhost:7070") as client:
+    with signalbox.Client("localhost:7600") as client:
         job = client.enqueue("speech.dialogue", {"turns": [...]}, user_id="ada")
         for item in client.watch(job.id):
             print(item)

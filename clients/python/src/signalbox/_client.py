@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -69,14 +70,20 @@ class Client:
             self.channel = grpc.secure_channel(target, credentials, options=arguments)
         self._metadata = tuple(metadata)
         self._timeout = timeout
-        self._closed = False
+        # Those that nobody holds any more go by themselves.
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self._watches_lock = threading.Lock()
         self._jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
 
     def close(self) -> None:
         """Ends every call and watch, too."""
-        self._closed = True
+        with self._watches_lock:
+            watches = list(self._watches)
+        # First, for a watch that waits to connect again must not find the channel closed.
+        for watch in watches:
+            watch.close()
         self.channel.close()
 
     def __enter__(self) -> Client:
@@ -358,6 +365,8 @@ class Watch(Iterator[WatchItem]):
         # Opened by `with`, not yet read.
         self._first: _Stream | None = None
         self._items = self._run()
+        with client._watches_lock:
+            client._watches.add(self)
 
     def __iter__(self) -> Watch:
         return self
@@ -405,7 +414,11 @@ class Watch(Iterator[WatchItem]):
                 error = stream.silence_error
             except grpc.RpcError as failure:
                 error = stream.silence_error or from_rpc_error(failure)
-            if self._closed.is_set() or self._client._closed:
+            except ValueError:
+                # So grpc tells of a channel that another thread has closed just before we connect.
+                if not self._closed.is_set():
+                    raise
+            if self._closed.is_set():
                 return
             self._check_deadline()
             delay = machine.ended(error, time.monotonic())
@@ -413,7 +426,8 @@ class Watch(Iterator[WatchItem]):
                 return
             if self._deadline is not None:
                 delay = min(delay, max(0.0, self._deadline - time.monotonic()))
-            self._closed.wait(delay)
+            if self._closed.wait(delay):
+                return
             self._check_deadline()
 
     def _fill(self) -> Generator[WatchItem, None, bool]:
@@ -421,6 +435,8 @@ class Watch(Iterator[WatchItem]):
         machine = self._machine
         while (request := machine.fill_request()) is not None:
             error, ended = None, True
+            if self._closed.is_set():
+                return False
             try:
                 with _Stream(self, request) as stream:
                     for message in stream:

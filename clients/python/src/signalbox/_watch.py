@@ -83,7 +83,8 @@ class _Known:
 
     #: Of the last lifecycle event given, or of the snapshot that began it; 0: nothing yet.
     sequence: int = 0
-    is_final: bool = False
+    #: None: nothing was heard of it yet, and the caller's `after` does not say.
+    is_final: bool | None = None
     log_number: int = 0
 
 
@@ -103,7 +104,7 @@ class WatchMachine:
         give_up_s: float | None = 300.0,
         backoff: Backoff | None = None,
     ) -> None:
-        self._ids = list(job_ids)
+        self._by_job = bool(job_ids)
         self._user_id = user_id
         self._queue = queue
         self._include_log = include_log
@@ -111,20 +112,19 @@ class WatchMachine:
         # When the first of the failures in a row was; None: the last connection gave a message.
         self._failing_since: float | None = None
         self._backoff = backoff or Backoff()
-        self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in self._ids}
+        self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
+        # Of named jobs: the last one that was removed before its end was told.
+        self._removed: NotFound | None = None
         # Of a user or queue: final jobs, oldest first, apart from the live ones.
         self._final: OrderedDict[str, _Known] = OrderedDict()
         self._told_complete = False
-        # Of this connection.
-        self._in_snapshot = True
+        # Of this connection's snapshots, until they are complete.
         self._seen: set[str] = set()
-        # Jobs to be filled, and up to which sequence; 0: as far as the fill's own snapshot says.
-        self._behind: dict[str, int] = {}
-        self._filling: dict[str, int] = {}
-
-    @property
-    def _by_job(self) -> bool:
-        return bool(self._ids)
+        # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
+        self._behind: dict[str, None] = {}
+        self._filling: list[str] = []
+        #: How many of them one fill asks for.
+        self._fill_max = WATCHED_JOBS_MAX
 
     def sequences(self) -> dict[str, int]:
         """Where each job is; given as `after` to a later watch it goes on from here."""
@@ -132,15 +132,18 @@ class WatchMachine:
 
     def request(self) -> job_service_pb2.WatchRequest:
         """Asks for a (new) stream, from where we are."""
-        self._in_snapshot = True
         self._seen.clear()
         self._behind.clear()
         self._filling.clear()
+        self._fill_max = WATCHED_JOBS_MAX
         request = job_service_pb2.WatchRequest(
             user_id=self._user_id, queue=self._queue, include_log=self._include_log
         )
-        for id in self._ids:
-            request.jobs.add(job_id=id, after_sequence=self._known[id].sequence)
+        if self._by_job:
+            for id, known in self._known.items():
+                # A job whose end was told may have been removed since, and would fail the watch of the others.
+                if not known.is_final:
+                    request.jobs.add(job_id=id, after_sequence=known.sequence)
         return request
 
     def receive(self, message: job_service_pb2.WatchResponse) -> Step:
@@ -165,21 +168,43 @@ class WatchMachine:
     def ended(self, error: ServiceError | None, now: float) -> float | None:
         """The stream ended: with OK (None) or an error. Gives None when the watch is done, else the seconds
         to wait before the next request; raises what cannot be helped."""
-        if error is not None and error.code in _HOPELESS:
+        was_removed = isinstance(error, NotFound) and self._remove(error)
+        if error is not None and error.code in _HOPELESS and not was_removed:
             raise error
-        if self._by_job and all(known.is_final for known in self._known.values()):
+        if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
+            if self._removed is not None:
+                raise self._removed
             return None
+        if was_removed:
+            return 0.0
         if self._failing_since is None:
             self._failing_since = now
         if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
             raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ends again and again")
         return self._backoff.next_delay(error)
 
+    def _remove(self, error: NotFound) -> bool:
+        """Whether it is about a named job that was there before: the others are watched on without it, and the
+        error waits for their end. One that nobody ever heard of is the caller's mistake, to be told at once."""
+        known = self._known.get(error.resource_name)
+        if not self._by_job or known is None or known.sequence == 0:
+            return False
+        del self._known[error.resource_name]
+        self._removed = error
+        return True
+
+    @staticmethod
+    def _is_over(known: _Known, error: ServiceError | None) -> bool:
+        if known.is_final is None:
+            # `after` was its last event: the service had nothing to tell, and ended the stream.
+            return known.sequence > 0 and error is None
+        return known.is_final
+
     # Jobs that moved on while a watch of a user or queue was cut.
 
     def fill_request(self) -> job_service_pb2.WatchRequest | None:
         """Asks for what the next jobs missed; None: nothing (more) is missing."""
-        self._filling = dict(list(self._behind.items())[:WATCHED_JOBS_MAX])
+        self._filling = list(self._behind)[: self._fill_max]
         if not self._filling:
             return None
         request = job_service_pb2.WatchRequest()
@@ -192,34 +217,38 @@ class WatchMachine:
         self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
-        if which == "snapshot" and message.snapshot.job.id in self._filling:
-            job = message.snapshot.job
-            self._filling[job.id] = max(self._filling[job.id], job.sequence)
-        elif which == "lifecycle":
+        if which == "lifecycle":
             self._lifecycle(message.lifecycle, step)
-        for id, target in list(self._filling.items()):
-            if target and self._get(id).sequence >= target:
-                del self._filling[id]
-                self._behind.pop(id, None)
-        if not self._filling and step.next is Next.READ:
+        elif which == "heartbeat" and message.heartbeat.snapshot_complete:
+            # All that was missed came before it. What happens from here on is on the watch's own stream, which
+            # must not wait until these jobs are final.
+            self._filled()
             step.next = Next.FILL
         return step
 
     def fill_ended(self, error: ServiceError | None) -> bool:
         """A fill's stream ended by itself. True: go on with the next fill_request; False: reconnect."""
         if isinstance(error, NotFound):
-            # Removed since. There is nothing left to tell about it.
-            gone = [error.resource_name] if error.resource_name in self._filling else list(self._filling)
-            for id in gone:
-                self._behind.pop(id, None)
-                self._known.pop(id, None)
-                self._final.pop(id, None)
+            gone = error.resource_name if len(self._filling) > 1 else self._filling[0]
+            if gone in self._filling:
+                # Removed since. There is nothing left to tell about it, but about the others.
+                self._behind.pop(gone, None)
+                self._known.pop(gone, None)
+                self._final.pop(gone, None)
+            else:
+                # The service does not say which: fewer at once, down to that one.
+                self._fill_max = len(self._filling) // 2
             return True
         if error is None:
-            for id in self._filling:
-                self._behind.pop(id, None)
+            self._filled()
             return True
         return False
+
+    def _filled(self) -> None:
+        for id in self._filling:
+            self._behind.pop(id, None)
+        self._filling = []
+        self._fill_max = min(2 * self._fill_max, WATCHED_JOBS_MAX)
 
     # Each kind of message.
 
@@ -229,10 +258,10 @@ class WatchMachine:
     def _wants(self, id: str) -> bool:
         return not self._by_job or id in self._known
 
-    def _set(self, id: str, sequence: int, state: int) -> None:
+    def _set(self, id: str, sequence: int, is_final: bool) -> None:
         known = self._get(id)
         known.sequence = sequence
-        known.is_final = state in _FINAL
+        known.is_final = is_final
         if self._by_job:
             return
         self._known.pop(id, None)
@@ -248,34 +277,32 @@ class WatchMachine:
         self._seen.add(job.id)
         known = self._get(job.id)
         if known.sequence == 0:
-            self._set(job.id, job.sequence, job.state)
+            # Of a job that is final already the last event, which has the result, follows; that one ends it.
+            self._set(job.id, job.sequence - (job.state in _FINAL), is_final=False)
             step.items.append(Snapshot(job_from(job)))
+        # From here on: a user or queue again after a reconnection.
         elif job.sequence == known.sequence:
-            self._set(job.id, job.sequence, job.state)
             if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
                 step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
-        elif job.sequence > known.sequence and not self._by_job:
-            self._behind[job.id] = job.sequence
-            if not self._in_snapshot:
-                step.next = Next.FILL
-        # A named job that is ahead of us: the events between follow on this stream.
+        elif job.sequence > known.sequence:
+            self._behind[job.id] = None
 
     def _lifecycle(self, event: job_service_pb2.JobEvent, step: Step) -> None:
         if not self._wants(event.job_id):
             return
-        self._seen.add(event.job_id)
         known = self._get(event.job_id)
         if event.sequence <= known.sequence:
             return
         if known.sequence != 0 and event.sequence != known.sequence + 1:
-            # Never expected. What is missing is asked for again.
+            # Never expected. There is more of it than we know; what is missing is asked for again.
+            known.is_final = False
             if self._by_job or self._filling:
                 step.next = Next.RECONNECT
             else:
-                self._behind[event.job_id] = event.sequence
+                self._behind[event.job_id] = None
                 step.next = Next.FILL
             return
-        self._set(event.job_id, event.sequence, event.state)
+        self._set(event.job_id, event.sequence, event.state in _FINAL)
         self._backoff.reset()
         step.items.append(job_event_from(event))
 
@@ -293,12 +320,12 @@ class WatchMachine:
             # The stream has lived for a while.
             self._backoff.reset()
             return
-        self._in_snapshot = False
         if not self._by_job:
             for id in self._known:
                 # It was live when we last heard, and is not among the live ones any more.
                 if id not in self._seen:
-                    self._behind.setdefault(id, 0)
+                    self._behind[id] = None
+            self._seen.clear()
             if self._behind:
                 step.next = Next.FILL
         if not self._told_complete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -71,14 +72,17 @@ class Client:
             self.channel = grpc.aio.secure_channel(target, credentials, options=arguments)
         self._metadata = tuple(metadata)
         self._timeout = timeout
-        self._closed = False
+        # Those that nobody holds any more go by themselves.
+        self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
 
     async def close(self) -> None:
         """Ends every call and watch, too."""
-        self._closed = True
+        # First, for a watch that waits to connect again must not find the channel closed.
+        for watch in list(self._watches):
+            await watch.close()
         await self.channel.close()
 
     async def __aenter__(self) -> Client:
@@ -341,7 +345,8 @@ class Watch(AsyncIterator[WatchItem]):
         self._calls: set[Any] = set()
         # Opened by `async with`, not yet read.
         self._first: Any = None
-        self._closed = False
+        self._closed = asyncio.Event()
+        client._watches.add(self)
 
     def __aiter__(self) -> Watch:
         return self
@@ -373,13 +378,13 @@ class Watch(AsyncIterator[WatchItem]):
 
     async def close(self) -> None:
         """The iteration ends, also one that another task waits in."""
-        self._closed = True
+        self._closed.set()
         for call in self._calls:
             call.cancel()
 
     async def _run(self) -> AsyncIterator[WatchItem]:
         machine = self._machine
-        while not self._closed:
+        while not self._closed.is_set():
             error: ServiceError | None = None
             call, self._first = self._first or self._open(machine.request()), None
             try:
@@ -399,7 +404,7 @@ class Watch(AsyncIterator[WatchItem]):
                 error = failure
             finally:
                 self._end(call)
-            if self._closed or self._client._closed:
+            if self._closed.is_set():
                 return
             self._check_deadline()
             delay = machine.ended(error, time.monotonic())
@@ -407,8 +412,10 @@ class Watch(AsyncIterator[WatchItem]):
                 return
             if self._deadline is not None:
                 delay = min(delay, max(0.0, self._deadline - time.monotonic()))
-            await asyncio.sleep(delay)
-            self._check_deadline()
+            try:
+                await asyncio.wait_for(self._closed.wait(), delay)
+            except (TimeoutError, asyncio.TimeoutError):
+                self._check_deadline()
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -440,6 +447,9 @@ class _Fill:
         while (request := machine.fill_request()) is not None:
             error: ServiceError | None = None
             ended = True
+            if self._watch._closed.is_set():
+                self.is_lost = True
+                return
             call = self._watch._open(request)
             try:
                 while (message := await _read(call)) is not None:
@@ -463,21 +473,20 @@ class _Fill:
 
 async def _read(call: Any) -> job_service_pb2.WatchResponse | None:
     """The next message; None at an end with OK. Raises ServiceError, also when nothing is heard."""
+    # In a task of its own, for grpc tells of a call that was cancelled (by close) as if the task that reads had
+    # been; a cancellation of our own task must not be taken for that.
+    reading = asyncio.create_task(call.read())
     try:
-        message = await asyncio.wait_for(call.read(), SILENCE_S)
-    except (TimeoutError, asyncio.TimeoutError):
-        raise silence_error() from None
+        await asyncio.wait((reading,), timeout=SILENCE_S)
+    finally:
+        is_over = reading.done()
+        reading.cancel()
+    if not is_over:
+        raise silence_error()
+    if reading.cancelled():
+        raise Cancelled(grpc.StatusCode.CANCELLED, "the watch was closed")
+    try:
+        message = reading.result()
     except grpc.RpcError as failure:
         raise from_rpc_error(failure) from None
-    except asyncio.CancelledError:
-        # grpc tells of a call that was cancelled (by close) as if the task had been.
-        if call.cancelled() and not _task_is_cancelling():
-            raise Cancelled(grpc.StatusCode.CANCELLED, "the watch was closed") from None
-        raise
     return None if message is grpc.aio.EOF else message
-
-
-def _task_is_cancelling() -> bool:
-    task = asyncio.current_task()
-    # Before Python 3.11 it cannot be told.
-    return task is None or not hasattr(task, "cancelling") or task.cancelling() > 0
