@@ -1,11 +1,13 @@
 import JobCore
 import JobStore
+import Logging
 import Synchronization
 
 /// A run on this node: what its handler sees of it, and what it has said that is not written yet.
 final class ActiveRun: Run {
     /// Lines that wait to be written; more are dropped, oldest first.
     private static let logLinesWaitingMax = JobLimits.logLinesKept
+    private static let logger = Logger(label: "signalbox")
 
     private struct State {
         var supervision: RunSupervision
@@ -89,10 +91,26 @@ final class ActiveRun: Run {
                     "a checkpoint of \(checkpoint.count) bytes is over the limit of \(JobLimits.checkpointBytesMax)",
                 isPermanent: true)
         }
-        do {
-            try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
-        } catch .stale {
-            throw CancellationError()
+        var delay: Duration = .milliseconds(50)
+        while true {
+            do throws(StoreError) {
+                return try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+            } catch {
+                switch error {
+                case .unavailable, .overloaded:
+                    // It may have been written, and may be again: the token says whose it is.
+                    if stopReason != nil { throw CancellationError() }
+                case .stale, .cancelled:
+                    throw CancellationError()
+                default:
+                    // What the database said is for the operator; the failure's message is for the job's user.
+                    Self.logger.error(
+                        "a checkpoint was not saved", metadata: ["job": "\(jobID)", "error": "\(error)"])
+                    throw RunFailure(message: "the checkpoint could not be saved")
+                }
+            }
+            try await Task.sleep(for: delay)
+            delay = min(delay * 2, .seconds(1))
         }
     }
 

@@ -72,8 +72,9 @@ package protocol Run: Sendable {
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int)
     /// Never waits. Lines over the bound of 200 not yet written are dropped, oldest first.
     func log(_ level: LogLine.Level, _ message: String)
-    /// Returns once it is committed. At most 256 KiB. Throws `RunFailure` when it is larger, and
-    /// `CancellationError` when the lease is lost.
+    /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it
+    /// is larger, and `CancellationError` when the lease is lost, the task is cancelled, or the run is stopped while
+    /// the database is away.
     func save(checkpoint: [UInt8]) async throws
     /// Returns when the soft timeout is reached (at once if it was). Throws `CancellationError` when the
     /// task is cancelled first; never returns when there is no soft timeout.
