@@ -16,9 +16,6 @@ final class ActiveRun: Run {
         var log: [LogLine] = []
         var lastLogLine: Int64
         var grace: Duration
-        var isSoftTimeoutReached = false
-        var softTimeoutWaiters: [Int: CheckedContinuation<Void, any Error>] = [:]
-        var nextWaiter = 0
         var task: Task<Void, Never>?
         var completion: CheckedContinuation<RunEnd?, Never>?
         var isSavingTelemetry = false
@@ -30,6 +27,8 @@ final class ActiveRun: Run {
     private let clock: @Sendable () -> Timestamp
     private let publish: @Sendable (Notice) -> Void
     private let state: Mutex<State>
+    private let softTimeoutMoment = Moment()
+    private let abandonMoment = Moment()
 
     init(
         _ claimed: ClaimedRun, definition: KindDefinition, grace: Duration, store: JobStore,
@@ -114,31 +113,9 @@ final class ActiveRun: Run {
         }
     }
 
-    func softTimeout() async throws {
-        let id = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
-        }
-        try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation {
-                (continuation: CheckedContinuation<Void, any Error>) in
-                let isReached: Bool? = state.withLock { state in
-                    if state.isSoftTimeoutReached { return true }
-                    if Task.isCancelled { return false }
-                    state.softTimeoutWaiters[id] = continuation
-                    return nil
-                }
-                switch isReached {
-                case true?: continuation.resume()
-                case false?: continuation.resume(throwing: CancellationError())
-                case nil: break
-                }
-            }
-        } onCancel: {
-            state.withLock { $0.softTimeoutWaiters.removeValue(forKey: id) }?
-                .resume(throwing: CancellationError())
-        }
-    }
+    func softTimeout() async throws { try await softTimeoutMoment.wait() }
+
+    func abandoned() async throws { try await abandonMoment.wait() }
 
     // MARK: What the node does with it
 
@@ -200,15 +177,12 @@ final class ActiveRun: Run {
         switch action {
         case nil: break
         case .softTimeout:
-            let waiters = state.withLock { state in
-                state.isSoftTimeoutReached = true
-                defer { state.softTimeoutWaiters = [:] }
-                return state.softTimeoutWaiters
-            }
-            for waiter in waiters.values { waiter.resume() }
+            softTimeoutMoment.come()
         case .stop:
             state.withLock(\.task)?.cancel()
         case .abandon:
+            // First: what is left of the run should be over before the next attempt begins.
+            abandonMoment.come()
             let error = RunEndError(
                 error: JobError(reason: JobError.reasonFailed, message: "the handler did not stop"))
             complete { $0.supervision.end(.failure(error)) }
@@ -271,6 +245,53 @@ final class ActiveRun: Run {
 
     /// The handler's task, which may go on after it was given up.
     func waitForHandler() async { await state.withLock(\.task)?.value }
+}
+
+/// Something that comes once, and those who wait for it.
+private final class Moment: Sendable {
+    private struct State {
+        var hasCome = false
+        var waiters: [Int: CheckedContinuation<Void, any Error>] = [:]
+        var nextWaiter = 0
+    }
+
+    private let state = Mutex(State())
+
+    func come() {
+        let waiters = state.withLock { state in
+            state.hasCome = true
+            defer { state.waiters = [:] }
+            return state.waiters
+        }
+        for waiter in waiters.values { waiter.resume() }
+    }
+
+    /// Throws `CancellationError` when the task is cancelled first.
+    func wait() async throws {
+        let id = state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
+                let hasCome: Bool? = state.withLock { state in
+                    if state.hasCome { return true }
+                    if Task.isCancelled { return false }
+                    state.waiters[id] = continuation
+                    return nil
+                }
+                switch hasCome {
+                case true?: continuation.resume()
+                case false?: continuation.resume(throwing: CancellationError())
+                case nil: break
+                }
+            }
+        } onCancel: {
+            state.withLock { $0.waiters.removeValue(forKey: id) }?
+                .resume(throwing: CancellationError())
+        }
+    }
 }
 
 extension Telemetry {

@@ -79,4 +79,8 @@ package protocol Run: Sendable {
     /// Returns when the soft timeout is reached (at once if it was). Throws `CancellationError` when the
     /// task is cancelled first; never returns when there is no soft timeout.
     func softTimeout() async throws
+    /// Returns when the run is given up (at once if it was): another attempt may begin, whatever is still going on.
+    /// Comes at the end of `grace`, or earlier when a second stop leaves less time than the first. Throws
+    /// `CancellationError` when the task is cancelled first.
+    func abandoned() async throws
 }

@@ -165,6 +165,26 @@ import Testing
         }
     }
 
+    /// A shutdown leaves less time than the grace; the runner is told when that is over.
+    @Test func runnerHearsThatItsRunIsGivenUp() async throws {
+        let (ends, ended) = AsyncStream<Void>.makeStream()
+        let runner = ScriptedRunner { run in
+            // Deaf to its cancellation.
+            await Task.detached {
+                try? await run.abandoned()
+                ended.yield()
+            }.value
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner, configure: { $0.grace = .seconds(600) }) { bench in
+            let id = try await bench.enqueue { $0.timeout = .milliseconds(10) }
+            _ = await bench.events(upTo: .started)
+            await bench.node.shutdown(grace: .zero)
+            for await _ in ends { break }
+            #expect(try await bench.job(id)?.state == .pending)
+        }
+    }
+
     @Test func cancelStopsTheRun() async throws {
         try await NodeBench.with(ScriptedRunner { _ in try await ScriptedRunner.forever() }) { bench in
             let id = try await bench.enqueue()
