@@ -119,10 +119,23 @@ final class ActiveRun: Run {
 
     // MARK: What the node does with it
 
-    /// Runs the handler and returns what its end means; nil: nothing is to be written.
+    /// Runs the handler and returns what its end means; nil: nothing is to be written. A run that was stopped
+    /// before does not begin.
     func run(_ runner: any JobRunner) async -> RunEnd? {
         await withCheckedContinuation { continuation in
-            state.withLock { $0.completion = continuation }
+            // In one step: whoever gives the run up later finds somebody to tell.
+            let mayBegin = state.withLock { state in
+                guard state.supervision.stopReason == nil else { return false }
+                state.completion = continuation
+                return true
+            }
+            guard mayBegin else {
+                let error = RunEndError(
+                    error: JobError(
+                        reason: JobError.reasonFailed, message: "the run was stopped before it began"))
+                return continuation.resume(
+                    returning: state.withLock { $0.supervision.end(.failure(error)) })
+            }
             let task = Task {
                 let result = await Self.result(of: runner, self)
                 self.complete { $0.supervision.end(result) }
