@@ -51,6 +51,7 @@ package final class JobStore: Sendable {
     private let observers = Mutex(Observers())
     let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { 512 + $0.spec.payload.count })
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
+    let telemetry = GroupCommit<[Telemetry], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
     /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
     package init(
