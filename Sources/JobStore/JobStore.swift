@@ -90,12 +90,15 @@ package final class JobStore: Sendable {
     }
 
     /// Runs `body` on a thread that holds a connection; again when it lost a deadlock.
+    ///
+    /// - Parameter isLong: for reads that take as long as there is much to read. However many are called, some
+    ///   connections are left to enqueue, claim and finish.
     func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
         do {
-            return try await database.run(name, timeout: timeout ?? self.timeout) {
+            return try await database.run(name, timeout: timeout ?? self.timeout, isLong: isLong) {
                 connection throws(PostgresError) in
                 try Self.retrying { () throws(PostgresError) in try body(connection) }
             }
