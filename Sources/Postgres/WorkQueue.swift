@@ -41,6 +41,7 @@ final class WorkQueue: Sendable {
         var connectedCount = 0
         /// Why there is no connection; for the errors of those who waited in vain.
         var connectError: PostgresError?
+        var outageLog = OutageLog()
         var isShuttingDown = false
         var workersLeft: Int
         /// Whether the clock thread sleeps until there is something to expire.
@@ -174,10 +175,12 @@ final class WorkQueue: Sendable {
         state.withLock { !$0.isShuttingDown || !$0.isEmpty }
     }
 
-    func connected() {
+    /// True when it is to be logged.
+    func connected() -> Bool {
         state.withLock { state in
             state.connectedCount += 1
             state.connectError = nil
+            return state.outageLog.connected()
         }
     }
 
@@ -194,8 +197,12 @@ final class WorkQueue: Sendable {
         if wakesClock { clock.wake() }
     }
 
-    func connectFailed(_ error: PostgresError) {
-        state.withLock { $0.connectError = error }
+    /// True when it is to be logged.
+    func connectFailed(_ error: PostgresError) -> Bool {
+        state.withLock { state in
+            state.connectError = error
+            return state.outageLog.connectFailed(now: .now)
+        }
     }
 
     func workerLeft() {
