@@ -74,6 +74,16 @@ package final class JobStore: Sendable {
         observers.withLock { $0.starter = starter }
     }
 
+    /// Lets go of the observer and the starter. They hold this store: without this none of them ever goes.
+    package func forgetObservers() {
+        let forgotten = observers.withLock { observers in
+            defer { observers = Observers() }
+            return observers
+        }
+        // What goes with them goes outside of the lock.
+        withExtendedLifetime(forgotten) {}
+    }
+
     var starter: (any RunStarter)? { observers.withLock(\.starter) }
 
     /// This node's number in the database, once it is registered; 0 before.
