@@ -146,6 +146,12 @@ let package = Package(
             name: "JobStoreTests",
             dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
             swiftSettings: settings),
+        .testTarget(
+            name: "SignalboxTests",
+            dependencies: [
+                "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", logging,
+            ],
+            swiftSettings: settings),
         .testTarget(name: "JobAPITests", dependencies: ["JobAPI"], swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",

@@ -84,7 +84,8 @@ extension Statement {
 extension JobStore {
     /// Counts every job within retention: for people, not for every second.
     package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
-        try await run("queue_stats", timeout: .seconds(30)) { connection throws(PostgresError) in
+        try await run("queue_stats", timeout: .seconds(30), isLong: true) {
+            connection throws(PostgresError) in
             var all: [QueueStats] = []
             for row in try connection.execute(.queueStats, Parameters { $0.append(queue) }) {
                 var stats = QueueStats(queue: try row.string(0))
@@ -105,7 +106,7 @@ extension JobStore {
     }
 
     package func nodes() async throws(StoreError) -> [NodeRecord] {
-        try await run("nodes") { connection throws(PostgresError) in
+        try await run("nodes", isLong: true) { connection throws(PostgresError) in
             var nodes: [NodeRecord] = []
             for row in try connection.execute(.listNodes) {
                 nodes.append(

@@ -53,6 +53,7 @@ package final class JobStore: Sendable {
     /// Of the batches that are on their way to the database, which no group commit bounds.
     let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
+    let telemetry = GroupCommit<[Telemetry], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
     /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
     package init(
@@ -75,6 +76,16 @@ package final class JobStore: Sendable {
         observers.withLock { $0.starter = starter }
     }
 
+    /// Lets go of the observer and the starter. They hold this store: without this none of them ever goes.
+    package func forgetObservers() {
+        let forgotten = observers.withLock { observers in
+            defer { observers = Observers() }
+            return observers
+        }
+        // What goes with them goes outside of the lock.
+        withExtendedLifetime(forgotten) {}
+    }
+
     var starter: (any RunStarter)? { observers.withLock(\.starter) }
 
     /// This node's number in the database, once it is registered; 0 before.
@@ -91,12 +102,15 @@ package final class JobStore: Sendable {
     }
 
     /// Runs `body` on a thread that holds a connection; again when it lost a deadlock.
+    ///
+    /// - Parameter isLong: for reads that take as long as there is much to read. However many are called, some
+    ///   connections are left to enqueue, claim and finish.
     func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
         do {
-            return try await database.run(name, timeout: timeout ?? self.timeout) {
+            return try await database.run(name, timeout: timeout ?? self.timeout, isLong: isLong) {
                 connection throws(PostgresError) in
                 try Self.retrying { () throws(PostgresError) in try body(connection) }
             }

@@ -219,7 +219,7 @@ extension JobStore {
     package func list(
         _ filter: JobFilter, before: Int64?, size: Int
     ) async throws(StoreError) -> JobPage {
-        try await run("list") { connection throws(PostgresError) in
+        try await run("list", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 filter.userID == nil ? .listJobs : .listJobsOfUser,
                 Parameters {
@@ -242,7 +242,7 @@ extension JobStore {
     package func snapshot(
         userID: String?, queue: String?, after: Int64
     ) async throws(StoreError) -> JobPage {
-        try await run("snapshot") { connection throws(PostgresError) in
+        try await run("snapshot", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 .snapshotJobs,
                 Parameters {

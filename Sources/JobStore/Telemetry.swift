@@ -18,6 +18,11 @@ package struct Telemetry: Sendable {
     }
 }
 
+extension Telemetry {
+    /// In bytes, for the group commit.
+    var cost: Int { log.reduce(512) { $0 + 64 + $1.message.utf8.count } }
+}
+
 extension Statement {
     static let saveProgress = Statement(
         "save_progress",
@@ -78,61 +83,69 @@ extension Statement {
 }
 
 extension JobStore {
-    /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped.
-    /// Watchers of this node have heard of them already.
+    /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls
+    /// share a commit. Watchers of this node have heard of them already.
     package func save(_ telemetry: [Telemetry]) async throws(StoreError) {
-        let node = nodeNumber
-        _ = try await run("telemetry") { connection throws(PostgresError) in
-            var queries: [Query] = []
-            let reports = telemetry.filter { $0.progress != nil }
-            if !reports.isEmpty {
-                let progress = reports.compactMap(\.progress)
-                queries.append(
-                    Query(
-                        .saveProgress,
-                        Parameters {
-                            $0.append(node)
-                            $0.append(reports.map(\.key.number))
-                            $0.append(reports.map(\.token))
-                            $0.append(reports.map { Int32($0.attempt) })
-                            $0.append(progress.map(\.stage))
-                            $0.append(progress.map(\.fraction))
-                            $0.append(progress.map(\.message))
-                            $0.append(progress.map { Int32($0.step) })
-                            $0.append(progress.map { Int32($0.steps) })
-                            $0.append(timestamps: progress.map(\.updatedAt.microseconds))
-                        }))
+        guard !telemetry.isEmpty else { return }
+        try await self.telemetry.submit(telemetry) {
+            startWriter(self.telemetry) { [self] calls, connection throws(PostgresError) in
+                try commit(telemetry: calls.flatMap { $0 }, connection)
+                return calls.map { _ in .success(()) }
             }
-            let lines = telemetry.flatMap { item in item.log.map { (item, $0) } }
-            if !lines.isEmpty {
-                queries.append(
-                    Query(
-                        .saveLog,
-                        Parameters {
-                            $0.append(node)
-                            $0.append(lines.map(\.0.key.number))
-                            $0.append(lines.map(\.0.token))
-                            $0.append(lines.map(\.1.number))
-                            $0.append(timestamps: lines.map(\.1.at.microseconds))
-                            $0.append(lines.map { Int32($0.1.attempt) })
-                            $0.append(lines.map(\.1.level.rawValue))
-                            $0.append(lines.map(\.1.message))
-                        }))
-                let kept = Int64(JobLimits.logLinesKept)
-                let trimmed = telemetry.filter { ($0.log.last?.number ?? 0) > kept }
-                if !trimmed.isEmpty {
-                    queries.append(
-                        Query(
-                            .trimLog,
-                            Parameters {
-                                $0.append(trimmed.map(\.key.number))
-                                $0.append(trimmed.map(\.token))
-                                $0.append(trimmed.map { ($0.log.last?.number ?? 0) - kept + 1 })
-                            }))
-                }
-            }
-            return try connection.transaction(queries).count
         }
+    }
+
+    private func commit(telemetry: [Telemetry], _ connection: Connection) throws(PostgresError) {
+        let node = nodeNumber
+        var queries: [Query] = []
+        let reports = telemetry.filter { $0.progress != nil }
+        if !reports.isEmpty {
+            let progress = reports.compactMap(\.progress)
+            queries.append(
+                Query(
+                    .saveProgress,
+                    Parameters {
+                        $0.append(node)
+                        $0.append(reports.map(\.key.number))
+                        $0.append(reports.map(\.token))
+                        $0.append(reports.map { Int32($0.attempt) })
+                        $0.append(progress.map(\.stage))
+                        $0.append(progress.map(\.fraction))
+                        $0.append(progress.map(\.message))
+                        $0.append(progress.map { Int32($0.step) })
+                        $0.append(progress.map { Int32($0.steps) })
+                        $0.append(timestamps: progress.map(\.updatedAt.microseconds))
+                    }))
+        }
+        let lines = telemetry.flatMap { item in item.log.map { (item, $0) } }
+        if !lines.isEmpty {
+            queries.append(
+                Query(
+                    .saveLog,
+                    Parameters {
+                        $0.append(node)
+                        $0.append(lines.map(\.0.key.number))
+                        $0.append(lines.map(\.0.token))
+                        $0.append(lines.map(\.1.number))
+                        $0.append(timestamps: lines.map(\.1.at.microseconds))
+                        $0.append(lines.map { Int32($0.1.attempt) })
+                        $0.append(lines.map(\.1.level.rawValue))
+                        $0.append(lines.map(\.1.message))
+                    }))
+            let kept = Int64(JobLimits.logLinesKept)
+            let trimmed = telemetry.filter { ($0.log.last?.number ?? 0) > kept }
+            if !trimmed.isEmpty {
+                queries.append(
+                    Query(
+                        .trimLog,
+                        Parameters {
+                            $0.append(trimmed.map(\.key.number))
+                            $0.append(trimmed.map(\.token))
+                            $0.append(trimmed.map { ($0.log.last?.number ?? 0) - kept + 1 })
+                        }))
+            }
+        }
+        _ = try connection.transaction(queries)
     }
 
     /// Keeps what the next attempt is to receive. Throws `stale` when the run has lost its lease.

@@ -1,11 +1,13 @@
 import JobCore
 import JobStore
+import Logging
 import Synchronization
 
 /// A run on this node: what its handler sees of it, and what it has said that is not written yet.
 final class ActiveRun: Run {
     /// Lines that wait to be written; more are dropped, oldest first.
     private static let logLinesWaitingMax = JobLimits.logLinesKept
+    private static let logger = Logger(label: "signalbox")
 
     private struct State {
         var supervision: RunSupervision
@@ -14,9 +16,6 @@ final class ActiveRun: Run {
         var log: [LogLine] = []
         var lastLogLine: Int64
         var grace: Duration
-        var isSoftTimeoutReached = false
-        var softTimeoutWaiters: [Int: CheckedContinuation<Void, any Error>] = [:]
-        var nextWaiter = 0
         var task: Task<Void, Never>?
         var completion: CheckedContinuation<RunEnd?, Never>?
         var isSavingTelemetry = false
@@ -28,6 +27,8 @@ final class ActiveRun: Run {
     private let clock: @Sendable () -> Timestamp
     private let publish: @Sendable (Notice) -> Void
     private let state: Mutex<State>
+    private let softTimeoutMoment = Moment()
+    private let abandonMoment = Moment()
 
     init(
         _ claimed: ClaimedRun, definition: KindDefinition, grace: Duration, store: JobStore,
@@ -89,45 +90,52 @@ final class ActiveRun: Run {
                     "a checkpoint of \(checkpoint.count) bytes is over the limit of \(JobLimits.checkpointBytesMax)",
                 isPermanent: true)
         }
-        do {
-            try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
-        } catch .stale {
-            throw CancellationError()
+        var delay: Duration = .milliseconds(50)
+        while true {
+            do throws(StoreError) {
+                return try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+            } catch {
+                switch error {
+                case .unavailable, .overloaded:
+                    // It may have been written, and may be again: the token says whose it is.
+                    if stopReason != nil { throw CancellationError() }
+                case .stale, .cancelled:
+                    throw CancellationError()
+                default:
+                    // What the database said is for the operator; the failure's message is for the job's user.
+                    Self.logger.error(
+                        "a checkpoint was not saved", metadata: ["job": "\(jobID)", "error": "\(error)"])
+                    throw RunFailure(message: "the checkpoint could not be saved")
+                }
+            }
+            try await Task.sleep(for: delay)
+            delay = min(delay * 2, .seconds(1))
         }
     }
 
-    func softTimeout() async throws {
-        let id = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
-        }
-        try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation {
-                (continuation: CheckedContinuation<Void, any Error>) in
-                let isReached: Bool? = state.withLock { state in
-                    if state.isSoftTimeoutReached { return true }
-                    if Task.isCancelled { return false }
-                    state.softTimeoutWaiters[id] = continuation
-                    return nil
-                }
-                switch isReached {
-                case true?: continuation.resume()
-                case false?: continuation.resume(throwing: CancellationError())
-                case nil: break
-                }
-            }
-        } onCancel: {
-            state.withLock { $0.softTimeoutWaiters.removeValue(forKey: id) }?
-                .resume(throwing: CancellationError())
-        }
-    }
+    func softTimeout() async throws { try await softTimeoutMoment.wait() }
+
+    func abandoned() async throws { try await abandonMoment.wait() }
 
     // MARK: What the node does with it
 
-    /// Runs the handler and returns what its end means; nil: nothing is to be written.
+    /// Runs the handler and returns what its end means; nil: nothing is to be written. A run that was stopped
+    /// before does not begin.
     func run(_ runner: any JobRunner) async -> RunEnd? {
         await withCheckedContinuation { continuation in
-            state.withLock { $0.completion = continuation }
+            // In one step: whoever gives the run up later finds somebody to tell.
+            let mayBegin = state.withLock { state in
+                guard state.supervision.stopReason == nil else { return false }
+                state.completion = continuation
+                return true
+            }
+            guard mayBegin else {
+                let error = RunEndError(
+                    error: JobError(
+                        reason: JobError.reasonFailed, message: "the run was stopped before it began"))
+                return continuation.resume(
+                    returning: state.withLock { $0.supervision.end(.failure(error)) })
+            }
             let task = Task {
                 let result = await Self.result(of: runner, self)
                 self.complete { $0.supervision.end(result) }
@@ -182,15 +190,12 @@ final class ActiveRun: Run {
         switch action {
         case nil: break
         case .softTimeout:
-            let waiters = state.withLock { state in
-                state.isSoftTimeoutReached = true
-                defer { state.softTimeoutWaiters = [:] }
-                return state.softTimeoutWaiters
-            }
-            for waiter in waiters.values { waiter.resume() }
+            softTimeoutMoment.come()
         case .stop:
             state.withLock(\.task)?.cancel()
         case .abandon:
+            // First: what is left of the run should be over before the next attempt begins.
+            abandonMoment.come()
             let error = RunEndError(
                 error: JobError(reason: JobError.reasonFailed, message: "the handler did not stop"))
             complete { $0.supervision.end(.failure(error)) }
@@ -253,6 +258,53 @@ final class ActiveRun: Run {
 
     /// The handler's task, which may go on after it was given up.
     func waitForHandler() async { await state.withLock(\.task)?.value }
+}
+
+/// Something that comes once, and those who wait for it.
+private final class Moment: Sendable {
+    private struct State {
+        var hasCome = false
+        var waiters: [Int: CheckedContinuation<Void, any Error>] = [:]
+        var nextWaiter = 0
+    }
+
+    private let state = Mutex(State())
+
+    func come() {
+        let waiters = state.withLock { state in
+            state.hasCome = true
+            defer { state.waiters = [:] }
+            return state.waiters
+        }
+        for waiter in waiters.values { waiter.resume() }
+    }
+
+    /// Throws `CancellationError` when the task is cancelled first.
+    func wait() async throws {
+        let id = state.withLock { state in
+            state.nextWaiter += 1
+            return state.nextWaiter
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
+                let hasCome: Bool? = state.withLock { state in
+                    if state.hasCome { return true }
+                    if Task.isCancelled { return false }
+                    state.waiters[id] = continuation
+                    return nil
+                }
+                switch hasCome {
+                case true?: continuation.resume()
+                case false?: continuation.resume(throwing: CancellationError())
+                case nil: break
+                }
+            }
+        } onCancel: {
+            state.withLock { $0.waiters.removeValue(forKey: id) }?
+                .resume(throwing: CancellationError())
+        }
+    }
 }
 
 extension Telemetry {

@@ -41,7 +41,7 @@ package struct CommandDefinition: Sendable, Hashable {
 /// sysexits.h). Any other code or death by a signal: a failure that is retried.
 ///
 /// When the task is cancelled the group gets SIGTERM, and SIGKILL shortly before the run's grace is
-/// over. At a soft timeout it gets SIGUSR1. Whatever is left of the group when its leader has exited is
+/// over, and at the latest when the run is given up. At a soft timeout it gets SIGUSR1. Whatever is left of the group when its leader has exited is
 /// killed. What the command still writes while it wraps up counts: a checkpoint is saved.
 package struct CommandRunner: JobRunner {
     /// EX_DATAERR: no other input would make this job succeed.
@@ -137,6 +137,7 @@ private struct CommandRun: Sendable {
             async let _ = feed(execution.standardInputWriter)
             async let _ = passOnSoftTimeout(execution)
             async let _ = stopWhenTold(execution)
+            async let _ = killWhenAbandoned(execution)
             var outcome = await output
             outcome.errorTail = await errors
             await exit
@@ -172,6 +173,12 @@ private struct CommandRun: Sendable {
             ])
             return
         }
+    }
+
+    /// The patience above was measured at the first stop. A lost lease or a shutdown may leave less.
+    private func killWhenAbandoned<I, O, E>(_ execution: Execution<I, O, E>) async {
+        guard (try? await run.abandoned()) != nil else { return }
+        try? execution.send(signal: .kill, toProcessGroup: true)
     }
 
     private func passOnSoftTimeout<I, O, E>(_ execution: Execution<I, O, E>) async {

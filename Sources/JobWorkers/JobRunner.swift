@@ -1,4 +1,7 @@
+import Dispatch
+import Foundation
 package import JobCore
+import Synchronization
 
 /// A kind, and what the service needs to know to run its jobs.
 package struct KindDefinition: Sendable, Hashable {
@@ -72,10 +75,48 @@ package protocol Run: Sendable {
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int)
     /// Never waits. Lines over the bound of 200 not yet written are dropped, oldest first.
     func log(_ level: LogLine.Level, _ message: String)
-    /// Returns once it is committed. At most 256 KiB. Throws `RunFailure` when it is larger, and
-    /// `CancellationError` when the lease is lost.
+    /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it
+    /// is larger, and `CancellationError` when the lease is lost, the task is cancelled, or the run is stopped while
+    /// the database is away.
     func save(checkpoint: [UInt8]) async throws
     /// Returns when the soft timeout is reached (at once if it was). Throws `CancellationError` when the
     /// task is cancelled first; never returns when there is no soft timeout.
     func softTimeout() async throws
+    /// Returns when the run is given up (at once if it was): another attempt may begin, whatever is still going on.
+    /// Comes at the end of `grace`, or earlier when a second stop leaves less time than the first. Throws
+    /// `CancellationError` when the task is cancelled first.
+    func abandoned() async throws
+}
+
+/// Threads for runners whose code may block. The node's own tasks, the renewal of its lease among them, have other
+/// threads. They last as long as the process.
+// Unchecked: a semaphore is made for use by many threads, whatever Dispatch declares.
+package final class HandlerThreads: TaskExecutor, @unchecked Sendable {
+    package static let shared = HandlerThreads(
+        count: max(4, 2 * ProcessInfo.processInfo.activeProcessorCount))
+
+    package let count: Int
+    /// Counts `jobs`.
+    private let jobsWaiting = DispatchSemaphore(value: 0)
+    /// First in, first out. Never many: a run has one at a time, and one for each of its child tasks.
+    private let jobs = Mutex<[UnownedJob]>([])
+
+    private init(count: Int) {
+        self.count = count
+        for _ in 0..<count { Thread.detachNewThread { self.work() } }
+    }
+
+    package func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        jobs.withLock { $0.append(job) }
+        jobsWaiting.signal()
+    }
+
+    private func work() {
+        while true {
+            jobsWaiting.wait()
+            let job = jobs.withLock { $0.removeFirst() }
+            job.runSynchronously(on: asUnownedTaskExecutor())
+        }
+    }
 }

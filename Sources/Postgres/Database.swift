@@ -5,7 +5,7 @@ package final class Database: Sendable {
         package var connection: Connection.Configuration
         /// How many connections, and threads.
         package var connectionCount: Int
-        /// How much work may wait; more is refused with `.overloaded`.
+        /// How much work may wait, and how much long work; more is refused with `.overloaded`.
         package var queueCountMax: Int
         /// How long work may take, waiting included, unless its `run` says otherwise.
         package var timeout: Duration
@@ -57,19 +57,22 @@ package final class Database: Sendable {
     ///   - name: Named in errors.
     ///   - timeout: From now to the end of `body`'s last statement. It also bounds how long the work waits for
     ///     a database that is away.
+    ///   - isLong: May take seconds. Such work waits in a line of its own, and leaves two connections, if there are
+    ///     three or more, to the rest.
     ///
     /// When the connection breaks under `body`, this throws at once and never runs `body` again by itself: the outcome
     /// is unknown. A transaction that `body` leaves open is rolled back. Cancelling the task takes work
     /// out of the queue; work that has started is not interrupted.
     package func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
         _ body: @Sendable @escaping (Connection) throws(PostgresError) -> T
     ) async throws(PostgresError) -> T {
         let id = queue.nextID()
         let deadline = ContinuousClock.now + (timeout ?? self.timeout)
         let result: Result<T, PostgresError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let work = WorkQueue.Work(id: id, deadline: deadline, isBounded: true) { outcome in
+                let work = WorkQueue.Work(id: id, deadline: deadline, isBounded: true, isLong: isLong) {
+                    outcome in
                     let result: Result<T, PostgresError>
                     switch outcome {
                     case .refused(let error):
@@ -108,7 +111,8 @@ package final class Database: Sendable {
         _ body: @Sendable @escaping (Result<Connection, PostgresError>) -> Void
     ) {
         queue.add(
-            WorkQueue.Work(id: queue.nextID(), deadline: deadline, isBounded: false) { outcome in
+            WorkQueue.Work(id: queue.nextID(), deadline: deadline, isBounded: false, isLong: false) {
+                outcome in
                 switch outcome {
                 case .refused(let error):
                     body(.failure(error))

@@ -13,16 +13,17 @@ struct DatabaseWorker: Sendable {
             do throws(PostgresError) {
                 let connection = try Connection(configuration)
                 backoff.reset()
-                queue.connected()
+                if queue.connected() { configuration.logger.notice("the database is back") }
                 serve(connection)
                 connection.close()
                 queue.disconnected(number)
             } catch {
-                queue.connectFailed(error)
                 let delay = backoff.next()
-                configuration.logger.warning(
-                    "no connection to the database; trying again",
-                    metadata: ["error": "\(error)", "retry_in": "\(delay)"])
+                if queue.connectFailed(error) {
+                    configuration.logger.warning(
+                        "no connection to the database; trying again",
+                        metadata: ["error": "\(error)", "retry_in": "\(delay)"])
+                }
                 wait(until: .now + delay)
             }
         }

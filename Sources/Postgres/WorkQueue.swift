@@ -3,6 +3,9 @@ import Synchronization
 
 /// What waits for a connection, and who waits for work. The one lock of a `Database`; continuations are
 /// resumed after it is released.
+///
+/// There are two lines. A worker takes what came first, but no more than all but two of them, and always one, do long
+/// work at once: the others are for what is short.
 final class WorkQueue: Sendable {
     enum Outcome {
         case refused(PostgresError)
@@ -10,10 +13,13 @@ final class WorkQueue: Sendable {
     }
 
     struct Work: Sendable {
+        /// Grows from one to the next.
         let id: UInt64
         let deadline: ContinuousClock.Instant
         /// Refused when the queue is full.
         let isBounded: Bool
+        /// May take seconds: never done by all workers at once.
+        let isLong: Bool
         /// Called exactly once, never under the lock.
         let finish: @Sendable (Outcome) -> Void
     }
@@ -28,20 +34,60 @@ final class WorkQueue: Sendable {
     private struct State {
         /// Filled by `add`; emptied by workers, cancellation and the clock.
         var waiting = Deque<Work>()
+        /// The same for long work.
+        var waitingLong = Deque<Work>()
+        /// The workers that do long work.
+        var longWorkers: Set<Int> = []
         /// The workers that wait for their waker, most recent last.
         var idle: [Int] = []
         var connectedCount = 0
         /// Why there is no connection; for the errors of those who waited in vain.
         var connectError: PostgresError?
+        var outageLog = OutageLog()
         var isShuttingDown = false
         var workersLeft: Int
         /// Whether the clock thread sleeps until there is something to expire.
         var clockSleeps = false
         var shutdownWaiters: [CheckedContinuation<Void, Never>] = []
+
+        var isEmpty: Bool { waiting.isEmpty && waitingLong.isEmpty }
+
+        /// Whether a worker that is free finds something to do.
+        func hasWork(longMax: Int) -> Bool {
+            !waiting.isEmpty || !waitingLong.isEmpty && longWorkers.count < longMax
+        }
+
+        /// What came first, of what the worker may do.
+        mutating func take(for worker: Int, longMax: Int) -> Work? {
+            let long = longWorkers.count < longMax ? waitingLong.first : nil
+            if let long, waiting.first.map({ long.id < $0.id }) ?? true {
+                longWorkers.insert(worker)
+                return waitingLong.removeFirst()
+            }
+            return waiting.popFirst()
+        }
+
+        mutating func remove(where isGone: (Work) -> Bool) -> [Work] {
+            let gone = waiting.filter(isGone) + waitingLong.filter(isGone)
+            guard !gone.isEmpty else { return [] }
+            waiting.removeAll(where: isGone)
+            waitingLong.removeAll(where: isGone)
+            return Array(gone)
+        }
+
+        /// True when the clock is to be woken: something waits that nobody may take soon.
+        mutating func wakesClock() -> Bool {
+            guard clockSleeps, !isEmpty else { return false }
+            clockSleeps = false
+            return true
+        }
     }
 
     private let state: Mutex<State>
+    /// Of each line.
     private let countMax: Int
+    /// Workers that do long work at once.
+    private let longMax: Int
     private let ids = Atomic<UInt64>(0)
     let wakers: [Waker]
     private let clock: Waker
@@ -52,6 +98,7 @@ final class WorkQueue: Sendable {
         self.wakers = wakers
         self.clock = try Waker()
         self.countMax = countMax
+        self.longMax = max(1, workerCount - 2)
         self.state = Mutex(State(workersLeft: workerCount))
     }
 
@@ -70,14 +117,13 @@ final class WorkQueue: Sendable {
         }
         let decision = state.withLock { state -> Decision in
             if state.isShuttingDown { return .refuse(PostgresError(.shutdown, "the database was shut down")) }
-            guard state.waiting.count < countMax || !work.isBounded else {
+            let waitingCount = (work.isLong ? state.waitingLong : state.waiting).count
+            guard waitingCount < countMax || !work.isBounded else {
                 return .refuse(PostgresError(.overloaded, "\(countMax) pieces of work wait for a connection"))
             }
-            state.waiting.append(work)
-            if let worker = state.idle.popLast() { return .wake(worker) }
-            guard state.clockSleeps else { return .nothing }
-            state.clockSleeps = false
-            return .wakeClock
+            if work.isLong { state.waitingLong.append(work) } else { state.waiting.append(work) }
+            if state.hasWork(longMax: longMax), let worker = state.idle.popLast() { return .wake(worker) }
+            return state.wakesClock() ? .wakeClock : .nothing
         }
         switch decision {
         case .refuse(let error): work.finish(.refused(error))
@@ -89,10 +135,8 @@ final class WorkQueue: Sendable {
 
     /// Takes work back that has not started; does nothing when it has.
     func cancel(_ id: UInt64) {
-        let work = state.withLock { state -> Work? in
-            guard let index = state.waiting.firstIndex(where: { $0.id == id }) else { return nil }
-            return state.waiting.remove(at: index)
-        }
+        let found = state.withLock { state in state.remove { $0.id == id } }
+        let work = found.first
         work?.finish(.refused(PostgresError(.cancelled, "the task was cancelled before the work started")))
     }
 
@@ -114,41 +158,54 @@ final class WorkQueue: Sendable {
 
     // MARK: Workers
 
-    /// What the worker, which has a connection, does next.
+    /// What the worker, which has a connection, does next. What it did is over.
     func next(for worker: Int) -> Next {
-        state.withLock { state in
+        let (next, wakesClock) = state.withLock { state -> (Next, Bool) in
             state.idle.removeAll { $0 == worker }
-            if let work = state.waiting.popFirst() { return .work(work) }
-            if state.isShuttingDown { return .leave }
+            state.longWorkers.remove(worker)
+            if let work = state.take(for: worker, longMax: longMax) { return (.work(work), false) }
+            // Long work that still waits is left to those that do such work now.
+            if state.isShuttingDown { return (.leave, false) }
             state.idle.append(worker)
-            return .wait
+            return (.wait, state.wakesClock())
         }
+        if wakesClock { clock.wake() }
+        return next
     }
 
     /// Whether a worker without a connection should go on trying to get one.
     func wantsConnection() -> Bool {
-        state.withLock { !$0.isShuttingDown || !$0.waiting.isEmpty }
+        state.withLock { !$0.isShuttingDown || !$0.isEmpty }
     }
 
-    func connected() {
+    /// True when it is to be logged.
+    func connected() -> Bool {
         state.withLock { state in
             state.connectedCount += 1
             state.connectError = nil
+            return state.outageLog.connected()
         }
     }
 
     /// The worker's connection is gone. It may have been woken for work that another can do.
     func disconnected(_ worker: Int) {
-        let other = state.withLock { state -> Int? in
+        let (other, wakesClock) = state.withLock { state -> (Int?, Bool) in
             state.connectedCount -= 1
             state.idle.removeAll { $0 == worker }
-            return state.waiting.isEmpty ? nil : state.idle.popLast()
+            state.longWorkers.remove(worker)
+            let other = state.hasWork(longMax: longMax) ? state.idle.popLast() : nil
+            return (other, state.wakesClock())
         }
         if let other { wakers[other].wake() }
+        if wakesClock { clock.wake() }
     }
 
-    func connectFailed(_ error: PostgresError) {
-        state.withLock { $0.connectError = error }
+    /// True when it is to be logged.
+    func connectFailed(_ error: PostgresError) -> Bool {
+        state.withLock { state in
+            state.connectError = error
+            return state.outageLog.connectFailed(now: .now)
+        }
     }
 
     func workerLeft() {
@@ -173,13 +230,9 @@ final class WorkQueue: Sendable {
             }
             let (plan, expired, error) = state.withLock { state -> (Plan, [Work], PostgresError?) in
                 let now = ContinuousClock.now
-                var expired: [Work] = []
-                if state.waiting.contains(where: { $0.deadline <= now }) {
-                    expired = state.waiting.filter { $0.deadline <= now }
-                    state.waiting.removeAll { $0.deadline <= now }
-                }
+                let expired = state.remove { $0.deadline <= now }
                 let error = state.connectedCount == 0 ? state.connectError : nil
-                guard state.waiting.isEmpty else { return (.tick, expired, error) }
+                guard state.isEmpty else { return (.tick, expired, error) }
                 if state.isShuttingDown { return (.leave, expired, error) }
                 state.clockSleeps = true
                 return (.sleep, expired, error)

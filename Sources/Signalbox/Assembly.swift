@@ -21,6 +21,7 @@ struct Assembly: Sendable {
     private let database: Database
     private let leaseDatabase: Database
     private let listener: Listener
+    private let store: JobStore
     private let feed: JobFeed
     private let node: WorkerNode
     private let health: HealthState
@@ -30,39 +31,51 @@ struct Assembly: Sendable {
     static func start(
         _ settings: ServerSettings, runners: [any JobRunner], logger: Logger
     ) async throws -> Assembly {
-        var privatePostgres: PrivatePostgres?
-        let connectionString: String
-        if let url = settings.databaseURL {
-            connectionString = url
-        } else {
-            let started = try await PrivatePostgres.start(
-                PrivatePostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
-            privatePostgres = started
-            connectionString = started.connectionString
-        }
+        var undo: [Undo] = []
         do {
+            var privatePostgres: PrivatePostgres?
+            let connectionString: String
+            if let url = settings.databaseURL {
+                connectionString = url
+            } else {
+                let started = try await PrivatePostgres.start(
+                    PrivatePostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
+                undo.append { await started.stop() }
+                privatePostgres = started
+                connectionString = started.connectionString
+            }
             return try await Assembly(
                 settings, runners: runners, logger: logger, connectionString: connectionString,
-                privatePostgres: privatePostgres)
+                privatePostgres: privatePostgres, undo: &undo)
         } catch {
-            await privatePostgres?.stop()
+            let steps = undo
+            // A task of its own: a start that was cancelled has to say goodbye to the database all the same.
+            await Task { for step in steps.reversed() { await step() } }.value
             throw error
         }
     }
 
+    /// Ends a part that was brought up.
+    private typealias Undo = @Sendable () async -> Void
+
+    /// Adds to `undo` what ends each part; when it throws, all of them are to be called, the last first.
     private init(
         _ settings: ServerSettings, runners: [any JobRunner], logger: Logger, connectionString: String,
-        privatePostgres: PrivatePostgres?
+        privatePostgres: PrivatePostgres?, undo: inout [Undo]
     ) async throws {
         self.settings = settings
         self.logger = logger
         self.privatePostgres = privatePostgres
         let connection = Self.connection(connectionString, logger: logger)
-        database = try Database(
+        let database = try Database(
             Database.Configuration(
                 connection: connection, connectionCount: settings.databaseConnections))
-        leaseDatabase = try Database(
+        undo.append { await database.shutdown() }
+        self.database = database
+        let leaseDatabase = try Database(
             Database.Configuration(connection: connection, connectionCount: 1))
+        undo.append { await leaseDatabase.shutdown() }
+        self.leaseDatabase = leaseDatabase
         // A database that is not there ends the program, with libpq's words; whoever looks after it starts it again.
         _ = try await database.run("connect", timeout: Self.connectTimeout) { _ throws(PostgresError) in true
         }
@@ -73,6 +86,8 @@ struct Assembly: Sendable {
         configuration.notifyChannel = try await JobStore.notifyChannel(database)
         let store = JobStore(
             database: database, leaseDatabase: leaseDatabase, configuration: configuration)
+        undo.append { store.forgetObservers() }
+        self.store = store
         for (queue, of) in settings.queues {
             if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
         }
@@ -92,7 +107,7 @@ struct Assembly: Sendable {
         }
         self.feed = feed
         self.node = node
-        listener = try Listener(connection, channels: [configuration.notifyChannel]) { event in
+        let listener = try Listener(connection, channels: [configuration.notifyChannel]) { event in
             switch event {
             case .notification(_, let payload) where payload == String(store.nodeNumber): break
             case .connected, .notification:
@@ -103,6 +118,8 @@ struct Assembly: Sendable {
                 logger.debug("not listening", metadata: ["error": "\(error)"])
             }
         }
+        undo.append { await listener.stop() }
+        self.listener = listener
         health = HealthState()
         let kinds = KnownKinds(store: store, own: node.kinds)
         let methods =
@@ -110,9 +127,13 @@ struct Assembly: Sendable {
             + [WatchHandler(store: store, feed: feed).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
-        server = Server(configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        let server = Server(
+            configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        self.server = server
+        undo.append { await server.shutdown(grace: .zero) }
         store.startJobs(with: node)
         try await node.register()
+        undo.append { await node.shutdown(grace: .zero) }
         try await feed.open()
         try await server.start()
         // The others hear at once that they are not alone.
@@ -144,6 +165,7 @@ struct Assembly: Sendable {
             group.cancelAll()
         }
         await listener.stop()
+        store.forgetObservers()
         await database.shutdown()
         await leaseDatabase.shutdown()
         await privatePostgres?.stop()

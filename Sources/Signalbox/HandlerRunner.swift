@@ -12,7 +12,12 @@ struct HandlerRunner<Handler: JobHandler>: JobRunner {
             onInterruption: handler.onInterruption == .retry ? .retry : .fail)
     }
 
+    /// On threads that it may block.
     func run(_ run: any Run) async throws -> JobResult {
+        try await withTaskExecutorPreference(HandlerThreads.shared) { try await attempt(run) }
+    }
+
+    private func attempt(_ run: any Run) async throws -> JobResult {
         let input: Handler.Input
         do {
             // No payload is the JSON value null: for handlers whose input is optional.

@@ -55,9 +55,11 @@ public struct JobContext: Sendable {
         run.checkpoint.flatMap { try? JSONDecoder().decode(type, from: Data($0)) }
     }
 
-    /// Keeps `value`, at most 256 KiB as JSON, for the next attempt. Returns once it is committed.
+    /// Keeps `value`, at most 256 KiB as JSON, for the next attempt. Returns once it is committed, however long
+    /// the database is away.
     ///
-    /// Throws `CancellationError` when the run's lease is lost: it is somebody else's now.
+    /// Throws `CancellationError` when the run's lease is lost, for it is somebody else's then, when the task is
+    /// cancelled, or when the run is stopped while the database is away.
     public func saveCheckpoint(_ value: some Encodable) async throws {
         try await run.save(checkpoint: [UInt8](try JSONEncoder().encode(value)))
     }

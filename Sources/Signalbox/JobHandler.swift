@@ -12,6 +12,9 @@
 /// `run` is called once per attempt, many at a time. Cancel, timeout and a lost lease arrive as cancellation
 /// of its task; it should end soon then. What it throws decides what follows: a `JobFailure` as it says,
 /// anything else is a failed attempt that is tried again while there are attempts left.
+///
+/// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
+/// handlers, but not the server. A task that it starts with `Task` runs elsewhere and must not block.
 public protocol JobHandler: Sendable {
     /// Read from the payload, which must be JSON.
     associatedtype Input: Decodable & Sendable

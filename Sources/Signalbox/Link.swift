@@ -1,11 +1,15 @@
 import Synchronization
 
-/// A reference that is set once both ends exist.
+/// A reference that is set once both ends exist. Weak, for the other end holds this one.
 final class Link<Target: AnyObject & Sendable>: Sendable {
-    private let target = Mutex<Target?>(nil)
+    private struct Reference {
+        weak var target: Target?
+    }
+
+    private let reference = Mutex(Reference())
 
     var value: Target? {
-        get { target.withLock { $0 } }
-        set { target.withLock { $0 = newValue } }
+        get { reference.withLock { $0.target } }
+        set { reference.withLock { $0.target = newValue } }
     }
 }

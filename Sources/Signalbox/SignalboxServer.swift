@@ -37,7 +37,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         environment: [String: String] = ProcessInfo.processInfo.environment, logger: Logger
     ) throws {
         self.init(
-            settings: try ServerSettings.resolve(arguments: arguments, environment: environment),
+            settings: try Self.resolveSettings(arguments: arguments, environment: environment),
             runners: handlers.map(Self.runner), logger: logger)
     }
 
@@ -83,7 +83,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
         let settings: ServerSettings
         do {
-            settings = try ServerSettings.resolve(
+            settings = try Self.resolveSettings(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
         } catch {
             complain("\(error)")
@@ -124,7 +124,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             exit(0)
         }
         do {
-            let settings = try ServerSettings.resolve(
+            let settings = try Self.resolveSettings(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
             guard let url = settings.databaseURL else {
                 throw SettingsError(problems: ["migrate needs database-url"])
@@ -142,6 +142,17 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             complain("\(error)")
             exit(error is SettingsError ? 64 : 1)
         }
+    }
+
+    /// The settings. That of the database is looked at before anything that libpq says of it is logged.
+    private static func resolveSettings(
+        arguments: [String], environment: [String: String]
+    ) throws(SettingsError) -> ServerSettings {
+        let settings = try ServerSettings.resolve(arguments: arguments, environment: environment)
+        if let url = settings.databaseURL, let problem = Connection.problem(ofConnectionString: url) {
+            throw SettingsError(problems: ["database-url: \(problem)"])
+        }
+        return settings
     }
 
     private func allRunners() throws -> [any JobRunner] {

@@ -99,4 +99,37 @@ import Testing
             #expect(found >= done + 1 && found <= 201)
         }
     }
+
+    /// As many slow reads as anybody likes to call.
+    @Test func slowReadsLeaveRoomForWrites() async throws {
+        try await Bench.with { bench in
+            // Its lane is known from here on.
+            try await bench.enqueue()
+            let job = NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now)
+            let lock = try Connection(bench.schema.connectionConfiguration())
+            try lock.executeScript("BEGIN; LOCK TABLE queue IN ACCESS EXCLUSIVE MODE")
+            let (calls, called) = AsyncStream<Void>.makeStream()
+            async let read: Void = withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<8 {
+                    group.addTask {
+                        called.yield()
+                        _ = try await bench.store.queueStats(nil)
+                    }
+                }
+                try await group.waitForAll()
+            }
+            var waiting = 0
+            for await _ in calls {
+                waiting += 1
+                if waiting == 8 { break }
+            }
+            let held = Statement(
+                nil, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'queue'::regclass")
+            while try lock.execute(held).onlyRow.int64(0) < 2 {}
+            let refusal = await failure { try await bench.store.enqueue(job) }
+            #expect(refusal == nil)
+            try lock.executeScript("COMMIT")
+            try await read
+        }
+    }
 }

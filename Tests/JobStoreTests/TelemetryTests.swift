@@ -1,5 +1,7 @@
 import JobCore
 import JobStore
+import Postgres
+import TestDatabase
 import Testing
 
 @Suite struct TelemetryTests {
@@ -37,6 +39,37 @@ import Testing
                     run.key.number: progress(0.5), other.key.number: progress(0.2),
                 ])
             try await bench.store.save([])
+        }
+    }
+
+    /// Each short job says its last words just before its end.
+    @Test func callsAtOnceShareCommits() async throws {
+        try await Bench.with { bench in
+            var started: [ClaimedRun] = []
+            for _ in 0..<40 { started.append(try await bench.start()) }
+            let runs = started
+            let before = try await bench.count("change")
+            let lock = try Connection(bench.schema.connectionConfiguration())
+            try lock.executeScript("BEGIN; LOCK TABLE progress IN SHARE MODE")
+            let (calls, called) = AsyncStream<Void>.makeStream()
+            async let saved: Void = withThrowingTaskGroup(of: Void.self) { group in
+                for run in runs {
+                    group.addTask {
+                        called.yield()
+                        try await bench.store.save([telemetry(run, progress(0.5))])
+                    }
+                }
+                try await group.waitForAll()
+            }
+            var waiting = 0
+            for await _ in calls {
+                waiting += 1
+                if waiting == runs.count { break }
+            }
+            try lock.executeScript("COMMIT")
+            try await saved
+            #expect(try await bench.count("progress") == runs.count)
+            #expect(try await bench.count("change") - before < runs.count)
         }
     }
 

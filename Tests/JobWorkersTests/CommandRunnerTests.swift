@@ -195,6 +195,21 @@ import Testing
         }
     }
 
+    /// A second stop may leave less time than the first, at which the command's grace was measured.
+    @Test func aStubbornGroupIsKilledWhenItsRunIsGivenUp() async throws {
+        try await withFifo { path in
+            let run = FakeRun(grace: .seconds(600))
+            let script = #"trap "" TERM; \#(Self.stubborn) & while :; do sleep 600; done"#
+            let task = Task { [runner = runner(script, environment: ["FIFO": path])] in
+                try await runner.run(run)
+            }
+            await run.waits(forLog: "up")
+            task.cancel()
+            run.abandon()
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+    }
+
     @Test func whatIsLeftOfTheGroupIsKilled() async throws {
         try await withFifo { path in
             let run = FakeRun()

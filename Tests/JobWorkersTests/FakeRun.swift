@@ -29,6 +29,8 @@ final class FakeRun: Run {
     private let kept = Mutex<[Saying]>([])
     private let softTimeouts: AsyncStream<Void>
     private let reachesSoftTimeout: AsyncStream<Void>.Continuation
+    private let abandonments: AsyncStream<Void>
+    private let isAbandoned: AsyncStream<Void>.Continuation
 
     init(
         kind: String = "test.command", attempt: Int = 1, payload: String = "{}",
@@ -44,6 +46,7 @@ final class FakeRun: Run {
         self.saveError = saveError
         (sayings, says) = AsyncStream.makeStream()
         (softTimeouts, reachesSoftTimeout) = AsyncStream.makeStream()
+        (abandonments, isAbandoned) = AsyncStream.makeStream()
     }
 
     var said: [Saying] { kept.withLock { $0 } }
@@ -63,6 +66,10 @@ final class FakeRun: Run {
         reachesSoftTimeout.yield()
     }
 
+    func abandon() {
+        isAbandoned.yield()
+    }
+
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
         say(.progress(stage: stage, fraction: fraction, message: message, step: step, steps: steps))
     }
@@ -78,6 +85,11 @@ final class FakeRun: Run {
 
     func softTimeout() async throws {
         for await _ in softTimeouts { return }
+        throw CancellationError()
+    }
+
+    func abandoned() async throws {
+        for await _ in abandonments { return }
         throw CancellationError()
     }
 

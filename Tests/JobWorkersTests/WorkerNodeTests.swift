@@ -46,6 +46,52 @@ import Testing
         }
     }
 
+    /// As when Postgres is restarted: no attempt is used up.
+    @Test func checkpointWaitsForADatabaseThatIsAway() async throws {
+        let runner = ScriptedRunner { run in
+            try await run.save(checkpoint: [7])
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner) { bench in
+            let lock = try Connection(bench.schema.connectionConfiguration())
+            // Readers and the start of the run go on.
+            try lock.executeScript("BEGIN; LOCK TABLE checkpoint IN SHARE MODE")
+            let id = try await bench.enqueue()
+            let end = Statement(
+                nil,
+                """
+                SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
+                WHERE $1 = ANY (pg_blocking_pids(pid)) AND query LIKE '%INSERT INTO checkpoint%'
+                """)
+            let blocker = lock.backendProcessID
+            var ended = 0
+            while ended == 0 {
+                ended = try await bench.database.run("end") { connection throws(PostgresError) in
+                    try connection.execute(end, Parameters { $0.append(blocker) }).rowCount
+                }
+            }
+            try lock.executeScript("COMMIT")
+            #expect(await bench.events(upTo: .succeeded) == [.enqueued, .started, .succeeded])
+            #expect(try await bench.job(id)?.attempts.map(\.outcome) == [.succeeded])
+        }
+    }
+
+    /// The database's words are not for the job's user.
+    @Test func refusedCheckpointFailsTheAttempt() async throws {
+        let runner = ScriptedRunner { run in
+            try await run.save(checkpoint: [7])
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner) { bench in
+            try await bench.script("ALTER TABLE checkpoint ADD CHECK (false)")
+            let id = try await bench.enqueue { $0.maxAttempts = 1 }
+            _ = await bench.events(upTo: .failed)
+            #expect(
+                try await bench.job(id)?.error
+                    == JobError(reason: "failed", message: "the checkpoint could not be saved"))
+        }
+    }
+
     @Test func lastFailureIsFinal() async throws {
         struct Odd: Error {}
         try await NodeBench.with(ScriptedRunner { _ in throw Odd() }) { bench in
@@ -116,6 +162,28 @@ import Testing
             _ = await bench.events(upTo: .failed)
             #expect(try await bench.job(id)?.error?.reason == "timeout")
             open.finish()
+        }
+    }
+
+    /// A shutdown leaves less time than the grace; the runner is told when that is over.
+    @Test func runnerHearsThatItsRunIsGivenUp() async throws {
+        let (steps, step) = AsyncStream<String>.makeStream()
+        let runner = ScriptedRunner { run in
+            // Deaf to its cancellation.
+            await Task.detached {
+                step.yield("began")
+                try? await run.abandoned()
+                step.yield("given up")
+            }.value
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(runner, configure: { $0.grace = .seconds(600) }) { bench in
+            let id = try await bench.enqueue()
+            for await word in steps where word == "began" { break }
+            _ = try await bench.store.cancel(id, reason: "enough")
+            await bench.node.shutdown(grace: .zero)
+            for await word in steps where word == "given up" { break }
+            #expect(try await bench.job(id)?.state == .cancelled)
         }
     }
 

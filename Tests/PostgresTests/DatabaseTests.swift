@@ -86,8 +86,11 @@ import Testing
     private final class Gate: Sendable {
         private let (entered, entry) = AsyncStream.makeStream(of: Void.self)
         private let isOpen = Mutex(false)
+        private let entries = Mutex(0)
+        var entryCount: Int { entries.withLock { $0 } }
 
         func hold() {
+            entries.withLock { $0 += 1 }
             entry.yield()
             while !isOpen.withLock({ $0 }) { _ = sched_yield() }
         }
@@ -171,6 +174,57 @@ import Testing
                 }
                 gate.release()
                 try await held
+            }
+        }
+    }
+
+    @Test func longWorkLeavesConnectionsToTheRest() async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 4) { database in
+                let gate = Gate()
+                async let held: Void = withThrowingTaskGroup(of: Void.self) { group in
+                    for _ in 0..<6 {
+                        group.addTask { try await database.run("long", isLong: true) { _ in gate.hold() } }
+                    }
+                    try await group.waitForAll()
+                }
+                for _ in 0..<2 { await gate.waitUntilHeld() }
+                do {
+                    for _ in 0..<20 { try await database.run("short", timeout: .seconds(10)) { _ in } }
+                } catch {
+                    Issue.record(error)
+                }
+                // Connections are free, but not for this one.
+                let late = Task {
+                    try await database.run("late", timeout: .milliseconds(30), isLong: true) { _ in }
+                }
+                #expect(await Self.code(late) == .timeout)
+                #expect(gate.entryCount == 2)
+                gate.release()
+                try await held
+                #expect(gate.entryCount == 6)
+            }
+        }
+    }
+
+    /// The only connection does both.
+    @Test func longWorkIsDoneInItsTurn() async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase { database in
+                let gate = Gate()
+                async let held: Void = database.run("hold", isLong: true) { _ in gate.hold() }
+                await gate.waitUntilHeld()
+                async let sum = withThrowingTaskGroup(of: Int.self) { group in
+                    for number in 0..<10 {
+                        group.addTask {
+                            try await database.run("mixed", isLong: number % 2 == 0) { _ in number }
+                        }
+                    }
+                    return try await group.reduce(0, +)
+                }
+                gate.release()
+                try await held
+                #expect(try await sum == 45)
             }
         }
     }

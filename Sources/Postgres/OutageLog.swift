@@ -1,0 +1,18 @@
+/// Which of the failures to connect are logged: of all connections together the first, then one every 10 s, and the
+/// first success after them.
+struct OutageLog {
+    private static let interval = Duration.seconds(10)
+    /// Nil while there is no outage.
+    private var nextLineAt: ContinuousClock.Instant?
+
+    mutating func connectFailed(now: ContinuousClock.Instant) -> Bool {
+        if let nextLineAt, now < nextLineAt { return false }
+        nextLineAt = now + Self.interval
+        return true
+    }
+
+    mutating func connected() -> Bool {
+        defer { nextLineAt = nil }
+        return nextLineAt != nil
+    }
+}

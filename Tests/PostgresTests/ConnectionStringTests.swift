@@ -1,0 +1,34 @@
+import Postgres
+import Testing
+
+@Suite struct ConnectionStringTests {
+    @Test(arguments: [
+        "postgresql://ada:s3cret@[::1/db", "postgresql://ada:s3%zzcret@host/db",
+        "postgresql://ada@host/db?s3cret=x", "postgres//ada:s3cret@host/db", "host=h password=s3 cret",
+        "host=h password=s3 cret=b",
+    ])
+    func nothingOfAMalformedOneIsShown(_ string: String) throws {
+        let problem = try #require(Connection.problem(ofConnectionString: string))
+        #expect(problem.hasPrefix("malformed"))
+        #expect(!problem.contains("s3") && !problem.contains("cret"))
+    }
+
+    /// libpq reads them, and shows a part of the password when it tries to connect.
+    @Test(arguments: [
+        ("postgresql://ada:s3@cret@host/db", "host"), ("postgresql://ada:s3/cret@host/db", "port"),
+    ])
+    func thePlaceOfAMisreadPasswordIsNamed(_ string: String, _ keyword: String) throws {
+        let problem = try #require(Connection.problem(ofConnectionString: string))
+        #expect(problem.hasPrefix("malformed at \(keyword);"))
+        #expect(!problem.contains("s3") && !problem.contains("cret"))
+    }
+
+    @Test(arguments: [
+        "", "postgresql://ada:p%40%2Fw@host:5432/db?sslmode=require", "postgresql:///db?host=/run/x&user=ada",
+        "postgresql://a:1,b:2/db", "postgresql://a,b:2/db", "host='/x y' port=5432 user=u dbname=d",
+        "host=@abstract port=1,2",
+    ])
+    func whatLibpqTakesIsFine(_ string: String) {
+        #expect(Connection.problem(ofConnectionString: string) == nil)
+    }
+}
