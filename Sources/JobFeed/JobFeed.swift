@@ -180,11 +180,13 @@ package final class JobFeed: Sendable {
 
     private func readLoop() async {
         var cursor = state.withLock(\.opened)
-        var lastRead = ContinuousClock.now
         while !Task.isCancelled {
+            let readAt = ContinuousClock.now
             do throws(StoreError) {
-                // After a pause the feed may have been trimmed.
-                if lastRead.duration(to: .now) > JobStore.changesKept / 2 { cursor = nil }
+                // After a pause, or within a reading of very many pages, the feed may have been trimmed.
+                if let place = cursor, place.takenAt.duration(to: readAt) > JobStore.changesKept / 2 {
+                    cursor = nil
+                }
                 if let place = cursor {
                     let interest = interest
                     let batch = try await store.changes(since: place, interest)
@@ -192,7 +194,6 @@ package final class JobFeed: Sendable {
                     if self.interest != interest { continue }
                     try await deliver(batch.changes)
                     cursor = batch.cursor
-                    lastRead = .now
                     if batch.hasRemote {
                         setPeers(true)
                         onRemoteChange(batch.hasCancels)
@@ -201,7 +202,6 @@ package final class JobFeed: Sendable {
                     if batch.hasMore { continue }
                 } else {
                     cursor = try await store.openChanges()
-                    lastRead = .now
                     recheck()
                     // What happened to the jobs of a user or a queue in between, nobody knows.
                     endScopes()
