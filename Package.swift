@@ -73,7 +73,9 @@ let package = Package(
             dependencies: [
                 "JobCore", "Postgres", .product(name: "Crypto", package: "swift-crypto"), deque,
             ],
-            resources: [.embedInCode("Migrations/0001_jobs.sql")],
+            resources: [
+                .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_live_of_a_lane.sql"),
+            ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),
         .target(

@@ -53,7 +53,9 @@ package enum Migrator {
     /// Never edited after landing; a change of the schema is a new file.
     private static let migrations = [
         // The package manager puts an underscore for a leading digit.
-        Migration(number: 1, name: "0001_jobs", sql: text(PackageResources._001_jobs_sql))
+        Migration(number: 1, name: "0001_jobs", sql: text(PackageResources._001_jobs_sql)),
+        Migration(
+            number: 2, name: "0002_live_of_a_lane", sql: text(PackageResources._002_live_of_a_lane_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
