@@ -38,6 +38,8 @@ package final class JobFeed: Sendable {
 
     private static let lanesMax = 100_000
     private static let jobsReadAtOnce = 500
+    /// Their logs may be long.
+    private static let logsReadAtOnce = 16
 
     private let store: JobStore
     private let configuration: Configuration
@@ -282,16 +284,20 @@ package final class JobFeed: Sendable {
             let key = JobKey(number: number, lane: 0, id: latest.job)
             publish(.progress(key, attempt: latest.attempt, latest.progress))
         }
+        // From the last line on that all who want the log have.
         let logged = state.withLock { state in
-            numbers.compactMap { number in
-                state.numbers[number].flatMap { id in
-                    state.byJob[id]?.values.contains(where: \.includesLog) == true ? (number, id) : nil
-                }
+            numbers.compactMap { number -> (key: JobKey, after: Int64)? in
+                guard let id = state.numbers[number] else { return nil }
+                let last = state.byJob[id]?.values.compactMap { $0.lastLogLine(of: id) }.min()
+                return last.map { (key: JobKey(number: number, lane: 0, id: id), after: $0) }
             }
         }
-        for (number, id) in logged {
-            let lines = try await store.log(of: number, after: 0)
-            publish(.log(JobKey(number: number, lane: 0, id: id), lines, isSaved: true))
+        for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
+            let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
+            let logs = try await store.logs(of: chunk.map { (number: $0.key.number, after: $0.after) })
+            for (key, _) in chunk {
+                if let lines = logs[key.number] { publish(.log(key, lines, isSaved: true)) }
+            }
         }
     }
 

@@ -143,9 +143,14 @@ extension Statement {
         """
     }
 
-    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present.
-    static let findEvents = Statement(
-        "find_events",
+    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present. Of a
+    /// history that is too long its beginning: whoever follows a job reads on from there.
+    static let findEvents = Statement("find_events", events(history: "ASC"))
+
+    /// Of a history that is too long its end.
+    static let findLastEvents = Statement("find_last_events", events(history: "DESC"))
+
+    private static func events(history order: String) -> String {
         """
         SELECT j.number, j.id, k.name, j.user_id, q.name, e.sequence, e.type, e.attempt, node.name,
             e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
@@ -160,11 +165,12 @@ extension Statement {
             UNION ALL
             (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
             FROM history WHERE history.number = wanted.number AND sequence > wanted.after
-            ORDER BY sequence DESC LIMIT $3)
+            ORDER BY sequence \(order) LIMIT $3)
             UNION ALL
             SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
+            -- As good as state = 'running', which would let the planner walk all that runs while that is little.
             FROM live
-            WHERE live.number = wanted.number AND state = 'running' AND sequence > wanted.after
+            WHERE live.number = wanted.number AND started_at IS NOT NULL AND sequence > wanted.after
             UNION ALL
             SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, reason, message,
                 CASE WHEN octet_length(result) <= $4 THEN result END, result_type
@@ -172,13 +178,19 @@ extension Statement {
         ) e
         LEFT JOIN node ON node.id = e.node
         ORDER BY j.number, e.sequence
-        """)
-
-    static let findLog = Statement(
-        "find_log",
         """
-        SELECT line, at, attempt, level, message FROM log_line WHERE number = $1
-        ORDER BY line DESC LIMIT $2
+    }
+
+    /// The last lines of each job's log after a line.
+    static let findLogs = Statement(
+        "find_logs",
+        """
+        SELECT l.line, l.at, l.attempt, l.level, l.message, wanted.number
+        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after) CROSS JOIN LATERAL (
+            SELECT line, at, attempt, level, message FROM log_line
+            WHERE log_line.number = wanted.number AND line > wanted.after
+            ORDER BY log_line.number DESC, line DESC LIMIT $3) l
+        ORDER BY wanted.number, l.line
         """)
 
     static let findProgress = Statement(
@@ -242,20 +254,14 @@ extension JobStore {
         return try await run("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
-                    Self.eventsQuery([found.number: 0]),
-                    Query(
-                        .findLog,
-                        Parameters {
-                            $0.append(found.number)
-                            $0.append(Int64(JobLimits.logLinesKept))
-                        }),
+                    Self.eventsQuery(.findLastEvents, [found.number: 0]),
+                    Self.logsQuery([(number: found.number, after: 0)]),
                 ] + (payload ? [Query(.findPayload, Parameters { $0.append(found.number) })] : []))
             var job = found
             var changes: [JobChange] = []
             for row in results[0] { changes.append(try JobChange(row)) }
             job.attempts = JobChange.attempts(changes)
             for row in results[1] { job.log.append(try LogLine(row)) }
-            job.log.reverse()
             if payload { job.spec.payload = try results[2].first?.bytes(0) ?? [] }
             return job
         }
@@ -326,11 +332,12 @@ extension JobStore {
         return page
     }
 
-    /// Every event of each job after a sequence, in order.
+    /// Every event of each job after a sequence, in order. Of a job with a very long history the first of them, and
+    /// the present: there is a gap before that.
     package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
         guard !sequences.isEmpty else { return [:] }
         return try await run("events") { connection throws(PostgresError) in
-            let query = Self.eventsQuery(sequences)
+            let query = Self.eventsQuery(.findEvents, sequences)
             var changes: [Int64: [JobChange]] = [:]
             for row in try connection.execute(query.statement, query.parameters) {
                 let change = try JobChange(row)
@@ -342,9 +349,9 @@ extension JobStore {
         }
     }
 
-    private static func eventsQuery(_ sequences: [Int64: Int64]) -> Query {
+    private static func eventsQuery(_ statement: Statement, _ sequences: [Int64: Int64]) -> Query {
         Query(
-            .findEvents,
+            statement,
             Parameters {
                 $0.append(Array(sequences.keys))
                 $0.append(Array(sequences.values))
@@ -372,21 +379,28 @@ extension JobStore {
         }
     }
 
-    /// The last lines of a job's log after `line`, oldest first.
-    package func log(of number: Int64, after line: Int64) async throws(StoreError) -> [LogLine] {
-        try await run("log") { connection throws(PostgresError) in
-            var lines: [LogLine] = []
-            let result = try connection.execute(
-                .findLog,
-                Parameters {
-                    $0.append(number)
-                    $0.append(Int64(JobLimits.logLinesKept))
-                })
-            for row in result {
-                let found = try LogLine(row)
-                if found.number > line { lines.append(found) }
+    /// The last lines of each job's log after a line, oldest first. Jobs without any are left out.
+    package func logs(
+        of wanted: [(number: Int64, after: Int64)]
+    ) async throws(StoreError) -> [Int64: [LogLine]] {
+        guard !wanted.isEmpty else { return [:] }
+        return try await run("logs") { connection throws(PostgresError) in
+            let query = Self.logsQuery(wanted)
+            var logs: [Int64: [LogLine]] = [:]
+            for row in try connection.execute(query.statement, query.parameters) {
+                logs[try row.int64(5), default: []].append(try LogLine(row))
             }
-            return lines.reversed()
+            return logs
         }
+    }
+
+    private static func logsQuery(_ wanted: [(number: Int64, after: Int64)]) -> Query {
+        Query(
+            .findLogs,
+            Parameters {
+                $0.append(wanted.map(\.number))
+                $0.append(wanted.map(\.after))
+                $0.append(Int64(JobLimits.logLinesKept))
+            })
     }
 }

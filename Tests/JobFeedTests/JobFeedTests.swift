@@ -205,6 +205,35 @@ import Testing
         }
     }
 
+    @Test func logsOfManyJobsOfAnotherNode() async throws {
+        try await with { bench in
+            var runs: [ClaimedRun] = []
+            for _ in 0..<20 {
+                _ = try await bench.enqueue(by: bench.peer)
+                runs.append(try await bench.claim(by: bench.peer))
+            }
+            let subscription = bench.feed.subscribe(to: runs.map(\.key.id), includesLog: true)
+            bench.feed.attach(Dictionary(uniqueKeysWithValues: runs.map { ($0.key.number, $0.key.id) }))
+            for run in runs { subscription.track(run.key.id, delivered: run.sequence, isFinal: false) }
+            var got: [JobID: [Int64]] = [:]
+            for number: Int64 in 1...2 {
+                let line = LogLine(
+                    number: number, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
+                try await bench.peer.save(
+                    runs.map {
+                        Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
+                    })
+                while got.values.joined().count < 20 * Int(number), let item = await subscription.next() {
+                    guard case .action(.sendLog(let id, let lines)) = item else { continue }
+                    got[id, default: []] += lines.map(\.number)
+                }
+            }
+            let wanted: [JobID: [Int64]] = Dictionary(
+                uniqueKeysWithValues: runs.map { ($0.key.id, [1, 2]) })
+            #expect(got == wanted)
+        }
+    }
+
     @Test func endOfTheFeedEndsWatches() async throws {
         try await with { bench in
             let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))

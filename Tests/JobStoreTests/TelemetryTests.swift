@@ -30,7 +30,8 @@ import Testing
             try await bench.store.save([telemetry(run, progress(0.5), lines(3...3))])
             let job = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
             #expect(job.progress == progress(0.5) && job.log == lines(1...3))
-            #expect(try await bench.store.log(of: run.key.number, after: 1) == lines(2...3))
+            let logs = try await bench.store.logs(of: [(run.key.number, 1), (other.key.number, 0), (99, 0)])
+            #expect(logs == [run.key.number: lines(2...3)])
             let latest = try await bench.store.progress(of: [run.key.number, other.key.number, 99])
             #expect(
                 latest.mapValues(\.progress) == [
@@ -47,7 +48,8 @@ import Testing
                 try await bench.store.save([telemetry(run, nil, lines(first...first + 49))])
             }
             #expect(try await bench.count("log_line") == JobLimits.logLinesKept)
-            #expect(try await bench.store.log(of: run.key.number, after: 0) == lines(801...1000))
+            let logs = try await bench.store.logs(of: [(run.key.number, 0)])
+            #expect(logs == [run.key.number: lines(801...1000)])
             try await bench.finish(run, .again())
             let next = try #require(try await bench.claim().first)
             #expect(next.lastLogLine == 1000)
