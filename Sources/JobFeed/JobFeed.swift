@@ -15,6 +15,8 @@ package final class JobFeed: Sendable {
         /// At most one NOTIFY in this time.
         package var notifyInterval: Duration = .milliseconds(100)
         package var heartbeatSeconds = 15
+        /// Lanes whose user and queue are remembered.
+        package var lanesMax = 100_000
 
         package init() {}
     }
@@ -36,7 +38,6 @@ package final class JobFeed: Sendable {
         var lanes: [Int64: (userID: String, queue: String)] = [:]
     }
 
-    private static let lanesMax = 100_000
     private static let jobsReadAtOnce = 500
     /// Their logs may be long.
     private static let logsReadAtOnce = 16
@@ -305,34 +306,46 @@ package final class JobFeed: Sendable {
     private func wantedByScopes(_ changes: [RemoteChange]) async throws(StoreError) -> [RemoteChange] {
         let scopes = state.withLock { $0.scopes.values.map(\.scope) }
         guard !scopes.isEmpty else { return [] }
-        let unknown = state.withLock { state in
-            Set(changes.map(\.lane)).filter { state.lanes[$0] == nil }
+        let ids = Set(changes.map(\.lane))
+        // What is remembered may be forgotten any time, but not while this batch needs it.
+        var lanes: [Int64: (userID: String, queue: String)] = state.withLock { state in
+            var known: [Int64: (userID: String, queue: String)] = [:]
+            for id in ids { known[id] = state.lanes[id] }
+            return known
         }
+        let unknown = ids.filter { lanes[$0] == nil }
         if !unknown.isEmpty {
             let found = try await store.lanes(Array(unknown))
             state.withLock { state in
-                if state.lanes.count + found.count > Self.lanesMax { state.lanes = [:] }
+                if state.lanes.count + found.count > configuration.lanesMax { state.lanes = [:] }
                 state.lanes.merge(found) { _, new in new }
             }
+            lanes.merge(found) { _, new in new }
         }
-        return state.withLock { state in
-            changes.filter { change in
-                guard let lane = state.lanes[change.lane] else { return false }
-                return scopes.contains { $0.holds(userID: lane.userID, queue: lane.queue) }
-            }
+        return changes.filter { change in
+            guard let lane = lanes[change.lane] else { return false }
+            return scopes.contains { $0.holds(userID: lane.userID, queue: lane.queue) }
         }
     }
 
+    /// The events that these changes tell of. Whatever else the database has by now has changes of its own, which
+    /// come later: each event is told once, also to a watch that does not know its job's place.
     private func deliverToScopes(_ changes: [RemoteChange]) async throws(StoreError) {
-        var first: [Int64: Int64] = [:]
+        var told: [Int64: ClosedRange<Int64>] = [:]
         for change in changes where change.sequence > 0 {
-            first[change.number] = min(first[change.number] ?? .max, change.sequence - 1)
+            let before = told[change.number] ?? change.sequence...change.sequence
+            told[change.number] =
+                min(before.lowerBound, change.sequence)...max(before.upperBound, change.sequence)
         }
-        let numbers = Array(first.keys)
+        let numbers = Array(told.keys)
         for start in stride(from: 0, to: numbers.count, by: Self.jobsReadAtOnce) {
             let chunk = numbers[start..<min(start + Self.jobsReadAtOnce, numbers.count)]
-            let wanted = Dictionary(uniqueKeysWithValues: chunk.map { ($0, first[$0] ?? 0) })
-            for event in try await store.events(after: wanted).values.joined() {
+            let wanted = Dictionary(
+                uniqueKeysWithValues: chunk.map { ($0, (told[$0]?.lowerBound ?? 1) - 1) })
+            let events = try await store.events(after: wanted).flatMap { number, events in
+                events.filter { told[number]?.contains($0.sequence) == true }
+            }
+            for event in events {
                 let scopes = state.withLock { state in
                     state.scopes.values.filter { $0.scope.holds(userID: event.userID, queue: event.queue) }
                 }
