@@ -14,6 +14,8 @@ package final class JobFeed: Sendable {
         package var pollInterval: Duration = .seconds(1)
         /// At most one NOTIFY in this time.
         package var notifyInterval: Duration = .milliseconds(100)
+        /// Between two readings of the feed: under load one reading has what many commits told.
+        package var readInterval: Duration = .milliseconds(10)
         package var heartbeatSeconds = 15
         /// Lanes whose user and queue are remembered.
         package var lanesMax = 100_000
@@ -126,6 +128,8 @@ package final class JobFeed: Sendable {
 
     package func receive(_ notices: [Notice]) {
         for notice in notices { publish(notice) }
+        // What is only said is not in the feed yet.
+        guard notices.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
         if state.withLock({ !$0.scopes.isEmpty }) { readSignal.wake() }
     }
@@ -142,7 +146,7 @@ package final class JobFeed: Sendable {
         switch notice {
         case .event(let event, let key):
             for subscription in subscriptions(of: key.id) { subscription.receive(event) }
-        case .progress(let key, let attempt, let progress):
+        case .progress(let key, let attempt, let progress, _):
             // A scope knows which jobs are its own.
             for subscription in subscriptions(of: key.id, andScopes: true) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
@@ -214,6 +218,7 @@ package final class JobFeed: Sendable {
                 logger.warning("the feed of changes could not be read", metadata: ["error": "\(error)"])
             }
             await readSignal.wait(atMost: configuration.pollInterval)
+            try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
         }
     }
 
@@ -283,7 +288,7 @@ package final class JobFeed: Sendable {
         guard !numbers.isEmpty else { return }
         for (number, latest) in try await store.progress(of: Array(numbers)) {
             let key = JobKey(number: number, lane: 0, id: latest.job)
-            publish(.progress(key, attempt: latest.attempt, latest.progress))
+            publish(.progress(key, attempt: latest.attempt, latest.progress, isSaved: true))
         }
         // From the last line on that all who want the log have.
         let logged = state.withLock { state in
@@ -351,6 +356,16 @@ package final class JobFeed: Sendable {
                 }
                 for scope in scopes { scope.receive(event) }
             }
+        }
+    }
+}
+
+extension Notice {
+    /// Whether the database may have it by now: whoever reads finds it, or some other part of it.
+    var mayBeCommitted: Bool {
+        switch self {
+        case .event, .cancelRequested, .uncertain: true
+        case .progress(_, _, _, let isSaved), .log(_, _, let isSaved): isSaved
         }
     }
 }

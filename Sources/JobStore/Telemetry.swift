@@ -18,6 +18,15 @@ package struct Telemetry: Sendable {
     }
 }
 
+extension Telemetry {
+    fileprivate var saved: [Notice] {
+        var notices: [Notice] = []
+        if let progress { notices.append(.progress(key, attempt: attempt, progress, isSaved: true)) }
+        if !log.isEmpty { notices.append(.log(key, log, isSaved: true)) }
+        return notices
+    }
+}
+
 extension Statement {
     static let saveProgress = Statement(
         "save_progress",
@@ -78,8 +87,8 @@ extension Statement {
 }
 
 extension JobStore {
-    /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped.
-    /// Watchers of this node have heard of them already.
+    /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped. Watchers of this
+    /// node heard of them when they were said, and hear once more, and the feed hears that there is something to read.
     package func save(_ telemetry: [Telemetry]) async throws(StoreError) {
         let node = nodeNumber
         _ = try await run("telemetry") { connection throws(PostgresError) in
@@ -133,6 +142,7 @@ extension JobStore {
             }
             return try connection.transaction(queries).count
         }
+        tell(telemetry.flatMap(\.saved))
     }
 
     /// Keeps what the next attempt is to receive. Throws `stale` when the run has lost its lease.

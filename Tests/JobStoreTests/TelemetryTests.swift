@@ -56,6 +56,37 @@ import Testing
         }
     }
 
+    @Test func logsOfManyJobs() async throws {
+        try await Bench.with { bench in
+            let runs = (try await bench.start(), try await bench.start())
+            try await bench.store.save([
+                telemetry(runs.0, nil, lines(1...200)), telemetry(runs.1, nil, lines(1...3)),
+            ])
+            let logs = try await bench.store.logs(of: [(runs.0.key.number, 198), (runs.1.key.number, 0)])
+            #expect(logs == [runs.0.key.number: lines(199...200), runs.1.key.number: lines(1...3)])
+            #expect(try await bench.store.logs(of: [(runs.1.key.number, 3)]).isEmpty)
+            #expect(try await bench.store.logs(of: []).isEmpty)
+        }
+    }
+
+    /// Only then do other nodes find it.
+    @Test func tellsWhatIsSaved() async throws {
+        try await Bench.with { bench in
+            let run = try await bench.start()
+            try await bench.store.save([telemetry(run, progress(0.1), lines(1...2))])
+            let saved = bench.told.all.compactMap { notice -> String? in
+                switch notice {
+                case .progress(let key, attempt: 1, let said, isSaved: true):
+                    key == run.key && said == progress(0.1) ? "progress" : nil
+                case .log(let key, let said, isSaved: true):
+                    key == run.key && said == lines(1...2) ? "log" : nil
+                default: nil
+                }
+            }
+            #expect(saved == ["progress", "log"])
+        }
+    }
+
     @Test func staleRunSaysNothing() async throws {
         try await Bench.with { bench in
             let old = try await bench.start()
