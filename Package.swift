@@ -75,6 +75,7 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
+                .embedInCode("Migrations/0003_live_of_a_lane.sql"),
             ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),

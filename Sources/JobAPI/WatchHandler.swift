@@ -13,6 +13,8 @@ package import RPC
 package struct WatchHandler: Sendable {
     /// Jobs whose events are read at once.
     private static let jobsReadAtOnce = 64
+    /// Jobs whose logs are read at once: each may have 800 KiB.
+    private static let logsReadAtOnce = 16
 
     let store: JobStore
     let feed: JobFeed
@@ -95,10 +97,15 @@ package struct WatchHandler: Sendable {
                 wanted.append((job, cursor))
             }
             subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
-            guard subscription.includesLog else { continue }
-            // Read after it is tracked: what is saved from here on is told, and what was saved before is read.
-            let log = subscription.unsent(try await store.log(of: job.number, after: 0), of: id)
-            if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+        }
+        // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
+        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
+            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
+            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
+            for id in chunk {
+                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
+                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+            }
         }
         var rest = wanted[...]
         while !rest.isEmpty {

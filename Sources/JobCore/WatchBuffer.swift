@@ -58,8 +58,11 @@ package struct WatchBuffer: Sendable {
     private var openJobs = 0
     /// Of a user's or a queue's watch, oldest first.
     private var finalJobs: Deque<JobID> = []
+    /// Their events are to be read.
     private var behind: Set<JobID> = []
-    private var reading = false
+    /// Their events are being read, and what was known of each when that began. What is heard of one meanwhile may
+    /// be too late for the answer: the job is behind once more.
+    private var inFlight: [JobID: Int64] = [:]
     private var events: Deque<JobEvent> = []
     private var progress: [JobID: (attempt: Int, progress: Progress)] = [:]
     private var logLines: [JobID: [LogLine]] = [:]
@@ -143,22 +146,27 @@ package struct WatchBuffer: Sendable {
         early[job] = max(early[job] ?? 0, sequence)
     }
 
-    /// Nobody knows what was missed: every job that is not final is looked at again.
+    /// Nobody knows what was missed: every job that is not final is looked at again, or that is not any more as far
+    /// as was heard.
     package mutating func recheck() {
         guard namesJobs else { return }
         isRechecked = true
-        for (job, place) in places where !place.isFinal { behind.insert(job) }
+        for (job, place) in places where !place.isFinal || place.isBehind { behind.insert(job) }
     }
 
     /// The events that `read` asked for: all that there are of each job after its sequence, or at least
     /// the first of them.
     package mutating func caughtUp(_ read: [JobID: [JobEvent]]) {
-        reading = false
+        let asked = inFlight
+        inFlight = [:]
         for (job, list) in read {
-            behind.remove(job)
-            for event in list where event.sequence == (places[job]?.delivered ?? .max) + 1 { append(event) }
+            guard places[job] != nil else { continue }
+            for event in list where event.sequence == (places[job]?.delivered ?? 0) + 1 { append(event) }
             guard var place = places[job] else { continue }
-            if list.isEmpty { place.known = place.delivered }
+            // There is nothing of all that was heard of before the question.
+            if list.isEmpty, place.known == asked[job], !behind.contains(job) {
+                place.known = place.delivered
+            }
             places[job] = place
             if place.isBehind { behind.insert(job) }
         }
@@ -167,10 +175,11 @@ package struct WatchBuffer: Sendable {
     package mutating func next() -> Action {
         if let event = events.popFirst() { return .send(event) }
         if hasOverflowed { return .overflow }
+        if !inFlight.isEmpty { return .wait }
         if !behind.isEmpty {
-            guard !reading else { return .wait }
-            reading = true
-            let jobs = behind.prefix(Self.readJobsMax)
+            let jobs = Array(behind.prefix(Self.readJobsMax))
+            behind.subtract(jobs)
+            inFlight = Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.known ?? 0) })
             return .read(
                 Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.delivered ?? 0) }))
         }
@@ -214,7 +223,7 @@ package struct WatchBuffer: Sendable {
         guard place.isFinal, !namesJobs else { return }
         finalJobs.append(job)
         guard finalJobs.count > Self.finalPlacesMax, let oldest = finalJobs.popFirst() else { return }
-        // Unless a Retry has opened it again.
-        if places[oldest]?.isFinal == true { places[oldest] = nil }
+        // Unless a Retry has opened it again, or is about to be read.
+        if let place = places[oldest], place.isFinal, !place.isBehind { places[oldest] = nil }
     }
 }

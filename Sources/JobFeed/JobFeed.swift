@@ -14,7 +14,11 @@ package final class JobFeed: Sendable {
         package var pollInterval: Duration = .seconds(1)
         /// At most one NOTIFY in this time.
         package var notifyInterval: Duration = .milliseconds(100)
+        /// Between two readings of the feed: under load one reading has what many commits told.
+        package var readInterval: Duration = .milliseconds(10)
         package var heartbeatSeconds = 15
+        /// Lanes whose user and queue are remembered.
+        package var lanesMax = 100_000
 
         package init() {}
     }
@@ -36,8 +40,9 @@ package final class JobFeed: Sendable {
         var lanes: [Int64: (userID: String, queue: String)] = [:]
     }
 
-    private static let lanesMax = 100_000
     private static let jobsReadAtOnce = 500
+    /// Their logs may be long.
+    private static let logsReadAtOnce = 16
 
     private let store: JobStore
     private let configuration: Configuration
@@ -123,6 +128,8 @@ package final class JobFeed: Sendable {
 
     package func receive(_ notices: [Notice]) {
         for notice in notices { publish(notice) }
+        // What is only said is not in the feed yet.
+        guard notices.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
         if state.withLock({ !$0.scopes.isEmpty }) { readSignal.wake() }
     }
@@ -139,7 +146,7 @@ package final class JobFeed: Sendable {
         switch notice {
         case .event(let event, let key):
             for subscription in subscriptions(of: key.id) { subscription.receive(event) }
-        case .progress(let key, let attempt, let progress):
+        case .progress(let key, let attempt, let progress, _):
             // A scope knows which jobs are its own.
             for subscription in subscriptions(of: key.id, andScopes: true) {
                 subscription.receive(progress, attempt: attempt, of: key.id)
@@ -180,11 +187,13 @@ package final class JobFeed: Sendable {
 
     private func readLoop() async {
         var cursor = state.withLock(\.opened)
-        var lastRead = ContinuousClock.now
         while !Task.isCancelled {
+            let readAt = ContinuousClock.now
             do throws(StoreError) {
-                // After a pause the feed may have been trimmed.
-                if lastRead.duration(to: .now) > JobStore.changesKept / 2 { cursor = nil }
+                // After a pause, or within a reading of very many pages, the feed may have been trimmed.
+                if let place = cursor, place.takenAt.duration(to: readAt) > JobStore.changesKept / 2 {
+                    cursor = nil
+                }
                 if let place = cursor {
                     let interest = interest
                     let batch = try await store.changes(since: place, interest)
@@ -192,7 +201,6 @@ package final class JobFeed: Sendable {
                     if self.interest != interest { continue }
                     try await deliver(batch.changes)
                     cursor = batch.cursor
-                    lastRead = .now
                     if batch.hasRemote {
                         setPeers(true)
                         onRemoteChange(batch.hasCancels)
@@ -201,7 +209,6 @@ package final class JobFeed: Sendable {
                     if batch.hasMore { continue }
                 } else {
                     cursor = try await store.openChanges()
-                    lastRead = .now
                     recheck()
                     // What happened to the jobs of a user or a queue in between, nobody knows.
                     endScopes()
@@ -211,6 +218,7 @@ package final class JobFeed: Sendable {
                 logger.warning("the feed of changes could not be read", metadata: ["error": "\(error)"])
             }
             await readSignal.wait(atMost: configuration.pollInterval)
+            try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
         }
     }
 
@@ -280,18 +288,22 @@ package final class JobFeed: Sendable {
         guard !numbers.isEmpty else { return }
         for (number, latest) in try await store.progress(of: Array(numbers)) {
             let key = JobKey(number: number, lane: 0, id: latest.job)
-            publish(.progress(key, attempt: latest.attempt, latest.progress))
+            publish(.progress(key, attempt: latest.attempt, latest.progress, isSaved: true))
         }
+        // From the last line on that all who want the log have.
         let logged = state.withLock { state in
-            numbers.compactMap { number in
-                state.numbers[number].flatMap { id in
-                    state.byJob[id]?.values.contains(where: \.includesLog) == true ? (number, id) : nil
-                }
+            numbers.compactMap { number -> (key: JobKey, after: Int64)? in
+                guard let id = state.numbers[number] else { return nil }
+                let last = state.byJob[id]?.values.compactMap { $0.lastLogLine(of: id) }.min()
+                return last.map { (key: JobKey(number: number, lane: 0, id: id), after: $0) }
             }
         }
-        for (number, id) in logged {
-            let lines = try await store.log(of: number, after: 0)
-            publish(.log(JobKey(number: number, lane: 0, id: id), lines, isSaved: true))
+        for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
+            let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
+            let logs = try await store.logs(of: chunk.map { (number: $0.key.number, after: $0.after) })
+            for (key, _) in chunk {
+                if let lines = logs[key.number] { publish(.log(key, lines, isSaved: true)) }
+            }
         }
     }
 
@@ -299,39 +311,61 @@ package final class JobFeed: Sendable {
     private func wantedByScopes(_ changes: [RemoteChange]) async throws(StoreError) -> [RemoteChange] {
         let scopes = state.withLock { $0.scopes.values.map(\.scope) }
         guard !scopes.isEmpty else { return [] }
-        let unknown = state.withLock { state in
-            Set(changes.map(\.lane)).filter { state.lanes[$0] == nil }
+        let ids = Set(changes.map(\.lane))
+        // What is remembered may be forgotten any time, but not while this batch needs it.
+        var lanes: [Int64: (userID: String, queue: String)] = state.withLock { state in
+            var known: [Int64: (userID: String, queue: String)] = [:]
+            for id in ids { known[id] = state.lanes[id] }
+            return known
         }
+        let unknown = ids.filter { lanes[$0] == nil }
         if !unknown.isEmpty {
             let found = try await store.lanes(Array(unknown))
             state.withLock { state in
-                if state.lanes.count + found.count > Self.lanesMax { state.lanes = [:] }
+                if state.lanes.count + found.count > configuration.lanesMax { state.lanes = [:] }
                 state.lanes.merge(found) { _, new in new }
             }
+            lanes.merge(found) { _, new in new }
         }
-        return state.withLock { state in
-            changes.filter { change in
-                guard let lane = state.lanes[change.lane] else { return false }
-                return scopes.contains { $0.holds(userID: lane.userID, queue: lane.queue) }
-            }
+        return changes.filter { change in
+            guard let lane = lanes[change.lane] else { return false }
+            return scopes.contains { $0.holds(userID: lane.userID, queue: lane.queue) }
         }
     }
 
+    /// The events that these changes tell of. Whatever else the database has by now has changes of its own, which
+    /// come later: each event is told once, also to a watch that does not know its job's place.
     private func deliverToScopes(_ changes: [RemoteChange]) async throws(StoreError) {
-        var first: [Int64: Int64] = [:]
+        var told: [Int64: ClosedRange<Int64>] = [:]
         for change in changes where change.sequence > 0 {
-            first[change.number] = min(first[change.number] ?? .max, change.sequence - 1)
+            let before = told[change.number] ?? change.sequence...change.sequence
+            told[change.number] =
+                min(before.lowerBound, change.sequence)...max(before.upperBound, change.sequence)
         }
-        let numbers = Array(first.keys)
+        let numbers = Array(told.keys)
         for start in stride(from: 0, to: numbers.count, by: Self.jobsReadAtOnce) {
             let chunk = numbers[start..<min(start + Self.jobsReadAtOnce, numbers.count)]
-            let wanted = Dictionary(uniqueKeysWithValues: chunk.map { ($0, first[$0] ?? 0) })
-            for event in try await store.events(after: wanted).values.joined() {
+            let wanted = Dictionary(
+                uniqueKeysWithValues: chunk.map { ($0, (told[$0]?.lowerBound ?? 1) - 1) })
+            let events = try await store.events(after: wanted).flatMap { number, events in
+                events.filter { told[number]?.contains($0.sequence) == true }
+            }
+            for event in events {
                 let scopes = state.withLock { state in
                     state.scopes.values.filter { $0.scope.holds(userID: event.userID, queue: event.queue) }
                 }
                 for scope in scopes { scope.receive(event) }
             }
+        }
+    }
+}
+
+extension Notice {
+    /// Whether the database may have it by now: whoever reads finds it, or some other part of it.
+    var mayBeCommitted: Bool {
+        switch self {
+        case .event, .cancelRequested, .uncertain: true
+        case .progress(_, _, _, let isSaved), .log(_, _, let isSaved): isSaved
         }
     }
 }

@@ -71,6 +71,12 @@ package final class Subscription: Sendable {
         }
     }
 
+    /// The last line that was told of a job's log; nil if it is not wanted, or if whoever tracks the job is to read it
+    /// first.
+    func lastLogLine(of job: JobID) -> Int64? {
+        state.withLock { includesLog ? $0.lastLogLine[job] : nil }
+    }
+
     package func caughtUp(_ events: [JobID: [JobEvent]]) {
         change { $0.buffer.caughtUp(events) }
     }

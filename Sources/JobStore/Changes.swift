@@ -16,9 +16,31 @@ package struct RemoteChange: Sendable {
 /// what is visible now and was not then is new. Within one reading, pages go on after the last row.
 package struct ChangeCursor: Sendable {
     /// What was visible in it was read.
-    var base: String
+    var base: ChangeSnapshot
     /// While there are more pages: the first page's snapshot, up to which they go, and the last row read.
-    var reading: (until: String, xid: Int64, id: Int64)?
+    var reading: (until: ChangeSnapshot, xid: Int64, id: Int64)?
+
+    /// From when on nothing may have been trimmed that is still to be read. However many pages a reading takes, that
+    /// is its beginning.
+    package var takenAt: ContinuousClock.Instant { base.takenAt }
+}
+
+/// A snapshot, as `pg_snapshot` writes it: `xmin:xmax:xip,…`. Not visible in it is what began at `xmax` or later, and
+/// what was under way.
+struct ChangeSnapshot: Sendable {
+    var xmax: String
+    var xip: [String]
+    /// Not later than the snapshot.
+    var takenAt: ContinuousClock.Instant
+
+    /// Nil for text that is no snapshot.
+    init?(_ text: String, takenAt: ContinuousClock.Instant) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 3, !parts[1].isEmpty else { return nil }
+        xmax = String(parts[1])
+        xip = parts[2].split(separator: ",").map(String.init)
+        self.takenAt = takenAt
+    }
 }
 
 package struct ChangeBatch: Sendable {
@@ -45,26 +67,48 @@ package enum ChangeInterest: Sendable {
 extension Statement {
     static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text")
 
+    /// What was not visible in the one snapshot ($1 and up, and $2) and is in the other (below $3, without $4; now, if
+    /// it is left open). What is read is only what is new: a transaction that stays open for long, anywhere on the
+    /// server, holds back the snapshots' xmin, and does not matter here.
+    ///
     /// The first row's columns may be null: then there is only the snapshot.
     static let readChanges = Statement(
         "read_changes",
         """
-        SELECT now.snapshot::text, c.id, c.xid::text::bigint, c.node <> $5, c.cancels,
-            CASE WHEN $6 THEN c.jobs END, CASE WHEN $6 THEN c.lanes END,
-            CASE WHEN $6 THEN c.sequences END
+        SELECT now.snapshot::text, c.id, c.xid::text::bigint, c.node <> $7, c.cancels,
+            CASE WHEN $8 THEN c.jobs END, CASE WHEN $8 THEN c.lanes END,
+            CASE WHEN $8 THEN c.sequences END
         FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN LATERAL (
-            SELECT * FROM change
-            WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot)
-                AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
-                AND ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot))
-                AND (xid, id) > ($3::bigint::text::xid8, $4::bigint)
-                AND (cancels OR $6) AND (node <> $5 OR $7)
-            ORDER BY xid, id LIMIT $8
+            SELECT * FROM (
+                (SELECT * FROM change
+                WHERE xid = ANY (ARRAY(SELECT x::xid8 FROM unnest($2::text[]) x)) AND \(isWanted)
+                ORDER BY xid, id LIMIT $9)
+                UNION ALL
+                (SELECT * FROM change WHERE xid >= $1::text::xid8 AND \(isWanted) ORDER BY xid, id LIMIT $9)
+            ) new
+            ORDER BY xid, id LIMIT $9
         ) c ON true
         """)
 
+    private static let isWanted = """
+        xid < $3::text::xid8 AND xid <> ALL (ARRAY(SELECT x::xid8 FROM unnest($4::text[]) x))
+            AND (xid, id) > ($5::bigint::text::xid8, $6::bigint)
+            AND (cancels OR $8) AND (node <> $7 OR $10)
+        """
+
+    /// Ids grow with time, nearly: it ends at what is not old enough. One node at a time, a bounded number of rows a
+    /// statement.
     static let trimChanges = Statement(
-        "trim_changes", "DELETE FROM change WHERE at < now() - $1 * interval '1 millisecond'")
+        "trim_changes",
+        """
+        WITH turn AS MATERIALIZED (
+            SELECT pg_try_advisory_xact_lock('change'::regclass::oid::bigint << 32) AS mine
+        ), oldest AS MATERIALIZED (
+            SELECT id, at FROM change WHERE (SELECT mine FROM turn) ORDER BY id LIMIT $2
+        )
+        DELETE FROM change USING oldest
+        WHERE change.id = oldest.id AND oldest.at < now() - $1 * interval '1 millisecond'
+        """)
 
     static let findLanes = Statement(
         "find_lane_names",
@@ -80,6 +124,9 @@ extension Statement {
 
 extension JobStore {
     private static let changesPerRead = 200
+    static let changesTrimmedAtOnce = 10_000
+    /// Above every transaction's.
+    private static let lastXID = String(UInt64.max)
     /// How long changes are kept: much longer than any node is late that still holds its lease.
     package static let changesKept: Duration = .seconds(120)
 
@@ -87,8 +134,18 @@ extension JobStore {
     package func openChanges() async throws(StoreError) -> ChangeCursor {
         ChangeCursor(
             base: try await run("open_changes") { connection throws(PostgresError) in
-                try connection.execute(.openChanges).onlyRow.string(0)
+                let now = ContinuousClock.now
+                return try Self.snapshot(try connection.execute(.openChanges).onlyRow.string(0), takenAt: now)
             })
+    }
+
+    private static func snapshot(
+        _ text: String, takenAt: ContinuousClock.Instant
+    ) throws(PostgresError) -> ChangeSnapshot {
+        guard let snapshot = ChangeSnapshot(text, takenAt: takenAt) else {
+            throw PostgresError(.decoding, "\(text) is not a snapshot")
+        }
+        return snapshot
     }
 
     /// What was committed since.
@@ -97,23 +154,26 @@ extension JobStore {
     ) async throws(StoreError) -> ChangeBatch {
         let node = nodeNumber
         return try await run("changes") { connection throws(PostgresError) in
+            let now = ContinuousClock.now
             let result = try connection.execute(
                 .readChanges,
                 Parameters {
-                    $0.append(cursor.base)
-                    $0.append(cursor.reading?.until)
+                    $0.append(cursor.base.xmax)
+                    $0.append(cursor.base.xip)
+                    $0.append(cursor.reading?.until.xmax ?? Self.lastXID)
+                    $0.append(cursor.reading?.until.xip ?? [])
                     $0.append(cursor.reading?.xid ?? 0)
                     $0.append(cursor.reading?.id ?? 0)
                     $0.append(node)
                     $0.append(interest != .cancels)
-                    $0.append(interest == .allNodes)
                     $0.append(Int64(Self.changesPerRead))
+                    $0.append(interest == .allNodes)
                 })
             var batch = ChangeBatch(cursor: cursor)
             var until = cursor.reading?.until
             var last: (xid: Int64, id: Int64) = (0, 0)
             for row in result {
-                if until == nil { until = try row.string(0) }
+                if until == nil { until = try Self.snapshot(try row.string(0), takenAt: now) }
                 guard let id = try row.optionalInt64(1) else { continue }
                 last = (try row.int64(2), id)
                 if try row.bool(3) { batch.hasRemote = true }
@@ -173,11 +233,19 @@ extension JobStore {
         }
     }
 
+    /// Removes what no node needs any more, as far as no other node is just doing that.
     package func trimChanges() async throws(StoreError) {
-        _ = try await run("trim_changes") { connection throws(PostgresError) in
-            try connection.execute(
-                .trimChanges, Parameters { $0.append(Self.changesKept.milliseconds) }
-            ).affectedRows
-        }
+        var removed: Int
+        repeat {
+            removed = try await run("trim_changes") { connection throws(PostgresError) in
+                try connection.execute(
+                    .trimChanges,
+                    Parameters {
+                        $0.append(Self.changesKept.milliseconds)
+                        $0.append(Int64(Self.changesTrimmedAtOnce))
+                    }
+                ).affectedRows
+            }
+        } while removed == Self.changesTrimmedAtOnce
     }
 }

@@ -55,6 +55,8 @@ package enum Migrator {
         // The package manager puts an underscore for a leading digit.
         Migration(number: 1, name: "0001_jobs", sql: text(PackageResources._001_jobs_sql)),
         Migration(number: 2, name: "0002_second_place", sql: text(PackageResources._002_second_place_sql)),
+        Migration(
+            number: 3, name: "0003_live_of_a_lane", sql: text(PackageResources._003_live_of_a_lane_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

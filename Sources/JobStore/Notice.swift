@@ -4,7 +4,8 @@ package import JobCore
 package enum Notice: Sendable {
     /// A lifecycle event.
     case event(JobEvent, JobKey)
-    case progress(JobKey, attempt: Int, Progress)
+    /// As it is said, and once more when it is saved.
+    case progress(JobKey, attempt: Int, Progress, isSaved: Bool = false)
     /// Lines as they are said, one after the other, and once more when they are saved.
     case log(JobKey, [LogLine], isSaved: Bool)
     /// A write failed in a way that leaves open whether it took place.

@@ -42,7 +42,8 @@ extension Statement {
 
     static let findPayload = Statement("find_payload", "SELECT payload FROM job WHERE number = $1")
 
-    /// At most $9 jobs are looked at. `edge` is the last of them, for the next page.
+    /// At most $9 jobs are looked at, and no more than it takes to find $10. Where the page is short, `edge` is the
+    /// last of those, for the next page.
     static let listJobs = Statement(
         "list_jobs",
         listing(scan: "job.number < $8 ORDER BY job.number DESC LIMIT $9"))
@@ -52,55 +53,105 @@ extension Statement {
         listing(
             scan: "job.user_id = $1 AND job.number < $8 ORDER BY job.user_id DESC, job.number DESC LIMIT $9"))
 
+    /// The filters look at each job by itself, in order, so that the scan ends with the last job of the page; only
+    /// the jobs of the page are read whole.
     private static func listing(scan: String) -> String {
         """
-        WITH scan AS MATERIALIZED (SELECT * FROM job WHERE \(scan)),
-        edge AS (SELECT min(number) AS number, count(*) AS scanned FROM scan),
-        page AS (
-            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            FROM scan j \(recordTables)
-            WHERE \(isWhole)
-                AND ($1::text IS NULL OR j.user_id = $1)
-                AND ($2::text IS NULL OR q.name = $2)
-                AND ($3::text IS NULL OR k.name = $3)
-                AND (cardinality($4::text[]) = 0 OR coalesce(f.state::text,
+        WITH mine AS MATERIALIZED (
+            SELECT j.number
+            FROM (SELECT number, lane, kind, user_id, created_at, labels FROM job WHERE \(scan)) j
+            CROSS JOIN LATERAL (
+                SELECT FROM (SELECT) one
+                LEFT JOIN live l ON l.number = j.number LEFT JOIN finished f ON f.number = j.number
+                WHERE \(isWhole) AND (cardinality($4::text[]) = 0 OR coalesce(f.state::text,
                     CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END) = ANY ($4))
+                LIMIT 1) state
+            WHERE ($1::text IS NULL OR j.user_id = $1)
+                AND ($2::text IS NULL OR (SELECT queue FROM lane WHERE lane.id = j.lane)
+                    = (SELECT id FROM queue WHERE name = $2))
+                AND ($3::text IS NULL OR j.kind = (SELECT id FROM kind WHERE name = $3))
                 AND ($5::jsonb IS NULL OR j.labels @> $5::jsonb)
                 AND ($6::timestamptz IS NULL OR j.created_at >= $6)
                 AND ($7::timestamptz IS NULL OR j.created_at < $7)
             ORDER BY j.number DESC LIMIT $10
-        )
-        SELECT page.*, edge.number, edge.scanned FROM edge LEFT JOIN page ON true
-        """
-    }
-
-    /// Live jobs of a user, a queue or both, in the order in which they came.
-    static let snapshotJobs = Statement(
-        "snapshot_jobs",
-        """
-        WITH scan AS MATERIALIZED (
-            SELECT live.number, live.lane FROM live WHERE live.number > $3 ORDER BY live.number LIMIT $4
-        ), mine AS MATERIALIZED (
-            SELECT scan.number FROM scan JOIN lane s ON s.id = scan.lane
-            WHERE ($1::text IS NULL OR s.user_id = $1)
-                AND ($2::text IS NULL OR s.queue = (SELECT id FROM queue WHERE name = $2))
-            ORDER BY scan.number LIMIT $5
         ), edge AS (
-            SELECT CASE WHEN (SELECT count(*) FROM mine) = $5 THEN (SELECT max(number) FROM mine)
-                WHEN (SELECT count(*) FROM scan) = $4 THEN (SELECT max(number) FROM scan) END AS number,
-                0::bigint AS scanned
+            SELECT min(number) AS number, count(*) AS scanned
+            FROM (SELECT number FROM job WHERE \(scan)) j WHERE (SELECT count(*) FROM mine) < $10
         ), page AS (
             SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
             FROM mine JOIN job j ON j.number = mine.number \(recordTables)
             WHERE \(isWhole)
-            ORDER BY j.number
         )
-        SELECT page.*, edge.number, edge.scanned FROM edge LEFT JOIN page ON true
-        """)
+        SELECT page.*, edge.number, edge.scanned,
+            -- Later numbers are given later, but for what was under way at the same time.
+            (SELECT created_at FROM job WHERE job.number = edge.number) < $6 - interval '1 minute'
+        FROM edge LEFT JOIN page ON true ORDER BY page.number DESC
+        """
+    }
 
-    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present.
-    static let findEvents = Statement(
-        "find_events",
+    /// Live jobs of a user, or of a user in a queue, in the order in which they came.
+    static let snapshotJobsOfUser = Statement(
+        "snapshot_jobs_of_user",
+        snapshot(
+            lanes: "user_id = $1 AND ($2::text IS NULL OR queue = (SELECT id FROM queue WHERE name = $2))"))
+
+    static let snapshotJobsOfQueue = Statement(
+        "snapshot_jobs_of_queue",
+        snapshot(lanes: "$1::text IS NULL AND queue = (SELECT id FROM queue WHERE name = $2)"))
+
+    /// By the lanes, if they are fewer than $6 and hold fewer than $4 live jobs: then the rest of `live` does not
+    /// matter. Those indexes are not in the order of the numbers, so that each page looks at all jobs of the lanes.
+    /// Where they are many, `live` is walked by number, $4 jobs a page: they are a good part of it.
+    private static func snapshot(lanes: String) -> String {
+        """
+        WITH lanes AS MATERIALIZED (SELECT id FROM lane WHERE \(lanes) LIMIT $6), own AS MATERIALIZED (
+            SELECT l.number FROM lanes CROSS JOIN LATERAL (
+                -- Each in words that only the lane's index fits: while the table is empty any other is as good, and
+                -- would stay chosen.
+                (SELECT number FROM live
+                    WHERE state = 'ready' AND live.lane = lanes.id AND number + 0 > $3 LIMIT $4)
+                UNION ALL
+                (SELECT number FROM live
+                    WHERE state = 'running' AND live.lane = lanes.id AND number + 0 > $3 LIMIT $4)
+                UNION ALL
+                (SELECT number FROM live
+                    WHERE state <> 'ready' AND state <> 'running' AND live.lane = lanes.id AND number + 0 > $3
+                    LIMIT $4)) l
+            WHERE (SELECT count(*) FROM lanes) < $6
+            LIMIT $4
+        ), size AS MATERIALIZED (
+            SELECT (SELECT count(*) FROM lanes) >= $6 OR (SELECT count(*) FROM own) >= $4 AS is_large
+        ), scan AS MATERIALIZED (
+            SELECT live.number, live.lane FROM live
+            WHERE (SELECT is_large FROM size) AND live.number > $3 ORDER BY live.number LIMIT $4
+        ), mine AS MATERIALIZED (
+            SELECT number FROM (
+                SELECT number FROM own WHERE NOT (SELECT is_large FROM size)
+                UNION ALL
+                SELECT scan.number FROM scan JOIN lane s ON s.id = scan.lane
+                WHERE ($1::text IS NULL OR s.user_id = $1)
+                    AND ($2::text IS NULL OR s.queue = (SELECT id FROM queue WHERE name = $2))) found
+            ORDER BY number LIMIT $5
+        ), edge AS (
+            SELECT CASE WHEN (SELECT count(*) FROM mine) = $5 THEN (SELECT max(number) FROM mine)
+                WHEN (SELECT count(*) FROM scan) = $4 THEN (SELECT max(number) FROM scan) END AS number
+        ), page AS (
+            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
+            FROM mine JOIN job j ON j.number = mine.number \(recordTables)
+            WHERE \(isWhole)
+        )
+        SELECT page.*, edge.number FROM edge LEFT JOIN page ON true ORDER BY page.number
+        """
+    }
+
+    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present. Of a
+    /// history that is too long its beginning: whoever follows a job reads on from there.
+    static let findEvents = Statement("find_events", events(history: "ASC"))
+
+    /// Of a history that is too long its end.
+    static let findLastEvents = Statement("find_last_events", events(history: "DESC"))
+
+    private static func events(history order: String) -> String {
         """
         SELECT j.number, j.id, k.name, j.user_id, q.name, e.sequence, e.type, e.attempt, node.name,
             e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
@@ -115,11 +166,12 @@ extension Statement {
             UNION ALL
             (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
             FROM history WHERE history.number = wanted.number AND sequence > wanted.after
-            ORDER BY sequence DESC LIMIT $3)
+            ORDER BY sequence \(order) LIMIT $3)
             UNION ALL
             SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
+            -- As good as state = 'running', which would let the planner walk all that runs while that is little.
             FROM live
-            WHERE live.number = wanted.number AND state = 'running' AND sequence > wanted.after
+            WHERE live.number = wanted.number AND started_at IS NOT NULL AND sequence > wanted.after
             UNION ALL
             SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, reason, message,
                 CASE WHEN octet_length(result) <= $4 THEN result END, result_type
@@ -127,13 +179,19 @@ extension Statement {
         ) e
         LEFT JOIN node ON node.id = e.node
         ORDER BY j.number, e.sequence
-        """)
-
-    static let findLog = Statement(
-        "find_log",
         """
-        SELECT line, at, attempt, level, message FROM log_line WHERE number = $1
-        ORDER BY line DESC LIMIT $2
+    }
+
+    /// The last lines of each job's log after a line.
+    static let findLogs = Statement(
+        "find_logs",
+        """
+        SELECT l.line, l.at, l.attempt, l.level, l.message, wanted.number
+        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after) CROSS JOIN LATERAL (
+            SELECT line, at, attempt, level, message FROM log_line
+            WHERE log_line.number = wanted.number AND line > wanted.after
+            ORDER BY log_line.number DESC, line DESC LIMIT $3) l
+        ORDER BY wanted.number, l.line
         """)
 
     static let findProgress = Statement(
@@ -157,6 +215,8 @@ extension JobStore {
     /// Live jobs that one page of a snapshot looks at, and returns.
     private static let snapshotJobsScannedMax: Int64 = 50_000
     private static let snapshotJobsMax: Int64 = 1000
+    /// Lanes in which one page of a snapshot looks for live jobs.
+    private static let snapshotLanesMax: Int64 = 10_000
 
     /// The job with its result, without its history; nil if there is none.
     package func job(_ id: JobID) async throws(StoreError) -> JobRecord? {
@@ -195,20 +255,14 @@ extension JobStore {
         return try await run("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
-                    Self.eventsQuery([found.number: 0]),
-                    Query(
-                        .findLog,
-                        Parameters {
-                            $0.append(found.number)
-                            $0.append(Int64(JobLimits.logLinesKept))
-                        }),
+                    Self.eventsQuery(.findLastEvents, [found.number: 0]),
+                    Self.logsQuery([(number: found.number, after: 0)]),
                 ] + (payload ? [Query(.findPayload, Parameters { $0.append(found.number) })] : []))
             var job = found
             var changes: [JobChange] = []
             for row in results[0] { changes.append(try JobChange(row)) }
             job.attempts = JobChange.attempts(changes)
             for row in results[1] { job.log.append(try LogLine(row)) }
-            job.log.reverse()
             if payload { job.spec.payload = try results[2].first?.bytes(0) ?? [] }
             return job
         }
@@ -242,15 +296,23 @@ extension JobStore {
     package func snapshot(
         userID: String?, queue: String?, after: Int64
     ) async throws(StoreError) -> JobPage {
+        try await snapshot(
+            userID: userID, queue: queue, after: after, scannedMax: Self.snapshotJobsScannedMax)
+    }
+
+    func snapshot(
+        userID: String?, queue: String?, after: Int64, scannedMax: Int64
+    ) async throws(StoreError) -> JobPage {
         try await run("snapshot", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
-                .snapshotJobs,
+                userID == nil ? .snapshotJobsOfQueue : .snapshotJobsOfUser,
                 Parameters {
                     $0.append(userID)
                     $0.append(queue)
                     $0.append(after)
-                    $0.append(Self.snapshotJobsScannedMax)
+                    $0.append(scannedMax)
                     $0.append(Self.snapshotJobsMax)
+                    $0.append(Self.snapshotLanesMax)
                 })
             var page = JobPage(jobs: [], next: nil)
             for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
@@ -265,17 +327,18 @@ extension JobStore {
         guard let row = result.first else { return page }
         if page.jobs.count == size {
             page.next = page.jobs.last?.number
-        } else if try row.int64(37) == jobsScannedMax {
+        } else if try row.int64(37) == jobsScannedMax, try row.optionalBool(38) != true {
             page.next = try row.optionalInt64(36)
         }
         return page
     }
 
-    /// Every event of each job after a sequence, in order.
+    /// Every event of each job after a sequence, in order. Of a job with a very long history the first of them, and
+    /// the present: there is a gap before that.
     package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
         guard !sequences.isEmpty else { return [:] }
         return try await run("events") { connection throws(PostgresError) in
-            let query = Self.eventsQuery(sequences)
+            let query = Self.eventsQuery(.findEvents, sequences)
             var changes: [Int64: [JobChange]] = [:]
             for row in try connection.execute(query.statement, query.parameters) {
                 let change = try JobChange(row)
@@ -287,9 +350,9 @@ extension JobStore {
         }
     }
 
-    private static func eventsQuery(_ sequences: [Int64: Int64]) -> Query {
+    private static func eventsQuery(_ statement: Statement, _ sequences: [Int64: Int64]) -> Query {
         Query(
-            .findEvents,
+            statement,
             Parameters {
                 $0.append(Array(sequences.keys))
                 $0.append(Array(sequences.values))
@@ -317,21 +380,28 @@ extension JobStore {
         }
     }
 
-    /// The last lines of a job's log after `line`, oldest first.
-    package func log(of number: Int64, after line: Int64) async throws(StoreError) -> [LogLine] {
-        try await run("log") { connection throws(PostgresError) in
-            var lines: [LogLine] = []
-            let result = try connection.execute(
-                .findLog,
-                Parameters {
-                    $0.append(number)
-                    $0.append(Int64(JobLimits.logLinesKept))
-                })
-            for row in result {
-                let found = try LogLine(row)
-                if found.number > line { lines.append(found) }
+    /// The last lines of each job's log after a line, oldest first. Jobs without any are left out.
+    package func logs(
+        of wanted: [(number: Int64, after: Int64)]
+    ) async throws(StoreError) -> [Int64: [LogLine]] {
+        guard !wanted.isEmpty else { return [:] }
+        return try await run("logs") { connection throws(PostgresError) in
+            let query = Self.logsQuery(wanted)
+            var logs: [Int64: [LogLine]] = [:]
+            for row in try connection.execute(query.statement, query.parameters) {
+                logs[try row.int64(5), default: []].append(try LogLine(row))
             }
-            return lines.reversed()
+            return logs
         }
+    }
+
+    private static func logsQuery(_ wanted: [(number: Int64, after: Int64)]) -> Query {
+        Query(
+            .findLogs,
+            Parameters {
+                $0.append(wanted.map(\.number))
+                $0.append(wanted.map(\.after))
+                $0.append(Int64(JobLimits.logLinesKept))
+            })
     }
 }

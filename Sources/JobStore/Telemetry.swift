@@ -21,6 +21,13 @@ package struct Telemetry: Sendable {
 extension Telemetry {
     /// In bytes, for the group commit.
     var cost: Int { log.reduce(512) { $0 + 64 + $1.message.utf8.count } }
+
+    fileprivate var saved: [Notice] {
+        var notices: [Notice] = []
+        if let progress { notices.append(.progress(key, attempt: attempt, progress, isSaved: true)) }
+        if !log.isEmpty { notices.append(.log(key, log, isSaved: true)) }
+        return notices
+    }
 }
 
 extension Statement {
@@ -32,7 +39,7 @@ extension Statement {
                 $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::float8[], $7::text[], $8::int[],
                 $9::int[], $10::timestamptz[])
             AS t (number, token, attempt, stage, fraction, message, step, steps, updated_at)
-            JOIN live ON live.number = t.number AND live.token = t.token AND live.state = 'running'
+            JOIN live ON live.number = t.number AND live.token = t.token
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(0::bigint) FROM input
@@ -53,7 +60,7 @@ extension Statement {
                 $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::int[], $7::text[],
                 $8::text[])
             AS t (number, token, line, at, attempt, level, message)
-            JOIN live ON live.number = t.number AND live.token = t.token AND live.state = 'running'
+            JOIN live ON live.number = t.number AND live.token = t.token
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(0::bigint)
@@ -69,7 +76,7 @@ extension Statement {
         """
         DELETE FROM log_line
         USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS t (number, token, first)
-        JOIN live ON live.number = t.number AND live.token = t.token AND live.state = 'running'
+        JOIN live ON live.number = t.number AND live.token = t.token
         WHERE log_line.number = t.number AND log_line.line < t.first
         """)
 
@@ -77,14 +84,15 @@ extension Statement {
         "save_checkpoint",
         """
         INSERT INTO checkpoint (number, data, saved_at)
-        SELECT number, $3, now() FROM live WHERE number = $1 AND token = $2 AND state = 'running'
+        SELECT number, $3, now() FROM live WHERE number = $1 AND token = $2
         ON CONFLICT (number) DO UPDATE SET data = excluded.data, saved_at = excluded.saved_at
         """)
 }
 
 extension JobStore {
     /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls
-    /// share a commit. Watchers of this node have heard of them already.
+    /// share a commit. Watchers of this node heard of them when they were said, and hear once more, and the feed
+    /// hears that there is something to read.
     package func save(_ telemetry: [Telemetry]) async throws(StoreError) {
         guard !telemetry.isEmpty else { return }
         try await self.telemetry.submit(telemetry) {
@@ -93,6 +101,7 @@ extension JobStore {
                 return calls.map { _ in .success(()) }
             }
         }
+        tell(telemetry.flatMap(\.saved))
     }
 
     private func commit(telemetry: [Telemetry], _ connection: Connection) throws(PostgresError) {

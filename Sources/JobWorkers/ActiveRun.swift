@@ -251,8 +251,7 @@ final class ActiveRun: Run {
         }
         guard let telemetry = takeTelemetry() else { return }
         // The end of the run is worth more than its last words: one try.
-        let isSaved = (try? await store.save([telemetry])) != nil
-        if isSaved { telemetry.publish(publish) }
+        try? await store.save([telemetry])
         telemetryIsSaved(true, telemetry)
     }
 
@@ -304,14 +303,5 @@ private final class Moment: Sendable {
             state.withLock { $0.waiters.removeValue(forKey: id) }?
                 .resume(throwing: CancellationError())
         }
-    }
-}
-
-extension Telemetry {
-    /// Says it again, now that it is saved: who began to watch in between found it neither in the database nor
-    /// among what was said.
-    func publish(_ publish: (Notice) -> Void) {
-        if let progress { publish(.progress(key, attempt: attempt, progress)) }
-        if !log.isEmpty { publish(.log(key, log, isSaved: true)) }
     }
 }

@@ -329,10 +329,7 @@ package final class WorkerNode: Sendable {
                 logger.warning("progress was not written", metadata: ["error": "\(error)"])
                 telemetrySignal.wake()
             }
-            for (run, telemetry) in spoken {
-                if isSaved { telemetry.publish(publish) }
-                run.telemetryIsSaved(isSaved, telemetry)
-            }
+            for (run, telemetry) in spoken { run.telemetryIsSaved(isSaved, telemetry) }
             try? await Task.sleep(for: .milliseconds(200))
         }
     }

@@ -149,6 +149,53 @@ import Testing
         #expect(buffer.next() == .read([Self.job: 1]))
     }
 
+    /// The answer's snapshot may be older than what is heard of while it is on its way.
+    @Test func whatComesDuringAReadIsNotForgotten() {
+        var buffer = watch(from: 3)
+        buffer.recheck()
+        #expect(buffer.next() == .read([Self.job: 3]))
+        buffer.receive(Self.event(4, .succeeded))
+        buffer.caughtUp([Self.job: []])
+        #expect(buffer.next() == .send(Self.event(4, .succeeded)))
+        #expect(buffer.next() == .end)
+    }
+
+    @Test func whatIsHeardOfDuringAReadIsReadAgain() {
+        var buffer = watch(from: 3)
+        buffer.recheck()
+        #expect(buffer.next() == .read([Self.job: 3]))
+        buffer.heard(of: Self.job, sequence: 4)
+        #expect(buffer.next() == .wait)
+        buffer.caughtUp([Self.job: []])
+        #expect(buffer.next() == .read([Self.job: 3]))
+        buffer.caughtUp([Self.job: [Self.event(4, .succeeded)]])
+        #expect(buffer.next() == .send(Self.event(4, .succeeded)))
+        #expect(buffer.next() == .end)
+    }
+
+    @Test func recheckDuringAReadReadsAgain() {
+        var buffer = watch()
+        buffer.heard(of: Self.job, sequence: 2)
+        #expect(buffer.next() == .read([Self.job: 1]))
+        buffer.recheck()
+        buffer.caughtUp([Self.job: [Self.event(2)]])
+        #expect(buffer.next() == .send(Self.event(2)))
+        #expect(buffer.next() == .read([Self.job: 2]))
+    }
+
+    /// Not before the answer: it may tell of a Retry.
+    @Test func endWaitsForTheRead() {
+        var buffer = watch()
+        buffer.recheck()
+        #expect(buffer.next() == .read([Self.job: 1]))
+        buffer.receive(Self.event(2, .failed))
+        #expect(buffer.next() == .send(Self.event(2, .failed)))
+        #expect(buffer.next() == .wait)
+        buffer.caughtUp([Self.job: [Self.event(2, .failed), Self.event(3, .retried)]])
+        #expect(buffer.next() == .send(Self.event(3, .retried)))
+        #expect(buffer.next() == .wait)
+    }
+
     @Test func recheckReadsWhatIsOpen() {
         var buffer = watch()
         buffer.track(Self.other, delivered: 2, isFinal: true)
@@ -449,6 +496,27 @@ import Testing
         while case .send = buffer.next() { sent += 1 }
         #expect(sent == WatchBuffer.scopeEventsMax)
         #expect(buffer.next() == .overflow)
+    }
+
+    /// However many others end before its events are read.
+    @Test func finalJobThatIsBehindKeepsItsPlace() {
+        var buffer = WatchBuffer(namesJobs: false)
+        buffer.receive(event(1, .enqueued))
+        buffer.receive(event(2, .failed))
+        buffer.receive(event(4))
+        for number in 1...WatchBuffer.finalPlacesMax {
+            let other = WatchBufferTests.id(number)
+            buffer.receive(event(1, .enqueued, of: other))
+            buffer.receive(event(2, .cancelled, of: other))
+            while case .send = buffer.next() {}
+            guard number == 1 else { continue }
+            // It is on its way by now.
+            #expect(buffer.next() == .wait)
+        }
+        buffer.caughtUp([job: [event(3, .retried), event(4)]])
+        #expect(buffer.next() == .send(event(3, .retried)))
+        #expect(buffer.next() == .send(event(4)))
+        #expect(buffer.next() == .wait)
     }
 
     @Test func manyMoreJobsThanPlaces() {

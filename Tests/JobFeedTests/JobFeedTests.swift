@@ -72,7 +72,10 @@ import Testing
         }
     }
 
-    private func with(_ body: (Bench) async throws -> Void) async throws {
+    private func with(
+        pollInterval: Duration = .milliseconds(5), lanesMax: Int = 1000,
+        _ body: (Bench) async throws -> Void
+    ) async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase(connectionCount: 4) { database in
                 _ = try await Migrator.migrate(database)
@@ -88,7 +91,8 @@ import Testing
                 }
                 // Nothing but the poll tells of the other node.
                 var configuration = JobFeed.Configuration()
-                configuration.pollInterval = .milliseconds(5)
+                configuration.pollInterval = pollInterval
+                configuration.lanesMax = lanesMax
                 let (openings, opened) = AsyncStream<Void>.makeStream()
                 let feed = JobFeed(
                     store: store, configuration: configuration, logger: Logger(label: "tests"),
@@ -162,6 +166,78 @@ import Testing
         }
     }
 
+    /// What is remembered of the lanes is given up when it becomes too much, in the middle of what is being told.
+    @Test func laneThatIsForgottenIsStillTold() async throws {
+        try await with(lanesMax: 2) { bench in
+            let subscription = bench.feed.subscribe(userID: "a", queue: nil)
+            _ = try await bench.enqueue(by: bench.peer, user: "a")
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            // One row of the feed, with two lanes that are new.
+            let jobs = ["a", "b", "c"].map { NewJob(spec: JobSpec(kind: "k", userID: $0), now: .now) }
+            _ = try await bench.peer.enqueueBatch(jobs)
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+        }
+    }
+
+    /// A watch with more jobs than it has places for relies on the feed: it tells of each event once, though the
+    /// database has the later ones by the time at which the first is told.
+    @Test func eventsWithoutAPlaceAreToldOnce() async throws {
+        try await with { bench in
+            let feed = JobFeed(store: bench.store, logger: Logger(label: "tests")) { _ in }
+            try await feed.open()
+            let subscription = feed.subscribe(userID: "u", queue: nil)
+            for number in 0..<UInt64(WatchBuffer.placesMax) {
+                subscription.track(
+                    .version7(milliseconds: 1, random: (0, number)), delivered: 1, isFinal: false)
+            }
+            _ = try await bench.enqueue(by: bench.peer, user: "other")
+            let other = try await bench.claim(by: bench.peer)
+            _ = try await bench.enqueue(by: bench.peer, user: "u")
+            // More than one reading takes, between the first event and the others.
+            for fraction in 1...250 {
+                let progress = Progress(
+                    stage: "", fraction: Double(fraction) / 250, message: "", step: 0, steps: 0,
+                    updatedAt: Timestamp(microseconds: Int64(fraction)))
+                try await bench.peer.save([
+                    Telemetry(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
+                ])
+            }
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            let running = Task { await feed.run() }
+            defer { running.cancel() }
+            #expect(
+                try await bench.follow(subscription, upTo: .succeeded) == [.enqueued, .started, .succeeded])
+            _ = try await bench.enqueue(by: bench.peer, user: "u")
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            running.cancel()
+            await running.value
+        }
+    }
+
+    /// Without waiting for the poll.
+    @Test func scopeHearsOfThisNodesCommits() async throws {
+        try await with(pollInterval: .seconds(600)) { bench in
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil)
+            for _ in 0..<3 {
+                _ = try await bench.enqueue(by: bench.store)
+                #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            }
+        }
+    }
+
+    /// What a run says a thousand times a second is read and notified when it is saved.
+    @Test func onlyWhatMayBeCommittedIsRead() {
+        let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
+        let progress = Progress(
+            stage: "", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+        #expect(!Notice.progress(key, attempt: 1, progress).mayBeCommitted)
+        #expect(Notice.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
+        #expect(!Notice.log(key, [], isSaved: false).mayBeCommitted)
+        #expect(Notice.log(key, [], isSaved: true).mayBeCommitted)
+        #expect(Notice.uncertain.mayBeCommitted)
+        #expect(Notice.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
+    }
+
     @Test func scopeLeavesOthersOut() async throws {
         try await with { bench in
             let subscription = bench.feed.subscribe(userID: "b", queue: nil)
@@ -202,6 +278,35 @@ import Testing
                 }
             }
             #expect(hasProgress && hasLog)
+        }
+    }
+
+    @Test func logsOfManyJobsOfAnotherNode() async throws {
+        try await with { bench in
+            var runs: [ClaimedRun] = []
+            for _ in 0..<20 {
+                _ = try await bench.enqueue(by: bench.peer)
+                runs.append(try await bench.claim(by: bench.peer))
+            }
+            let subscription = bench.feed.subscribe(to: runs.map(\.key.id), includesLog: true)
+            bench.feed.attach(Dictionary(uniqueKeysWithValues: runs.map { ($0.key.number, $0.key.id) }))
+            for run in runs { subscription.track(run.key.id, delivered: run.sequence, isFinal: false) }
+            var got: [JobID: [Int64]] = [:]
+            for number: Int64 in 1...2 {
+                let line = LogLine(
+                    number: number, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
+                try await bench.peer.save(
+                    runs.map {
+                        Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
+                    })
+                while got.values.joined().count < 20 * Int(number), let item = await subscription.next() {
+                    guard case .action(.sendLog(let id, let lines)) = item else { continue }
+                    got[id, default: []] += lines.map(\.number)
+                }
+            }
+            let wanted: [JobID: [Int64]] = Dictionary(
+                uniqueKeysWithValues: runs.map { ($0.key.id, [1, 2]) })
+            #expect(got == wanted)
         }
     }
 

@@ -1,8 +1,9 @@
 import JobCore
-import JobStore
 import Postgres
 import TestDatabase
 import Testing
+
+@testable import JobStore
 
 @Suite struct ChangesTests {
     /// Reads until there is nothing more.
@@ -80,7 +81,7 @@ import Testing
             #expect(seen.contains(777))
             try await bench.enqueue()
             seen += try await drain(peer, &cursor).map(\.number)
-            #expect(Set(seen).count == 23)
+            #expect(Set(seen).count == 23 && seen.count == 23)
             #expect(try await drain(peer, &cursor).isEmpty)
         }
     }
@@ -166,6 +167,96 @@ import Testing
                 try await bench.script("SELECT pg_sleep(0.001)")
             }
             #expect(seen == Set(try await writers.value))
+        }
+    }
+
+    /// It commits while the reading goes on whose snapshot has it under way.
+    @Test func commitBetweenTwoPagesComesWithTheNextReading() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            var cursor = try await peer.openChanges()
+            let late = try Connection(bench.schema.connectionConfiguration())
+            func insert(_ jobs: String, count: Int) -> String {
+                """
+                INSERT INTO change (node, jobs, lanes, sequences)
+                SELECT \(bench.store.nodeNumber), ARRAY[\(jobs)], '{1}', '{1}'
+                FROM generate_series(1, \(count)) i;
+                """
+            }
+            try late.executeScript("BEGIN; " + insert("777", count: 1))
+            try await bench.script(insert("i", count: 300))
+            let first = try await peer.changes(since: cursor, .otherNodes)
+            #expect(first.hasMore && first.changes.count == 200)
+            try late.executeScript("COMMIT")
+            try await bench.script(insert("1000 + i", count: 5))
+            cursor = first.cursor
+            let second = try await peer.changes(since: cursor, .otherNodes)
+            #expect(!second.hasMore && second.changes.map(\.number) == Array(201...300))
+            cursor = second.cursor
+            #expect(try await drain(peer, &cursor).map(\.number) == [777, 1001, 1002, 1003, 1004, 1005])
+            #expect(try await drain(peer, &cursor).isEmpty)
+        }
+    }
+
+    /// However long a reading takes, what was not read of it counts as of its beginning: it may be trimmed.
+    @Test func cursorIsAsOldAsTheReading() async throws {
+        try await Bench.with { bench in
+            let peer = try await bench.peer()
+            let opened = try await peer.openChanges()
+            try await bench.script(
+                """
+                INSERT INTO change (node, jobs, lanes, sequences)
+                SELECT \(bench.store.nodeNumber), ARRAY[i], '{1}', '{1}' FROM generate_series(1, 500) i
+                """)
+            let first = try await peer.changes(since: opened, .otherNodes)
+            let afterFirst = ContinuousClock.now
+            #expect(first.hasMore && first.cursor.takenAt == opened.takenAt)
+            let second = try await peer.changes(since: first.cursor, .otherNodes)
+            #expect(second.hasMore && second.cursor.takenAt == opened.takenAt)
+            let last = try await peer.changes(since: second.cursor, .otherNodes)
+            #expect(!last.hasMore)
+            #expect(last.cursor.takenAt > opened.takenAt && last.cursor.takenAt < afterFirst)
+        }
+    }
+
+    @Test func snapshotsOfPostgres() {
+        let now = ContinuousClock.now
+        let some = ChangeSnapshot("10:20:10,14,15", takenAt: now)
+        #expect(some?.xmax == "20" && some?.xip == ["10", "14", "15"])
+        let none = ChangeSnapshot("20:20:", takenAt: now)
+        #expect(none?.xmax == "20" && none?.xip == [])
+        for text in ["", "20", "20:20", "20::", "1:2:3:4"] {
+            #expect(ChangeSnapshot(text, takenAt: now)?.xmax == nil, "\(text)")
+        }
+    }
+
+    @Test func onlyOldChangesAreTrimmed() async throws {
+        try await Bench.with { bench in
+            try await bench.script(
+                """
+                INSERT INTO change (node, jobs, lanes, sequences, at)
+                SELECT 1, ARRAY[i], '{1}', '{1}',
+                    now() - CASE WHEN i <= 25000 THEN interval '1 hour' ELSE interval '1 minute' END
+                FROM generate_series(1, 25010) i
+                """)
+            try await bench.store.trimChanges()
+            #expect(try await bench.count("change") == 10)
+            #expect(try await bench.count("change WHERE jobs[1] > 25000") == 10)
+        }
+    }
+
+    @Test func oneNodeTrimsAtATime() async throws {
+        try await Bench.with { bench in
+            try await bench.enqueue()
+            try await bench.script("UPDATE change SET at = at - interval '1 hour'")
+            let other = try Connection(bench.schema.connectionConfiguration())
+            try other.executeScript(
+                "BEGIN; SELECT pg_advisory_xact_lock('change'::regclass::oid::bigint << 32)")
+            try await bench.store.trimChanges()
+            #expect(try await bench.count("change") == 1)
+            try other.executeScript("COMMIT")
+            try await bench.store.trimChanges()
+            #expect(try await bench.count("change") == 0)
         }
     }
 

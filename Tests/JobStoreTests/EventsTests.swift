@@ -71,6 +71,32 @@ import Testing
         }
     }
 
+    /// Whoever follows the job gets on by what is read; whoever looks at it wants to know how it is now.
+    @Test func veryLongHistoryIsReadFromItsBeginning() async throws {
+        try await Bench.with { bench in
+            let job = try await bench.enqueue()
+            try await bench.script(
+                """
+                INSERT INTO history (number, sequence, type, attempt, at, started_at, node)
+                SELECT \(job.number), 2 * i + 1, 'released', i, now(), now(), \(bench.store.nodeNumber)
+                FROM generate_series(1, 1500) i;
+                UPDATE live SET sequence = 3001 WHERE number = \(job.number)
+                """)
+            var got: Int64 = 0
+            var reads = 0
+            while got < 3001, reads < 5 {
+                let events = try #require(
+                    try await bench.store.events(after: [job.number: got])[job.number])
+                #expect(events.map(\.sequence) == Array(got + 1...got + Int64(events.count)))
+                got += Int64(events.count)
+                reads += 1
+            }
+            #expect(got == 3001 && reads == 2)
+            let whole = try #require(await bench.store.jobWithHistory(job.id, payload: false))
+            #expect(whole.attempts.map(\.number) == Array(501...1500))
+        }
+    }
+
     @Test func manyJobsAtOnce() async throws {
         try await Bench.with { bench in
             let first = try await bench.start()

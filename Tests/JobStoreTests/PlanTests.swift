@@ -5,7 +5,8 @@ import Testing
 
 @testable import JobStore
 
-/// The statements of a claim use their indexes, whatever the planner knows of the tables.
+/// The statements of a claim, and those that look for live jobs, use their indexes, whatever the planner knows of the
+/// tables.
 @Suite struct PlanTests {
     private static let fill = """
         INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
@@ -24,6 +25,9 @@ import Testing
             int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
             bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], int[], int, bigint)
             AS \(Statement.insertAndStartJobs.sql);
+        PREPARE of_user (text, text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfUser.sql);
+        PREPARE of_queue (text, text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfQueue.sql);
+        PREPARE events (bigint[], bigint[], bigint, int) AS \(Statement.findEvents.sql);
         """
 
     private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
@@ -31,6 +35,10 @@ import Testing
 
     private static let start =
         "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 19).joined(separator: ",")), '{1}', 3, 16)"
+
+    private static let ofUser = "EXPLAIN EXECUTE of_user ('u', NULL, 0, 50000, 1000, 10000)"
+    private static let ofQueue = "EXPLAIN EXECUTE of_queue (NULL, 'q', 0, 50000, 1000, 10000)"
+    private static let events = "EXPLAIN EXECUTE events ('{1}', '{0}', 1000, 1000)"
 
     private func plan(_ connection: Connection, _ sql: String) throws(PostgresError) -> String {
         var lines: [String] = []
@@ -48,6 +56,15 @@ import Testing
         let start = try plan(connection, Self.start)
         #expect(start.contains("live_ready") && start.contains("live_running"), "\(comment): \(start)")
         #expect(!start.contains("Seq Scan"), "\(comment): \(start)")
+        for (sql, lanes) in [(Self.ofUser, "lane_user_id_queue_key"), (Self.ofQueue, "lane_queue")] {
+            let snapshot = try plan(connection, sql)
+            for index in [lanes, "live_ready", "live_running", "live_scheduled_lane"] {
+                #expect(snapshot.contains(index), "\(comment): \(snapshot)")
+            }
+            #expect(!snapshot.contains("Seq Scan"), "\(comment): \(snapshot)")
+        }
+        let events = try plan(connection, Self.events)
+        #expect(events.contains("live_pkey") && !events.contains("live_running"), "\(comment): \(events)")
     }
 
     private func withTables(_ body: (Connection) throws -> Void) async throws {
@@ -91,6 +108,68 @@ import Testing
             try connection.executeScript("SET plan_cache_mode = \(mode);" + Self.prepare)
             try connection.executeScript(Self.fill)
             try expectIndexes(connection, "counted when empty")
+        }
+    }
+
+    /// Of the jobs that a page of a list may look at, only as many as it returns.
+    @Test(arguments: [
+        (Statement.listJobs.sql, "NULL"), (Statement.listJobsOfUser.sql, "'u'"),
+    ])
+    func listEndsWithItsPage(_ sql: String, _ user: String) async throws {
+        try await Bench.with { bench in
+            _ = try await bench.store.enqueueBatch(
+                (0..<3000).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now) })
+            let connection = try Connection(bench.schema.connectionConfiguration())
+            for (name, value) in JobStore.sessionSettings {
+                try connection.executeScript("SET \(name) = '\(value)'")
+            }
+            for _ in 0..<2 {
+                try connection.executeScript(
+                    """
+                    PREPARE list (text, text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint)
+                        AS \(sql)
+                    """)
+                let shown = try plan(
+                    connection,
+                    """
+                    EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
+                    EXECUTE list (\(user), NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20)
+                    """)
+                #expect(!shown.contains("rows=3000") && !shown.contains("Seq Scan"), "\(shown)")
+                try connection.executeScript("DEALLOCATE list; ANALYZE")
+            }
+        }
+    }
+
+    /// However long a transaction elsewhere holds back what every snapshot sees.
+    @Test func changesThatWereReadAreNotLookedAtAgain() async throws {
+        try await Bench.with { bench in
+            let open = try Connection(bench.schema.connectionConfiguration())
+            try open.executeScript("BEGIN; SELECT pg_current_xact_id()")
+            let connection = try Connection(bench.schema.connectionConfiguration())
+            for (name, value) in JobStore.sessionSettings {
+                try connection.executeScript("SET \(name) = '\(value)'")
+            }
+            try connection.executeScript(
+                """
+                PREPARE changes (text, text[], text, text[], bigint, bigint, int, bool, bigint, bool)
+                    AS \(Statement.readChanges.sql)
+                """)
+            let insert = "INSERT INTO change (node, jobs, lanes, sequences) VALUES (2, '{1}', '{1}', '{1}')"
+            for _ in 0..<200 { try connection.executeScript(insert) }
+            let text = try connection.execute(.openChanges).onlyRow.string(0)
+            let snapshot = try #require(ChangeSnapshot(text, takenAt: .now))
+            for _ in 0..<3 { try connection.executeScript(insert) }
+            let shown = try plan(
+                connection,
+                """
+                EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE changes (
+                    '\(snapshot.xmax)', '{\(snapshot.xip.joined(separator: ","))}', '\(UInt64.max)', '{}', 0, 0, 1,
+                    true, 200, false)
+                """)
+            #expect(!snapshot.xip.isEmpty)
+            #expect(shown.contains("rows=3 ") && !shown.contains("Removed"), "\(shown)")
+            try open.executeScript("ROLLBACK")
         }
     }
 

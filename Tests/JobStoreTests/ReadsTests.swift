@@ -1,6 +1,7 @@
 import JobCore
-import JobStore
 import Testing
+
+@testable import JobStore
 
 @Suite struct ReadsTests {
     private func filter(_ change: (inout JobFilter) -> Void) -> JobFilter {
@@ -101,6 +102,33 @@ import Testing
         }
     }
 
+    /// What is older than the time asked for is not looked through, however much it is.
+    @Test func scanEndsAtTheTimeAskedFor() async throws {
+        try await Bench.with { bench in
+            for _ in 0..<3 {
+                _ = try await bench.store.enqueueBatch(
+                    (0..<4000).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now) })
+            }
+            // Written once, but for this.
+            try await bench.script(
+                """
+                ALTER TABLE job DISABLE TRIGGER a_job_is_as_asked;
+                UPDATE job SET created_at = created_at - interval '1 hour'
+                """)
+            let new = try await bench.enqueue()
+            let page = try await bench.store.list(
+                filter { $0.createdFrom = new.createdAt }, before: nil, size: 5)
+            #expect(page.jobs.map(\.id) == [new.id] && page.next == nil)
+            let earlier = new.createdAt.advanced(by: .seconds(-2 * 3600))
+            let rest = try await bench.store.list(
+                filter {
+                    $0.createdFrom = earlier
+                    $0.kind = "none"
+                }, before: nil, size: 5)
+            #expect(rest.jobs.isEmpty && rest.next != nil)
+        }
+    }
+
     @Test func snapshotOfWhatIsLive() async throws {
         try await Bench.with { bench in
             let done = try await bench.start(JobSpec(kind: "k", userID: "a"))
@@ -117,6 +145,40 @@ import Testing
             #expect(try await snapshot("b", "q") == [waiting.id])
             #expect(try await snapshot("b", "default") == [])
             #expect(try await snapshot("nobody", nil) == [])
+        }
+    }
+
+    /// Found by the lanes, or in a walk through all that is live: the same.
+    @Test(arguments: [1, 3, 10, 50_000] as [Int64])
+    func snapshotFoundEitherWay(_ scannedMax: Int64) async throws {
+        try await Bench.with { bench in
+            var mine: [JobID] = []
+            for number in 0..<12 {
+                let isMine = number % 3 > 0
+                let due: JobSpec.Due = number % 2 == 0 ? .after(.seconds(100)) : .after(.zero)
+                let job = try await bench.enqueue(
+                    JobSpec(
+                        kind: "k", userID: isMine ? "a" : "b", queue: number % 3 == 1 ? "p" : "q", due: due))
+                if isMine { mine.append(job.id) }
+            }
+            _ = try await bench.claim(3)
+            func all(_ user: String?, _ queue: String?) async throws -> [JobID] {
+                var seen: [JobID] = []
+                var after: Int64? = 0
+                while let from = after {
+                    let page = try await bench.store.snapshot(
+                        userID: user, queue: queue, after: from, scannedMax: scannedMax)
+                    seen += page.jobs.map(\.id)
+                    after = page.next
+                }
+                return seen
+            }
+            #expect(try await all("a", nil) == mine)
+            #expect(try await all("a", "p") == stride(from: 0, to: 8, by: 2).map { mine[$0] })
+            #expect(try await all(nil, "p") == stride(from: 0, to: 8, by: 2).map { mine[$0] })
+            #expect(try await all(nil, "q").count == 8)
+            #expect(try await all("nobody", nil) == [])
+            #expect(try await all(nil, "none") == [])
         }
     }
 

@@ -32,7 +32,8 @@ import Testing
             try await bench.store.save([telemetry(run, progress(0.5), lines(3...3))])
             let job = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
             #expect(job.progress == progress(0.5) && job.log == lines(1...3))
-            #expect(try await bench.store.log(of: run.key.number, after: 1) == lines(2...3))
+            let logs = try await bench.store.logs(of: [(run.key.number, 1), (other.key.number, 0), (99, 0)])
+            #expect(logs == [run.key.number: lines(2...3)])
             let latest = try await bench.store.progress(of: [run.key.number, other.key.number, 99])
             #expect(
                 latest.mapValues(\.progress) == [
@@ -80,10 +81,42 @@ import Testing
                 try await bench.store.save([telemetry(run, nil, lines(first...first + 49))])
             }
             #expect(try await bench.count("log_line") == JobLimits.logLinesKept)
-            #expect(try await bench.store.log(of: run.key.number, after: 0) == lines(801...1000))
+            let logs = try await bench.store.logs(of: [(run.key.number, 0)])
+            #expect(logs == [run.key.number: lines(801...1000)])
             try await bench.finish(run, .again())
             let next = try #require(try await bench.claim().first)
             #expect(next.lastLogLine == 1000)
+        }
+    }
+
+    @Test func logsOfManyJobs() async throws {
+        try await Bench.with { bench in
+            let runs = (try await bench.start(), try await bench.start())
+            try await bench.store.save([
+                telemetry(runs.0, nil, lines(1...200)), telemetry(runs.1, nil, lines(1...3)),
+            ])
+            let logs = try await bench.store.logs(of: [(runs.0.key.number, 198), (runs.1.key.number, 0)])
+            #expect(logs == [runs.0.key.number: lines(199...200), runs.1.key.number: lines(1...3)])
+            #expect(try await bench.store.logs(of: [(runs.1.key.number, 3)]).isEmpty)
+            #expect(try await bench.store.logs(of: []).isEmpty)
+        }
+    }
+
+    /// Only then do other nodes find it.
+    @Test func tellsWhatIsSaved() async throws {
+        try await Bench.with { bench in
+            let run = try await bench.start()
+            try await bench.store.save([telemetry(run, progress(0.1), lines(1...2))])
+            let saved = bench.told.all.compactMap { notice -> String? in
+                switch notice {
+                case .progress(let key, attempt: 1, let said, isSaved: true):
+                    key == run.key && said == progress(0.1) ? "progress" : nil
+                case .log(let key, let said, isSaved: true):
+                    key == run.key && said == lines(1...2) ? "log" : nil
+                default: nil
+                }
+            }
+            #expect(saved == ["progress", "log"])
         }
     }
 
