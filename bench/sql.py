@@ -47,6 +47,76 @@ def prepare_queue(session: Session, queue: str, users: int) -> None:
         INSERT INTO lane (queue, user_id)
             SELECT queue.id, 'user-' || lpad(n::text, 6, '0') FROM queue, generate_series(0, {users - 1}) AS n
             WHERE queue.name = '{queue}' ORDER BY n;
-        CREATE SEQUENCE IF NOT EXISTS batch
+        CREATE SEQUENCE IF NOT EXISTS batch;
+        CREATE SEQUENCE IF NOT EXISTS filled START 1000000000000
         """
     )
+
+
+#: Claims 200 jobs and ends them, each in a transaction of its own; several of these share the work.
+#: Without limits and turns: the least that a queue on these tables has to do.
+DRAIN = f"""\
+WITH pick AS (
+    SELECT number FROM live WHERE state = 'ready'
+    ORDER BY lane, kind, rank, due_at, number LIMIT 200 FOR UPDATE SKIP LOCKED
+), run AS (
+    UPDATE live SET state = 'running', token = nextval('run_token'), node = 1, started_at = clock_timestamp(),
+        attempt = attempt + 1, sequence = sequence + 1
+    FROM pick WHERE live.number = pick.number
+    RETURNING live.number
+)
+SELECT coalesce(array_agg(number), '{{}}') AS numbers, sum(length(job.payload)) AS bytes FROM run JOIN job USING (number)
+\\gset
+WITH gone AS (
+    DELETE FROM live WHERE number = ANY (:numbers::bigint[]) AND state = 'running'
+    RETURNING number, sequence + 1 AS sequence, attempt, max_attempts, node, started_at
+)
+INSERT INTO finished (number, state, sequence, attempt, max_attempts, node, started_at, finished_at, result, result_type)
+SELECT number, 'succeeded', sequence, attempt, max_attempts, node, started_at, now(), '\\x6e756c6c', 'application/json'
+FROM gone;
+"""
+
+
+def fill(session: Session, jobs: int, *, lanes: str, kind: str = "test.noop", chunk: int = 500_000) -> None:
+    """Waiting jobs, spread over the lanes that a condition names; without the checks that the service's own have."""
+    session.query("SET session_replication_role = replica; SET synchronous_commit = off")
+    for start in range(0, jobs, chunk):
+        session.query(
+            f"""
+            WITH lanes AS MATERIALIZED (
+                SELECT id, user_id, row_number() OVER (ORDER BY id) - 1 AS place, count(*) OVER () AS count
+                FROM lane WHERE {lanes}
+            ), new AS (
+                INSERT INTO job {_JOB}
+                SELECT {_ID.format(number="nextval('filled')")}, lanes.id, user_id, kind.id, {_REST.partition(", ")[2]}
+                FROM generate_series({start}, {min(jobs, start + chunk) - 1}) AS n
+                JOIN lanes ON lanes.place = n % lanes.count
+                JOIN kind ON kind.name = '{kind}'
+                RETURNING number, lane, kind, priority, due_at, max_attempts
+            )
+            INSERT INTO live {_LIVE}
+            SELECT number, lane, kind, -priority, 'ready', due_at, 1, 0, max_attempts FROM new
+            """
+        )
+    session.query("RESET session_replication_role; RESET synchronous_commit")
+
+
+def fill_finished(session: Session, jobs: int, chunk: int = 500_000) -> None:
+    """Jobs that have succeeded, as many a second over the last hours as there are."""
+    session.query("SET session_replication_role = replica; SET synchronous_commit = off")
+    for start in range(0, jobs, chunk):
+        session.query(
+            f"""
+            WITH new AS (
+                INSERT INTO job {_JOB}
+                SELECT {_ID.format(number="nextval('filled')")}, lane.id, user_id, kind.id, {_REST.partition(", ")[2]}
+                FROM generate_series({start}, {min(jobs, start + chunk) - 1}) AS n
+                JOIN lane ON lane.id = n % 1000 + 1 JOIN kind ON kind.name = 'test.noop'
+                RETURNING number, created_at
+            )
+            INSERT INTO finished (
+                number, state, sequence, attempt, max_attempts, node, started_at, finished_at, result, result_type)
+            SELECT number, 'succeeded', 3, 1, 3, 1, created_at, created_at, '\\x6e756c6c', 'application/json' FROM new
+            """
+        )
+    session.query("RESET session_replication_role; RESET synchronous_commit")
