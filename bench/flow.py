@@ -81,7 +81,7 @@ def step(server: Server, session: Session, rate: float | None, seconds: float) -
 @measure("flow", "Jobs that run as they come", guide("jobs_per_s", 50_000, "jobs/s"))
 def flow(env: Environment) -> Figures:
     """The highest rate of single Enqueue calls at which the backlog does not grow, found by halving."""
-    seconds = env.seconds(5, 1.5)
+    seconds = env.seconds(5, 2)
     with env.database() as database, database.session() as session, serving(database, *USER_LIMIT) as server:
         # As fast as it goes, jobs wait: more than it can keep up with, or just what it can.
         unpaced = step(server, session, None, seconds).calls_per_s
@@ -115,7 +115,7 @@ def memory(env: Environment) -> Figures:
         time.sleep(env.seconds(5))
         idle = resident_bytes(server.pid)
         forget_resident_max(server.pid)
-        step(server, session, rate, env.seconds(5, 1.5))
+        step(server, session, rate, env.seconds(5, 2))
         busy = resident_bytes_max(server.pid)
     return {"idle_mib": idle / MIB, "flow_mib": busy / MIB, "flow_per_s": rate}
 

@@ -33,6 +33,11 @@ class Calls:
         return Calls(self.done + other.done, self.per_s + other.per_s, self.data_bytes + other.data_bytes)
 
 
+def _whole(seconds: float) -> str:
+    """h2load wants a whole number."""
+    return str(max(1, round(seconds)))
+
+
 def parse_h2load(output: str) -> Calls:
     rate = re.search(r"finished in .*?, ([\d.]+) req/s", output)
     counts = re.search(r"requests: (\d+) total, .* (\d+) succeeded, (\d+) failed, (\d+) errored", output)
@@ -62,7 +67,7 @@ def h2load(
         for index, body in enumerate(bodies):
             path = Path(folder, str(index))
             path.write_bytes(message(body))
-            command = [program("h2load"), "-D", f"{seconds:g}", "-c", str(max(1, connections // len(bodies)))]
+            command = [program("h2load"), "-D", _whole(seconds), "-c", str(max(1, connections // len(bodies)))]
             command += ["-m", str(streams), "-d", str(path), *GRPC]
             if rate is not None:
                 command += ["--rps", f"{rate / max(len(bodies), connections):g}"]
@@ -76,7 +81,7 @@ def h2load(
 
 def h2load_get(url: str, *, connections: int, streams: int, seconds: float) -> Calls:
     """GETs, for a server of files."""
-    options = ["-D", f"{seconds:g}", "-c", str(connections), "-m", str(streams)]
+    options = ["-D", _whole(seconds), "-c", str(connections), "-m", str(streams)]
     return parse_h2load(run([program("h2load"), *options, url], seconds + 30))
 
 

@@ -106,6 +106,11 @@ class Connection:
             self.feed(data)
         return self._ready.pop(0)
 
+    def take_ready(self) -> list[tuple[int, bytes | None]]:
+        """What `feed` has made of the bytes."""
+        ready, self._ready = self._ready, []
+        return ready
+
     def feed(self, data: bytes) -> None:
         self._received += data
         received, at = self._received, 0
