@@ -19,7 +19,7 @@ from .results import Outcome
 from .server import ROOT
 
 # Importing them registers their measures, in this order.
-from . import throughput, drain, flow, latency, watching  # noqa: F401  # isort: skip
+from . import throughput, drain, flow, latency, watching, depth  # noqa: F401  # isort: skip
 
 FOLDER = ROOT / "bench/results"
 PAGE = ROOT / "docs/performance.md"

@@ -277,6 +277,10 @@ static double lag_ms(long count, double share) {
 static void serve_until(int poll, double deadline, long wanted_ready) {
     struct epoll_event ready[64];
     while (now() < deadline && (wanted_ready == 0 || ready_count < wanted_ready)) {
+        if (ended_count > 0) {
+            fprintf(stderr, "watches end, after %ld have begun\n", ready_count);
+            exit(1);
+        }
         int count = epoll_wait(poll, ready, 64, 10);
         for (int index = 0; index < count; index++) receive(ready[index].data.ptr);
     }

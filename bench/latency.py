@@ -37,7 +37,8 @@ def wait_for_event(connection: Connection, stream: int, wanted: int) -> service.
             raise Failed("a watch ended before its job")
         response = service.WatchResponse.FromString(body)
         if response.lifecycle.type == wanted:
-            return response.lifecycle
+            event: service.JobEvent = response.lifecycle
+            return event
 
 
 def spread(name: str, seconds: list[float]) -> Figures:
@@ -92,7 +93,7 @@ def cancel(env: Environment) -> Figures:
     samples = env.size(400, 20)
     with ExitStack() as stack:
         database = stack.enter_context(env.database())
-        worker = stack.enter_context(serving(database, name="worker"))
+        worker = stack.enter_context(serving(database, "--grace", "100ms", name="worker"))
         same = _cancels(worker, worker, samples)
         other = stack.enter_context(serving(database, name="other", concurrency=0))
         # The nodes find out about each other when they renew their leases.

@@ -67,7 +67,7 @@ def run(command: Sequence[str], timeout_s: float, *, input: str | None = None) -
         raise Failed(f"{Path(command[0]).name} took longer than {timeout_s:g} s") from error
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)[:400]}: exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def run_together(commands: Sequence[Sequence[str]], timeout_s: float) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .processes import (
     run,
 )
 from .registry import Environment, Figures, least, measure, most
-from .server import JOBS, Server, batch_request, enqueue_batch, serving, users
+from .server import JOBS, Server, batch_request, enqueue_batch, serving, users, wait_until
 from .wire import Connection
 
 QUEUE = "watched"
@@ -53,6 +53,11 @@ class IdleWatches:
             connection.socket.sendall(b"".join(data for _, data in requests))
             self._connections.append(connection)
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+            # A node lets 1,024 statements wait; what comes beyond that is refused, and would have to try again.
+            # Each has two messages before it is idle.
+            wait_until(lambda: self.ended > 0 or self.messages >= 2 * (start - 300), 60, "watches do not begin", 0.001)
+            if self.ended:
+                raise Failed(f"{self.ended} of {start + per_connection} watches have ended")
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -101,12 +106,8 @@ def watches(env: Environment) -> Figures:
         idle = IdleWatches(server)
         try:
             idle.open(ids, per_connection)
-            deadline = time.monotonic() + 90
             # The snapshot, and a heartbeat that says that there are no more.
-            while idle.messages < 2 * count:
-                if idle.ended or time.monotonic() > deadline:
-                    raise Failed(f"{idle.messages} messages of {count} watches, {idle.ended} ended")
-                time.sleep(0.1)
+            wait_until(lambda: idle.ended > 0 or idle.messages >= 2 * count, 60, "snapshots are missing")
             time.sleep(env.seconds(2))
             after = resident_bytes(server.pid)
             cpu = cpu_seconds(server.pid)
@@ -153,14 +154,16 @@ def events(env: Environment) -> Figures:
     with (
         counter() as count,
         env.database() as database,
-        serving(database, concurrency=jobs + 10) as server,
+        serving(database, "--grace", "100ms", concurrency=jobs + 10) as server,
         server.connection() as connection,
     ):
-        ids = enqueue_batch(connection, batch_request(users(jobs), kind="test.sleep", payload=payload))
+        # They begin when all watch: while watches are opened the server has nothing else to do.
+        server.pause(QUEUE)
+        ids = enqueue_batch(connection, batch_request(users(jobs), kind="test.sleep", queue=QUEUE, payload=payload))
         forget_resident_max(server.pid)
         port = server.address.rpartition(":")[2]
         command = [count, port, str(connections), str(streams), f"{warm_up:g}", f"{seconds:g}"]
-        found = _count(command, ids, warm_up + seconds + 90)
+        found = _count(command, ids, lambda: server.resume(QUEUE), warm_up + seconds + 60)
         memory = resident_bytes_max(server.pid)
     if found["ended"]:
         raise Failed(f"{found['ended']:g} watches have ended")
@@ -173,16 +176,23 @@ def events(env: Environment) -> Figures:
     }
 
 
-def _count(command: list[str], ids: list[str], timeout_s: float) -> dict[str, float]:
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _count(command: list[str], ids: list[str], begin: Callable[[], None], timeout_s: float) -> dict[str, float]:
+    """Calls `begin` when every watch is open; what the program has counted after that."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # So that neither of the two reads below can wait for ever.
+    timer = threading.Timer(timeout_s, process.kill)
+    timer.start()
     try:
-        output = process.communicate("\n".join(ids) + "\n", timeout=timeout_s)[0]
-    except subprocess.TimeoutExpired:
-        raise Failed("the events were not counted in time") from None
+        assert process.stdin and process.stdout
+        process.stdin.write("\n".join(ids) + "\n")
+        process.stdin.close()
+        if process.stdout.readline() != "watching\n":
+            raise Failed("the watches could not be opened")
+        begin()
+        line = process.stdout.readline()
+        if not line:
+            raise Failed("the events were not counted")
+        return dict(json.loads(line))
     finally:
+        timer.cancel()
         end(process)
-    if process.returncode != 0:
-        raise Failed(f"count_events: {output[-500:]}")
-    return dict(json.loads(output.splitlines()[-1]))
