@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from pathlib import Path
 
 from .processes import Failed, not_root, postgres_program, postgres_user, run
 
-#: For statements that fill tables with millions of rows.
-FILL_TIMEOUT_S = 900.0
+#: The longest that a statement may take; one that fills a table adds half a million rows.
+STATEMENT_TIMEOUT_S = 120.0
 
 #: Postgres while tables are filled: what is lost with the power then is only the benchmark's.
 FILL_SETTINGS = {"fsync": "off", "max_wal_size": "16GB", "autovacuum": "off", "maintenance_work_mem": "512MB"}
@@ -38,17 +39,21 @@ class Session:
     def query(self, sql: str) -> list[list[str]]:
         """The rows of some statements."""
         assert self._process.stdin and self._process.stdout
+        timer = threading.Timer(STATEMENT_TIMEOUT_S, self._process.kill)
+        timer.start()
         try:
             self._process.stdin.write(f"{sql};\n\\echo {self._MARK}\n")
             self._process.stdin.flush()
+            rows: list[list[str]] = []
+            for line in self._process.stdout:
+                if line.rstrip("\n") == self._MARK:
+                    return rows
+                rows.append(line.rstrip("\n").split("|"))
+            raise Failed(f"psql has ended: {rows}: {sql[:400]}")
         except BrokenPipeError:
             raise Failed("psql has ended") from None
-        rows: list[list[str]] = []
-        for line in self._process.stdout:
-            if line.rstrip("\n") == self._MARK:
-                return rows
-            rows.append(line.rstrip("\n").split("|"))
-        raise Failed(f"psql: {rows}: {sql[:400]}")
+        finally:
+            timer.cancel()
 
     def value(self, sql: str) -> str:
         return self.query(sql)[0][0]
