@@ -18,7 +18,14 @@ from .processes import Failed, not_root, postgres_program, postgres_user, run
 STATEMENT_TIMEOUT_S = 120.0
 
 #: Postgres while tables are filled: what is lost with the power then is only the benchmark's.
-FILL_SETTINGS = {"fsync": "off", "max_wal_size": "16GB", "autovacuum": "off", "maintenance_work_mem": "512MB"}
+FILL_SETTINGS = {
+    "autovacuum": "off",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "maintenance_work_mem": "512MB",
+    "max_wal_size": "16GB",
+    "shared_buffers": "1GB",
+}
 
 
 class Session:

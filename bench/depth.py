@@ -15,7 +15,7 @@ from .load import h2load
 from .processes import Failed
 from .registry import Environment, Figures, least, measure, most
 from .server import JOBS, Server, enqueue_request, serving, users, wait_until
-from .sql import fill, fill_finished, prepare_queue
+from .sql import fill, fill_by_two, fill_finished, prepare_queue
 from .statistics_of import in_turns, median, percentile, ratio_of
 
 #: The user with a million jobs: its lane is behind those of the others.
@@ -164,7 +164,7 @@ def depth_pending(env: Environment) -> Figures:
     with ExitStack() as stack:
         full, other = migrated(stack, env, lanes), migrated(stack, env, USERS)
         with env.cluster.filling(), full.session() as session:
-            fill(session, jobs, lanes="true")
+            fill_by_two(full, jobs, lambda session, part: fill(session, part, lanes="true"))
             _vacuumed(session)
         deep, shallow = Side(stack, full), Side(stack, other)
         return compare(env, shallow, deep, refills_deep=False)
@@ -196,7 +196,7 @@ def depth_finished(env: Environment) -> Figures:
     with ExitStack() as stack:
         full, other = migrated(stack, env, USERS), migrated(stack, env, USERS)
         with env.cluster.filling(), full.session() as session:
-            fill_finished(session, env.size(10_000_000, 10_000))
+            fill_by_two(full, env.size(10_000_000, 10_000), fill_finished)
             _vacuumed(session)
         deep, shallow = Side(stack, full), Side(stack, other)
         return compare(env, shallow, deep, refills_deep=True)

@@ -154,8 +154,8 @@ def limits(env: Environment) -> Figures:
     least("ratio_of_four", 1, "× one node"),
 )
 def nodes(env: Environment) -> Figures:
-    """The drain by two and by four nodes on this machine."""
-    jobs = env.size(200_000, 2000)
+    """The drain of 100,000 jobs by two and by four nodes on this machine."""
+    jobs = env.size(100_000, 2000)
     with env.database() as database, database.session() as session:
 
         def by(count: int) -> float:

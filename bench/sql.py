@@ -5,7 +5,10 @@ Also how tables are filled. The schema is that of Sources/JobStore/Migrations; w
 
 from __future__ import annotations
 
-from .database import Session
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from .database import Database, Session
 
 #: What a job of a measure has in `job`, but for number, id, lane and user.
 _REST = "1, 0, 3, now(), now(), 5000, 2, 3600000, 0, 'application/json', '\\x7b226e223a31323334353637387d'"
@@ -77,7 +80,7 @@ FROM gone;
 """
 
 
-def fill(session: Session, jobs: int, *, lanes: str, kind: str = "test.noop", chunk: int = 500_000) -> None:
+def fill(session: Session, jobs: int, *, lanes: str, chunk: int = 500_000) -> None:
     """Waiting jobs, spread over the lanes that a condition names; without the checks that the service's own have."""
     session.query("SET session_replication_role = replica; SET synchronous_commit = off")
     # A number in the statement, or Postgres would not join by hash.
@@ -92,7 +95,7 @@ def fill(session: Session, jobs: int, *, lanes: str, kind: str = "test.noop", ch
                 SELECT {_ID.format(number="nextval('filled')")}, lanes.id, user_id, kind.id, {_REST.partition(", ")[2]}
                 FROM generate_series({start}, {min(jobs, start + chunk) - 1}) AS n
                 JOIN lanes ON lanes.place = n % {count}
-                JOIN kind ON kind.name = '{kind}'
+                JOIN kind ON kind.name = 'test.noop'
                 RETURNING number, lane, kind, priority, due_at, max_attempts
             )
             INSERT INTO live {_LIVE}
@@ -103,7 +106,7 @@ def fill(session: Session, jobs: int, *, lanes: str, kind: str = "test.noop", ch
 
 
 def fill_finished(session: Session, jobs: int, chunk: int = 500_000) -> None:
-    """Jobs that have succeeded, as many a second over the last hours as there are."""
+    """Jobs of 1,000 users that have succeeded."""
     session.query("SET session_replication_role = replica; SET synchronous_commit = off")
     for start in range(0, jobs, chunk):
         session.query(
@@ -121,3 +124,15 @@ def fill_finished(session: Session, jobs: int, chunk: int = 500_000) -> None:
             """
         )
     session.query("RESET session_replication_role; RESET synchronous_commit")
+
+
+def fill_by_two(database: Database, jobs: int, part: Callable[[Session, int], None]) -> None:
+    """Fills tables by two sessions, half by each."""
+
+    def half() -> None:
+        with database.session() as session:
+            part(session, jobs // 2)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(half), pool.submit(half)]:
+            future.result()
