@@ -11,7 +11,7 @@ from .load import pgbench
 from .processes import Failed, Unavailable
 from .registry import Environment, Figures, guide, least, measure
 from .server import CONCURRENCY, Server, batch_request, enqueue_batch, serving, users
-from .sql import DRAIN, prepare_queue
+from .sql import DRAIN
 from .statistics_of import in_turns, median, ratio_of
 
 QUEUE = "bench"

@@ -58,7 +58,7 @@ def prepare_queue(session: Session, queue: str, users: int) -> None:
 
 #: Claims 200 jobs and ends them, each in a transaction of its own; several of these share the work.
 #: Without limits and turns: the least that a queue on these tables has to do.
-DRAIN = f"""\
+DRAIN = """\
 WITH pick AS (
     SELECT number FROM live WHERE state = 'ready'
     ORDER BY lane, kind, rank, due_at, number LIMIT 200 FOR UPDATE SKIP LOCKED
@@ -68,14 +68,17 @@ WITH pick AS (
     FROM pick WHERE live.number = pick.number
     RETURNING live.number
 )
-SELECT coalesce(array_agg(number), '{{}}') AS numbers, sum(length(job.payload)) AS bytes FROM run JOIN job USING (number)
+SELECT coalesce(array_agg(number), '{}') AS numbers, sum(length(job.payload)) AS bytes
+FROM run JOIN job USING (number)
 \\gset
 WITH gone AS (
     DELETE FROM live WHERE number = ANY (:numbers::bigint[]) AND state = 'running'
     RETURNING number, sequence + 1 AS sequence, attempt, max_attempts, node, started_at
 )
-INSERT INTO finished (number, state, sequence, attempt, max_attempts, node, started_at, finished_at, result, result_type)
-SELECT number, 'succeeded', sequence, attempt, max_attempts, node, started_at, now(), '\\x6e756c6c', 'application/json'
+INSERT INTO finished (
+    number, state, sequence, attempt, max_attempts, node, started_at, finished_at, result, result_type)
+SELECT number, 'succeeded', sequence, attempt, max_attempts, node, started_at, now(), '\\x6e756c6c',
+    'application/json'
 FROM gone;
 """
 
