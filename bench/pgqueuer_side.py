@@ -47,7 +47,7 @@ async def enqueue_batch(side: Queries) -> None:
 
 
 async def batches(url: str, seconds: float) -> dict[str, float]:
-    rate = await repeat(url, 2, seconds, enqueue_batch)
+    rate = await repeat(url, 4, seconds, enqueue_batch)
     return {"per_s": rate * BATCH}
 
 

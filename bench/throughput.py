@@ -117,7 +117,7 @@ def enqueue(env: Environment) -> Figures:
     guide("jobs_per_s", 120_000, "jobs/s"),
 )
 def batch(env: Environment) -> Figures:
-    """2 calls in flight, of 1,000 users, against 2 clients of pgbench that insert the same rows."""
+    """4 calls in flight, of 1,000 users, against 4 clients of pgbench that insert the same rows."""
     seconds = env.seconds(4)
     with ExitStack() as stack:
         database = stack.enter_context(env.database())
@@ -129,12 +129,12 @@ def batch(env: Environment) -> Figures:
 
         def ours() -> float:
             calls = _batches(server, body, seconds)
-            _counted(session, calls.done * 1000, 2000)
+            _counted(session, calls.done * 1000, 4000)
             _empty(session)
             return calls.per_s * 1000.0
 
         def inserts() -> float:
-            rate = pgbench(database, BATCH_INSERT, clients=2, seconds=seconds)
+            rate = pgbench(database, BATCH_INSERT, clients=4, seconds=seconds)
             _empty(session)
             return rate * 1000
 
@@ -152,4 +152,4 @@ def batch(env: Environment) -> Figures:
 
 
 def _batches(server: Server, body: bytes, seconds: float) -> Calls:
-    return h2load(f"{server.url}{JOBS}/EnqueueBatch", [body], connections=2, streams=1, seconds=seconds)
+    return h2load(f"{server.url}{JOBS}/EnqueueBatch", [body], connections=4, streams=1, seconds=seconds)
