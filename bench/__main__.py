@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -32,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="name every goal missed, and fail if there is one")
     parser.add_argument("--smoke", action="store_true", help="everything tiny: does it run? Nothing is written")
     parser.add_argument("--long", action="store_true", help="also what takes tens of minutes")
-    parser.add_argument("--output", type=Path, help="write the JSON there, and neither the table nor the picture")
+    parser.add_argument("--output", type=Path, help="write only the JSON, and there")
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.names if name not in MEASURES]:
         parser.error(f"no such measure: {', '.join(unknown)} (there are: {', '.join(MEASURES)})")
@@ -93,6 +94,8 @@ def main() -> int:
     chosen = arguments()
     # A thousand connections need more files than a shell allows.
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    # Ended from outside, it still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begin = time.monotonic()
     cluster = Cluster()
     try:
@@ -115,9 +118,11 @@ def main() -> int:
         say(f"failed: {', '.join(failed)}" if failed else "every measure ran, or was skipped")
         return 1 if failed else 0
     print(results.table(found["measures"]))
-    results.dump(chosen.output or FOLDER / f"{now:%Y-%m-%d}.json", found)
-    # Single measures do not replace the page of a whole run.
-    if not chosen.names and not chosen.output:
+    # Single measures do not replace a whole run's.
+    if chosen.output:
+        results.dump(chosen.output, found)
+    elif not chosen.names:
+        results.dump(FOLDER / f"{now:%Y-%m-%d}.json", found)
         PICTURE.write_text(picture.svg(found["measures"], f"Signalbox, ratio to each goal, {now:%Y-%m-%d}"))
         results.write_page(PAGE, report(found))
     if not chosen.check:

@@ -22,6 +22,9 @@ from .wire import Connection
 #: The first calls of a connection find nothing warm.
 WARM_UP = 50
 
+#: A third of the lease, which is 15 s: how often a node says that it lives, and hears who else does.
+RENEWAL_S = 5
+
 
 def watch_request(job_id: str) -> bytes:
     return bytes(service.WatchRequest(jobs=[service.WatchedJob(job_id=job_id)]).SerializeToString())
@@ -73,7 +76,8 @@ def pickup(env: Environment) -> Figures:
     figures = spread("call", calls) | spread("start", starts) | spread("end", ends)
     try:
         with peer.peer(env) as other:
-            figures |= {f"pgqueuer_start_{name}": value for name, value in other.pickup(env.size(500, 20)).items()}
+            theirs = other.pickup(env.size(500, 20))
+            figures |= {f"pgqueuer_start_{name}": value for name, value in theirs.items()}
     except Unavailable as reason:
         figures["pgqueuer"] = f"skipped: {reason}"
     return figures
@@ -93,17 +97,13 @@ def cancel(env: Environment) -> Figures:
     samples = env.size(400, 20)
     with ExitStack() as stack:
         database = stack.enter_context(env.database())
-        worker = stack.enter_context(serving(database, "--grace", "100ms", name="worker"))
+        worker = stack.enter_context(serving(database, name="worker"))
         same = _cancels(worker, worker, samples)
         other = stack.enter_context(serving(database, name="other", concurrency=0))
         # The nodes find out about each other when they renew their leases.
-        _wait_for_peers(other)
-        figures = spread("same_node", same) | spread("other_node", _cancels(worker, other, samples))
+        time.sleep(RENEWAL_S + 1)
+        figures = spread("same_node", same) | spread("other_node", _cancels(worker, other, env.size(250, 20)))
     return figures
-
-
-def _wait_for_peers(server: Server) -> None:
-    time.sleep(6)
 
 
 def _cancels(worker: Server, called: Server, samples: int) -> list[float]:

@@ -63,13 +63,13 @@ def rounded(figures: Figures) -> dict[str, Any]:
 
 
 def missed(outcomes: dict[str, Outcome]) -> list[str]:
-    """A line for every goal that is not met; one that was not measured is not met."""
+    """A line for every goal that is not met; one that was not measured is not met, be it a guide."""
     lines = []
     for name, outcome in outcomes.items():
         for goal in MEASURES[name].goals:
-            if goal.is_guide:
-                continue
             value = number(outcome.figures, goal.figure)
+            if goal.is_guide and value is not None:
+                continue
             bound = f"{'at least' if goal.is_least else 'at most'} {goal.bound:g} {goal.unit}".rstrip()
             if value is None:
                 lines.append(f"{name}: {goal.figure}: {outcome.problem or 'not measured'} (goal: {bound})")

@@ -7,6 +7,7 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,9 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
         command = [
             *(str(BINARY), "serve", "--test-kinds", "--listen", "127.0.0.1:0", "--node-name", name),
-            *("--database-url", database.url, "--log-level", "warning", *arguments),
+            *("--database-url", database.url, "--log-level", "warning"),
+            # What still runs when a measure is over is nobody's.
+            *("--grace", "100ms", *arguments),
         ]
         # What it warns of goes to a file, so that a warning cannot fill a pipe and stop it.
         with (self.folder / "log").open("wb") as log:
@@ -94,6 +97,9 @@ def serving(
     server = Server(database, "--concurrency", str(concurrency), *arguments, name=name)
     try:
         yield server
+    except Exception:
+        print(f"log of {name}:\n{server.log()[-4000:]}", file=sys.stderr)
+        raise
     finally:
         server.close()
 

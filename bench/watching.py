@@ -157,7 +157,7 @@ def events(env: Environment) -> Figures:
     with (
         counter() as count,
         env.database() as database,
-        serving(database, "--grace", "100ms", concurrency=jobs + 10) as server,
+        serving(database, concurrency=jobs + 10) as server,
         server.connection() as connection,
     ):
         # They begin when all watch: while watches are opened the server has nothing else to do.

@@ -54,11 +54,12 @@ def test_each_goal_missed_is_named_with_its_value(example: Measure) -> None:
 def test_what_was_skipped_is_missed(example: Measure) -> None:
     lines = results.missed({"example": results.Outcome({}, problem="skipped: h2load is not installed")})
     assert lines[0] == "example: ratio: skipped: h2load is not installed (goal: at least 0.5 × it)"
-    assert len(lines) == 2
+    assert len(lines) == 3
 
 
 def test_not_a_number_is_missed(example: Measure) -> None:
-    assert len(results.missed({"example": results.Outcome({"ratio": float("nan"), "p99_ms": 1.0})})) == 1
+    outcome = results.Outcome({"ratio": float("nan"), "p99_ms": 1.0, "calls_per_s": 1.0})
+    assert len(results.missed({"example": outcome})) == 1
 
 
 def test_a_measure_that_fails_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
