@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
 def wanted(chosen: argparse.Namespace) -> list[Measure]:
     if chosen.names:
         return [MEASURES[name] for name in MEASURES if name in chosen.names]
-    return [item for item in MEASURES.values() if chosen.long or not item.is_long]
+    return [item for item in MEASURES.values() if chosen.long or chosen.smoke or not item.is_long]
 
 
 def say(text: str) -> None:
