@@ -118,7 +118,7 @@ def migrated(stack: ExitStack, env: Environment, lanes: int) -> Database:
 
 def compare(env: Environment, shallow: Side, deep: Side, *, refills_deep: bool) -> Figures:
     """The drain of the deep side against that of the empty one, and the deep one's claims."""
-    jobs = env.size(200_000, 2000)
+    jobs = env.size(100_000, 2000)
 
     def of_shallow() -> float:
         shallow.refill(jobs)

@@ -6,27 +6,25 @@ import math
 from html import escape
 from typing import Any
 
-from .registry import MEASURES, Goal
+from .registry import Goal
 
-ROW, LABEL, WIDTH, TOP = 22, 330, 460, 44
+ROW, LABEL, WIDTH, TOP = 22, 250, 460, 44
 #: A bar that is longer is cut here; its number says how long it would be.
 RATIO_MAX = 3.0
-MET, MISSED = "#2e7d5b", "#c0492f"
+MET, MISSED, GUIDE = "#2e7d5b", "#c0492f", "#9aa3ad"
 
 
-def bars(measures: dict[str, Any]) -> list[tuple[str, float | None]]:
-    """Label and ratio to the goal of each goal that is checked."""
-    result: list[tuple[str, float | None]] = []
+def bars(measures: dict[str, Any]) -> list[tuple[str, float | None, bool]]:
+    """Label and ratio of each goal, and whether it is a guide."""
+    result: list[tuple[str, float | None, bool]] = []
     for name, found in measures.items():
-        title = MEASURES[name].title if name in MEASURES else name
         for goal in found["goals"]:
-            if goal["guide"]:
-                continue
             least = "at_least" in goal
             bound = goal["at_least"] if least else goal["at_most"]
             value = goal["value"]
             ratio = None if value is None else Goal(goal["figure"], bound, "", least).ratio(value)
-            result.append((f"{title}: {goal['figure']}", ratio))
+            label = f"{name}: {goal['figure']}" + (" (guide)" if goal["guide"] else "")
+            result.append((label, ratio, goal["guide"]))
     return result
 
 
@@ -43,18 +41,18 @@ def svg(measures: dict[str, Any], subtitle: str) -> str:
         f'<text x="12" y="18" font-weight="bold">{escape(subtitle)}</text>',
         f'<text x="{goal_x:.0f}" y="36" text-anchor="middle" fill="#555">goal</text>',
     ]
-    for index, (label, ratio) in enumerate(rows):
+    bottom = TOP + ROW * len(rows)
+    line = f'x1="{goal_x:.1f}" y1="{TOP - 4}" x2="{goal_x:.1f}" y2="{bottom}"'
+    parts.append(f'<line {line} stroke="#222" stroke-dasharray="4 3"/>')
+    for index, (label, ratio, is_guide) in enumerate(rows):
         y = TOP + ROW * index
         parts.append(f'<text x="{LABEL - 8}" y="{y + 14}" text-anchor="end">{escape(label)}</text>')
         if ratio is None:
             parts.append(f'<text x="{LABEL + 4}" y="{y + 14}" fill="{MISSED}">not measured</text>')
             continue
         length = min(ratio, RATIO_MAX) / RATIO_MAX * WIDTH
-        color = MET if ratio >= 1 else MISSED
+        color = GUIDE if is_guide else MET if ratio >= 1 else MISSED
         text = f"{ratio:.2f}" if math.isfinite(ratio) else "∞"
         parts.append(f'<rect x="{LABEL}" y="{y + 3}" width="{length:.1f}" height="{ROW - 7}" fill="{color}"/>')
         parts.append(f'<text x="{LABEL + length + 5:.1f}" y="{y + 14}">{text}</text>')
-    bottom = TOP + ROW * len(rows)
-    line = f'x1="{goal_x:.1f}" y1="{TOP - 4}" x2="{goal_x:.1f}" y2="{bottom}"'
-    parts.append(f'<line {line} stroke="#222" stroke-dasharray="4 3"/>')
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -28,7 +28,7 @@ JOBS = "/signalbox.v1.JobService"
 ADMIN = "/signalbox.v1.AdminService"
 
 #: Jobs at once on a node, where a measure does not say otherwise: the best of those that `drain` tries, on 2 cores.
-CONCURRENCY = 1000
+CONCURRENCY = 2000
 
 
 class Server:

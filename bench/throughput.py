@@ -100,16 +100,14 @@ def enqueue(env: Environment) -> Figures:
             session.query("TRUNCATE single")
             return rate
 
-        sides = {"ours": ours, "inserts": inserts}
+        rates = in_turns(env.rounds, ours=ours, inserts=inserts)
         other = _peer(env, stack)
-        if isinstance(other, peer.Peer):
-            sides["pgqueuer"] = lambda: other.enqueue(seconds)
-        rates = in_turns(env.rounds, **sides)
+        theirs = other if isinstance(other, str) else other.enqueue(seconds)
     return {
         "jobs_per_s": median(rates["ours"]),
         "pgbench_per_s": median(rates["inserts"]),
         "ratio": ratio_of(rates["ours"], rates["inserts"]),
-        "pgqueuer_per_s": other if isinstance(other, str) else median(rates["pgqueuer"]),
+        "pgqueuer_per_s": theirs,
     }
 
 
@@ -141,16 +139,14 @@ def batch(env: Environment) -> Figures:
             _empty(session)
             return rate * 1000
 
-        sides = {"ours": ours, "inserts": inserts}
+        rates = in_turns(env.rounds, ours=ours, inserts=inserts)
         other = _peer(env, stack)
-        if isinstance(other, peer.Peer):
-            sides["pgqueuer"] = lambda: other.enqueue_batches(seconds)
-        rates = in_turns(env.rounds, **sides)
+        theirs = other if isinstance(other, str) else other.enqueue_batches(seconds)
     return {
         "jobs_per_s": median(rates["ours"]),
         "pgbench_per_s": median(rates["inserts"]),
         "ratio": ratio_of(rates["ours"], rates["inserts"]),
-        "pgqueuer_per_s": other if isinstance(other, str) else median(rates["pgqueuer"]),
+        "pgqueuer_per_s": theirs,
     }
 
 

@@ -85,11 +85,12 @@ def test_the_table_has_a_line_a_goal(example: Measure) -> None:
     ]
 
 
-def test_the_picture_has_a_bar_a_goal_that_is_checked(example: Measure) -> None:
+def test_the_picture_has_a_bar_a_goal(example: Measure) -> None:
     outcome = results.Outcome({"ratio": 5.0, "calls_per_s": 1.0})
     text = picture.svg(found(example, outcome), "Ratios & goals")
     labels = [item.text for item in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
-    assert labels == ["Ratios & goals", "goal", "An example: ratio", "10.00", "An example: p99_ms", "not measured"]
+    bars = ["example: ratio", "10.00", "example: p99_ms", "not measured", "example: calls_per_s (guide)", "0.00"]
+    assert labels == ["Ratios & goals", "goal", *bars]
 
 
 def test_the_page_keeps_what_is_around_the_markers(tmp_path: Path) -> None:
