@@ -17,7 +17,7 @@ from .database import Cluster
 from .processes import Unavailable
 from .registry import MEASURES, Environment, Measure
 from .results import Outcome
-from .server import ROOT
+from .server import BINARY, ROOT
 
 # Importing them registers their measures, in this order.
 from . import throughput, drain, flow, latency, watching, depth  # noqa: F401  # isort: skip
@@ -107,6 +107,7 @@ def main() -> int:
     found: dict[str, Any] = {
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
         "commit": results.commit(ROOT),
+        "binary_sha256": results.digest(BINARY) if BINARY.exists() else "none",
         "machine": results.machine(),
         "postgres": version,
         "seconds": round(time.monotonic() - begin),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -95,7 +96,7 @@ def table(measures: dict[str, Any]) -> str:
             bound = goal["at_least"] if least else goal["at_most"]
             value = goal["value"]
             kind = "guide: " if goal["guide"] else ""
-            wanted = f"{kind}{'≥' if least else '≤'} {shown(bound)} {goal['unit']}".rstrip()
+            wanted = f"{kind}{'≥' if least else '≤'} {bound:,g} {goal['unit']}".rstrip()
             if value is None:
                 cells = [result.get("problem", "not measured"), "", "missed"]
             else:
@@ -137,14 +138,19 @@ def machine() -> dict[str, Any]:
 
 
 def commit(root: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=10,
-    )
-    return done.stdout.strip() or "unknown"
+    """The commit of the checkout, and whether its sources differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.strip()
+
+    name = git("rev-parse", "--short=12", "HEAD") or "unknown"
+    return f"{name} with changes" if git("status", "--porcelain", "Sources", "Package.swift") else name
+
+
+def digest(path: Path) -> str:
+    """Which program was measured: SIGNALBOX_BIN need not be of this commit."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def write_page(page: Path, generated: str) -> None:
