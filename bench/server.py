@@ -18,7 +18,7 @@ from signalbox.v1 import admin_service_pb2 as admin
 from signalbox.v1 import job_pb2, job_service_pb2
 
 from .database import Database
-from .processes import Failed, end
+from .processes import Failed, Unavailable, end
 from .wire import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +97,8 @@ def serving(
     server = Server(database, "--concurrency", str(concurrency), *arguments, name=name)
     try:
         yield server
+    except Unavailable:
+        raise
     except Exception:
         print(f"log of {name}:\n{server.log()[-4000:]}", file=sys.stderr)
         raise

@@ -176,6 +176,7 @@ def events(env: Environment) -> Figures:
         "lag_p99_ms": found["lag_p99_ms"],
         "lag_max_ms": found["lag_max_ms"],
         "memory_mib": memory / MIB,
+        "client_cores": found["cpu_s"] / found["seconds"],
     }
 
 
