@@ -115,8 +115,12 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._names = 0
         arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]
-        run([*self._as, postgres_program("initdb"), "-D", str(self._data), *arguments], 60)
-        self._start({})
+        try:
+            run([*self._as, postgres_program("initdb"), "-D", str(self._data), *arguments], 60)
+            self._start({})
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self, settings: dict[str, str]) -> None:
         options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]

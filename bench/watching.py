@@ -15,7 +15,6 @@ from pathlib import Path
 from .latency import watch_request
 from .processes import (
     Failed,
-    Unavailable,
     cpu_seconds,
     end,
     forget_resident_max,
@@ -131,10 +130,7 @@ def watches(env: Environment) -> Figures:
 @contextmanager
 def counter() -> Iterator[str]:
     """The program that counts, compiled."""
-    try:
-        compiler = program("cc")
-    except Unavailable:
-        compiler = program("clang")
+    compiler = program("cc")
     with tempfile.TemporaryDirectory(prefix="sbx-count-") as folder:
         path = str(Path(folder, "count_events"))
         run([compiler, "-O2", "-o", path, str(Path(__file__).parent / "count_events.c")], 60)
