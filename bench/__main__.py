@@ -131,7 +131,7 @@ def main() -> int:
     lines = results.missed(outcomes)
     for line in lines:
         print(f"missed: {line}")
-    print(f"{len(lines)} goals missed" if lines else "every goal is met")
+    print(f"goals missed: {len(lines)}" if lines else "every goal is met")
     return 1 if lines else 0
 
 
