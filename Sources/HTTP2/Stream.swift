@@ -93,6 +93,8 @@ package final class Stream {
             }
             if current!.count == 0 {
                 current = rest?.popFirst()
+                // A stream may be idle for hours.
+                if current == nil { rest = nil }
             }
         }
         queuedBytes -= written

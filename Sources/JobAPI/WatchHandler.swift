@@ -30,7 +30,33 @@ package struct WatchHandler: Sendable {
         }
     }
 
+    /// A watch whose state is sent, and which only has to follow from here on.
+    private struct Watch: Sendable {
+        let subscription: Subscription
+        /// Of named jobs.
+        var numbers: [JobID: Int64]
+    }
+
     private func watch(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws {
+        let watch = try await inTaskOfItsOwn { try await begin(bytes, writer) }
+        defer { feed.unsubscribe(watch.subscription, jobs: watch.numbers) }
+        try await follow(watch, writer)
+    }
+
+    /// Runs what needs much memory while it runs, in a watch that then waits for hours: a task keeps what its calls
+    /// once took until it ends.
+    @inline(never)
+    private func inTaskOfItsOwn<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws
+        -> T
+    {
+        try await withThrowingTaskGroup(of: T.self) { group in
+            group.addTask(operation: body)
+            guard let value = try await group.next() else { throw CancellationError() }
+            return value
+        }
+    }
+
+    private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Watch {
         let request = try WatchRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -40,16 +66,13 @@ package struct WatchHandler: Sendable {
                 !isScope || request.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
             check.require(!isScope || !request.includeLog, "include_log", "is only for named jobs")
         }
-        if request.jobs.isEmpty {
-            try await watchScope(request, writer)
-        } else {
-            try await watchJobs(request, writer)
-        }
+        if request.jobs.isEmpty { return try await beginScope(request, writer) }
+        return try await beginJobs(request, writer)
     }
 
     // MARK: Named jobs
 
-    private func watchJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws {
+    private func beginJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Watch {
         var after: [JobID: Int64] = [:]
         var ids: [JobID] = []
         for (index, watched) in request.jobs.enumerated() {
@@ -61,18 +84,20 @@ package struct WatchHandler: Sendable {
             }
             ids.append(id)
         }
-        let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
-        var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
-        defer { feed.unsubscribe(subscription, jobs: numbers) }
-
-        let found = try await store.numbers(of: ids)
-        if let missing = ids.first(where: { found[$0] == nil }) {
-            throw StatusMapping.notFound(missing)
+        var watch = Watch(
+            subscription: feed.subscribe(to: ids, includesLog: request.includeLog),
+            numbers: Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) }))
+        do {
+            let found = try await store.numbers(of: ids)
+            if let missing = ids.first(where: { found[$0] == nil }) { throw StatusMapping.notFound(missing) }
+            watch.numbers = found
+            feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
+            try await sendState(of: ids, after: after, numbers: found, to: watch.subscription, writer)
+        } catch {
+            feed.unsubscribe(watch.subscription, jobs: watch.numbers)
+            throw error
         }
-        numbers = found
-        feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
-        try await sendState(of: ids, after: after, numbers: found, to: subscription, writer)
-        try await follow(subscription, numbers: found, writer)
+        return watch
     }
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
@@ -129,57 +154,75 @@ package struct WatchHandler: Sendable {
 
     // MARK: A user or a queue
 
-    private func watchScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws {
+    private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Watch {
         let userID = request.userID.nonEmpty
         let queue = request.queue.nonEmpty
-        let subscription = feed.subscribe(userID: userID, queue: queue)
-        defer { feed.unsubscribe(subscription, jobs: [:]) }
-        var edge: Int64? = 0
-        while let after = edge {
-            let page = try await store.snapshot(userID: userID, queue: queue, after: after)
-            for job in page.jobs {
-                try await writer.write(WatchResponse.snapshot(job).encode())
-                subscription.track(job.id, delivered: job.sequence, isFinal: false)
+        let watch = Watch(subscription: feed.subscribe(userID: userID, queue: queue), numbers: [:])
+        do {
+            var edge: Int64? = 0
+            while let after = edge {
+                let page = try await store.snapshot(userID: userID, queue: queue, after: after)
+                for job in page.jobs {
+                    try await writer.write(WatchResponse.snapshot(job).encode())
+                    watch.subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                }
+                edge = page.next
             }
-            edge = page.next
+            try await sendHeartbeat(snapshotComplete: true, writer)
+        } catch {
+            feed.unsubscribe(watch.subscription, jobs: [:])
+            throw error
         }
-        try await sendHeartbeat(snapshotComplete: true, writer)
-        try await follow(subscription, numbers: [:], writer)
+        return watch
     }
 
     // MARK: From then on
 
-    private func follow(
-        _ subscription: Subscription, numbers: [JobID: Int64], _ writer: ResponseWriter
-    ) async throws {
-        while let item = await subscription.next() {
+    /// What the next item asks for. The large values that it holds must not live where an idle watch waits.
+    private enum Step {
+        case write(ByteBuffer)
+        case read([JobID: Int64])
+        case end
+        case fail(Status)
+        case nothing
+
+        @inline(never)
+        init(_ item: Subscription.Item) {
             switch item {
             case .heartbeat:
-                try await sendHeartbeat(snapshotComplete: false, writer)
+                self = .write(WatchResponse.heartbeat(at: .now, snapshotComplete: false).encode())
             case .action(.send(let event)):
-                try await writer.write(WatchResponse.lifecycle(event).encode())
+                self = .write(WatchResponse.lifecycle(event).encode())
             case .action(.sendProgress(let id, let attempt, let progress)):
-                try await writer.write(WatchResponse.progress(id, attempt: attempt, progress).encode())
+                self = .write(WatchResponse.progress(id, attempt: attempt, progress).encode())
             case .action(.sendLog(let id, let lines)):
-                try await writer.write(WatchResponse.log(id, lines).encode())
-            case .action(.read(let sequences)):
-                try await read(sequences, numbers, for: subscription)
-            case .action(.end):
-                return
+                self = .write(WatchResponse.log(id, lines).encode())
+            case .action(.read(let sequences)): self = .read(sequences)
+            case .action(.end): self = .end
             case .action(.overflow):
-                throw Status(.aborted, "the reader is too slow for this watch: start it again")
-            case .action(.wait):
-                continue
+                self = .fail(Status(.aborted, "the reader is too slow for this watch: start it again"))
+            case .action(.wait): self = .nothing
+            }
+        }
+    }
+
+    @inline(never)
+    private func follow(_ watch: Watch, _ writer: ResponseWriter) async throws {
+        while let item = await watch.subscription.next() {
+            switch Step(item) {
+            case .write(let message): try await writer.write(message)
+            case .read(let sequences): try await inTaskOfItsOwn { try await read(sequences, for: watch) }
+            case .end: return
+            case .fail(let status): throw status
+            case .nothing: continue
             }
         }
         try Task.checkCancellation()
         throw Status(.unavailable, "this server is shutting down: connect again")
     }
 
-    private func read(
-        _ sequences: [JobID: Int64], _ numbers: [JobID: Int64], for subscription: Subscription
-    ) async throws {
-        var numbers = numbers
+    private func read(_ sequences: [JobID: Int64], for watch: Watch) async throws {
+        var numbers = watch.numbers
         // A watch of a user or a queue learns of its jobs as it goes.
         let unknown = sequences.keys.filter { numbers[$0] == nil }
         if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }
@@ -187,7 +230,7 @@ package struct WatchHandler: Sendable {
         for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
         let events = try await store.events(after: wanted)
         let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
-        subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
+        watch.subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 
     private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {

@@ -5,7 +5,8 @@ import Synchronization
 package final class Subscription: Sendable {
     /// What the watch's task does next.
     package enum Item: Sendable {
-        case action(WatchBuffer.Action)
+        /// Out of line: whoever waits keeps room for it.
+        indirect case action(WatchBuffer.Action)
         case heartbeat
     }
 
