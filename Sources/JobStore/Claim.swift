@@ -61,39 +61,38 @@ package struct ClaimResult: Sendable {
 }
 
 extension Statement {
-    /// The next lanes with something ready, each found with one index probe, so that it costs the same
-    /// whether a user has one job waiting or a million; up to $2 that are open: not paused, with a limit, and with
-    /// something that this node handles. Of those, the lanes whose lock could be taken: a lane's room is
+    /// The next lanes with something ready, and of which kinds, each found with one index probe, so that it costs the
+    /// same whether a user has one job waiting or a million; up to $2 that are open: not paused, with a limit,
+    /// and of a kind that this node handles. Of those, the lanes whose lock could be taken: a lane's room is
     /// counted by one claimer at a time, and only after it holds the lock (the second statement has a snapshot of
     /// its own), which is what makes the limits exact across nodes. The lock ends with the transaction: nothing can
     /// leak.
     static let lockLanes = Statement(
         "lock_lanes",
         """
-        WITH RECURSIVE scan (lane, user_id, queue, user_limit, is_open, scanned, opened) AS (
-            SELECT n.*, 1, n.is_open::int FROM (\(lane(after: "$1"))) n
+        WITH RECURSIVE scan (lane, kind, user_id, queue, user_limit, is_open, scanned, opened) AS (
+            SELECT n.*, 1, n.is_open::int FROM (\(next("lane > $1"))) n
             UNION ALL
             SELECT n.*, scan.scanned + 1, scan.opened + n.is_open::int
-            FROM scan CROSS JOIN LATERAL (\(lane(after: "scan.lane"))) n
+            FROM scan CROSS JOIN LATERAL (\(next("(lane, kind) > (scan.lane, scan.kind)"))) n
             WHERE scan.opened < $2 AND scan.scanned < $6
         )
-        SELECT lane, user_limit, is_open,
+        SELECT lane, kind, is_open,
             -- A node that was given up, and does not know it yet, gets nothing.
             CASE WHEN is_open AND EXISTS (SELECT FROM node
                     WHERE node.id = $4 AND ended_at IS NULL AND lease_until > clock_timestamp())
                 THEN pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane) ELSE false END,
-            user_id, queue
-        FROM scan ORDER BY lane
+            user_limit, user_id, queue
+        FROM scan ORDER BY lane, kind
         """)
 
-    /// The first lane after one that has something ready.
-    private static func lane(after place: String) -> String {
+    /// The first lane and kind after a place with something ready.
+    private static func next(_ place: String) -> String {
         """
-        SELECT lane.id AS lane, lane.user_id, queue.name AS queue, l.user_limit,
-            l.user_limit > 0 AND NOT queue.paused AND EXISTS (SELECT FROM live w
-                WHERE w.state = 'ready' AND w.lane = f.lane AND w.kind = ANY ($5::int[])) AS is_open
-        FROM (SELECT live.lane FROM live
-            WHERE live.state = 'ready' AND live.lane > \(place) ORDER BY live.lane LIMIT 1) f
+        SELECT f.lane, f.kind, lane.user_id, queue.name AS queue, l.user_limit,
+            l.user_limit > 0 AND NOT queue.paused AND f.kind = ANY ($5::int[]) AS is_open
+        FROM (SELECT live.lane, live.kind FROM live
+            WHERE live.state = 'ready' AND \(place) ORDER BY live.lane, live.kind LIMIT 1) f
         JOIN lane ON lane.id = f.lane JOIN queue ON queue.id = lane.queue
         CROSS JOIN LATERAL (SELECT coalesce(lane.user_limit, queue.user_limit, $3) AS user_limit) l
         """
@@ -110,18 +109,19 @@ extension Statement {
         "claim_runs",
         """
         WITH room AS MATERIALIZED (
-            SELECT l.lane, l.turn, greatest(0, l.user_limit - (
+            SELECT l.lane, ($2::int[])[l.first_kind:l.last_kind] AS kinds, l.turn, greatest(0, l.user_limit - (
                 SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = l.lane)) AS room
-            FROM unnest($3::bigint[], $4::int[]) WITH ORDINALITY AS l (lane, user_limit, turn)
+            FROM unnest($3::bigint[], $4::int[], $6::int[], $7::int[])
+                WITH ORDINALITY AS l (lane, user_limit, first_kind, last_kind, turn)
         ), pick AS (
             SELECT e.number FROM room CROSS JOIN LATERAL (
                 SELECT m.number, row_number() OVER () AS place FROM (
-                    SELECT k.number FROM unnest($2::int[]) AS wanted (kind) CROSS JOIN LATERAL (
+                    SELECT k.number FROM unnest(room.kinds) AS wanted (kind) CROSS JOIN LATERAL (
                         SELECT w.number, w.rank, w.due_at FROM live w
                         WHERE w.state = 'ready' AND w.lane = room.lane AND w.kind = wanted.kind
                         ORDER BY w.rank, w.due_at, w.number LIMIT least(room.room, $5)) k
                     ORDER BY k.rank, k.due_at, k.number LIMIT least(room.room, $5)) m) e
-            ORDER BY e.place, room.turn LIMIT $5
+            WHERE room.room > 0 ORDER BY e.place, room.turn LIMIT $5
         ), run AS (
             UPDATE live SET state = 'running', token = nextval('run_token'), node = $1,
                 started_at = clock_timestamp(), attempt = live.attempt + 1, sequence = live.sequence + 1
@@ -140,6 +140,17 @@ extension Statement {
                 (SELECT max(line) FROM log_line l WHERE l.number = run.number), 0) ELSE 0 END
         FROM run JOIN job ON job.number = run.number JOIN kind ON kind.id = job.kind
         """)
+}
+
+/// A lane that a claim has locked, and which of the claim's kinds wait there.
+private struct OpenLane {
+    var lane: Int64
+    /// The first one's place in the list of kinds, from 1, and how many there are.
+    var firstKind: Int
+    var kinds = 1
+    var userLimit: Int32
+    var userID: String
+    var queue: String
 }
 
 extension JobStore {
@@ -174,26 +185,40 @@ extension JobStore {
                 $0.append(request.kinds)
                 $0.append(Int32(Self.lanesScannedMax))
             })
-        var lanes: [Int64] = []
-        var limits: [Int32] = []
-        var owners: [Int64: (userID: String, queue: String)] = [:]
+        var lanes: [OpenLane] = []
+        var kinds: [Int32] = []
         var last = request.cursor.lane
         var openCount = 0
+        var contendedCount = 0
         for row in scanned {
             last = try row.int64(0)
             guard try row.bool(2) else { continue }
             openCount += 1
-            guard try row.bool(3) else { continue }
-            lanes.append(last)
-            limits.append(try row.int32(1))
-            owners[last] = (try row.string(4), try row.string(5))
+            guard try row.bool(3) else {
+                contendedCount += 1
+                continue
+            }
+            kinds.append(try row.int32(1))
+            if lanes.last?.lane == last {
+                lanes[lanes.count - 1].kinds += 1
+            } else {
+                lanes.append(
+                    OpenLane(
+                        lane: last, firstKind: kinds.count, userLimit: try row.int32(4),
+                        userID: try row.string(5), queue: try row.string(6)))
+            }
         }
-        var result = ClaimResult()
         // The end of the scan: the next one begins with the first lane again.
         let isWhole = openCount < lanesMax && scanned.rowCount < Self.lanesScannedMax
+        if !isWhole, lanes.count > 1, lanes.last?.lane == last {
+            // There may be more kinds in the last lane, one of whose jobs goes first there.
+            lanes.removeLast()
+            last = lanes.last?.lane ?? last
+        }
+        var result = ClaimResult()
         result.cursor.lane = isWhole ? 0 : last
         result.hasMore = !isWhole || request.cursor.lane > 0
-        result.isContended = lanes.count < openCount
+        result.isContended = contendedCount > 0
         result.foundLanes = openCount > 0
         guard !lanes.isEmpty else { return result }
         let claimed = try transaction.commit(with: [
@@ -201,16 +226,19 @@ extension JobStore {
                 .claimRuns,
                 Parameters {
                     $0.append(node)
-                    $0.append(request.kinds)
-                    $0.append(lanes)
-                    $0.append(limits)
+                    $0.append(kinds)
+                    $0.append(lanes.map(\.lane))
+                    $0.append(lanes.map(\.userLimit))
                     $0.append(Int32(request.slots))
+                    $0.append(lanes.map { Int32($0.firstKind) })
+                    $0.append(lanes.map { Int32($0.firstKind + $0.kinds - 1) })
                 })
         ])
+        let owners = Dictionary(uniqueKeysWithValues: lanes.map { ($0.lane, $0) })
         result.runs.reserveCapacity(claimed[0].rowCount)
         for row in claimed[0] {
-            let owner = owners[try row.int64(1)] ?? ("", "")
-            result.runs.append(try ClaimedRun(row, userID: owner.userID, queue: owner.queue))
+            let owner = owners[try row.int64(1)]
+            result.runs.append(try ClaimedRun(row, userID: owner?.userID ?? "", queue: owner?.queue ?? ""))
         }
         if result.runs.count == request.slots {
             // The slots ran out: the next claim goes on behind the last lane that had its turn.
@@ -218,7 +246,7 @@ extension JobStore {
             var served: [Int64: Int] = [:]
             for run in result.runs { served[run.key.lane, default: 0] += 1 }
             let most = served.values.max()
-            result.cursor.lane = lanes.last { served[$0] == most } ?? last
+            result.cursor.lane = lanes.last { served[$0.lane] == most }?.lane ?? last
         }
         return result
     }

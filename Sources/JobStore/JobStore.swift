@@ -27,6 +27,8 @@ package final class JobStore: Sendable {
         // A plan that was made while a table was empty reads it from end to end, and may be kept long after it
         // was filled. All that is called often has an index to go by.
         "enable_seqscan": "off",
+        // Few rows are wanted of any index, and to make a bitmap of them takes longer than to fetch them.
+        "enable_bitmapscan": "off",
         // With the values at hand the planner would plan each statement again, which takes longer than to run it.
         "plan_cache_mode": "force_generic_plan",
     ]

@@ -45,6 +45,11 @@ final class ActiveRun: Run {
             State(supervision: supervision, lastLogLine: claimed.lastLogLine, grace: grace))
     }
 
+    /// For a log line about the run. Only built for lines that are written.
+    func metadata(_ more: Logger.Metadata = [:]) -> Logger.Metadata {
+        more.merging(["job": "\(jobID)", "attempt": "\(attempt)", "user": "\(userID)"]) { first, _ in first }
+    }
+
     // MARK: What the handler sees
 
     var jobID: JobID { claimed.key.id }

@@ -200,13 +200,12 @@ package final class WorkerNode: Sendable {
 
     /// One run, from its start to the commit of its end.
     func execute(_ run: ActiveRun, _ runner: any JobRunner) async {
-        let logger = logger(for: run)
-        logger.debug("run started")
+        logger.debug("run started", metadata: run.metadata())
         let end = await run.run(runner)
         if let end {
-            await write(end, of: run, logger)
+            await write(end, of: run)
         } else {
-            logger.warning("the run was dropped with its lease")
+            logger.warning("the run was dropped with its lease", metadata: run.metadata())
         }
         let drained = state.withLock { state in
             state.unwritten -= 1
@@ -224,7 +223,7 @@ package final class WorkerNode: Sendable {
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
     /// away for a while.
-    private func write(_ end: RunEnd, of run: ActiveRun, _ logger: Logger) async {
+    private func write(_ end: RunEnd, of run: ActiveRun) async {
         await run.saveTelemetry()
         var end = end
         var delay: Duration = .milliseconds(50)
@@ -237,15 +236,16 @@ package final class WorkerNode: Sendable {
                 switch try await store.finish(Ending(claimed, node: configuration.name, verdict: verdict)) {
                 case .written:
                     count(end)
-                    return logger.debug("run ended", metadata: ["end": "\(end.word)"])
+                    return logger.debug("run ended", metadata: run.metadata(["end": "\(end.word)"]))
                 case .cancelRequested(let reason):
                     end = .cancelled(reason: reason)
                 case .stale:
                     return logger.warning(
-                        "the end of the run came after its lease", metadata: ["end": "\(end.word)"])
+                        "the end of the run came after its lease", metadata: run.metadata(["end": "\(end.word)"]))
                 }
             } catch {
-                logger.warning("the end of the run is not written yet", metadata: ["error": "\(error)"])
+                logger.warning(
+                    "the end of the run is not written yet", metadata: run.metadata(["error": "\(error)"]))
                 if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return }
                 try? await Task.sleep(for: delay)
                 delay = min(delay * 2, .seconds(1))
@@ -259,14 +259,6 @@ package final class WorkerNode: Sendable {
         case .failed, .timedOut: failedAttempts.increment()
         case .cancelled, .released, .interrupted: break
         }
-    }
-
-    private func logger(for run: ActiveRun) -> Logger {
-        var logger = logger
-        logger[metadataKey: "job"] = "\(run.jobID)"
-        logger[metadataKey: "attempt"] = "\(run.attempt)"
-        logger[metadataKey: "user"] = "\(run.userID)"
-        return logger
     }
 
     // MARK: Loops
