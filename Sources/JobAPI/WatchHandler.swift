@@ -25,35 +25,7 @@ package struct WatchHandler: Sendable {
     }
 
     package var method: Method {
-        .serverStreaming("/signalbox.v1.JobService/Watch") { bytes, _, writer in
-            try await watch(bytes, writer)
-        }
-    }
-
-    /// A watch whose state is sent, and which only has to follow from here on.
-    private struct Watch: Sendable {
-        let subscription: Subscription
-        /// Of named jobs.
-        var numbers: [JobID: Int64]
-    }
-
-    private func watch(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws {
-        let watch = try await inTaskOfItsOwn { try await begin(bytes, writer) }
-        defer { feed.unsubscribe(watch.subscription, jobs: watch.numbers) }
-        try await follow(watch, writer)
-    }
-
-    /// Runs what needs much memory while it runs, in a watch that then waits for hours: a task keeps what its calls
-    /// once took until it ends.
-    @inline(never)
-    private func inTaskOfItsOwn<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws
-        -> T
-    {
-        try await withThrowingTaskGroup(of: T.self) { group in
-            group.addTask(operation: body)
-            guard let value = try await group.next() else { throw CancellationError() }
-            return value
-        }
+        .following("/signalbox.v1.JobService/Watch") { bytes, _, writer in try await begin(bytes, writer) }
     }
 
     private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Watch {
@@ -84,20 +56,19 @@ package struct WatchHandler: Sendable {
             }
             ids.append(id)
         }
-        var watch = Watch(
-            subscription: feed.subscribe(to: ids, includesLog: request.includeLog),
-            numbers: Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) }))
+        let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
+        var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
         do {
             let found = try await store.numbers(of: ids)
             if let missing = ids.first(where: { found[$0] == nil }) { throw StatusMapping.notFound(missing) }
-            watch.numbers = found
+            numbers = found
             feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
-            try await sendState(of: ids, after: after, numbers: found, to: watch.subscription, writer)
+            try await sendState(of: ids, after: after, numbers: found, to: subscription, writer)
         } catch {
-            feed.unsubscribe(watch.subscription, jobs: watch.numbers)
+            feed.unsubscribe(subscription, jobs: numbers)
             throw error
         }
-        return watch
+        return Watch(self, subscription, numbers: numbers)
     }
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
@@ -157,72 +128,68 @@ package struct WatchHandler: Sendable {
     private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Watch {
         let userID = request.userID.nonEmpty
         let queue = request.queue.nonEmpty
-        let watch = Watch(subscription: feed.subscribe(userID: userID, queue: queue), numbers: [:])
+        let subscription = feed.subscribe(userID: userID, queue: queue)
         do {
             var edge: Int64? = 0
             while let after = edge {
                 let page = try await store.snapshot(userID: userID, queue: queue, after: after)
                 for job in page.jobs {
                     try await writer.write(WatchResponse.snapshot(job).encode())
-                    watch.subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                    subscription.track(job.id, delivered: job.sequence, isFinal: false)
                 }
                 edge = page.next
             }
             try await sendHeartbeat(snapshotComplete: true, writer)
         } catch {
-            feed.unsubscribe(watch.subscription, jobs: [:])
+            feed.unsubscribe(subscription, jobs: [:])
             throw error
         }
-        return watch
+        return Watch(self, subscription, numbers: [:])
     }
 
-    // MARK: From then on
+    private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
+        try await writer.write(
+            WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
+    }
+}
 
-    /// What the next item asks for. The large values that it holds must not live where an idle watch waits.
-    private enum Step {
-        case write(ByteBuffer)
-        case read([JobID: Int64])
-        case end
-        case fail(Status)
-        case nothing
+/// A watch whose state is sent, and which follows from there on.
+private final class Watch: ResponseSource {
+    private let store: JobStore
+    private let feed: JobFeed
+    private let subscription: Subscription
+    /// Of named jobs.
+    private let numbers: [JobID: Int64]
 
-        @inline(never)
-        init(_ item: Subscription.Item) {
-            switch item {
-            case .heartbeat:
-                self = .write(WatchResponse.heartbeat(at: .now, snapshotComplete: false).encode())
-            case .action(.send(let event)):
-                self = .write(WatchResponse.lifecycle(event).encode())
-            case .action(.sendProgress(let id, let attempt, let progress)):
-                self = .write(WatchResponse.progress(id, attempt: attempt, progress).encode())
-            case .action(.sendLog(let id, let lines)):
-                self = .write(WatchResponse.log(id, lines).encode())
-            case .action(.read(let sequences)): self = .read(sequences)
-            case .action(.end): self = .end
-            case .action(.overflow):
-                self = .fail(Status(.aborted, "the reader is too slow for this watch: start it again"))
-            case .action(.wait): self = .nothing
-            }
+    init(_ handler: WatchHandler, _ subscription: Subscription, numbers: [JobID: Int64]) {
+        store = handler.store
+        feed = handler.feed
+        self.subscription = subscription
+        self.numbers = numbers
+    }
+
+    func onReady(_ wake: @escaping @Sendable () -> Void) { subscription.onReady(wake) }
+
+    func close() { feed.unsubscribe(subscription, jobs: numbers) }
+
+    func next() -> ResponseStep {
+        switch subscription.next() {
+        case .heartbeat: .message(WatchResponse.heartbeat(at: .now, snapshotComplete: false).encode())
+        case .over: .end(Status(.unavailable, "this server is shutting down: connect again"))
+        case .action(.send(let event)): .message(WatchResponse.lifecycle(event).encode())
+        case .action(.sendProgress(let id, let attempt, let progress)):
+            .message(WatchResponse.progress(id, attempt: attempt, progress).encode())
+        case .action(.sendLog(let id, let lines)): .message(WatchResponse.log(id, lines).encode())
+        case .action(.read(let sequences)): .work { try await self.read(sequences) }
+        case .action(.end): .end(nil)
+        case .action(.overflow):
+            .end(Status(.aborted, "the reader is too slow for this watch: start it again"))
+        case .action(.wait): .wait
         }
     }
 
-    @inline(never)
-    private func follow(_ watch: Watch, _ writer: ResponseWriter) async throws {
-        while let item = await watch.subscription.next() {
-            switch Step(item) {
-            case .write(let message): try await writer.write(message)
-            case .read(let sequences): try await inTaskOfItsOwn { try await read(sequences, for: watch) }
-            case .end: return
-            case .fail(let status): throw status
-            case .nothing: continue
-            }
-        }
-        try Task.checkCancellation()
-        throw Status(.unavailable, "this server is shutting down: connect again")
-    }
-
-    private func read(_ sequences: [JobID: Int64], for watch: Watch) async throws {
-        var numbers = watch.numbers
+    private func read(_ sequences: [JobID: Int64]) async throws {
+        var numbers = numbers
         // A watch of a user or a queue learns of its jobs as it goes.
         let unknown = sequences.keys.filter { numbers[$0] == nil }
         if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }
@@ -230,11 +197,6 @@ package struct WatchHandler: Sendable {
         for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
         let events = try await store.events(after: wanted)
         let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
-        watch.subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
-    }
-
-    private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
-        try await writer.write(
-            WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
+        subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 }

@@ -172,6 +172,13 @@ package struct WatchBuffer: Sendable {
         }
     }
 
+    /// Whether `next` has anything but `wait`.
+    package var hasNext: Bool {
+        if !events.isEmpty || hasOverflowed { return true }
+        if !inFlight.isEmpty { return false }
+        return !behind.isEmpty || !progress.isEmpty || !logLines.isEmpty || namesJobs && openJobs == 0
+    }
+
     package mutating func next() -> Action {
         if let event = events.popFirst() { return .send(event) }
         if hasOverflowed { return .overflow }

@@ -1,13 +1,14 @@
 package import JobCore
 import Synchronization
 
-/// One watch: what it still has to send, and who waits for it.
+/// One watch: what it still has to send, and how to tell that there is something.
 package final class Subscription: Sendable {
-    /// What the watch's task does next.
+    /// What the watch does next.
     package enum Item: Sendable {
-        /// Out of line: whoever waits keeps room for it.
-        indirect case action(WatchBuffer.Action)
+        case action(WatchBuffer.Action)
         case heartbeat
+        /// The feed has ended.
+        case over
     }
 
     package enum Scope: Sendable, Hashable {
@@ -24,7 +25,9 @@ package final class Subscription: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
         var isOver = false
-        var waiter: CheckedContinuation<Item?, Never>?
+        /// Told to wait; to be woken when there is something.
+        var isWaiting = false
+        var wake: (@Sendable () -> Void)?
         var lastLogLine: [JobID: Int64] = [:]
     }
 
@@ -38,21 +41,24 @@ package final class Subscription: Sendable {
         state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))
     }
 
-    /// The next thing to do; nil when the task is cancelled or the feed has ended. One task at a time may
-    /// wait.
-    package func next() async -> Item? {
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let item: Item?? = state.withLock { state in
-                    if state.isOver { return .some(nil) }
-                    if let item = Self.take(&state) { return .some(item) }
-                    state.waiter = continuation
-                    return .none
+    /// `wake` is called once after each time that `next` said to wait.
+    package func onReady(_ wake: @escaping @Sendable () -> Void) {
+        state.withLock { $0.wake = wake }
+    }
+
+    /// The next thing to do.
+    package func next() -> Item {
+        state.withLock { state in
+            if state.isOver { return .over }
+            let action = state.buffer.next()
+            if action == .wait {
+                if state.heartbeatIsDue {
+                    state.heartbeatIsDue = false
+                    return .heartbeat
                 }
-                if let item { continuation.resume(returning: item) }
+                state.isWaiting = true
             }
-        } onCancel: {
-            end()
+            return .action(action)
         }
     }
 
@@ -119,29 +125,18 @@ package final class Subscription: Sendable {
     }
 
     func end() {
-        let waiter = state.withLock { state in
-            state.isOver = true
-            return state.waiter.take()
-        }
-        waiter?.resume(returning: nil)
+        change { $0.isOver = true }
     }
 
     private func change(_ body: (inout State) -> Void) {
-        let woken: (CheckedContinuation<Item?, Never>, Item)? = state.withLock { state in
+        let wake = state.withLock { state -> (@Sendable () -> Void)? in
             body(&state)
-            guard state.waiter != nil, let item = Self.take(&state) else { return nil }
-            return state.waiter.take().map { ($0, item) }
+            guard state.isWaiting, state.isOver || state.heartbeatIsDue || state.buffer.hasNext else {
+                return nil
+            }
+            state.isWaiting = false
+            return state.wake
         }
-        if let (waiter, item) = woken { waiter.resume(returning: item) }
-    }
-
-    private static func take(_ state: inout State) -> Item? {
-        let action = state.buffer.next()
-        if action != .wait { return .action(action) }
-        if state.heartbeatIsDue {
-            state.heartbeatIsDue = false
-            return .heartbeat
-        }
-        return nil
+        wake?()
     }
 }

@@ -241,7 +241,8 @@ package final class WorkerNode: Sendable {
                     end = .cancelled(reason: reason)
                 case .stale:
                     return logger.warning(
-                        "the end of the run came after its lease", metadata: run.metadata(["end": "\(end.word)"]))
+                        "the end of the run came after its lease",
+                        metadata: run.metadata(["end": "\(end.word)"]))
                 }
             } catch {
                 logger.warning(

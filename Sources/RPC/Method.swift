@@ -10,6 +10,9 @@ package typealias UnaryHandler = @Sendable (ByteBuffer, ServerContext) async thr
 /// Takes one message, writes any number. The call ends with status OK when it returns.
 package typealias ServerStreamingHandler =
     @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
+/// Takes one message, writes those with which the answer begins, and returns where the others come from.
+package typealias FollowingHandler =
+    @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> any ResponseSource
 /// Reads and writes any number of messages. The call ends with status OK when it returns.
 package typealias BidirectionalHandler =
     @Sendable (RequestStream, ServerContext, ResponseWriter) async throws -> Void
@@ -19,6 +22,7 @@ package struct Method: Sendable {
     enum Handler: Sendable {
         case unary(UnaryHandler)
         case serverStreaming(ServerStreamingHandler)
+        case following(FollowingHandler)
         case bidirectional(BidirectionalHandler)
     }
 
@@ -39,6 +43,15 @@ package struct Method: Sendable {
         _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping ServerStreamingHandler
     ) -> Method {
         Method(path: path, requestBytesMax: maxRequestBytes, handler: .serverStreaming(handler))
+    }
+
+    /// A server-streaming method whose calls may be idle for long.
+    ///
+    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
+    package static func following(
+        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping FollowingHandler
+    ) -> Method {
+        Method(path: path, requestBytesMax: maxRequestBytes, handler: .following(handler))
     }
 
     /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.

@@ -18,6 +18,10 @@ final class ServerCall {
     /// The handler waits for its messages to drain.
     private var writer: CheckedContinuation<Void, any Error>?
     private var isHandlerRunning = false
+    /// Where the answer goes on, once the handler has returned it.
+    private var source: (any ResponseSource)?
+    /// `task` is what the source has asked for.
+    private var isSourceWorking = false
     /// The message that a running handler was started with.
     private var messageBytes = 0
     /// This call's share of the connection's `requestBytes`.
@@ -26,6 +30,7 @@ final class ServerCall {
     private enum Outcome: Sendable {
         case message(ByteBuffer)
         case end
+        case source(any ResponseSource)
         case failure(any Error)
     }
 
@@ -40,7 +45,7 @@ final class ServerCall {
         switch method.handler {
         case .unary: (requests, sharesMemory) = (.one, true)
         // These may keep a message for hours: it must not hold on to the bytes around it.
-        case .serverStreaming: (requests, sharesMemory) = (.one, false)
+        case .serverStreaming, .following: (requests, sharesMemory) = (.one, false)
         case .bidirectional: (requests, sharesMemory) = (.many, false)
         }
         self.machine = ServerStreamStateMachine(
@@ -106,6 +111,11 @@ final class ServerCall {
                     try await handler(message, context, responses)
                     return .end
                 }
+            case .following(let handler):
+                let responses = ResponseWriter(call: bound)
+                run { () async throws -> Outcome in
+                    .source(try await handler(message, context, responses))
+                }
             case .bidirectional:
                 assertionFailure("a bidirectional handler starts with the headers")
             }
@@ -123,10 +133,11 @@ final class ServerCall {
         }
         countRequestBytes()
         if isHandlerRunning { releaseWaiters(CancellationError()) }
+        closeSource()
     }
 
     func drained() {
-        guard let writer else { return }
+        guard let writer else { return pump() }
         self.writer = nil
         writer.resume()
     }
@@ -187,17 +198,85 @@ final class ServerCall {
         case .message(let message):
             guard write(message) else { return }
             finish(nil)
-        case .end:
-            finish(nil)
-        case .failure(let error as Status):
-            finish(error)
-        case .failure(is CancellationError):
-            finish(Status(.cancelled, "the call was cancelled"))
-        case .failure(let error):
-            connection.log(error, of: context.path)
-            finish(connection.configuration.errorMapper(error))
+        case .end: finish(nil)
+        case .source(let source): follow(source)
+        case .failure(let error): finish(status(for: error))
         }
     }
+
+    private func status(for error: any Error) -> Status {
+        switch error {
+        case let error as Status: return error
+        case is CancellationError: return Status(.cancelled, "the call was cancelled")
+        default:
+            connection.log(error, of: context.path)
+            return connection.configuration.errorMapper(error)
+        }
+    }
+
+    // MARK: The source
+
+    private func follow(_ source: any ResponseSource) {
+        guard machine.isOpen else { return source.close() }
+        self.source = source
+        let bound = bound
+        source.onReady { bound.eventLoop.execute { bound.value.pump() } }
+        pump()
+    }
+
+    /// Queues what the source has, as far as there is room.
+    private func pump() {
+        while let source, !isSourceWorking {
+            guard hasRoom else {
+                return connection.session.notifyWhenDrained(
+                    stream, to: connection.configuration.outboundBytesPerStream / 2)
+            }
+            switch source.next() {
+            case .message(let message): guard write(message) else { return closeSource() }
+            case .wait: return
+            case .work(let body): work(body)
+            case .end(let status):
+                closeSource()
+                finish(status)
+            }
+        }
+    }
+
+    private func work(_ body: @escaping @Sendable () async throws -> Void) {
+        isSourceWorking = true
+        let bound = bound
+        let task = Task.immediate(executorPreference: connection.executor) {
+            var failure: (any Error)?
+            do {
+                try await body()
+            } catch {
+                failure = error
+            }
+            bound.value.worked(failure)
+        }
+        if isSourceWorking { self.task = task }
+    }
+
+    private func worked(_ failure: (any Error)?) {
+        isSourceWorking = false
+        task = nil
+        guard source != nil else { return }
+        if let failure {
+            closeSource()
+            finish(status(for: failure))
+        } else {
+            pump()
+        }
+    }
+
+    private func closeSource() {
+        guard let source else { return }
+        self.source = nil
+        if isSourceWorking { task?.cancel() }
+        source.close()
+    }
+
+    // MARK: Ends
 
     /// Ends the call with a status that is not the handler's, which is told to stop.
     func fail(_ status: Status) {
@@ -205,6 +284,7 @@ final class ServerCall {
         countRequestBytes()
         task?.cancel()
         releaseWaiters(status)
+        closeSource()
     }
 
     private func releaseWaiters(_ error: any Error) {
@@ -264,7 +344,11 @@ final class ServerCall {
     /// True when the handler may go on at once, false when it must wait, nil when the call is over.
     func writeFromHandler(_ message: ByteBuffer) -> Bool? {
         guard write(message) else { return nil }
-        return stream.queuedBytes < connection.configuration.outboundBytesPerStream
+        return hasRoom
+    }
+
+    private var hasRoom: Bool {
+        stream.queuedBytes < connection.configuration.outboundBytesPerStream
             && connection.session.queuedBytes < connection.configuration.outboundBytesPerConnection
     }
 

@@ -150,6 +150,16 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
+    /// Whether an answer, or more of one, can still be sent.
+    var isOpen: Bool {
+        switch state {
+        case .receiving: true
+        case .received: true
+        case .answered: false
+        case .closed: false
+        }
+    }
+
     /// What has come of the request and was not taken by the handler.
     var bufferedBytes: Int {
         switch state {

@@ -46,7 +46,7 @@ import Testing
             -> [JobEventType]
         {
             var types: [JobEventType] = []
-            while let item = await subscription.next() {
+            while let item = await subscription.item() {
                 guard case .action(let action) = item else { continue }
                 switch action {
                 case .send(let event):
@@ -244,7 +244,7 @@ import Testing
             _ = try await bench.enqueue(by: bench.store, user: "a")
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             let job = try await bench.enqueue(by: bench.store, user: "b")
-            while let item = await subscription.next() {
+            while let item = await subscription.item() {
                 guard case .action(.send(let event)) = item else { continue }
                 #expect(event.jobID == job.id)
                 break
@@ -267,7 +267,7 @@ import Testing
             ])
             var hasProgress = false
             var hasLog = false
-            while !(hasProgress && hasLog), let item = await subscription.next() {
+            while !(hasProgress && hasLog), let item = await subscription.item() {
                 if case .action(.sendProgress(_, _, let latest)) = item {
                     #expect(latest == progress)
                     hasProgress = true
@@ -299,7 +299,7 @@ import Testing
                     runs.map {
                         Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
                     })
-                while got.values.joined().count < 20 * Int(number), let item = await subscription.next() {
+                while got.values.joined().count < 20 * Int(number), let item = await subscription.item() {
                     guard case .action(.sendLog(let id, let lines)) = item else { continue }
                     got[id, default: []] += lines.map(\.number)
                 }
@@ -313,13 +313,28 @@ import Testing
     @Test func endOfTheFeedEndsWatches() async throws {
         try await with { bench in
             let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
-            async let item = subscription.next()
+            async let item = subscription.item()
             bench.feed.end()
             let last = await item
             #expect(last == nil)
             let late = bench.feed.subscribe(userID: "u", queue: nil)
-            let nothing = await late.next()
+            let nothing = await late.item()
             #expect(nothing == nil)
+        }
+    }
+}
+
+extension Subscription {
+    /// The next thing to do, waited for; nil: the feed has ended.
+    fileprivate func item() async -> Item? {
+        let (wakes, wake) = AsyncStream<Void>.makeStream()
+        onReady { wake.yield() }
+        while true {
+            switch next() {
+            case .over: return nil
+            case .action(.wait): for await _ in wakes { break }
+            case let item: return item
+            }
         }
     }
 }
