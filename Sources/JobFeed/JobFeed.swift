@@ -127,7 +127,12 @@ package final class JobFeed: Sendable {
     // MARK: What happens
 
     package func receive(_ notices: [Notice]) {
-        for notice in notices { publish(notice) }
+        let isWatched = state.withLock { !$0.byJob.isEmpty || !$0.scopes.isEmpty }
+        for notice in notices {
+            // A watch that is just beginning reads what is committed; of what may still be, it has to hear.
+            if !isWatched, !notice.isUncertain { continue }
+            publish(notice)
+        }
         // What is only said is not in the feed yet.
         guard notices.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
@@ -361,6 +366,10 @@ package final class JobFeed: Sendable {
 }
 
 extension Notice {
+    var isUncertain: Bool {
+        if case .uncertain = self { true } else { false }
+    }
+
     /// Whether the database may have it by now: whoever reads finds it, or some other part of it.
     var mayBeCommitted: Bool {
         switch self {
