@@ -6,9 +6,6 @@ import Synchronization
 /// How jobs come to this node: by claims, and by starting as they are enqueued. Both hold the slots that they may fill
 /// until they are over, so together they never ask for more than are free.
 extension WorkerNode {
-    /// Runs of a claim from which on the next one waits a moment.
-    private static let manyRuns = 32
-
     func claimLoop() async {
         var cursor = ClaimCursor()
         while !Task.isCancelled {
@@ -42,11 +39,6 @@ extension WorkerNode {
                         try? await Task.sleep(for: .milliseconds(5))
                         hasMore = true
                         continue
-                    }
-                    if claim.runs.count >= Self.manyRuns, claim.runs.count < grant.slots {
-                        // Runs end all the time and make room here and there: a moment later more lanes have some, and
-                        // each is looked at less often.
-                        try? await Task.sleep(for: .milliseconds(2))
                     }
                     guard isTurnOver else { continue }
                     if startedCount == 0, turns > 0 { break }
