@@ -34,13 +34,17 @@ package final class JobFeed: Sendable {
         var hasPeers = true
         var isOver = false
         var opened: ChangeCursor?
-        /// A commit of ours may have taken place without our knowing.
+        /// A commit of ours may have taken place without our knowing,
         var mustRecheck = false
+        /// or may still take place: the database may go on with it for as long as a statement may take.
+        var recheckAgainAt: ContinuousClock.Instant?
         /// Whose each lane is that a watch of a user or a queue was asked about.
         var lanes: [Int64: (userID: String, queue: String)] = [:]
     }
 
     private static let jobsReadAtOnce = 500
+    /// When a commit whose outcome is unknown is known to be over: after the statement timeout of the sessions.
+    private static let commitTimeMax: Duration = .seconds(12)
     /// Their logs may be long.
     private static let logsReadAtOnce = 16
 
@@ -210,7 +214,7 @@ package final class JobFeed: Sendable {
                         setPeers(true)
                         onRemoteChange(batch.hasCancels)
                     }
-                    if state.withLock({ $0.mustRecheck.take() }) { recheck() }
+                    if mustRecheck() { recheck() }
                     if batch.hasMore { continue }
                 } else {
                     cursor = try await store.openChanges()
@@ -224,6 +228,19 @@ package final class JobFeed: Sendable {
             }
             await readSignal.wait(atMost: configuration.pollInterval)
             try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
+        }
+    }
+
+    private func mustRecheck() -> Bool {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            if state.mustRecheck.take() {
+                state.recheckAgainAt = now + Self.commitTimeMax
+                return true
+            }
+            guard let again = state.recheckAgainAt, again <= now else { return false }
+            state.recheckAgainAt = nil
+            return true
         }
     }
 

@@ -154,7 +154,7 @@ private struct OpenLane {
 }
 
 extension JobStore {
-    /// Lanes of one claim. Each holds a lock of the database's shared table until the commit.
+    /// Lanes of one claim, each counted once for each kind that waits there. Each holds a lock of the database's shared table until the commit.
     private static let lanesPerClaimMax = 256
     /// Lanes that one claim looks at, those included that are not open to it.
     private static let lanesScannedMax = 2000
@@ -210,10 +210,17 @@ extension JobStore {
         }
         // The end of the scan: the next one begins with the first lane again.
         let isWhole = openCount < lanesMax && scanned.rowCount < Self.lanesScannedMax
-        if !isWhole, lanes.count > 1, lanes.last?.lane == last {
-            // There may be more kinds in the last lane, one of whose jobs goes first there.
-            lanes.removeLast()
-            last = lanes.last?.lane ?? last
+        if !isWhole {
+            // There may be more kinds in the last lane, of which one goes first there.
+            if lanes.count == 1, lanes[0].lane == last {
+                kinds = request.kinds
+                lanes[0].firstKind = 1
+                lanes[0].kinds = kinds.count
+            } else {
+                if lanes.last?.lane == last { lanes.removeLast() }
+                // The next scan begins with it.
+                if last - 1 > request.cursor.lane { last -= 1 }
+            }
         }
         var result = ClaimResult()
         result.cursor.lane = isWhole ? 0 : last

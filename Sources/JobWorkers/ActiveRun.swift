@@ -247,17 +247,22 @@ final class ActiveRun: Run {
 
     /// Writes the last words of a run, before its end is written: after it they would be dropped.
     func saveTelemetry() async {
-        await withCheckedContinuation { continuation in
-            let isIdle = state.withLock { state in
-                if state.isSavingTelemetry { state.telemetryWaiter = continuation }
-                return !state.isSavingTelemetry
+        while state.withLock({ $0.isSavingTelemetry || $0.progress != nil || !$0.log.isEmpty }) {
+            if let telemetry = takeTelemetry() {
+                // The end of the run is worth more than its last words: one try.
+                try? await store.save([telemetry])
+                telemetryIsSaved(true, telemetry)
+            } else {
+                // Another is just writing, and may leave some to be written after it.
+                await withCheckedContinuation { continuation in
+                    let isBusy = state.withLock { state in
+                        if state.isSavingTelemetry { state.telemetryWaiter = continuation }
+                        return state.isSavingTelemetry
+                    }
+                    if !isBusy { continuation.resume() }
+                }
             }
-            if isIdle { continuation.resume() }
         }
-        guard let telemetry = takeTelemetry() else { return }
-        // The end of the run is worth more than its last words: one try.
-        try? await store.save([telemetry])
-        telemetryIsSaved(true, telemetry)
     }
 
     /// The handler's task, which may go on after it was given up.

@@ -67,7 +67,15 @@ extension WorkerNode {
 
     private func endClaim(_ grant: StartGrant) {
         state.withLock { $0.isClaiming = false }
-        endStart(grant)
+        release(grant)
+    }
+
+    private func release(_ grant: StartGrant) {
+        let drained = state.withLock { state in
+            state.grants[grant.id] = nil
+            return state.takeDrainedIfIdle()
+        }
+        for waiter in drained { waiter.resume() }
     }
 
     /// Nil when there is nothing to hold, or nothing may start.
@@ -126,13 +134,9 @@ extension WorkerNode: RunStarter {
     }
 
     package func endStart(_ grant: StartGrant) {
-        let (drained, isBehind) = state.withLock { state in
-            state.grants[grant.id] = nil
-            return (state.takeDrainedIfIdle(), state.isBehind)
-        }
-        for waiter in drained { waiter.resume() }
+        release(grant)
         // A claim may have found no slot because this held the last ones.
-        if isBehind { claimSignal.wake() }
+        if state.withLock(\.isBehind) { claimSignal.wake() }
     }
 }
 

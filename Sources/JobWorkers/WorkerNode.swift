@@ -29,7 +29,7 @@ package final class WorkerNode: Sendable {
     }
 
     struct State {
-        /// Written by `claimLoop` and the end of each run; read by all. By token.
+        /// Written when a run starts and when it has ended; read by all. By token.
         var running: [Int64: ActiveRun] = [:]
         /// Written by `register`.
         var kinds: [Int32] = []
@@ -39,8 +39,7 @@ package final class WorkerNode: Sendable {
         var hasLease = false
         /// When the renewal was sent that was last granted. Written by `register` and `leaseLoop`.
         var renewedAt = ContinuousClock.now
-        /// Runs whose end is not written yet, those included that are just being claimed. Written by
-        /// `claimLoop` and `execute`.
+        /// Runs whose end is not written yet. Written when a run starts and by `execute`.
         var unwritten = 0
         /// Claims and starts on their way, and the slots that each holds: their runs are not in `running` yet. Written
         /// by `WorkerNode+Claim`, as are the next four.
@@ -212,13 +211,17 @@ package final class WorkerNode: Sendable {
             return state.takeDrainedIfIdle()
         }
         for waiter in drained { waiter.resume() }
-        // A handler that ignores its cancellation keeps its slot until it really ends.
-        if run.stopReason != nil { await run.waitForHandler() }
-        let mayWait = state.withLock { state in
-            state.running.removeValue(forKey: run.claimed.token)
-            return state.mayWait || state.isBehind || state.isClaiming
+        if run.stopReason != nil {
+            // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
+            wakeIfJobsMayWait()
+            await run.waitForHandler()
         }
-        if mayWait { claimSignal.wake() }
+        state.withLock { _ = $0.running.removeValue(forKey: run.claimed.token) }
+        wakeIfJobsMayWait()
+    }
+
+    private func wakeIfJobsMayWait() {
+        if state.withLock({ $0.mayWait || $0.isBehind || $0.isClaiming }) { claimSignal.wake() }
     }
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is

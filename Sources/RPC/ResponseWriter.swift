@@ -19,15 +19,6 @@ package struct ResponseWriter: Sendable {
         }
     }
 
-    /// Sends the response headers now rather than with the first message.
-    ///
-    /// - Throws: `CancellationError` when the call is over.
-    package func sendHeaders() async throws {
-        let call = call
-        let isOpen = try await call.eventLoop.submit { call.value.sendHeaders() }.get()
-        if !isOpen { throw CancellationError() }
-    }
-
     private func waitForDrain(writing message: ByteBuffer?) async throws {
         let call = call
         try await withTaskCancellationHandler {

@@ -2,7 +2,7 @@ internal import HTTP2
 internal import Logging
 internal import NIOCore
 
-/// Drives one call: carries out what its state machine decides, and owns the handler's task.
+/// Drives one call: carries out what its state machine decides, and owns the task of its handler, or of its source.
 ///
 /// Lives on the connection's event loop, as does the handler's task.
 final class ServerCall {
@@ -227,7 +227,8 @@ final class ServerCall {
     /// Queues what the source has, as far as there is room.
     private func pump() {
         while let source, !isSourceWorking {
-            guard hasRoom else {
+            // A stream with nothing of its own queued is not told when the others' has drained: it may always queue one.
+            guard stream.queuedBytes == 0 || hasRoom else {
                 return connection.session.notifyWhenDrained(
                     stream, to: connection.configuration.outboundBytesPerStream / 2)
             }
@@ -244,6 +245,7 @@ final class ServerCall {
 
     private func work(_ body: @escaping @Sendable () async throws -> Void) {
         isSourceWorking = true
+        connection.handlerStarted()
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             var failure: (any Error)?
@@ -260,6 +262,7 @@ final class ServerCall {
     private func worked(_ failure: (any Error)?) {
         isSourceWorking = false
         task = nil
+        defer { connection.handlerReturned() }
         guard source != nil else { return }
         if let failure {
             closeSource()
@@ -358,7 +361,7 @@ final class ServerCall {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
         writer = continuation
-        // A stream that has nothing of its own queued waits for the others by asking for the next byte's end.
+        // Who waits has just written: there are bytes of its own whose end it is told of.
         connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
     }
 

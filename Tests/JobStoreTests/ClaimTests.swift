@@ -218,6 +218,21 @@ import Testing
         }
     }
 
+    /// More kinds wait in a lane than a claim of one slot looks at.
+    @Test func priorityGoesFirstAmongManyKinds() async throws {
+        let names = (0..<40).map { "k\($0)" }
+        let kinds: [String: Interruption] = Dictionary(uniqueKeysWithValues: names.map { ($0, .retry) })
+        try await Bench.with(kinds: kinds) { bench in
+            let numbers = try await bench.texts("SELECT name FROM kind ORDER BY id")
+            let last = try #require(numbers.last)
+            var specs = names.map { JobSpec(kind: $0, userID: "u") }
+            for index in specs.indices where specs[index].kind == last { specs[index].priority = 100 }
+            _ = try await batch(bench, specs)
+            #expect(try await bench.claim(1).map(\.spec.kind) == [last])
+            #expect(try await bench.claim(100).count == 39)
+        }
+    }
+
     /// Two nodes with two claimers each, until all is done. A third party counts after every claim.
     @Test func limitsAreExactAndEachJobStartsOnce() async throws {
         try await Bench.with(connections: 8) { bench in

@@ -169,4 +169,26 @@ import Testing
             #expect(try await script.closed.wait() < 200 + (256 + 16 + 64) * 1024 / 10_000 + 30)
         }
     }
+
+    /// Another call's answers are not read, and fill what the connection may queue.
+    @Test func aFullConnectionDoesNotSilenceAnIdleSource() async throws {
+        let flood = Script([.message(ByteBuffer(repeating: 0, count: 10_000))], repeats: true)
+        let idle = Script()
+        let methods: [RPC.Method] = [following(idle), .following("/t/Flood") { _, _, _ in flood }]
+        try await withServer(methods, configure: { $0.outboundBytesPerConnection = 1_000 }) { _, client in
+            let call = try await client.serverStreaming("/t/Follow", message(0))
+            var answers = call.makeAsyncIterator()
+            _ = try await answers.next()
+            try await idle.waits.wait()
+            let unread = try await client.serverStreaming("/t/Flood", ByteBuffer())
+            var first = unread.makeAsyncIterator()
+            _ = try await first.next()
+            for number in 1...20 {
+                idle.add(.message(message(number)))
+                #expect(try await answers.next() == message(number))
+            }
+            unread.cancel()
+            call.cancel()
+        }
+    }
 }
