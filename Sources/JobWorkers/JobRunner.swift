@@ -1,7 +1,4 @@
-import Dispatch
-import Foundation
 package import JobCore
-import Synchronization
 
 /// A kind, and what the service needs to know to run its jobs.
 package struct KindDefinition: Sendable, Hashable {
@@ -86,37 +83,4 @@ package protocol Run: Sendable {
     /// Comes at the end of `grace`, or earlier when a second stop leaves less time than the first. Throws
     /// `CancellationError` when the task is cancelled first.
     func abandoned() async throws
-}
-
-/// Threads for runners whose code may block. The node's own tasks, the renewal of its lease among them, have other
-/// threads. They last as long as the process.
-// Unchecked: a semaphore is made for use by many threads, whatever Dispatch declares.
-package final class HandlerThreads: TaskExecutor, @unchecked Sendable {
-    package static let shared = HandlerThreads(
-        count: max(4, 2 * ProcessInfo.processInfo.activeProcessorCount))
-
-    package let count: Int
-    /// Counts `jobs`.
-    private let jobsWaiting = DispatchSemaphore(value: 0)
-    /// First in, first out. Never many: a run has one at a time, and one for each of its child tasks.
-    private let jobs = Mutex<[UnownedJob]>([])
-
-    private init(count: Int) {
-        self.count = count
-        for _ in 0..<count { Thread.detachNewThread { self.work() } }
-    }
-
-    package func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
-        jobs.withLock { $0.append(job) }
-        jobsWaiting.signal()
-    }
-
-    private func work() {
-        while true {
-            jobsWaiting.wait()
-            let job = jobs.withLock { $0.removeFirst() }
-            job.runSynchronously(on: asUnownedTaskExecutor())
-        }
-    }
 }

@@ -1,0 +1,36 @@
+import Dispatch
+import Foundation
+import Synchronization
+
+/// Threads for runners whose code may block. The node's own tasks, the renewal of its lease among them, have other
+/// threads. They last as long as the process.
+// Unchecked: a semaphore is made for use by many threads, whatever Dispatch declares.
+package final class HandlerThreads: TaskExecutor, @unchecked Sendable {
+    package static let shared = HandlerThreads(
+        count: max(4, 2 * ProcessInfo.processInfo.activeProcessorCount))
+
+    package let count: Int
+    /// Counts `jobs`.
+    private let jobsWaiting = DispatchSemaphore(value: 0)
+    /// First in, first out. Never many: a run has one at a time, and one for each of its child tasks.
+    private let jobs = Mutex<[UnownedJob]>([])
+
+    private init(count: Int) {
+        self.count = count
+        for _ in 0..<count { Thread.detachNewThread { self.work() } }
+    }
+
+    package func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        jobs.withLock { $0.append(job) }
+        jobsWaiting.signal()
+    }
+
+    private func work() {
+        while true {
+            jobsWaiting.wait()
+            let job = jobs.withLock { $0.removeFirst() }
+            job.runSynchronously(on: asUnownedTaskExecutor())
+        }
+    }
+}
