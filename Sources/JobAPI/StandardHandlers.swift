@@ -65,11 +65,12 @@ package struct StandardHandlers: Sendable {
     package var methods: [Method] {
         [
             .unary("/grpc.health.v1.Health/Check") { bytes, _ in
-                let request = try HealthCheckRequest.read(bytes)
-                guard Self.isKnown(request.service) else {
-                    throw Status(.notFound, "there is no service \(request.service)")
+                // Who asks often asks about all of it, with an empty message.
+                let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
+                guard Self.isKnown(service) else {
+                    throw Status(.notFound, "there is no service \(service)")
                 }
-                return HealthCheckResponse(status: health.isServing ? .serving : .notServing).encode()
+                return health.isServing ? Self.serving : Self.notServing
             },
             .serverStreaming("/grpc.health.v1.Health/Watch") { bytes, _, writer in
                 let request = try HealthCheckRequest.read(bytes)
@@ -90,6 +91,9 @@ package struct StandardHandlers: Sendable {
             .bidirectional("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Self.reflect),
         ]
     }
+
+    private static let serving = HealthCheckResponse(status: .serving).encode()
+    private static let notServing = HealthCheckResponse(status: .notServing).encode()
 
     private static func isKnown(_ service: String) -> Bool {
         service.isEmpty || DescriptorTable.services.contains(service)

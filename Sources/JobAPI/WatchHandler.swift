@@ -141,7 +141,7 @@ package struct WatchHandler: Sendable {
             }
             try await sendHeartbeat(snapshotComplete: true, writer)
         } catch {
-            feed.unsubscribe(subscription, jobs: [:])
+            feed.unsubscribe(subscription, jobs: [])
             throw error
         }
         return Watch(self, subscription, numbers: [:])
@@ -158,14 +158,14 @@ private final class Watch: ResponseSource {
     private let store: JobStore
     private let feed: JobFeed
     private let subscription: Subscription
-    /// Of named jobs.
-    private let numbers: [JobID: Int64]
+    /// Of named jobs. Not a dictionary, which would take twice the room for as long as the watch lasts.
+    private let numbers: [(key: JobID, value: Int64)]
 
     init(_ handler: WatchHandler, _ subscription: Subscription, numbers: [JobID: Int64]) {
         store = handler.store
         feed = handler.feed
         self.subscription = subscription
-        self.numbers = numbers
+        self.numbers = Array(numbers)
     }
 
     func onReady(_ wake: @escaping @Sendable () -> Void) { subscription.onReady(wake) }
@@ -189,7 +189,7 @@ private final class Watch: ResponseSource {
     }
 
     private func read(_ sequences: [JobID: Int64]) async throws {
-        var numbers = numbers
+        var numbers = Dictionary(uniqueKeysWithValues: numbers.map { ($0.key, $0.value) })
         // A watch of a user or a queue learns of its jobs as it goes.
         let unknown = sequences.keys.filter { numbers[$0] == nil }
         if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }

@@ -24,7 +24,8 @@ package final class JobFeed: Sendable {
     }
 
     private struct State {
-        var byJob: [JobID: [ObjectIdentifier: Subscription]] = [:]
+        /// Arrays, which are smaller: most jobs are watched once.
+        var byJob: [JobID: [Subscription]] = [:]
         var numbers: [Int64: JobID] = [:]
         var scopes: [ObjectIdentifier: Subscription] = [:]
         /// All of them, by the second of the heartbeat.
@@ -74,7 +75,7 @@ package final class JobFeed: Sendable {
     package func subscribe(to jobs: [JobID], includesLog: Bool) -> Subscription {
         let subscription = Subscription(scope: .jobs, includesLog: includesLog)
         state.withLock { state in
-            for job in jobs { state.byJob[job, default: [:]][ObjectIdentifier(subscription)] = subscription }
+            for job in jobs { state.byJob[job, default: []].append(subscription) }
             add(subscription, &state)
         }
         return subscription
@@ -96,11 +97,11 @@ package final class JobFeed: Sendable {
         state.withLock { $0.numbers.merge(numbers) { _, new in new } }
     }
 
-    package func unsubscribe(_ subscription: Subscription, jobs: [JobID: Int64]) {
+    package func unsubscribe(_ subscription: Subscription, jobs: some Sequence<(key: JobID, value: Int64)>) {
         state.withLock { state in
             let id = ObjectIdentifier(subscription)
             for (job, number) in jobs {
-                state.byJob[job]?[id] = nil
+                state.byJob[job]?.removeAll { $0 === subscription }
                 if state.byJob[job]?.isEmpty == true {
                     state.byJob[job] = nil
                     state.numbers[number] = nil
@@ -173,7 +174,8 @@ package final class JobFeed: Sendable {
 
     private func subscriptions(of job: JobID, andScopes: Bool = false) -> [Subscription] {
         state.withLock { state in
-            (state.byJob[job].map { Array($0.values) } ?? []) + (andScopes ? Array(state.scopes.values) : [])
+            let named = state.byJob[job] ?? []
+            return andScopes && !state.scopes.isEmpty ? named + state.scopes.values : named
         }
     }
 
@@ -278,7 +280,7 @@ package final class JobFeed: Sendable {
     }
 
     private func recheck() {
-        let all = state.withLock { $0.byJob.values.flatMap(\.values) }
+        let all = state.withLock { $0.byJob.values.flatMap { $0 } }
         for subscription in all { subscription.recheck() }
     }
 
@@ -293,7 +295,7 @@ package final class JobFeed: Sendable {
         state.withLock { state in
             for change in changes where change.sequence > 0 {
                 guard let id = state.numbers[change.number], let watches = state.byJob[id] else { continue }
-                for subscription in watches.values {
+                for subscription in watches {
                     subscription.heard(of: id, sequence: change.sequence)
                 }
             }
@@ -316,7 +318,7 @@ package final class JobFeed: Sendable {
         let logged = state.withLock { state in
             numbers.compactMap { number -> (key: JobKey, after: Int64)? in
                 guard let id = state.numbers[number] else { return nil }
-                let last = state.byJob[id]?.values.compactMap { $0.lastLogLine(of: id) }.min()
+                let last = state.byJob[id]?.compactMap { $0.lastLogLine(of: id) }.min()
                 return last.map { (key: JobKey(number: number, lane: 0, id: id), after: $0) }
             }
         }

@@ -171,6 +171,10 @@ package final class WorkerNode: Sendable {
         state.withLock { $0.isStopping = true }
         let timer = Task {
             try await Task.sleep(for: grace)
+            // A claim that began before would take what is given back. It is over in a moment, or the database is away.
+            for _ in 0..<100 where state.withLock({ !$0.grants.isEmpty }) {
+                try await Task.sleep(for: .milliseconds(10))
+            }
             for run in state.withLock({ Array($0.running.values) }) {
                 run.stop(.released, grace: .seconds(1))
             }
