@@ -41,8 +41,8 @@ extension Statement {
         WHERE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane)
         """)
 
-    /// As `insertJobs` and `insertFreshJobs`, but starts those jobs that nothing speaks against: due, of a kind of this node, in a
-    /// lane that we hold, that has room, that is not paused, and in which nobody waits already.
+    /// As `insertJobs` and `insertFreshJobs`, but starts those jobs that nothing speaks against: due, of a kind of
+    /// this node, in a lane that we hold, that has room, that is not paused, and in which nobody waits already.
     static let insertAndStartJobs = Statement(
         "insert_and_start_jobs", insertingAndStarting(newJobs(mayConflict: true)))
     static let insertAndStartFreshJobs = Statement(
