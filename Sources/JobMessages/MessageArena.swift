@@ -83,7 +83,7 @@ struct MessageArena: ~Copyable {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
             // Only arenas without a budget are built in, so this is malloc's failure, which ends a Swift
             // process everywhere else too.
-            fatalError("out of memory")
+            fatalError("out of memory")  // Right: no arena of ours that is built in has a budget to exceed.
         }
         return unsafe memory
     }
@@ -93,8 +93,9 @@ struct MessageArena: ~Copyable {
     }
 
     private static func newMemory(bytes: Int) -> UnsafeMutableRawPointer {
-        // Swift's own allocations end the process in the same way.
-        guard let memory = unsafe malloc(bytes) else { fatalError("out of memory") }
+        guard let memory = unsafe malloc(bytes) else {
+            fatalError("out of memory")  // Right: Swift's own allocations end the process in the same way.
+        }
         return unsafe memory
     }
 

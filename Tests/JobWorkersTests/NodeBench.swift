@@ -25,9 +25,10 @@ struct ScriptedRunner: JobRunner {
 
     /// Ends only by cancellation.
     static func forever() async throws -> JobResult {
-        // Not a wait for something: it is what goes on until it is stopped.
-        try await Task.sleep(for: .seconds(3600))
-        return done
+        let (never, silent) = AsyncStream<Void>.makeStream()
+        for await _ in never {}
+        withExtendedLifetime(silent) {}
+        throw CancellationError()
     }
 }
 

@@ -242,17 +242,23 @@ import Testing
         }
     }
 
-    /// A claim that was committed, but whose answer was lost.
+    /// A job whose claim was committed, and the answer to it lost; `extra`: more that was set meanwhile. Its queue is
+    /// paused.
+    private func strayRun(_ bench: NodeBench, _ extra: String = "") async throws -> JobID {
+        try await bench.store.setPaused(true, queue: "default")
+        let id = try await bench.enqueue()
+        try await bench.script(
+            """
+            UPDATE live SET state = 'running', token = nextval('run_token'), attempt = 1, sequence = 2,
+                started_at = now(), node = \(bench.store.nodeNumber) \(extra)
+            """)
+        return id
+    }
+
     @Test func runThatTheNodeDoesNotKnowOfIsGivenBack() async throws {
         let runner = ScriptedRunner { _ in ScriptedRunner.done }
         try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
-            try await bench.store.setPaused(true, queue: "default")
-            let id = try await bench.enqueue()
-            try await bench.script(
-                """
-                UPDATE live SET state = 'running', token = nextval('run_token'), attempt = 1, sequence = 2,
-                    started_at = now(), node = \(bench.store.nodeNumber)
-                """)
+            let id = try await strayRun(bench)
             try await bench.store.setPaused(false, queue: "default")
             #expect(await bench.events(upTo: .succeeded) == [.enqueued, .released, .started, .succeeded])
             #expect(try await bench.job(id)?.attempts.map(\.outcome) == [.released, .succeeded])
@@ -263,14 +269,7 @@ import Testing
     @Test func runThatTheNodeDoesNotKnowOfIsCancelled() async throws {
         let runner = ScriptedRunner { _ in ScriptedRunner.done }
         try await NodeBench.with(runner, configure: { $0.lease = .seconds(3) }) { bench in
-            try await bench.store.setPaused(true, queue: "default")
-            let id = try await bench.enqueue()
-            try await bench.script(
-                """
-                UPDATE live SET state = 'running', token = nextval('run_token'), attempt = 1, sequence = 2,
-                    started_at = now(), node = \(bench.store.nodeNumber), cancel_requested_at = now(),
-                    cancel_reason = 'enough'
-                """)
+            let id = try await strayRun(bench, ", cancel_requested_at = now(), cancel_reason = 'enough'")
             #expect(await bench.events(upTo: .cancelled) == [.enqueued, .cancelled])
             #expect(try await bench.job(id)?.error?.message == "enough")
         }

@@ -123,8 +123,7 @@ import Testing
             .work {
                 began.send(())
                 do {
-                    // What goes on until it is stopped.
-                    try await Task.sleep(for: .seconds(3600))
+                    try await Signal<Void>().wait()
                 } catch {
                     cancelled.send(())
                     throw error

@@ -10,8 +10,7 @@ import Testing
         .unary("/t/Hang") { message, _ in
             started.send(())
             do {
-                // Not a wait for something: it is what hangs.
-                try await Task.sleep(for: .seconds(600))
+                try await Signal<Void>().wait()
             } catch {
                 cancelled.send(())
                 throw error

@@ -41,6 +41,7 @@ final class Signal<Value: Sendable>: Sendable {
         continuation.yield(value)
     }
 
+    /// Ends with `CancellationError` when the task is cancelled first.
     func wait() async throws -> Value {
         for await value in stream { return value }
         throw CancellationError()
