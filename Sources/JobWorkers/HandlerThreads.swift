@@ -4,8 +4,7 @@ import Synchronization
 
 /// Threads for runners whose code may block. The node's own tasks, the renewal of its lease among them, have other
 /// threads. They last as long as the process.
-// Unchecked: a semaphore is made for use by many threads, whatever Dispatch declares.
-package final class HandlerThreads: TaskExecutor, @unchecked Sendable {
+package final class HandlerThreads: TaskExecutor {
     package static let shared = HandlerThreads(
         count: max(4, 2 * ProcessInfo.processInfo.activeProcessorCount))
 
