@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from . import peer
 from .database import Database, Session
 from .load import pgbench
-from .processes import Failed, Unavailable
+from .processes import Failed
 from .registry import Environment, Figures, guide, least, measure
 from .server import Server, batch_request, enqueue_batch, serving, users
 from .sql import DRAIN
@@ -111,10 +111,7 @@ def drain(env: Environment) -> Figures:
             "ours": lambda: drain_once(server, session, jobs),
             "sql": lambda: sql_drain(server, database, session, jobs),
         }
-        try:
-            other: peer.Peer | str = stack.enter_context(peer.peer(env))
-        except Unavailable as reason:
-            other = f"skipped: {reason}"
+        other = peer.peer_or_reason(env, stack)
         rates = in_turns(env.rounds, **sides)
         # It is slower by so much that fewer jobs say as much.
         theirs = other if isinstance(other, str) else other.drain(env.size(10_000, 1000))

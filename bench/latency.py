@@ -13,7 +13,7 @@ from signalbox.v1 import job_pb2
 from signalbox.v1 import job_service_pb2 as service
 
 from . import peer
-from .processes import Failed, Unavailable
+from .processes import Failed
 from .registry import Environment, Figures, measure, most
 from .server import JOBS, Server, batch_request, enqueue_batch, enqueue_request, serving, users
 from .statistics_of import percentile
@@ -74,13 +74,12 @@ def pickup(env: Environment) -> Figures:
                 calls.append(answered - begin)
                 starts.append(json.loads(event.result.data)["started_at_us"] / 1e6 - wall)
     figures = spread("call", calls) | spread("start", starts) | spread("end", ends)
-    try:
-        with peer.peer(env) as other:
-            theirs = other.pickup(env.size(500, 20))
-            figures |= {f"pgqueuer_start_{name}": value for name, value in theirs.items()}
-    except Unavailable as reason:
-        figures["pgqueuer"] = f"skipped: {reason}"
-    return figures
+    with ExitStack() as stack:
+        other = peer.peer_or_reason(env, stack)
+        if isinstance(other, str):
+            return figures | {"pgqueuer": other}
+        theirs = other.pickup(env.size(500, 20))
+    return figures | {f"pgqueuer_start_{name}": value for name, value in theirs.items()}
 
 
 @measure(

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,3 +45,11 @@ def peer(env: Environment) -> Iterator[Peer]:
             raise Unavailable(f"{name} is not installed")
     with env.database() as database:
         yield Peer(database)
+
+
+def peer_or_reason(env: Environment, stack: ExitStack) -> Peer | str:
+    """The peer for as long as `stack` lasts, or the words for the results that say why there is none."""
+    try:
+        return stack.enter_context(peer(env))
+    except Unavailable as reason:
+        return f"skipped: {reason}"

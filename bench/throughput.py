@@ -6,9 +6,9 @@ import time
 from contextlib import ExitStack
 
 from . import peer
-from .database import Session
+from .database import Database, Session
 from .load import Calls, h2load, h2load_get, nghttpd, pgbench
-from .processes import Failed, Unavailable, cpu_seconds
+from .processes import Failed, cpu_seconds
 from .registry import Environment, Figures, guide, least, measure, most
 from .server import JOBS, Server, batch_request, enqueue_request, serving, users
 from .sql import BATCH_INSERT, SINGLE_INSERT, SINGLE_TABLE, prepare_queue
@@ -65,11 +65,21 @@ def _counted(session: Session, done: int, in_flight: int) -> None:
         raise Failed(f"{done} jobs were answered, {rows} are in the database")
 
 
-def _peer(env: Environment, stack: ExitStack) -> peer.Peer | str:
-    try:
-        return stack.enter_context(peer.peer(env))
-    except Unavailable as reason:
-        return f"skipped: {reason}"
+def _paused(env: Environment, stack: ExitStack) -> tuple[Database, Server, Session]:
+    """A node on a database of its own, whose queue takes jobs and gives none."""
+    database = stack.enter_context(env.database())
+    server = stack.enter_context(serving(database))
+    server.pause(QUEUE)
+    return database, server, stack.enter_context(database.session())
+
+
+def _against(rates: dict[str, list[float]], theirs: float | str) -> Figures:
+    return {
+        "jobs_per_s": median(rates["ours"]),
+        "pgbench_per_s": median(rates["inserts"]),
+        "ratio": ratio_of(rates["ours"], rates["inserts"]),
+        "pgqueuer_per_s": theirs,
+    }
 
 
 @measure(
@@ -82,10 +92,7 @@ def enqueue(env: Environment) -> Figures:
     """4 × 64 calls in flight, of 4 users, into a paused queue, against single-row inserts of 16 clients."""
     seconds = env.seconds(4)
     with ExitStack() as stack:
-        database = stack.enter_context(env.database())
-        server = stack.enter_context(serving(database))
-        session = stack.enter_context(database.session())
-        server.pause(QUEUE)
+        database, server, session = _paused(env, stack)
         session.query(SINGLE_TABLE)
         bodies = [enqueue_request(user, queue=QUEUE) for user in users(4)]
 
@@ -101,14 +108,9 @@ def enqueue(env: Environment) -> Figures:
             return rate
 
         rates = in_turns(env.rounds, ours=ours, inserts=inserts)
-        other = _peer(env, stack)
+        other = peer.peer_or_reason(env, stack)
         theirs = other if isinstance(other, str) else other.enqueue(seconds)
-    return {
-        "jobs_per_s": median(rates["ours"]),
-        "pgbench_per_s": median(rates["inserts"]),
-        "ratio": ratio_of(rates["ours"], rates["inserts"]),
-        "pgqueuer_per_s": theirs,
-    }
+    return _against(rates, theirs)
 
 
 @measure(
@@ -121,10 +123,7 @@ def batch(env: Environment) -> Figures:
     """4 calls in flight, of 1,000 users, against 4 clients of pgbench that insert the same rows."""
     seconds = env.seconds(4)
     with ExitStack() as stack:
-        database = stack.enter_context(env.database())
-        server = stack.enter_context(serving(database))
-        session = stack.enter_context(database.session())
-        server.pause(QUEUE)
+        database, server, session = _paused(env, stack)
         prepare_queue(session, QUEUE, 1000)
         body = batch_request(users(1000), queue=QUEUE)
 
@@ -140,14 +139,9 @@ def batch(env: Environment) -> Figures:
             return rate * 1000
 
         rates = in_turns(env.rounds, ours=ours, inserts=inserts)
-        other = _peer(env, stack)
+        other = peer.peer_or_reason(env, stack)
         theirs = other if isinstance(other, str) else other.enqueue_batches(seconds)
-    return {
-        "jobs_per_s": median(rates["ours"]),
-        "pgbench_per_s": median(rates["inserts"]),
-        "ratio": ratio_of(rates["ours"], rates["inserts"]),
-        "pgqueuer_per_s": theirs,
-    }
+    return _against(rates, theirs)
 
 
 def _batches(server: Server, body: bytes, seconds: float) -> Calls:
