@@ -76,6 +76,7 @@ let package = Package(
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
+                .embedInCode("Migrations/0004_change_arrays.sql"),
             ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),

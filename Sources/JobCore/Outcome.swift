@@ -25,16 +25,16 @@ package enum Verdict: Sendable, Equatable {
 package enum OutcomeRules {
     /// - Parameters:
     ///   - attempt: the attempt that ended, from 1, counted from the job's last Retry.
-    ///   - random: 0 ..< 1, for the policy's jitter.
+    ///   - random: 0 ..< 1, for the policy's jitter. Only asked for where there is some: it costs a system call.
     package static func verdict(
-        of end: RunEnd, attempt: Int, maxAttempts: Int, policy: RetryPolicy, random: Double
+        of end: RunEnd, attempt: Int, maxAttempts: Int, policy: RetryPolicy, random: @autoclosure () -> Double
     ) -> Verdict {
         func retried(_ error: JobError, after delay: Duration?) -> Verdict {
             guard attempt < maxAttempts else { return .final(.failed, error, nil) }
             // A handler may name any delay; the database has no time for every one.
             let wait =
                 delay.map { min(max(.zero, $0), JobLimits.retryDelayMax) }
-                ?? policy.delay(afterFailures: attempt, random: random)
+                ?? policy.delay(afterFailures: attempt, random: random())
             return .again(.retryScheduled, error, after: wait, countsAttempt: true)
         }
         switch end {

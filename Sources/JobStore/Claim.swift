@@ -1,20 +1,36 @@
 package import JobCore
 import Postgres
 
-/// A run as claimed: what a worker needs, and what every later write of it names.
-package struct ClaimedRun: Sendable {
-    package var key: JobKey
-    package var spec: JobSpec
+/// A run as claimed: what a worker needs, and what every later write of it names. A class, for it goes through many
+/// hands, and a copy of it would be many.
+package final class ClaimedRun: Sendable {
+    package let key: JobKey
+    package let spec: JobSpec
     /// Grows with every claim; a write with an older one touches nothing.
-    package var token: Int64
-    package var attempt: Int
+    package let token: Int64
+    package let attempt: Int
     /// Budget of the job in all, so that it grows with every Retry.
-    package var maxAttempts: Int
-    package var sequence: Int64
-    package var startedAt: Timestamp
-    package var checkpoint: [UInt8]?
+    package let maxAttempts: Int
+    package let sequence: Int64
+    package let startedAt: Timestamp
+    package let checkpoint: [UInt8]?
     /// Of the last log line that an attempt before wrote.
-    package var lastLogLine: Int64
+    package let lastLogLine: Int64
+
+    package init(
+        key: JobKey, spec: JobSpec, token: Int64, attempt: Int, maxAttempts: Int, sequence: Int64,
+        startedAt: Timestamp, checkpoint: [UInt8]? = nil, lastLogLine: Int64
+    ) {
+        self.key = key
+        self.spec = spec
+        self.token = token
+        self.attempt = attempt
+        self.maxAttempts = maxAttempts
+        self.sequence = sequence
+        self.startedAt = startedAt
+        self.checkpoint = checkpoint
+        self.lastLogLine = lastLogLine
+    }
 
     /// Attempts since the last Retry, this one included.
     package var attemptOfBudget: Int { attempt - (maxAttempts - spec.maxAttempts) }
@@ -101,7 +117,8 @@ extension Statement {
     /// First one job of every lane, in turn, then a second one, up to each lane's room and the free slots.
     /// Within a lane: priority, then due time, then number. `clock_timestamp`, because the transaction
     /// began before the room was counted. A job whose run is its first (event 2) has left nothing behind; a run
-    /// that was given back has, though its attempt does not count.
+    /// that was given back has, though its attempt does not count. A row that somebody moves or changes between the
+    /// look at it and the update is left to the next claim.
     ///
     /// Where a row is found by its number, here and elsewhere, its state is checked in words from which no partial
     /// index follows: a plan that was made while few jobs ran would read the index of all that run instead.
@@ -114,10 +131,10 @@ extension Statement {
             FROM unnest($3::bigint[], $4::int[], $6::int[], $7::int[])
                 WITH ORDINALITY AS l (lane, user_limit, first_kind, last_kind, turn)
         ), pick AS (
-            SELECT e.number FROM room CROSS JOIN LATERAL (
-                SELECT m.number, row_number() OVER () AS place FROM (
-                    SELECT k.number FROM unnest(room.kinds) AS wanted (kind) CROSS JOIN LATERAL (
-                        SELECT w.number, w.rank, w.due_at FROM live w
+            SELECT e.place_in_table FROM room CROSS JOIN LATERAL (
+                SELECT m.place_in_table, row_number() OVER () AS place FROM (
+                    SELECT k.place_in_table FROM unnest(room.kinds) AS wanted (kind) CROSS JOIN LATERAL (
+                        SELECT w.ctid AS place_in_table, w.number, w.rank, w.due_at FROM live w
                         WHERE w.state = 'ready' AND w.lane = room.lane AND w.kind = wanted.kind
                         ORDER BY w.rank, w.due_at, w.number LIMIT least(room.room, $5)) k
                     ORDER BY k.rank, k.due_at, k.number LIMIT least(room.room, $5)) m) e
@@ -125,7 +142,7 @@ extension Statement {
         ), run AS (
             UPDATE live SET state = 'running', token = nextval('run_token'), node = $1,
                 started_at = clock_timestamp(), attempt = live.attempt + 1, sequence = live.sequence + 1
-            FROM pick WHERE live.number = pick.number AND live.token IS NULL AND live.state <> 'scheduled'
+            FROM pick WHERE live.ctid = pick.place_in_table AND live.token IS NULL AND live.state <> 'scheduled'
             RETURNING live.number, live.lane, live.token, live.attempt, live.max_attempts, live.sequence,
                 live.started_at
         ), told AS (
@@ -261,14 +278,8 @@ extension JobStore {
 
 extension ClaimedRun {
     /// Reads the columns of `claimRuns`.
-    init(_ row: Row, userID: String, queue: String) throws(PostgresError) {
-        key = JobKey(number: try row.int64(0), lane: try row.int64(1), id: JobID(try row.uuid(2)))
-        token = try row.int64(3)
-        attempt = Int(try row.int32(4))
-        maxAttempts = Int(try row.int32(5))
-        sequence = try row.int64(6)
-        startedAt = Timestamp(microseconds: try row.timestamp(7))
-        spec = JobSpec(
+    convenience init(_ row: Row, userID: String, queue: String) throws(PostgresError) {
+        let spec = JobSpec(
             kind: try row.string(8), userID: userID, queue: queue, payload: try row.bytes(9),
             contentType: try row.string(10), maxAttempts: Int(try row.int32(11)),
             retryPolicy: RetryPolicy(
@@ -276,7 +287,11 @@ extension ClaimedRun {
                 maxDelay: .milliseconds(try row.int64(16)), jitter: try row.double(17)),
             timeout: try row.optionalInt64(12).map { .milliseconds($0) },
             softTimeout: try row.optionalInt64(13).map { .milliseconds($0) })
-        checkpoint = try row.optionalBytes(18)
-        lastLogLine = try row.int64(19)
+        self.init(
+            key: JobKey(number: try row.int64(0), lane: try row.int64(1), id: JobID(try row.uuid(2))),
+            spec: spec, token: try row.int64(3), attempt: Int(try row.int32(4)),
+            maxAttempts: Int(try row.int32(5)), sequence: try row.int64(6),
+            startedAt: Timestamp(microseconds: try row.timestamp(7)),
+            checkpoint: try row.optionalBytes(18), lastLogLine: try row.int64(19))
     }
 }

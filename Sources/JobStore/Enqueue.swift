@@ -3,10 +3,10 @@ package import JobCore
 import Postgres
 import Synchronization
 
-/// A job on its way in.
-package struct NewJob: Sendable {
-    package var spec: JobSpec
-    package var id: JobID
+/// A job on its way in. A class, for it goes through many hands, and a copy of it would be many.
+package final class NewJob: Sendable {
+    package let spec: JobSpec
+    package let id: JobID
 
     /// The caller's id, or a new one.
     package init(spec: JobSpec, now: Timestamp) {
@@ -169,6 +169,8 @@ extension JobStore {
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         // A statement cannot tell two jobs of the same id apart: the second one has to see the first one committed.
+        // Ids of our own making differ.
+        if jobs.allSatisfy({ $0.spec.jobID == nil }) { return try commitDistinct(jobs, connection) }
         var firstIndex: [JobID: Int] = [:]
         firstIndex.reserveCapacity(jobs.count)
         for (index, job) in jobs.enumerated() where firstIndex[job.id] == nil { firstIndex[job.id] = index }
@@ -233,26 +235,31 @@ extension JobStore {
         } else {
             results = try execute([Query(mayConflict ? .insertJobs : .insertFreshJobs, parameters)])
         }
-        var inserted: [JobID: InsertedJob] = [:]
-        inserted.reserveCapacity(jobs.count)
-        for row in results[results.count - 1] {
-            let id = JobID(try row.uuid(0))
-            inserted[id] = InsertedJob(
-                number: try row.int64(1), createdAt: Timestamp(microseconds: try row.timestamp(2)),
-                dueAt: Timestamp(microseconds: try row.timestamp(3)), token: try row.optionalInt64(4),
-                startedAt: try row.optionalTimestamp(5).map { Timestamp(microseconds: $0) })
-        }
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.vanished), count: jobs.count)
-        var missing: [Int] = []
-        for (index, job) in jobs.enumerated() {
-            if var new = inserted[job.id] {
-                new.lane = lanes[index].lane
-                outcomes[index] = .success(.new(new))
-            } else {
-                missing.append(index)
+        var isMissing = [Bool](repeating: true, count: jobs.count)
+        // Rows come in the order of the jobs, or nearly: that is the plan's affair.
+        var indexes = (0..<jobs.count).makeIterator()
+        var indexByID: [JobID: Int]?
+        for row in results[results.count - 1] {
+            let id = JobID(try row.uuid(0))
+            var found = indexByID == nil ? indexes.next() : indexByID?[id]
+            if let index = found, jobs[index].id != id {
+                let all = Dictionary(uniqueKeysWithValues: jobs.indices.map { (jobs[$0].id, $0) })
+                indexByID = all
+                found = all[id]
             }
+            guard let index = found else { continue }
+            isMissing[index] = false
+            outcomes[index] = .success(
+                .new(
+                    InsertedJob(
+                        number: try row.int64(1), lane: lanes[index].lane,
+                        createdAt: Timestamp(microseconds: try row.timestamp(2)),
+                        dueAt: Timestamp(microseconds: try row.timestamp(3)), token: try row.optionalInt64(4),
+                        startedAt: try row.optionalTimestamp(5).map { Timestamp(microseconds: $0) })))
         }
+        let missing = jobs.indices.filter { isMissing[$0] }
         guard !missing.isEmpty else { return outcomes }
         let existing = try execute([
             Query(
@@ -321,7 +328,7 @@ enum EnqueueOutcome: Sendable {
 
 struct InsertedJob: Sendable {
     var number: Int64
-    var lane: Int64 = 0
+    var lane: Int64
     var createdAt: Timestamp
     var dueAt: Timestamp
     /// Of its run, where it started at once.

@@ -3,27 +3,19 @@ import Postgres
 
 /// The end of a run, as it is to be written.
 package struct Ending: Sendable {
-    package var key: JobKey
-    package var token: Int64
-    package var attempt: Int
-    package var sequence: Int64
+    package var run: ClaimedRun
+    /// The name of the node that it ran on.
     package var node: String
-    package var kind: String
-    package var userID: String
-    package var queue: String
     package var verdict: Verdict
 
     package init(_ run: ClaimedRun, node: String, verdict: Verdict) {
-        key = run.key
-        token = run.token
-        attempt = run.attempt
-        sequence = run.sequence
+        self.run = run
         self.node = node
-        kind = run.spec.kind
-        userID = run.spec.userID
-        queue = run.spec.queue
         self.verdict = verdict
     }
+
+    var key: JobKey { run.key }
+    var token: Int64 { run.token }
 }
 
 /// What became of the end of a run.
@@ -103,13 +95,24 @@ extension Statement {
 }
 
 extension JobStore {
-    /// Ends a run; returns once it is committed. Many calls share a commit.
+    /// Ends a run; calls `completion` once it is committed, on a thread of the store: it must not block. Many calls
+    /// share a commit.
+    package func finish(
+        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+    ) {
+        endings.submit(ending, startWriter: startEndings, completion: completion)
+    }
+
+    /// The same for a task.
     package func finish(_ ending: Ending) async throws(StoreError) -> EndingOutcome {
-        try await endings.submit(ending) {
-            startWriter(endings) { [self] endings, connection throws(PostgresError) in
-                try commitEndings(endings, connection)
-            }
-        }
+        try await endings.submit(ending, startWriter: startEndings)
+    }
+
+    private func startEndings() {
+        startWriter(
+            endings,
+            { [self] endings, connection throws(PostgresError) in try commitEndings(endings, connection) },
+            afterwards: { [self] in starter?.endsAreTold() })
     }
 
     func commitEndings(
@@ -218,8 +221,9 @@ extension Ending {
 
     func event(sequence: Int64, at: Timestamp, dueAt: Timestamp?) -> JobEvent {
         var event = JobEvent(
-            jobID: key.id, sequence: sequence, type: .succeeded, state: .succeeded, at: at, attempt: attempt,
-            node: node, dueAt: dueAt, kind: kind, userID: userID, queue: queue)
+            jobID: key.id, sequence: sequence, type: .succeeded, state: .succeeded, at: at,
+            attempt: run.attempt, node: node, dueAt: dueAt, kind: run.spec.kind, userID: run.spec.userID,
+            queue: run.spec.queue)
         switch verdict {
         case .final(let state, let error, let result):
             event.type = JobEventType(final: state)

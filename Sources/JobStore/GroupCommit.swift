@@ -19,17 +19,19 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         package init() {}
     }
 
+    /// Told what became of an item, once: on the writer's thread, or, when it is refused, by `submit` itself. It must
+    /// not block.
+    package typealias Completion = @Sendable (Result<Outcome, StoreError>) -> Void
+
     /// What is written together. Its callers wait until it is finished.
     package struct Batch: Sendable {
         package let items: [Item]
-        fileprivate let continuations: [CheckedContinuation<Result<Outcome, StoreError>, Never>]
+        fileprivate let completions: [Completion]
 
         /// One result per item, in order.
         package func finish(_ results: [Result<Outcome, StoreError>]) {
             precondition(results.count == items.count, "one result per item")
-            for (continuation, result) in zip(continuations, results) {
-                continuation.resume(returning: result)
-            }
+            for (completion, result) in zip(completions, results) { completion(result) }
         }
     }
 
@@ -37,7 +39,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         var item: Item
         var cost: Int
         let since = ContinuousClock.now
-        var continuation: CheckedContinuation<Result<Outcome, StoreError>, Never>
+        var completion: Completion
     }
 
     private struct State {
@@ -59,29 +61,34 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         self.cost = cost
     }
 
-    /// Returns once the item is committed. It is written even when the calling task is cancelled meanwhile:
-    /// it may be on its way already.
+    /// Adds an item, and calls `completion` once it is committed.
     ///
     /// - Parameter startWriter: called when there is none; it sees to it that somebody, elsewhere, takes batches
     ///   until there is none.
-    package func submit(_ item: Item, startWriter: () -> Void) async throws(StoreError) -> Outcome {
+    package func submit(_ item: Item, startWriter: () -> Void, completion: @escaping Completion) {
         let cost = cost(item)
+        let decision: Decision = state.withLock { state in
+            guard state.waiting.count < limits.waitingItemsMax,
+                state.waitingBytes + cost <= limits.waitingBytesMax || state.waiting.isEmpty
+            else { return .refuse }
+            state.waiting.append(Waiting(item: item, cost: cost, completion: completion))
+            state.waitingBytes += cost
+            guard !state.isWriting else { return .wait }
+            state.isWriting = true
+            return .start
+        }
+        switch decision {
+        case .refuse: completion(.failure(.overloaded))
+        case .wait: break
+        case .start: startWriter()
+        }
+    }
+
+    /// Returns once the item is committed. It is written even when the calling task is cancelled meanwhile:
+    /// it may be on its way already.
+    package func submit(_ item: Item, startWriter: () -> Void) async throws(StoreError) -> Outcome {
         let result: Result<Outcome, StoreError> = await withCheckedContinuation { continuation in
-            let decision: Decision = state.withLock { state in
-                guard state.waiting.count < limits.waitingItemsMax,
-                    state.waitingBytes + cost <= limits.waitingBytesMax || state.waiting.isEmpty
-                else { return .refuse }
-                state.waiting.append(Waiting(item: item, cost: cost, continuation: continuation))
-                state.waitingBytes += cost
-                guard !state.isWriting else { return .wait }
-                state.isWriting = true
-                return .start
-            }
-            switch decision {
-            case .refuse: continuation.resume(returning: .failure(.overloaded))
-            case .wait: break
-            case .start: startWriter()
-            }
+            submit(item, startWriter: startWriter) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }
@@ -101,27 +108,32 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
             if state.waiting.isEmpty { state.isWriting = false }
             return (refused, state.isWriting)
         }
-        for waiting in refused { waiting.continuation.resume(returning: .failure(error)) }
+        for waiting in refused { waiting.completion(.failure(error)) }
         return isWriting
     }
 
     /// For the writer: what to write next; nil: nothing, and the writer is one no longer.
     package func nextBatch() -> Batch? {
         state.withLock { state in
-            var batch: [Waiting] = []
-            var bytes = 0
-            while batch.count < limits.batchItemsMax, let next = state.waiting.first,
-                batch.isEmpty || bytes + next.cost <= limits.batchBytesMax
-            {
-                batch.append(state.waiting.removeFirst())
-                bytes += next.cost
-            }
-            state.waitingBytes -= bytes
-            guard !batch.isEmpty else {
+            guard !state.waiting.isEmpty else {
                 state.isWriting = false
                 return nil
             }
-            return Batch(items: batch.map(\.item), continuations: batch.map(\.continuation))
+            var items: [Item] = []
+            var completions: [Completion] = []
+            let countMax = min(state.waiting.count, limits.batchItemsMax)
+            items.reserveCapacity(countMax)
+            completions.reserveCapacity(countMax)
+            var bytes = 0
+            while items.count < countMax {
+                bytes += state.waiting[0].cost
+                if bytes > limits.batchBytesMax, !items.isEmpty { break }
+                let next = state.waiting.removeFirst()
+                state.waitingBytes -= next.cost
+                items.append(next.item)
+                completions.append(next.completion)
+            }
+            return Batch(items: items, completions: completions)
         }
     }
 }

@@ -145,11 +145,13 @@ package final class JobStore: Sendable {
     }
 
     /// Writes what waits in `group`, batch after batch, on a thread that holds a connection: there is no hop between
-    /// two commits. After some batches it lines up again behind whatever else waits for a connection.
+    /// two commits. After some batches it lines up again behind whatever else waits for a connection. `afterwards` is
+    /// called after each batch, once all its callers have heard.
     func startWriter<Item, Outcome>(
         _ group: GroupCommit<Item, Outcome>,
         _ commit:
-            @escaping @Sendable ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
+            @escaping @Sendable ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>],
+        afterwards: @escaping @Sendable () -> Void = {}
     ) {
         // Those that have waited for so long are told that the database is away, and only those.
         let deadline = (group.oldest ?? .now) + timeout
@@ -160,6 +162,7 @@ package final class JobStore: Sendable {
                     guard let batch = group.nextBatch() else { return }
                     connection.deadline = .now + timeout
                     batch.finish(commitBatch(batch.items, connection, commit))
+                    afterwards()
                     if connection.isBroken { break }
                 }
             case .failure(let error):
@@ -168,7 +171,7 @@ package final class JobStore: Sendable {
                 let since: ContinuousClock.Instant = isOver ? .now : .now - timeout
                 guard group.refuse(waitingSince: since, StoreError(error)) else { return }
             }
-            startWriter(group, commit)
+            startWriter(group, commit, afterwards: afterwards)
         }
     }
 

@@ -57,6 +57,8 @@ package enum Migrator {
         Migration(number: 2, name: "0002_second_place", sql: text(PackageResources._002_second_place_sql)),
         Migration(
             number: 3, name: "0003_live_of_a_lane", sql: text(PackageResources._003_live_of_a_lane_sql)),
+        Migration(
+            number: 4, name: "0004_change_arrays", sql: text(PackageResources._004_change_arrays_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

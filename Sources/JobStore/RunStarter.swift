@@ -10,6 +10,8 @@ package protocol RunStarter: Sendable {
     func start(_ runs: [ClaimedRun], under grant: StartGrant)
     /// Called once for each grant, whatever became of it.
     func endStart(_ grant: StartGrant)
+    /// A commit of ends is over, and the runs have been told: there are slots, and room in lanes.
+    func endsAreTold()
 }
 
 /// Slots held for jobs that start as they are enqueued.
@@ -77,9 +79,12 @@ extension Statement {
             FROM (SELECT new.*, starts.number IS NOT NULL AS starts FROM new LEFT JOIN starts USING (number)) n
             RETURNING number, lane, sequence, token, started_at
         ), told AS (
+            -- Event 1 of all, and event 2 of those that start.
             INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number), array_agg(lane), array_agg(event)
-            FROM entry CROSS JOIN LATERAL generate_series(1, sequence) AS event HAVING count(*) > 0
+            SELECT $1, array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
+                array_agg(lane) || array_agg(lane) FILTER (WHERE sequence = 2),
+                array_agg(1::bigint) || array_agg(2::bigint) FILTER (WHERE sequence = 2)
+            FROM entry HAVING count(*) > 0
         )
         SELECT new.id, new.number, new.created_at, new.due_at, entry.token, entry.started_at
         FROM new JOIN entry USING (number)

@@ -17,7 +17,8 @@ final class ActiveRun: Run {
         var lastLogLine: Int64
         var grace: Duration
         var task: Task<Void, Never>?
-        var completion: CheckedContinuation<RunEnd?, Never>?
+        /// Called once, with what the end of the run means.
+        var onEnd: (@Sendable (RunEnd?) -> Void)?
         var isSavingTelemetry = false
         var telemetryWaiter: CheckedContinuation<Void, Never>?
     }
@@ -124,33 +125,30 @@ final class ActiveRun: Run {
 
     // MARK: What the node does with it
 
-    /// Runs the handler and returns what its end means; nil: nothing is to be written. A run that was stopped
-    /// before does not begin.
-    func run(_ runner: any JobRunner) async -> RunEnd? {
-        await withCheckedContinuation { continuation in
-            // In one step: whoever gives the run up later finds somebody to tell.
-            let mayBegin = state.withLock { state in
-                guard state.supervision.stopReason == nil else { return false }
-                state.completion = continuation
-                return true
-            }
-            guard mayBegin else {
-                let error = RunEndError(
-                    error: JobError(
-                        reason: JobError.reasonFailed, message: "the run was stopped before it began"))
-                return continuation.resume(
-                    returning: state.withLock { $0.supervision.end(.failure(error)) })
-            }
-            let task = Task {
-                let result = await Self.result(of: runner, self)
-                self.complete { $0.supervision.end(result) }
-            }
-            let isStopping = state.withLock { state in
-                state.task = task
-                return state.supervision.stopReason != nil
-            }
-            if isStopping { task.cancel() }
+    /// Runs the handler. `onEnd` is called once, when the handler ends or is given up, with what that means; nil:
+    /// nothing is to be written. It must not block. A run that was stopped before does not begin.
+    func begin(_ runner: any JobRunner, onEnd: @escaping @Sendable (RunEnd?) -> Void) {
+        // In one step: whoever gives the run up later finds somebody to tell.
+        let mayBegin = state.withLock { state in
+            guard state.supervision.stopReason == nil else { return false }
+            state.onEnd = onEnd
+            return true
         }
+        guard mayBegin else {
+            let error = RunEndError(
+                error: JobError(
+                    reason: JobError.reasonFailed, message: "the run was stopped before it began"))
+            return onEnd(state.withLock { $0.supervision.end(.failure(error)) })
+        }
+        let task = Task {
+            let result = await Self.result(of: runner, self)
+            self.complete { $0.supervision.end(result) }
+        }
+        let isStopping = state.withLock { state in
+            state.task = task
+            return state.supervision.stopReason != nil
+        }
+        if isStopping { task.cancel() }
     }
 
     private static func result(of runner: any JobRunner, _ run: ActiveRun) async -> Result<
@@ -209,10 +207,10 @@ final class ActiveRun: Run {
 
     /// The first end counts.
     private func complete(_ end: (State) -> RunEnd?) {
-        let (completion, outcome) = state.withLock { state in
-            (state.completion.take(), end(state))
+        let (onEnd, outcome) = state.withLock { state in
+            (state.onEnd.take(), end(state))
         }
-        completion?.resume(returning: outcome)
+        onEnd?(outcome)
     }
 
     /// Nil once the handler may not be left alone any more.
@@ -245,9 +243,14 @@ final class ActiveRun: Run {
         waiter?.resume()
     }
 
+    /// Whether it has said something that is not written yet.
+    var hasTelemetry: Bool {
+        state.withLock { $0.isSavingTelemetry || $0.progress != nil || !$0.log.isEmpty }
+    }
+
     /// Writes the last words of a run, before its end is written: after it they would be dropped.
     func saveTelemetry() async {
-        while state.withLock({ $0.isSavingTelemetry || $0.progress != nil || !$0.log.isEmpty }) {
+        while hasTelemetry {
             if let telemetry = takeTelemetry() {
                 // The end of the run is worth more than its last words: one try.
                 try? await store.save([telemetry])

@@ -97,11 +97,7 @@ extension WorkerNode {
         }
         let run = ActiveRun(
             claimed, definition: runner.definition, grace: configuration.grace, store: store,
-            clock: { Timestamp.now },
-            publish: { [publish, telemetrySignal] in
-                publish($0)
-                telemetrySignal.wake()
-            })
+            clock: { Timestamp.now }, publish: publishAndSave)
         let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
             state.running[claimed.token] = run
             // From here on it has its slot as a run.
@@ -117,7 +113,7 @@ extension WorkerNode {
         // back unseen.
         if isUnwanted { run.stop(.released, grace: .zero) }
         if isFirst { superviseSignal.wake() }
-        Task { await execute(run, runner) }
+        begin(run, runner)
     }
 }
 
@@ -132,6 +128,8 @@ extension WorkerNode: RunStarter {
     package func start(_ runs: [ClaimedRun], under grant: StartGrant) {
         for run in runs { start(run, under: grant) }
     }
+
+    package func endsAreTold() { wakeIfJobsMayWait() }
 
     package func endStart(_ grant: StartGrant) {
         release(grant)

@@ -39,7 +39,7 @@ package final class WorkerNode: Sendable {
         var hasLease = false
         /// When the renewal was sent that was last granted. Written by `register` and `leaseLoop`.
         var renewedAt = ContinuousClock.now
-        /// Runs whose end is not written yet. Written when a run starts and by `execute`.
+        /// Runs whose end is not written yet. Written when a run starts and by `finished`.
         var unwritten = 0
         /// Claims and starts on their way, and the slots that each holds: their runs are not in `running` yet. Written
         /// by `WorkerNode+Claim`, as are the next four.
@@ -63,7 +63,8 @@ package final class WorkerNode: Sendable {
     let runners: [String: any JobRunner]
     package let configuration: Configuration
     let logger: Logger
-    let publish: @Sendable (Notice) -> Void
+    /// Tells watchers what a run says, and sees to it that it is saved.
+    let publishAndSave: @Sendable (Notice) -> Void
     let onPeers: @Sendable (Bool) -> Void
     let state = Mutex(State())
     let claimSignal = WakeSignal()
@@ -84,7 +85,10 @@ package final class WorkerNode: Sendable {
         self.runners = Dictionary(uniqueKeysWithValues: runners.map { ($0.definition.kind, $0) })
         self.configuration = configuration
         self.logger = logger
-        self.publish = publish
+        publishAndSave = { [telemetrySignal] in
+            publish($0)
+            telemetrySignal.wake()
+        }
         self.onPeers = onPeers
     }
 
@@ -201,63 +205,75 @@ package final class WorkerNode: Sendable {
 
     // MARK: Claim and run
 
-    /// One run, from its start to the commit of its end.
-    func execute(_ run: ActiveRun, _ runner: any JobRunner) async {
+    /// One run, from its start to the commit of its end. Its only task is the handler's: to start another for each
+    /// costs as much as all else that a short run takes here.
+    func begin(_ run: ActiveRun, _ runner: any JobRunner) {
         logger.debug("run started", metadata: run.metadata())
-        let end = await run.run(runner)
-        if let end {
-            await write(end, of: run)
-        } else {
-            logger.warning("the run was dropped with its lease", metadata: run.metadata())
+        run.begin(runner) { [self] end in
+            guard let end else {
+                logger.warning("the run was dropped with its lease", metadata: run.metadata())
+                finished(run)
+                return wakeIfJobsMayWait()
+            }
+            guard run.hasTelemetry else { return write(end, of: run) }
+            Task {
+                await run.saveTelemetry()
+                write(end, of: run)
+            }
         }
-        let drained = state.withLock { state in
-            state.unwritten -= 1
-            return state.takeDrainedIfIdle()
-        }
-        for waiter in drained { waiter.resume() }
-        if run.stopReason != nil {
-            // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
-            wakeIfJobsMayWait()
-            await run.waitForHandler()
-        }
-        state.withLock { _ = $0.running.removeValue(forKey: run.claimed.token) }
-        wakeIfJobsMayWait()
     }
 
-    private func wakeIfJobsMayWait() {
+    func wakeIfJobsMayWait() {
         if state.withLock({ $0.mayWait || $0.isBehind || $0.isClaiming }) { claimSignal.wake() }
     }
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
     /// away for a while.
-    private func write(_ end: RunEnd, of run: ActiveRun) async {
-        await run.saveTelemetry()
-        var end = end
-        var delay: Duration = .milliseconds(50)
-        while true {
-            let claimed = run.claimed
-            let verdict = OutcomeRules.verdict(
-                of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
-                policy: claimed.spec.retryPolicy, random: .random(in: 0..<1))
-            do throws(StoreError) {
-                switch try await store.finish(Ending(claimed, node: configuration.name, verdict: verdict)) {
-                case .written:
-                    count(end)
-                    return logger.debug("run ended", metadata: run.metadata(["end": "\(end.word)"]))
-                case .cancelRequested(let reason):
-                    end = .cancelled(reason: reason)
-                case .stale:
-                    return logger.warning(
-                        "the end of the run came after its lease",
-                        metadata: run.metadata(["end": "\(end.word)"]))
-                }
-            } catch {
+    private func write(_ end: RunEnd, of run: ActiveRun, tryingAgainAfter delay: Duration = .milliseconds(50))
+    {
+        let claimed = run.claimed
+        let verdict = OutcomeRules.verdict(
+            of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
+            policy: claimed.spec.retryPolicy, random: .random(in: 0..<1))
+        store.finish(Ending(claimed, node: configuration.name, verdict: verdict)) { [self] outcome in
+            switch outcome {
+            case .success(.written):
+                count(end)
+                logger.debug("run ended", metadata: run.metadata(["end": "\(end.word)"]))
+                finished(run)
+            case .success(.cancelRequested(let reason)):
+                write(.cancelled(reason: reason), of: run)
+            case .success(.stale):
+                logger.warning(
+                    "the end of the run came after its lease", metadata: run.metadata(["end": "\(end.word)"]))
+                finished(run)
+            case .failure(let error):
                 logger.warning(
                     "the end of the run is not written yet", metadata: run.metadata(["error": "\(error)"]))
-                if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return }
-                try? await Task.sleep(for: delay)
-                delay = min(delay * 2, .seconds(1))
+                if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return finished(run) }
+                Task {
+                    try? await Task.sleep(for: delay)
+                    write(end, of: run, tryingAgainAfter: min(delay * 2, .seconds(1)))
+                }
             }
+        }
+    }
+
+    /// Its end is written, or never will be. Whoever calls this sees to it that the claimer wakes.
+    private func finished(_ run: ActiveRun) {
+        let isStopped = run.stopReason != nil
+        let drained = state.withLock { state in
+            state.unwritten -= 1
+            if !isStopped { state.running[run.claimed.token] = nil }
+            return state.takeDrainedIfIdle()
+        }
+        for waiter in drained { waiter.resume() }
+        guard isStopped else { return }
+        // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
+        Task {
+            await run.waitForHandler()
+            state.withLock { $0.running[run.claimed.token] = nil }
+            wakeIfJobsMayWait()
         }
     }
 

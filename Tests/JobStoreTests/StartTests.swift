@@ -49,6 +49,8 @@ import Testing
             }
         }
 
+        func endsAreTold() {}
+
         func endStart(_ grant: StartGrant) {
             state.withLock { state in #expect(state.open.remove(grant.id) != nil) }
         }

@@ -41,7 +41,10 @@ import Testing
                     hasBegun.withLock { $0 = true }
                     return ScriptedRunner.done
                 }
-                #expect(await run.run(runner) == end)
+                let told = await withCheckedContinuation { continuation in
+                    run.begin(runner) { continuation.resume(returning: $0) }
+                }
+                #expect(told == end)
                 await run.waitForHandler()
                 #expect(!hasBegun.withLock { $0 })
             }
