@@ -76,6 +76,13 @@ package struct ClaimResult: Sendable {
     package var foundLanes = false
 }
 
+/// Where the next claim may begin while one is still under way.
+package struct ClaimOutlook: Sendable {
+    package var cursor: ClaimCursor
+    /// The claim under way starts no more than that.
+    package var runsMax: Int
+}
+
 extension Statement {
     /// The next lanes with something ready, and of which kinds, each found with one index probe, so that it costs the
     /// same whether a user has one job waiting or a million; up to $2 that are open: not paused, with a limit,
@@ -120,7 +127,9 @@ extension Statement {
     /// that was given back has, though its attempt does not count. A row that somebody moves or changes between the
     /// look at it and the update is left to the next claim.
     ///
-    /// Where a row is found by its number, here and elsewhere, its state is checked in words from which no partial
+    /// The planner must not guess how much waits in a lane: from a user with a million jobs it would conclude that all of
+    /// `job` is to be read. So it sees arrays, for which it has one guess, and a subquery that it has to run for each row.
+    /// And where a row is found by its number, here and elsewhere, its state is checked in words from which no partial
     /// index follows: a plan that was made while few jobs ran would read the index of all that run instead.
     static let claimRuns = Statement(
         "claim_runs",
@@ -131,13 +140,13 @@ extension Statement {
             FROM unnest($3::bigint[], $4::int[], $6::int[], $7::int[])
                 WITH ORDINALITY AS l (lane, user_limit, first_kind, last_kind, turn)
         ), pick AS (
-            SELECT e.place_in_table FROM room CROSS JOIN LATERAL (
-                SELECT m.place_in_table, row_number() OVER () AS place FROM (
-                    SELECT k.place_in_table FROM unnest(room.kinds) AS wanted (kind) CROSS JOIN LATERAL (
-                        SELECT w.ctid AS place_in_table, w.number, w.rank, w.due_at FROM live w
-                        WHERE w.state = 'ready' AND w.lane = room.lane AND w.kind = wanted.kind
-                        ORDER BY w.rank, w.due_at, w.number LIMIT least(room.room, $5)) k
-                    ORDER BY k.rank, k.due_at, k.number LIMIT least(room.room, $5)) m) e
+            SELECT e.place_in_table FROM room CROSS JOIN LATERAL unnest(ARRAY(
+                SELECT k.place_in_table FROM unnest(room.kinds) AS wanted (kind) CROSS JOIN LATERAL (
+                    SELECT w.ctid AS place_in_table, w.rank, w.due_at, w.number FROM live w
+                    WHERE w.state = 'ready' AND w.lane = room.lane AND w.kind = wanted.kind
+                    ORDER BY w.rank, w.due_at, w.number LIMIT least(room.room, $5)) k
+                ORDER BY k.rank, k.due_at, k.number LIMIT least(room.room, $5)
+            )) WITH ORDINALITY AS e (place_in_table, place)
             WHERE room.room > 0 ORDER BY e.place, room.turn LIMIT $5
         ), run AS (
             UPDATE live SET state = 'running', token = nextval('run_token'), node = $1,
@@ -155,7 +164,8 @@ extension Statement {
             CASE WHEN run.sequence > 2 THEN (SELECT data FROM checkpoint c WHERE c.number = run.number) END,
             CASE WHEN run.sequence > 2 THEN coalesce(
                 (SELECT max(line) FROM log_line l WHERE l.number = run.number), 0) ELSE 0 END
-        FROM run JOIN job ON job.number = run.number JOIN kind ON kind.id = job.kind
+        FROM run CROSS JOIN LATERAL (SELECT * FROM job WHERE job.number = run.number LIMIT 1) job
+        JOIN kind ON kind.id = job.kind
         """)
 }
 
@@ -171,18 +181,26 @@ private struct OpenLane {
 }
 
 extension JobStore {
-    /// Lanes of one claim, each counted once for each kind that waits there. Each holds a lock of the database's shared table until the commit.
-    private static let lanesPerClaimMax = 256
+    /// Lanes of one claim, each counted once for each kind that waits there. Each holds a lock of the database's shared
+    /// table until the commit.
+    private static let lanesPerClaimMax = 64
+    /// Jobs that one claim starts: others that wait for a connection, or for the lanes, do not wait for long.
+    package static let runsPerClaimMax = 200
     /// Lanes that one claim looks at, those included that are not open to it.
     private static let lanesScannedMax = 2000
 
     /// Starts up to `slots` waiting jobs of the kinds given, for this node.
-    package func claim(_ request: ClaimRequest) async throws(StoreError) -> ClaimResult {
+    ///
+    /// - Parameter nextMayBegin: called at most once, on a thread of the store, when the lanes of this claim are locked,
+    ///   there are others behind them, and whatever these hold is less than the slots.
+    package func claim(
+        _ request: ClaimRequest, nextMayBegin: @escaping @Sendable (ClaimOutlook) -> Void = { _ in }
+    ) async throws(StoreError) -> ClaimResult {
         let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
         let node = nodeNumber
         let result = try await write("claim") { connection throws(PostgresError) in
             try connection.withTransaction { transaction throws(PostgresError) in
-                try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction)
+                try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction, nextMayBegin)
             }
         }
         tell(result.runs.map { .event($0.startedEvent(node: nodeName), $0.key) })
@@ -190,7 +208,8 @@ extension JobStore {
     }
 
     private static func claim(
-        _ request: ClaimRequest, lanesMax: Int, node: Int32, in transaction: inout Transaction
+        _ request: ClaimRequest, lanesMax: Int, node: Int32, in transaction: inout Transaction,
+        _ nextMayBegin: (ClaimOutlook) -> Void
     ) throws(PostgresError) -> ClaimResult {
         let scanned = try transaction.execute(
             .lockLanes,
@@ -245,6 +264,10 @@ extension JobStore {
         result.isContended = contendedCount > 0
         result.foundLanes = openCount > 0
         guard !lanes.isEmpty else { return result }
+        let runsMax = lanes.reduce(0) { $0 + min(Int($1.userLimit), request.slots) }
+        if !isWhole, runsMax <= request.slots {
+            nextMayBegin(ClaimOutlook(cursor: result.cursor, runsMax: runsMax))
+        }
         let claimed = try transaction.commit(with: [
             Query(
                 .claimRuns,

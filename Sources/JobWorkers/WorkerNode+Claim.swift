@@ -10,46 +10,82 @@ extension WorkerNode {
         var cursor = ClaimCursor()
         while !Task.isCancelled {
             await claimSignal.wait(atMost: configuration.pollInterval)
+            await claimTurns(&cursor)
+        }
+    }
+
+    /// Claims until nothing is left that could start. Two claims overlap where they cannot be in each other's way: the
+    /// second one looks for lanes behind those that the first one has locked.
+    private func claimTurns(_ cursor: inout ClaimCursor) async {
+        // Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however many lanes
+        // wait for room.
+        var startedCount = 0
+        var foundLanes = false
+        var turns = 0
+        var last: ClaimTask?
+        var hasMore = true
+        while hasMore, !Task.isCancelled, let grant = beginClaim() {
+            let (claim, outlook) = await claim(under: grant, from: cursor)
+            if let before = last {
+                last = nil
+                guard let claimed = await before.value else { hasMore = false; _ = await claim.value; break }
+                startedCount += claimed.runs.count
+                foundLanes = foundLanes || claimed.foundLanes
+            }
+            if let outlook {
+                cursor = outlook.cursor
+                last = claim
+                continue
+            }
+            guard let claimed = await claim.value else { break }
+            cursor = claimed.cursor
+            hasMore = claimed.hasMore
+            startedCount += claimed.runs.count
+            foundLanes = foundLanes || claimed.foundLanes
+            if claimed.runs.isEmpty, claimed.isContended {
+                // Another node holds the lanes for some milliseconds, and may take nothing.
+                try? await Task.sleep(for: .milliseconds(5))
+                hasMore = true
+                continue
+            }
+            guard cursor.lane == 0 else { continue }
+            state.withLock { $0.mayWait = foundLanes }
+            if startedCount == 0, turns > 0 { break }
+            startedCount = 0
+            foundLanes = false
+            turns += 1
+        }
+        _ = await last?.value
+    }
+
+    private typealias ClaimTask = Task<ClaimResult?, Never>
+
+    /// Returns once the claim is over, or the next one may begin.
+    private func claim(
+        under grant: StartGrant, from cursor: ClaimCursor
+    ) async -> (claim: ClaimTask, outlook: ClaimOutlook?) {
+        let (outlooks, told) = AsyncStream<ClaimOutlook>.makeStream()
+        let request = ClaimRequest(
+            slots: grant.slots, kinds: grant.kinds, cursor: cursor, defaultUserLimit: grant.defaultUserLimit)
+        let claim = ClaimTask {
+            defer {
+                endClaim(grant)
+                told.finish()
+            }
             do throws(StoreError) {
-                var hasMore = true
-                // Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however
-                // many lanes wait for room.
-                var startedCount = 0
-                var foundLanes = false
-                var turns = 0
-                while hasMore, !Task.isCancelled {
-                    guard let grant = beginClaim() else { break }
-                    defer { endClaim(grant) }
-                    let claim = try await store.claim(
-                        ClaimRequest(
-                            slots: grant.slots, kinds: grant.kinds, cursor: cursor,
-                            defaultUserLimit: grant.defaultUserLimit))
-                    cursor = claim.cursor
-                    hasMore = claim.hasMore
-                    start(claim.runs, under: grant)
-                    startedCount += claim.runs.count
-                    foundLanes = foundLanes || claim.foundLanes
-                    let isTurnOver = cursor.lane == 0
-                    state.withLock { state in
-                        state.isBehind = claim.runs.count == grant.slots
-                        if isTurnOver { state.mayWait = foundLanes }
-                    }
-                    if claim.runs.isEmpty, claim.isContended {
-                        // Another node holds the lanes for some milliseconds, and may take nothing.
-                        try? await Task.sleep(for: .milliseconds(5))
-                        hasMore = true
-                        continue
-                    }
-                    guard isTurnOver else { continue }
-                    if startedCount == 0, turns > 0 { break }
-                    startedCount = 0
-                    foundLanes = false
-                    turns += 1
+                let claimed = try await store.claim(request) { [self] outlook in
+                    state.withLock { $0.grants[grant.id] = outlook.runsMax }
+                    told.yield(outlook)
                 }
+                start(claimed.runs, under: grant)
+                state.withLock { $0.isBehind = claimed.runs.count == grant.slots }
+                return claimed
             } catch {
                 logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
+                return nil
             }
         }
+        return (claim, await outlooks.first { _ in true })
     }
 
     /// Nil when nothing may be claimed now.
@@ -59,14 +95,15 @@ extension WorkerNode {
             let free = state.freeSlots(of: configuration)
             if free == 0 { state.isBehind = true }
             // While nobody waits for slots, half of them are enough, and leave the others to jobs that just come.
-            let grant = grant(state.isBehind ? free : (free + 1) / 2, &state)
-            state.isClaiming = grant != nil
+            let slots = state.isBehind ? free : (free + 1) / 2
+            let grant = grant(min(slots, JobStore.runsPerClaimMax), &state)
+            if grant != nil { state.claiming += 1 }
             return grant
         }
     }
 
     private func endClaim(_ grant: StartGrant) {
-        state.withLock { $0.isClaiming = false }
+        state.withLock { $0.claiming -= 1 }
         release(grant)
     }
 

@@ -45,8 +45,8 @@ package final class WorkerNode: Sendable {
         /// by `WorkerNode+Claim`, as are the next four.
         var grants: [Int64: Int] = [:]
         var nextGrant: Int64 = 0
-        /// A claim is on its way: it may have counted a lane's room before a run there ended.
-        var isClaiming = false
+        /// Claims on their way: they may have counted a lane's room before a run there ended.
+        var claiming = 0
         /// Jobs may wait for a slot: until they have had their turn, none starts as it is enqueued.
         var isBehind = true
         /// Jobs may wait for room in their lanes: the end of a run makes some.
@@ -224,7 +224,7 @@ package final class WorkerNode: Sendable {
     }
 
     func wakeIfJobsMayWait() {
-        if state.withLock({ $0.mayWait || $0.isBehind || $0.isClaiming }) { claimSignal.wake() }
+        if state.withLock({ $0.mayWait || $0.isBehind || $0.claiming > 0 }) { claimSignal.wake() }
     }
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
