@@ -423,10 +423,6 @@ package final class JobFeed: Sendable {
 }
 
 extension Notice {
-    var isUncertain: Bool {
-        if case .uncertain = self { true } else { false }
-    }
-
     /// Whether the database may have it by now: whoever reads finds it, or some other part of it.
     var mayBeCommitted: Bool {
         switch self {
