@@ -28,7 +28,7 @@ package struct WatchHandler: Sendable {
         .following("/signalbox.v1.JobService/Watch") { bytes, _, writer in try await begin(bytes, writer) }
     }
 
-    private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Watch {
+    private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Subscription {
         let request = try WatchRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -44,7 +44,7 @@ package struct WatchHandler: Sendable {
 
     // MARK: Named jobs
 
-    private func beginJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Watch {
+    private func beginJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
         var after: [JobID: Int64] = [:]
         var ids: [JobID] = []
         for (index, watched) in request.jobs.enumerated() {
@@ -56,19 +56,16 @@ package struct WatchHandler: Sendable {
             }
             ids.append(id)
         }
-        let subscription = feed.subscribe(to: ids, includesLog: request.includeLog)
-        var numbers = Dictionary(uniqueKeysWithValues: ids.map { ($0, Int64(0)) })
+        let numbers = try await store.numbers(of: ids)
+        if let missing = ids.first(where: { numbers[$0] == nil }) { throw StatusMapping.notFound(missing) }
+        let subscription = feed.subscribe(to: numbers, includesLog: request.includeLog)
         do {
-            let found = try await store.numbers(of: ids)
-            if let missing = ids.first(where: { found[$0] == nil }) { throw StatusMapping.notFound(missing) }
-            numbers = found
-            feed.attach(Dictionary(uniqueKeysWithValues: found.map { ($0.value, $0.key) }))
-            try await sendState(of: ids, after: after, numbers: found, to: subscription, writer)
+            try await sendState(of: ids, after: after, numbers: numbers, to: subscription, writer)
         } catch {
-            feed.unsubscribe(subscription, jobs: numbers)
+            subscription.close()
             throw error
         }
-        return Watch(self, subscription, numbers: numbers)
+        return subscription
     }
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
@@ -125,7 +122,7 @@ package struct WatchHandler: Sendable {
 
     // MARK: A user or a queue
 
-    private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Watch {
+    private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
         let userID = request.userID.nonEmpty
         let queue = request.queue.nonEmpty
         let subscription = feed.subscribe(userID: userID, queue: queue)
@@ -141,62 +138,14 @@ package struct WatchHandler: Sendable {
             }
             try await sendHeartbeat(snapshotComplete: true, writer)
         } catch {
-            feed.unsubscribe(subscription, jobs: [])
+            subscription.close()
             throw error
         }
-        return Watch(self, subscription, numbers: [:])
+        return subscription
     }
 
     private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
         try await writer.write(
             WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
-    }
-}
-
-/// A watch whose state is sent, and which follows from there on.
-private final class Watch: ResponseSource {
-    private let store: JobStore
-    private let feed: JobFeed
-    private let subscription: Subscription
-    /// Of named jobs. Not a dictionary, which would take twice the room for as long as the watch lasts.
-    private let numbers: [(key: JobID, value: Int64)]
-
-    init(_ handler: WatchHandler, _ subscription: Subscription, numbers: [JobID: Int64]) {
-        store = handler.store
-        feed = handler.feed
-        self.subscription = subscription
-        self.numbers = Array(numbers)
-    }
-
-    func onReady(_ wake: @escaping @Sendable () -> Void) { subscription.onReady(wake) }
-
-    func close() { feed.unsubscribe(subscription, jobs: numbers) }
-
-    func next() -> ResponseStep {
-        switch subscription.next() {
-        case .heartbeat: .message(WatchResponse.heartbeat(at: .now, snapshotComplete: false).encode())
-        case .over: .end(Status(.unavailable, "this server is shutting down: connect again"))
-        case .action(.send(let event)): .message(WatchResponse.lifecycle(event).encode())
-        case .action(.sendProgress(let id, let attempt, let progress)):
-            .message(WatchResponse.progress(id, attempt: attempt, progress).encode())
-        case .action(.sendLog(let id, let lines)): .message(WatchResponse.log(id, lines).encode())
-        case .action(.read(let sequences)): .work { try await self.read(sequences) }
-        case .action(.end): .end(nil)
-        case .action(.overflow):
-            .end(Status(.aborted, "the reader is too slow for this watch: start it again"))
-        case .action(.wait): .wait
-        }
-    }
-
-    private func read(_ sequences: [JobID: Int64]) async throws {
-        var numbers = Dictionary(uniqueKeysWithValues: numbers.map { ($0.key, $0.value) })
-        // A watch of a user or a queue learns of its jobs as it goes.
-        let unknown = sequences.keys.filter { numbers[$0] == nil }
-        if !unknown.isEmpty { numbers.merge(try await store.numbers(of: unknown)) { known, _ in known } }
-        var wanted: [Int64: Int64] = [:]
-        for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
-        let events = try await store.events(after: wanted)
-        let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
-        subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 }

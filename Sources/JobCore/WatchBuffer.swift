@@ -5,7 +5,8 @@ import DequeModule
 /// Lifecycle events of a job leave in order and without gaps. An event that cannot be kept (the buffer is
 /// full, or one before it is missing) is not lost: its job is *behind*, and `next` asks for its events to
 /// be read from the database. Progress is only ever the latest. So the memory of a watch is bounded by
-/// the jobs it names, however slowly its reader reads.
+/// the jobs it names, however slowly its reader reads. And one that owes nothing keeps no memory for what it may owe:
+/// each container is given up when it has become empty.
 package struct WatchBuffer: Sendable {
     /// Lifecycle events kept for the reader of named jobs; the rest is read again when it is wanted.
     package static let eventsMax = 512
@@ -24,8 +25,7 @@ package struct WatchBuffer: Sendable {
 
     /// What the driver does next.
     package enum Action: Sendable, Equatable {
-        case send(JobEvent)
-        case sendProgress(JobID, attempt: Int, Progress)
+        case tell(JobNews)
         case sendLog(JobID, [LogLine])
         /// Read the events of these jobs after their sequences, and call `caughtUp`.
         case read([JobID: Int64])
@@ -41,20 +41,21 @@ package struct WatchBuffer: Sendable {
         var delivered: Int64
         /// The last event that was heard of.
         var known: Int64
+        /// Of the last progress that was heard of: it may be told again when it is saved.
+        var progressAt: Timestamp?
         /// As of `delivered`.
         var isFinal: Bool
-        /// Of the last progress that was heard of: it is told again when it is saved.
-        var progressAt: Timestamp?
         var isBehind: Bool { known > delivered }
     }
 
+    private var places: JobMap<Place> = .none
     /// Ends when all named jobs are final; else it watches a user or a queue.
     private let namesJobs: Bool
-    private var places: [JobID: Place] = [:]
-    /// What was heard of named jobs before their state was read.
-    private var early: [JobID: Int64] = [:]
     /// `recheck` was called: it counts for jobs that are tracked later too.
     private var isRechecked = false
+    private var hasOverflowed = false
+    /// What was heard of named jobs before their state was read.
+    private var early: [JobID: Int64] = [:]
     private var openJobs = 0
     /// Of a user's or a queue's watch, oldest first.
     private var finalJobs: Deque<JobID> = []
@@ -63,11 +64,9 @@ package struct WatchBuffer: Sendable {
     /// Their events are being read, and what was known of each when that began. What is heard of one meanwhile may
     /// be too late for the answer: the job is behind once more.
     private var inFlight: [JobID: Int64] = [:]
-    private var events: Deque<JobEvent> = []
-    private var progress: [JobID: (attempt: Int, progress: Progress)] = [:]
+    private var events: Deque<JobNews> = []
     private var logLines: [JobID: [LogLine]] = [:]
-    private var logLineCount = 0
-    private var hasOverflowed = false
+    private var progress: JobMap<JobNews> = .none
 
     package init(namesJobs: Bool) {
         self.namesJobs = namesJobs
@@ -78,18 +77,30 @@ package struct WatchBuffer: Sendable {
         if !namesJobs {
             guard places[job] != nil || places.count < Self.placesMax else { return }
             // The snapshot says it already.
-            if places[job] != nil { events.removeAll { $0.jobID == job && $0.sequence <= sequence } }
+            if places[job] != nil { events.removeAll { $0.job == job && $0.sequence <= sequence } }
         }
         if let place = places[job], place.delivered >= sequence { return }
         if isFinal { progress[job] = nil }
-        let known = max(places[job]?.known ?? early.removeValue(forKey: job) ?? 0, sequence)
+        let known = max(places[job]?.known ?? takeEarly(job), sequence)
         setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
         if namesJobs, known > sequence || isRechecked { behind.insert(job) }
     }
 
-    /// An event was committed. One that was seen is ignored: an expected race between the snapshot and the
-    /// feed. One that comes before its job is tracked is remembered, and read then.
-    package mutating func receive(_ event: JobEvent) {
+    /// An event was committed, or progress said.
+    ///
+    /// An event that was seen is ignored: an expected race between the snapshot and the feed. One that comes before its
+    /// job is tracked is remembered, and read then.
+    ///
+    /// - Returns: Of progress, false where it may be lost, because its job's state or events are still to be read: it
+    ///   is wanted once more when it is saved.
+    @discardableResult
+    package mutating func receive(_ news: JobNews) -> Bool {
+        guard news.sequence > 0, case .event(let event) = news.content else { return receive(progress: news) }
+        receive(event, news)
+        return true
+    }
+
+    private mutating func receive(_ event: JobEvent, _ news: JobNews) {
         guard var place = places[event.jobID] else {
             if namesJobs {
                 hear(early: event.jobID, event.sequence)
@@ -98,7 +109,7 @@ package struct WatchBuffer: Sendable {
                 setPlace(event.jobID, Place(delivered: 0, known: event.sequence, isFinal: false))
                 behind.insert(event.jobID)
             } else {
-                append(event)
+                append(event, news)
             }
             return
         }
@@ -108,28 +119,34 @@ package struct WatchBuffer: Sendable {
         if event.sequence == place.delivered + 1, !behind.contains(event.jobID),
             !namesJobs || events.count < Self.eventsMax
         {
-            append(event)
+            append(event, news)
         } else {
             behind.insert(event.jobID)
         }
     }
 
-    package mutating func receive(progress new: Progress, attempt: Int, of job: JobID) {
+    private mutating func receive(progress news: JobNews) -> Bool {
+        let job = news.job
+        // Where something is to be read, that may say that an attempt has ended, and what was said is left out then.
+        var isSure = behind.isEmpty && inFlight.isEmpty
         if var place = places[job] {
-            guard !place.isFinal, place.progressAt.map({ $0 < new.updatedAt }) ?? true else { return }
-            place.progressAt = new.updatedAt
+            guard !place.isFinal, place.progressAt.map({ $0 < news.at }) ?? true else { return isSure }
+            place.progressAt = news.at
             places[job] = place
-        } else if !namesJobs {
-            return
+        } else if namesJobs {
+            isSure = false
+        } else {
+            return false
         }
-        guard progress[job] != nil || progress.count < Self.progressMax else { return }
-        progress[job] = (attempt, new)
+        guard progress.count < Self.progressMax || progress[job] != nil else { return false }
+        progress[job] = news
+        return isSure
     }
 
     package mutating func receive(log lines: [LogLine], of job: JobID) {
-        guard places[job] != nil, logLineCount + lines.count <= Self.logLinesMax else { return }
+        let waiting = logLines.values.reduce(0) { $0 + $1.count }
+        guard places[job] != nil, waiting + lines.count <= Self.logLinesMax else { return }
         logLines[job, default: []] += lines
-        logLineCount += lines.count
     }
 
     /// Something may have happened to a job up to `sequence` that only the database can tell.
@@ -146,12 +163,17 @@ package struct WatchBuffer: Sendable {
         early[job] = max(early[job] ?? 0, sequence)
     }
 
+    private mutating func takeEarly(_ job: JobID) -> Int64 {
+        defer { if early.isEmpty { early = [:] } }
+        return early.removeValue(forKey: job) ?? 0
+    }
+
     /// Nobody knows what was missed: every job that is not final is looked at again, or that is not any more as far
     /// as was heard.
     package mutating func recheck() {
         guard namesJobs else { return }
         isRechecked = true
-        for (job, place) in places where !place.isFinal || place.isBehind { behind.insert(job) }
+        behind.formUnion(places.jobs { !$0.isFinal || $0.isBehind })
     }
 
     /// The events that `read` asked for: all that there are of each job after its sequence, or at least
@@ -161,7 +183,9 @@ package struct WatchBuffer: Sendable {
         inFlight = [:]
         for (job, list) in read {
             guard places[job] != nil else { continue }
-            for event in list where event.sequence == (places[job]?.delivered ?? 0) + 1 { append(event) }
+            for event in list where event.sequence == (places[job]?.delivered ?? 0) + 1 {
+                append(event, JobNews(event))
+            }
             guard var place = places[job] else { continue }
             // There is nothing of all that was heard of before the question.
             if list.isEmpty, place.known == asked[job], !behind.contains(job) {
@@ -180,34 +204,35 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func next() -> Action {
-        if let event = events.popFirst() { return .send(event) }
+        if let news = events.popFirst() {
+            if events.isEmpty { events = [] }
+            return .tell(news)
+        }
         if hasOverflowed { return .overflow }
         if !inFlight.isEmpty { return .wait }
         if !behind.isEmpty {
             let jobs = Array(behind.prefix(Self.readJobsMax))
             behind.subtract(jobs)
+            if behind.isEmpty { behind = [] }
             inFlight = Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.known ?? 0) })
             return .read(
                 Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.delivered ?? 0) }))
         }
-        if let (job, latest) = progress.first {
-            progress[job] = nil
-            return .sendProgress(job, attempt: latest.attempt, latest.progress)
-        }
+        if let news = progress.popFirst() { return .tell(news) }
         if let (job, lines) = logLines.first {
             logLines[job] = nil
-            logLineCount -= lines.count
+            if logLines.isEmpty { logLines = [:] }
             return .sendLog(job, lines)
         }
         return namesJobs && openJobs == 0 ? .end : .wait
     }
 
-    private mutating func append(_ event: JobEvent) {
+    private mutating func append(_ event: JobEvent, _ news: JobNews) {
         if !namesJobs, events.count >= Self.scopeEventsMax {
             hasOverflowed = true
             return
         }
-        events.append(event)
+        events.append(news)
         // What an attempt said is of no use after its end.
         if event.type != .started { progress[event.jobID] = nil }
         if namesJobs || places[event.jobID] != nil || places.count < Self.placesMax {

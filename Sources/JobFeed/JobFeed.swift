@@ -16,6 +16,7 @@ package final class JobFeed: Sendable {
         package var notifyInterval: Duration = .milliseconds(100)
         /// Between two readings of the feed: under load one reading has what many commits told.
         package var readInterval: Duration = .milliseconds(10)
+        /// At most 255.
         package var heartbeatSeconds = 15
         /// Lanes whose user and queue are remembered.
         package var lanesMax = 100_000
@@ -24,12 +25,12 @@ package final class JobFeed: Sendable {
     }
 
     private struct State {
-        /// Arrays, which are smaller: most jobs are watched once.
-        var byJob: [JobID: [Subscription]] = [:]
-        var numbers: [Int64: JobID] = [:]
+        /// By the numbers that the database has for the jobs, which are how everybody names them.
+        var byJob: [Int64: Watchers] = [:]
+        var said = SaidProgress()
         var scopes: [ObjectIdentifier: Subscription] = [:]
         /// All of them, by the second of the heartbeat.
-        var beats: [[ObjectIdentifier: Subscription]]
+        var beats: [SlotList<Subscription>]
         var nextBeat = 0
         /// Until the first renewal tells, there may be some.
         var hasPeers = true
@@ -41,6 +42,13 @@ package final class JobFeed: Sendable {
         var recheckAgainAt: ContinuousClock.Instant?
         /// Whose each lane is that a watch of a user or a queue was asked about.
         var lanes: [Int64: (userID: String, queue: String)] = [:]
+
+        func hearers(of number: Int64, andScopes: Bool = false) -> Hearers {
+            Hearers(named: byJob[number], scopes: andScopes && !scopes.isEmpty ? Array(scopes.values) : [])
+        }
+
+        /// The id of a watched job.
+        func job(of number: Int64) -> JobID? { byJob[number]?.first.job(of: number) }
     }
 
     private static let jobsReadAtOnce = 500
@@ -49,7 +57,7 @@ package final class JobFeed: Sendable {
     /// Their logs may be long.
     private static let logsReadAtOnce = 16
 
-    private let store: JobStore
+    package let store: JobStore
     private let configuration: Configuration
     private let logger: Logger
     private let state: Mutex<State>
@@ -66,65 +74,72 @@ package final class JobFeed: Sendable {
         self.configuration = configuration
         self.logger = logger
         self.onRemoteChange = onRemoteChange
-        state = Mutex(State(beats: Array(repeating: [:], count: configuration.heartbeatSeconds)))
+        let seconds = max(1, min(configuration.heartbeatSeconds, Int(UInt8.max)))
+        state = Mutex(State(beats: Array(repeating: SlotList(), count: seconds)))
     }
 
     // MARK: Watches
 
-    /// Watches named jobs. Subscribe first and read their state then: nothing is missed in between.
-    package func subscribe(to jobs: [JobID], includesLog: Bool) -> Subscription {
-        let subscription = Subscription(scope: .jobs, includesLog: includesLog)
-        state.withLock { state in
-            for job in jobs { state.byJob[job, default: []].append(subscription) }
-            add(subscription, &state)
+    /// Watches named jobs, each with its number in the database. Subscribe first and read their state then: nothing is
+    /// missed in between.
+    package func subscribe(to jobs: [JobID: Int64], includesLog: Bool) -> Subscription {
+        let named = Subscription.Jobs(jobs)
+        return state.withLock { state in
+            let subscription = add(&state, scope: .jobs, named, includesLog: includesLog)
+            for number in named.numbers {
+                if state.byJob[number] == nil {
+                    state.byJob[number] = .one(subscription)
+                } else {
+                    state.byJob[number]?.add(subscription)
+                }
+                // It has heard nothing of what was said.
+                state.said.forget(number)
+            }
+            return subscription
         }
-        return subscription
     }
 
     /// Watches everything of a user, a queue or both.
     package func subscribe(userID: String?, queue: String?) -> Subscription {
-        let subscription = Subscription(
-            scope: .everything(userID: userID, queue: queue), includesLog: false)
         state.withLock { state in
+            let subscription = add(
+                &state, scope: .everything(userID: userID, queue: queue), .many([:]), includesLog: false)
             state.scopes[ObjectIdentifier(subscription)] = subscription
-            add(subscription, &state)
+            return subscription
         }
+    }
+
+    private func add(
+        _ state: inout State, scope: Subscription.Scope, _ jobs: Subscription.Jobs, includesLog: Bool
+    ) -> Subscription {
+        // In the second that has just been: its turn is the farthest away.
+        let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
+        let subscription = state.beats[last].add { slot in
+            Subscription(
+                feed: self, scope: scope, jobs: jobs, includesLog: includesLog, beat: UInt8(last), slot: slot)
+        }
+        if state.isOver { subscription.end() }
         return subscription
     }
 
-    /// Says how the database names a watched job, which is how other nodes' changes name it.
-    package func attach(_ numbers: [Int64: JobID]) {
-        state.withLock { $0.numbers.merge(numbers) { _, new in new } }
-    }
-
-    package func unsubscribe(_ subscription: Subscription, jobs: some Sequence<(key: JobID, value: Int64)>) {
+    func remove(_ subscription: Subscription) {
         state.withLock { state in
-            let id = ObjectIdentifier(subscription)
-            for (job, number) in jobs {
-                state.byJob[job]?.removeAll { $0 === subscription }
-                if state.byJob[job]?.isEmpty == true {
-                    state.byJob[job] = nil
-                    state.numbers[number] = nil
-                }
+            for number in subscription.jobs.numbers {
+                guard state.byJob[number]?.remove(subscription) == false else { continue }
+                state.byJob[number] = nil
+                state.said.forget(number)
             }
-            state.scopes[id] = nil
-            for index in state.beats.indices { state.beats[index][id] = nil }
+            state.scopes[ObjectIdentifier(subscription)] = nil
+            state.beats[Int(subscription.beat)].remove(subscription.slot)
         }
         subscription.end()
-    }
-
-    private func add(_ subscription: Subscription, _ state: inout State) {
-        // In the second that has just been: its turn is the farthest away.
-        let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
-        state.beats[last][ObjectIdentifier(subscription)] = subscription
-        if state.isOver { subscription.end() }
     }
 
     /// Ends every watch: their clients connect again, elsewhere.
     package func end() {
         let all = state.withLock { state in
             state.isOver = true
-            return state.beats.flatMap(\.values)
+            return state.beats.flatMap(\.elements)
         }
         for subscription in all { subscription.end() }
     }
@@ -132,16 +147,18 @@ package final class JobFeed: Sendable {
     // MARK: What happens
 
     package func receive(_ notices: [Notice]) {
-        let isWatched = state.withLock { !$0.byJob.isEmpty || !$0.scopes.isEmpty }
-        for notice in notices {
-            // A watch that is just beginning reads what is committed; of what may still be, it has to hear.
-            if !isWatched, !notice.isUncertain { continue }
-            publish(notice)
+        var heard: [(notice: Notice, hearers: Hearers)] = []
+        let hasScopes = state.withLock { state in
+            for notice in notices {
+                if let hearers = self.hearers(of: notice, &state) { heard.append((notice, hearers)) }
+            }
+            return !state.scopes.isEmpty
         }
+        for (notice, hearers) in heard { tell(notice, to: hearers) }
         // What is only said is not in the feed yet.
         guard notices.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
-        if state.withLock({ !$0.scopes.isEmpty }) { readSignal.wake() }
+        if hasScopes { readSignal.wake() }
     }
 
     /// Another node is alive: it hears of our changes.
@@ -152,30 +169,45 @@ package final class JobFeed: Sendable {
     /// There may be something to read.
     package func hint() { readSignal.wake() }
 
-    private func publish(_ notice: Notice) {
+    /// Nil: nobody is to hear of it. (A watch that is just beginning reads what is committed.)
+    private func hearers(of notice: Notice, _ state: inout State) -> Hearers? {
+        var hearers: Hearers
         switch notice {
-        case .event(let event, let key):
-            for subscription in subscriptions(of: key.id) { subscription.receive(event) }
-        case .progress(let key, let attempt, let progress, _):
+        case .event(_, let key), .log(let key, _, _):
+            hearers = state.hearers(of: key.number)
+        case .progress(let key, let attempt, let progress, let isSaved):
             // A scope knows which jobs are its own.
-            for subscription in subscriptions(of: key.id, andScopes: true) {
-                subscription.receive(progress, attempt: attempt, of: key.id)
-            }
-        case .log(let key, let lines, let isSaved):
-            for subscription in subscriptions(of: key.id) {
-                subscription.receive(lines, isSaved: isSaved, of: key.id)
+            hearers = state.hearers(of: key.number, andScopes: true)
+            if hearers.named != nil {
+                if !isSaved {
+                    state.said.say(progress.updatedAt, attempt: attempt, of: key.number)
+                } else if state.said.save(progress.updatedAt, attempt: attempt, of: key.number) {
+                    hearers.named = nil
+                }
             }
         case .uncertain:
-            state.withLock { $0.mustRecheck = true }
+            // Of what may still be committed, one that is just beginning has to hear too.
+            state.mustRecheck = true
+            return nil
         case .cancelRequested:
-            break
+            return nil
         }
+        return hearers.isEmpty ? nil : hearers
     }
 
-    private func subscriptions(of job: JobID, andScopes: Bool = false) -> [Subscription] {
-        state.withLock { state in
-            let named = state.byJob[job] ?? []
-            return andScopes && !state.scopes.isEmpty ? named + state.scopes.values : named
+    private func tell(_ notice: Notice, to hearers: Hearers) {
+        switch notice {
+        case .event(let event, _):
+            hearers.tell(JobNews(event))
+        case .progress(let key, let attempt, let progress, let isSaved):
+            let isSure = hearers.tell(JobNews(of: key.id, attempt: attempt, progress))
+            if isSure, !isSaved, hearers.named != nil {
+                state.withLock { $0.said.isWithAll(progress.updatedAt, of: key.number) }
+            }
+        case .log(let key, let lines, let isSaved):
+            hearers.named?.forEach { $0.receive(lines, isSaved: isSaved, of: key.id) }
+        case .uncertain, .cancelRequested:
+            break
         }
     }
 
@@ -271,16 +303,16 @@ package final class JobFeed: Sendable {
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(1))
             let due = state.withLock { state in
-                let due = Array(state.beats[state.nextBeat].values)
+                let due = state.beats[state.nextBeat].elements
                 state.nextBeat = (state.nextBeat + 1) % state.beats.count
                 return due
             }
-            for subscription in due { subscription.beat() }
+            for subscription in due { subscription.beatHeart() }
         }
     }
 
     private func recheck() {
-        let all = state.withLock { $0.byJob.values.flatMap { $0 } }
+        let all = state.withLock { $0.beats.flatMap(\.elements) }
         for subscription in all { subscription.recheck() }
     }
 
@@ -294,15 +326,15 @@ package final class JobFeed: Sendable {
         guard !changes.isEmpty else { return }
         state.withLock { state in
             for change in changes where change.sequence > 0 {
-                guard let id = state.numbers[change.number], let watches = state.byJob[id] else { continue }
-                for subscription in watches {
-                    subscription.heard(of: id, sequence: change.sequence)
+                guard let watchers = state.byJob[change.number], let id = state.job(of: change.number) else {
+                    continue
                 }
+                watchers.forEach { $0.heard(of: id, sequence: change.sequence) }
             }
         }
         let mine = try await wantedByScopes(changes)
         let reports = changes.filter { $0.sequence == 0 }.map(\.number)
-        let named = state.withLock { state in reports.filter { state.numbers[$0] != nil } }
+        let named = state.withLock { state in reports.filter { state.byJob[$0] != nil } }
         try await deliverReports(Set(named).union(mine.filter { $0.sequence == 0 }.map(\.number)))
         try await deliverToScopes(mine)
     }
@@ -311,22 +343,27 @@ package final class JobFeed: Sendable {
     private func deliverReports(_ numbers: Set<Int64>) async throws(StoreError) {
         guard !numbers.isEmpty else { return }
         for (number, latest) in try await store.progress(of: Array(numbers)) {
-            let key = JobKey(number: number, lane: 0, id: latest.job)
-            publish(.progress(key, attempt: latest.attempt, latest.progress, isSaved: true))
+            let hearers = state.withLock { $0.hearers(of: number, andScopes: true) }
+            hearers.tell(JobNews(of: latest.job, attempt: latest.attempt, latest.progress))
         }
         // From the last line on that all who want the log have.
         let logged = state.withLock { state in
-            numbers.compactMap { number -> (key: JobKey, after: Int64)? in
-                guard let id = state.numbers[number] else { return nil }
-                let last = state.byJob[id]?.compactMap { $0.lastLogLine(of: id) }.min()
-                return last.map { (key: JobKey(number: number, lane: 0, id: id), after: $0) }
+            numbers.compactMap { number -> (number: Int64, job: JobID, after: Int64)? in
+                guard let watchers = state.byJob[number], let job = state.job(of: number) else { return nil }
+                var last: Int64?
+                watchers.forEach { watcher in
+                    guard let line = watcher.lastLogLine(of: job) else { return }
+                    last = min(last ?? line, line)
+                }
+                return last.map { (number: number, job: job, after: $0) }
             }
         }
         for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
             let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
-            let logs = try await store.logs(of: chunk.map { (number: $0.key.number, after: $0.after) })
-            for (key, _) in chunk {
-                if let lines = logs[key.number] { publish(.log(key, lines, isSaved: true)) }
+            let logs = try await store.logs(of: chunk.map { (number: $0.number, after: $0.after) })
+            for (number, job, _) in chunk {
+                guard let lines = logs[number] else { continue }
+                state.withLock { $0.byJob[number] }?.forEach { $0.receive(lines, isSaved: true, of: job) }
             }
         }
     }
@@ -378,17 +415,14 @@ package final class JobFeed: Sendable {
                 let scopes = state.withLock { state in
                     state.scopes.values.filter { $0.scope.holds(userID: event.userID, queue: event.queue) }
                 }
-                for scope in scopes { scope.receive(event) }
+                let news = JobNews(event)
+                for scope in scopes { scope.receive(news) }
             }
         }
     }
 }
 
 extension Notice {
-    var isUncertain: Bool {
-        if case .uncertain = self { true } else { false }
-    }
-
     /// Whether the database may have it by now: whoever reads finds it, or some other part of it.
     var mayBeCommitted: Bool {
         switch self {

@@ -2,6 +2,9 @@ package import JobCore
 import Synchronization
 
 /// One watch: what it still has to send, and how to tell that there is something.
+///
+/// There are very many of them, so whatever belongs to a watch is in this one object. The feed holds it, and it the
+/// feed, until it is closed.
 package final class Subscription: Sendable {
     /// What the watch does next.
     package enum Item: Sendable {
@@ -13,7 +16,8 @@ package final class Subscription: Sendable {
 
     package enum Scope: Sendable, Hashable {
         case jobs
-        case everything(userID: String?, queue: String?)
+        /// With memory of its own: most watches are of jobs.
+        indirect case everything(userID: String?, queue: String?)
 
         func holds(userID: String, queue: String) -> Bool {
             guard case .everything(let ofUser, let inQueue) = self else { return false }
@@ -21,44 +25,101 @@ package final class Subscription: Sendable {
         }
     }
 
-    private struct State {
+    /// The jobs that are named, by their numbers in the database.
+    enum Jobs: Sendable {
+        /// The only one, without a table of its own.
+        case one(JobID, Int64)
+        case many([Int64: JobID])
+
+        init(_ numbers: [JobID: Int64]) {
+            if numbers.count == 1, let (job, number) = numbers.first {
+                self = .one(job, number)
+            } else {
+                self = .many(Dictionary(numbers.map { ($0.value, $0.key) }) { first, _ in first })
+            }
+        }
+
+        var numbers: [Int64] {
+            switch self {
+            case .one(_, let number): [number]
+            case .many(let jobs): Array(jobs.keys)
+            }
+        }
+    }
+
+    /// In a struct: in a lock, a function by itself is wrapped in one more layer at each look.
+    private struct Waker: Sendable {
+        var wake: @Sendable () -> Void
+    }
+
+    private struct State: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
         var isOver = false
         /// Told to wait; to be woken when there is something.
         var isWaiting = false
-        var wake: (@Sendable () -> Void)?
+        var waker: Waker?
         var lastLogLine: [JobID: Int64] = [:]
     }
 
+    package let feed: JobFeed
     package let scope: Scope
+    /// None of a user's or a queue's watch, which learns of its jobs as it goes.
+    let jobs: Jobs
     package let includesLog: Bool
+    /// Where the feed keeps it: the second of its heartbeat, and its place there.
+    let beat: UInt8
+    let slot: Int32
     private let state: Mutex<State>
 
-    package init(scope: Scope, includesLog: Bool) {
+    init(feed: JobFeed, scope: Scope, jobs: Jobs, includesLog: Bool, beat: UInt8, slot: Int32) {
+        self.feed = feed
         self.scope = scope
+        self.jobs = jobs
         self.includesLog = includesLog
+        self.beat = beat
+        self.slot = slot
         state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))
     }
 
-    /// `wake` is called once after each time that `next` said to wait.
+    /// How the database names the jobs that are named.
+    package var numbers: [JobID: Int64] {
+        switch jobs {
+        case .one(let job, let number): [job: number]
+        case .many(let jobs): Dictionary(jobs.map { ($0.value, $0.key) }) { first, _ in first }
+        }
+    }
+
+    /// The job that the database names so; nil if it is none of those that are named.
+    func job(of number: Int64) -> JobID? {
+        switch jobs {
+        case .one(let job, let only): only == number ? job : nil
+        case .many(let jobs): jobs[number]
+        }
+    }
+
+    /// `wake` is called once after each time that `take` said to wait.
     package func onReady(_ wake: @escaping @Sendable () -> Void) {
-        state.withLock { $0.wake = wake }
+        state.withLock { $0.waker = Waker(wake: wake) }
+    }
+
+    /// The feed tells it nothing any more. Called once.
+    package func close() {
+        feed.remove(self)
     }
 
     /// The next thing to do.
-    package func next() -> Item {
+    package func take() -> Item {
         state.withLock { state in
             if state.isOver { return .over }
             let action = state.buffer.next()
-            if action == .wait {
-                if state.heartbeatIsDue {
-                    state.heartbeatIsDue = false
-                    return .heartbeat
-                }
-                state.isWaiting = true
+            guard case .wait = action else { return .action(action) }
+            if state.heartbeatIsDue {
+                state.heartbeatIsDue = false
+                return .heartbeat
             }
-            return .action(action)
+            state.isWaiting = true
+            return .action(.wait)
         }
     }
 
@@ -88,12 +149,12 @@ package final class Subscription: Sendable {
         change { $0.buffer.caughtUp(events) }
     }
 
-    func receive(_ event: JobEvent) {
-        change { $0.buffer.receive(event) }
-    }
-
-    func receive(_ progress: Progress, attempt: Int, of job: JobID) {
-        change { $0.buffer.receive(progress: progress, attempt: attempt, of: job) }
+    /// False when it is progress that is wanted once more when it is saved (`WatchBuffer.receive`).
+    @discardableResult
+    func receive(_ news: JobNews) -> Bool {
+        var isSure = false
+        change { isSure = $0.buffer.receive(news) }
+        return isSure
     }
 
     /// Lines that are just being said follow the last one, or wait until they are saved: there may be others
@@ -120,7 +181,7 @@ package final class Subscription: Sendable {
         change { $0.buffer.recheck() }
     }
 
-    func beat() {
+    func beatHeart() {
         change { $0.heartbeatIsDue = true }
     }
 
@@ -129,14 +190,14 @@ package final class Subscription: Sendable {
     }
 
     private func change(_ body: (inout State) -> Void) {
-        let wake = state.withLock { state -> (@Sendable () -> Void)? in
+        let waker = state.withLock { state -> Waker? in
             body(&state)
             guard state.isWaiting, state.isOver || state.heartbeatIsDue || state.buffer.hasNext else {
                 return nil
             }
             state.isWaiting = false
-            return state.wake
+            return state.waker
         }
-        wake?()
+        waker?.wake()
     }
 }

@@ -104,13 +104,13 @@ import Testing
 
         mutating func step() {
             switch buffer.next() {
-            case .send(let event): sent[event.jobID, default: []].append(event)
+            case .tell(let news): if let event = news.event { sent[news.job, default: []].append(event) }
             case .read(let wanted):
                 #expect(isReading == nil && wanted.count <= WatchBuffer.readJobsMax)
                 isReading = wanted
                 if random.chance(50) { lookAtTheDatabase() }
             case .end: hasEnded = true
-            case .wait, .sendProgress, .sendLog: break
+            case .wait, .sendLog: break
             case .overflow: Issue.record("a watch of named jobs never overflows")
             }
         }

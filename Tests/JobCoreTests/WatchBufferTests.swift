@@ -351,13 +351,38 @@ import Testing
         }
     }
 
+    /// Whoever saves it may leave out watches that have it for certain.
+    @Test func progressThatMayBeLostIsWantedAgain() {
+        var early = WatchBuffer(namesJobs: true)
+        let isSureBefore = early.receive(progress: progress(0.1), attempt: 1, of: Self.job)
+        #expect(!isSureBefore)
+        var buffer = watch()
+        let isSure = buffer.receive(progress: progress(0.1), attempt: 1, of: Self.job)
+        // It has a later one.
+        let isSureOfEarlier = buffer.receive(progress: progress(0.05), attempt: 1, of: Self.job)
+        #expect(isSure && isSureOfEarlier)
+        // Another node's end of the last attempt has not been told yet.
+        buffer.receive(Self.event(3))
+        let isSureBehind = buffer.receive(progress: progress(0.2), attempt: 2, of: Self.job)
+        #expect(buffer.next() == .read([Self.job: 1]))
+        let isSureDuringARead = buffer.receive(progress: progress(0.3), attempt: 2, of: Self.job)
+        #expect(!isSureBehind && !isSureDuringARead)
+        buffer.caughtUp([Self.job: [Self.event(2, .retryScheduled), Self.event(3)]])
+        #expect(buffer.next() == .send(Self.event(2, .retryScheduled)))
+        #expect(buffer.next() == .send(Self.event(3)))
+        #expect(buffer.next() == .wait)
+        let isSureAgain = buffer.receive(progress: progress(0.3), attempt: 2, of: Self.job)
+        #expect(isSureAgain)
+        #expect(buffer.next() == .sendProgress(Self.job, attempt: 2, progress(0.3)))
+    }
+
     @Test func progressIsBounded() {
         var buffer = WatchBuffer(namesJobs: true)
         let jobs = (0..<WatchBuffer.progressMax + 5).map(Self.id)
         for job in jobs { buffer.track(job, delivered: 1, isFinal: false) }
         for job in jobs { buffer.receive(progress: progress(0.1), attempt: 1, of: job) }
         var sent = 0
-        while case .sendProgress = buffer.next() { sent += 1 }
+        while case .tell = buffer.next() { sent += 1 }
         #expect(sent == WatchBuffer.progressMax)
     }
 
@@ -396,7 +421,7 @@ import Testing
         var reads = 0
         while true {
             switch buffer.next() {
-            case .send(let event): got.append(event.sequence)
+            case .tell(let news): got.append(news.sequence)
             case .read(let after):
                 reads += 1
                 #expect(after == [Self.job: Int64(WatchBuffer.eventsMax) + 1])
@@ -493,7 +518,7 @@ import Testing
             buffer.receive(event(1, .enqueued, of: WatchBufferTests.id(sequence)))
         }
         var sent = 0
-        while case .send = buffer.next() { sent += 1 }
+        while case .tell = buffer.next() { sent += 1 }
         #expect(sent == WatchBuffer.scopeEventsMax)
         #expect(buffer.next() == .overflow)
     }
@@ -508,7 +533,7 @@ import Testing
             let other = WatchBufferTests.id(number)
             buffer.receive(event(1, .enqueued, of: other))
             buffer.receive(event(2, .cancelled, of: other))
-            while case .send = buffer.next() {}
+            while case .tell = buffer.next() {}
             guard number == 1 else { continue }
             // It is on its way by now.
             #expect(buffer.next() == .wait)
@@ -530,7 +555,7 @@ import Testing
             buffer.receive(event(3, .succeeded, of: id))
             while true {
                 let action = buffer.next()
-                if case .send(let event) = action { sent[event.jobID, default: []].append(event.sequence) }
+                if case .tell(let news) = action { sent[news.job, default: []].append(news.sequence) }
                 if case .read = action {
                     buffer.caughtUp([
                         id: [event(1, .enqueued, of: id), event(2, of: id), event(3, .succeeded, of: id)]

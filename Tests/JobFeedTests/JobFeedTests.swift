@@ -34,8 +34,7 @@ import Testing
 
         /// As a watch does: subscribe, read, track.
         func watch(_ job: JobRecord) async throws -> Subscription {
-            let subscription = feed.subscribe(to: [job.id], includesLog: true)
-            feed.attach([job.number: job.id])
+            let subscription = feed.subscribe(to: [job.id: job.number], includesLog: true)
             let now = try #require(await store.job(job.id))
             subscription.track(job.id, delivered: now.sequence, isFinal: now.state.isFinal)
             return subscription
@@ -49,7 +48,8 @@ import Testing
             while let item = await subscription.item() {
                 guard case .action(let action) = item else { continue }
                 switch action {
-                case .send(let event):
+                case .tell(let news):
+                    guard case .event(let event) = news.content else { continue }
                     types.append(event.type)
                     if event.type == last { return types }
                 case .read(let wanted):
@@ -245,8 +245,8 @@ import Testing
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             let job = try await bench.enqueue(by: bench.store, user: "b")
             while let item = await subscription.item() {
-                guard case .action(.send(let event)) = item else { continue }
-                #expect(event.jobID == job.id)
+                guard case .action(.tell(let news)) = item else { continue }
+                #expect(news.job == job.id)
                 break
             }
         }
@@ -268,8 +268,8 @@ import Testing
             var hasProgress = false
             var hasLog = false
             while !(hasProgress && hasLog), let item = await subscription.item() {
-                if case .action(.sendProgress(_, _, let latest)) = item {
-                    #expect(latest == progress)
+                if case .action(.tell(let news)) = item {
+                    #expect(news.content == .progress(attempt: 1, progress))
                     hasProgress = true
                 }
                 if case .action(.sendLog(_, let lines)) = item {
@@ -288,8 +288,8 @@ import Testing
                 _ = try await bench.enqueue(by: bench.peer)
                 runs.append(try await bench.claim(by: bench.peer))
             }
-            let subscription = bench.feed.subscribe(to: runs.map(\.key.id), includesLog: true)
-            bench.feed.attach(Dictionary(uniqueKeysWithValues: runs.map { ($0.key.number, $0.key.id) }))
+            let numbers = Dictionary(uniqueKeysWithValues: runs.map { ($0.key.id, $0.key.number) })
+            let subscription = bench.feed.subscribe(to: numbers, includesLog: true)
             for run in runs { subscription.track(run.key.id, delivered: run.sequence, isFinal: false) }
             var got: [JobID: [Int64]] = [:]
             for number: Int64 in 1...2 {
@@ -310,6 +310,45 @@ import Testing
         }
     }
 
+    private static let progress = Progress(
+        stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+
+    /// It may have read the state before; and one that has had it has it once.
+    @Test func watchThatBeginsBetweenSayingAndSavingHasProgress() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            let first = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            let second = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            for subscription in [first, second] {
+                let news = subscription.news()
+                #expect(news == JobNews(of: job.id, attempt: 1, Self.progress))
+                let more = subscription.news()
+                #expect(more == nil)
+            }
+        }
+    }
+
+    @Test func closedWatchLeavesTheOthers() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            var watches: [Subscription] = []
+            for _ in 0..<3 { watches.append(try await bench.watch(job)) }
+            watches[1].close()
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            #expect(watches.map { $0.news() != nil } == [true, false, true])
+            watches[0].close()
+            watches[2].close()
+            let last = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            #expect(last.news() != nil)
+        }
+    }
+
     @Test func endOfTheFeedEndsWatches() async throws {
         try await with { bench in
             let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
@@ -325,12 +364,17 @@ import Testing
 }
 
 extension Subscription {
+    /// What it has to tell at once; nil: nothing.
+    fileprivate func news() -> JobNews? {
+        if case .action(.tell(let news)) = take() { news } else { nil }
+    }
+
     /// The next thing to do, waited for; nil: the feed has ended.
     fileprivate func item() async -> Item? {
         let (wakes, wake) = AsyncStream<Void>.makeStream()
         onReady { wake.yield() }
         while true {
-            switch next() {
+            switch take() {
             case .over: return nil
             case .action(.wait): for await _ in wakes { break }
             case let item: return item
