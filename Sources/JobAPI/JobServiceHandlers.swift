@@ -26,8 +26,8 @@ package struct JobServiceHandlers: Sendable {
     package var methods: [Method] {
         let service = "/signalbox.v1.JobService/"
         return [
-            .unary(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, _ in
-                try await enqueue(bytes)
+            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, _, reply in
+                try enqueue(bytes, reply)
             },
             .unary(service + "EnqueueBatch") { bytes, _ in try await enqueueBatch(bytes) },
             .unary(service + "GetJob") { bytes, _ in try await getJob(bytes) },
@@ -37,20 +37,42 @@ package struct JobServiceHandlers: Sendable {
         ]
     }
 
-    private func enqueue(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func enqueue(_ bytes: ByteBuffer, _ reply: Reply) throws -> UnaryStep {
         var violations: [FieldViolation] = []
         let request = try EnqueueRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
-        let spec = request.job?.validated(path: "job.", now: now, into: &violations)
-        if let spec, !violations.contains(where: { $0.field == "job.kind" }),
-            let unknown = try await kinds.firstUnknown([spec.kind])
-        {
-            violations.append(Self.unknownKind(unknown, "job.kind"))
+        guard let spec = request.job?.validated(path: "job.", now: now, into: &violations) else {
+            throw StatusMapping.invalid(violations)
         }
-        guard violations.isEmpty, let spec else { throw StatusMapping.invalid(violations) }
-        try Self.checkPayload(spec.payload, "job.payload")
-        let enqueued = try await store.enqueue(NewJob(spec: spec, now: now))
-        return EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
+        if !violations.contains(where: { $0.field == "job.kind" }) {
+            switch kinds.verdict(on: spec.kind) {
+            case .known, .knownFromBefore: break
+            case .unknown: violations.append(Self.unknownKind(spec.kind, "job.kind"))
+            case .notRemembered:
+                return .work { [violations] in
+                    var violations = violations
+                    if try await kinds.firstUnknown([spec.kind]) != nil {
+                        violations.append(Self.unknownKind(spec.kind, "job.kind"))
+                    }
+                    try Self.check(spec, violations)
+                    return Self.response(try await store.enqueue(NewJob(spec: spec, now: now)))
+                }
+            }
+        }
+        try Self.check(spec, violations)
+        store.enqueue(NewJob(spec: spec, now: now)) { enqueued in
+            reply.send { Self.response(try enqueued.get()) }
+        }
+        return .later
+    }
+
+    private static func check(_ spec: JobSpec, _ violations: [FieldViolation]) throws {
+        guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
+        try checkPayload(spec.payload, "job.payload")
+    }
+
+    private static func response(_ enqueued: Enqueued) -> ByteBuffer {
+        EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
     }
 
     private func enqueueBatch(_ bytes: ByteBuffer) async throws -> ByteBuffer {

@@ -19,25 +19,36 @@ package final class KnownKinds: Sendable {
         self.own = own
     }
 
+    /// What is known of a kind without waiting.
+    func verdict(on kind: String) -> KindMemory.Verdict {
+        own.contains(kind) ? .known : verdict(on: [kind]).verdict
+    }
+
     /// The first of `kinds` that no node handles. One that is not remembered is looked up: its node may
     /// have just come.
     func firstUnknown(_ kinds: some Sequence<String>) async throws(StoreError) -> String? {
         if kinds.allSatisfy(own.contains) { return nil }
         let others = Set(kinds).subtracting(own)
-        let (verdict, reading) = state.withLock { state in
-            let verdict = state.memory.verdict(on: others, now: .now)
-            // However many calls ask, one statement runs.
-            if verdict.asksForReading, state.reading == nil {
-                state.reading = Task { await self.read() }
-            }
-            return (verdict, state.reading)
-        }
+        let (verdict, reading) = verdict(on: others)
         switch verdict {
         case .known, .knownFromBefore: return nil
         case .unknown(let kind): return kind
         case .notRemembered:
             guard let reading else { preconditionFailure("it has just been begun") }
             return others.subtracting(try await reading.value.get()).min()
+        }
+    }
+
+    private func verdict(
+        on others: Set<String>
+    ) -> (verdict: KindMemory.Verdict, reading: Task<Result<Set<String>, StoreError>, Never>?) {
+        state.withLock { state in
+            let verdict = state.memory.verdict(on: others, now: .now)
+            // However many calls ask, one statement runs.
+            if verdict.asksForReading, state.reading == nil {
+                state.reading = Task { await self.read() }
+            }
+            return (verdict, state.reading)
         }
     }
 

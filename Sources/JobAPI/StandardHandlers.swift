@@ -64,13 +64,13 @@ package struct StandardHandlers: Sendable {
 
     package var methods: [Method] {
         [
-            .unary("/grpc.health.v1.Health/Check") { bytes, _ in
+            .replying("/grpc.health.v1.Health/Check") { bytes, _, _ in
                 // Who asks often asks about all of it, with an empty message.
                 let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                 guard Self.isKnown(service) else {
                     throw Status(.notFound, "there is no service \(service)")
                 }
-                return health.isServing ? Self.serving : Self.notServing
+                return .message(health.isServing ? Self.serving : Self.notServing)
             },
             .serverStreaming("/grpc.health.v1.Health/Watch") { bytes, _, writer in
                 let request = try HealthCheckRequest.read(bytes)

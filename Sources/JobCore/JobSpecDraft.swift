@@ -103,8 +103,8 @@ package struct FieldCheck {
         self.violations = violations
     }
 
-    package mutating func require(_ holds: Bool, _ field: String, _ description: String) {
-        if !holds { violations.append(FieldViolation(field: path + field, description: description)) }
+    package mutating func require(_ holds: Bool, _ field: String, _ description: @autoclosure () -> String) {
+        if !holds { violations.append(FieldViolation(field: path + field, description: description())) }
     }
 
     /// UTF-8 without NUL was checked when the text was read.

@@ -13,6 +13,9 @@ package final class NewJob: Sendable {
         self.spec = spec
         self.id = spec.jobID ?? .version7(at: now)
     }
+
+    /// Ids of our own making are new.
+    var mayConflict: Bool { spec.jobID != nil || spec.idempotencyKey != nil }
 }
 
 /// What became of it.
@@ -44,18 +47,19 @@ extension Statement {
         """
     }
 
-    /// The rows of `job`, from the parameters $1 to $20, as `new`.
+    /// The rows of `job`, from the parameters $2 to $20, as `new`, numbered in their order. Arrays are unnested in the
+    /// list of columns: in FROM their rows would be written to a store of their own first, and read from it.
     static func newJobs(mayConflict: Bool) -> String {
         """
         input AS (
-            SELECT * FROM unnest(
-                $2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::smallint[], $7::int[],
-                $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::float8[],
-                $14::bigint[], $15::float8[], $16::text[], $17::text[], $18::bytea[], $19::text[],
-                $20::bytea[]) WITH ORDINALITY AS t(
-                id, lane, user_id, kind, priority, max_attempts, run_at, delay_us, timeout_ms,
-                soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter, content_type,
-                idempotency_key, digest, labels, payload, place)
+            SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS lane, unnest($4::text[]) AS user_id,
+                unnest($5::int[]) AS kind, unnest($6::smallint[]) AS priority, unnest($7::int[]) AS max_attempts,
+                unnest($8::timestamptz[]) AS run_at, unnest($9::bigint[]) AS delay_us,
+                unnest($10::bigint[]) AS timeout_ms, unnest($11::bigint[]) AS soft_timeout_ms,
+                unnest($12::bigint[]) AS retry_initial_ms, unnest($13::float8[]) AS retry_factor,
+                unnest($14::bigint[]) AS retry_max_ms, unnest($15::float8[]) AS retry_jitter,
+                unnest($16::text[]) AS content_type, unnest($17::text[]) AS idempotency_key,
+                unnest($18::bytea[]) AS digest, unnest($19::text[]) AS labels, unnest($20::bytea[]) AS payload
         ), new AS (
             INSERT INTO job (
                 id, lane, user_id, kind, priority, max_attempts, due_at, timeout_ms, soft_timeout_ms,
@@ -65,7 +69,7 @@ extension Statement {
                 coalesce(run_at, now() + delay_us * interval '1 microsecond'),
                 timeout_ms, soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter,
                 content_type, idempotency_key, digest, labels::jsonb, payload
-            FROM input ORDER BY place
+            FROM input
             \(mayConflict ? "ON CONFLICT DO NOTHING" : "")
             RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
         )
@@ -87,35 +91,48 @@ extension Statement {
 }
 
 extension JobStore {
-    /// Adds one job; returns once it is committed. Many calls share a commit.
-    package func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued {
-        let outcome = try await enqueues.submit(job) {
-            startWriter(enqueues) { [self] jobs, connection throws(PostgresError) in
+    /// Adds one job; calls `completion` once it is committed, on a thread of the store: it must not block. Many calls
+    /// share a commit.
+    package func enqueue(
+        _ job: NewJob, completion: @escaping @Sendable (Result<Enqueued, StoreError>) -> Void
+    ) {
+        let startWriter = {
+            self.startWriter(self.enqueues) { [self] jobs, connection throws(PostgresError) in
                 try commitEnqueues(jobs, connection)
             }
         }
-        switch outcome {
-        case .new(let inserted): return Enqueued(job: inserted.record(job), isNew: true)
-        case .existing(let id):
-            guard let existing = try await self.job(id) else { throw Self.vanished }
-            return Enqueued(job: existing, isNew: false)
+        enqueues.submit(job, startWriter: startWriter) { [self] outcome in
+            switch outcome {
+            case .success(.new(let inserted)):
+                completion(.success(Enqueued(job: inserted.record(job), isNew: true)))
+            case .success(.existing(let id)):
+                Task { completion(await existing(id)) }
+            case .failure(let error):
+                completion(.failure(error))
+            }
+        }
+    }
+
+    /// The same for a task.
+    package func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued {
+        let result = await withCheckedContinuation { continuation in
+            enqueue(job) { continuation.resume(returning: $0) }
+        }
+        return try result.get()
+    }
+
+    private func existing(_ id: JobID) async -> Result<Enqueued, StoreError> {
+        do throws(StoreError) {
+            guard let existing = try await job(id) else { throw Self.vanished }
+            return .success(Enqueued(job: existing, isNew: false))
+        } catch {
+            return .failure(error)
         }
     }
 
     /// Adds all jobs or none, in one transaction. Returns each job's id and whether it is new, in order.
     package func enqueueBatch(_ jobs: [NewJob]) async throws(StoreError) -> [(id: JobID, isNew: Bool)] {
-        // A job that comes twice in the batch goes once.
-        var firstIndex: [JobID: Int] = [:]
-        var unique: [NewJob] = []
-        for (index, job) in jobs.enumerated() {
-            if let first = firstIndex[job.id] {
-                guard jobs[first].spec == job.spec else { throw .conflict(job.id, index: index) }
-            } else {
-                firstIndex[job.id] = index
-                unique.append(job)
-            }
-        }
-        let batch = unique
+        let (batch, places) = try Self.distinct(jobs)
         let bytes = batch.reduce(0) { $0 + $1.spec.bytes }
         let hasRoom = batchBytes.withLock { waiting in
             guard waiting == 0 || waiting + bytes <= Self.batchBytesMax else { return false }
@@ -126,6 +143,12 @@ extension JobStore {
         defer { batchBytes.withLock { $0 -= bytes } }
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
             let lanes = try catalog.resolve(batch, connection)
+            // Where nothing can conflict, nothing fails alone.
+            if !batch.contains(where: { $0.mayConflict }) {
+                return try insert(batch, lanes) { queries throws(PostgresError) in
+                    try connection.execute(queries)
+                }
+            }
             var outcomes: [Result<EnqueueOutcome, StoreError>] = []
             var hasFailure = false
             do throws(PostgresError) {
@@ -142,26 +165,52 @@ extension JobStore {
             }
             return outcomes
         }
-        var byID: [JobID: (id: JobID, isNew: Bool)] = [:]
+        var answers: [(id: JobID, isNew: Bool)] = []
+        answers.reserveCapacity(jobs.count)
         var notices: [Notice] = []
-        for (job, outcome) in zip(batch, outcomes) {
+        notices.reserveCapacity(batch.count)
+        for (place, (job, outcome)) in zip(batch, outcomes).enumerated() {
             switch outcome {
             case .success(.new(let inserted)):
-                byID[job.id] = (job.id, true)
+                answers.append((job.id, true))
                 notices.append(inserted.notice(job))
             case .success(.existing(let id)):
-                byID[job.id] = (id, false)
+                answers.append((id, false))
             case .failure(.conflict(let id, _)):
-                throw .conflict(id, index: firstIndex[job.id] ?? 0)
+                throw .conflict(id, index: places?.firstIndex(of: place) ?? place)
             case .failure(let error):
                 throw error
             }
         }
         tell(notices)
-        return jobs.enumerated().map { index, job in
-            let outcome = byID[job.id] ?? (job.id, false)
-            return (outcome.id, outcome.isNew && firstIndex[job.id] == index)
+        guard let places else { return answers }
+        var wasAnswered = [Bool](repeating: false, count: batch.count)
+        return places.map { place in
+            defer { wasAnswered[place] = true }
+            return (answers[place].id, answers[place].isNew && !wasAnswered[place])
         }
+    }
+
+    /// A job that comes twice in a batch goes once; `places` says where each one went. Nil: all where they were, since
+    /// ids of our own making differ.
+    private static func distinct(
+        _ jobs: [NewJob]
+    ) throws(StoreError) -> (batch: [NewJob], places: [Int]?) {
+        guard jobs.contains(where: { $0.spec.jobID != nil }) else { return (jobs, nil) }
+        var placeByID: [JobID: Int] = [:]
+        var batch: [NewJob] = []
+        var places: [Int] = []
+        for (index, job) in jobs.enumerated() {
+            if let place = placeByID[job.id] {
+                guard batch[place].spec == job.spec else { throw .conflict(job.id, index: index) }
+                places.append(place)
+            } else {
+                placeByID[job.id] = batch.count
+                places.append(batch.count)
+                batch.append(job)
+            }
+        }
+        return (batch, places)
     }
 
     /// One result per job.
@@ -192,7 +241,7 @@ extension JobStore {
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         let lanes = try catalog.resolve(jobs, connection)
-        let offer = StartOffer(jobs, lanes, starter)
+        let offer = StartOffer(jobs, lanes, starter, closedLanes)
         defer { offer?.end() }
         let outcomes = try insert(jobs, lanes, offer) { queries throws(PostgresError) in
             // No BEGIN: what goes in one round trip is one transaction.
@@ -221,12 +270,9 @@ extension JobStore {
         _ jobs: [NewJob], _ lanes: [LaneIDs], _ offer: StartOffer? = nil,
         _ execute: ([Query]) throws(PostgresError) -> [QueryResult]
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
-        let digests = jobs.map { job in
-            job.spec.jobID != nil || job.spec.idempotencyKey != nil ? RequestDigest.digest(of: job.spec) : nil
-        }
+        let digests = jobs.map { $0.mayConflict ? RequestDigest.digest(of: $0.spec) : nil }
         var parameters = insertParameters(jobs, lanes, digests)
         let results: [QueryResult]
-        // Ids of our own making are new.
         let mayConflict = digests.contains { $0 != nil }
         if let offer {
             offer.append(to: &parameters)

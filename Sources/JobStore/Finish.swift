@@ -34,9 +34,9 @@ extension Statement {
         "finish_runs",
         """
         WITH input AS (
-            SELECT * FROM unnest(
-                $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
-            AS t (number, token, state, reason, message, result, result_type)
+            SELECT unnest($2::bigint[]) AS number, unnest($3::bigint[]) AS token, unnest($4::text[]) AS state,
+                unnest($5::text[]) AS reason, unnest($6::text[]) AS message, unnest($7::bytea[]) AS result,
+                unnest($8::text[]) AS result_type
         ), gone AS (
             DELETE FROM live USING input
             WHERE live.number = input.number AND live.token = input.token

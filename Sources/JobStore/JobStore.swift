@@ -45,6 +45,7 @@ package final class JobStore: Sendable {
     }
 
     let catalog = Catalog()
+    let closedLanes = ClosedLanes()
     let notifyChannel: String
     private let database: Database
     private let leaseDatabase: Database

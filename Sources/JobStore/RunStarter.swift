@@ -1,5 +1,6 @@
 import JobCore
 import Postgres
+import Synchronization
 
 /// A node that can run jobs as they are enqueued: in the transaction that adds them, without a claim.
 package protocol RunStarter: Sendable {
@@ -92,23 +93,50 @@ extension Statement {
     }
 }
 
+/// Lanes in which nothing could start just now, because they are full, or paused, or somebody waits there. To ask again
+/// with each commit would cost a user with a long queue more than it gives.
+final class ClosedLanes: Sendable {
+    private static let time: Duration = .milliseconds(10)
+    /// The memory is emptied when it is full.
+    private static let countMax = 10_000
+
+    private let state = Mutex<[Int64: ContinuousClock.Instant]>([:])
+
+    func add(_ lanes: some Sequence<Int64>, now: ContinuousClock.Instant) {
+        state.withLock { state in
+            if state.count > Self.countMax { state = [:] }
+            for lane in lanes { state[lane] = now + Self.time }
+        }
+    }
+
+    func open(of lanes: Set<Int64>, now: ContinuousClock.Instant) -> Set<Int64> {
+        state.withLock { state in
+            state.isEmpty ? lanes : lanes.filter { lane in state[lane].map { $0 <= now } ?? true }
+        }
+    }
+}
+
 /// What a commit of new jobs asks of a starter.
 struct StartOffer {
     /// Each lane of a start holds a lock of the database's shared table until the commit.
     private static let lanesMax = 256
 
     private let starter: any RunStarter
+    private let closed: ClosedLanes
     private let grant: StartGrant
-    private let lanes: [Int64]
+    private let lanes: Set<Int64>
 
     /// Nil when none of the jobs can start now.
-    init?(_ jobs: [NewJob], _ ids: [LaneIDs], _ starter: (any RunStarter)?) {
+    init?(_ jobs: [NewJob], _ ids: [LaneIDs], _ starter: (any RunStarter)?, _ closed: ClosedLanes) {
         guard let starter else { return nil }
+        let open = closed.open(of: Set(ids.map(\.lane)), now: .now)
+        guard !open.isEmpty else { return nil }
         let isDue = jobs.map { if case .after(let delay) = $0.spec.due { delay <= .zero } else { false } }
         let count = isDue.count { $0 }
         guard count > 0, let grant = starter.beginStart(upTo: count) else { return nil }
         var lanes: Set<Int64> = []
-        for (ids, isDue) in zip(ids, isDue) where isDue && grant.kinds.contains(ids.kind) {
+        for (ids, isDue) in zip(ids, isDue)
+        where isDue && open.contains(ids.lane) && grant.kinds.contains(ids.kind) {
             lanes.insert(ids.lane)
             if lanes.count == min(Self.lanesMax, grant.slots) { break }
         }
@@ -118,10 +146,11 @@ struct StartOffer {
         }
         self.starter = starter
         self.grant = grant
-        self.lanes = Array(lanes)
+        self.closed = closed
+        self.lanes = lanes
     }
 
-    var lock: Query { Query(.lockLanesOfNewJobs, Parameters { $0.append(lanes) }) }
+    var lock: Query { Query(.lockLanesOfNewJobs, Parameters { $0.append(Array(lanes)) }) }
 
     func append(to parameters: inout Parameters) {
         parameters.append(grant.kinds)
@@ -129,7 +158,9 @@ struct StartOffer {
         parameters.append(Int64(grant.slots))
     }
 
+    /// What is committed.
     func start(_ runs: [ClaimedRun]) {
+        closed.add(lanes.subtracting(runs.map(\.key.lane)), now: .now)
         if !runs.isEmpty { starter.start(runs, under: grant) }
     }
 

@@ -10,25 +10,31 @@ extension WorkerNode {
         var cursor = ClaimCursor()
         while !Task.isCancelled {
             await claimSignal.wait(atMost: configuration.pollInterval)
-            await claimTurns(&cursor)
+            guard await claimTurns(&cursor) else { continue }
+            // Whoever fills a paused queue would wake us in vain with each commit.
+            try? await Task.sleep(for: .milliseconds(2))
         }
     }
 
     /// Claims until nothing is left that could start. Two claims overlap where they cannot be in each other's way: the
-    /// second one looks for lanes behind those that the first one has locked.
-    private func claimTurns(_ cursor: inout ClaimCursor) async {
+    /// second one looks for lanes behind those that the first one has locked. True: there was nothing for this node.
+    private func claimTurns(_ cursor: inout ClaimCursor) async -> Bool {
         // Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however many lanes
         // wait for room.
         var startedCount = 0
         var foundLanes = false
         var turns = 0
+        var foundNothing = false
         var last: ClaimTask?
         var hasMore = true
         while hasMore, !Task.isCancelled, let grant = beginClaim() {
             let (claim, outlook) = await claim(under: grant, from: cursor)
             if let before = last {
                 last = nil
-                guard let claimed = await before.value else { hasMore = false; _ = await claim.value; break }
+                guard let claimed = await before.value else {
+                    _ = await claim.value
+                    break
+                }
                 startedCount += claimed.runs.count
                 foundLanes = foundLanes || claimed.foundLanes
             }
@@ -49,6 +55,7 @@ extension WorkerNode {
                 continue
             }
             guard cursor.lane == 0 else { continue }
+            foundNothing = !foundLanes
             state.withLock { $0.mayWait = foundLanes }
             if startedCount == 0, turns > 0 { break }
             startedCount = 0
@@ -56,6 +63,7 @@ extension WorkerNode {
             turns += 1
         }
         _ = await last?.value
+        return foundNothing
     }
 
     private typealias ClaimTask = Task<ClaimResult?, Never>

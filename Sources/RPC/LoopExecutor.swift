@@ -3,8 +3,8 @@ internal import Synchronization
 
 /// Runs tasks on an event loop, one executor for each loop.
 ///
-/// Jobs made on the loop's own thread wait in a plain queue and run in the same tick; jobs from other threads are
-/// collected, with one wake-up for all that arrive before the loop turns to them. After a round of jobs every
+/// Jobs made on the loop's own thread wait in a plain queue and run in the same tick; jobs and answers from other threads
+/// are collected, with one wake-up for all that arrive before the loop turns to them. After a round of jobs every
 /// connection that has something to say is flushed once.
 final class LoopExecutor: TaskExecutor {
     let eventLoop: any EventLoop
@@ -22,8 +22,15 @@ final class LoopExecutor: TaskExecutor {
         var isScheduled = false
     }
 
+    private enum Item {
+        case job(UnownedJob)
+        /// The call's source has something.
+        case pump(NIOLoopBound<ServerCall>)
+        case reply(NIOLoopBound<ServerCall>, @Sendable () throws -> ByteBuffer)
+    }
+
     private struct Remote {
-        var jobs: [UnownedJob] = []
+        var items: [Item] = []
         var isScheduled = false
     }
 
@@ -44,15 +51,23 @@ final class LoopExecutor: TaskExecutor {
             local.jobs.append(job)
             schedule(local)
         } else {
-            let mustWake = remote.withLock { remote in
-                remote.jobs.append(job)
-                defer { remote.isScheduled = true }
-                return !remote.isScheduled
-            }
-            if mustWake {
-                eventLoop.execute { self.takeRemoteJobs() }
-            }
+            add(.job(job))
         }
+    }
+
+    func pump(_ call: NIOLoopBound<ServerCall>) { add(.pump(call)) }
+
+    func reply(to call: NIOLoopBound<ServerCall>, _ answer: @escaping @Sendable () throws -> ByteBuffer) {
+        add(.reply(call, answer))
+    }
+
+    private func add(_ item: Item) {
+        let mustWake = remote.withLock { remote in
+            remote.items.append(item)
+            defer { remote.isScheduled = true }
+            return !remote.isScheduled
+        }
+        if mustWake { eventLoop.execute { self.takeRemoteItems() } }
     }
 
     /// On the loop: flush after the jobs of this round.
@@ -69,13 +84,23 @@ final class LoopExecutor: TaskExecutor {
         runRound(local)
     }
 
-    private func takeRemoteJobs() {
-        let jobs = remote.withLock { remote in
+    private func takeRemoteItems() {
+        let items = remote.withLock { remote in
             defer { remote = Remote() }
-            return remote.jobs
+            return remote.items
         }
         let local = local.value
-        local.jobs.append(contentsOf: jobs)
+        // What they have to say is flushed by the round that follows.
+        let wasScheduled = local.isScheduled
+        local.isScheduled = true
+        for item in items {
+            switch item {
+            case .job(let job): local.jobs.append(job)
+            case .pump(let call): call.value.pump()
+            case .reply(let call, let answer): call.value.replied(answer)
+            }
+        }
+        local.isScheduled = wasScheduled
         runRound(local)
     }
 

@@ -85,6 +85,8 @@ struct MessageReader {
             // A copy of just its size: the caller may keep it for hours.
             let message = ByteBuffer(buffer.readableBytesView.prefix(length))
             buffer.moveReaderIndex(forwardBy: length)
+            // Nor does an idle call keep room for the next one.
+            if buffer.readableBytes == 0 { buffer = ByteBuffer() }
             return .success(message)
         }
     }

@@ -7,6 +7,30 @@ package import NIOCore
 /// thrown `Status` is the answer; `CancellationError` answers CANCELLED; for other errors see
 /// `ServerConfiguration.errorMapper`.
 package typealias UnaryHandler = @Sendable (ByteBuffer, ServerContext) async throws -> ByteBuffer
+/// The same without a task, for calls that come by the ten thousand a second: a task for each would cost as much as the
+/// rest of it. It is called on the event loop, which it must not block; what takes time goes into `UnaryStep.work`, or is
+/// answered later. It is not told when the call is over; an answer that comes then is dropped.
+package typealias ReplyingHandler = @Sendable (ByteBuffer, ServerContext, Reply) throws -> UnaryStep
+
+package enum UnaryStep: Sendable {
+    case message(ByteBuffer)
+    /// `Reply` answers, once.
+    case later
+    /// A task answers. Cancelled when the call is over.
+    case work(@Sendable () async throws -> ByteBuffer)
+}
+
+/// Answers a call that its handler has left open.
+package struct Reply: Sendable {
+    let call: NIOLoopBound<ServerCall>
+    let executor: LoopExecutor
+
+    /// To be called once, on any thread. `answer` is made on the call's event loop, which it must not block.
+    package func send(_ answer: @escaping @Sendable () throws -> ByteBuffer) {
+        executor.reply(to: call, answer)
+    }
+}
+
 /// Takes one message, writes any number. The call ends with status OK when it returns.
 package typealias ServerStreamingHandler =
     @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
@@ -17,10 +41,11 @@ package typealias FollowingHandler =
 package typealias BidirectionalHandler =
     @Sendable (RequestStream, ServerContext, ResponseWriter) async throws -> Void
 
-/// One method of a service and what serves it.
-package struct Method: Sendable {
+/// One method of a service and what serves it. A class: every call holds it.
+package final class Method: Sendable {
     enum Handler: Sendable {
         case unary(UnaryHandler)
+        case replying(ReplyingHandler)
         case serverStreaming(ServerStreamingHandler)
         case following(FollowingHandler)
         case bidirectional(BidirectionalHandler)
@@ -31,11 +56,24 @@ package struct Method: Sendable {
     let requestBytesMax: Int?
     let handler: Handler
 
+    private init(path: String, requestBytesMax: Int?, handler: Handler) {
+        self.path = path
+        self.requestBytesMax = requestBytesMax
+        self.handler = handler
+    }
+
     /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
     package static func unary(
         _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping UnaryHandler
     ) -> Method {
         Method(path: path, requestBytesMax: maxRequestBytes, handler: .unary(handler))
+    }
+
+    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
+    package static func replying(
+        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping ReplyingHandler
+    ) -> Method {
+        Method(path: path, requestBytesMax: maxRequestBytes, handler: .replying(handler))
     }
 
     /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.

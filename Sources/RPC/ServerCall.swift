@@ -43,7 +43,7 @@ final class ServerCall {
         let requests: ServerStreamStateMachine.Requests
         let sharesMemory: Bool
         switch method.handler {
-        case .unary: (requests, sharesMemory) = (.one, true)
+        case .unary, .replying: (requests, sharesMemory) = (.one, true)
         // These may keep a message for hours: it must not hold on to the bytes around it.
         case .serverStreaming, .following: (requests, sharesMemory) = (.one, false)
         case .bidirectional: (requests, sharesMemory) = (.many, false)
@@ -104,7 +104,9 @@ final class ServerCall {
             let context = context
             switch context.method.handler {
             case .unary(let handler):
-                runUnary(handler, message)
+                runUnary { try await handler(message, context) }
+            case .replying(let handler):
+                runReplying(handler, message)
             case .serverStreaming(let handler):
                 let responses = ResponseWriter(call: bound)
                 run { () async throws -> Outcome in
@@ -168,14 +170,14 @@ final class ServerCall {
     }
 
     /// The same for the most common kind, with one closure less.
-    private func runUnary(_ handler: @escaping UnaryHandler, _ message: ByteBuffer) {
+    private func runUnary(_ body: @escaping @Sendable () async throws -> ByteBuffer) {
         isHandlerRunning = true
         connection.handlerStarted()
-        let (bound, context) = (bound, context)
+        let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let outcome: Outcome
             do {
-                outcome = .message(try await handler(message, context))
+                outcome = .message(try await body())
             } catch {
                 outcome = .failure(error)
             }
@@ -183,6 +185,37 @@ final class ServerCall {
         }
         if isHandlerRunning {
             self.task = task
+        }
+    }
+
+    private func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
+        let step: UnaryStep
+        do {
+            step = try handler(message, context, Reply(call: bound, executor: connection.executor))
+        } catch {
+            messageBytes = 0
+            return finish(status(for: error))
+        }
+        switch step {
+        case .message(let answer):
+            messageBytes = 0
+            if write(answer) { finish(nil) }
+        case .later:
+            isHandlerRunning = true
+            connection.handlerStarted()
+        case .work(let body):
+            runUnary(body)
+        }
+    }
+
+    /// The answer to a call that its handler has left open.
+    func replied(_ answer: () throws -> ByteBuffer) {
+        guard isHandlerRunning else { return assertionFailure("two replies to one call") }
+        guard machine.isOpen else { return handlerReturned(.end) }
+        do {
+            handlerReturned(.message(try answer()))
+        } catch {
+            handlerReturned(.failure(error))
         }
     }
 
@@ -220,12 +253,12 @@ final class ServerCall {
         guard machine.isOpen else { return source.close() }
         self.source = source
         let bound = bound
-        source.onReady { bound.eventLoop.execute { bound.value.pump() } }
+        source.onReady { [executor = connection.executor] in executor.pump(bound) }
         pump()
     }
 
     /// Queues what the source has, as far as there is room.
-    private func pump() {
+    func pump() {
         while let source, !isSourceWorking {
             // A stream with nothing of its own queued is not told when the others' has drained: it may always queue one.
             guard stream.queuedBytes == 0 || hasRoom else {
