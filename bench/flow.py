@@ -16,8 +16,9 @@ from .statistics_of import median
 
 QUEUE = "flow"
 CONNECTIONS, STREAMS = 4, 256
-#: h2load sends one body a process, so there are 4 users only: 3 jobs of each at once would measure that limit.
-#: The locks and counts that make limits exact are made all the same.
+#: h2load sends one body a process, so there are few users: 3 jobs of each at once would measure that limit. The locks and
+#: counts that make limits exact are made all the same.
+USERS = 4
 USER_LIMIT = ("--user-limit", "100000")
 MIB = 2**20
 
@@ -49,7 +50,7 @@ class Step:
 
 def step(server: Server, session: Session, rate: float | None, seconds: float) -> Step:
     """Enqueues at this rate (None: as fast as it goes), then waits until all has run, and clears away."""
-    bodies = [enqueue_request(user, queue=QUEUE) for user in users(CONNECTIONS)]
+    bodies = [enqueue_request(user, queue=QUEUE) for user in users(USERS)]
     backlog: list[int] = []
     stop = threading.Event()
 

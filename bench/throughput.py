@@ -89,12 +89,12 @@ def _against(rates: dict[str, list[float]], theirs: float | str) -> Figures:
     guide("jobs_per_s", 75_000, "jobs/s"),
 )
 def enqueue(env: Environment) -> Figures:
-    """4 × 64 calls in flight, of 4 users, into a paused queue, against single-row inserts of 16 clients."""
+    """4 × 64 calls in flight, of one user, into a paused queue, against single-row inserts of 16 clients."""
     seconds = env.seconds(4)
     with ExitStack() as stack:
         database, server, session = _paused(env, stack)
         session.query(SINGLE_TABLE)
-        bodies = [enqueue_request(user, queue=QUEUE) for user in users(4)]
+        bodies = [enqueue_request(user, queue=QUEUE) for user in users(1)]
 
         def ours() -> float:
             calls = h2load(f"{server.url}{JOBS}/Enqueue", bodies, connections=4, streams=64, seconds=seconds)

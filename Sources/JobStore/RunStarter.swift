@@ -96,7 +96,7 @@ extension Statement {
 /// Lanes in which nothing could start just now, because they are full, or paused, or somebody waits there. To ask again
 /// with each commit would cost a user with a long queue more than it gives.
 final class ClosedLanes: Sendable {
-    private static let time: Duration = .milliseconds(10)
+    private static let time: Duration = .milliseconds(20)
     /// The memory is emptied when it is full.
     private static let countMax = 10_000
 

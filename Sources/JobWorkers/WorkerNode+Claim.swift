@@ -8,11 +8,19 @@ import Synchronization
 extension WorkerNode {
     func claimLoop() async {
         var cursor = ClaimCursor()
+        // Whoever fills a paused queue would wake us in vain with each commit.
+        let pauses: ClosedRange<Duration> = .milliseconds(1)...(.milliseconds(16))
+        var pause = pauses.lowerBound
         while !Task.isCancelled {
+            let idleSince = ContinuousClock.now
             await claimSignal.wait(atMost: configuration.pollInterval)
-            guard await claimTurns(&cursor) else { continue }
-            // Whoever fills a paused queue would wake us in vain with each commit.
-            try? await Task.sleep(for: .milliseconds(2))
+            let wasIdle = idleSince.duration(to: .now) > pauses.upperBound
+            guard await claimTurns(&cursor), !wasIdle else {
+                pause = pauses.lowerBound
+                continue
+            }
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, pauses.upperBound)
         }
     }
 
