@@ -30,6 +30,62 @@ import Testing
         #expect(Set(texts).count == 1000)
     }
 
+    @Test func idsOfOneMillisecondSortAsTheyWereMade() {
+        var random = SeededRandom(seed: 8)
+        var sequence = JobIDSequence()
+        var draws = 0
+        var texts: [String] = []
+        for step: Int64 in 0..<3000 {
+            let id = sequence.next(milliseconds: 1_700_000_000_000 + step / 1000) {
+                draws += 1
+                return (random.next(), random.next())
+            }
+            texts.append(id.description)
+        }
+        #expect(texts == texts.sorted())
+        #expect(Set(texts).count == 3000)
+        #expect(draws == 3)
+        for text in texts {
+            let characters = Array(text)
+            #expect(characters[14] == "7" && "89ab".contains(characters[19]))
+        }
+    }
+
+    /// Neither version nor variant is touched by what does not fit.
+    @Test func aFullRandomPartIsDrawnAnew() {
+        var sequence = JobIDSequence()
+        var draws: [(UInt64, UInt64)] = [(0, UInt64.max - 1), (0, 5)]
+        var texts: [String] = []
+        for _ in 0..<4 {
+            let id = sequence.next(milliseconds: 1) { draws.removeFirst() }
+            texts.append(id.description)
+        }
+        let expected = [
+            "00000000-0001-7000-bfff-fffffffffffe", "00000000-0001-7000-bfff-ffffffffffff",
+            "00000000-0001-7000-8000-000000000005", "00000000-0001-7000-8000-000000000006",
+        ]
+        #expect(texts == expected)
+        #expect(draws.isEmpty)
+    }
+
+    @Test func aClockThatGoesBackDrawsAnew() {
+        var sequence = JobIDSequence()
+        var draws: UInt64 = 0
+        var texts: [String] = []
+        for milliseconds: Int64 in [10, 10, 9, 10] {
+            let id = sequence.next(milliseconds: milliseconds) {
+                draws += 1
+                return (0, draws * 0x100)
+            }
+            texts.append(id.description)
+        }
+        let expected = [
+            "00000000-000a-7000-8000-000000000100", "00000000-000a-7000-8000-000000000101",
+            "00000000-0009-7000-8000-000000000200", "00000000-000a-7000-8000-000000000300",
+        ]
+        #expect(texts == expected)
+    }
+
     @Test func madeFromAMomentItKeepsTheMilliseconds() {
         let id = JobID.version7(at: Timestamp(microseconds: 0x017F_22E2_79B0 * 1000 + 999))
         #expect(id.description.hasPrefix("017f22e2-79b0-7"))

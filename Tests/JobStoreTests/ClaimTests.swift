@@ -1,3 +1,4 @@
+import Dispatch
 import JobCore
 import JobStore
 import Postgres
@@ -230,6 +231,104 @@ import Testing
             _ = try await batch(bench, specs)
             #expect(try await bench.claim(1).map(\.spec.kind) == [last])
             #expect(try await bench.claim(100).count == 39)
+        }
+    }
+
+    // MARK: Claims that overlap
+
+    /// Where the next claim was told to begin.
+    private final class Outlooks: Sendable {
+        private let outlooks = Mutex<[ClaimOutlook]>([])
+        var all: [ClaimOutlook] { outlooks.withLock { $0 } }
+        func add(_ outlook: ClaimOutlook) { outlooks.withLock { $0.append(outlook) } }
+    }
+
+    // Unchecked: a semaphore is made for use by many threads.
+    private final class Gate: @unchecked Sendable {
+        private let semaphore = DispatchSemaphore(value: 0)
+        /// Blocks, but not for ever: a failure must not hang.
+        func wait() { _ = semaphore.wait(timeout: .now() + 20) }
+        func open() { semaphore.signal() }
+    }
+
+    private func request(
+        _ bench: Bench, _ slots: Int, limit: Int, from cursor: ClaimCursor = ClaimCursor()
+    ) -> ClaimRequest {
+        ClaimRequest(slots: slots, kinds: bench.kinds, cursor: cursor, defaultUserLimit: limit)
+    }
+
+    /// The last page has no other behind it.
+    @Test func everyPageButTheLastTellsWhereTheNextBegins() async throws {
+        try await Bench.with { bench in
+            _ = try await batch(bench, (0..<300).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
+            var cursor = ClaimCursor()
+            var pages = 0
+            repeat {
+                let outlooks = Outlooks()
+                let claim = try await bench.store.claim(request(bench, 100, limit: 1, from: cursor)) {
+                    outlooks.add($0)
+                }
+                cursor = claim.cursor
+                pages += 1
+                let told = outlooks.all
+                let expected = cursor.lane == 0 ? [] : [cursor]
+                #expect(told.map(\.cursor) == expected)
+                for outlook in told {
+                    #expect(claim.runs.count <= outlook.runsMax && outlook.runsMax <= 100)
+                    #expect(claim.runs.allSatisfy { $0.key.lane <= outlook.cursor.lane })
+                }
+            } while cursor.lane != 0 && pages < 100
+            #expect(pages > 1 && cursor.lane == 0)
+            #expect(try await bench.count("live WHERE state = 'running'") == 150)
+        }
+    }
+
+    /// Then this claim may take all the slots, and leave none to the next one.
+    @Test func limitsOverTheSlotsTellNothing() async throws {
+        try await Bench.with { bench in
+            _ = try await batch(bench, (0..<300).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
+            for (slots, limit) in [(40, 1), (100, 2)] {
+                let outlooks = Outlooks()
+                let claim = try await bench.store.claim(request(bench, slots, limit: limit)) {
+                    outlooks.add($0)
+                }
+                #expect(claim.hasMore && outlooks.all.isEmpty, "\(slots) slots, limit \(limit)")
+            }
+        }
+    }
+
+    /// The first one holds its lanes until the second one has what it gets.
+    @Test func overlappingClaimsShareNothing() async throws {
+        try await Bench.with { bench in
+            _ = try await batch(bench, (0..<300).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
+            let (outlooks, told) = AsyncStream<ClaimOutlook>.makeStream()
+            let gate = Gate()
+            let wanted = request(bench, 100, limit: 1)
+            let first = Task {
+                defer { told.finish() }
+                return try await bench.store.claim(wanted) { outlook in
+                    told.yield(outlook)
+                    gate.wait()
+                }
+            }
+            let wasTold = await outlooks.first { _ in true }
+            let outlook = try #require(wasTold)
+            let second = try await bench.store.claim(request(bench, 100, limit: 1, from: outlook.cursor))
+            gate.open()
+            let firstRuns = try await first.value.runs
+            #expect(firstRuns.count == outlook.runsMax)
+            #expect(firstRuns.allSatisfy { $0.key.lane <= outlook.cursor.lane })
+            #expect(!second.runs.isEmpty)
+            #expect(second.runs.allSatisfy { $0.key.lane > outlook.cursor.lane })
+            // Nobody is left out for good.
+            var cursor = ClaimCursor()
+            repeat {
+                cursor = try await bench.store.claim(request(bench, 100, limit: 1, from: cursor)).cursor
+            } while cursor.lane != 0
+            #expect(try await bench.count("live WHERE state = 'running'") == 150)
+            let over = try await bench.count(
+                "(SELECT FROM live WHERE state = 'running' GROUP BY lane HAVING count(*) > 1) o")
+            #expect(over == 0)
         }
     }
 

@@ -222,6 +222,82 @@ import Testing
         }
     }
 
+    /// Of all jobs, in the order of their numbers: id, user, the payload's first byte.
+    private func rows(_ bench: Bench) async throws -> [String] {
+        try await bench.texts(
+            """
+            SELECT id::text || ' ' || user_id || ' ' || get_byte(payload, 0)::text FROM job ORDER BY number
+            """)
+    }
+
+    private func row(_ job: NewJob) -> String {
+        "\(job.id) \(job.spec.userID) \(job.spec.payload[0])"
+    }
+
+    /// What is told of each job names its own number and lane.
+    private func expectTold(_ bench: Bench) async throws {
+        var told: [String] = []
+        for case .event(let event, let key) in bench.told.all {
+            told.append("\(key.id) \(event.userID) \(key.number) \(key.lane)")
+        }
+        let kept = try await bench.texts(
+            "SELECT id::text || ' ' || user_id || ' ' || number::text || ' ' || lane::text FROM job")
+        #expect(told.sorted() == kept.sorted())
+    }
+
+    @Test func batchKeepsWhatBelongsToEachJob() async throws {
+        try await Bench.with { bench in
+            let jobs = (0..<200).map { number in
+                NewJob(
+                    spec: JobSpec(kind: "k", userID: "u\(number % 7)", payload: [UInt8(number)]), now: .now)
+            }
+            _ = try await bench.store.enqueueBatch(jobs)
+            let expected = jobs.map { row($0) }
+            #expect(try await rows(bench) == expected)
+            try await expectTold(bench)
+        }
+    }
+
+    /// New ones behind, before and between those that are there, and some twice.
+    @Test func batchWithIDsThatExist() async throws {
+        try await Bench.with { bench in
+            let jobs = (0..<10).map { number in
+                NewJob(
+                    spec: JobSpec(
+                        kind: "k", userID: "u\(number % 3)", payload: [UInt8(number)],
+                        jobID: JobID.version7(milliseconds: 1, random: (0, UInt64(number)))), now: .now)
+            }
+            let first = try await bench.store.enqueueBatch([2, 5, 0].map { jobs[$0] })
+            #expect(first.map(\.isNew) == [true, true, true])
+            let batch = [0, 1, 2, 1, 3, 4, 5, 5, 6].map { jobs[$0] }
+            let answer = try await bench.store.enqueueBatch(batch)
+            #expect(answer.map(\.id) == batch.map(\.id))
+            #expect(answer.map(\.isNew) == [false, true, false, false, true, true, false, false, true])
+            let expected = [2, 5, 0, 1, 3, 4, 6].map { row(jobs[$0]) }
+            #expect(try await rows(bench) == expected)
+            try await expectTold(bench)
+        }
+    }
+
+    /// The places of those that come twice are counted.
+    @Test func conflictBehindARepeatNamesItsPlace() async throws {
+        try await Bench.with { bench in
+            _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", payload: [1], jobID: Self.id))
+            let fresh = JobSpec(
+                kind: "k", userID: "u", jobID: JobID.version7(milliseconds: 1, random: (0, 1)))
+            let other = JobSpec(kind: "k", userID: "u", payload: [2], jobID: Self.id)
+            let known = [fresh, fresh, fresh, other, other].map { NewJob(spec: $0, now: .now) }
+            let answer = await conflict { _ = try await bench.store.enqueueBatch(known) }
+            #expect(answer?.0 == Self.id && answer?.1 == 3)
+            var twin = fresh
+            twin.priority = 1
+            let twins = [other, fresh, fresh, twin].map { NewJob(spec: $0, now: .now) }
+            let second = await conflict { _ = try await bench.store.enqueueBatch(twins) }
+            #expect(second?.0 == fresh.jobID && second?.1 == 3)
+            #expect(try await bench.count("job") == 1)
+        }
+    }
+
     @Test func batchIsAllOrNone() async throws {
         try await Bench.with { bench in
             _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", payload: [1], jobID: Self.id))

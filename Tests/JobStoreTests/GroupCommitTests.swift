@@ -138,6 +138,53 @@ import Testing
         #expect(try await task.value == 40)
     }
 
+    /// What callbacks were told, by item.
+    private final class Heard: Sendable {
+        private let outcomes = Mutex<[Int: [Result<Int, StoreError>]]>([:])
+        var all: [Int: [Result<Int, StoreError>]] { outcomes.withLock { $0 } }
+        func add(_ item: Int, _ outcome: Result<Int, StoreError>) {
+            outcomes.withLock { $0[item, default: []].append(outcome) }
+        }
+    }
+
+    @Test func callbackHearsOnceWhatBecameOfItsItem() {
+        let batches = GroupCommit<Int, Int>()
+        let heard = Heard()
+        var starts = 0
+        for item in 1...5 {
+            batches.submit(item, startWriter: { starts += 1 }) { heard.add(item, $0) }
+        }
+        #expect(starts == 1 && heard.all.isEmpty)
+        while let batch = batches.nextBatch() {
+            var results: [Result<Int, StoreError>] = []
+            for item in batch.items { results.append(item == 3 ? .failure(.notFound) : .success(item * 10)) }
+            batch.finish(results)
+        }
+        let expected: [Int: [Result<Int, StoreError>]] = [
+            1: [.success(10)], 2: [.success(20)], 3: [.failure(.notFound)], 4: [.success(40)],
+            5: [.success(50)],
+        ]
+        #expect(heard.all == expected)
+    }
+
+    @Test func refusedCallbackHearsAtOnce() {
+        var limits = GroupCommit<Int, Int>.Limits()
+        limits.waitingItemsMax = 1
+        let batches = GroupCommit<Int, Int>(limits: limits)
+        let heard = Heard()
+        var starts = 0
+        for item in 1...2 {
+            batches.submit(item, startWriter: { starts += 1 }) { heard.add(item, $0) }
+        }
+        #expect(starts == 1)
+        var expected: [Int: [Result<Int, StoreError>]] = [2: [.failure(.overloaded)]]
+        #expect(heard.all == expected)
+        batches.nextBatch()?.finish([.success(10)])
+        expected[1] = [.success(10)]
+        #expect(heard.all == expected)
+        #expect(batches.nextBatch() == nil)
+    }
+
     /// The database is away: who has waited for long is told, who has just come goes on waiting.
     @Test func aWriterThatCannotBeginRefusesTheOldest() async throws {
         let batches = GroupCommit<Int, Int>()

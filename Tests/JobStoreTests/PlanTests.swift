@@ -174,6 +174,35 @@ import Testing
         }
     }
 
+    /// From a lane with much in it the planner concluded that all of `job` and `live` is to be read.
+    @Test func countedWithOneDeepLane() async throws {
+        try await withTables { connection in
+            try connection.executeScript(
+                """
+                INSERT INTO job (
+                    id, lane, user_id, kind, priority, max_attempts, due_at, retry_initial_ms, retry_factor,
+                    retry_max_ms, retry_jitter, content_type, payload)
+                SELECT gen_random_uuid(), 1, 'u', 1, 0, 3, now(), 1, 1, 1, 0, 'x/y', ''
+                FROM generate_series(1, 20000);
+                INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
+                SELECT number, 1, 1, 0, 'ready', due_at, 1, 0, 3 FROM job;
+                ANALYZE job, live
+                """)
+            try connection.executeScript("SET plan_cache_mode = force_generic_plan;" + Self.prepare)
+            let claim = try plan(connection, Self.claim)
+            let lines = claim.split(separator: "\n")
+            for (line, next) in zip(lines, lines.dropFirst()) where line.contains("Scan ") {
+                guard line.contains(" on job ") || line.contains(" on live ") else { continue }
+                #expect(next.contains("Cond:"), "\(line) reads it all: \(claim)")
+            }
+            #expect(claim.contains("Tid Scan on live "), "\(claim)")
+            let place = lines.firstIndex { $0.contains(" on job ") }
+            let job = try #require(place)
+            #expect(lines[job - 1].contains("Limit "), "\(claim)")
+            #expect(lines[job + 1].contains("Index Cond: (number = "), "\(claim)")
+        }
+    }
+
     @Test func counted() async throws {
         try await withTables { connection in
             try connection.executeScript(Self.fill)

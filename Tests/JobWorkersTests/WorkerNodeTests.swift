@@ -382,6 +382,40 @@ import Testing
         }
     }
 
+    /// More lanes than one claim locks, so that claims overlap. Where there are slots for all users, the first job of
+    /// each waits for those of the others, while nobody's second one may start.
+    @Test(arguments: [5, 400]) func limitsHoldWhileClaimsOverlap(_ slots: Int) async throws {
+        let users = 150
+        let crowd = Crowd(slots < users ? 1 : users)
+        let runs = Runs()
+        let runner = ScriptedRunner { run in
+            runs.begin(run.jobID, of: run.userID)
+            await crowd.meet()
+            await Task.yield()
+            runs.end(of: run.userID)
+            return ScriptedRunner.done
+        }
+        try await NodeBench.with(
+            runner,
+            configure: {
+                $0.concurrency = slots
+                $0.defaultUserLimit = 1
+            }
+        ) { bench in
+            let jobs = (0..<2 * users).map {
+                NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % users)"), now: .now)
+            }
+            let ids = try await bench.store.enqueueBatch(jobs).map(\.id)
+            var left = Set(ids)
+            for await event in bench.events where event.type == .succeeded {
+                left.remove(event.jobID)
+                if left.isEmpty { break }
+            }
+            #expect(left.isEmpty && runs.mostOfAUser == 1)
+            #expect(runs.counts == Dictionary(uniqueKeysWithValues: ids.map { ($0, 1) }))
+        }
+    }
+
     private final class Load: Sendable {
         private let counts = Mutex((now: 0, most: 0))
         var most: Int { counts.withLock(\.most) }
@@ -401,4 +435,53 @@ private final class Gauge: Sendable {
         }
     }
     func leave() { counts.withLock { $0.now -= 1 } }
+}
+
+/// How often each job ran, and how many of one user at once.
+private final class Runs: Sendable {
+    private struct State {
+        var counts: [JobID: Int] = [:]
+        var running: [String: Int] = [:]
+        var mostOfAUser = 0
+    }
+
+    private let state = Mutex(State())
+    var counts: [JobID: Int] { state.withLock(\.counts) }
+    var mostOfAUser: Int { state.withLock(\.mostOfAUser) }
+
+    func begin(_ id: JobID, of user: String) {
+        state.withLock { state in
+            state.counts[id, default: 0] += 1
+            let now = state.running[user, default: 0] + 1
+            state.running[user] = now
+            state.mostOfAUser = max(state.mostOfAUser, now)
+        }
+    }
+
+    func end(of user: String) { state.withLock { $0.running[user, default: 0] -= 1 } }
+}
+
+/// Whoever comes waits until so many have come; after that nobody waits.
+private final class Crowd: Sendable {
+    private struct State {
+        var missing: Int
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state: Mutex<State>
+
+    init(_ count: Int) { state = Mutex(State(missing: count)) }
+
+    func meet() async {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let released = state.withLock { state -> [CheckedContinuation<Void, Never>] in
+                state.waiting.append(continuation)
+                state.missing -= 1
+                guard state.missing <= 0 else { return [] }
+                defer { state.waiting = [] }
+                return state.waiting
+            }
+            for waiter in released { waiter.resume() }
+        }
+    }
 }

@@ -47,15 +47,17 @@ import Testing
         }
     }
 
+    private static let echo = Method.unary("/t/Echo", maxRequestBytes: 100) { message, _ in message }
+
     private func withWire(
-        configure: (inout ServerConfiguration) -> Void = { _ in }, _ body: (Wire) async throws -> Void
+        methods: [Method] = [WireTests.echo], configure: (inout ServerConfiguration) -> Void = { _ in },
+        _ body: (Wire) async throws -> Void
     ) async throws {
         var configuration = ServerConfiguration()
         configuration.addresses = [.init(host: "127.0.0.1", port: 0)]
         configuration.eventLoopThreads = 1
         configure(&configuration)
-        let echo = Method.unary("/t/Echo", maxRequestBytes: 100) { message, _ in message }
-        let server = Server(configuration: configuration, methods: [echo], logger: quiet)
+        let server = Server(configuration: configuration, methods: methods, logger: quiet)
         try await server.start()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .connect(host: "127.0.0.1", port: server.port ?? 0) { channel in
@@ -138,6 +140,51 @@ import Testing
         let (answer, code) = try await answer(request([":path": "/t/None"]), body: nil)
         #expect(answer == Answer(http: "200", grpc: "12"))
         #expect(code == .noError)
+    }
+
+    /// It is the server that looks at the clock: this client has none.
+    @Test func replyAfterTheDeadlineIsDropped() async throws {
+        let replies = Signal<Reply>()
+        let later = Method.replying("/t/Later") { _, _, reply in
+            replies.send(reply)
+            return .later
+        }
+        try await withWire(methods: [later]) { wire in
+            try await begin("/t/Later", timeout: "20m", on: wire)
+            let late = try await replies.wait()
+            let first = try await end(of: wire)
+            #expect(first.status == "4" && first.bytes == 0)
+            late.send {
+                Issue.record("an answer for nobody")
+                return ByteBuffer()
+            }
+            // Replies are taken in order: the late one is dropped before this one is sent.
+            try await begin("/t/Later", timeout: "1H", on: wire)
+            let reply = try await replies.wait()
+            reply.send { ByteBuffer(bytes: [9]) }
+            let second = try await end(of: wire)
+            #expect(second.status == "0" && second.bytes == 6)
+        }
+    }
+
+    private func begin(_ path: String, timeout: String, on wire: Wire) async throws {
+        let stream = try wire.session.request(request([":path": path, "grpc-timeout": timeout]))
+        wire.session.write(HTTP2.Stream.Prefix(), ByteBuffer(bytes: [0, 0, 0, 0, 1, 7]), to: stream)
+        wire.session.finish(stream, trailers: nil)
+        try await wire.send()
+    }
+
+    /// Of the stream that closes next: its status, and how many bytes came before.
+    private func end(of wire: Wire) async throws -> (status: String?, bytes: Int) {
+        var (status, bytes) = (String?.none, 0)
+        for event in try await wire.events(until: { if case .closed = $0 { true } else { false } }) {
+            switch event {
+            case .headers(_, let block, _): status = block.value(for: "grpc-status") ?? status
+            case .data(_, let part): bytes += part.readableBytes
+            default: break
+            }
+        }
+        return (status, bytes)
     }
 
     @Test func floodOfPingsEndsTheConnection() async throws {
