@@ -11,7 +11,7 @@ extension Statement {
             SELECT number FROM job WHERE id = $2
         ), gone AS (
             DELETE FROM live USING target
-            WHERE live.number = target.number AND live.token IS NULL
+            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NULL
             RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt, live.max_attempts
         ), added AS (
             INSERT INTO finished (
@@ -20,7 +20,7 @@ extension Statement {
         ), asked AS (
             UPDATE live SET cancel_requested_at = now(), cancel_reason = $3
             FROM target
-            WHERE live.number = target.number AND live.token IS NOT NULL AND cancel_requested_at IS NULL
+            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.token, live.node
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences, cancels)

@@ -128,9 +128,9 @@ extension Statement {
     /// look at it and the update is left to the next claim.
     ///
     /// The planner must not guess how much waits in a lane: from a user with a million jobs it would conclude that all of
-    /// `job` is to be read. So it sees arrays, for which it has one guess, and a subquery that it has to run for each row.
-    /// And where a row is found by its number, here and elsewhere, its state is checked in words from which no partial
-    /// index follows: a plan that was made while few jobs ran would read the index of all that run instead.
+    /// `job` is to be read. So it sees arrays, for which it has one guess, and `lookUp`. And where a row is found by its
+    /// number, here and elsewhere, its state is checked in words from which no partial index follows: a plan that was made
+    /// while few jobs ran would read the index of all that run instead.
     static let claimRuns = Statement(
         "claim_runs",
         """
@@ -164,8 +164,7 @@ extension Statement {
             CASE WHEN run.sequence > 2 THEN (SELECT data FROM checkpoint c WHERE c.number = run.number) END,
             CASE WHEN run.sequence > 2 THEN coalesce(
                 (SELECT max(line) FROM log_line l WHERE l.number = run.number), 0) ELSE 0 END
-        FROM run CROSS JOIN LATERAL (SELECT * FROM job WHERE job.number = run.number LIMIT 1) job
-        JOIN kind ON kind.id = job.kind
+        FROM run JOIN job ON \(lookUp("job.number", "run.number")) JOIN kind ON kind.id = job.kind
         """)
 }
 
@@ -198,7 +197,8 @@ extension JobStore {
     ) async throws(StoreError) -> ClaimResult {
         let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
         let node = nodeNumber
-        let result = try await write("claim") { connection throws(PostgresError) in
+        // Not again when it lost a deadlock: the next claim may have begun on what was told of this one.
+        let result = try await write("claim", retries: false) { connection throws(PostgresError) in
             try connection.withTransaction { transaction throws(PostgresError) in
                 try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction, nextMayBegin)
             }
@@ -247,15 +247,15 @@ extension JobStore {
         // The end of the scan: the next one begins with the first lane again.
         let isWhole = openCount < lanesMax && scanned.rowCount < Self.lanesScannedMax
         if !isWhole {
-            // There may be more kinds in the last lane, of which one goes first there.
-            if lanes.count == 1, lanes[0].lane == last {
-                kinds = request.kinds
-                lanes[0].firstKind = 1
-                lanes[0].kinds = kinds.count
-            } else {
-                if lanes.last?.lane == last { lanes.removeLast() }
-                // The next scan begins with it.
-                if last - 1 > request.cursor.lane { last -= 1 }
+            if lanes.last?.lane == last {
+                // There may be more kinds in it, of which one goes first. It is not left to the next claim, which may
+                // begin while we still hold its lock.
+                lanes[lanes.count - 1].firstKind = kinds.count + 1
+                lanes[lanes.count - 1].kinds = request.kinds.count
+                kinds += request.kinds
+            } else if last - 1 > request.cursor.lane {
+                // Not ours: the next scan begins with it.
+                last -= 1
             }
         }
         var result = ClaimResult()

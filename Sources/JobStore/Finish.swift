@@ -39,7 +39,7 @@ extension Statement {
                 unnest($8::text[]) AS result_type
         ), gone AS (
             DELETE FROM live USING input
-            WHERE live.number = input.number AND live.token = input.token
+            WHERE \(lookUp("live.number", "input.number")) AND live.token = input.token
             RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
                 live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
                 input.result, input.result_type
@@ -68,8 +68,9 @@ extension Statement {
             SELECT live.number, live.token, live.started_at, live.node, live.attempt, input.type,
                 input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
                 live.cancel_reason
-            FROM live JOIN input ON live.number = input.number AND live.token = input.token
-            ORDER BY live.number FOR UPDATE OF live
+            FROM live
+            JOIN input ON \(lookUp("live.number", "input.number")) AND live.token = input.token
+            ORDER BY input.number FOR UPDATE OF live
         ), back AS (
             UPDATE live SET
                 state = (CASE WHEN old.delay_ms <= 0 THEN 'ready' ELSE 'scheduled' END)::live_state,
@@ -77,7 +78,7 @@ extension Statement {
                 attempt = CASE WHEN old.counts THEN live.attempt ELSE live.attempt - 1 END,
                 token = NULL, node = NULL, started_at = NULL
             FROM old
-            WHERE live.number = old.number AND live.token = old.token AND old.cancel_requested_at IS NULL
+            WHERE \(lookUp("live.number", "old.number")) AND live.token = old.token AND old.cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.sequence, live.due_at
         ), kept AS (
             INSERT INTO history (

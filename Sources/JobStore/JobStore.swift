@@ -104,18 +104,22 @@ package final class JobStore: Sendable {
         observers.withLock(\.onCommit)?(notices)
     }
 
-    /// Runs `body` on a thread that holds a connection; again when it lost a deadlock.
+    /// Runs `body` on a thread that holds a connection.
     ///
-    /// - Parameter isLong: for reads that take as long as there is much to read. However many are called, some
-    ///   connections are left to enqueue, claim and finish.
+    /// - Parameters:
+    ///   - isLong: for reads that take as long as there is much to read. However many are called, some connections are
+    ///     left to enqueue, claim and finish.
+    ///   - retries: runs `body` again when it lost a deadlock.
     func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false, retries: Bool = true,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
         do {
             return try await database.run(name, timeout: timeout ?? self.timeout, isLong: isLong) {
                 connection throws(PostgresError) in
-                try Self.retrying { () throws(PostgresError) in try body(connection) }
+                try Self.retrying(triesMax: retries ? 3 : 1) { () throws(PostgresError) in
+                    try body(connection)
+                }
             }
         } catch {
             throw StoreError(error)
@@ -124,10 +128,11 @@ package final class JobStore: Sendable {
 
     /// The same for a write: when its outcome is not known, watchers are told to look for themselves.
     func write<T: Sendable>(
-        _ name: StaticString, _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
+        _ name: StaticString, retries: Bool = true,
+        _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
         do {
-            return try await run(name, body)
+            return try await run(name, retries: retries, body)
         } catch {
             if case .unavailable = error { tell([.uncertain]) }
             throw error
@@ -195,8 +200,10 @@ package final class JobStore: Sendable {
     }
 
     /// Again when it lost a deadlock, which undid it all.
-    private static func retrying<T>(_ body: () throws(PostgresError) -> T) throws(PostgresError) -> T {
-        var triesLeft = 3
+    private static func retrying<T>(
+        triesMax: Int = 3, _ body: () throws(PostgresError) -> T
+    ) throws(PostgresError) -> T {
+        var triesLeft = triesMax
         while true {
             do {
                 return try body()

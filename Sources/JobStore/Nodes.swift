@@ -96,7 +96,7 @@ extension Statement {
             coalesce(node.name, ''), kind.on_interruption, CASE WHEN lost.cancel_requested_at IS NOT NULL
                 THEN coalesce(lost.cancel_reason, '') END
         FROM lost LEFT JOIN node ON node.id = lost.node
-        JOIN job ON job.number = lost.number JOIN kind ON kind.id = job.kind
+        JOIN job ON \(lookUp("job.number", "lost.number")) JOIN kind ON kind.id = job.kind
         JOIN lane ON lane.id = lost.lane JOIN queue ON queue.id = lane.queue
         """
     }

@@ -19,9 +19,9 @@ extension Statement {
         """
     private static let recordTables = """
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
-        LEFT JOIN live l ON l.number = j.number
-        LEFT JOIN finished f ON f.number = j.number
-        LEFT JOIN progress p ON p.number = j.number AND p.attempt = coalesce(f.attempt, l.attempt)
+        LEFT JOIN live l ON \(lookUp("l.number", "j.number"))
+        LEFT JOIN finished f ON \(lookUp("f.number", "j.number"))
+        LEFT JOIN progress p ON \(lookUp("p.number", "j.number")) AND p.attempt = coalesce(f.attempt, l.attempt)
         LEFT JOIN LATERAL (
             SELECT reason, message, started_at FROM history WHERE history.number = j.number
             ORDER BY sequence DESC LIMIT 1) h ON f.number IS NULL
@@ -33,7 +33,7 @@ extension Statement {
         "find_jobs",
         """
         SELECT \(recordColumns), CASE WHEN octet_length(f.result) <= $2 THEN f.result END, f.result_type
-        FROM unnest($1::uuid[]) AS wanted (id) JOIN job j ON j.id = wanted.id \(recordTables)
+        FROM unnest($1::uuid[]) AS wanted (id) JOIN job j ON \(lookUp("j.id", "wanted.id")) \(recordTables)
         WHERE \(isWhole)
         """)
 
@@ -79,7 +79,7 @@ extension Statement {
             FROM (SELECT number FROM job WHERE \(scan)) j WHERE (SELECT count(*) FROM mine) < $10
         ), page AS (
             SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            FROM mine JOIN job j ON j.number = mine.number \(recordTables)
+            FROM mine JOIN job j ON \(lookUp("j.number", "mine.number")) \(recordTables)
             WHERE \(isWhole)
         )
         SELECT page.*, edge.number, edge.scanned,
@@ -137,7 +137,7 @@ extension Statement {
                 WHEN (SELECT count(*) FROM scan) = $4 THEN (SELECT max(number) FROM scan) END AS number
         ), page AS (
             SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            FROM mine JOIN job j ON j.number = mine.number \(recordTables)
+            FROM mine JOIN job j ON \(lookUp("j.number", "mine.number")) \(recordTables)
             WHERE \(isWhole)
         )
         SELECT page.*, edge.number FROM edge LEFT JOIN page ON true ORDER BY page.number
@@ -156,7 +156,7 @@ extension Statement {
         SELECT j.number, j.id, k.name, j.user_id, q.name, e.sequence, e.type, e.attempt, node.name,
             e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
         FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after)
-        JOIN job j ON j.number = wanted.number
+        JOIN job j ON \(lookUp("j.number", "wanted.number"))
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
         CROSS JOIN LATERAL (
             SELECT 1::bigint AS sequence, 'enqueued' AS type, 0 AS attempt, NULL::int AS node,

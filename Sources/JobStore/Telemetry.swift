@@ -39,7 +39,7 @@ extension Statement {
                 $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::float8[], $7::text[], $8::int[],
                 $9::int[], $10::timestamptz[])
             AS t (number, token, attempt, stage, fraction, message, step, steps, updated_at)
-            JOIN live ON live.number = t.number AND live.token = t.token
+            JOIN live ON \(lookUp("live.number", "t.number")) AND live.token = t.token
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(0::bigint) FROM input
@@ -60,7 +60,7 @@ extension Statement {
                 $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::int[], $7::text[],
                 $8::text[])
             AS t (number, token, line, at, attempt, level, message)
-            JOIN live ON live.number = t.number AND live.token = t.token
+            JOIN live ON \(lookUp("live.number", "t.number")) AND live.token = t.token
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, array_agg(number), array_agg(lane), array_agg(0::bigint)
@@ -76,8 +76,8 @@ extension Statement {
         """
         DELETE FROM log_line
         USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS t (number, token, first)
-        JOIN live ON live.number = t.number AND live.token = t.token
-        WHERE log_line.number = t.number AND log_line.line < t.first
+        JOIN live ON \(lookUp("live.number", "t.number")) AND live.token = t.token
+        WHERE \(lookUp("log_line.number", "t.number")) AND log_line.line < t.first
         """)
 
     static let saveCheckpoint = Statement(

@@ -27,15 +27,21 @@ extension WorkerNode {
     /// Claims until nothing is left that could start. Two claims overlap where they cannot be in each other's way: the
     /// second one looks for lanes behind those that the first one has locked. True: there was nothing for this node.
     private func claimTurns(_ cursor: inout ClaimCursor) async -> Bool {
-        // Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however many lanes
-        // wait for room.
-        var startedCount = 0
-        var foundLanes = false
+        var turn = Turn()
         var turns = 0
+        var hasStarted = false
         var foundNothing = false
         var last: ClaimTask?
         var hasMore = true
-        while hasMore, !Task.isCancelled, let grant = beginClaim() {
+        while hasMore, !Task.isCancelled {
+            guard let grant = beginClaim() else {
+                // The claim under way may hold the slots that are free once it is over.
+                guard let before = last else { break }
+                last = nil
+                guard let claimed = await before.value else { break }
+                turn.add(claimed)
+                continue
+            }
             let (claim, outlook) = await claim(under: grant, from: cursor)
             if let before = last {
                 last = nil
@@ -43,8 +49,7 @@ extension WorkerNode {
                     _ = await claim.value
                     break
                 }
-                startedCount += claimed.runs.count
-                foundLanes = foundLanes || claimed.foundLanes
+                turn.add(claimed)
             }
             if let outlook {
                 cursor = outlook.cursor
@@ -52,10 +57,10 @@ extension WorkerNode {
                 continue
             }
             guard let claimed = await claim.value else { break }
+            turn.add(claimed)
             cursor = claimed.cursor
             hasMore = claimed.hasMore
-            startedCount += claimed.runs.count
-            foundLanes = foundLanes || claimed.foundLanes
+            hasStarted = hasStarted || turn.startedCount > 0
             if claimed.runs.isEmpty, claimed.isContended {
                 // Another node holds the lanes for some milliseconds, and may take nothing.
                 try? await Task.sleep(for: .milliseconds(5))
@@ -63,15 +68,26 @@ extension WorkerNode {
                 continue
             }
             guard cursor.lane == 0 else { continue }
-            foundNothing = !foundLanes
-            state.withLock { $0.mayWait = foundLanes }
-            if startedCount == 0, turns > 0 { break }
-            startedCount = 0
-            foundLanes = false
+            foundNothing = !turn.foundLanes
+            if foundNothing { state.withLock { $0.mayWait = false } }
+            if turn.startedCount == 0, turns > 0 { break }
+            turn = Turn()
             turns += 1
         }
         _ = await last?.value
-        return foundNothing
+        return foundNothing && !hasStarted
+    }
+
+    /// Of the turn over the lanes that is under way. A whole one that starts nothing is the last, however many lanes wait
+    /// for room.
+    private struct Turn {
+        var startedCount = 0
+        var foundLanes = false
+
+        mutating func add(_ claimed: ClaimResult) {
+            startedCount += claimed.runs.count
+            foundLanes = foundLanes || claimed.foundLanes
+        }
     }
 
     private typealias ClaimTask = Task<ClaimResult?, Never>
@@ -94,7 +110,11 @@ extension WorkerNode {
                     told.yield(outlook)
                 }
                 start(claimed.runs, under: grant)
-                state.withLock { $0.isBehind = claimed.runs.count == grant.slots }
+                state.withLock { state in
+                    state.isBehind = claimed.runs.count == grant.slots
+                    // Before this claim counts as over: an end that it did not see must find one or the other.
+                    if claimed.foundLanes { state.mayWait = true }
+                }
                 return claimed
             } catch {
                 logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
