@@ -24,6 +24,7 @@ from . import throughput, drain, flow, latency, watching, depth  # noqa: F401  #
 
 FOLDER = ROOT / "bench/results"
 PAGE = ROOT / "docs/performance.md"
+README = ROOT / "README.md"
 PICTURE = ROOT / "docs/performance.svg"
 
 
@@ -126,6 +127,7 @@ def main() -> int:
         results.dump(FOLDER / f"{now:%Y-%m-%d}.json", found)
         PICTURE.write_text(picture.svg(found["measures"], f"Signalbox, ratio to each goal, {now:%Y-%m-%d}"))
         results.write_page(PAGE, report(found))
+        results.write_page(README, results.headlines(found["measures"]))
     if not chosen.check:
         return 0
     lines = results.missed(outcomes)

@@ -16,8 +16,8 @@ from .statistics_of import median
 
 QUEUE = "flow"
 CONNECTIONS, STREAMS = 4, 256
-#: h2load sends one body a process, so there are few users: 3 jobs of each at once would measure that limit. The locks and
-#: counts that make limits exact are made all the same.
+#: h2load sends one body a process, so there are few users: 3 jobs of each at once would measure that limit. The locks
+#: and counts that make limits exact are made all the same.
 USERS = 4
 USER_LIMIT = ("--user-limit", "100000")
 MIB = 2**20

@@ -108,6 +108,36 @@ def table(measures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+#: What README shows: what it is about, the measure, its figure and unit, and its ratio (or a second figure) to what.
+HEADLINES = (
+    ("Health checks, one event loop", "health", "calls_per_s", "calls/s", "ratio", "of nghttpd"),
+    ("Single `Enqueue` calls, each durable", "enqueue", "jobs_per_s", "jobs/s", "ratio", "× pgbench's single inserts"),
+    ("`EnqueueBatch` of 1,000", "batch", "jobs_per_s", "jobs/s", "ratio", "of the same rows by pgbench"),
+    ("Waiting jobs worked off, limits on", "drain", "jobs_per_s", "jobs/s", "ratio", "of plain SQL without limits"),
+    ("Enqueued, run and finished as they come", "flow", "jobs_per_s", "jobs/s", None, ""),
+    ("Idle: from the call to the start, p50", "pickup", "start_p50_ms", "ms", "start_p99_ms", "ms p99"),
+    ("Cancel to the end of a run, p99", "cancel", "same_node_p99_ms", "ms", "other_node_p99_ms", "ms, other node"),
+    ("Progress events delivered", "events", "events_per_s", "events/s", "lag_p99_ms", "ms lag p99"),
+    ("An idle watch", "watches", "kib_per_watch", "KiB", None, ""),
+    ("Exact limits, against none", "limits", "with_limits_per_s", "jobs/s", "ratio", "of the drain without"),
+    ("A node: idle, and under load", "memory", "idle_mib", "MiB", "flow_mib", "MiB under load"),
+)
+
+
+def headlines(measures: dict[str, Any]) -> str:
+    """A short table, for those who only want to know whether it is fast."""
+    lines = ["| | measured | |", "|---|---|---|"]
+    for title, name, figure, unit, second, what in HEADLINES:
+        figures = measures[name]["figures"] if name in measures else {}
+        value = number(figures, figure)
+        if value is None:
+            lines.append(f"| {title} | not measured | |")
+            continue
+        beside = number(figures, second) if second else None
+        lines.append(f"| {title} | {shown(value)} {unit} | {f'{shown(beside)} {what}' if beside is not None else ''} |")
+    return "\n".join(lines) + "\n"
+
+
 def others(measures: dict[str, Any]) -> str:
     """The figures that no goal is about, a line a measure."""
     lines = []

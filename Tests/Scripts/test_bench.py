@@ -100,9 +100,18 @@ def test_the_page_keeps_what_is_around_the_markers(tmp_path: Path) -> None:
     assert page.read_text() == f"before\n{results.BEGIN}\nnew\n{results.END}\nafter\n"
 
 
-def test_the_page_of_this_project_has_its_markers() -> None:
-    text = bench.PAGE.read_text()
-    assert text.count(results.BEGIN) == text.count(results.END) == 1
+def test_the_pages_of_this_project_have_their_markers() -> None:
+    for page in (bench.PAGE, bench.README):
+        text = page.read_text()
+        assert text.count(results.BEGIN) == text.count(results.END) == 1
+
+
+def test_a_headline_says_what_was_found() -> None:
+    drain = {"figures": {"jobs_per_s": 34_567.0, "ratio": 0.912}}
+    lines = results.headlines({"drain": drain}).splitlines()
+    assert "| Waiting jobs worked off, limits on | 34,600 jobs/s | 0.912 of plain SQL without limits |" in lines
+    assert "| An idle watch | not measured | |" in lines
+    assert [name for _, name, *_ in results.HEADLINES if name not in MEASURES] == []
 
 
 def test_the_page_names_every_measure() -> None:
