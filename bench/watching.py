@@ -145,11 +145,11 @@ def counter() -> Iterator[str]:
     most("memory_mib", 1024, "MiB"),
 )
 def events(env: Environment) -> Figures:
-    """Each job reports some 2.5 times a second. Lag: from the server's hearing of it to the client's reading it."""
+    """Each job reports some 2.2 times a second. Lag: from the server's hearing of it to the client's reading it."""
     jobs, connections, streams = env.size(1000, 20), env.size(200, 2), env.size(500, 50)
     warm_up, seconds = env.seconds(3, 0.5), env.seconds(8, 1)
-    # 250,000 a second at most: more than the goal, since a step takes its checkpoint's time too.
-    payload = b'{"ms":800000,"steps":2000}'
+    # 227,000 a second at most: more than the goal, since a step takes its checkpoint's time too.
+    payload = b'{"ms":880000,"steps":2000}'
     with (
         counter() as count,
         env.database() as database,

@@ -182,9 +182,9 @@ private struct OpenLane {
 extension JobStore {
     /// Lanes of one claim, each counted once for each kind that waits there. Each holds a lock of the database's shared
     /// table until the commit.
-    private static let lanesPerClaimMax = 64
+    private static let lanesPerClaimMax = 40
     /// Jobs that one claim starts: others that wait for a connection, or for the lanes, do not wait for long.
-    package static let runsPerClaimMax = 200
+    package static let runsPerClaimMax = 120
     /// Lanes that one claim looks at, those included that are not open to it.
     private static let lanesScannedMax = 2000
 
