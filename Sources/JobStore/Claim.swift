@@ -135,8 +135,8 @@ extension Statement {
         "claim_runs",
         """
         WITH room AS MATERIALIZED (
-            SELECT l.lane, ($2::int[])[l.first_kind:l.last_kind] AS kinds, l.turn, greatest(0, l.user_limit - (
-                SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = l.lane)) AS room
+            SELECT l.lane, ($2::int[])[l.first_kind:l.last_kind] AS kinds, l.turn, greatest(0, least($8, l.user_limit - (
+                SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = l.lane))) AS room
             FROM unnest($3::bigint[], $4::int[], $6::int[], $7::int[])
                 WITH ORDINALITY AS l (lane, user_limit, first_kind, last_kind, turn)
         ), pick AS (
@@ -191,7 +191,7 @@ extension JobStore {
     /// Starts up to `slots` waiting jobs of the kinds given, for this node.
     ///
     /// - Parameter nextMayBegin: called at most once, on a thread of the store, when the lanes of this claim are locked,
-    ///   there are others behind them, and whatever these hold is less than the slots.
+    ///   there are others behind them, and each can have its share of the slots.
     package func claim(
         _ request: ClaimRequest, nextMayBegin: @escaping @Sendable (ClaimOutlook) -> Void = { _ in }
     ) async throws(StoreError) -> ClaimResult {
@@ -264,7 +264,10 @@ extension JobStore {
         result.isContended = contendedCount > 0
         result.foundLanes = openCount > 0
         guard !lanes.isEmpty else { return result }
-        let runsMax = lanes.reduce(0) { $0 + min(Int($1.userLimit), request.slots) }
+        // Where there are others behind them, no lane takes more than its share of the slots: it has its next turn when
+        // those have had theirs.
+        let share = isWhole ? request.slots : max(1, request.slots / lanes.count)
+        let runsMax = lanes.reduce(0) { $0 + min(Int($1.userLimit), share) }
         if !isWhole, runsMax <= request.slots {
             nextMayBegin(ClaimOutlook(cursor: result.cursor, runsMax: runsMax))
         }
@@ -279,6 +282,7 @@ extension JobStore {
                     $0.append(Int32(request.slots))
                     $0.append(lanes.map { Int32($0.firstKind) })
                     $0.append(lanes.map { Int32($0.firstKind + $0.kinds - 1) })
+                    $0.append(Int32(share))
                 })
         ])
         let owners = Dictionary(uniqueKeysWithValues: lanes.map { ($0.lane, $0) })

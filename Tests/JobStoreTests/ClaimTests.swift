@@ -283,16 +283,28 @@ import Testing
     }
 
     /// Then this claim may take all the slots, and leave none to the next one.
-    @Test func limitsOverTheSlotsTellNothing() async throws {
+    @Test func fewerSlotsThanLanesTellNothing() async throws {
         try await Bench.with { bench in
             _ = try await batch(bench, (0..<300).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
-            for (slots, limit) in [(30, 1), (60, 2)] {
-                let outlooks = Outlooks()
-                let claim = try await bench.store.claim(request(bench, slots, limit: limit)) {
-                    outlooks.add($0)
-                }
-                #expect(claim.hasMore && outlooks.all.isEmpty, "\(slots) slots, limit \(limit)")
-            }
+            let outlooks = Outlooks()
+            let claim = try await bench.store.claim(request(bench, 30, limit: 1)) { outlooks.add($0) }
+            #expect(claim.hasMore && claim.runs.count == 30 && outlooks.all.isEmpty)
+        }
+    }
+
+    /// However high the limits are; once there is nobody behind them they take all that is left.
+    @Test func lanesShareTheSlotsWhileOthersWaitBehindThem() async throws {
+        try await Bench.with { bench in
+            _ = try await batch(bench, (0..<1500).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
+            let outlooks = Outlooks()
+            let first = try await bench.store.claim(request(bench, 80, limit: 100)) { outlooks.add($0) }
+            #expect(first.runs.count == 80 && outlooks.all.map(\.runsMax) == [80])
+            #expect(Dictionary(grouping: first.runs, by: \.key.lane).values.allSatisfy { $0.count == 2 })
+            let last = try #require(first.runs.map(\.key.lane).max())
+            var cursor = ClaimCursor()
+            cursor.lane = last + 100
+            let behind = try await bench.store.claim(request(bench, 80, limit: 100, from: cursor))
+            #expect(behind.runs.count == 80 && Set(behind.runs.map(\.key.lane)).count == 10)
         }
     }
 

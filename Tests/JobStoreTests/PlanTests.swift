@@ -19,7 +19,7 @@ import Testing
 
     private static let prepare = """
         PREPARE lanes (bigint, int, int, int, int[], int) AS \(Statement.lockLanes.sql);
-        PREPARE claim (int, int[], bigint[], int[], int, int[], int[]) AS \(Statement.claimRuns.sql);
+        PREPARE claim (int, int[], bigint[], int[], int, int[], int[], int) AS \(Statement.claimRuns.sql);
         SET signalbox.locked_lanes = '1,2';
         PREPARE start (
             int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
@@ -43,7 +43,7 @@ import Testing
 
     private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
     private static let claim =
-        "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}')"
+        "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}', 4)"
 
     private static let start =
         "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 19).joined(separator: ",")), '{1}', 3, 16)"
