@@ -31,6 +31,7 @@ extension WorkerNode {
         var turns = 0
         var hasStarted = false
         var foundNothing = false
+        var lanesSeen: Int64 = 0
         var last: ClaimTask?
         var hasMore = true
         while hasMore, !Task.isCancelled {
@@ -53,6 +54,7 @@ extension WorkerNode {
             }
             if let outlook {
                 cursor = outlook.cursor
+                lanesSeen = max(lanesSeen, cursor.lane)
                 last = claim
                 continue
             }
@@ -61,9 +63,13 @@ extension WorkerNode {
             cursor = claimed.cursor
             hasMore = claimed.hasMore
             hasStarted = hasStarted || turn.startedCount > 0
+            lanesSeen = max(lanesSeen, cursor.lane)
             if claimed.runs.isEmpty, claimed.isContended {
-                // Another node holds the lanes for some milliseconds, and may take nothing.
+                // Another node holds the lanes for some milliseconds, and may take nothing. Right behind it there is
+                // nothing to be had: go on elsewhere, and begin the turn anew.
                 try? await Task.sleep(for: .milliseconds(5))
+                cursor.lane = .random(in: 0...lanesSeen)
+                turns = 0
                 hasMore = true
                 continue
             }
