@@ -120,15 +120,7 @@ import Testing
     @Test func cancelledCallCancelsTheWork() async throws {
         let (began, cancelled) = (Signal<Void>(), Signal<Void>())
         let script = Script([
-            .work {
-                began.send(())
-                do {
-                    try await Signal<Void>().wait()
-                } catch {
-                    cancelled.send(())
-                    throw error
-                }
-            }
+            .work { try await hang(began, cancelled) }
         ])
         try await withServer([following(script)]) { _, client in
             let call = try await client.serverStreaming("/t/Follow", message(0))

@@ -22,13 +22,7 @@ import Testing
     }
 
     @Test(arguments: [0, 1, 70_000]) func answersAtOnce(_ count: Int) async throws {
-        try await withServer([echo]) { _, client in
-            let message = ByteBuffer(repeating: 3, count: count)
-            for _ in 0..<3 {
-                let answer = try await client.unary("/t/Echo", message)
-                #expect(answer == message)
-            }
-        }
+        try await expectEcho(echo, count)
     }
 
     @Test func answersLaterFromAnotherThread() async throws {
@@ -92,19 +86,13 @@ import Testing
 
     @Test func cancelledCallCancelsItsWork() async throws {
         let (began, cancelled) = (Signal<Void>(), Signal<Void>())
-        let hang = RPC.Method.replying("/t/Hang") { message, _, _ in
+        let hanging = RPC.Method.replying("/t/Hang") { message, _, _ in
             .work {
-                began.send(())
-                do {
-                    try await Signal<Void>().wait()
-                } catch {
-                    cancelled.send(())
-                    throw error
-                }
+                try await hang(began, cancelled)
                 return message
             }
         }
-        try await withServer([hang]) { _, client in
+        try await withServer([hanging]) { _, client in
             let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
             try await began.wait()
             call.cancel()

@@ -5,28 +5,15 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct ServerTests {
     private let echo = Method.unary("/t/Echo") { message, _ in message }
 
-    /// Waits until it is cancelled, and tells so.
-    private func hang(started: Signal<Void>, cancelled: Signal<Void>) -> Method {
+    private func hanging(started: Signal<Void>, cancelled: Signal<Void>) -> Method {
         .unary("/t/Hang") { message, _ in
-            started.send(())
-            do {
-                try await Signal<Void>().wait()
-            } catch {
-                cancelled.send(())
-                throw error
-            }
+            try await hang(started, cancelled)
             return message
         }
     }
 
     @Test(arguments: [0, 1, 70_000, 1_000_000]) func unary(_ count: Int) async throws {
-        try await withServer([echo]) { _, client in
-            let message = ByteBuffer(repeating: 3, count: count)
-            for _ in 0..<3 {
-                let answer = try await client.unary("/t/Echo", message)
-                #expect(answer == message)
-            }
-        }
+        try await expectEcho(echo, count)
     }
 
     @Test func manyCallsAtOnce() async throws {
@@ -141,7 +128,7 @@ import Testing
 
     @Test func deadlineCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
-        try await withServer([hang(started: started, cancelled: cancelled)]) { _, client in
+        try await withServer([hanging(started: started, cancelled: cancelled)]) { _, client in
             let status = try await status {
                 _ = try await client.unary("/t/Hang", ByteBuffer(), timeout: .milliseconds(50))
             }
@@ -152,7 +139,7 @@ import Testing
 
     @Test func cancelledClientCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
-        try await withServer([hang(started: started, cancelled: cancelled)]) { _, client in
+        try await withServer([hanging(started: started, cancelled: cancelled)]) { _, client in
             let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
             try await started.wait()
             call.cancel()
@@ -166,7 +153,7 @@ import Testing
 
     @Test func lostConnectionCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
-        try await withServer([hang(started: started, cancelled: cancelled)]) { server, _ in
+        try await withServer([hanging(started: started, cancelled: cancelled)]) { server, _ in
             let other = try await Client.connect(host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
             let call = Task { try await other.unary("/t/Hang", ByteBuffer()) }
             try await started.wait()
@@ -301,7 +288,7 @@ import Testing
 
     @Test func shutdownEndsCallsAfterTheGrace() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
-        try await withServer([hang(started: started, cancelled: cancelled)]) { server, client in
+        try await withServer([hanging(started: started, cancelled: cancelled)]) { server, client in
             let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
             try await started.wait()
             await server.shutdown(grace: .milliseconds(10))

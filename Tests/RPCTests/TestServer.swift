@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 import RPC
 import Synchronization
+import Testing
 
 let quiet = Logger(label: "tests", factory: { _ in SwiftLogNoOpLogHandler() })
 
@@ -45,6 +46,28 @@ final class Signal<Value: Sendable>: Sendable {
     func wait() async throws -> Value {
         for await value in stream { return value }
         throw CancellationError()
+    }
+}
+
+/// Waits until its task is cancelled, and tells so.
+func hang(_ began: Signal<Void>, _ cancelled: Signal<Void>) async throws {
+    began.send(())
+    do {
+        try await Signal<Void>().wait()
+    } catch {
+        cancelled.send(())
+        throw error
+    }
+}
+
+/// That a unary method gives back what it gets, call after call.
+func expectEcho(_ method: RPC.Method, _ count: Int) async throws {
+    try await withServer([method]) { _, client in
+        let message = ByteBuffer(repeating: 3, count: count)
+        for _ in 0..<3 {
+            let answer = try await client.unary(method.path, message)
+            #expect(answer == message)
+        }
     }
 }
 
