@@ -81,9 +81,9 @@ struct MessageArena: ~Copyable {
     /// Memory for what is built, aligned to 16 bytes and valid as long as the arena.
     func allocate(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
-            // Only arenas without a budget are built in, so this is malloc's failure, which ends a Swift
-            // process everywhere else too.
-            fatalError("out of memory")  // Right: no arena of ours that is built in has a budget to exceed.
+            // Right: what is built is built in an arena without a budget, so no message of a peer leads here. What is
+            // left is malloc's failure, which ends a Swift process wherever else it allocates.
+            fatalError("out of memory")
         }
         return unsafe memory
     }
@@ -94,7 +94,9 @@ struct MessageArena: ~Copyable {
 
     private static func newMemory(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe malloc(bytes) else {
-            fatalError("out of memory")  // Right: Swift's own allocations end the process in the same way.
+            // Right: the size is ours and small, so malloc has failed for good, and Swift's own allocations end the
+            // process in the same way.
+            fatalError("out of memory")
         }
         return unsafe memory
     }
