@@ -35,6 +35,9 @@ final class StateLock: Sendable {
     }
 
     deinit {
+        // A child that is just being made has a copy of the descriptor until it becomes another program: closing ours
+        // alone would leave the directory locked until then.
+        flock(descriptor, LOCK_UN)
         close(descriptor)
     }
 
