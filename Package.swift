@@ -45,6 +45,7 @@ let package = Package(
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(
             name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
@@ -53,9 +54,11 @@ let package = Package(
             swiftSettings: settingsCallingC),
         .target(name: "HTTP2", dependencies: ["CNGHTTP2", nioCore], swiftSettings: settingsCallingC),
         .target(
+            name: "MessageCompression", dependencies: ["CZlib", nioCore], swiftSettings: settingsCallingC),
+        .target(
             name: "RPC",
             dependencies: [
-                "HTTP2", nioCore, nioPosix, .product(name: "NIOTLS", package: "swift-nio"),
+                "HTTP2", "MessageCompression", nioCore, nioPosix, .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"), logging,
             ],
             swiftSettings: settings),
@@ -131,6 +134,9 @@ let package = Package(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
         .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", nioCore], swiftSettings: settings),
+        .testTarget(
+            name: "MessageCompressionTests", dependencies: ["MessageCompression", nioCore],
+            swiftSettings: settings),
         .testTarget(
             name: "RPCTests", dependencies: ["RPC", "HTTP2", nioCore, nioPosix, logging],
             swiftSettings: settings),

@@ -101,14 +101,26 @@ extension Session {
     }
 
     private func didSendFrame(_ frame: UnsafePointer<nghttp2_frame>?, _ session: OpaquePointer?) {
-        guard let header = unsafe frame?.pointee.hd,
-            header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
-            header.type == UInt8(NGHTTP2_DATA.rawValue) || header.type == UInt8(NGHTTP2_HEADERS.rawValue),
+        guard let header = unsafe frame?.pointee.hd else { return }
+        switch UInt32(header.type) {
+        case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
+            messageFramesSent += 1
+        case NGHTTP2_RST_STREAM.rawValue:
+            let code = unsafe ErrorCode(rawValue: frame?.pointee.rst_stream.error_code ?? 0)
+            if !Self.resetsOfOurOwn.contains(code) { resetsForFaults += 1 }
+            return
+        default:
+            return
+        }
+        guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
             let stream = stream(header.stream_id), stream.resetsAfterEnd, !stream.isRemoteClosed
         else { return }
         unsafe nghttp2_submit_rst_stream(
             session, UInt8(NGHTTP2_FLAG_NONE.rawValue), header.stream_id, ErrorCode.noError.rawValue)
     }
+
+    /// After a whole answer, or for reasons of the user's: no fault of the peer's.
+    private static let resetsOfOurOwn: [ErrorCode] = [.noError, .cancel, .enhanceYourCalm]
 
     private func didNotSendFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
         guard role == .client, let header = unsafe frame?.pointee.hd,

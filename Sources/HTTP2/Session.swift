@@ -19,6 +19,12 @@ package import NIOCore
     package internal(set) var queuedBytes = 0
     /// How many streams are not closed.
     package private(set) var openStreams = 0
+    /// RST_STREAM frames sent since the beginning for what the peer did: broken rules and streams over the limit.
+    package internal(set) var resetsForFaults = 0
+    /// HEADERS and DATA frames sent since the beginning.
+    package internal(set) var messageFramesSent = 0
+    /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
+    package var overheadFramesReceived: Int { scanner.overheadFrames }
 
     /// The streams that are not closed, each in the slot it knows. Keeps alive what the library points to.
     private var slots: [Stream?] = []
@@ -37,6 +43,7 @@ package import NIOCore
     private var inputStart: UnsafePointer<UInt8>?
     /// DATA received and not yet given back to the connection's window.
     private var connectionBytesReceived = 0
+    private var scanner: FrameScanner
 
     private final class PreparedBox {
         let storage: PreparedStorage
@@ -48,6 +55,7 @@ package import NIOCore
         self.role = role
         self.configuration = configuration
         self.headers = HeaderScratch(bytesMax: configuration.headerListBytesMax)
+        self.scanner = FrameScanner(prefaceBytes: role == .server ? Int(NGHTTP2_CLIENT_MAGIC_LEN) : 0)
 
         var callbacks: OpaquePointer?
         var option: OpaquePointer?
@@ -114,6 +122,7 @@ package import NIOCore
         let result = unsafe bytes.withUnsafeReadableBytes { source in
             let start = unsafe source.baseAddress?.assumingMemoryBound(to: UInt8.self)
             unsafe inputStart = start
+            unsafe scanner.scan(source)
             return unsafe nghttp2_session_mem_recv(library, start, count)
         }
         unsafe inputStart = nil
@@ -276,6 +285,17 @@ package import NIOCore
     /// GOAWAY with an error: nothing more is read, and the session is finished once it is sent.
     package func terminate(_ code: ErrorCode) {
         _ = unsafe nghttp2_session_terminate_session(library, code.rawValue)
+    }
+
+    /// GOAWAY with an error and a word that says why. Nothing more is to be given to `receive`, and the connection is
+    /// to be closed once this is sent: streams are not waited for.
+    package func goAway(_ code: ErrorCode, _ reason: String) {
+        let last = unsafe nghttp2_session_get_last_proc_stream_id(library)
+        var reason = reason
+        _ = unsafe reason.withUTF8 { bytes in
+            unsafe nghttp2_submit_goaway(
+                library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, code.rawValue, bytes.baseAddress, bytes.count)
+        }
     }
 
     // MARK: For the callbacks

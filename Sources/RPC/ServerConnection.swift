@@ -1,6 +1,7 @@
 internal import HTTP2
 internal import Logging
 internal import NIOCore
+internal import NIOSSL
 internal import NIOTLS
 
 /// One client's connection: between the channel's bytes and the calls. The only channel handler besides TLS.
@@ -27,6 +28,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private let logger: Logger
     private var context: ChannelHandlerContext?
     private var timers: ConnectionTimers
+    private var budget: ClientBudget
+    private var peer = Peer(address: "", certificate: nil)
+    /// Of the requests with `lastHead`.
+    private var lastAdmitted: (any Admitted)?
     private var tick: Scheduled<Void>?
     private var lastHead: RequestHead?
     private var phase = Phase.serving
@@ -38,6 +43,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private var isReadHeld = false
     private var hasHeard = false
     private var hasBegunCall = false
+    /// Ticks in a row at which the socket took nothing.
+    private var blockedTicks = 0
     /// What the last flush took, for the size of the next buffer.
     private var lastFlushBytes = 0
 
@@ -47,12 +54,16 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case announcing
         /// New streams are ignored; the connection closes with its last stream. Exit: closed.
         case refusing
+        /// The client went over its budget and was told so; nothing it sends is read. Exit: closed.
+        case cutOff
         case closed
     }
 
     private static let drainPing: UInt64 = 0x7369_676e_616c_626f
     private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     private static let writeBytes = 64 * 1024
+    /// How long a client that was cut off has to read why.
+    private static let cutOffTime = TimeAmount.milliseconds(500)
 
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
@@ -65,7 +76,9 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         self.executor = executor
         self.logger = logger
         self.whenDone = whenDone
-        self.timers = ConnectionTimers(configuration: configuration, now: .now())
+        self.timers = ConnectionTimers(
+            configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1))
+        self.budget = ClientBudget(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
         limits.concurrentStreamsMax = UInt32(clamping: configuration.streamsPerConnectionMax)
         limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
@@ -80,6 +93,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        peer.address = context.remoteAddress.map(Self.text) ?? ""
         if context.channel.isActive { begin() }
     }
 
@@ -131,12 +145,15 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard phase != .closed else { return }
+        guard phase != .closed, phase != .cutOff else { return }
         isReading = true
         hasHeard = true
         do {
             try session.receive(unwrapInboundIn(data))
             session.forEachEvent(handle)
+            let excess = budget.received(
+                overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
+            if let excess { cutOff(excess) }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
             session.forEachEvent(handle)
@@ -163,6 +180,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
+            blockedTicks = 0
             flushNow()
             if isReadHeld {
                 isReadHeld = false
@@ -173,9 +191,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent, negotiated != "h2" {
-            logger.debug("client did not offer h2 by ALPN")
-            context.close(promise: nil)
+        if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent {
+            if negotiated != "h2" {
+                logger.debug("client did not offer h2 by ALPN")
+                context.close(promise: nil)
+            }
+            // Without one, or one that cannot be read, the client has none.
+            let tls = try? context.pipeline.syncOperations.handler(type: NIOSSLServerHandler.self)
+            peer.certificate = try? tls?.peerCertificate?.toDERBytes()
         }
         context.fireUserInboundEventTriggered(event)
     }
@@ -216,7 +239,22 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         if wrote { context.flush() }
         session.forEachEvent(handle)
+        if let excess = budget.sent(resets: session.resetsForFaults, now: .now()) { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
+    }
+
+    /// Says why, and closes the connection.
+    private func cutOff(_ excess: ClientBudget.Excess) {
+        guard let context, phase != .closed, phase != .cutOff else { return }
+        logger.debug("client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
+        phase = .cutOff
+        session.goAway(.enhanceYourCalm, excess.rawValue)
+        flushNow()
+        let bound = NIOLoopBound(context, eventLoop: eventLoop)
+        // Not at once: what the client has sent meanwhile would have the system forget what it has not read.
+        eventLoop.assumeIsolated().scheduleTask(in: Self.cutOffTime) {
+            bound.value.close(promise: nil)
+        }
     }
 
     private func closeAfterFlush() {
@@ -263,10 +301,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .settings:
             timers.established()
         case .ping:
-            if !timers.receivedPing(now: .now()) {
-                logger.debug("client sends too many PINGs")
-                session.terminate(.enhanceYourCalm)
-            }
+            let excess = budget.receivedPing(answers: session.messageFramesSent, now: .now())
+            if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
             if opaque == Self.drainPing, phase == .announcing { refuseNewStreams() }
         case .settingsAcknowledged, .goAway:
@@ -275,6 +311,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
+        guard phase != .cutOff else { return }
         hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
@@ -289,23 +326,45 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         } else {
             head = RequestHead(block, router: router, messageBytesMax: configuration.messageBytesMax)
             lastHead = head
+            lastAdmitted = nil
         }
         switch head.verdict {
         case .call(let method, let messageBytesMax):
+            let answer = admission(for: head, method.path)
+            var admitted: (any Admitted)?
+            switch answer {
+            case .admitted(let somebody): admitted = somebody
+            case .refused(let status): return refuse(stream, status)
+            case .later, nil: break
+            }
             let call = ServerCall(
                 stream: stream, connection: self, method: method, head: head,
-                messageBytesMax: messageBytesMax)
+                messageBytesMax: messageBytesMax, admitted: admitted)
             stream.owner = call
-            call.start()
+            if case .later(let work) = answer { call.start(after: work) } else { call.start() }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
-            var fields = Self.responseFields
-            fields.append("grpc-accept-encoding", "identity")
-            status.append(to: &fields)
-            refuse(stream, fields)
+            refuse(stream, status)
         case .refuseHTTP(let status):
             refuse(stream, HeaderFields([":status": status]))
         }
+    }
+
+    /// Nil: everybody may call.
+    private func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
+        guard let admission = configuration.admission else { return nil }
+        if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }
+        let answer = admission.admit(
+            AdmissionRequest(path: path, authorization: head.authorization, peer: peer))
+        if case .admitted(let somebody) = answer { lastAdmitted = somebody }
+        return answer
+    }
+
+    private func refuse(_ stream: HTTP2.Stream, _ status: Status) {
+        var fields = Self.responseFields
+        fields.append("grpc-accept-encoding", RequestHead.acceptedEncodings)
+        status.append(to: &fields)
+        refuse(stream, fields)
     }
 
     private func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
@@ -331,7 +390,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func ticked() {
-        guard phase != .closed else { return }
+        guard phase != .closed, phase != .cutOff else { return }
+        guard !isBlocked() else {
+            logger.debug("client reads nothing")
+            context?.close(promise: nil)
+            return
+        }
+        checkCalls()
         let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
         let action = timers.tick(now: .now(), heard: hasHeard, used: used)
         hasHeard = false
@@ -343,12 +408,41 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             flushNow()
         case .goAway:
             beginShutdown()
+        case .abort:
+            return abort("the connection has reached its greatest age")
         case .close:
             logger.debug("connection timed out")
             context?.close(promise: nil)
             return
         }
         scheduleTick()
+    }
+
+    /// The socket has taken nothing for too long.
+    private func isBlocked() -> Bool {
+        guard let context, !context.channel.isWritable else { return false }
+        blockedTicks += 1
+        return blockedTicks > timers.stallTicks
+    }
+
+    /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
+    private func checkCalls() {
+        guard session.queuedBytes > 0 || configuration.admission != nil else { return }
+        for stream in session.streams {
+            guard let call = call(of: stream) else { continue }
+            if call.countStall() >= timers.stallTicks {
+                session.reset(stream, .enhanceYourCalm)
+            } else if !call.isAdmitted {
+                call.fail(Status(.unauthenticated, "the credential has ended"))
+            }
+        }
+        flushNow()
+    }
+
+    /// As host:port.
+    private static func text(_ address: SocketAddress) -> String {
+        guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
+        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
     // MARK: Shutdown
@@ -369,11 +463,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         needsFlush()
     }
 
-    /// The end of the grace: ends every call and the connection.
-    func abort() {
+    /// The end of a grace: ends every call and the connection.
+    func abort(_ reason: String = "the server is shutting down") {
         guard phase != .closed else { return }
         for stream in session.streams {
-            call(of: stream)?.fail(Status(.unavailable, "the server is shutting down"))
+            call(of: stream)?.fail(Status(.unavailable, reason))
         }
         flushNow()
         session.terminate(.noError)

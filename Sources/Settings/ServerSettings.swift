@@ -109,6 +109,12 @@ package struct ServerSettings: Sendable, Hashable {
     package var tlsKey: String?
     package var tlsClientCA: String?
     package var maxConnections: Int
+    package var maxConnectionsPerAddress: Int
+    package var idleTimeout: Duration
+    package var keepaliveInterval: Duration
+    package var keepaliveTimeout: Duration
+    package var maxConnectionAge: Duration?
+    package var maxConnectionAgeGrace: Duration?
     /// The file they came from in part.
     package var configFile: String?
     package var queues: [String: QueueSettings]
@@ -180,11 +186,31 @@ extension ServerSettings {
             "PEM file with the authorities whose client certificates are let in; no others are then.")
         static let maxConnections = Setting(
             "max-connections", .integer(1...1_000_000), default: 10_000, "Connections open at once.")
+        static let maxConnectionsPerAddress = Setting(
+            "max-connections-per-address", .integer(1...1_000_000), default: 5_000,
+            "Of them, from one address (of IPv6: from one network of 64 bits). A proxy is one address.")
+        static let idleTimeout = Setting(
+            "idle-timeout", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(15 * 60),
+            "A connection without a call for this long is asked to go, and closed.")
+        static let keepaliveInterval = Setting(
+            "keepalive-interval", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(60),
+            "A client that has been silent for this long is asked for a sign of life.")
+        static let keepaliveTimeout = Setting(
+            "keepalive-timeout", .duration(.seconds(1) ... .seconds(3_600)), default: .seconds(20),
+            "How long it has to answer.")
+        static let maxConnectionAge = Setting(
+            "max-connection-age", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
+            "A connection older than this, give or take a tenth, is asked to go once its calls are over: "
+                + "behind a balancer, clients spread anew.")
+        static let maxConnectionAgeGrace = Setting(
+            "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
+            "How long those calls may take; they end with UNAVAILABLE then.")
 
         static let all: [any AnySetting] = [
             listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
             retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
-            maxConnections, tlsCertificate, tlsKey, tlsClientCA, insecure, config,
+            maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
+            maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, insecure, config,
         ]
     }
 
@@ -255,7 +281,13 @@ extension ServerSettings {
             databaseConnections: reader.value(Table.databaseConnections),
             insecure: reader.value(Table.insecure), tlsCertificate: reader.value(Table.tlsCertificate),
             tlsKey: reader.value(Table.tlsKey), tlsClientCA: reader.value(Table.tlsClientCA),
-            maxConnections: reader.value(Table.maxConnections), configFile: configFile,
+            maxConnections: reader.value(Table.maxConnections),
+            maxConnectionsPerAddress: reader.value(Table.maxConnectionsPerAddress),
+            idleTimeout: reader.value(Table.idleTimeout),
+            keepaliveInterval: reader.value(Table.keepaliveInterval),
+            keepaliveTimeout: reader.value(Table.keepaliveTimeout),
+            maxConnectionAge: reader.value(Table.maxConnectionAge),
+            maxConnectionAgeGrace: reader.value(Table.maxConnectionAgeGrace), configFile: configFile,
             queues: reader.file?.queues ?? [:], commands: reader.file?.commands ?? [])
     }
 

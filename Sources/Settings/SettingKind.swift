@@ -62,6 +62,16 @@ extension SettingKind where Value == Duration {
     }
 }
 
+extension SettingKind where Value == Duration? {
+    /// A duration that may be unset.
+    package static func optionalDuration(_ range: ClosedRange<Duration>) -> Self {
+        let duration = SettingKind<Duration>.duration(range)
+        return Self(
+            placeholder: duration.placeholder, wants: duration.wants,
+            parse: { duration.parse($0).map { .some($0) } }, show: { $0.map(duration.show) ?? "none" })
+    }
+}
+
 extension SettingKind where Value == HostPort {
     package static var hostPort: Self {
         Self(

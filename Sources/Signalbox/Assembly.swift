@@ -200,6 +200,12 @@ struct Assembly: Sendable {
         configuration.addresses = [.init(host: settings.listen.host, port: settings.listen.port)]
         configuration.eventLoopThreads = settings.eventLoops
         configuration.connectionsMax = settings.maxConnections
+        configuration.connectionsPerAddressMax = settings.maxConnectionsPerAddress
+        configuration.idleTimeout = settings.idleTimeout
+        configuration.keepaliveInterval = settings.keepaliveInterval
+        configuration.keepaliveTimeout = settings.keepaliveTimeout
+        configuration.connectionAgeMax = settings.maxConnectionAge
+        configuration.connectionAgeGrace = settings.maxConnectionAgeGrace
         configuration.errorMapper = { error in
             let status = StatusMapping.status(for: error)
             if [.unknown, .internalError, .unavailable].contains(status.code) {

@@ -188,7 +188,7 @@ import Testing
     }
 
     @Test func floodOfPingsEndsTheConnection() async throws {
-        try await withWire(configure: { $0.pingsPerMinuteMax = 5 }) { wire in
+        try await withWire { wire in
             for number in 0..<10 { wire.session.ping(UInt64(number)) }
             try await wire.send()
             let code = try await wire.events().compactMap { event -> ErrorCode? in
