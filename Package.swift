@@ -182,3 +182,18 @@ let package = Package(
         .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
     ]
 )
+
+// Linked with libFuzzer, whose main function is theirs: only where `scripts/fuzz` asks for them.
+if Context.environment["SIGNALBOX_FUZZ"] != nil {
+    let fuzzed: [String: [Target.Dependency]] = [
+        "FuzzFrames": ["HTTP2", "RPC", nioCore], "FuzzMessages": ["JobCore", "JobMessages", nioCore],
+        "FuzzMetadata": ["HTTP2", "RPC", nioCore],
+    ]
+    for (name, dependencies) in fuzzed {
+        package.targets.append(
+            .executableTarget(
+                name: name, dependencies: dependencies, path: "Tests/Fuzz/\(name)",
+                swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+    }
+}
