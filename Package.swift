@@ -58,7 +58,8 @@ let package = Package(
         .target(
             name: "RPC",
             dependencies: [
-                "HTTP2", "MessageCompression", nioCore, nioPosix, .product(name: "NIOTLS", package: "swift-nio"),
+                "HTTP2", "MessageCompression", nioCore, nioPosix,
+                .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"), logging,
             ],
             swiftSettings: settings),
@@ -138,7 +139,8 @@ let package = Package(
             name: "MessageCompressionTests", dependencies: ["MessageCompression", nioCore],
             swiftSettings: settings),
         .testTarget(
-            name: "RPCTests", dependencies: ["RPC", "HTTP2", nioCore, nioPosix, logging],
+            name: "RPCTests",
+            dependencies: ["RPC", "HTTP2", "MessageCompression", nioCore, nioPosix, logging],
             swiftSettings: settings),
         .testTarget(
             name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", nioCore],

@@ -294,7 +294,8 @@ package import NIOCore
         var reason = reason
         _ = unsafe reason.withUTF8 { bytes in
             unsafe nghttp2_submit_goaway(
-                library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, code.rawValue, bytes.baseAddress, bytes.count)
+                library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, code.rawValue, bytes.baseAddress,
+                bytes.count)
         }
     }
 

@@ -1,4 +1,4 @@
-import JobCore
+package import JobCore
 package import RPC
 
 /// Whom the service has let in, for one call or many.

@@ -28,7 +28,9 @@ package enum Coding: Sendable, Hashable, CaseIterable {
     ///
     /// At zlib's fastest level: it is done on the thread that serves the connection.
     package func compress(_ bytes: ByteBuffer) -> ByteBuffer? {
-        guard bytes.readableBytes > Self.overheadBytes, bytes.readableBytes <= Int(Int32.max) else { return nil }
+        guard bytes.readableBytes > Self.overheadBytes, bytes.readableBytes <= Int(Int32.max) else {
+            return nil
+        }
         return Deflater(self).compress(bytes)
     }
 

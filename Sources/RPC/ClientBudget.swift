@@ -30,14 +30,17 @@ struct ClientBudget {
     init(configuration: ServerConfiguration, now: NIODeadline) {
         pingIntervalMin = configuration.pingIntervalMin.timeAmount
         frames = TokenBucket(
-            burst: configuration.overheadFramesBurst, perSecond: configuration.overheadFramesPerSecond, now: now)
-        faults = TokenBucket(burst: configuration.faultsBurst, perSecond: configuration.faultsPerSecond, now: now)
+            burst: configuration.overheadFramesBurst, perSecond: configuration.overheadFramesPerSecond,
+            now: now)
+        faults = TokenBucket(
+            burst: configuration.faultsBurst, perSecond: configuration.faultsPerSecond, now: now)
     }
 
     /// - Parameters:
     ///   - overheadFrames: received since the beginning.
     ///   - answers: HEADERS and DATA frames sent since the beginning.
-    mutating func received(overheadFrames: Int, answers: Int, now: @autoclosure () -> NIODeadline) -> Excess? {
+    mutating func received(overheadFrames: Int, answers: Int, now: @autoclosure () -> NIODeadline) -> Excess?
+    {
         let count = overheadFrames - framesSeen
         guard count > 0 else { return nil }
         framesSeen = overheadFrames

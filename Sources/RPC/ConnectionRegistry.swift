@@ -1,3 +1,4 @@
+internal import Glibc
 internal import NIOCore
 internal import Synchronization
 
@@ -17,19 +18,18 @@ final class ConnectionRegistry: Sendable {
     /// Where connections come from, as far as one client could choose it: an address, or a network of IPv6 that is given
     /// to one customer (64 bits).
     struct Source: Hashable {
-        private let network: UInt64
-        private let isIPv6: Bool
+        private let network: String
 
         /// Nil for what has no address of IP.
         init?(_ address: SocketAddress?) {
-            switch address {
-            case .v4(let address):
-                (network, isIPv6) = (UInt64(address.address.sin_addr.s_addr), false)
-            case .v6(let address):
-                let high = withUnsafeBytes(of: address.address.sin6_addr) { $0.loadUnaligned(as: UInt64.self) }
-                (network, isIPv6) = (high, true)
-            case .unixDomainSocket, nil: return nil
+            guard let address, let text = address.ipAddress else { return nil }
+            guard address.protocol == .inet6 else {
+                network = text
+                return
             }
+            var bytes = [UInt8](repeating: 0, count: 16)
+            guard inet_pton(AF_INET6, text, &bytes) == 1 else { return nil }
+            network = "\(bytes.prefix(8))"
         }
     }
 

@@ -44,7 +44,8 @@ struct ConnectionTimers {
             .nanoseconds(Int64(Double($0.timeAmount.nanoseconds) * ageFactor))
         }
         let times = [
-            configuration.handshakeTimeout / 2, configuration.idleTimeout / 2, configuration.keepaliveInterval / 2,
+            configuration.handshakeTimeout / 2, configuration.idleTimeout / 2,
+            configuration.keepaliveInterval / 2,
             configuration.keepaliveTimeout / 2, configuration.stallTimeout / Self.stallTicksMin,
         ]
         var interval = times.map(\.timeAmount).min() ?? .seconds(1)
@@ -55,7 +56,8 @@ struct ConnectionTimers {
         if configuration.admission != nil { interval = min(interval, Self.admissionCheckInterval) }
         self.tickInterval = max(.milliseconds(10), interval)
         self.stallTicks = max(
-            Self.stallTicksMin, Int(configuration.stallTimeout.timeAmount.nanoseconds / tickInterval.nanoseconds))
+            Self.stallTicksMin,
+            Int(configuration.stallTimeout.timeAmount.nanoseconds / tickInterval.nanoseconds))
     }
 
     mutating func established() {
@@ -79,7 +81,9 @@ struct ConnectionTimers {
                 agedAt = now
                 return .goAway
             }
-            if let grace = configuration.connectionAgeGrace, now - agedAt >= grace.timeAmount { return .abort }
+            if let grace = configuration.connectionAgeGrace, now - agedAt >= grace.timeAmount {
+                return .abort
+            }
         }
         if now - usedAt >= configuration.idleTimeout.timeAmount {
             if let goAwaySaidAt {

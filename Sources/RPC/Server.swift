@@ -103,7 +103,8 @@ package final class Server: Sendable {
         // Reading files blocks: not on the pool that runs tasks, nor on a loop.
         let pool = NIOThreadPool.singleton
         let tls = try await pool.runIfActive { [logger] in try TLSContext(files, logger: logger) }
-        group.next().scheduleRepeatedTask(initialDelay: Self.tlsCheckInterval, delay: Self.tlsCheckInterval) { _ in
+        group.next().scheduleRepeatedTask(initialDelay: Self.tlsCheckInterval, delay: Self.tlsCheckInterval) {
+            _ in
             pool.submit { _ in tls.reloadIfChanged() }
         }
         return tls

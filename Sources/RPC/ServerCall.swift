@@ -57,7 +57,8 @@ final class ServerCall {
         case .bidirectional: (requests, sharesMemory) = (.many, false)
         }
         self.machine = ServerStreamStateMachine(
-            requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory, coding: head.coding)
+            requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory,
+            coding: head.coding)
         self.context = ServerContext(
             method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
             admitted: admitted)

@@ -152,7 +152,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             try session.receive(unwrapInboundIn(data))
             session.forEachEvent(handle)
             let excess = budget.received(
-                overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
+                overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent,
+                now: .now())
             if let excess { cutOff(excess) }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
@@ -246,7 +247,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Says why, and closes the connection.
     private func cutOff(_ excess: ClientBudget.Excess) {
         guard let context, phase != .closed, phase != .cutOff else { return }
-        logger.debug("client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
+        logger.debug(
+            "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
         phase = .cutOff
         session.goAway(.enhanceYourCalm, excess.rawValue)
         flushNow()

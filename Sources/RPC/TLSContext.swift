@@ -45,7 +45,9 @@ final class TLSContext: Sendable {
             state.withLock { $0.context = context }
             logger.notice("the certificate was read again")
         } catch {
-            logger.warning("the certificate's files are wrong: the last one stays in use", metadata: ["error": "\(error)"])
+            logger.warning(
+                "the certificate's files are wrong: the last one stays in use",
+                metadata: ["error": "\(error)"])
         }
     }
 

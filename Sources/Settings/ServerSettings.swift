@@ -203,7 +203,8 @@ extension ServerSettings {
             "A connection older than this, give or take a tenth, is asked to go once its calls are over: "
                 + "behind a balancer, clients spread anew.")
         static let maxConnectionAgeGrace = Setting(
-            "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
+            "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)),
+            default: nil,
             "How long those calls may take; they end with UNAVAILABLE then.")
 
         static let all: [any AnySetting] = [

@@ -18,7 +18,9 @@ import Testing
         return scanner.overheadFrames
     }
 
-    @Test(arguments: [0x2, 0x4, 0x6, 0x7, 0x8, 0xa, 0x10, 0xff] as [UInt8]) func framesThatSayNothingCount(_ type: UInt8) {
+    @Test(arguments: [0x2, 0x4, 0x6, 0x7, 0x8, 0xa, 0x10, 0xff] as [UInt8]) func framesThatSayNothingCount(
+        _ type: UInt8
+    ) {
         #expect(count(frame(type)) == 1)
         #expect(count(frame(type, payload: 300)) == 1)
     }
@@ -38,7 +40,8 @@ import Testing
     @Test(arguments: [1, 2, 7, 9, 10, 64, 4_096]) func cutsDoNotMatter(_ step: Int) {
         let hidden = frame(0, payload: 0)
         let outer = [0, 0, UInt8(hidden.count), 0, 0, 0, 0, 0, 1] + hidden
-        let bytes = [UInt8](repeating: 0, count: 24) + frame(4, payload: 18) + outer + frame(6, payload: 8)
+        let bytes =
+            [UInt8](repeating: 0, count: 24) + frame(4, payload: 18) + outer + frame(6, payload: 8)
             + frame(1, flags: 5, payload: 70_000) + frame(8, payload: 4)
         #expect(count(bytes, preface: 24, step: step) == 3)
     }

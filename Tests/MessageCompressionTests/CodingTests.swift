@@ -15,7 +15,8 @@ import Testing
         #expect(coding.compress(ByteBuffer()) == nil)
         #expect(coding.compress(ByteBuffer(string: "short")) == nil)
         var generator = SystemRandomNumberGenerator()
-        let noise = ByteBuffer(bytes: (0..<10_000).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+        let noise = ByteBuffer(
+            bytes: (0..<10_000).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
         #expect(coding.compress(noise) == nil)
     }
 
@@ -42,7 +43,9 @@ import Testing
 
     @Test func oneFormatIsNotTheOther() throws {
         let compressed = try #require(Coding.gzip.compress(text))
-        #expect(throws: DecompressionError.corrupt) { try Coding.deflate.decompress(compressed, bytesMax: 1 << 20) }
+        #expect(throws: DecompressionError.corrupt) {
+            try Coding.deflate.decompress(compressed, bytesMax: 1 << 20)
+        }
     }
 
     /// 10 MiB of zeros in a few KiB.

@@ -32,7 +32,8 @@ import Testing
     @Test func pingsForWhatWasSentAreFine() {
         var budget = budget
         for number in 0..<100 {
-            #expect(budget.receivedPing(answers: number + 1, now: start + .milliseconds(Int64(number))) == nil)
+            #expect(
+                budget.receivedPing(answers: number + 1, now: start + .milliseconds(Int64(number))) == nil)
         }
     }
 

@@ -123,7 +123,10 @@ import Testing
             (request([":method": "GET"]), message, Answer(http: "405")),
             (request(["content-type": "application/json"]), message, Answer(http: "415")),
             (request([":path": "/t/None"]), message, Answer(http: "200", grpc: "12")),
-            (request(["grpc-encoding": "gzip"]), message, Answer(http: "200", grpc: "12")),
+            (request(["grpc-encoding": "br"]), message, Answer(http: "200", grpc: "12")),
+            // Not every message need be compressed.
+            (request(["grpc-encoding": "gzip"]), message, Answer(http: "200", grpc: "0")),
+            (request(["grpc-encoding": "gzip"]), [1, 0, 0, 0, 1, 7], Answer(http: "200", grpc: "13")),
             (request(["grpc-timeout": "1"]), message, Answer(http: "200", grpc: "13")),
             (request(), [], Answer(http: "200", grpc: "12")),
             (request(), message + message, Answer(http: "200", grpc: "12")),

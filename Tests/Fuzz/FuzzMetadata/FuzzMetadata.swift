@@ -11,7 +11,10 @@ import NIOCore
     for line in input.split(separator: 0x0a, maxSplits: 64, omittingEmptySubsequences: true) {
         let colon = line.dropFirst().firstIndex(of: 0x3a) ?? line.endIndex
         fields.append(
-            (String(decoding: line[..<colon], as: UTF8.self), String(decoding: line[colon...].dropFirst(), as: UTF8.self)))
+            (
+                String(decoding: line[..<colon], as: UTF8.self),
+                String(decoding: line[colon...].dropFirst(), as: UTF8.self)
+            ))
     }
     let block = HeaderBlock(fields)
     let head = RequestHead(block, router: router, messageBytesMax: 1_000)
