@@ -130,6 +130,13 @@ let package = Package(
         .target(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
+        .executableTarget(
+            name: "InteropServer",
+            dependencies: [
+                "RPC", argumentParser, logging, nioCore,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", nioCore], swiftSettings: settings),
         .testTarget(
             name: "RPCTests", dependencies: ["RPC", "HTTP2", nioCore, nioPosix, logging],
