@@ -130,7 +130,11 @@ def raw(server: InteropServer, method: str, request: bytes) -> bytes:
         b"\x0d\x00\x00\x00",  # four bytes of which there are three
         b"\x09" + b"\x00" * 7,  # eight of which there are seven
         b"\x00\x01",  # field 0
-        b"\x0b\x0c",  # a group
+        b"\x0b",  # a group that does not end
+        b"\x0b\x14",  # one that ends as another
+        b"\x0c",  # an end without a beginning
+        b"\x0b" * 200 + b"\x0c" * 200,  # groups nested too deep
+        b"\x0e",  # a type that there is not
         b"\x3a\x02\x12\x05",  # cut short one level down
         b"\x3a\x03\x12\x01\xff",  # a text that is not UTF-8
     ],
@@ -141,7 +145,8 @@ def test_what_is_not_a_message_is_an_internal_error(interop_server: InteropServe
 
 
 def test_unknown_fields_are_passed_over(interop_server: InteropServer) -> None:
-    unknown = b"\xf8\x07\x05" + b"\xf9\x07" + bytes(8) + b"\xfa\x07\x02ab" + b"\xfd\x07" + bytes(4)
+    group = b"\xfb\x07" + b"\x0b\x08\x01\x0c" + b"\x12\x01a" + b"\xfc\x07"
+    unknown = b"\xf8\x07\x05" + b"\xf9\x07" + bytes(8) + b"\xfa\x07\x02ab" + b"\xfd\x07" + bytes(4) + group
     known = messages.SimpleRequest(response_size=7).SerializeToString()
     # One that is known, but has another type than it should, is an unknown one too.
     mistyped = b"\x12\x01a"

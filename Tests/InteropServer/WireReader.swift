@@ -14,8 +14,8 @@ struct WireReader {
         case varint(UInt64)
         /// A text, bytes or a message: whoever knows the field knows which.
         case bytes(ByteBuffer)
-        /// Four or eight bytes. No field that is known here has this type, so they are not kept.
-        case fixed
+        /// Of a type that none of the fields has which are known here, so it is not kept.
+        case other
     }
 
     private var unread: ByteBuffer
@@ -27,16 +27,27 @@ struct WireReader {
     /// The next field; nil at the end of the message.
     mutating func next() throws(WireError) -> (number: UInt64, value: Value)? {
         guard unread.readableBytes > 0 else { return nil }
+        let (number, type) = try tag()
+        return (number, try value(of: number, type: type))
+    }
+
+    private mutating func tag() throws(WireError) -> (number: UInt64, type: UInt64) {
         let tag = try varint()
         let number = tag >> 3
-        guard Self.numbers.contains(number) else { throw WireError(message: "no field has the number \(number)") }
-        switch tag & 7 {
-        case 0: return (number, .varint(try varint()))
-        case 1: return (number, try fixed(bytes: 8))
-        case 2: return (number, .bytes(try lengthDelimited()))
-        case 5: return (number, try fixed(bytes: 4))
-        // 3 and 4 are the groups of long ago, which no message of proto3 can have.
-        default: throw WireError(message: "field \(number) has the wire type \(tag & 7)")
+        guard Self.numbers.contains(number) else {
+            throw WireError(message: "no field has the number \(number)")
+        }
+        return (number, tag & 7)
+    }
+
+    private mutating func value(of number: UInt64, type: UInt64) throws(WireError) -> Value {
+        switch type {
+        case 0: .varint(try varint())
+        case 1: try fixed(bytes: 8)
+        case 2: .bytes(try lengthDelimited())
+        case 3: try group(number)
+        case 5: try fixed(bytes: 4)
+        default: throw WireError(message: "field \(number) has the wire type \(type)")
         }
     }
 
@@ -64,8 +75,32 @@ struct WireReader {
     private mutating func fixed(bytes count: Int) throws(WireError) -> Value {
         guard unread.readableBytes >= count else { throw Self.cutShort }
         unread.moveReaderIndex(forwardBy: count)
-        return .fixed
+        return .other
     }
+
+    /// The way of long ago to put a message into another, up to a tag of type 4. Nobody's fields are in it.
+    private mutating func group(_ number: UInt64) throws(WireError) -> Value {
+        var open = [number]
+        while let innermost = open.last {
+            let (number, type) = try tag()
+            switch type {
+            case 3:
+                guard open.count < Self.groupsMax else {
+                    throw WireError(message: "groups are nested too deep")
+                }
+                open.append(number)
+            case 4:
+                guard number == innermost else { throw WireError(message: "a group ends as another one") }
+                open.removeLast()
+            default:
+                _ = try value(of: number, type: type)
+            }
+        }
+        return .other
+    }
+
+    /// As deep as other implementations go.
+    private static let groupsMax = 100
 
     private static let cutShort = WireError(message: "the message is cut short")
 }

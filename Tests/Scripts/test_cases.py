@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -26,6 +27,8 @@ REPORT = """\
 def script():
     loader = SourceFileLoader("cases", str(SCRIPT))
     module = module_from_spec(spec_from_loader("cases", loader))
+    # Where dataclasses look for the types of their fields.
+    sys.modules["cases"] = module
     loader.exec_module(module)
     return module
 
