@@ -14,6 +14,9 @@ from interop import PATIENCE_S, InteropServer, messages, services
 SIZE_MAX = 16 * 1024 * 1024
 INTERVAL_MAX_US = 60_000_000
 
+# What is below the messages is the official cases' matter: once is enough here.
+pytestmark = pytest.mark.parametrize("interop_server", ["plaintext"], indirect=True)
+
 
 @pytest.fixture
 def stub(interop_server: InteropServer) -> Iterator[Any]:
@@ -72,7 +75,14 @@ def test_the_largest_answer(stub: Any) -> None:
     assert answer.payload.body == bytes(SIZE_MAX)
 
 
-@pytest.mark.parametrize("fields", [{"response_size": -1}, {"response_size": SIZE_MAX + 1}, {"response_type": 1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"response_size": -1}, id="size below 0"),
+        pytest.param({"response_size": SIZE_MAX + 1}, id="size over 16 MiB"),
+        pytest.param({"response_type": 1}, id="type"),
+    ],
+)
 def test_what_a_unary_call_may_not_ask_for(stub: Any, fields: dict[str, int]) -> None:
     request = messages.SimpleRequest(**fields)
     assert code_of(lambda: stub.UnaryCall(request, timeout=PATIENCE_S)) is grpc.StatusCode.INVALID_ARGUMENT
@@ -80,7 +90,12 @@ def test_what_a_unary_call_may_not_ask_for(stub: Any, fields: dict[str, int]) ->
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"size": -1}, {"size": SIZE_MAX + 1}, {"interval_us": -1}, {"interval_us": INTERVAL_MAX_US + 1}],
+    [
+        pytest.param({"size": -1}, id="size below 0"),
+        pytest.param({"size": SIZE_MAX + 1}, id="size over 16 MiB"),
+        pytest.param({"interval_us": -1}, id="interval below 0"),
+        pytest.param({"interval_us": INTERVAL_MAX_US + 1}, id="interval over a minute"),
+    ],
 )
 @pytest.mark.parametrize("method", ["StreamingOutputCall", "FullDuplexCall", "HalfDuplexCall"])
 def test_what_a_stream_may_not_ask_for(stub: Any, method: str, parameters: dict[str, int]) -> None:
@@ -122,21 +137,21 @@ def raw(server: InteropServer, method: str, request: bytes) -> bytes:
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"\x10",  # a field without a value
-        b"\x10\x80",  # a number that does not end
-        b"\x10" + b"\x80" * 10 + b"\x01",  # a number of eleven bytes
-        b"\x1a\x05abcd",  # a length beyond the end
-        b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # one beyond every end
-        b"\x0d\x00\x00\x00",  # four bytes of which there are three
-        b"\x09" + b"\x00" * 7,  # eight of which there are seven
-        b"\x00\x01",  # field 0
-        b"\x0b",  # a group that does not end
-        b"\x0b\x14",  # one that ends as another
-        b"\x0c",  # an end without a beginning
-        b"\x0b" * 200 + b"\x0c" * 200,  # groups nested too deep
-        b"\x0e",  # a type that there is not
-        b"\x3a\x02\x12\x05",  # cut short one level down
-        b"\x3a\x03\x12\x01\xff",  # a text that is not UTF-8
+        pytest.param(b"\x10", id="field without a value"),
+        pytest.param(b"\x10\x80", id="number that does not end"),
+        pytest.param(b"\x10" + b"\x80" * 10 + b"\x01", id="number of eleven bytes"),
+        pytest.param(b"\x1a\x05abcd", id="length beyond the end"),
+        pytest.param(b"\x1a" + b"\xff" * 9 + b"\x01", id="length beyond every end"),
+        pytest.param(b"\x0d" + bytes(3), id="three of four bytes"),
+        pytest.param(b"\x09" + bytes(7), id="seven of eight bytes"),
+        pytest.param(b"\x00\x01", id="field 0"),
+        pytest.param(b"\x0b", id="group that does not end"),
+        pytest.param(b"\x0b\x14", id="group that ends as another"),
+        pytest.param(b"\x0c", id="end of no group"),
+        pytest.param(b"\x0b" * 200 + b"\x0c" * 200, id="groups nested too deep"),
+        pytest.param(b"\x0e", id="type that there is not"),
+        pytest.param(b"\x3a\x02\x12\x05", id="cut short one level down"),
+        pytest.param(b"\x3a\x03\x12\x01\xff", id="text that is not UTF-8"),
     ],
 )
 def test_what_is_not_a_message_is_an_internal_error(interop_server: InteropServer, request_bytes: bytes) -> None:

@@ -45,7 +45,7 @@ def test_each_case_is_there_once(script, reports):
     found = {(case.group, case.name): (case.result, case.problem) for case in script.read(reports)}
     assert found == {
         ("test_things", "one[tls-a|b]"): ("passed", ""),
-        ("test_things", "two"): ("failed", "assert 1 == 2"),
+        ("test_things", "two"): ("failed", "assert 1 == 2 + where"),
         ("test_others", "three"): ("failed", "no server"),
         ("test_others", "four"): ("skipped", "not here"),
     }
@@ -57,7 +57,7 @@ def test_the_table(script, reports):
     assert text.startswith("Run on 2026-01-02 03:04 UTC at commit `abc`: 1 passed, 2 failed, 1 skipped.\n")
     assert "\n### Things: 1 passed, 1 failed\n" in text
     assert "\n| `one[tls-a\\|b]` | passed |\n" in text
-    assert "\n| `two` | **failed** assert 1 == 2 |\n" in text
+    assert "\n| `two` | **failed** assert 1 == 2 + where |\n" in text
 
 
 def test_only_what_is_between_the_markers_is_replaced(script):
