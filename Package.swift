@@ -133,7 +133,7 @@ let package = Package(
         .executableTarget(
             name: "InteropServer",
             dependencies: [
-                "RPC", argumentParser, logging, nioCore,
+                "MessageCompression", "RPC", argumentParser, logging, nioCore,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             path: "Tests/InteropServer", swiftSettings: settings),

@@ -10,4 +10,10 @@ from harness import (  # noqa: F401
     server,
     user,
 )
-from interop import interop_certificates, interop_server  # noqa: F401
+from interop import (  # noqa: F401
+    interop,
+    interop_certificates,
+    interop_server,
+    plaintext_interop_server,
+    tls_interop_server,
+)

@@ -155,8 +155,8 @@ class InteropServer:
 def run_official_case(server: InteropServer, case: str) -> None:
     """The official client's process, for one case. It ends with 0 when it has seen what it wants.
 
-    With TLS it takes its roots from a file that the environment names, so that the certificates can be ours: those
-    that come with its source have a day on which they end.
+    With TLS it takes its roots from a file that the environment names, so that the certificates can be ours:
+    those that come with its source have a day on which they end.
     """
     assert (OFFICIAL_CLIENT / "tests/interop/client.py").exists(), (
         f"the official interop client is not in {OFFICIAL_CLIENT}: scripts/conformance fetches it"
@@ -181,11 +181,29 @@ def interop_certificates() -> Iterator[Certificates]:
     certificates.close()
 
 
-@pytest.fixture(scope="session", params=["plaintext", "tls"])
-def interop_server(
-    request: pytest.FixtureRequest, interop_certificates: Certificates
-) -> Iterator[InteropServer]:
-    """One server for all cases over plaintext, one for all over TLS."""
-    server = InteropServer(interop_certificates if request.param == "tls" else None)
+@pytest.fixture(scope="session")
+def plaintext_interop_server() -> Iterator[InteropServer]:
+    """One server for all tests over plaintext."""
+    server = InteropServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def tls_interop_server(interop_certificates: Certificates) -> Iterator[InteropServer]:
+    """One server for all tests over TLS."""
+    server = InteropServer(interop_certificates)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session", params=["plaintext", "tls"])
+def interop(request: pytest.FixtureRequest) -> InteropServer:
+    """For what is to hold over both."""
+    return request.getfixturevalue(f"{request.param}_interop_server")
+
+
+@pytest.fixture(scope="session")
+def interop_server(plaintext_interop_server: InteropServer) -> str:
+    """The address of a server, for tests that speak HTTP/2 to it themselves."""
+    return f"{plaintext_interop_server.host}:{plaintext_interop_server.port}"

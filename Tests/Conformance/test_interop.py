@@ -1,7 +1,7 @@
 """The official interop cases, each over plaintext and over TLS.
 
-The core cases are those of the official Python client, which is a process of its own. It has neither the cases of
-compression nor the soaks; those are written here after grpc's interop-test-descriptions.md.
+The core cases are those of the official Python client, which is a process of its own. It has neither the cases
+of compression nor the soaks; those are written here after grpc's interop-test-descriptions.md.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ OFFICIAL_CASES = [
 LARGE_REQUEST, LARGE_RESPONSE = 271_828, 314_159
 
 ALGORITHMS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-#: grpc.compression_enabled_algorithms_bitset, with which a client says that it accepts this one alone: bit 0 is
-#: identity, 1 deflate, 2 gzip.
+#: grpc.compression_enabled_algorithms_bitset, with which a client says that it accepts this one alone: bit 0
+#: is identity, 1 deflate, 2 gzip.
 ACCEPTED = {"gzip": 0b101, "deflate": 0b011}
 
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
 @pytest.mark.parametrize("case", OFFICIAL_CASES)
-def test_official(interop_server: InteropServer, case: str) -> None:
-    run_official_case(interop_server, case)
+def test_official(interop: InteropServer, case: str) -> None:
+    run_official_case(interop, case)
 
 
 # Compression
 
 
 @pytest.fixture
-def tap(interop_server: InteropServer) -> Iterator[Tap]:
-    tap = Tap(interop_server)
+def tap(interop: InteropServer) -> Iterator[Tap]:
+    tap = Tap(interop)
     yield tap
     tap.close()
 
@@ -72,8 +72,8 @@ def large_request(**fields: Any) -> Any:
 
 
 @each_algorithm
-def test_client_compressed_unary(interop_server: InteropServer, tap: Tap, algorithm: str) -> None:
-    with interop_server.channel(tap.port) as channel:
+def test_client_compressed_unary(interop: InteropServer, tap: Tap, algorithm: str) -> None:
+    with interop.channel(tap.port) as channel:
         stub = services.TestServiceStub(channel)
         # Does the server look at all?
         with pytest.raises(grpc.RpcError) as refused:
@@ -91,9 +91,9 @@ def test_client_compressed_unary(interop_server: InteropServer, tap: Tap, algori
 
 
 @each_algorithm
-def test_server_compressed_unary(interop_server: InteropServer, tap: Tap, algorithm: str) -> None:
+def test_server_compressed_unary(interop: InteropServer, tap: Tap, algorithm: str) -> None:
     options = {"compression_enabled_algorithms_bitset": ACCEPTED[algorithm]}
-    with interop_server.channel(tap.port, **options) as channel:
+    with interop.channel(tap.port, **options) as channel:
         stub = services.TestServiceStub(channel)
         answers = [
             stub.UnaryCall(large_request(response_compressed=flag(value)), timeout=PATIENCE_S)
@@ -105,17 +105,17 @@ def test_server_compressed_unary(interop_server: InteropServer, tap: Tap, algori
 
 
 @each_algorithm
-def test_client_compressed_streaming(interop_server: InteropServer, tap: Tap, algorithm: str) -> None:
+def test_client_compressed_streaming(interop: InteropServer, tap: Tap, algorithm: str) -> None:
     def request(payload: Any, expect_compressed: bool) -> Any:
         return messages.StreamingInputCallRequest(payload=payload, expect_compressed=flag(expect_compressed))
 
-    with interop_server.channel(tap.port) as channel:
+    with interop.channel(tap.port) as channel:
         stub = services.TestServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
             stub.StreamingInputCall(iter([request(zeros(27_182), True)]), timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        # grpcio cannot be told to leave one message of a call as it is, but it does so where compression would make
-        # it no smaller. Hence no zeros in the second one.
+        # grpcio cannot be told to leave one message of a call as it is, but it does so where compression would
+        # make it no smaller. Hence no zeros in the second one.
         incompressible = messages.Payload(body=os.urandom(45_904))
         answer = stub.StreamingInputCall(
             iter([request(zeros(27_182), True), request(incompressible, False)]),
@@ -130,7 +130,7 @@ def test_client_compressed_streaming(interop_server: InteropServer, tap: Tap, al
 
 
 @each_algorithm
-def test_server_compressed_streaming(interop_server: InteropServer, tap: Tap, algorithm: str) -> None:
+def test_server_compressed_streaming(interop: InteropServer, tap: Tap, algorithm: str) -> None:
     request = messages.StreamingOutputCallRequest(
         response_parameters=[
             messages.ResponseParameters(compressed=flag(True), size=31_415),
@@ -138,7 +138,7 @@ def test_server_compressed_streaming(interop_server: InteropServer, tap: Tap, al
         ]
     )
     options = {"compression_enabled_algorithms_bitset": ACCEPTED[algorithm]}
-    with interop_server.channel(tap.port, **options) as channel:
+    with interop.channel(tap.port, **options) as channel:
         stub = services.TestServiceStub(channel)
         answers = list(stub.StreamingOutputCall(request, timeout=PATIENCE_S))
     assert [answer.payload.body for answer in answers] == [bytes(31_415), bytes(92_653)]
@@ -160,23 +160,23 @@ def large_unary(channel: grpc.Channel) -> None:
 
 
 @short_and_long(100, 5_000)
-def test_rpc_soak(interop_server: InteropServer, iterations: int) -> None:
-    with interop_server.channel() as channel:
+def test_rpc_soak(interop: InteropServer, iterations: int) -> None:
+    with interop.channel() as channel:
         for _ in range(iterations):
             large_unary(channel)
 
 
 @short_and_long(20, 1_000)
-def test_channel_soak(interop_server: InteropServer, iterations: int) -> None:
+def test_channel_soak(interop: InteropServer, iterations: int) -> None:
     for _ in range(iterations):
-        with interop_server.channel() as channel:
+        with interop.channel() as channel:
             large_unary(channel)
 
 
 @pytest.mark.parametrize(
     ("iterations", "interval_s"), [(5, 0.2), pytest.param(10, 6.0, marks=pytest.mark.long)]
 )
-def test_long_lived_channel(interop_server: InteropServer, iterations: int, interval_s: float) -> None:
+def test_long_lived_channel(interop: InteropServer, iterations: int, interval_s: float) -> None:
     """A call now and then over one channel, whose connection is there all the time between them."""
     is_ready, is_lost = threading.Event(), threading.Event()
 
@@ -186,7 +186,7 @@ def test_long_lived_channel(interop_server: InteropServer, iterations: int, inte
         elif is_ready.is_set():
             is_lost.set()
 
-    with interop_server.channel() as channel:
+    with interop.channel() as channel:
         channel.subscribe(observe, try_to_connect=True)
         assert is_ready.wait(PATIENCE_S), "no connection"
         for _ in range(iterations):

@@ -1,10 +1,10 @@
-"""What the interop server promises beyond the official cases: half-duplex calls, intervals, limits, its messages."""
+"""What the interop server promises beyond the official cases: half-duplex calls, intervals, limits, messages."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -14,13 +14,9 @@ from interop import PATIENCE_S, InteropServer, messages, services
 SIZE_MAX = 16 * 1024 * 1024
 INTERVAL_MAX_US = 60_000_000
 
-# What is below the messages is the official cases' matter: once is enough here.
-pytestmark = pytest.mark.parametrize("interop_server", ["plaintext"], indirect=True)
-
-
 @pytest.fixture
-def stub(interop_server: InteropServer) -> Iterator[Any]:
-    with interop_server.channel(max_receive_message_length=-1) as channel:
+def stub(plaintext_interop_server: InteropServer) -> Iterator[Any]:
+    with plaintext_interop_server.channel(max_receive_message_length=-1) as channel:
         yield services.TestServiceStub(channel)
 
 
@@ -66,7 +62,8 @@ def test_a_message_waits_for_its_interval(stub: Any) -> None:
 
 
 def test_a_deadline_ends_an_interval(stub: Any) -> None:
-    answers = stub.FullDuplexCall(iter([streaming_request({"size": 1, "interval_us": 30_000_000})]), timeout=0.3)
+    request = streaming_request({"size": 1, "interval_us": 30_000_000})
+    answers = stub.FullDuplexCall(iter([request]), timeout=0.3)
     assert code_of(lambda: next(answers)) is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
@@ -129,9 +126,13 @@ def test_an_ok_status_is_no_end(stub: Any) -> None:
 # Bytes that need not be a message
 
 
-def raw(server: InteropServer, method: str, request: bytes) -> bytes:
-    with server.channel() as channel:
-        return channel.unary_unary(f"/grpc.testing.TestService/{method}")(request, timeout=PATIENCE_S)
+@pytest.fixture
+def raw(plaintext_interop_server: InteropServer) -> Iterator[Callable[[str, bytes], bytes]]:
+    """Calls a method with bytes, and gives those of the answer."""
+    with plaintext_interop_server.channel() as channel:
+        yield lambda method, request: channel.unary_unary(f"/grpc.testing.TestService/{method}")(
+            request, timeout=PATIENCE_S
+        )
 
 
 @pytest.mark.parametrize(
@@ -154,21 +155,21 @@ def raw(server: InteropServer, method: str, request: bytes) -> bytes:
         pytest.param(b"\x3a\x03\x12\x01\xff", id="text that is not UTF-8"),
     ],
 )
-def test_what_is_not_a_message_is_an_internal_error(interop_server: InteropServer, request_bytes: bytes) -> None:
-    code = code_of(lambda: raw(interop_server, "UnaryCall", request_bytes))
+def test_what_is_not_a_message_is_an_internal_error(raw: Any, request_bytes: bytes) -> None:
+    code = code_of(lambda: raw("UnaryCall", request_bytes))
     assert code is grpc.StatusCode.INTERNAL
 
 
-def test_unknown_fields_are_passed_over(interop_server: InteropServer) -> None:
+def test_unknown_fields_are_passed_over(raw: Any) -> None:
     group = b"\xfb\x07" + b"\x0b\x08\x01\x0c" + b"\x12\x01a" + b"\xfc\x07"
     unknown = b"\xf8\x07\x05" + b"\xf9\x07" + bytes(8) + b"\xfa\x07\x02ab" + b"\xfd\x07" + bytes(4) + group
     known = messages.SimpleRequest(response_size=7).SerializeToString()
     # One that is known, but has another type than it should, is an unknown one too.
     mistyped = b"\x12\x01a"
-    answer = raw(interop_server, "UnaryCall", unknown + known + mistyped + unknown)
+    answer = raw("UnaryCall", unknown + known + mistyped + unknown)
     assert messages.SimpleResponse.FromString(answer).payload.body == bytes(7)
 
 
-def test_an_empty_message_may_have_fields_that_are_unknown(interop_server: InteropServer) -> None:
-    assert raw(interop_server, "EmptyCall", b"\x08\x01") == b""
-    assert code_of(lambda: raw(interop_server, "EmptyCall", b"\x08")) is grpc.StatusCode.INTERNAL
+def test_an_empty_message_may_have_fields_that_are_unknown(raw: Any) -> None:
+    assert raw("EmptyCall", b"\x08\x01") == b""
+    assert code_of(lambda: raw("EmptyCall", b"\x08")) is grpc.StatusCode.INTERNAL

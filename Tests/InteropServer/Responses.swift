@@ -1,3 +1,4 @@
+import MessageCompression
 import NIOCore
 import RPC
 
@@ -46,11 +47,11 @@ extension StreamingOutputCallRequest {
 }
 
 extension ServerContext {
-    /// Has the answers' headers name an encoding, whatever the request came in. It must be known before the first
-    /// message, and each message can still be sent without it.
-    func announceEncoding() {
-        guard responseEncoding == .identity else { return }
-        responseEncoding = accepts(.gzip) ? .gzip : accepts(.deflate) ? .deflate : .identity
+    /// Has the answer's headers name a coding, whatever the request came in: the first of ours that the client takes.
+    /// It must be known before the first message, and each message can still be sent without it.
+    func announceCoding() {
+        guard responseCoding == nil else { return }
+        responseCoding = Coding.allCases.first { accepts($0) }
     }
 }
 

@@ -33,8 +33,7 @@ enum TestService {
         let response = try PlannedResponse(
             type: request.responseType, size: request.responseSize, compressed: request.responseCompressed)
         let isCompressed = response.compressed ?? context.requestWasCompressed
-        if isCompressed { context.announceEncoding() }
-        context.setResponseCompressed(isCompressed)
+        if isCompressed { context.announceCoding() } else { context.responseCoding = nil }
         return payloadResponse(size: response.size)
     }
 
@@ -62,7 +61,7 @@ enum TestService {
         let request = try StreamingOutputCallRequest(message)
         try request.responseStatus?.end()
         let responses = try request.planned()
-        context.announceEncoding()
+        context.announceCoding()
         try await writer.write(responses, asCompressed: context.requestWasCompressed)
     }
 
@@ -71,7 +70,7 @@ enum TestService {
         requests: RequestStream, context: ServerContext, writer: ResponseWriter
     ) async throws {
         echoMetadata(of: context)
-        context.announceEncoding()
+        context.announceCoding()
         for try await message in requests {
             let request = try StreamingOutputCallRequest(message)
             try request.responseStatus?.end()
@@ -84,7 +83,7 @@ enum TestService {
         requests: RequestStream, context: ServerContext, writer: ResponseWriter
     ) async throws {
         echoMetadata(of: context)
-        context.announceEncoding()
+        context.announceCoding()
         var responses: [PlannedResponse] = []
         for try await message in requests {
             let request = try StreamingOutputCallRequest(message)
