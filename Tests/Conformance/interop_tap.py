@@ -1,7 +1,7 @@
 """Between a client and the interop server: passes everything on, and knows what was said.
 
-Whether a message is compressed is a bit before it that grpcio does not show. This reads it off the wire, and ends
-TLS and begins it anew, so that it can.
+Whether a message is compressed is a bit before it that grpcio does not show. This reads it off the wire,
+and ends TLS and begins it anew, so that it can.
 """
 
 from __future__ import annotations

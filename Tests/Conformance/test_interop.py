@@ -1,7 +1,7 @@
 """The official interop cases, each over plaintext and over TLS.
 
-The core cases are those of the official Python client, which is a process of its own. It has neither the cases
-of compression nor the soaks; those are written here after grpc's interop-test-descriptions.md.
+The core cases are those of the official Python client, which is a process of its own. It has neither the
+cases of compression nor the soaks; those are written here after grpc's interop-test-descriptions.md.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def test_client_compressed_streaming(interop: InteropServer, tap: Tap, algorithm
         with pytest.raises(grpc.RpcError) as refused:
             stub.StreamingInputCall(iter([request(zeros(27_182), True)]), timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        # grpcio cannot be told to leave one message of a call as it is, but it does so where compression would
-        # make it no smaller. Hence no zeros in the second one.
+        # grpcio cannot be told to leave one message of a call as it is, but it does so where compression
+        # would make it no smaller. Hence no zeros in the second one.
         incompressible = messages.Payload(body=os.urandom(45_904))
         answer = stub.StreamingInputCall(
             iter([request(zeros(27_182), True), request(incompressible, False)]),

@@ -1,4 +1,4 @@
-"""What the interop server promises beyond the official cases: half-duplex calls, intervals, limits, messages."""
+"""What the interop server promises beyond the official cases: half-duplex calls, intervals, limits."""
 
 from __future__ import annotations
 
