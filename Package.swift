@@ -134,6 +134,13 @@ let package = Package(
         .target(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
+        .executableTarget(
+            name: "InteropServer",
+            dependencies: [
+                "MessageCompression", "RPC", argumentParser, logging, nioCore,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", nioCore], swiftSettings: settings),
         .testTarget(
             name: "MessageCompressionTests", dependencies: ["MessageCompression", nioCore],
