@@ -13,6 +13,7 @@ from harness import (  # noqa: F401
     server,
     user,
 )
+from wire import peer  # noqa: F401
 
 
 @pytest.fixture(scope="session")
