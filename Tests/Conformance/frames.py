@@ -93,7 +93,9 @@ class Silence(AssertionError):
 # Making
 
 
-def raw_frame(type: int, flags: int, stream: int, payload: bytes = b"", *, length: int | None = None) -> bytes:
+def raw_frame(
+    type: int, flags: int, stream: int, payload: bytes = b"", *, length: int | None = None
+) -> bytes:
     """Any frame at all; `length` lies about the payload."""
     count = len(payload) if length is None else length
     return struct.pack(">I", count)[1:] + bytes([type, flags]) + struct.pack(">I", stream) + payload
@@ -346,7 +348,9 @@ class Connection:
     def send_reset(self, stream: int, code: int = CANCEL) -> None:
         self.send(raw_frame(RST_STREAM, 0, stream, struct.pack(">I", code)))
 
-    def send_data(self, stream: int, data: bytes = b"", *, end: bool = False, frame_bytes: int = 16_384) -> None:
+    def send_data(
+        self, stream: int, data: bytes = b"", *, end: bool = False, frame_bytes: int = 16_384
+    ) -> None:
         """DATA in frames of up to `frame_bytes`, all in one write. No window is looked at."""
         parts = [data[at : at + frame_bytes] for at in range(0, len(data), frame_bytes)] or [b""]
         self.send(
@@ -378,7 +382,9 @@ class Connection:
 
     def encode(self, fields: Iterable[Field]) -> bytes:
         """An HPACK block. It must be sent, or the tables of the two sides differ from here on."""
-        return self.encoder.encode([(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields])
+        return self.encoder.encode(
+            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        )
 
     def send_headers(self, stream: int, fields: Iterable[Field], *, end: bool = False) -> None:
         self.send(self.header_frames(stream, fields, end=end))
@@ -452,6 +458,14 @@ class Connection:
         del self._buffer[: 9 + length]
         self._take(frame)
         return frame
+
+    def receive_buffered(self) -> None:
+        """The frames that have been read from the socket already, without waiting: a poll of it does not see them."""
+        try:
+            while self.receive(0) is not None:
+                pass
+        except TimeoutError:
+            pass
 
     def _take(self, frame: Frame) -> None:
         self.frames.append(frame)

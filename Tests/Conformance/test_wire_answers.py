@@ -54,7 +54,10 @@ def test_names_are_lower_case_and_pseudo_headers_come_first(peer: Connection):
 def test_the_same_call_again_is_answered_the_same(peer: Connection):
     """What HPACK's tables hold by then makes no difference."""
     first, *others = (peer.call(CHECK) for _ in range(20))
-    assert all((item.headers, item.body, item.trailers) == (first.headers, first.body, first.trailers) for item in others)
+    assert all(
+        (item.headers, item.body, item.trailers) == (first.headers, first.body, first.trailers)
+        for item in others
+    )
 
 
 def test_messages_go_as_they_are_made(peer: Connection):
@@ -230,7 +233,9 @@ def unpadded(data: bytes) -> str:
     return base64.b64encode(data).decode().rstrip("=")
 
 
-@pytest.mark.parametrize("data", [b"\xab", b"\xab\xab", b"\xab\xab\xab", b"\xab\0\xff\xfe", bytes(range(256))])
+@pytest.mark.parametrize(
+    "data", [b"\xab", b"\xab\xab", b"\xab\xab\xab", b"\xab\0\xff\xfe", bytes(range(256))]
+)
 @pytest.mark.parametrize("is_padded", [True, False], ids=["padded", "unpadded"])
 def test_bytes_as_metadata(interop: Connection, data, is_padded):
     text = base64.b64encode(data).decode() if is_padded else unpadded(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -21,9 +20,9 @@ from frames import (
     message,
     raw_frame,
 )
-from harness import Cluster, Server, postgres_program, unique
+from harness import Cluster, Server, unique
 from signalbox.v1 import job_pb2, job_service_pb2
-from wire import CHECK, JOBS, REFLECT, SERVING, WATCH_HEALTH, Code, assert_serves, assert_status
+from wire import CHECK, JOBS, REFLECT, SERVING, WATCH_HEALTH, Code, Lock, assert_serves, assert_status
 
 #: By when a statement must be gone whose call is over. Well below the time after which Postgres itself stops it.
 SOON_S = 4.0
@@ -46,34 +45,6 @@ def node(url: str) -> Iterator[Server]:
 def client(node: Server) -> Iterator[Connection]:
     with Connection.open(node.address) as client:
         yield client
-
-
-class Lock:
-    """A table that nobody else can read or write meanwhile."""
-
-    def __init__(self, url: str, table: str) -> None:
-        self._process = subprocess.Popen(
-            [postgres_program("psql"), url, "-AtXq", "-v", "ON_ERROR_STOP=1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(
-            f"SET lock_timeout = '20s';\nBEGIN;\nLOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n"
-        )
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "locked\n"
-
-    def release(self) -> None:
-        self._process.communicate("ROLLBACK;\n", timeout=20)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self.release()
 
 
 @pytest.fixture
@@ -232,9 +203,7 @@ def test_a_reset_ends_a_handler_that_waits_for_messages(client: Connection):
 def test_a_deadline_ends_the_handler(client: Connection):
     limit = client.settings[MAX_CONCURRENT_STREAMS]
     for _ in range(2):
-        streams = [
-            client.request(WATCH_HEALTH, message(b""), ("grpc-timeout", "1S")) for _ in range(limit)
-        ]
+        streams = [client.request(WATCH_HEALTH, message(b""), ("grpc-timeout", "1S")) for _ in range(limit)]
         answers = [client.answer(stream, settle=False) for stream in streams]
         assert {answer.grpc_status for answer in answers} == {Code.DEADLINE_EXCEEDED}
     assert_serves(client)

@@ -222,14 +222,16 @@ def test_an_answer_without_trailers(health):
     ],
 )
 def test_statuses_of_HTTP(health, status, name):
-    outcome = health(answers([(":status", str(status)), ("content-type", "text/plain")], b"what it says"))
+    outcome = health(answers([(":status", str(status)), ("content-type", "text/plain")]))
     assert outcome.is_status(name), outcome
     assert str(status) in outcome.errors
 
 
 def test_a_status_of_gRPC_beside_one_of_HTTP(health):
     """gRPC's is the more exact one."""
-    outcome = health(answers([(":status", "503"), ("content-type", "application/grpc"), ("grpc-status", "7")]))
+    outcome = health(
+        answers([(":status", "503"), ("content-type", "application/grpc"), ("grpc-status", "7")])
+    )
     assert outcome.is_status("PERMISSION_DENIED"), outcome
 
 

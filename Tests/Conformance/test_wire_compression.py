@@ -258,7 +258,9 @@ def test_a_stream_of_answers_as_its_request(peer: Connection, encoding):
     assert [flag for flag, _ in answer.messages] == [1, 1, 1]
     first, *others = unpacked(answer)
     assert others == [first, first]
-    assert len(reflection_pb2.ServerReflectionResponse.FromString(first).file_descriptor_response.ListFields())
+    assert len(
+        reflection_pb2.ServerReflectionResponse.FromString(first).file_descriptor_response.ListFields()
+    )
 
 
 @both

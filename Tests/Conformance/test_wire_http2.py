@@ -424,7 +424,9 @@ BETWEEN = {
 def test_frames_within_a_header_block(peer: Connection, frame):
     """From HEADERS to the end of the block there is nothing but CONTINUATION (RFC 9113, 6.10)."""
     block = peer.encode(grpc_headers(CHECK))
-    peer.send(raw_frame(HEADERS, 0, 1, block[:10]), frame, raw_frame(CONTINUATION, END_HEADERS, 1, block[10:]))
+    peer.send(
+        raw_frame(HEADERS, 0, 1, block[:10]), frame, raw_frame(CONTINUATION, END_HEADERS, 1, block[10:])
+    )
     assert_connection_error(peer, PROTOCOL_ERROR)
 
 

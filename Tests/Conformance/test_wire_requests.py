@@ -23,7 +23,8 @@ from wire import (
 
 
 @pytest.mark.parametrize(
-    "value", ["application/grpc", "application/grpc+proto", "application/grpc;v=1", "application/grpc+proto; v=1"]
+    "value",
+    ["application/grpc", "application/grpc+proto", "application/grpc;v=1", "application/grpc+proto; v=1"],
 )
 def test_a_content_type_of_grpc(peer: Connection, value):
     answer = peer.call(CHECK, headers=grpc_headers(CHECK, replace={"content-type": value}))
@@ -32,7 +33,15 @@ def test_a_content_type_of_grpc(peer: Connection, value):
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", "application/json", "text/plain", "application/grp", "application/grpcx", "application/grpc-web"],
+    [
+        None,
+        "",
+        "application/json",
+        "text/plain",
+        "application/grp",
+        "application/grpcx",
+        "application/grpc-web",
+    ],
 )
 def test_another_content_type_is_415(peer: Connection, value):
     """A browser or a proxy must not take a gRPC error, which has the status 200, for success."""

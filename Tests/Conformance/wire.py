@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 from collections.abc import Iterator
 from enum import IntEnum
 
 import pytest
-from frames import Answer, Connection, Field, grpc_headers
+from frames import Answer, Connection, Field, grpc_headers, message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from harness import Server
+from harness import Server, postgres_program
 
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH_HEALTH = "/grpc.health.v1.Health/Watch"
@@ -59,9 +60,9 @@ def symbol_question(symbol: str) -> bytes:
 LARGE_QUESTION = symbol_question("signalbox.v1.JobService")
 
 
-def assert_serves(peer: Connection) -> None:
-    """A call on this connection is answered as ever."""
-    answer = peer.call(CHECK)
+def assert_serves(peer: Connection, *, settle: bool = True) -> None:
+    """A call on this connection is answered as ever. Without `settle` it costs nothing but the call."""
+    answer = peer.answer(peer.request(CHECK, message(b"")), settle=settle)
     assert answer.grpc_status == Code.OK and answer.messages == [SERVING], peer.history()
 
 
@@ -116,3 +117,31 @@ def details_of(answer: Answer) -> tuple[status_pb2.Status, dict[str, str]]:
 def decode_bin(text: str) -> bytes:
     """Base64, with or without its padding."""
     return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+
+
+class Lock:
+    """A table that nobody else can read or write meanwhile."""
+
+    def __init__(self, url: str, table: str) -> None:
+        self._process = subprocess.Popen(
+            [postgres_program("psql"), url, "-AtXq", "-v", "ON_ERROR_STOP=1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(
+            f"SET lock_timeout = '20s';\nBEGIN;\nLOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n"
+        )
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "locked\n"
+
+    def release(self) -> None:
+        self._process.communicate("ROLLBACK;\n", timeout=20)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.release()
