@@ -160,10 +160,11 @@ def test_an_answer_takes_strikes_back(peer: Connection):
 @pytest.mark.slow
 def test_PINGs_every_ten_seconds(peer: Connection):
     """What a client's keepalive may do, on a connection without calls."""
-    for n in range(5):
+    for n in range(3):
         ping(peer, 1, first=n)
         assert peer.is_quiet(10.3)
-    ping(peer, 1, first=5)
+    # This one would be the third strike.
+    ping(peer, 1, first=3)
     assert_serves(peer)
 
 
@@ -227,8 +228,7 @@ def assert_shutdown_begins(peer: Connection) -> bytes:
     peer.until(
         lambda: any(item.type == PING and "ACK" not in item.flags for item in peer.frames), what="PING"
     )
-    at = peer.frames.index(frame)
-    (asked,) = (item for item in peer.frames[at:] if item.type == PING and "ACK" not in item.flags)
+    (asked,) = (item for item in peer.frames if item.type == PING and "ACK" not in item.flags)
     return asked.opaque_data
 
 
@@ -274,7 +274,7 @@ def test_streams_on_their_way_are_served_and_later_ones_are_not(start, url):
             server.process.send_signal(signal.SIGTERM)
             asked = assert_shutdown_begins(peer)
             # On its way when the server decided to stop.
-            assert_serves(peer)
+            assert peer.call(CHECK).grpc_status == Code.OK
             during = peer.request(JOBS + "GetJob", read)
             peer.settle()
             assert len(peer.goaways) == 1

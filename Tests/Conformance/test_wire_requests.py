@@ -121,12 +121,12 @@ def test_a_deadline_that_passes(peer: Connection, value, seconds):
     assert_serves(peer)
 
 
-@pytest.mark.parametrize("value", ["0H", "0M", "0S", "0m", "0u", "0n", "00000000S"])
 @pytest.mark.parametrize("path", [CHECK, WATCH_HEALTH, JOBS + "ListJobs"])
-def test_no_time_at_all(peer: Connection, path, value):
+def test_no_time_at_all(peer: Connection, path):
     """It has passed before the handler could begin, so it does not."""
-    answer = peer.call(path, b"", ("grpc-timeout", value))
-    assert_status(answer, Code.DEADLINE_EXCEEDED)
+    for value in ("0H", "0M", "0S", "0m", "0u", "0n", "00000000S"):
+        answer = peer.call(path, b"", ("grpc-timeout", value))
+        assert_status(answer, Code.DEADLINE_EXCEEDED)
 
 
 @pytest.mark.parametrize("value", ["99999999H", "99999999M", "99999999S", "99999999m", "99999999u"])
