@@ -17,3 +17,4 @@ from interop import (  # noqa: F401
     plaintext_interop_server,
     tls_interop_server,
 )
+from wire import peer  # noqa: F401
