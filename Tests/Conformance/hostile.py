@@ -12,6 +12,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness import PATIENCE_S, Cluster, Server
+from harness import BINARY, PATIENCE_S, Cluster, Server
 
 MIB = 1 << 20
 
@@ -29,9 +30,12 @@ CUT_OFF_S = 1.0
 MEMORY_MAX = 32 * MIB
 #: The honest client's p99 under attack, to its own p99 without.
 P99_RATIO_MAX = 2.0
+#: How the server was built: "release", "debug" or "sanitized".
+BUILD = os.environ.get("SIGNALBOX_BUILD", "release" if "release" in str(BINARY) else "debug")
 #: A p99 below this passes whatever the ratio. Quiet, it is a fraction of a millisecond, and there a scheduler that
-#: gives somebody else one turn (about 3 ms) is a ratio of ten: that would measure the machine.
-P99_FLOOR_S = 0.005
+#: gives somebody else one turn (about 3 ms) is a ratio of ten: that would measure the machine. Without optimisation
+#: what a connection may do before it is cut off takes ten times as long; under a sanitizer nobody measures.
+P99_FLOOR_S = {"release": 0.005, "debug": 0.025, "sanitized": float("inf")}[BUILD]
 
 #: Calls of one quiet phase: enough for a p99, and done in a fraction of a second.
 QUIET_CALLS = 400
@@ -55,6 +59,18 @@ class HostileServer(Server):
         # The name, in brackets, may hold spaces.
         text = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
+
+    def calm_down(self) -> None:
+        """Waits until it has nothing more to do for those that have left. What they sent may still lie in sockets."""
+        end = time.monotonic() + PATIENCE_S
+        before = self.cpu_seconds()
+        while time.monotonic() < end:
+            select.select([], [], [], 0.1)
+            used = self.cpu_seconds() - before
+            if used <= 0.02:
+                return
+            before += used
+        raise AssertionError("the server computes although nobody asks anything")
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -197,7 +213,7 @@ class Figures:
         problems = list(self.problems)
         if self.cut_off is not None and self.cut_off > self.cut_off_max:
             problems.append(f"not cut off within {self.cut_off_max:g} s")
-        if self.memory > self.memory_max:
+        if self.memory > self.memory_max and BUILD != "sanitized":
             problems.append(f"memory grew by more than {self.memory_max / MIB:.0f} MiB")
         if self.failures:
             problems.append(f"honest calls failed: {self.failures[:3]}")
@@ -244,6 +260,7 @@ class Probe:
     @contextmanager
     def attack(self) -> Iterator[None]:
         """One phase: quiet calls first, then calls beside what the body does."""
+        self.server.calm_down()
         quiet = self.honest.call()
         with self.honest.calling() as results:
             yield
