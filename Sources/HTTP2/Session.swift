@@ -44,6 +44,8 @@ package import NIOCore
     /// DATA received and not yet given back to the connection's window.
     private var connectionBytesReceived = 0
     private var scanner: FrameScanner
+    /// The first frame, with the settings, is sent.
+    private var hasSent = false
 
     private final class PreparedBox {
         let storage: PreparedStorage
@@ -90,8 +92,11 @@ package import NIOCore
         func entry(_ id: nghttp2_settings_id, _ value: UInt32) -> nghttp2_settings_entry {
             nghttp2_settings_entry(settings_id: Int32(bitPattern: id.rawValue), value: value)
         }
+        // The first entry of the first frame, where `announceStreamLimit` finds it.
+        let streamsMax = configuration.concurrentStreamsMax
         var settings = [
-            entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, configuration.concurrentStreamsMax),
+            entry(
+                NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, role == .server ? 2 * streamsMax : streamsMax),
             entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(configuration.streamWindowBytes)),
             entry(NGHTTP2_SETTINGS_MAX_FRAME_SIZE, configuration.frameBytesMax),
             entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, UInt32(configuration.headerListBytesMax)),
@@ -108,6 +113,13 @@ package import NIOCore
         precondition(submitted == 0, "the settings are within what RFC 9113 allows")
         _ = unsafe nghttp2_session_set_local_window_size(
             library, flags, 0, configuration.connectionWindowBytes)
+    }
+
+    /// A stream over the limit is to be refused, and the connection to go on (RFC 9113 section 5.1.2). The library ends
+    /// the connection. So it is given twice the limit, and the frame that it makes of that is put right here; who uses the
+    /// session refuses the streams in between, and a peer that goes even further may lose its connection.
+    private func announceStreamLimit(_ frame: inout ByteBuffer, at index: Int) {
+        frame.setInteger(configuration.concurrentStreamsMax, at: index + 9 + 2)
     }
 
     // MARK: Bytes in, bytes out
@@ -158,7 +170,10 @@ package import NIOCore
             if count == 0 { return false }
             if count < 0 { throw HTTP2Error(libraryCode: count) }
             // The bytes are the library's and good until the next call into it.
+            let index = buffer.writerIndex
             unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: data, count: count))
+            if role == .server, !hasSent { announceStreamLimit(&buffer, at: index) }
+            hasSent = true
         }
         return true
     }

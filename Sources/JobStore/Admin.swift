@@ -84,7 +84,7 @@ extension Statement {
 extension JobStore {
     /// Counts every job within retention: for people, not for every second.
     package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
-        try await run("queue_stats", timeout: .seconds(30), isLong: true) {
+        try await read("queue_stats", timeout: .seconds(30), isLong: true) {
             connection throws(PostgresError) in
             var all: [QueueStats] = []
             for row in try connection.execute(.queueStats, Parameters { $0.append(queue) }) {
@@ -106,7 +106,7 @@ extension JobStore {
     }
 
     package func nodes() async throws(StoreError) -> [NodeRecord] {
-        try await run("nodes", isLong: true) { connection throws(PostgresError) in
+        try await read("nodes", isLong: true) { connection throws(PostgresError) in
             var nodes: [NodeRecord] = []
             for row in try connection.execute(.listNodes) {
                 nodes.append(
@@ -164,7 +164,7 @@ extension JobStore {
     package func userLimit(
         userID: String, queue: String, default: Int
     ) async throws(StoreError) -> UserLimit {
-        try await run("get_user_limit") { connection throws(PostgresError) in
+        try await read("get_user_limit") { connection throws(PostgresError) in
             let row = try connection.execute(
                 .getUserLimit,
                 Parameters {

@@ -225,7 +225,7 @@ extension JobStore {
 
     /// The jobs that there are, without their history, in no order. A larger result is left out.
     package func jobs(_ ids: [JobID], resultBytesMax: Int) async throws(StoreError) -> [JobRecord] {
-        try await run("jobs") { connection throws(PostgresError) in
+        try await read("jobs") { connection throws(PostgresError) in
             var jobs: [JobRecord] = []
             let result = try connection.execute(
                 .findJobs,
@@ -240,7 +240,7 @@ extension JobStore {
 
     /// How the database names the jobs that there are.
     package func numbers(of ids: [JobID]) async throws(StoreError) -> [JobID: Int64] {
-        try await run("numbers") { connection throws(PostgresError) in
+        try await read("numbers") { connection throws(PostgresError) in
             var numbers: [JobID: Int64] = [:]
             for row in try connection.execute(.findNumbers, Parameters { $0.append(ids.map(\.uuid)) }) {
                 numbers[JobID(try row.uuid(0))] = try row.int64(1)
@@ -252,7 +252,7 @@ extension JobStore {
     /// The job with its attempts, its log and, if wanted, its payload.
     package func jobWithHistory(_ id: JobID, payload: Bool) async throws(StoreError) -> JobRecord? {
         guard let found = try await job(id) else { return nil }
-        return try await run("history") { connection throws(PostgresError) in
+        return try await read("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
                     Self.eventsQuery(.findLastEvents, [found.number: 0]),
@@ -273,7 +273,7 @@ extension JobStore {
     package func list(
         _ filter: JobFilter, before: Int64?, size: Int
     ) async throws(StoreError) -> JobPage {
-        try await run("list", isLong: true) { connection throws(PostgresError) in
+        try await read("list", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 filter.userID == nil ? .listJobs : .listJobsOfUser,
                 Parameters {
@@ -303,7 +303,7 @@ extension JobStore {
     func snapshot(
         userID: String?, queue: String?, after: Int64, scannedMax: Int64
     ) async throws(StoreError) -> JobPage {
-        try await run("snapshot", isLong: true) { connection throws(PostgresError) in
+        try await read("snapshot", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 userID == nil ? .snapshotJobsOfQueue : .snapshotJobsOfUser,
                 Parameters {
@@ -337,7 +337,7 @@ extension JobStore {
     /// the present: there is a gap before that.
     package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
         guard !sequences.isEmpty else { return [:] }
-        return try await run("events") { connection throws(PostgresError) in
+        return try await read("events") { connection throws(PostgresError) in
             let query = Self.eventsQuery(.findEvents, sequences)
             var changes: [Int64: [JobChange]] = [:]
             for row in try connection.execute(query.statement, query.parameters) {
@@ -365,7 +365,7 @@ extension JobStore {
     package func progress(
         of numbers: [Int64]
     ) async throws(StoreError) -> [Int64: (job: JobID, attempt: Int, progress: Progress)] {
-        try await run("progress") { connection throws(PostgresError) in
+        try await read("progress") { connection throws(PostgresError) in
             var found: [Int64: (job: JobID, attempt: Int, progress: Progress)] = [:]
             for row in try connection.execute(.findProgress, Parameters { $0.append(numbers) }) {
                 found[try row.int64(0)] = (
@@ -385,7 +385,7 @@ extension JobStore {
         of wanted: [(number: Int64, after: Int64)]
     ) async throws(StoreError) -> [Int64: [LogLine]] {
         guard !wanted.isEmpty else { return [:] }
-        return try await run("logs") { connection throws(PostgresError) in
+        return try await read("logs") { connection throws(PostgresError) in
             let query = Self.logsQuery(wanted)
             var logs: [Int64: [LogLine]] = [:]
             for row in try connection.execute(query.statement, query.parameters) {

@@ -46,7 +46,11 @@ final class RequestHead: Sendable {
                 isGRPC = Self.isGRPC(contentType: field.value)
             case 12 where field.name.isEqual(to: "grpc-timeout"):
                 timeout = Timeout.decode(field.value)
-                if timeout == nil { refusal = Status(.internalError, "malformed grpc-timeout") }
+                switch timeout {
+                case nil: refusal = Status(.internalError, "malformed grpc-timeout")
+                case .zero?: refusal = Status(.deadlineExceeded, "there is no time at all")
+                default: break
+                }
             case 13 where field.name.isEqual(to: "authorization"):
                 authorization = String(decoding: field.value, as: UTF8.self)
             case 13 where field.name.isEqual(to: "grpc-encoding"):

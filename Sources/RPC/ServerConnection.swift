@@ -80,7 +80,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1))
         self.budget = ClientBudget(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
-        limits.concurrentStreamsMax = UInt32(clamping: configuration.streamsPerConnectionMax)
+        limits.concurrentStreamsMax = UInt32(clamping: min(configuration.streamsPerConnectionMax, 1 << 30))
         limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
         limits.connectionWindowBytes = Int32(clamping: max(configuration.connectionWindowBytes, 65_535))
         limits.headerListBytesMax = min(configuration.headerListBytesMax, 65_535)
@@ -318,6 +318,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
         guard runningHandlers < configuration.streamsPerConnectionMax,
+            session.openStreams <= configuration.streamsPerConnectionMax,
             session.queuedBytes < 4 * configuration.outboundBytesPerConnection
         else {
             return session.reset(stream, .refusedStream)
@@ -348,7 +349,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .refuse(let status):
             refuse(stream, status)
         case .refuseHTTP(let status):
-            refuse(stream, HeaderFields([":status": status]))
+            var fields = HeaderFields([":status": status])
+            // RFC 9110 section 15.5.6.
+            if status == "405" { fields.append("allow", "POST") }
+            refuse(stream, fields)
         }
     }
 
@@ -455,6 +459,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase == .serving else { return }
         phase = .announcing
         session.announceShutdown()
+        // By itself, for the library would send a PING before it.
+        flushNow()
         session.ping(Self.drainPing)
         flushNow()
     }
