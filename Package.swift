@@ -14,6 +14,7 @@ let settingsCallingC = settings + [.strictMemorySafety()]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
@@ -34,6 +35,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
@@ -73,10 +77,20 @@ let package = Package(
         // The service.
         .target(name: "JobCore", dependencies: [deque], swiftSettings: settings),
         .target(
-            name: "JobStore",
+            name: "Authentication",
             dependencies: [
-                "JobCore", "Postgres", .product(name: "Crypto", package: "swift-crypto"), deque,
+                "JobCore", crypto, logging, nioCore, nioPosix,
+                .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Yams", package: "Yams"),
             ],
+            swiftSettings: settings),
+        .target(
+            name: "JobStore",
+            dependencies: ["JobCore", "Postgres", crypto, deque],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
@@ -125,7 +139,7 @@ let package = Package(
         // An example: dialogues spoken aloud.
         .target(
             name: "Dialogue",
-            dependencies: [subprocess, .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: [subprocess, crypto],
             swiftSettings: settings),
         .executableTarget(
             name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
@@ -159,6 +173,17 @@ let package = Package(
             name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
             swiftSettings: settings),
         .testTarget(name: "JobCoreTests", dependencies: ["JobCore"], swiftSettings: settings),
+        .testTarget(
+            name: "AuthenticationTests",
+            dependencies: [
+                "Authentication", "JobCore", crypto, logging, nioCore, nioPosix,
+                .product(name: "CryptoExtras", package: "swift-crypto"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+                .product(name: "X509", package: "swift-certificates"),
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "JobStoreTests",
             dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
