@@ -180,8 +180,8 @@ def test_a_setting_that_makes_a_window_overflow(server: Server):
 
 
 def test_more_than_the_window_of_a_stream(server: Server):
-    """A handler that cannot answer takes no more requests, so their window is not given back; who sends on all the
-    same breaks a rule, and ends at least its stream."""
+    """A handler that cannot answer takes no more requests, so their window is not given back; who sends on
+    all the same breaks a rule, and ends at least its stream."""
     with Connection.open(server.address, settings={INITIAL_WINDOW_SIZE: 0}) as peer:
         stream = peer.request(REFLECT, None, end=False)
         question = message(LARGE_QUESTION)
