@@ -365,8 +365,7 @@ def goaway_times(peers: list[Connection], since: float, timeout: float) -> list[
 
 
 def test_a_connection_is_told_to_go_at_its_age(start):
-    """As at a shutdown, and up to ten per cent sooner or later: what was opened together does not come back
-    so."""
+    """As at a shutdown, and up to ten per cent sooner or later: what came together goes apart."""
     server = start("--max-connection-age", "2s", "--max-connection-age-grace", "20s")
     begun = time.monotonic()
     peers = [Connection.open(server.address) for _ in range(24)]

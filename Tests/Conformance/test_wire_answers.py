@@ -179,8 +179,7 @@ def test_a_deadline_comes_first_and_then_the_reset(peer: Connection):
 
 
 def test_what_is_sent_on_after_the_answer_is_dropped(peer: Connection):
-    """The client has not seen it yet. Its bytes come back to the connection's window, or others would
-    starve."""
+    """The client has not seen it yet. Its bytes come back to the connection's window."""
     stream = peer.request("/no.such.Service/Method", None, end=False)
     assert peer.answer(stream).reset == NO_ERROR
     for _ in range(64):

@@ -24,8 +24,7 @@ from harness import Cluster, Server, unique
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import CHECK, JOBS, REFLECT, SERVING, WATCH_HEALTH, Code, Lock, assert_serves, assert_status
 
-#: By when a statement must be gone whose call is over. Well below the time after which Postgres itself stops
-#: it.
+#: By when the statement of a call that is over must be gone: well before Postgres itself stops it.
 SOON_S = 4.0
 
 
@@ -198,8 +197,7 @@ def test_a_stream_over_the_limit_that_the_client_does_not_know(node: Server):
 
 @pytest.mark.parametrize("code", [CANCEL, NO_ERROR, INTERNAL_ERROR])
 def test_a_reset_ends_the_handler(client: Connection, code):
-    """Whatever its code: the place of the call is free again. Places are handlers, so not in the same
-    moment."""
+    """Whatever its code: the place of the call is free again, as soon as its handler has ended."""
     limit = client.settings[MAX_CONCURRENT_STREAMS]
     streams = open_watches(client, limit)
     for stream in streams[:50]:

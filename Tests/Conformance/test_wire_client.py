@@ -1,7 +1,7 @@
 """The other end: what the client of the command line makes of a server's answers, errors and resets.
 
-The server is a script. PROTOCOL-HTTP2.md maps HTTP/2's errors to statuses, http-grpc-status-mapping.md
-HTTP's.
+The server is a script. HTTP/2's errors are mapped by PROTOCOL-HTTP2.md, HTTP's by
+http-grpc-status-mapping.md.
 """
 
 from __future__ import annotations

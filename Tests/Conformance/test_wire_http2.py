@@ -127,8 +127,7 @@ def test_frames_of_streams_on_stream_0(peer: Connection, frame):
 
 
 def test_PRIORITY_on_stream_0(peer: Connection):
-    """An error, or passed over like every other PRIORITY; the server has said that it looks at none (RFC
-    9218)."""
+    """An error, or passed over like every other PRIORITY; the server has said that it looks at none."""
     peer.send(raw_frame(PRIORITY, 0, 0, PRIORITY_PAYLOAD))
     peer.settle()
     if peer.goaways:

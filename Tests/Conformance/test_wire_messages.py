@@ -1,5 +1,4 @@
-"""Length-prefixed messages: how they are cut, counted and limited (PROTOCOL-HTTP2.md,
-"Length-Prefixed-Message")."""
+"""Length-prefixed messages: how they are cut, counted and limited (PROTOCOL-HTTP2.md)."""
 
 from __future__ import annotations
 

@@ -122,12 +122,18 @@ def decode_bin(text: str) -> bytes:
 class Lock:
     """A table that nobody else can read or write meanwhile."""
 
-            def __init__(self, url: str, table: str) -> None: self._process = subprocess.Popen(
-            [postgres_program("psql"), url, "-AtXq", "-v", "ON_ERROR_STOP=1"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, ) assert self._process.stdin and self._process.stdout
-            self._process.stdin.write( f"SET lock_timeout = '20s';\nBEGIN;\nLOCK TABLE {table} IN ACCESS
-            EXCLUSIVE MODE;\n\\echo locked\n" ) self._process.stdin.flush() assert
-            self._process.stdout.readline() == "locked\n"
+    def __init__(self, url: str, table: str) -> None:
+        self._process = subprocess.Popen(
+            [postgres_program("psql"), url, "-AtXq", "-v", "ON_ERROR_STOP=1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin and self._process.stdout
+        lock = f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"
+        self._process.stdin.write(f"SET lock_timeout = '20s';\nBEGIN;\n{lock};\n\\echo locked\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "locked\n"
 
     def release(self) -> None:
         self._process.communicate("ROLLBACK;\n", timeout=20)
