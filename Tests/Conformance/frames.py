@@ -112,12 +112,13 @@ def message(data: bytes, flag: int = 0, *, length: int | None = None) -> bytes:
 def messages_in(body: bytes) -> list[tuple[int, bytes]]:
     """The (flag, message) pairs of a body, which must be whole."""
     found = []
-    while body:
-        assert len(body) >= 5, f"a ragged prefix: {body!r}"
-        flag, length = struct.unpack(">BI", body[:5])
-        assert len(body) >= 5 + length, f"a message of {length} bytes ends after {len(body) - 5}"
-        found.append((flag, body[5 : 5 + length]))
-        body = body[5 + length :]
+    at = 0
+    while at < len(body):
+        assert len(body) >= at + 5, f"a ragged prefix: {body[at:]!r}"
+        flag, length = struct.unpack_from(">BI", body, at)
+        at += 5 + length
+        assert len(body) >= at, f"a message of {length} bytes lacks {at - len(body)}"
+        found.append((flag, body[at - length : at]))
     return found
 
 

@@ -168,6 +168,7 @@ def open_in_time(client: Connection, count: int) -> list[int]:
         client.until(lambda answer=answer: bool(answer.body) or answer.is_over)
         if answer.is_over:
             assert answer.order == ["RST_STREAM"] and answer.reset == REFUSED_STREAM, f"{answer}"
+            client.is_quiet(0.05)
         else:
             streams.append(stream)
     return streams
@@ -243,6 +244,8 @@ def test_handlers_count_and_not_streams(url: str, client: Connection):
     def is_served() -> bool:
         answer = client.answer(client.request(CHECK, message(b"")))
         assert answer.reset in (None, REFUSED_STREAM)
+        if answer.reset is not None:
+            client.is_quiet(0.1)
         return answer.grpc_status == Code.OK
 
     reach(is_served, 10, "the places are not free again")
