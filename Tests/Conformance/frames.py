@@ -1,8 +1,8 @@
-"""A raw HTTP/2 peer on a blocking socket: it sends whatever it is told to, right or wrong, and keeps what it gets.
+"""A raw HTTP/2 peer on a blocking socket: it sends whatever it is told to, and keeps what it gets.
 
-It has no opinion of what may be sent. `hyperframe` packs and unpacks frames, `hpack` header lists; whatever they
-refuse to make is made by `raw_frame`. Every wait has a timeout; when it is reached `Silence` says what came
-before. Nothing here runs in the background, so a peer that should stall simply does not read.
+It has no opinion of what may be sent: `raw_frame` makes any frame at all. `hyperframe` takes frames apart,
+`hpack` header lists. Every wait has a timeout; when it is reached `Silence` says what came before. Nothing
+here runs in the background, so a peer that should stall simply does not read.
 
     with Connection.open(server.address) as peer:
         answer = peer.call("/grpc.health.v1.Health/Check", b"")
@@ -30,7 +30,6 @@ from hyperframe.frame import (
     PingFrame,
     RstStreamFrame,
     SettingsFrame,
-    WindowUpdateFrame,
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -113,12 +112,13 @@ def message(data: bytes, flag: int = 0, *, length: int | None = None) -> bytes:
 def messages_in(body: bytes) -> list[tuple[int, bytes]]:
     """The (flag, message) pairs of a body, which must be whole."""
     found = []
-    while body:
-        assert len(body) >= 5, f"a ragged prefix: {body!r}"
-        flag, length = struct.unpack(">BI", body[:5])
-        assert len(body) >= 5 + length, f"a message of {length} bytes ends after {len(body) - 5}"
-        found.append((flag, body[5 : 5 + length]))
-        body = body[5 + length :]
+    at = 0
+    while at < len(body):
+        assert len(body) >= at + 5, f"a ragged prefix: {body[at:]!r}"
+        flag, length = struct.unpack_from(">BI", body, at)
+        at += 5 + length
+        assert len(body) >= at, f"a message of {length} bytes lacks {at - len(body)}"
+        found.append((flag, body[at - length : at]))
     return found
 
 
@@ -213,8 +213,8 @@ class Answer:
 class Connection:
     """One HTTP/2 connection, from either end.
 
-    Everything received goes to `frames`, and by stream to `streams`. SETTINGS and PING are acknowledged as they
-    are read, unless `answers_settings` or `answers_pings` is false.
+    Everything received goes to `frames`, and by stream to `streams`. SETTINGS and PING are acknowledged as
+    they are read, unless `answers_settings` or `answers_pings` is false.
     """
 
     def __init__(self, sock: socket.socket, *, is_client: bool, timeout: float = PATIENCE_S) -> None:
@@ -308,7 +308,7 @@ class Connection:
     def hello(
         self, settings: Mapping[int, int] | None = None, *, connection_window: int = LARGE_WINDOW
     ) -> None:
-        """The client's preface, its SETTINGS (windows without end unless given) and the connection's window."""
+        """The client's preface, its SETTINGS (large windows unless given) and the connection's window."""
         self.send(PREFACE)
         self.send_settings(settings if settings is not None else {INITIAL_WINDOW_SIZE: LARGE_WINDOW})
         if connection_window > 65_535:
@@ -460,7 +460,7 @@ class Connection:
         return frame
 
     def receive_buffered(self) -> None:
-        """The frames that have been read from the socket already, without waiting: a poll of it does not see them."""
+        """The frames that have been read from the socket already: who polls it does not see them."""
         try:
             while self.receive(0) is not None:
                 pass
@@ -540,7 +540,7 @@ class Connection:
         )
 
     def answer(self, stream: int, timeout: float | None = None, *, settle: bool = True) -> Answer:
-        """Reads until the stream is over, and then (`settle`) until an RST_STREAM after its end would be here."""
+        """Reads until the stream is over, and then (`settle`) until a reset after its end would be here."""
         answer = self.answer_of(stream)
         self.until(lambda: answer.is_over, timeout, f"end of stream {stream}")
         if settle and answer.reset is None and not self.is_closed:

@@ -24,7 +24,7 @@ from harness import Cluster, Server, unique
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import CHECK, JOBS, REFLECT, SERVING, WATCH_HEALTH, Code, Lock, assert_serves, assert_status
 
-#: By when a statement must be gone whose call is over. Well below the time after which Postgres itself stops it.
+#: By when the statement of a call that is over must be gone: well before Postgres itself stops it.
 SOON_S = 4.0
 
 
@@ -168,6 +168,7 @@ def open_in_time(client: Connection, count: int) -> list[int]:
         client.until(lambda answer=answer: bool(answer.body) or answer.is_over)
         if answer.is_over:
             assert answer.order == ["RST_STREAM"] and answer.reset == REFUSED_STREAM, f"{answer}"
+            client.is_quiet(0.05)
         else:
             streams.append(stream)
     return streams
@@ -197,7 +198,7 @@ def test_a_stream_over_the_limit_that_the_client_does_not_know(node: Server):
 
 @pytest.mark.parametrize("code", [CANCEL, NO_ERROR, INTERNAL_ERROR])
 def test_a_reset_ends_the_handler(client: Connection, code):
-    """Whatever its code: the place of the call is free again. Places are handlers, so not in the same moment."""
+    """Whatever its code: the place of the call is free again, as soon as its handler has ended."""
     limit = client.settings[MAX_CONCURRENT_STREAMS]
     streams = open_watches(client, limit)
     for stream in streams[:50]:
@@ -224,8 +225,9 @@ def test_a_deadline_ends_the_handler(client: Connection):
 
 
 def test_handlers_count_and_not_streams(url: str, client: Connection):
-    """A call that is given up has its place until its work is done: here, the commit of a job, which others wait
-    for too. Who gives up as many calls as may run gets no more of them, although no stream of it is open."""
+    """A call that is given up has its place until its work is done: here, the commit of a job, which others
+    wait for too. Who gives up as many calls as may run gets no more of them, although no stream of it is
+    open."""
     limit = client.settings[MAX_CONCURRENT_STREAMS]
     with Lock(url, "job") as lock:
         streams = []
@@ -242,6 +244,8 @@ def test_handlers_count_and_not_streams(url: str, client: Connection):
     def is_served() -> bool:
         answer = client.answer(client.request(CHECK, message(b"")))
         assert answer.reset in (None, REFUSED_STREAM)
+        if answer.reset is not None:
+            client.is_quiet(0.1)
         return answer.grpc_status == Code.OK
 
     reach(is_served, 10, "the places are not free again")

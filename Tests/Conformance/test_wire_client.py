@@ -1,6 +1,7 @@
 """The other end: what the client of the command line makes of a server's answers, errors and resets.
 
-The server is a script. PROTOCOL-HTTP2.md maps HTTP/2's errors to statuses, http-grpc-status-mapping.md HTTP's.
+The server is a script. HTTP/2's errors are mapped by PROTOCOL-HTTP2.md, HTTP's by
+http-grpc-status-mapping.md.
 """
 
 from __future__ import annotations
@@ -255,15 +256,17 @@ def test_a_status_of_gRPC_beside_one_of_HTTP(health):
         (INADEQUATE_SECURITY, "PERMISSION_DENIED"),
     ],
 )
-@pytest.mark.parametrize("has_begun", [False, True], ids=["at once", "after headers"])
-def test_resets(health, code, name, has_begun):
-    def script(server: Connection, request: Answer) -> None:
-        if has_begun:
-            server.send_headers(1, RESPONSE)
+def test_resets(health, code, name):
+    def at_once(server: Connection, request: Answer) -> None:
         server.send_reset(1, code)
 
-    outcome = health(script)
-    assert outcome.is_status(name), outcome
+    def after_headers(server: Connection, request: Answer) -> None:
+        server.send_headers(1, RESPONSE)
+        server.send_reset(1, code)
+
+    for script in (at_once, after_headers):
+        outcome = health(script)
+        assert outcome.is_status(name), outcome
 
 
 def test_a_status_before_a_reset_counts(health):

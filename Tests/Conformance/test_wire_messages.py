@@ -1,4 +1,4 @@
-"""Length-prefixed messages: how they are cut, counted and limited (PROTOCOL-HTTP2.md, "Length-Prefixed-Message")."""
+"""Length-prefixed messages: how they are cut, counted and limited (PROTOCOL-HTTP2.md)."""
 
 from __future__ import annotations
 
@@ -68,12 +68,11 @@ def test_no_message_where_any_number_may_come(peer: Connection):
 
 
 @pytest.mark.parametrize("path", [CHECK, WATCH_HEALTH, REFLECT])
-@pytest.mark.parametrize("kept", [1, 4, 5, 9, 14])
-def test_a_message_that_is_cut_short(peer: Connection, path, kept):
+def test_a_message_that_is_cut_short(peer: Connection, path):
     body = message(SHORT)
-    assert len(body) == 15
-    answer = peer.answer(peer.request(path, body[:kept]))
-    assert_status(answer, Code.INTERNAL)
+    for kept in range(1, len(body)):
+        answer = peer.answer(peer.request(path, body[:kept]))
+        assert answer.grpc_status == Code.INTERNAL and answer.is_trailers_only, f"{kept} bytes: {answer}"
     assert_serves(peer)
 
 
@@ -89,13 +88,12 @@ def test_a_message_that_is_cut_short_by_trailers(peer: Connection):
 @pytest.mark.parametrize(
     "path", [CHECK, WATCH_HEALTH, REFLECT, *(JOBS + name for name in ("Enqueue", "EnqueueBatch", "Watch"))]
 )
-@pytest.mark.parametrize("length", [LIMIT + 1, 2**31, 2**32 - 1])
-def test_a_large_message_is_refused_by_its_prefix(peer: Connection, path, length):
+def test_a_large_message_is_refused_by_its_prefix(peer: Connection, path):
     """Nothing of it has come, nor is it waited for."""
-    stream = peer.request(path, message(b"", length=length), end=False)
-    answer = peer.answer(stream)
-    assert_status(answer, Code.RESOURCE_EXHAUSTED)
-    assert answer.order == ["HEADERS+", "RST_STREAM"] and answer.reset == 0
+    for length in (LIMIT + 1, 2**31, 2**32 - 1):
+        answer = peer.answer(peer.request(path, message(b"", length=length), end=False))
+        assert_status(answer, Code.RESOURCE_EXHAUSTED)
+        assert answer.order == ["HEADERS+", "RST_STREAM"] and answer.reset == 0
     assert_serves(peer)
 
 
@@ -125,19 +123,17 @@ def test_the_largest_message(peer: Connection):
 
 
 @pytest.mark.parametrize("path", [CHECK, REFLECT])
-@pytest.mark.parametrize("flag", [2, 128, 255])
-def test_another_flag_than_0_or_1(peer: Connection, path, flag):
-    answer = peer.answer(peer.request(path, message(b"", flag)))
-    assert_status(answer, Code.INTERNAL)
+def test_another_flag_than_0_or_1(peer: Connection, path):
+    for flag in (2, 3, 128, 255):
+        assert_status(peer.answer(peer.request(path, message(b"", flag))), Code.INTERNAL)
     assert_serves(peer)
 
 
 @pytest.mark.parametrize("path", [CHECK, REFLECT])
-@pytest.mark.parametrize("encoding", [None, "identity"])
-def test_compressed_without_an_encoding(peer: Connection, path, encoding):
-    extra = [("grpc-encoding", encoding)] if encoding else []
-    answer = peer.answer(peer.request(path, message(b"", 1), *extra))
-    assert_status(answer, Code.INTERNAL)
+def test_compressed_without_an_encoding(peer: Connection, path):
+    for extra in ([], [("grpc-encoding", "identity")]):
+        answer = peer.answer(peer.request(path, message(b"", 1), *extra))
+        assert_status(answer, Code.INTERNAL)
     assert_serves(peer)
 
 

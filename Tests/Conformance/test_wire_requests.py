@@ -139,28 +139,26 @@ def test_the_longest_deadlines(peer: Connection, value):
     assert answer.messages == [SERVING] and not answer.is_over
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *("", "S", "1", "100", "123456789S", "000000001S", "-1S", "+1S", "1 S", "1s", "1h", "1N"),
-        *("1.5S", "1e3S", "0x1S", "S1", "1SS", "1S1", "1,5S", "\u0661S"),
-    ],
-)
-def test_a_malformed_deadline(peer: Connection, value):
-    # As bytes, for one of them has a digit that is not ASCII's.
-    value = value.encode().decode("latin-1")
-    answer = peer.call(CHECK, b"", ("grpc-timeout", value))
-    assert_status(answer, Code.INTERNAL)
+MALFORMED_DEADLINES = [
+    *("", "S", "1", "100", "123456789S", "000000001S", "-1S", "+1S", "1 S", "1s", "1h", "1N"),
+    *("1.5S", "1e3S", "0x1S", "S1", "1SS", "1S1", "1,5S", "\u0661S"),
+]
+
+
+def test_a_malformed_deadline(peer: Connection):
+    for value in MALFORMED_DEADLINES:
+        # As bytes, for one of them has a digit that is not ASCII's.
+        answer = peer.call(CHECK, b"", ("grpc-timeout", value.encode().decode("latin-1")))
+        assert answer.grpc_status == Code.INTERNAL and answer.is_trailers_only, f"{value!r}: {answer}"
     assert_serves(peer)
 
 
-@pytest.mark.parametrize("value", [" 1S", "1S ", "\t1S"])
-def test_spaces_around_a_deadline(peer: Connection, value):
+def test_spaces_around_a_deadline(peer: Connection):
     """RFC 9113, 8.2.1: a field that begins or ends so makes the request malformed."""
-    stream = peer.request(CHECK, message(b""), ("grpc-timeout", value))
-    answer = peer.answer(stream)
-    assert answer.reset == PROTOCOL_ERROR or answer.grpc_status == Code.INTERNAL, f"{answer}"
-    assert answer.body == b""
+    for value in (" 1S", "1S ", "\t1S"):
+        answer = peer.answer(peer.request(CHECK, message(b""), ("grpc-timeout", value)))
+        assert answer.reset == PROTOCOL_ERROR or answer.grpc_status == Code.INTERNAL, f"{value!r}: {answer}"
+        assert answer.body == b""
     assert_serves(peer)
 
 
@@ -217,7 +215,8 @@ def test_fields_count_as_they_unpack(peer: Connection):
 
 
 def test_large_trailers_of_a_request(peer: Connection):
-    """They have no meaning in gRPC, so it is for the server to pass over them or to refuse them; it goes on."""
+    """They have no meaning in gRPC, so it is for the server to pass over them or to refuse them; it goes
+    on."""
     stream = peer.request(CHECK, message(b""), end=False)
     peer.send_headers(stream, [("x-fill", "a" * 20_000)], end=True)
     answer = peer.answer(stream)

@@ -13,6 +13,7 @@ from frames import (
     Connection,
     message,
 )
+from grpc_reflection.v1alpha import reflection_pb2
 from harness import Server, unique
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import (
@@ -180,8 +181,8 @@ def test_a_setting_that_makes_a_window_overflow(server: Server):
 
 
 def test_more_than_the_window_of_a_stream(server: Server):
-    """A handler that cannot answer takes no more requests, so their window is not given back; who sends on all the
-    same breaks a rule, and ends at least its stream."""
+    """A handler that cannot answer takes no more requests, so their window is not given back; who sends on
+    all the same breaks a rule, and ends at least its stream."""
     with Connection.open(server.address, settings={INITIAL_WINDOW_SIZE: 0}) as peer:
         stream = peer.request(REFLECT, None, end=False)
         question = message(LARGE_QUESTION)
@@ -206,11 +207,13 @@ def test_a_client_that_keeps_to_the_window_is_never_at_fault(peer: Connection):
     """A megabyte of questions, each read and answered: the windows come back, of the stream and of all."""
     stream = peer.request(REFLECT, None, end=False)
     answer = peer.answer_of(stream)
-    question = message(b"\x0a\x08" + b"h" * 8 + b"\x3a\x01*")
+    # Each is answered by about as much as it has itself.
+    request = reflection_pb2.ServerReflectionRequest(host="h" * 400, list_services="*")
+    question = message(request.SerializeToString())
     left = {stream: peer.settings[INITIAL_WINDOW_SIZE], 0: 65_535}
     seen = 0
     sent = 0
-    part = question * 500
+    part = question * 20
     while sent < 1 << 20:
         while peer.frames[seen:]:
             frame = peer.frames[seen]

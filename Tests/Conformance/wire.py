@@ -130,9 +130,8 @@ class Lock:
             text=True,
         )
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(
-            f"SET lock_timeout = '20s';\nBEGIN;\nLOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n"
-        )
+        lock = f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"
+        self._process.stdin.write(f"SET lock_timeout = '20s';\nBEGIN;\n{lock};\n\\echo locked\n")
         self._process.stdin.flush()
         assert self._process.stdout.readline() == "locked\n"
 
