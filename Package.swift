@@ -107,7 +107,9 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobAPI",
-            dependencies: ["JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", nioCore],
+            dependencies: [
+                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", nioCore,
+            ],
             swiftSettings: settings),
         .target(
             name: "Settings",
@@ -118,9 +120,8 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres",
-                "RPC",
-                "Settings", logging,
+                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres",
+                "PrivatePostgres", "RPC", "Settings", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -133,7 +134,7 @@ let package = Package(
             swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
-            dependencies: ["ClientCommands", "Signalbox", argumentParser],
+            dependencies: ["Authentication", "ClientCommands", "JobCore", "Signalbox", argumentParser],
             swiftSettings: settings),
 
         // An example: dialogues spoken aloud.
@@ -194,7 +195,9 @@ let package = Package(
                 "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", logging,
             ],
             swiftSettings: settings),
-        .testTarget(name: "JobAPITests", dependencies: ["JobAPI"], swiftSettings: settings),
+        .testTarget(
+            name: "JobAPITests", dependencies: ["Authentication", "JobAPI", "RPC", logging],
+            swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",
             dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", logging],

@@ -78,7 +78,8 @@ package struct KeySetFetcher: Sendable {
                 // Each address of the name that was tried has had a channel of its own: this is the one that won.
                 outcome.futureResult.whenComplete { _ in channel.close(promise: nil) }
                 do {
-                    return try channel.pipeline.syncOperations.handler(type: KeySetResponseHandler.self).response
+                    return try channel.pipeline.syncOperations.handler(type: KeySetResponseHandler.self)
+                        .response
                 } catch {
                     return channel.eventLoop.makeFailedFuture(KeySetFetchError.connectionLost)
                 }
@@ -158,7 +159,9 @@ private final class KeySetResponseHandler: ChannelInboundHandler {
         switch unwrapInboundIn(data) {
         case .head(let head):
             // Nor is a redirection followed: it might lead from https to anywhere.
-            if head.status != .ok { fail(context, KeySetFetchError("answered with status \(head.status.code)")) }
+            if head.status != .ok {
+                fail(context, KeySetFetchError("answered with status \(head.status.code)"))
+            }
         case .body(let buffer):
             guard body.count + buffer.readableBytes <= bytesMax else {
                 return fail(context, KeySetFetchError("answered with more than \(bytesMax) bytes"))

@@ -43,6 +43,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private var isReadHeld = false
     private var hasHeard = false
     private var hasBegunCall = false
+    /// Of the streams that were refused, those that were no fault of the client's.
+    private var resetsForgiven = 0
     /// Ticks in a row at which the socket took nothing.
     private var blockedTicks = 0
     /// What the last flush took, for the size of the next buffer.
@@ -240,7 +242,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         if wrote { context.flush() }
         session.forEachEvent(handle)
-        if let excess = budget.sent(resets: session.resetsForFaults, now: .now()) { cutOff(excess) }
+        let excess = budget.sent(resets: session.resetsForFaults - resetsForgiven, now: .now())
+        if let excess { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
     }
 
@@ -317,10 +320,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
+        guard session.openStreams <= configuration.streamsPerConnectionMax else {
+            return session.reset(stream, .refusedStream)
+        }
         guard runningHandlers < configuration.streamsPerConnectionMax,
-            session.openStreams <= configuration.streamsPerConnectionMax,
             session.queuedBytes < 4 * configuration.outboundBytesPerConnection
         else {
+            // The client cannot know.
+            resetsForgiven += 1
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead

@@ -115,6 +115,7 @@ package struct ServerSettings: Sendable, Hashable {
     package var keepaliveTimeout: Duration
     package var maxConnectionAge: Duration?
     package var maxConnectionAgeGrace: Duration?
+    package var authentication: AuthenticationSettings
     /// The file they came from in part.
     package var configFile: String?
     package var queues: [String: QueueSettings]
@@ -175,7 +176,24 @@ extension ServerSettings {
             "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
         static let insecure = Setting(
             "insecure", .bool, default: false,
-            "Listen without TLS even where other machines can reach it.")
+            "Listen without TLS, and serve everybody, even where other machines can reach it.")
+        static let authTokens = Setting(
+            "auth-tokens", .optionalText("FILE"), default: nil,
+            "File with the hashes of the bearer tokens that are good; see `signalbox token create`.")
+        static let authJWKS = Setting(
+            "auth-jwks", .optionalText("FILE|URL"), default: nil,
+            "Where the keys are (a JSON Web Key Set) with which JWTs must be signed. With auth-jwt-issuer and "
+                + "auth-jwt-audience.")
+        static let authJWTIssuer = Setting(
+            "auth-jwt-issuer", .optionalText("TEXT"), default: nil, "Who must have made a JWT (iss).")
+        static let authJWTAudience = Setting(
+            "auth-jwt-audience", .optionalText("TEXT"), default: nil, "For whom a JWT must be made (aud).")
+        static let authJWTLeeway = Setting(
+            "auth-jwt-leeway", .duration(.zero ... .seconds(60)), default: .seconds(30),
+            "How far the clocks of a JWT's issuer and this machine may be apart.")
+        static let authJWTUsersClaim = Setting(
+            "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
+            "The claim of a JWT with the users that it is for.")
         static let tlsCertificate = Setting(
             "tls-certificate", .optionalText("FILE"), default: nil,
             "PEM file with the server's certificate and its chain. With tls-key.")
@@ -211,7 +229,8 @@ extension ServerSettings {
             listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
             retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
             maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
-            maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, insecure, config,
+            maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, authTokens,
+            authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim, insecure, config,
         ]
     }
 
@@ -230,6 +249,9 @@ extension ServerSettings {
           commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}]
                 Executables that run the jobs of a kind. Further keys: soft_timeout (DURATION; sends
                 SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}).
+          auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]}
+                What a client may do that shows a certificate with this name. Further keys: name (for the
+                audit), users (all, or [NAME, …]; without it the user called name).
         """
     }
 
@@ -288,8 +310,21 @@ extension ServerSettings {
             keepaliveInterval: reader.value(Table.keepaliveInterval),
             keepaliveTimeout: reader.value(Table.keepaliveTimeout),
             maxConnectionAge: reader.value(Table.maxConnectionAge),
-            maxConnectionAgeGrace: reader.value(Table.maxConnectionAgeGrace), configFile: configFile,
+            maxConnectionAgeGrace: reader.value(Table.maxConnectionAgeGrace),
+            authentication: Self.authentication(&reader), configFile: configFile,
             queues: reader.file?.queues ?? [:], commands: reader.file?.commands ?? [])
+    }
+
+    private static func authentication(_ reader: inout SettingsReader) -> AuthenticationSettings {
+        var settings = AuthenticationSettings()
+        settings.tokens = reader.value(Table.authTokens)
+        settings.keySet = reader.value(Table.authJWKS)
+        settings.issuer = reader.value(Table.authJWTIssuer)
+        settings.audience = reader.value(Table.authJWTAudience)
+        settings.leeway = reader.value(Table.authJWTLeeway)
+        settings.usersClaim = reader.value(Table.authJWTUsersClaim)
+        settings.certificates = reader.file?.certificates ?? []
+        return settings
     }
 
     /// What no setting tells alone.
@@ -300,9 +335,22 @@ extension ServerSettings {
         if tlsClientCA != nil, tlsCertificate == nil {
             problems.append("tls-client-ca needs tls-certificate and tls-key")
         }
-        if !listen.isLoopback, tlsCertificate == nil, !insecure {
+        let jwt = [authentication.keySet, authentication.issuer, authentication.audience]
+        if jwt.contains(where: { $0 == nil }) && jwt.contains(where: { $0 != nil }) {
+            problems.append("auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together")
+        }
+        if !authentication.certificates.isEmpty, tlsClientCA == nil {
+            problems.append("auth.certificates needs tls-client-ca")
+        }
+        guard !listen.isLoopback, !insecure else { return }
+        if tlsCertificate == nil {
             problems.append(
                 "listen: other machines can reach \(listen): give tls-certificate and tls-key, or insecure")
+        }
+        if !authentication.isOn {
+            problems.append(
+                "listen: other machines can reach \(listen): say who may call, by auth-tokens, auth-jwks or "
+                    + "auth.certificates, or give insecure")
         }
     }
 }

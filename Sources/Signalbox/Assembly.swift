@@ -1,3 +1,4 @@
+import Authentication
 import Foundation
 import JobAPI
 import JobCore
@@ -6,6 +7,7 @@ import JobStore
 import JobWorkers
 import Logging
 import NIOCore
+import NIOPosix
 import Postgres
 import PrivatePostgres
 import RPC
@@ -25,6 +27,7 @@ struct Assembly: Sendable {
     private let feed: JobFeed
     private let node: WorkerNode
     private let health: HealthState
+    private let authenticator: Authenticator?
     private let server: Server
 
     /// Brings everything up; throws, with nothing left running, when a part cannot be.
@@ -127,8 +130,11 @@ struct Assembly: Sendable {
             + [WatchHandler(store: store, feed: feed).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
-        let server = Server(
-            configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        let authenticator = try await Self.authenticator(settings.authentication, logger)
+        self.authenticator = authenticator
+        var serverConfiguration = Self.server(settings, logger)
+        serverConfiguration.admission = AccessControl(authenticator)
+        let server = Server(configuration: serverConfiguration, methods: methods, logger: logger)
         self.server = server
         undo.append { await server.shutdown(grace: .zero) }
         store.startJobs(with: node)
@@ -149,6 +155,10 @@ struct Assembly: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await node.run() }
             group.addTask { await feed.run() }
+            if let authenticator {
+                group.addTask { await Self.keepCurrent(authenticator) }
+                group.addTask { await Self.refreshKeys(of: authenticator) }
+            }
             if let privatePostgres {
                 group.addTask { try? await privatePostgres.monitor() }
             }
@@ -176,6 +186,61 @@ struct Assembly: Sendable {
         Connection.Configuration(
             connectionString: connectionString, applicationName: "signalbox",
             sessionSettings: JobStore.sessionSettings, logger: logger)
+    }
+
+    // MARK: Who may call
+
+    /// Nil: nobody is asked.
+    private static func authenticator(
+        _ settings: AuthenticationSettings, _ logger: Logger
+    ) async throws -> Authenticator? {
+        guard settings.isOn else { return nil }
+        var configuration = AuthenticationConfiguration()
+        configuration.tokenFile = settings.tokens
+        if let keySet = settings.keySet, let issuer = settings.issuer, let audience = settings.audience {
+            guard let keys = JWTConfiguration.KeyLocation(keySet) else {
+                throw SettingsError(problems: ["auth-jwks: is neither a file nor an address"])
+            }
+            var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
+            jwt.leeway = settings.leeway
+            jwt.usersClaim = settings.usersClaim
+            configuration.jwt = jwt
+        }
+        configuration.certificates = try settings.certificates.map { certificate in
+            guard let pattern = SubjectAlternativeName.Pattern(certificate.name) else {
+                throw SettingsError(
+                    problems: ["auth.certificates: '\(certificate.name)' is not dns:…, uri:… or email:…"])
+            }
+            let users: UserGrant =
+                switch certificate.users {
+                case .itself: .itself
+                case .all: .all
+                case .only(let users): .only(users)
+                }
+            return CertificateRule(
+                pattern: pattern, name: certificate.principal, scopes: certificate.scopes, users: users)
+        }
+        let fetcher = KeySetFetcher()
+        // It reads files, which blocks.
+        return try await NIOThreadPool.singleton.runIfActive { [configuration] in
+            try Authenticator(configuration, logger: logger, fetch: { try await fetcher.fetch($0) })
+        }
+    }
+
+    private static let credentialsCheckInterval = Duration.seconds(1)
+
+    /// Looks at the files with tokens and keys, until it is cancelled.
+    private static func keepCurrent(_ authenticator: Authenticator) async {
+        while (try? await Task.sleep(for: credentialsCheckInterval)) != nil {
+            try? await NIOThreadPool.singleton.runIfActive { authenticator.reload() }
+        }
+    }
+
+    /// Asks for the keys when it is time, until it is cancelled.
+    private static func refreshKeys(of authenticator: Authenticator) async {
+        repeat {
+            await authenticator.refreshKeys()
+        } while (try? await Task.sleep(for: credentialsCheckInterval)) != nil
     }
 
     private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {

@@ -1,4 +1,5 @@
 import HTTP2
+import MessageCompression
 import Testing
 
 @testable import RPC
