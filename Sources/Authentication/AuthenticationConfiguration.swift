@@ -83,7 +83,7 @@ package struct JWTConfiguration: Sendable, Hashable {
     package var refreshInterval = Duration.seconds(300)
 
     package static let leewayRange = Duration.zero ... .seconds(60)
-    package static let refreshIntervalRange = KeySource.fetchPauseMin ... Duration.seconds(86_400)
+    package static let refreshIntervalRange = KeySource.fetchPauseMin...Duration.seconds(86_400)
 
     package init(keys: KeyLocation, issuer: String, audience: String) {
         self.keys = keys
@@ -125,7 +125,8 @@ package struct CertificateRule: Sendable, Hashable {
     package var users: UserGrant
 
     package init(
-        pattern: SubjectAlternativeName.Pattern, name: String? = nil, scopes: Set<Scope>, users: UserGrant = .itself
+        pattern: SubjectAlternativeName.Pattern, name: String? = nil, scopes: Set<Scope>,
+        users: UserGrant = .itself
     ) {
         self.pattern = pattern
         self.name = name

@@ -44,8 +44,10 @@ extension AuthenticationError {
     static let tokenTooLong = Self(.malformedToken, "the token is longer than 8192 bytes")
     static let unknownToken = Self(.unknownToken, "the token is not known")
     static let malformedToken = Self(.malformedToken, "the token is no signed JWT")
-    static let criticalHeader = Self(.malformedToken, "the token's header has crit, of which nothing is understood")
-    static let keyIDMissing = Self(.malformedToken, "the token's header has no kid, and there are several keys")
+    static let criticalHeader = Self(
+        .malformedToken, "the token's header has crit, of which nothing is understood")
+    static let keyIDMissing = Self(
+        .malformedToken, "the token's header has no kid, and there are several keys")
     static let malformedClaims = Self(.malformedToken, "the token's claims cannot be read")
     static let expiryMissing = Self(.malformedToken, "the token has no claim exp")
     static let badSubject = Self(

@@ -31,7 +31,9 @@ struct JSONWebToken: Sendable {
         else { throw .malformedToken }
         // RFC 7515, section 4.1.11: who does not understand an extension that is critical refuses the token.
         guard !fields.hasCritical else { throw .criticalHeader }
-        guard let algorithm = SignatureAlgorithm(rawValue: fields.algorithm) else { throw .unsupportedAlgorithm }
+        guard let algorithm = SignatureAlgorithm(rawValue: fields.algorithm) else {
+            throw .unsupportedAlgorithm
+        }
         self.algorithm = algorithm
         self.keyID = fields.keyID
         self.signed = Array(token[..<parts[1].endIndex])
@@ -88,7 +90,8 @@ extension JSONWebToken {
             issuer = try claims.decodeIfPresent(String.self, forKey: "iss")
             audience = try Self.texts(claims, "aud", separator: nil) ?? []
             subject = try claims.decodeIfPresent(String.self, forKey: "sub")
-            expiry = try claims.decodeIfPresent(Double.self, forKey: "exp").map(Timestamp.init(secondsSince1970:))
+            expiry = try claims.decodeIfPresent(Double.self, forKey: "exp").map(
+                Timestamp.init(secondsSince1970:))
             notBefore = try claims.decodeIfPresent(Double.self, forKey: "nbf")
                 .map(Timestamp.init(secondsSince1970:))
             // RFC 8693 has `scope`; the others are what is used besides. Scopes of other services mean nothing.
@@ -111,11 +114,13 @@ extension JSONWebToken {
         }
 
         /// One that cannot be read must not fall back to anything.
-        private static func users(_ claims: KeyedDecodingContainer<Name>, _ claim: String) throws -> UserGrant {
+        private static func users(_ claims: KeyedDecodingContainer<Name>, _ claim: String) throws -> UserGrant
+        {
             let name = Name(stringValue: claim)
             guard claims.contains(name) else { return .itself }
             if let text = try? claims.decode(String.self, forKey: name), text == "*" { return .all }
-            guard let users = try? claims.decode([String].self, forKey: name), users.count <= UserGrant.usersMax
+            guard let users = try? claims.decode([String].self, forKey: name),
+                users.count <= UserGrant.usersMax
             else { throw AuthenticationError.badUsers }
             return .only(Set(users))
         }

@@ -139,7 +139,9 @@ final class VerificationKey: Sendable {
         case .edDSA(let key): await keys.add(eddsa: key)
         }
         // It throws for a signature that is none.
-        guard let verifier = try? await keys.getKey(), verifier.name == algorithm.rawValue else { return false }
+        guard let verifier = try? await keys.getKey(), verifier.name == algorithm.rawValue else {
+            return false
+        }
         return (try? verifier.verify(signature, signs: signed)) ?? false
     }
 }

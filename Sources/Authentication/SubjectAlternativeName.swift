@@ -39,7 +39,8 @@ extension SubjectAlternativeName {
 
         /// From `dns:…`, `uri:…` or `email:…`; a URI may end in `/*`. Nil: it is none of these.
         package init?(_ text: String) {
-            guard let colon = text.firstIndex(of: ":"), let kind = Kind(rawValue: String(text[..<colon])) else {
+            guard let colon = text.firstIndex(of: ":"), let kind = Kind(rawValue: String(text[..<colon]))
+            else {
                 return nil
             }
             let value = String(text[colon...].dropFirst())
@@ -100,7 +101,8 @@ struct CertificateRules: Sendable {
 
     var isEmpty: Bool { rules.isEmpty }
 
-    func first(for names: [SubjectAlternativeName]) -> (rule: CertificateRule, name: SubjectAlternativeName)? {
+    func first(for names: [SubjectAlternativeName]) -> (rule: CertificateRule, name: SubjectAlternativeName)?
+    {
         var best: (index: Int, name: SubjectAlternativeName)?
         for name in names {
             guard let index = index(for: name), index < best?.index ?? .max else { continue }

@@ -62,7 +62,8 @@ package enum TokenFile {
     /// A new token. It is to be shown once; the file has its hash only.
     package static func newToken() -> String {
         var generator = SystemRandomNumberGenerator()
-        return tokenPrefix + Base64URL.encode((0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+        return tokenPrefix
+            + Base64URL.encode((0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
     }
 
     /// - Parameter name: of the file, for the problems.
@@ -130,7 +131,9 @@ package enum TokenFile {
             let line = node.mark?.line
             let keys: Set = ["name", "hash", "scopes", "users", "expires"]
             let before = problems.count
-            guard let members = members(of: node, keys, "a token wants name, hash and scopes") else { return nil }
+            guard let members = members(of: node, keys, "a token wants name, hash and scopes") else {
+                return nil
+            }
             let name = members["name"].flatMap { self.name($0) }
             let hash = members["hash"].flatMap { self.hash($0) }
             let scopes = members["scopes"].flatMap { self.scopes($0) }

@@ -59,7 +59,8 @@ final class TokenStore: Sendable {
             case .changed(let bytes):
                 do throws(AuthenticationConfigurationError) {
                     let count = take(try TokenFile.parse(bytes, name: path))
-                    logger.info("the token file was read again", metadata: ["file": "\(path)", "tokens": "\(count)"])
+                    logger.info(
+                        "the token file was read again", metadata: ["file": "\(path)", "tokens": "\(count)"])
                     problem = nil
                 } catch {
                     problem = error.problems.joined(separator: "; ")
@@ -67,7 +68,8 @@ final class TokenStore: Sendable {
             }
             if let problem, problem != file.problem {
                 logger.warning(
-                    "the token file is bad: what it said before still holds", metadata: ["problem": "\(problem)"])
+                    "the token file is bad: what it said before still holds",
+                    metadata: ["problem": "\(problem)"])
             }
             file.problem = problem
         }
