@@ -56,7 +56,11 @@ package struct KeySetFetcher: Sendable {
         let deadline = loop.scheduleTask(in: timeout) {
             outcome.fail(KeySetFetchError("no answer in time"))
         }
-        let connected = ClientBootstrap(group: loop)
+        // Each address of the name that is tried has a channel of its own. That which wins may be closed again, and empty,
+        // when it is heard of.
+        let responses = NIOLoopBoundBox.makeBoxSendingValue(
+            [ObjectIdentifier: EventLoopFuture<[UInt8]>](), eventLoop: loop)
+        ClientBootstrap(group: loop)
             .connectTimeout(timeout)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -67,22 +71,17 @@ package struct KeySetFetcher: Sendable {
                             NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : host))
                     }
                     try pipeline.addHTTPClientHandlers()
-                    try pipeline.addHandler(
-                        KeySetResponseHandler(
-                            request: request, bytesMax: bytesMax, eventLoop: channel.eventLoop))
+                    let handler = KeySetResponseHandler(
+                        request: request, bytesMax: bytesMax, eventLoop: channel.eventLoop)
+                    try pipeline.addHandler(handler)
+                    responses.value[ObjectIdentifier(channel)] = handler.response
                 }
             }
             .connect(host: host, port: port)
-        connected
             .flatMap { channel in
-                // Each address of the name that was tried has had a channel of its own: this is the one that won.
                 outcome.futureResult.whenComplete { _ in channel.close(promise: nil) }
-                do {
-                    return try channel.pipeline.syncOperations.handler(type: KeySetResponseHandler.self)
-                        .response
-                } catch {
-                    return channel.eventLoop.makeFailedFuture(KeySetFetchError.connectionLost)
-                }
+                return responses.value[ObjectIdentifier(channel)]
+                    ?? loop.makeFailedFuture(KeySetFetchError.connectionLost)
             }
             .cascade(to: outcome)
         defer { deadline.cancel() }

@@ -33,13 +33,18 @@ import Testing
                     == ["the interval between fetches of the keys is not within 10 s to 1 day"])
         }
         #expect(problems { $0.keys = .file("") } == ["the file of keys has no name"])
-        #expect(problems { $0.issuer = ""; $0.audience = "" }.count == 2)
+        #expect(
+            problems {
+                $0.issuer = ""; $0.audience = ""
+            }.count == 2)
     }
 
     @Test(
         arguments: [
-            ("https://issuer.example/jwks.json", []), ("http://127.0.0.1:8080/", []), ("HTTPS://issuer.example", []),
-            ("https://[::1]:8080/k", []), ("https:///jwks", ["the address of the keys is not http://… or https://…"]),
+            ("https://issuer.example/jwks.json", []), ("http://127.0.0.1:8080/", []),
+            ("HTTPS://issuer.example", []),
+            ("https://[::1]:8080/k", []),
+            ("https:///jwks", ["the address of the keys is not http://… or https://…"]),
             ("https://u@issuer.example/", ["the address of the keys has a user or a password"]),
             ("https://u:p@issuer.example/", ["the address of the keys has a user or a password"]),
         ])
@@ -57,7 +62,8 @@ import Testing
         #expect(JWTConfiguration.KeyLocation("/etc/jwks.json") == .file("/etc/jwks.json"))
         #expect(JWTConfiguration.KeyLocation("http.json") == .file("http.json"))
         let url = try #require(URL(string: "ftp://issuer.example/"))
-        #expect(problems { $0.keys = .address(url) } == ["the address of the keys is not http://… or https://…"])
+        #expect(
+            problems { $0.keys = .address(url) } == ["the address of the keys is not http://… or https://…"])
         // A query may have a secret.
         #expect(
             JWTConfiguration.KeyLocation("https://issuer.example:8443/a?key=secret")?.description

@@ -7,11 +7,14 @@ import X509
 
 @testable import Authentication
 
-private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [.read], users: UserGrant = .itself) throws
+private func rule(
+    _ pattern: String, name: String? = nil, scopes: Set<Scope> = [.read], users: UserGrant = .itself
+) throws
     -> CertificateRule
 {
     CertificateRule(
-        pattern: try #require(SubjectAlternativeName.Pattern(pattern), "\(pattern)"), name: name, scopes: scopes,
+        pattern: try #require(SubjectAlternativeName.Pattern(pattern), "\(pattern)"), name: name,
+        scopes: scopes,
         users: users)
 }
 
@@ -47,7 +50,8 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
             (
                 .email("ada@EXAMPLE.com"),
                 Principal(
-                    name: "ada@example.com", scopes: [.read], users: .only(["ada@example.com"]), expiry: expiry,
+                    name: "ada@example.com", scopes: [.read], users: .only(["ada@example.com"]),
+                    expiry: expiry,
                     source: .certificate(.email("ada@example.com")))
             ),
             (
@@ -57,15 +61,20 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
                     expiry: expiry, source: .certificate(.uri("spiffe://example.org/ns/prod/sa/worker")))
             ),
         ] {
-            #expect(authenticator.known(nil, certificate: certificate(.dns("other.example"), name))?.principal == principal)
+            #expect(
+                authenticator.known(nil, certificate: certificate(.dns("other.example"), name))?.principal
+                    == principal)
         }
     }
 
     @Test(
         arguments: [
-            .dns("other.example"), .dns("importer.example.evil"), .dns("x.importer.example"), .dns("*.example"),
-            .dns("importer.example."), .uri("importer.example"), .email("importer.example"), .dns("ada@example.com"),
-            .email("Ada@example.com"), .email("ada@example.com.evil"), .uri("spiffe://example.org/ns/prod/sa/"),
+            .dns("other.example"), .dns("importer.example.evil"), .dns("x.importer.example"),
+            .dns("*.example"),
+            .dns("importer.example."), .uri("importer.example"), .email("importer.example"),
+            .dns("ada@example.com"),
+            .email("Ada@example.com"), .email("ada@example.com.evil"),
+            .uri("spiffe://example.org/ns/prod/sa/"),
             .uri("spiffe://example.org/ns/prod/sa"), .uri("spiffe://example.org/ns/prod/sa/a/b"),
             .uri("spiffe://example.org/ns/prod/sa/a?b"), .uri("spiffe://example.org/ns/prod/sa/a#b"),
             .uri("spiffe://example.org/ns/prod/sa/a%2Fb"), .uri("spiffe://example.org/ns/prod/sa/*"),
@@ -75,7 +84,8 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
         ] as [SubjectAlternativeName])
     func otherNames(_ name: SubjectAlternativeName) async throws {
         let authenticator = try authenticator([
-            rule("dns:importer.example"), rule("email:ada@example.com"), rule("uri:spiffe://example.org/ns/prod/sa/*"),
+            rule("dns:importer.example"), rule("email:ada@example.com"),
+            rule("uri:spiffe://example.org/ns/prod/sa/*"),
         ])
         #expect(await authenticator.refusal(nil, certificate: certificate(name)) == .unknownCertificate)
     }
@@ -88,7 +98,9 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
         for rules in [[exact, open, dns], [open, exact, dns], [dns, open, exact], [dns, exact, open]] {
             for names in [names, names.reversed()] {
                 let certificate = PeerCertificate(names: names, expiry: clock.now.advanced(by: .seconds(1)))
-                #expect(try authenticator(rules).known(nil, certificate: certificate)?.principal.name == rules[0].name)
+                #expect(
+                    try authenticator(rules).known(nil, certificate: certificate)?.principal.name
+                        == rules[0].name)
             }
         }
     }
@@ -104,7 +116,8 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
         // A name that would spoil the audit.
         let open = try authenticator([rule("uri:spiffe://example.org/*")])
         #expect(
-            await open.refusal(nil, certificate: certificate(.uri("spiffe://example.org/a\nb"))) == .unknownCertificate)
+            await open.refusal(nil, certificate: certificate(.uri("spiffe://example.org/a\nb")))
+                == .unknownCertificate)
 
         let credential = try #require(some.known(nil, certificate: certificate(.dns("a.example"))))
         let certificate = certificate(.dns("a.example"))
@@ -119,7 +132,8 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
     @Test func theTokenWinsOverTheCertificate() async throws {
         let folder = try TestFolder()
         let tokens = try folder.write(
-            "tokens:\n- {name: token, hash: \(SHA256Hash(of: "one")), scopes: [jobs.read]}\n", to: "tokens.yaml")
+            "tokens:\n- {name: token, hash: \(SHA256Hash(of: "one")), scopes: [jobs.read]}\n",
+            to: "tokens.yaml")
         let authenticator = try authenticator([rule("dns:a.example", name: "certificate")], tokenFile: tokens)
         let certificate = certificate(.dns("a.example"))
         #expect(authenticator.known(nil, certificate: certificate)?.principal.name == "certificate")
@@ -130,18 +144,25 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
 
     @Test(
         arguments: [
-            "", "a.example", "dns", "dns:", "DNS:a.example", "ip:127.0.0.1", "dns:*", "dns:*.example", "dns:a.*",
-            "dns:a b", "dns:ä.example", "dns:a.example/*", "email:ada", "email:*@example.com", "email:@/*", "uri:",
-            "uri:x", "uri::x", "uri:*", "uri:spiffe://*", "uri:spiffe:///*", "uri:spiffe://example.org*", "uri:urn:x/*",
-            "uri:spiffe://example.org/a*", "uri:spiffe://example.org/*/a", "uri:spiffe://*/a", "uri:spiffe://a/**",
-            "uri:spiffe://a/*/*", "uri:spiffe://a/?b/*", "uri:spiffe://a/#b/*", "uri:spiffe://a/\n", "uri:spiffe://a?/*",
+            "", "a.example", "dns", "dns:", "DNS:a.example", "ip:127.0.0.1", "dns:*", "dns:*.example",
+            "dns:a.*",
+            "dns:a b", "dns:ä.example", "dns:a.example/*", "email:ada", "email:*@example.com", "email:@/*",
+            "uri:",
+            "uri:x", "uri::x", "uri:*", "uri:spiffe://*", "uri:spiffe:///*", "uri:spiffe://example.org*",
+            "uri:urn:x/*",
+            "uri:spiffe://example.org/a*", "uri:spiffe://example.org/*/a", "uri:spiffe://*/a",
+            "uri:spiffe://a/**",
+            "uri:spiffe://a/*/*", "uri:spiffe://a/?b/*", "uri:spiffe://a/#b/*", "uri:spiffe://a/\n",
+            "uri:spiffe://a?/*",
         ])
     func noPattern(_ text: String) {
         #expect(SubjectAlternativeName.Pattern(text) == nil)
     }
 
     @Test func patternsShowThemselves() {
-        for text in ["dns:a.example", "email:Ada@example.com", "uri:urn:x", "uri:spiffe://a/*", "uri:spiffe://a/b/*"] {
+        for text in [
+            "dns:a.example", "email:Ada@example.com", "uri:urn:x", "uri:spiffe://a/*", "uri:spiffe://a/b/*",
+        ] {
             #expect(SubjectAlternativeName.Pattern(text)?.description == text)
         }
         #expect(SubjectAlternativeName.Pattern("dns:A.Example")?.description == "dns:a.example")
@@ -167,13 +188,15 @@ private func rule(_ pattern: String, name: String? = nil, scopes: Set<Scope> = [
 
     @Test func certificatesAreRead() throws {
         let names = SubjectAlternativeNames([
-            .dnsName("A.example"), .uniformResourceIdentifier("spiffe://example.org/a"), .rfc822Name("ada@Example.com"),
+            .dnsName("A.example"), .uniformResourceIdentifier("spiffe://example.org/a"),
+            .rfc822Name("ada@Example.com"),
             .ipAddress(ASN1OctetString(contentBytes: [127, 0, 0, 1])), .dnsName("*.example"),
         ])
         let certificate = try PeerCertificate(der: der(names))
         #expect(
             certificate.names == [
-                .dns("a.example"), .uri("spiffe://example.org/a"), .email("ada@example.com"), .dns("*.example"),
+                .dns("a.example"), .uri("spiffe://example.org/a"), .email("ada@example.com"),
+                .dns("*.example"),
             ])
         #expect(certificate.expiry == Timestamp(microseconds: 2_000_000_000_000_000))
         // The common name is nobody.

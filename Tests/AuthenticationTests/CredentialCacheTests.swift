@@ -6,7 +6,9 @@ import Testing
 @Suite struct CredentialCacheTests {
     private let start = Timestamp(microseconds: 0)
 
-    private func credential(_ name: String, expiry: Timestamp? = nil, revocation: Revocation = Revocation()) -> Credential {
+    private func credential(_ name: String, expiry: Timestamp? = nil, revocation: Revocation = Revocation())
+        -> Credential
+    {
         Credential(
             Principal(name: name, scopes: [], users: .all, expiry: expiry, source: .jwt(keyID: nil)),
             revocation: revocation)
@@ -54,7 +56,9 @@ import Testing
         cache.insert(credential("c", expiry: Timestamp(microseconds: 10)), for: hash(3))
         #expect(cache.credential(for: hash(3), now: Timestamp(microseconds: 9)) != nil)
         revocation.revoke()
-        for number in 1...3 { #expect(cache.credential(for: hash(number), now: Timestamp(microseconds: 10)) == nil) }
+        for number in 1...3 {
+            #expect(cache.credential(for: hash(number), now: Timestamp(microseconds: 10)) == nil)
+        }
         #expect(cache.count == 0)
     }
 }

@@ -80,7 +80,8 @@ import Testing
             Data(base64URL(primitives.modulus).utf8), try JWT.json(rsa.jwk()),
         ] {
             for algorithm in ["HS256", "hs256", "HS384", "HS512", "RS256"] {
-                let token = try JWT.make(header: ["alg": algorithm, "kid": "rsa"], claims: JWT.claims()) { bytes in
+                let token = try JWT.make(header: ["alg": algorithm, "kid": "rsa"], claims: JWT.claims()) {
+                    bytes in
                     Array(HMAC<SHA256>.authenticationCode(for: bytes, using: SymmetricKey(data: key)))
                 }
                 let expected: AuthenticationError.Code =
@@ -95,7 +96,9 @@ import Testing
         for signer in keys {
             for other in keys where other.id != signer.id {
                 // Signed with one key, under the name of another.
-                #expect(try await refusal(signer.token(JWT.claims(), header: ["kid": other.id])) == .unsupportedAlgorithm)
+                #expect(
+                    try await refusal(signer.token(JWT.claims(), header: ["kid": other.id]))
+                        == .unsupportedAlgorithm)
                 // That says the algorithm of the other one as well.
                 let header: [String: Any?] = ["kid": other.id, "alg": other.algorithm]
                 #expect(try await refusal(signer.token(JWT.claims(), header: header)) == .badSignature)
@@ -107,10 +110,13 @@ import Testing
         }
     }
 
-    @Test(arguments: ["rs256", "Rs256", "RS256 ", "RS384", "RS512", "PS256", "ES256K", "ES384", "Ed25519", "eddsa", "EDDSA"])
+    @Test(arguments: [
+        "rs256", "Rs256", "RS256 ", "RS384", "RS512", "PS256", "ES256K", "ES384", "Ed25519", "eddsa", "EDDSA",
+    ])
     func otherAlgorithms(_ name: String) async throws {
         for key in [rsa, p256, ed25519] {
-            #expect(try await refusal(key.token(JWT.claims(), header: ["alg": name])) == .unsupportedAlgorithm)
+            #expect(
+                try await refusal(key.token(JWT.claims(), header: ["alg": name])) == .unsupportedAlgorithm)
         }
     }
 
@@ -119,7 +125,8 @@ import Testing
             #expect(try await refusal(stranger.token(JWT.claims())) == .badSignature)
             // The key that is sent along is not read.
             for header: [String: Any?] in [
-                ["jwk": try stranger.jwk()], ["jku": "https://evil.example/jwks.json"], ["x5u": "https://evil.example/"],
+                ["jwk": try stranger.jwk()], ["jku": "https://evil.example/jwks.json"],
+                ["x5u": "https://evil.example/"],
                 ["x5c": ["MIIB"]],
             ] {
                 #expect(try await refusal(stranger.token(JWT.claims(), header: header)) == .badSignature)
@@ -133,14 +140,20 @@ import Testing
         for key in [rsa, p256, ed25519] {
             let token = try key.token(JWT.claims())
             let parts = token.split(separator: ".").map(String.init)
+            let signature = try key.sign(Array("\(parts[0]).\(parts[1])".utf8))
             let other = try key.token(JWT.claims(["sub": "eve"])).split(separator: ".").map(String.init)
             for (header, claims, signature) in [
                 (parts[0], other[1], parts[2]), (parts[0], parts[1], other[2]),
                 (parts[0], parts[1], base64URL([UInt8](repeating: 0, count: 64))),
-                (parts[0], parts[1], base64URL([UInt8](repeating: 0, count: 256))), (parts[0], parts[1], "AA"),
-                (parts[0], parts[1], String(parts[2].dropLast(4))), (parts[0], parts[1], parts[2] + "AAAA"),
+                (parts[0], parts[1], base64URL([UInt8](repeating: 0, count: 256))),
+                (parts[0], parts[1], "AA"),
+                (parts[0], parts[1], base64URL(signature.dropLast())),
+                (parts[0], parts[1], base64URL(signature + [0])),
+                (parts[0], parts[1], base64URL(signature.dropFirst())),
+                (parts[0], parts[1], base64URL([0] + signature)),
             ] {
-                #expect(await authenticator.refusal("Bearer \(header).\(claims).\(signature)") == .badSignature)
+                #expect(
+                    await authenticator.refusal("Bearer \(header).\(claims).\(signature)") == .badSignature)
             }
             #expect(await authenticator.refusal("Bearer \(token)") == nil)
         }
@@ -155,7 +168,9 @@ import Testing
         // The only key needs no name, with an id or without one.
         for key in [SigningKey.p256("only"), SigningKey.p256(nil)] {
             let authenticator = try authenticator(keySet([key]))
-            #expect(await authenticator.refusal("Bearer \(try key.token(JWT.claims(), header: ["kid": nil]))") == nil)
+            #expect(
+                await authenticator.refusal("Bearer \(try key.token(JWT.claims(), header: ["kid": nil]))")
+                    == nil)
             #expect(
                 await authenticator.refusal("Bearer \(try key.token(JWT.claims(), header: ["kid": "other"]))")
                     == .unknownKey)
@@ -181,10 +196,10 @@ import Testing
             (b("no JSON") + "." + parts[1] + "." + signature, .malformedToken),
             (b(#"{"alg":1}"#) + "." + parts[1] + "." + signature, .malformedToken),
             (b(#"{"alg":["ES256"],"kid":"p256"}"#) + "." + parts[1] + "." + signature, .malformedToken),
-            (b(#"{"alg":"ES256","kid":"p256","n":1e400}"#) + "." + parts[1] + "." + signature, nil),
+            (b(#"{"alg":"ES256","kid":"p256","n":1e400}"#) + "." + parts[1] + "." + signature, .badSignature),
             (b(#"{"alg":"ES256","kid":"p256","n":1e300}"#) + "." + parts[1] + "." + signature, .badSignature),
             (b(#"{"alg":"ES256","kid":{}}"#) + "." + parts[1] + "." + signature, .malformedToken),
-        ].map({ ($0.0, $0.1 ?? .malformedToken) }) {
+        ] {
             #expect(await authenticator.refusal("Bearer \(token)") == code, "\(token)")
         }
         let nested = String(repeating: "[", count: 3000) + String(repeating: "]", count: 3000)
@@ -195,7 +210,9 @@ import Testing
     /// RFC 7515, section 4.1.11.
     @Test func criticalExtensionsAreRefused() async throws {
         for crit: Any in [["b64"], ["exp"], [String](), "x", NSNull()] {
-            #expect(try await refusal(p256.token(JWT.claims(), header: ["crit": crit, "b64": true])) == .malformedToken)
+            #expect(
+                try await refusal(p256.token(JWT.claims(), header: ["crit": crit, "b64": true]))
+                    == .malformedToken)
         }
     }
 
@@ -215,9 +232,12 @@ import Testing
 
     @Test func issuerAndAudience() async throws {
         for (claim, value, code): (String, Any?, AuthenticationError.Code?) in [
-            ("iss", nil, .wrongIssuer), ("iss", "https://issuer.example/", .wrongIssuer), ("iss", "", .wrongIssuer),
-            ("iss", [JWT.issuer], .malformedToken), ("iss", NSNull(), .wrongIssuer), ("aud", nil, .wrongAudience),
-            ("aud", "other", .wrongAudience), ("aud", "Signalbox", .wrongAudience), ("aud", "", .wrongAudience),
+            ("iss", nil, .wrongIssuer), ("iss", "https://issuer.example/", .wrongIssuer),
+            ("iss", "", .wrongIssuer),
+            ("iss", [JWT.issuer], .malformedToken), ("iss", NSNull(), .wrongIssuer),
+            ("aud", nil, .wrongAudience),
+            ("aud", "other", .wrongAudience), ("aud", "Signalbox", .wrongAudience),
+            ("aud", "", .wrongAudience),
             ("aud", [String](), .wrongAudience), ("aud", ["other"], .wrongAudience),
             ("aud", ["other", JWT.audience], nil), ("aud", [JWT.audience], nil),
             ("aud", "other \(JWT.audience)", .wrongAudience), ("aud", 1, .malformedToken),
@@ -230,7 +250,9 @@ import Testing
 
     @Test func theClaimsAreAnObject() async throws {
         for payload in ["[]", "1", "\"sub\"", "null", "{", ""] {
-            let signed = base64URL(try JWT.json(["alg": "ES256", "kid": "p256"])) + "." + base64URL(Array(payload.utf8))
+            let signed =
+                base64URL(try JWT.json(["alg": "ES256", "kid": "p256"])) + "."
+                + base64URL(Array(payload.utf8))
             let token = signed + "." + base64URL(try p256.sign(Array(signed.utf8)))
             let code: AuthenticationError.Code = payload.isEmpty ? .unknownToken : .malformedToken
             #expect(try await refusal(token) == code, "\(payload)")
@@ -282,8 +304,10 @@ import Testing
 
     @Test func strangeTimes() async throws {
         for (value, code): (Any?, AuthenticationError.Code?) in [
-            (nil, .malformedToken), (NSNull(), .malformedToken), ("2000000000", .malformedToken), (true, .malformedToken),
-            ([clock.seconds + 100], .malformedToken), (0, .expired), (-1, .expired), (-1e300, .expired), (1e300, nil),
+            (nil, .malformedToken), (NSNull(), .malformedToken), ("2000000000", .malformedToken),
+            (true, .malformedToken),
+            ([clock.seconds + 100], .malformedToken), (0, .expired), (-1, .expired), (-1e300, .expired),
+            (1e300, nil),
             (Int64.max, nil), (UInt64.max, nil), (Double(clock.seconds) + 100.5, nil),
         ] {
             let found = try await refusal(p256.token(JWT.claims(["exp": value])))
@@ -298,7 +322,8 @@ import Testing
             (nil, .malformedToken), ("", .malformedToken), (NSNull(), .malformedToken), (7, .malformedToken),
             ("a\nb", .malformedToken), ("a\u{0}", .malformedToken), ("a\u{85}b", .malformedToken),
             ("a\u{2028}b", .malformedToken), (String(repeating: "é", count: 128), nil),
-            (String(repeating: "é", count: 128) + "x", .malformedToken), ("Ada Lovelace <ada@example.com>", nil),
+            (String(repeating: "é", count: 128) + "x", .malformedToken),
+            ("Ada Lovelace <ada@example.com>", nil),
         ] {
             let found = try await refusal(p256.token(JWT.claims(["sub": value])))
             #expect(found == code, "\(String(describing: value))")
@@ -310,7 +335,8 @@ import Testing
         for (claims, scopes): ([String: Any?], Set<Scope>) in [
             (["scope": nil], []), (["scope": ""], []), (["scope": "admin"], [.admin]),
             (["scope": "  openid jobs.cancel  jobs.write jobs.read "], [.cancel, .read]),
-            (["scope": "jobs.read,admin"], []), (["scope": "JOBS.READ"], []), (["scope": ["jobs.read", "x"]], [.read]),
+            (["scope": "jobs.read,admin"], []), (["scope": "JOBS.READ"], []),
+            (["scope": ["jobs.read", "x"]], [.read]),
             (["scope": nil, "scp": ["jobs.enqueue", "jobs.read"]], [.enqueue, .read]),
             (["scope": nil, "scp": "jobs.enqueue jobs.read"], [.enqueue, .read]),
             (["scope": nil, "scopes": ["admin"]], [.admin]),
@@ -330,7 +356,8 @@ import Testing
         for claim in ["signalbox_users", "https://example.com/users"] {
             let authenticator = try authenticator { $0.usersClaim = claim }
             for (value, users): (Any?, UserScope) in [
-                (nil, .only(["ada"])), ("*", .all), (["ada", "bob"], .only(["ada", "bob"])), ([String](), .only([])),
+                (nil, .only(["ada"])), ("*", .all), (["ada", "bob"], .only(["ada", "bob"])),
+                ([String](), .only([])),
                 (["*"], .only(["*"])),
             ] {
                 let token = try p256.token(JWT.claims([claim: value]))
@@ -346,7 +373,8 @@ import Testing
     @Test func noMessageShowsTheToken() async throws {
         let authenticator = try authenticator()
         for (claims, header): ([String: Any?], [String: Any?]) in [
-            (["iss": "canary"], [:]), (["aud": "canary"], [:]), (["sub": "canary\n"], [:]), (["exp": "canary"], [:]),
+            (["iss": "canary"], [:]), (["aud": "canary"], [:]), (["sub": "canary\n"], [:]),
+            (["exp": "canary"], [:]),
             (["signalbox_users": "canary"], [:]), ([:], ["kid": "canary"]), ([:], ["alg": "canary"]),
             ([:], ["crit": ["canary"]]), (["scope": ["canary", 1] as [Any]], [:]),
         ] {

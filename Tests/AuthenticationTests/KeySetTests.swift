@@ -41,24 +41,31 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
         let swapped: [String: Any] = ["kid": "a", "x": point["y"] ?? "", "y": point["x"] ?? ""]
         for (jwk, problem): ([String: Any], String) in [
             ([:], "is no key that is understood"), (["kty": 1], "is no key that is understood"),
-            (["kty": "oct", "k": "c2VjcmV0"], unusable), (["kty": "oct", "k": "c2VjcmV0", "alg": "HS256"], unusable),
+            (["kty": "oct", "k": "c2VjcmV0"], unusable),
+            (["kty": "oct", "k": "c2VjcmV0", "alg": "HS256"], unusable),
             (["kty": "AKP", "alg": "ML-DSA-65"], unusable),
             (try good.jwk(["kid": 1]), "is no key that is understood"),
             (try good.jwk(["kid": String(repeating: "k", count: 1025)]), "has a kid of more than 1024 bytes"),
             (try good.jwk(), "has the kid of a key before it"), (try rsa.jwk(["alg": "RS384"]), unusable),
             (try rsa.jwk(["alg": "PS256"]), unusable), (try rsa.jwk(["alg": "HS256"]), unusable),
             (try rsa.jwk(["alg": "none"]), unusable), (try rsa.jwk(["alg": "ES256"]), unusable),
-            (try rsa.jwk(["alg": "RSA-OAEP"]), unusable), (try rsa.jwk(["use": "enc"]), "is not for signatures"),
-            (try rsa.jwk(["key_ops": ["sign"]]), "is not for signatures"), (try rsa.jwk(["d": "AA"]), "is a private key"),
-            (try good.jwk(["kid": "a", "crv": "P-384"]), unusable), (try good.jwk(["kid": "a", "crv": "secp256k1"]), unusable),
-            (try good.jwk(["kid": "a", "alg": "ES384"]), unusable), (try good.jwk(["kid": "a", "alg": "EdDSA"]), unusable),
-            (try good.jwk(["kid": "a", "y": ""]), incomplete), (try good.jwk(["kid": "a", "x": "AAAA"]), incomplete),
+            (try rsa.jwk(["alg": "RSA-OAEP"]), unusable),
+            (try rsa.jwk(["use": "enc"]), "is not for signatures"),
+            (try rsa.jwk(["key_ops": ["sign"]]), "is not for signatures"),
+            (try rsa.jwk(["d": "AA"]), "is a private key"),
+            (try good.jwk(["kid": "a", "crv": "P-384"]), unusable),
+            (try good.jwk(["kid": "a", "crv": "secp256k1"]), unusable),
+            (try good.jwk(["kid": "a", "alg": "ES384"]), unusable),
+            (try good.jwk(["kid": "a", "alg": "EdDSA"]), unusable),
+            (try good.jwk(["kid": "a", "y": ""]), incomplete),
+            (try good.jwk(["kid": "a", "x": "AAAA"]), incomplete),
             (try good.jwk(["kid": "a", "x": "+/"]), incomplete), (try good.jwk(swapped), wrong),
             (try SigningKey.ed25519().jwk(["crv": "X25519"]), unusable),
             (try SigningKey.ed25519().jwk(["crv": "Ed448"]), unusable),
             (try SigningKey.ed25519().jwk(["x": "AAAA"]), incomplete),
             (["kty": "RSA", "e": "AQAB"], incomplete), (["kty": "RSA", "n": "AQAB"], incomplete),
-            (try rsa.jwk(["e": "AQ"]), wrong), (try rsa.jwk(["e": "Ag"]), wrong), (try rsa.jwk(["e": ""]), incomplete),
+            (try rsa.jwk(["e": "AQ"]), wrong), (try rsa.jwk(["e": "Ag"]), wrong),
+            (try rsa.jwk(["e": ""]), incomplete),
             (try rsa.jwk(["n": base64URL([UInt8](repeating: 0xff, count: 1025))]), incomplete),
             (try rsa.jwk(["n": base64URL([UInt8](repeating: 0xff, count: 128))]), wrong),
             (try rsa.jwk(["n": base64URL([0] + [UInt8](repeating: 0xff, count: 255))]), wrong),
@@ -81,7 +88,8 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
 
     @Test(
         arguments: [
-            "", "{}", "[]", "{\"keys\": {}}", "{\"keys\": null}", "{\"keys\": []", "<html>404</html>", "{\"keys\": 1}",
+            "", "{}", "[]", "{\"keys\": {}}", "{\"keys\": null}", "{\"keys\": []", "<html>404</html>",
+            "{\"keys\": 1}",
         ])
     func noKeySet(_ text: String) throws {
         let error = #expect(throws: KeySetError.self) { try parse(text) }

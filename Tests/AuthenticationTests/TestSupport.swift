@@ -101,7 +101,9 @@ struct SigningKey: Sendable {
     func sign(_ bytes: [UInt8]) throws -> [UInt8] {
         switch secret {
         case .rsa(let key):
-            Array(try key.signature(for: SHA256.hash(data: bytes), padding: .insecurePKCS1v1_5).rawRepresentation)
+            Array(
+                try key.signature(for: SHA256.hash(data: bytes), padding: .insecurePKCS1v1_5)
+                    .rawRepresentation)
         case .p256(let key): Array(try key.signature(for: bytes).rawRepresentation)
         case .ed25519(let key): Array(try key.signature(for: bytes))
         }
@@ -133,7 +135,9 @@ struct SigningKey: Sendable {
 
     /// A JWT of this key. What `header` and `claims` have counts; nil takes away.
     func token(_ claims: [String: Any?], header: [String: Any?] = [:]) throws -> String {
-        try JWT.make(header: ["alg": algorithm, "kid": id, "typ": "JWT"].merging(header) { $1 }, claims: claims) {
+        try JWT.make(
+            header: ["alg": algorithm, "kid": id, "typ": "JWT"].merging(header) { $1 }, claims: claims
+        ) {
             try sign($0)
         }
     }
@@ -157,7 +161,8 @@ enum JWT {
     /// Good ones for an hour, of which some are to be others.
     static func claims(_ other: [String: Any?] = [:], at seconds: Int = TestClock.start) -> [String: Any?] {
         let claims: [String: Any?] = [
-            "iss": issuer, "aud": audience, "sub": "ada", "exp": seconds + 3600, "scope": "jobs.read jobs.enqueue",
+            "iss": issuer, "aud": audience, "sub": "ada", "exp": seconds + 3600,
+            "scope": "jobs.read jobs.enqueue",
         ]
         return claims.merging(other) { $1 }
     }
@@ -172,7 +177,8 @@ func keySet(_ keys: [[String: Any]]) throws -> String {
 }
 
 func base64URL(_ bytes: some Sequence<UInt8>) -> String {
-    Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+    Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing(
+        "=", with: "")
 }
 
 /// The keys at an address, as the test says.

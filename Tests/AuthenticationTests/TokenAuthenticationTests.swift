@@ -25,7 +25,8 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         let authenticator = try authenticator(
             file(
                 entry("one", "scopes: [jobs.read, admin], users: all"),
-                entry("two", "scopes: [jobs.cancel], users: [ada], expires: 2030-01-01T01:00:00Z"), entry("three")))
+                entry("two", "scopes: [jobs.cancel], users: [ada], expires: 2030-01-01T01:00:00Z"),
+                entry("three")))
         // At once, without a task.
         let one = try #require(authenticator.known("Bearer one"))
         #expect(
@@ -35,7 +36,8 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(
             try await authenticator.principal("Bearer two")
                 == Principal(
-                    name: "of-two", scopes: [.cancel], users: .only(["ada"]), expiry: hour, source: .tokenFile))
+                    name: "of-two", scopes: [.cancel], users: .only(["ada"]), expiry: hour, source: .tokenFile
+                ))
         // Without users: itself.
         #expect(authenticator.known("Bearer three")?.principal.users == .only(["of-three"]))
         #expect(authenticator.known("Bearer one") === one)
@@ -45,10 +47,13 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         arguments: [
             (nil, .missingCredentials), ("", .malformedHeader), ("Bearer", .malformedHeader),
             ("Bearer ", .malformedHeader), ("Bearer  ", .malformedHeader), ("one", .malformedHeader),
-            ("Basic one", .malformedHeader), ("Bearers one", .malformedHeader), ("Bearer\tone", .malformedHeader),
-            (" Bearer one", .malformedHeader), ("Bearer one ", .malformedHeader), ("Bearer o ne", .malformedHeader),
+            ("Basic one", .malformedHeader), ("Bearers one", .malformedHeader),
+            ("Bearer\tone", .malformedHeader),
+            (" Bearer one", .malformedHeader), ("Bearer one ", .malformedHeader),
+            ("Bearer o ne", .malformedHeader),
             ("Bearer one,Bearer one", .malformedHeader), ("Bearer one, Bearer one", .malformedHeader),
-            ("Bearer öne", .malformedHeader), ("Bearer o\u{0}ne", .malformedHeader), ("Bearer two", .unknownToken),
+            ("Bearer öne", .malformedHeader), ("Bearer o\u{0}ne", .malformedHeader),
+            ("Bearer two", .unknownToken),
             ("Bearer One", .unknownToken), ("Bearer one=", .unknownToken), ("Bearer on", .unknownToken),
             ("Bearer a.b.c", .unknownToken), ("Bearer \(String(repeating: "a", count: 8192))", .unknownToken),
             ("Bearer \(String(repeating: "a", count: 8193))", .malformedToken),
@@ -56,7 +61,8 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         ] as [(String?, AuthenticationError.Code)])
     func refused(_ authorization: String?, _ code: AuthenticationError.Code) async throws {
         let authenticator = try authenticator(file(entry("one")))
-        guard case .refused(let error) = authenticator.attempt(authorization: authorization, certificate: nil) else {
+        guard case .refused(let error) = authenticator.attempt(authorization: authorization, certificate: nil)
+        else {
             Issue.record("not refused")
             return
         }
@@ -77,7 +83,9 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
 
     @Test func noMessageShowsTheCredential() async throws {
         let authenticator = try authenticator(file(entry("one")))
-        for header in ["canary", "canary one", "Bearer canary", "Bearer canary!", "Bearer canary.canary.canary"] {
+        for header in [
+            "canary", "canary one", "Bearer canary", "Bearer canary!", "Bearer canary.canary.canary",
+        ] {
             do {
                 _ = try await authenticator.authenticate(authorization: header, certificate: nil)
                 Issue.record("not refused")
@@ -97,7 +105,8 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         clock.advance(by: .milliseconds(1))
         #expect(!credential.isValid(now: clock.now))
         #expect(credential.problem(now: clock.now)?.code == .expired)
-        guard case .refused(let error) = authenticator.attempt(authorization: "Bearer one", certificate: nil) else {
+        guard case .refused(let error) = authenticator.attempt(authorization: "Bearer one", certificate: nil)
+        else {
             Issue.record("not refused")
             return
         }
@@ -112,7 +121,8 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         let changes = try #require(authenticator.known("Bearer changes"))
 
         try folder.write(
-            file(entry("comes"), entry("changes", "scopes: [jobs.read, admin]"), entry("stays")), to: "tokens.yaml")
+            file(entry("comes"), entry("changes", "scopes: [jobs.read, admin]"), entry("stays")),
+            to: "tokens.yaml")
         #expect(goes.isValid(now: clock.now))
         authenticator.reload()
         #expect(stays.isValid(now: clock.now))
@@ -188,7 +198,9 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.path("a.yaml"))
         var configuration = AuthenticationConfiguration()
         configuration.tokenFile = link
-        let authenticator = try Authenticator(configuration, logger: quiet, fetch: noFetch) { [clock] in clock.now }
+        let authenticator = try Authenticator(configuration, logger: quiet, fetch: noFetch) { [clock] in
+            clock.now
+        }
         #expect(authenticator.known("Bearer one") != nil)
         try FileManager.default.removeItem(atPath: link)
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.path("b.yaml"))

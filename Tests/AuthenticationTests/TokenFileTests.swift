@@ -44,7 +44,9 @@ private func file(
         #expect(
             try TokenFile.parse(Array(text.utf8), name: "t.yaml") == [
                 .init(name: "importer", hash: hash, scopes: [.enqueue, .read], users: .all, expiry: noon),
-                .init(name: "ada's laptop", hash: SHA256Hash(of: "b"), scopes: [.cancel], users: .only(["ada", "7"])),
+                .init(
+                    name: "ada's laptop", hash: SHA256Hash(of: "b"), scopes: [.cancel],
+                    users: .only(["ada", "7"])),
                 .init(name: "operations", hash: SHA256Hash(of: "c"), scopes: [.admin], users: .only([])),
                 .init(
                     name: "bob", hash: SHA256Hash(of: "d"), scopes: [.read], users: .itself,
@@ -63,9 +65,12 @@ private func file(
             ("tokens: []\nother: 1\n", "t.yaml:2: unknown key; known are tokens"),
             ("tokens:\n  - sbx_secret\n", "t.yaml:2: a token wants name, hash and scopes"),
             ("tokens: [\n", "t.yaml:2: is not YAML: did not find expected node content"),
-            ("tokens: []\ntokens: []\n", "t.yaml:2: has a key twice"),
-            (file(more: "name: other"), "t.yaml:5: has a key twice"),
-            (file(more: "sbx_secret: 1"), "t.yaml:5: unknown key; known are expires, hash, name, scopes, users"),
+            ("tokens: []\ntokens: []\n", "t.yaml:1: has a key twice"),
+            (file(more: "name: other"), "t.yaml:2: has a key twice"),
+            (
+                file(more: "sbx_secret: 1"),
+                "t.yaml:5: unknown key; known are expires, hash, name, scopes, users"
+            ),
             (
                 file(name: "name: ''"),
                 "t.yaml:2: name wants 1 to 256 bytes of text without control characters"
@@ -161,10 +166,13 @@ private func file(
     @Test func noProblemShowsWhatIsWritten() {
         let canary = "sbx_canary"
         let texts = [
-            canary, "\(canary):", "tokens: \(canary)", "tokens: [\(canary)", "tokens:\n - \(canary): \(canary)\n",
+            canary, "\(canary):", "tokens: \(canary)", "tokens: [\(canary)",
+            "tokens:\n - \(canary): \(canary)\n",
             "tokens: \"\(canary)", "tokens: &\(canary) *\(canary)2", "tokens: !\(canary) []\nx: !<\(canary)",
-            "\(canary): 1\n\(canary): 2", "tokens:\n\t- \(canary)", "%\(canary)\n---\ntokens: []", "tokens: '\(canary)\u{1}'",
-            file(name: "name: \"\(canary)\\u0001\""), file(hash: "hash: \(canary)"), file(scopes: "scopes: [\(canary)]"),
+            "\(canary): 1\n\(canary): 2", "tokens:\n\t- \(canary)", "%\(canary)\n---\ntokens: []",
+            "tokens: '\(canary)\u{1}'",
+            file(name: "name: \"\(canary)\\u0001\""), file(hash: "hash: \(canary)"),
+            file(scopes: "scopes: [\(canary)]"),
             file(more: "users: \(canary)"), file(more: "expires: \(canary)"), file(more: "\(canary): 1"),
         ]
         for text in texts {
@@ -177,7 +185,8 @@ private func file(
     @Test func tooManyTokens() {
         func text(_ count: Int) -> String {
             "tokens:\n"
-                + (0..<count).map { "- {name: a, hash: \(SHA256Hash(of: "\($0)")), scopes: [admin]}\n" }.joined()
+                + (0..<count).map { "- {name: a, hash: \(SHA256Hash(of: "\($0)")), scopes: [admin]}\n" }
+                .joined()
         }
         #expect(problems(text(10_000)).isEmpty)
         #expect(problems(text(10_001)) == ["t.yaml:2: there are more than 10000 tokens"])
