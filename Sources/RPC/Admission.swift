@@ -11,6 +11,12 @@ package struct AdmissionRequest: Sendable {
     /// The value of the field `authorization`.
     package var authorization: String?
     package var peer: Peer
+
+    package init(path: String, authorization: String?, peer: Peer) {
+        self.path = path
+        self.authorization = authorization
+        self.peer = peer
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -19,6 +25,11 @@ package struct Peer: Sendable {
     package var address: String
     /// The client's certificate in DER form, verified by the TLS library; nil: it has shown none.
     package var certificate: [UInt8]?
+
+    package init(address: String, certificate: [UInt8]?) {
+        self.address = address
+        self.certificate = certificate
+    }
 }
 
 package enum AdmissionAnswer: Sendable {

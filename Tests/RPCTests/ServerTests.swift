@@ -175,7 +175,8 @@ import Testing
             var next = 0
             for try await message in try await client.serverStreaming("/t/Count", ByteBuffer(integer: 50_000))
             {
-                #expect(message == ByteBuffer(integer: next))
+                // An expectation for each would take longer than all the rest.
+                guard message == ByteBuffer(integer: next) else { break }
                 next += 1
             }
             #expect(next == 50_000)

@@ -215,15 +215,55 @@ private func problems(
             ])
     }
 
+    @Test func rulesForCertificates() throws {
+        let file = """
+            auth:
+              certificates:
+                - {san: "dns:a.example", scopes: [jobs.enqueue, jobs.read]}
+                - san: uri:spiffe://example/*
+                  name: mesh
+                  scopes: [admin]
+                  users: all
+                - {san: "email:b@example", scopes: [jobs.cancel], users: [ada, bob]}
+            """
+        let tls = ["--tls-key", "k", "--tls-certificate", "c", "--tls-client-ca", "a"]
+        #expect(
+            try resolve(tls, file: file).authentication.certificates == [
+                CertificateSettings(
+                    name: "dns:a.example", principal: nil, scopes: [.enqueue, .read], users: .itself),
+                CertificateSettings(
+                    name: "uri:spiffe://example/*", principal: "mesh", scopes: [.admin], users: .all),
+                CertificateSettings(
+                    name: "email:b@example", principal: nil, scopes: [.cancel], users: .only(["ada", "bob"])),
+            ])
+        #expect(
+            problems(tls, file: "auth: {certificates: [{san: a, scopes: [all]}, {name: b}], tokens: t}") == [
+                "s.yaml:1: auth.certificates[0].scopes: wants a list of some of jobs.enqueue, jobs.read, "
+                    + "jobs.cancel, admin",
+                "s.yaml:1: auth.certificates[1]: needs san and scopes",
+                "s.yaml:1: unknown key 'auth.tokens'",
+            ])
+    }
+
     @Test func settingsThatGoTogether() {
         #expect(problems(["--tls-key", "k"]) == ["tls-certificate and tls-key are needed together"])
         #expect(problems(["--tls-client-ca", "c"]) == ["tls-client-ca needs tls-certificate and tls-key"])
         #expect(
             problems(["--listen", "0.0.0.0:1"]) == [
-                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure"
+                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure",
+                "listen: other machines can reach 0.0.0.0:1: say who may call, by auth-tokens, auth-jwks or "
+                    + "auth.certificates, or give insecure",
             ])
         #expect(problems(["--listen", "0.0.0.0:1", "--insecure"]) == [])
-        #expect(problems(["--listen", "0.0.0.0:1", "--tls-key", "k", "--tls-certificate", "c"]) == [])
+        let tls = ["--tls-key", "k", "--tls-certificate", "c"]
+        #expect(problems(["--listen", "0.0.0.0:1", "--auth-tokens", "t"] + tls) == [])
+        #expect(
+            problems(["--auth-jwks", "k", "--auth-jwt-issuer", "i"]) == [
+                "auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together"
+            ])
+        let rules = "auth: {certificates: [{san: \"dns:a\", scopes: [admin]}]}"
+        #expect(problems(tls, file: rules) == ["auth.certificates needs tls-client-ca"])
+        #expect(problems(tls + ["--tls-client-ca", "a"], file: rules) == [])
     }
 
     @Test func theHelpNamesEverySetting() {
