@@ -4,7 +4,7 @@
     fuzz_frames.py --address HOST:PORT --sequences 1000000 --seed 7
 
 A sequence is a few frames: valid ones, valid ones with a few bytes changed, and noise. A connection carries up to
-50, each followed by a PING, whose acknowledgement says that the server has got so far; then the client ends its
+50, each followed by a SETTINGS, whose acknowledgement says that the server has got so far; then the client ends its
 side, and the server must end its own. What the server says meanwhile must be frames that it may send. After each
 batch an honest call must be answered. Only sequences that are known to have been looked at are counted.
 
@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 import time
+from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,8 @@ class Speaker:
     """
 
     WILD = 0.4
+    #: More of them at once are too many.
+    PINGS = 2
 
     def __init__(self, seed: int, number: int, blocks: Blocks) -> None:
         self._rng = random.Random(seed << 32 | number)
@@ -184,6 +187,10 @@ class Speaker:
         self._is_wild = self._is(self.WILD)
         #: Those whose end was not said. The server may have ended them all the same.
         self._open: list[int] = []
+        self._settings = 0
+        self._pings = 0
+        #: How many SETTINGS are acknowledged once a sequence has been looked at, for each sequence.
+        self.marks: list[int] = []
 
     def _below(self, count: int) -> int:
         # Several times as fast as randrange.
@@ -269,7 +276,7 @@ class Speaker:
         kind = self._below(6)
         if self._next_stream == 1 and not self._is_wild:
             # About streams there is nothing to say yet.
-            return raw_frame(PING, 0, 0, bytes(8))
+            kind = 2
         if kind == 0:
             return raw_frame(RST_STREAM, 0, self._used_stream(), struct.pack(">I", self._below(16)))
         if kind == 1:
@@ -278,8 +285,10 @@ class Speaker:
                 increment = LARGE_WINDOW if self._is(0.5) else 0
             return window_update(0 if self._is(0.3) else self._used_stream(), increment)
         if kind == 2:
+            self._settings += 1
             return settings(*(self._setting() for _ in range(self._below(3))))
-        if kind == 3:
+        if kind == 3 and (self._pings < self.PINGS or self._is_wild):
+            self._pings += 1
             return raw_frame(PING, 0, 0, bytes(8))
         if kind == 4:
             return raw_frame(
@@ -334,17 +343,22 @@ class Speaker:
     def bytes(self) -> bytes:
         """Everything that this connection says. Some do not even greet."""
         parts = [self._changed(GREETING) if self._is_wild and self._is(0.05) else GREETING]
-        for number in range(SEQUENCES_PER_CONNECTION):
+        self._settings += 1
+        for _ in range(SEQUENCES_PER_CONNECTION):
             parts.append(self.sequence())
-            parts.append(raw_frame(PING, 0, 0, b"sequ" + struct.pack(">I", number)))
+            parts.append(settings())
+            self._settings += 1
+            self.marks.append(self._settings)
         return b"".join(parts)
 
 
 class Peer:
     """One connection: everything is sent, then everything is read."""
 
-    def __init__(self, address: tuple[str, int], number: int, data: bytes) -> None:
+    def __init__(self, address: tuple[str, int], number: int, speaker: Speaker) -> None:
         self.number = number
+        data = speaker.bytes()
+        self._marks = speaker.marks
         self._received = bytearray()
         self._socket = socket.create_connection(address, timeout=PATIENCE_S)
         self._was_cut = False
@@ -386,7 +400,7 @@ class Peer:
             payload = bytes(buffer[at + 9 : at + 9 + length])
             at += 9 + length
             summary.answers[kind] += 1
-            if kind == PING and flags & ACK and payload[:4] == b"sequ":
+            if kind == SETTINGS and flags & ACK:
                 acknowledged += 1
             elif kind == GOAWAY:
                 code = int.from_bytes(payload[4:8], "big")
@@ -396,7 +410,7 @@ class Peer:
                     self._judge_headers(decoder, header_block)
                     header_block = b""
         # The one that ended the connection was looked at as well.
-        summary.sequences += min(acknowledged + 1, SEQUENCES_PER_CONNECTION)
+        summary.sequences += min(bisect_right(self._marks, acknowledged) + 1, SEQUENCES_PER_CONNECTION)
         if code is not None:
             summary.ends[f"GOAWAY {code}"] += 1
         else:
@@ -439,7 +453,7 @@ def fuzz(
         while summary.sequences < sequences:
             while len(under_way) < CONNECTIONS and (not under_way or sequences > SEQUENCES_PER_CONNECTION):
                 try:
-                    under_way.append(Peer(target, number, Speaker(seed, number, blocks).bytes()))
+                    under_way.append(Peer(target, number, Speaker(seed, number, blocks)))
                 except ConnectionError as error:
                     raise Finding(f"no connection: {error}") from error
                 number += 1
