@@ -3,13 +3,14 @@
 
     fuzz_frames.py --address HOST:PORT --sequences 1000000 --seed 7
 
-A sequence is a few frames: valid ones, valid ones with a few bytes changed, and noise. A connection carries up to
-50, each followed by a SETTINGS, whose acknowledgement says that the server has got so far; then the client ends its
-side, and the server must end its own. What the server says meanwhile must be frames that it may send. After each
-batch an honest call must be answered. Only sequences that are known to have been looked at are counted.
+A sequence is a few frames: valid ones, valid ones with a few bytes changed, and noise. A connection carries
+up to 50, each followed by a SETTINGS, whose acknowledgement says that the server has got so far; then the
+client ends its side, and the server must end its own. What the server says meanwhile must be frames that it
+may send. After each batch an honest call must be answered. Only sequences that are known to have been looked
+at are counted.
 
-A connection's bytes follow from the seed and its number alone. A finding names the connections that were under
-way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 when there was no finding.
+A connection's bytes follow from the seed and its number alone. A finding names the connections that were
+under way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 when there was no finding.
 """
 
 from __future__ import annotations
@@ -134,7 +135,12 @@ class Blocks:
         self.all = self.good + self.odd
         self.all += [rng.randbytes(rng.randrange(60)) for _ in range(60)]
         # Sizes of the dynamic table, and indices that are not there.
-        self.all += [b"\x3f\xe1\x1f" + self.good[0], b"\x20" + self.good[0], b"\xbe" * 20, b"\xff\xff\xff\xff\x7f"]
+        self.all += [
+            b"\x3f\xe1\x1f" + self.good[0],
+            b"\x20" + self.good[0],
+            b"\xbe" * 20,
+            b"\xff\xff\xff\xff\x7f",
+        ]
 
     @staticmethod
     def _drop(rng: random.Random, fields: list[Field]) -> None:
@@ -154,10 +160,30 @@ class Blocks:
         fields.append(
             rng.choice(
                 [
-                    *(("grpc-encoding", "gzip"), ("grpc-encoding", "snappy"), ("grpc-accept-encoding", "deflate,x")),
-                    *(("content-length", "5"), ("content-length", "-1"), ("connection", "close"), ("te", "x")),
-                    *(("trace-bin", "AAEC"), ("trace-bin", "A"), ("trace-bin", "!,AA"), ("Upper", "1"), ("", "1")),
-                    *(("x" * 200, "y" * 4_000), (":authority", "twice"), (":unknown", "1"), ("authorization", "x")),
+                    *(
+                        ("grpc-encoding", "gzip"),
+                        ("grpc-encoding", "snappy"),
+                        ("grpc-accept-encoding", "deflate,x"),
+                    ),
+                    *(
+                        ("content-length", "5"),
+                        ("content-length", "-1"),
+                        ("connection", "close"),
+                        ("te", "x"),
+                    ),
+                    *(
+                        ("trace-bin", "AAEC"),
+                        ("trace-bin", "A"),
+                        ("trace-bin", "!,AA"),
+                        ("Upper", "1"),
+                        ("", "1"),
+                    ),
+                    *(
+                        ("x" * 200, "y" * 4_000),
+                        (":authority", "twice"),
+                        (":unknown", "1"),
+                        ("authorization", "x"),
+                    ),
                     ("grpc-timeout", rng.choice(TIMEOUTS)),
                 ]
             )
@@ -244,7 +270,11 @@ class Speaker:
         body = self._body()
         if self._is(0.2):
             cut = self._below(len(body) + 1)
-            return opening + raw_frame(DATA, 0, stream, body[:cut]) + raw_frame(DATA, END_STREAM, stream, body[cut:])
+            return (
+                opening
+                + raw_frame(DATA, 0, stream, body[:cut])
+                + raw_frame(DATA, END_STREAM, stream, body[cut:])
+            )
         if self._is(0.8):
             return opening + raw_frame(DATA, END_STREAM, stream, body)
         self._open.append(stream)
@@ -292,9 +322,14 @@ class Speaker:
             return raw_frame(PING, 0, 0, bytes(8))
         if kind == 4:
             return raw_frame(
-                PRIORITY, 0, self._used_stream(), struct.pack(">IB", 1_001 + self._below(40), self._below(256))
+                PRIORITY,
+                0,
+                self._used_stream(),
+                struct.pack(">IB", 1_001 + self._below(40), self._below(256)),
             )
-        return raw_frame(0x0A + self._below(200), self._below(256), self._used_stream(), bytes(self._below(40)))
+        return raw_frame(
+            0x0A + self._below(200), self._below(256), self._used_stream(), bytes(self._below(40))
+        )
 
     def _setting(self) -> tuple[int, int]:
         if self._is_wild and self._is(0.05):
@@ -437,9 +472,7 @@ def is_honest_call_answered(address: str) -> None:
         raise Finding(f"an honest call is answered {answer}")
 
 
-def fuzz(
-    address: str, sequences: int, seed: int, begin: int = 0, progress: Any = None
-) -> Summary:
+def fuzz(address: str, sequences: int, seed: int, begin: int = 0, progress: Any = None) -> Summary:
     """Until so many sequences have been looked at. Raises `Finding`."""
     host, _, port = address.rpartition(":")
     target = (host, int(port))
@@ -479,7 +512,9 @@ def main() -> int:
     parser.add_argument("--address", required=True, metavar="HOST:PORT")
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--begin", type=int, default=0, metavar="NUMBER", help="the first connection's number")
+    parser.add_argument(
+        "--begin", type=int, default=0, metavar="NUMBER", help="the first connection's number"
+    )
     parser.add_argument("--quiet", action="store_true", help="say only how it ended")
     options = parser.parse_args()
 
@@ -489,7 +524,11 @@ def main() -> int:
 
     try:
         summary = fuzz(
-            options.address, options.sequences, options.seed, options.begin, None if options.quiet else progress
+            options.address,
+            options.sequences,
+            options.seed,
+            options.begin,
+            None if options.quiet else progress,
         )
     except Finding as finding:
         print(f"FINDING: {finding}", file=sys.stderr)

@@ -69,6 +69,12 @@ def until_dropped(peer: Connection, streams: Sequence[int], deadline: float) -> 
     return True
 
 
+def until_begun(peer: Connection, streams: Sequence[int]) -> None:
+    """The headers of an answer come with its first message, and that one is made then."""
+    answers = [peer.answer_of(stream) for stream in streams]
+    peer.until(lambda: peer.is_closed or all(item.headers is not None or item.is_over for item in answers))
+
+
 @pytest.mark.slow
 def test_answers_without_a_window(cluster, record_property):
     """200 answers of 1 MiB each, of which the client's window takes none."""
@@ -125,7 +131,8 @@ def test_answers_that_nobody_reads(cluster, record_property):
 
 @pytest.mark.slow
 def test_stalled_watches(cluster, record_property):
-    """1,000 watches on four connections, each with more to say than 64 KiB, and no window for a byte of it."""
+    """1,000 watches on four connections, each with more to say than 64 KiB, and no window for a byte of
+    it."""
     with probe("1,000 stalled watches", cluster) as attacked, ExitStack() as stack:
         # Jobs of about 700 bytes.
         request = many_jobs(attacked.server, 150, running=4)
@@ -147,11 +154,7 @@ def test_stalled_watches(cluster, record_property):
             for _ in range(10):
                 for peer, mine in zip(peers, streams):
                     mine += [peer.request(WATCH, request) for _ in range(25)]
-                    # The headers of an answer come with its first message.
-                    peer.until(
-                        lambda: peer.is_closed
-                        or all(item.headers is not None or item.is_over for item in map(peer.answer_of, mine))
-                    )
+                    until_begun(peer, mine)
         attacked.figures.take(results[0], quiet)
         all_wait = time.monotonic()
         answers = [peer.answer_of(stream) for peer, mine in zip(peers, streams) for stream in mine]
@@ -164,7 +167,11 @@ def test_stalled_watches(cluster, record_property):
         growth = attacked.memory.growth()
         attacked.figures.notes.append(
             f"{growth / 1_000 / 1024:.1f} KiB for each watch, "
-            + (f"dropped after {seconds:.1f} s" if all(dropped) else f"{dropped.count(False)} of 4 never dropped")
+            + (
+                f"dropped after {seconds:.1f} s"
+                if all(dropped)
+                else f"{dropped.count(False)} of 4 never dropped"
+            )
         )
         attacked.figures.cut_off = max(0.0, seconds - STALL_S) if all(dropped) else float("inf")
         attacked.check(record_property)
@@ -177,7 +184,8 @@ def test_watches_that_nobody_reads(cluster, record_property):
         request = many_jobs(attacked.server, 400, running=16)
         quiet = attacked.honest.call()
         peers = [
-            stack.enter_context(Connection.open(attacked.server.address, receive_buffer=4_096)) for _ in range(2)
+            stack.enter_context(Connection.open(attacked.server.address, receive_buffer=4_096))
+            for _ in range(2)
         ]
         began = time.monotonic()
         with attacked.honest.calling() as results:
