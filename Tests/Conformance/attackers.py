@@ -2,9 +2,9 @@
 
     python attackers.py NAME HOST:PORT
 
-reads a number of seconds from each line of standard input, floods for as long, and answers with a line of JSON
-(`Attack`). An attacker that is cut off comes back a little later and goes on. It ends by itself: after its
-seconds, and when its standard input ends.
+reads a number of seconds from each line of standard input, floods for as long, and answers with a line of
+JSON (`Attack`). An attacker that is cut off comes back a little later and goes on. It ends by itself: after
+its seconds, and when its standard input ends.
 
 The bytes of each flood are made beforehand: sending is all that is left to do, so one slow attacker does more
 harm than a fast one would otherwise.
@@ -82,8 +82,10 @@ class Flood:
     greets: bool = True
     #: Reads what the server answers. Who does not, is told of the end by the socket alone.
     reads: bool = True
-    #: Sends only so many bytes, and goes on when the server has answered them with this many frames of a type:
-    #: whoever does not run ahead of the server is not stopped by a limit that is on what waits.
+    #: What is asked is nothing but calls, as many as can be made: who asks is not cut off, and harms nobody.
+    is_borne: bool = False
+    #: Sends only so many bytes, and goes on when the server has answered them with this many frames of a
+    #: type: whoever does not run ahead of the server is not stopped by a limit that is on what waits.
     step_bytes: int = 0
     step_answers: tuple[int, int] = (0, 0)
 
@@ -98,11 +100,12 @@ class Attack:
     cut_off: list[float] = field(default_factory=list)
     #: Of each that was not: for how long it had flooded.
     not_cut_off: list[float] = field(default_factory=list)
-    #: Got a GOAWAY, and then no end.
+    #: The first got a GOAWAY, and then no end.
     not_closed: int = 0
     #: GOAWAY's error codes, and how often. "end": there was none.
     codes: dict[str, int] = field(default_factory=dict)
     resets_seen: int = 0
+    is_borne: bool = False
 
 
 # What is sent
@@ -138,7 +141,8 @@ def many(frame: bytes, bytes_about: int = 256 * 1024) -> bytes:
 
 
 def in_steps(flood: Flood, frames: int, answer: int) -> Flood:
-    """The same flood of so many equal parts, a few of them at a time: each part is answered with one frame."""
+    """The same flood of so many equal parts, a few of them at a time: each part is answered with one
+    frame."""
     return replace(flood, step_bytes=len(flood.flood) // frames * STEP, step_answers=(answer, STEP))
 
 
@@ -152,11 +156,7 @@ CALL = call(CHECK)
 PATHLESS = block(grpc_headers(CHECK, drop=[":path"]))
 TRAILERS = block([("x-late", "1")])
 OPEN_STREAM = headers(1, call(REFLECT))
-GREETING = (
-    PREFACE
-    + settings((INITIAL_WINDOW_SIZE, LARGE_WINDOW))
-    + window_update(0, LARGE_WINDOW - 65_535)
-)
+GREETING = PREFACE + settings((INITIAL_WINDOW_SIZE, LARGE_WINDOW)) + window_update(0, LARGE_WINDOW - 65_535)
 
 
 def _over_the_limit() -> Flood:
@@ -166,8 +166,8 @@ def _over_the_limit() -> Flood:
 
 
 def _bomb() -> Flood:
-    """A header of almost 4 KiB that fills the dynamic table, and a block of 100 KiB that names it 100,000 times:
-    400 MB of headers."""
+    """A header of almost 4 KiB that fills the dynamic table, and a block of 100 KiB that names it 100,000
+    times: 400 MB of headers."""
     encoder = Encoder()
     first = bytes(encoder.encode([*grpc_headers(CHECK), ("x-bomb", "b" * 3_900)]))
     # The newest entry of the dynamic table: the index after the 61 static ones.
@@ -201,8 +201,10 @@ PROVOKED: dict[str, Callable[[], Flood]] = {
     ),
     "content-length mismatch": lambda: Flood(
         each_stream(
-            lambda stream: headers(stream, call(CHECK, ("content-length", "1")))
-            + raw_frame(DATA, END_STREAM, stream, message(b""))
+            lambda stream: (
+                headers(stream, call(CHECK, ("content-length", "1")))
+                + raw_frame(DATA, END_STREAM, stream, message(b""))
+            )
         ),
         repeats=False,
     ),
@@ -218,14 +220,13 @@ PROVOKED: dict[str, Callable[[], Flood]] = {
     ),
     "data after the end": lambda: Flood(
         each_stream(
-            lambda stream: headers(stream, call(WATCH_HEALTH))
-            + raw_frame(DATA, END_STREAM, stream, message(b""))
-            + raw_frame(DATA, 0, stream, b"more")
+            lambda stream: (
+                headers(stream, call(WATCH_HEALTH))
+                + raw_frame(DATA, END_STREAM, stream, message(b""))
+                + raw_frame(DATA, 0, stream, b"more")
+            )
         ),
         repeats=False,
-    ),
-    "calls refused before their end": lambda: Flood(
-        each_stream(lambda stream: headers(stream, call("/no.such.Service/Method"))), repeats=False
     ),
 }
 
@@ -242,7 +243,9 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     ),
     "rapid reset of whole calls": lambda: Flood(
         each_stream(
-            lambda stream: headers(stream, CALL) + raw_frame(DATA, END_STREAM, stream, message(b"")) + reset(stream)
+            lambda stream: (
+                headers(stream, CALL) + raw_frame(DATA, END_STREAM, stream, message(b"")) + reset(stream)
+            )
         ),
         repeats=False,
     ),
@@ -253,12 +256,24 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     "continuation": lambda: Flood(
         many(raw_frame(CONTINUATION, 0, 1, block([("x-more", "v" * 100)]))), raw_frame(HEADERS, 0, 1, CALL)
     ),
-    "empty continuation": lambda: Flood(
-        many(raw_frame(CONTINUATION, 0, 1)), raw_frame(HEADERS, 0, 1, CALL)
-    ),
+    "empty continuation": lambda: Flood(many(raw_frame(CONTINUATION, 0, 1)), raw_frame(HEADERS, 0, 1, CALL)),
     # Streams that the client makes the server reset (CVE-2025-8671).
     **PROVOKED,
-    **{f"{name}, step by step": in_steps_of(make) for name, make in PROVOKED.items() if name != "data after the end"},
+    **{
+        f"{name}, step by step": in_steps_of(make)
+        for name, make in PROVOKED.items()
+        if name != "data after the end"
+    },
+    # Answered before their end, and so with an RST_STREAM as well, but of NO_ERROR (RFC 9113, 8.1).
+    "calls refused before their end": lambda: in_steps(
+        Flood(
+            each_stream(lambda stream: headers(stream, call("/no.such.Service/Method"))),
+            repeats=False,
+            is_borne=True,
+        ),
+        STREAMS,
+        RST_STREAM,
+    ),
     # Frames that cost the sender 9 bytes.
     "settings": lambda: Flood(many(settings((INITIAL_WINDOW_SIZE, LARGE_WINDOW)))),
     "empty settings": lambda: Flood(many(settings())),
@@ -286,7 +301,9 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     "window updates of nothing": lambda: Flood(many(window_update(0, 0))),
     "window updates of nothing on a stream": lambda: Flood(many(window_update(1, 0)), OPEN_STREAM),
     # A smaller window first: 2^31 - 1 is the end of what it may grow to.
-    "window updates of 1": lambda: Flood(many(window_update(0, 1)), greets=False, opening=PREFACE + settings()),
+    "window updates of 1": lambda: Flood(
+        many(window_update(0, 1)), greets=False, opening=PREFACE + settings()
+    ),
     "window updates of 1 on a stream": lambda: Flood(
         many(window_update(1, 1)), greets=False, opening=PREFACE + settings() + OPEN_STREAM
     ),
@@ -327,7 +344,7 @@ class Attacker:
 
     def attack(self, seconds: float) -> Attack:
         end = time.monotonic() + seconds
-        result = Attack()
+        result = Attack(is_borne=self._flood.is_borne)
         while time.monotonic() < end:
             result.connections += 1
             try:
@@ -361,7 +378,7 @@ class Attacker:
             result.not_cut_off.append(time.monotonic() - began)
         else:
             result.cut_off.append(seen - began)
-            if closed is None:
+            if closed is None and result.connections == 1:
                 result.not_closed += 1
 
     def _flood_until_cut_off(
@@ -370,6 +387,9 @@ class Attacker:
         """When GOAWAY was read, and when the connection ended; None where it did not."""
         told: float | None = None
         at, is_sent = 0, False
+        # One in each phase sees whether the server closes; the others have no time for that and come back at
+        # once.
+        closes_within = self.CLOSES_WITHIN_S if result.connections == 1 else 0.0
         step = self._flood.step_bytes
         answer, answers = self._flood.step_answers
         step_end = step or len(self._view)
@@ -377,7 +397,7 @@ class Attacker:
         read = select.POLLIN if self._flood.reads else 0
         while True:
             now = time.monotonic()
-            if told is not None and now - told >= self.CLOSES_WITHIN_S:
+            if told is not None and now - told >= closes_within:
                 return told, None
             if told is None and now >= end:
                 return None, None
@@ -385,7 +405,7 @@ class Attacker:
             if not is_sent and told is None and at < step_end:
                 wants |= select.POLLOUT
             poll.register(sock, wants)
-            limit = end if told is None else told + self.CLOSES_WITHIN_S
+            limit = end if told is None else told + closes_within
             events = dict(poll.poll(max(1, round((limit - now) * 1000)))).get(sock.fileno(), 0)
             # What came is read before an end is believed: it says why.
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR) and read:

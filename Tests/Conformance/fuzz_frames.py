@@ -3,13 +3,14 @@
 
     fuzz_frames.py --address HOST:PORT --sequences 1000000 --seed 7
 
-A sequence is a few frames: valid ones, valid ones with a few bytes changed, and noise. A connection carries up to
-50, each followed by a PING, whose acknowledgement says that the server has got so far; then the client ends its
-side, and the server must end its own. What the server says meanwhile must be frames that it may send. After each
-batch an honest call must be answered.
+A sequence is a few frames: valid ones, valid ones with a few bytes changed, and noise. A connection carries
+up to 50, each followed by a SETTINGS, whose acknowledgement says that the server has got so far; then the
+client ends its side, and the server must end its own. What the server says meanwhile must be frames that it
+may send. After each batch an honest call must be answered. Only sequences that are known to have been looked
+at are counted.
 
-A connection's bytes follow from the seed and its number alone. A finding names the connections that were under
-way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 when there was no finding.
+A connection's bytes follow from the seed and its number alone. A finding names the connections that were
+under way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 when there was no finding.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import socket
 import struct
 import sys
 import time
+from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import hpack
-from attackers import CHECK, GREETING, REFLECT, WATCH_HEALTH, block
+from attackers import CHECK, REFLECT, WATCH_HEALTH, block, settings, window_update
 from frames import (
     ACK,
     CONTINUATION,
@@ -34,9 +36,12 @@ from frames import (
     END_STREAM,
     GOAWAY,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
     LARGE_WINDOW,
+    MAX_FRAME_SIZE,
     PADDED,
     PING,
+    PREFACE,
     PRIORITY,
     PUSH_PROMISE,
     RST_STREAM,
@@ -50,6 +55,8 @@ from frames import (
 )
 
 SEQUENCES_PER_CONNECTION = 50
+#: With windows that have room to grow.
+GREETING = PREFACE + settings((INITIAL_WINDOW_SIZE, 1 << 20)) + window_update(0, 1 << 20)
 #: Connections at once: the server works on some while the next one's bytes are made.
 CONNECTIONS = 16
 #: Connections between two honest calls.
@@ -116,16 +123,24 @@ class Blocks:
     def __init__(self, rng: random.Random) -> None:
         self.good = [block(grpc_headers(path)) for path in PATHS]
         self.good += [block(grpc_headers(rng.choice(PATHS), ("grpc-timeout", text))) for text in TIMEOUTS]
-        self.all = self.good * 3
+        self.trailers = block([("x-trailer", "1")])
+        #: Wrong in a way that ends the stream at most.
+        self.odd: list[bytes] = []
         for _ in range(400):
             fields = grpc_headers(rng.choice(PATHS))
             for _ in range(rng.randrange(3)):
                 rng.choice([self._drop, self._twice, self._change, self._add, self._shuffle])(rng, fields)
             # With the dynamic table, too: what one block adds the next may name.
-            self.all.append(block(fields) if rng.random() < 0.7 else bytes(hpack.Encoder().encode(fields)))
+            self.odd.append(block(fields) if rng.random() < 0.7 else bytes(hpack.Encoder().encode(fields)))
+        self.all = self.good + self.odd
         self.all += [rng.randbytes(rng.randrange(60)) for _ in range(60)]
         # Sizes of the dynamic table, and indices that are not there.
-        self.all += [b"\x3f\xe1\x1f" + self.good[0], b"\x20" + self.good[0], b"\xbe" * 20, b"\xff\xff\xff\xff\x7f"]
+        self.all += [
+            b"\x3f\xe1\x1f" + self.good[0],
+            b"\x20" + self.good[0],
+            b"\xbe" * 20,
+            b"\xff\xff\xff\xff\x7f",
+        ]
 
     @staticmethod
     def _drop(rng: random.Random, fields: list[Field]) -> None:
@@ -145,10 +160,30 @@ class Blocks:
         fields.append(
             rng.choice(
                 [
-                    *(("grpc-encoding", "gzip"), ("grpc-encoding", "snappy"), ("grpc-accept-encoding", "deflate,x")),
-                    *(("content-length", "5"), ("content-length", "-1"), ("connection", "close"), ("te", "x")),
-                    *(("trace-bin", "AAEC"), ("trace-bin", "A"), ("trace-bin", "!,AA"), ("Upper", "1"), ("", "1")),
-                    *(("x" * 200, "y" * 4_000), (":authority", "twice"), (":unknown", "1"), ("authorization", "x")),
+                    *(
+                        ("grpc-encoding", "gzip"),
+                        ("grpc-encoding", "snappy"),
+                        ("grpc-accept-encoding", "deflate,x"),
+                    ),
+                    *(
+                        ("content-length", "5"),
+                        ("content-length", "-1"),
+                        ("connection", "close"),
+                        ("te", "x"),
+                    ),
+                    *(
+                        ("trace-bin", "AAEC"),
+                        ("trace-bin", "A"),
+                        ("trace-bin", "!,AA"),
+                        ("Upper", "1"),
+                        ("", "1"),
+                    ),
+                    *(
+                        ("x" * 200, "y" * 4_000),
+                        (":authority", "twice"),
+                        (":unknown", "1"),
+                        ("authorization", "x"),
+                    ),
                     ("grpc-timeout", rng.choice(TIMEOUTS)),
                 ]
             )
@@ -160,28 +195,48 @@ class Blocks:
 
 
 class Speaker:
-    """What one connection says."""
+    """What one connection says.
+
+    Most say nothing that should end the connection, only the wild ones do: what is said after that is said to
+    nobody, and what was said just before it is answered by the end alone.
+    """
+
+    WILD = 0.4
+    #: More of them at once are too many.
+    PINGS = 2
 
     def __init__(self, seed: int, number: int, blocks: Blocks) -> None:
         self._rng = random.Random(seed << 32 | number)
         self._random = self._rng.random
         self._blocks = blocks
         self._next_stream = 1
+        self._is_wild = self._is(self.WILD)
+        #: Those whose end was not said. The server may have ended them all the same.
+        self._open: list[int] = []
+        self._settings = 0
+        self._pings = 0
+        #: How many SETTINGS are acknowledged once a sequence has been looked at, for each sequence.
+        self.marks: list[int] = []
 
     def _below(self, count: int) -> int:
         # Several times as fast as randrange.
         return int(self._random() * count)
 
-    def _stream(self) -> int:
-        """Of those that are open, or were; now and then any number."""
-        if self._random() < 0.05:
-            return self._rng.getrandbits(31)
-        return max(0, self._next_stream - 2 * self._below(6))
+    def _is(self, share: float) -> bool:
+        return self._random() < share
 
-    def _new_stream(self) -> int:
-        stream = self._next_stream
-        self._next_stream += 2
-        return stream
+    def _used_stream(self) -> int:
+        """One that there is or was; now and then any number."""
+        if self._is_wild and self._is(0.01):
+            return self._rng.getrandbits(31)
+        if self._next_stream == 1:
+            return 1
+        return self._next_stream - 2 - 2 * self._below(min(6, self._next_stream // 2))
+
+    def _open_stream(self) -> int | None:
+        if not self._open:
+            return None
+        return self._open[self._below(len(self._open))]
 
     def _body(self) -> bytes:
         data = BODIES[self._below(len(BODIES))]
@@ -190,61 +245,106 @@ class Speaker:
             data = self._changed(data) if data else b"\x00"
         if kind > 0.95:
             data = self._rng.randbytes(self._below(200))
-        flag = 0 if self._random() < 0.95 else self._below(256)
-        length = len(data) if self._random() < 0.95 else self._rng.getrandbits(self._below(33))
+        flag = 0 if self._is(0.95) else self._below(256)
+        length = len(data) if self._is(0.95) else self._rng.getrandbits(self._below(33))
         return message(data, flag, length=length)
 
     def _call(self) -> bytes:
         """A call that is as it should be, or nearly."""
-        stream = self._new_stream()
-        is_good = self._random() < 0.7
-        blocks = self._blocks.good if is_good else self._blocks.all
+        stream = self._next_stream
+        self._next_stream += 2
+        blocks = self._blocks.all if self._is_wild else self._blocks.odd
+        if self._is(0.7):
+            blocks = self._blocks.good
         header_block = blocks[self._below(len(blocks))]
-        if self._random() < 0.1:
+        if self._is(0.1):
             cut = self._below(len(header_block) + 1)
             opening = raw_frame(HEADERS, 0, stream, header_block[:cut]) + raw_frame(
                 CONTINUATION, END_HEADERS, stream, header_block[cut:]
             )
+        elif self._is(0.05):
+            # No message at all.
+            return raw_frame(HEADERS, END_HEADERS | END_STREAM, stream, header_block)
         else:
             opening = raw_frame(HEADERS, END_HEADERS, stream, header_block)
         body = self._body()
-        if self._random() < 0.2:
+        if self._is(0.2):
             cut = self._below(len(body) + 1)
-            return opening + raw_frame(DATA, 0, stream, body[:cut]) + raw_frame(DATA, END_STREAM, stream, body[cut:])
-        return opening + raw_frame(DATA, END_STREAM if self._random() < 0.8 else 0, stream, body)
+            return (
+                opening
+                + raw_frame(DATA, 0, stream, body[:cut])
+                + raw_frame(DATA, END_STREAM, stream, body[cut:])
+            )
+        if self._is(0.8):
+            return opening + raw_frame(DATA, END_STREAM, stream, body)
+        self._open.append(stream)
+        return opening + raw_frame(DATA, 0, stream, body)
+
+    def _more(self) -> bytes:
+        """More on a call that was left open."""
+        stream = self._open_stream()
+        if stream is None:
+            return self._call()
+        kind = self._below(5)
+        if kind == 0:
+            return raw_frame(DATA, 0, stream, self._body())
+        if kind == 1:
+            padding = self._below(20)
+            return raw_frame(DATA, PADDED, stream, bytes([padding]) + self._body() + bytes(padding))
+        if kind == 2:
+            self._open.remove(stream)
+            return raw_frame(DATA, END_STREAM, stream, self._body() if self._is(0.5) else b"")
+        if kind == 3:
+            # Trailers, which end it, or should.
+            flags = END_HEADERS | (END_STREAM if self._is(0.9) else 0)
+            self._open.remove(stream)
+            return raw_frame(HEADERS, flags, stream, self._blocks.trailers)
+        self._open.remove(stream)
+        return raw_frame(RST_STREAM, 0, stream, struct.pack(">I", self._below(16)))
 
     def _control(self) -> bytes:
-        kind = self._below(9)
-        stream = self._stream()
+        kind = self._below(6)
+        if self._next_stream == 1 and not self._is_wild:
+            # About streams there is nothing to say yet.
+            kind = 2
         if kind == 0:
-            return raw_frame(RST_STREAM, 0, stream, struct.pack(">I", self._below(16)))
+            return raw_frame(RST_STREAM, 0, self._used_stream(), struct.pack(">I", self._below(16)))
         if kind == 1:
-            increment = LARGE_WINDOW if self._random() < 0.02 else self._below(70_000)
-            return raw_frame(WINDOW_UPDATE, 0, stream if self._random() < 0.8 else 0, struct.pack(">I", increment))
+            increment = 1 + self._below(70_000)
+            if self._is_wild and self._is(0.05):
+                increment = LARGE_WINDOW if self._is(0.5) else 0
+            return window_update(0 if self._is(0.3) else self._used_stream(), increment)
         if kind == 2:
-            value = self._below(70_000) if self._random() < 0.9 else self._rng.getrandbits(32)
-            pair = struct.pack(">HI", self._below(10), value)
-            return raw_frame(SETTINGS, 0, 0, pair * self._below(3))
-        if kind == 3:
-            return raw_frame(PING, self._below(2), 0, bytes(8))
+            self._settings += 1
+            return settings(*(self._setting() for _ in range(self._below(3))))
+        if kind == 3 and (self._pings < self.PINGS or self._is_wild):
+            self._pings += 1
+            return raw_frame(PING, 0, 0, bytes(8))
         if kind == 4:
-            return raw_frame(PRIORITY, 0, stream or 1, struct.pack(">IB", self._below(40), self._below(256)))
-        if kind == 5:
-            return raw_frame(DATA, PADDED, stream, bytes([self._below(20)]) + bytes(20))
-        if kind == 6:
-            # Trailers, or a stream opened a second time.
-            return raw_frame(HEADERS, END_HEADERS | END_STREAM, stream, self._blocks.good[0])
-        if kind == 7:
-            return raw_frame(0x0A + self._below(200), self._below(256), stream, bytes(self._below(40)))
-        return raw_frame(GOAWAY, 0, 0, struct.pack(">II", 0, self._below(14))) if self._random() < 0.1 else b""
+            return raw_frame(
+                PRIORITY,
+                0,
+                self._used_stream(),
+                struct.pack(">IB", 1_001 + self._below(40), self._below(256)),
+            )
+        return raw_frame(
+            0x0A + self._below(200), self._below(256), self._used_stream(), bytes(self._below(40))
+        )
+
+    def _setting(self) -> tuple[int, int]:
+        if self._is_wild and self._is(0.05):
+            return self._below(10), self._rng.getrandbits(32)
+        name = (1, 2, 3, 4, 5, 6, 8, 0x4242)[self._below(8)]
+        if name in (2, 8):
+            return name, self._below(2)
+        return name, self._below(70_000) + (FRAME_BYTES_MAX if name == MAX_FRAME_SIZE else 0)
 
     def _noise(self) -> bytes:
         """A frame whose length is right, and nothing else need be."""
-        payload = self._rng.randbytes(self._below(60))
         kind = self._below(12)
-        if kind in (PUSH_PROMISE, GOAWAY):
+        if kind in (PUSH_PROMISE, GOAWAY) and self._is(0.9):
             kind = DATA
-        return raw_frame(kind, self._below(256), self._stream(), payload)
+        return raw_frame(kind, self._below(256), self._used_stream(), self._rng.randbytes(self._below(60)))
 
     def _changed(self, data: bytes) -> bytes:
         changed = bytearray(data)
@@ -260,14 +360,15 @@ class Speaker:
         parts = []
         for _ in range(1 + self._below(4)):
             kind = self._random()
-            if kind < 0.45:
+            if kind < 0.5:
                 parts.append(self._call())
-            elif kind < 0.85:
+            elif kind < 0.7:
+                parts.append(self._more())
+            elif kind < 0.97 or not self._is_wild:
                 parts.append(self._control())
-            elif kind < 0.97:
-                frame = self._call() if kind < 0.91 else self._control()
-                parts.append(self._changed_within(frame) if frame else b"")
-            elif kind < 0.995:
+            elif kind < 0.99:
+                parts.append(self._changed_within(self._call() if self._is(0.7) else self._control()))
+            elif kind < 0.999:
                 parts.append(self._noise())
             else:
                 # What is no frame at all, or half of one.
@@ -276,19 +377,23 @@ class Speaker:
 
     def bytes(self) -> bytes:
         """Everything that this connection says. Some do not even greet."""
-        greeting = GREETING if self._random() < 0.99 else self._changed(GREETING)
-        parts = [greeting]
-        for number in range(SEQUENCES_PER_CONNECTION):
+        parts = [self._changed(GREETING) if self._is_wild and self._is(0.05) else GREETING]
+        self._settings += 1
+        for _ in range(SEQUENCES_PER_CONNECTION):
             parts.append(self.sequence())
-            parts.append(raw_frame(PING, 0, 0, b"sequ" + struct.pack(">I", number)))
+            parts.append(settings())
+            self._settings += 1
+            self.marks.append(self._settings)
         return b"".join(parts)
 
 
 class Peer:
     """One connection: everything is sent, then everything is read."""
 
-    def __init__(self, address: tuple[str, int], number: int, data: bytes) -> None:
+    def __init__(self, address: tuple[str, int], number: int, speaker: Speaker) -> None:
         self.number = number
+        data = speaker.bytes()
+        self._marks = speaker.marks
         self._received = bytearray()
         self._socket = socket.create_connection(address, timeout=PATIENCE_S)
         self._was_cut = False
@@ -330,7 +435,7 @@ class Peer:
             payload = bytes(buffer[at + 9 : at + 9 + length])
             at += 9 + length
             summary.answers[kind] += 1
-            if kind == PING and flags & ACK and payload[:4] == b"sequ":
+            if kind == SETTINGS and flags & ACK:
                 acknowledged += 1
             elif kind == GOAWAY:
                 code = int.from_bytes(payload[4:8], "big")
@@ -340,7 +445,7 @@ class Peer:
                     self._judge_headers(decoder, header_block)
                     header_block = b""
         # The one that ended the connection was looked at as well.
-        summary.sequences += min(acknowledged + 1, SEQUENCES_PER_CONNECTION)
+        summary.sequences += min(bisect_right(self._marks, acknowledged) + 1, SEQUENCES_PER_CONNECTION)
         if code is not None:
             summary.ends[f"GOAWAY {code}"] += 1
         else:
@@ -367,9 +472,7 @@ def is_honest_call_answered(address: str) -> None:
         raise Finding(f"an honest call is answered {answer}")
 
 
-def fuzz(
-    address: str, sequences: int, seed: int, begin: int = 0, progress: Any = None
-) -> Summary:
+def fuzz(address: str, sequences: int, seed: int, begin: int = 0, progress: Any = None) -> Summary:
     """Until so many sequences have been looked at. Raises `Finding`."""
     host, _, port = address.rpartition(":")
     target = (host, int(port))
@@ -383,7 +486,7 @@ def fuzz(
         while summary.sequences < sequences:
             while len(under_way) < CONNECTIONS and (not under_way or sequences > SEQUENCES_PER_CONNECTION):
                 try:
-                    under_way.append(Peer(target, number, Speaker(seed, number, blocks).bytes()))
+                    under_way.append(Peer(target, number, Speaker(seed, number, blocks)))
                 except ConnectionError as error:
                     raise Finding(f"no connection: {error}") from error
                 number += 1
@@ -409,7 +512,9 @@ def main() -> int:
     parser.add_argument("--address", required=True, metavar="HOST:PORT")
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--begin", type=int, default=0, metavar="NUMBER", help="the first connection's number")
+    parser.add_argument(
+        "--begin", type=int, default=0, metavar="NUMBER", help="the first connection's number"
+    )
     parser.add_argument("--quiet", action="store_true", help="say only how it ended")
     options = parser.parse_args()
 
@@ -419,7 +524,11 @@ def main() -> int:
 
     try:
         summary = fuzz(
-            options.address, options.sequences, options.seed, options.begin, None if options.quiet else progress
+            options.address,
+            options.sequences,
+            options.seed,
+            options.begin,
+            None if options.quiet else progress,
         )
     except Finding as finding:
         print(f"FINDING: {finding}", file=sys.stderr)

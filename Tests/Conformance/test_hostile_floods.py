@@ -1,4 +1,5 @@
-"""Clients that flood: with resets of their own, resets that they provoke, frames that cost them nothing, headers.
+"""Clients that flood: with resets of their own, resets that they provoke, frames that cost them nothing,
+headers.
 
 Every one of them comes back 10 ms after it was cut off, for as long as a phase lasts.
 """

@@ -15,7 +15,7 @@ def test_random_frames(cluster, record_property):
         seed = int(os.environ.get("FUZZ_SEED", "1"))
         summary = fuzz(server.address, 5_000, seed)
         record_property("figures", str(summary))
-        print(summary)
+        print(summary, dict(summary.answers))
         assert server.is_running
         # They go where there is something to find: calls are answered, streams and connections are refused.
         assert summary.answers[HEADERS] > 1_000 and summary.answers[DATA] > 100

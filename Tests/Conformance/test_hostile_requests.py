@@ -1,4 +1,5 @@
-"""Clients that send much and never finish: half messages, requests ahead of their reader, calls without end."""
+"""Clients that send much and never finish: half messages, requests ahead of their reader, calls without
+end."""
 
 from __future__ import annotations
 
@@ -69,7 +70,9 @@ class Uploader:
                 if count <= 0 or self._peer.answer_of(stream).is_over:
                     continue
                 # The prefix of a message of 4 MiB comes first, and then whatever fills it.
-                data = bytes(count) if self.sent[stream] else struct.pack(">BI", 0, 4 * MIB) + bytes(count - 5)
+                data = (
+                    bytes(count) if self.sent[stream] else struct.pack(">BI", 0, 4 * MIB) + bytes(count - 5)
+                )
                 self._peer.send(raw_frame(DATA, 0, stream, data))
                 self.sent[stream] += count
                 self._stream_windows[stream] -= count
@@ -142,8 +145,8 @@ def test_announced_messages(cluster, record_property):
 
 
 def test_requests_ahead_of_their_reader(cluster, record_property):
-    """Reflection answers one question after the other. Who takes no answer may send what the window of a stream
-    holds, and not a byte more: what is not read is not given back."""
+    """Reflection answers one question after the other. Who takes no answer may send what the window of a
+    stream holds, and not a byte more: what is not read is not given back."""
     question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="signalbox.v1.JobService")
     request = message(question.SerializeToString())
     with probe("requests ahead of their reader", cluster) as attacked:
@@ -203,8 +206,8 @@ def enqueue_request() -> bytes:
 
 
 def test_calls_that_run_on_after_their_reset(cluster, record_property):
-    """A commit cannot be taken back: an Enqueue runs on when its client has reset it. So the limit of streams is
-    one of handlers, or a client could have any number of them by resetting its calls."""
+    """A commit cannot be taken back: an Enqueue runs on when its client has reset it. So the limit of streams
+    is one of handlers, or a client could have any number of them by resetting its calls."""
     with probe("calls that run on after their reset", cluster) as attacked:
         with nobody_can_write_jobs(attacked.server), attacked.attack():
             with Connection.open(attacked.server.address) as peer:
