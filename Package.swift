@@ -196,7 +196,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobAPITests", dependencies: ["Authentication", "JobAPI", "RPC", logging],
+            name: "JobAPITests", dependencies: ["Authentication", "JobAPI", "JobCore", "RPC", logging],
             swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",

@@ -10,10 +10,11 @@ extension Session {
         }
         unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks) {
             _, _, name, nameCount, value, valueCount, _, user in
-            unsafe Session.of(user).headers.append(
+            let isBearable = unsafe Session.of(user).headers.append(
                 name: UnsafeRawBufferPointer(start: name, count: nameCount),
                 value: UnsafeRawBufferPointer(start: value, count: valueCount))
-            return 0
+            // The end of the session: a few bytes that stand for very many are no mistake.
+            return isBearable ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
         }
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
             unsafe Session.of(user).didReceiveFrame(frame)

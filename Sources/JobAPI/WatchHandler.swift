@@ -11,10 +11,11 @@ package import RPC
 /// in between is in both, and the subscription leaves out what was sent. The response's headers come with the
 /// first message: whatever happens after a client has seen them comes as an event.
 package struct WatchHandler: Sendable {
-    /// Jobs whose events are read at once.
-    private static let jobsReadAtOnce = 64
+    /// Jobs that are read at once. They are kept while a client takes its time to read them: a thousand such clients must
+    /// not fill the memory.
+    private static let jobsReadAtOnce = 32
     /// Jobs whose logs are read at once: each may have 800 KiB.
-    private static let logsReadAtOnce = 16
+    private static let logsReadAtOnce = 1
 
     let store: JobStore
     let feed: JobFeed
@@ -73,8 +74,31 @@ package struct WatchHandler: Sendable {
         of ids: [JobID], after: [JobID: Int64], numbers: [JobID: Int64], to subscription: Subscription,
         _ writer: ResponseWriter
     ) async throws {
+        var rest = ids[...]
+        while !rest.isEmpty {
+            let chunk = rest.prefix(Self.jobsReadAtOnce)
+            rest = rest.dropFirst(chunk.count)
+            try await sendState(of: chunk, after: after, to: subscription, numbers, writer)
+        }
+        // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
+        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
+            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
+            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
+            for id in chunk {
+                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
+                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+            }
+        }
+        try await sendHeartbeat(snapshotComplete: true, writer)
+    }
+
+    /// Of some of the jobs.
+    private func sendState(
+        of ids: ArraySlice<JobID>, after: [JobID: Int64], to subscription: Subscription,
+        _ numbers: [JobID: Int64], _ writer: ResponseWriter
+    ) async throws {
         let records = Dictionary(
-            try await store.jobs(ids, resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+            try await store.jobs(Array(ids), resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
         var wanted: [(job: JobRecord, after: Int64)] = []
         for id in ids {
             guard let job = records[id] else { throw StatusMapping.notFound(id) }
@@ -91,33 +115,18 @@ package struct WatchHandler: Sendable {
             }
             subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
         }
-        // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
-        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
-            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
-            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
-            for id in chunk {
-                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
-                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+        let sequences = wanted.map { (numbers[$0.job.id] ?? 0, $0.after) }
+        let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
+        for (job, _) in wanted {
+            // Later ones come through the subscription, which knows the job up to its sequence.
+            for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
+                try await writer.write(WatchResponse.lifecycle(event).encode())
+            }
+            if let progress = job.progress, job.state == .running, after[job.id] != 0 {
+                try await writer.write(
+                    WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
             }
         }
-        var rest = wanted[...]
-        while !rest.isEmpty {
-            let chunk = rest.prefix(Self.jobsReadAtOnce)
-            rest = rest.dropFirst(chunk.count)
-            let sequences = chunk.map { (numbers[$0.job.id] ?? 0, $0.after) }
-            let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
-            for (job, _) in chunk {
-                // Later ones come through the subscription, which knows the job up to its sequence.
-                for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
-                    try await writer.write(WatchResponse.lifecycle(event).encode())
-                }
-                if let progress = job.progress, job.state == .running, after[job.id] != 0 {
-                    try await writer.write(
-                        WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
-                }
-            }
-        }
-        try await sendHeartbeat(snapshotComplete: true, writer)
     }
 
     // MARK: A user or a queue

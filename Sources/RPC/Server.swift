@@ -1,3 +1,4 @@
+internal import Glibc
 package import Logging
 package import NIOCore
 internal import NIOPosix
@@ -12,6 +13,7 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let executors: [ObjectIdentifier: LoopExecutor]
     private let connections: ConnectionRegistry
+    private let unfinishedRequests: SharedBudget
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
 
@@ -28,6 +30,7 @@ package final class Server: Sendable {
             uniqueKeysWithValues: group.makeIterator().map {
                 (ObjectIdentifier($0), LoopExecutor(eventLoop: $0))
             })
+        unfinishedRequests = SharedBudget(max: configuration.unfinishedRequestBytesMax)
         connections = ConnectionRegistry(
             connectionsMax: max(1, configuration.connectionsMax),
             connectionsPerSourceMax: max(1, configuration.connectionsPerAddressMax))
@@ -79,7 +82,8 @@ package final class Server: Sendable {
         }
         let id = connections.nextID()
         let connection = ServerConnection(
-            configuration: configuration, router: router, executor: executor, logger: logger,
+            configuration: configuration, router: router, executor: executor,
+            unfinishedRequests: unfinishedRequests, logger: logger,
             whenDone: { [connections] in connections.remove(id) })
         let source = ConnectionRegistry.Source(channel.remoteAddress)
         guard connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop), from: source) else {
@@ -163,6 +167,19 @@ private final class AcceptLimit: ChannelDuplexHandler {
 
     init(connections: ConnectionRegistry) {
         self.connections = connections
+    }
+
+    /// The system has no more files to give: it says so at once, again and again. Not asked for a while.
+    private static let pause = TimeAmount.milliseconds(100)
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.fireErrorCaught(error)
+        let lacking = [EMFILE, ENFILE, ENOBUFS, ENOMEM]
+        guard let error = error as? IOError, lacking.contains(error.errnoCode) else { return }
+        let channel = context.channel
+        channel.setOption(.autoRead, value: false).whenComplete { _ in
+            channel.eventLoop.scheduleTask(in: Self.pause) { channel.setOption(.autoRead, value: true) }
+        }
     }
 
     func read(context: ChannelHandlerContext) {

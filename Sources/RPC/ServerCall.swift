@@ -27,6 +27,10 @@ final class ServerCall {
     private var messageBytes = 0
     /// This call's share of the connection's `requestBytes`.
     private var countedBytes = 0
+    /// The same of all connections' unfinished requests.
+    private var countedUnfinishedBytes = 0
+    /// What most requests have at most: they come whole, and are not counted.
+    private static let unfinishedBytesFree = 16 * 1024
     /// As the headers of the answer say.
     private var responseCoding: Coding?
     /// Ticks in a row at which the client had taken nothing of what is queued for it.
@@ -124,19 +128,28 @@ final class ServerCall {
         case .deliver: deliver()
         case .fail(let status): fail(status)
         }
-        countRequestBytes()
+        stalledTicks = 0
+        let hasRoom = countRequestBytes()
         let bytesMax = connection.configuration.requestBytesPerConnection
         if countedBytes > 0, connection.requestBytes > bytesMax {
             fail(Status(.resourceExhausted, "the connection's requests are over \(bytesMax) bytes together"))
+        } else if !hasRoom {
+            fail(Status(.resourceExhausted, "too many requests are sent in parts just now"))
         }
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
     }
 
-    /// After whatever takes in or lets go of a part of the request.
-    private func countRequestBytes() {
-        let bytes = machine.bufferedBytes + messageBytes
+    /// After whatever takes in or lets go of a part of the request. False: there is too much of it on all connections.
+    @discardableResult
+    private func countRequestBytes() -> Bool {
+        let bufferedBytes = machine.bufferedBytes
+        let bytes = bufferedBytes + messageBytes
         connection.requestBytes += bytes - countedBytes
         countedBytes = bytes
+        let unfinishedBytes = max(0, bufferedBytes - Self.unfinishedBytesFree)
+        guard unfinishedBytes != countedUnfinishedBytes else { return true }
+        defer { countedUnfinishedBytes = unfinishedBytes }
+        return connection.unfinishedRequests.take(unfinishedBytes - countedUnfinishedBytes)
     }
 
     func receiveEnd() {
@@ -188,9 +201,11 @@ final class ServerCall {
         closeSource()
     }
 
-    /// For the connection's tick: how many of them in a row the client has taken nothing of what is queued.
+    /// For the connection's tick: how many of them in a row the client has taken nothing of what is queued for it, or
+    /// sent nothing more of a request that takes memory.
     func countStall() -> Int {
-        stalledTicks = stream.takeProgress() ? 0 : stalledTicks &+ 1
+        let isStalled = !stream.takeProgress() || countedUnfinishedBytes > 0 && !isHandlerRunning
+        stalledTicks = isStalled ? stalledTicks &+ 1 : 0
         return Int(stalledTicks)
     }
 

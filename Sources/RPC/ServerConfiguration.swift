@@ -40,14 +40,17 @@ package struct ServerConfiguration: Sendable {
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
     /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
-    package var outboundBytesPerStream = 64 * 1024
+    package var outboundBytesPerStream = 32 * 1024
     /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
-    package var outboundBytesPerConnection = 4 * 1024 * 1024
+    package var outboundBytesPerConnection = 2 * 1024 * 1024
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
-    package var outboundBytesMax = 32 * 1024 * 1024
+    package var outboundBytesMax = 12 * 1024 * 1024
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024
+    /// Requests of which a part has come, beyond 16 KiB of each, on all connections together: those that are sent slowly,
+    /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED.
+    package var unfinishedRequestBytesMax = 16 * 1024 * 1024
     /// What a client may send ahead on a stream, beyond the message that is waited for.
     package var streamWindowBytes = 256 * 1024
     /// What may be on its way on all streams: it is given back as soon as it is read from the socket.

@@ -15,6 +15,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
+    let unfinishedRequests: SharedBudget
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
@@ -33,6 +34,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Of the requests with `lastHead`.
     private var lastAdmitted: (any Admitted)?
     private var tick: Scheduled<Void>?
+    /// Set once the connection is to be closed, for when the client does not let it.
+    private var close: Scheduled<Void>?
     private var lastHead: RequestHead?
     private var phase = Phase.serving
 
@@ -45,6 +48,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private var hasBegunCall = false
     /// Of the streams that were refused, those that were no fault of the client's.
     private var resetsForgiven = 0
+    /// Requests that were answered, but should not have been sent.
+    private var clientFaults = 0
     /// Ticks in a row at which the socket took nothing.
     private var blockedTicks = 0
     /// What the last flush took, for the size of the next buffer.
@@ -70,9 +75,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
     init(
-        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, logger: Logger,
-        whenDone: @escaping () -> Void
+        configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
+        unfinishedRequests: SharedBudget, logger: Logger, whenDone: @escaping () -> Void
     ) {
+        self.unfinishedRequests = unfinishedRequests
         self.configuration = configuration
         self.router = router
         self.executor = executor
@@ -123,6 +129,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase != .closed else { return }
         phase = .closed
         tick?.cancel()
+        close?.cancel()
         context = nil
         for stream in session.streams {
             call(of: stream)?.close()
@@ -242,7 +249,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         if wrote { context.flush() }
         session.forEachEvent(handle)
-        let excess = budget.sent(resets: session.resetsForFaults - resetsForgiven, now: .now())
+        let faults = session.resetsForFaults - resetsForgiven + clientFaults
+        let excess = budget.sent(resets: faults, now: .now())
         if let excess { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
     }
@@ -255,24 +263,27 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         phase = .cutOff
         session.goAway(.enhanceYourCalm, excess.rawValue)
         flushNow()
-        let bound = NIOLoopBound(context, eventLoop: eventLoop)
         // Not at once: what the client has sent meanwhile would have the system forget what it has not read.
-        eventLoop.assumeIsolated().scheduleTask(in: Self.cutOffTime) {
+        closeLater(context, in: Self.cutOffTime)
+    }
+
+    private func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
+        let bound = NIOLoopBound(context, eventLoop: eventLoop)
+        close?.cancel()
+        close = eventLoop.scheduleTask(in: time) {
             bound.value.close(promise: nil)
         }
     }
 
     private func closeAfterFlush() {
-        guard let context, phase != .closed else { return }
+        guard let context, phase != .closed, close == nil else { return }
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
         // An empty write is done when those before it are.
         context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
             bound.value.close(promise: nil)
         }
         // A client that does not read must not keep the connection open.
-        eventLoop.assumeIsolated().scheduleTask(in: configuration.handshakeTimeout.timeAmount) {
-            bound.value.close(promise: nil)
-        }
+        closeLater(context, in: configuration.handshakeTimeout.timeAmount)
     }
 
     // MARK: Events
@@ -354,6 +365,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             if case .later(let work) = answer { call.start(after: work) } else { call.start() }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
+            if block.isTruncated { clientFaults += 1 }
             refuse(stream, status)
         case .refuseHTTP(let status):
             var fields = HeaderFields([":status": status])
@@ -440,7 +452,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
     private func checkCalls() {
-        guard session.queuedBytes > 0 || configuration.admission != nil else { return }
+        guard session.queuedBytes > 0 || requestBytes > 0 || configuration.admission != nil else { return }
         for stream in session.streams {
             guard let call = call(of: stream) else { continue }
             if call.countStall() >= timers.stallTicks {

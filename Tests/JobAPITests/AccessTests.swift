@@ -1,4 +1,5 @@
 import Authentication
+import JobCore
 import Logging
 import RPC
 import Testing
