@@ -7,9 +7,9 @@ internal import NIOSSL
 
 /// Gets a key set over HTTP: one GET each few minutes.
 ///
-/// On NIO's HTTP/1.1 rather than with a client library: everything that takes is in the program already. A client
-/// library would bring ten packages more (async-http-client) or a second TLS stack and thirty libraries of the system
-/// (URLSession, which is libcurl), for what they do beyond this: pools, redirects, cookies, proxies.
+/// On NIO's HTTP/1.1 rather than with a client library: all that it takes is in the program already. A client library
+/// brings eleven packages more (async-http-client), or libcurl and some thirty libraries more, two for TLS among them
+/// (URLSession), for what it does beyond this: pools, redirections, cookies, proxies.
 package struct KeySetFetcher: Sendable {
     package static let timeoutDefault = Duration.seconds(5)
 

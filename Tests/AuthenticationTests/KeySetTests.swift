@@ -152,6 +152,66 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
     }
 }
 
+/// Signatures that other programs have made, of keys as they write them.
+@Suite struct SignatureTests {
+    private func check(_ jwk: String, _ token: String) async throws {
+        let found = try parse("{\"keys\": [\(jwk)]}")
+        let key = try #require(found.keys.first)
+        let parsed = try JSONWebToken(Array(token.utf8))
+        #expect(parsed.algorithm == key.algorithm)
+        #expect(await key.isValid(parsed.signature, of: parsed.signed))
+        #expect(await !key.isValid(parsed.signature, of: parsed.signed + [0]))
+        for index in [0, parsed.signature.count / 2, parsed.signature.count - 1] {
+            var signature = parsed.signature
+            signature[index] ^= 1
+            #expect(await !key.isValid(signature, of: parsed.signed))
+        }
+        #expect(await !key.isValid([], of: parsed.signed))
+    }
+
+    /// By PyJWT.
+    @Test func rs256() async throws {
+        let modulus = """
+            xJkWMbgAdDA4tdWJiEl5NWf3DscJdF1Z88zYxsquMcx441TXD7tf2UfNvzIazM_WHed1icnMo4ykjLV0InuHUXKk\
+            GbJWg57xX7gtk2XMNBoNWfehlzj8iyBgXfgaaQwZK-vM3oGmABdMnjb8Yp960MIQfl2MKUboUNqMRdSUZuJ0CqWB\
+            cK4XMMyAgD1foK_gUEMEU3ehsm6V9zYZmYKYEx7FxaCVLS-8-xQvGPAc2UIDAjhPpJXYYPh2jyNrDKzm_FIiPkxN\
+            S3n3hAklg0kv2fv86vZhnNwzLzae1OGmJWcyUwg5a2YY9AHaMQKH-T_1DAcu62uY2iV6Jqwqufv4sw
+            """
+        let token = """
+            eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJqb2UifQ.FLaFkW04inXdwBmqDs2Yl1hO_e099zjE\
+            G2IuaCCV9HW2-4KzD1iu_RDcmfxIBmZi-mqFd4ORcJFbIJ374zkkTGBOwcf6ZgFPA0CSwOyng503j6cB9yvF9CiJ\
+            jah79pr641dIx63gSrCDw-UGtv5mp8usm3t5UaRmmW6X2NnIKFgYzdtT4nvTszd5Fh_hfnFDemaUNupoY6d6oIns\
+            S6Lp9da8NFTIYW8G2cLbqfJ-szznmZAxpHgNfq5YN4xKUZyRr9B_PBOyFRUryl7IPVpL6BoDOeHwQKfU9_sC6sYg\
+            VjkJ0WIhPznFnyml7SiqRISTOdSwHG2IC9kxFlIgiRX6wg
+            """
+        try await check(#"{"kty":"RSA","e":"AQAB","n":"\#(modulus)"}"#, token)
+    }
+
+    /// RFC 7515, appendix A.3.
+    @Test func es256() async throws {
+        let jwk = #"""
+            {"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+             "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}
+            """#
+        let token = """
+            eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGx\
+            lLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8I\
+            SlSApmWQxfKTUJqPP3-Kg6NU1Q
+            """
+        try await check(jwk, token)
+    }
+
+    /// RFC 8037, appendix A.4.
+    @Test func edDSA() async throws {
+        let jwk = #"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#
+        let token = """
+            eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09P\
+            GcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg
+            """
+        try await check(jwk, token)
+    }
+}
+
 @Suite struct Base64URLTests {
     /// RFC 4648, section 10.
     @Test(
