@@ -20,6 +20,10 @@ extension Session {
             unsafe Session.of(user).didReceiveFrame(frame)
             return 0
         }
+        unsafe nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, _, _, user in
+            unsafe Session.of(user).invalidFramesReceived += 1
+            return 0
+        }
         unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) {
             _, _, id, data, count, user in
             unsafe Session.of(user).didReceiveData(id, data, count)

@@ -21,6 +21,8 @@ package import NIOCore
     package private(set) var openStreams = 0
     /// RST_STREAM frames sent since the beginning for what the peer did: broken rules and streams over the limit.
     package internal(set) var resetsForFaults = 0
+    /// Frames received since the beginning for which a stream, or the connection, is reset.
+    package internal(set) var invalidFramesReceived = 0
     /// HEADERS and DATA frames sent since the beginning.
     package internal(set) var messageFramesSent = 0
     /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.

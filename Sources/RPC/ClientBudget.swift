@@ -14,11 +14,13 @@ struct ClientBudget {
     private let pingIntervalMin: TimeAmount
     private var frames: TokenBucket
     private var faults: TokenBucket
+    private var invalid: TokenBucket
     private var pingedAt: NIODeadline?
     private var pingStrikes = 0
     /// What the session had counted when it was last looked at.
     private var framesSeen = 0
     private var faultsSeen = 0
+    private var invalidFramesSeen = 0
     private var answersSeen = 0
     private var answersSeenByPing = 0
 
@@ -34,6 +36,7 @@ struct ClientBudget {
             now: now)
         faults = TokenBucket(
             burst: configuration.faultsBurst, perSecond: configuration.faultsPerSecond, now: now)
+        invalid = faults
     }
 
     /// - Parameters:
@@ -47,6 +50,16 @@ struct ClientBudget {
         frames.give((answers - answersSeen) * Self.framesEarnedByAnswer)
         answersSeen = answers
         return frames.take(count, now: now()) ? nil : .frames
+    }
+
+    /// They have a bucket of their own, since a reset comes for most of them, and is counted when it is sent.
+    ///
+    /// - Parameter invalidFrames: received since the beginning.
+    mutating func received(invalidFrames: Int, now: @autoclosure () -> NIODeadline) -> Excess? {
+        let count = invalidFrames - invalidFramesSeen
+        guard count > 0 else { return nil }
+        invalidFramesSeen = invalidFrames
+        return invalid.take(count, now: now()) ? nil : .faults
     }
 
     /// - Parameter resets: for faults of the client's, sent since the beginning.

@@ -44,7 +44,7 @@ package struct ServerConfiguration: Sendable {
     /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
     package var outboundBytesPerConnection = 2 * 1024 * 1024
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
-    package var outboundBytesMax = 12 * 1024 * 1024
+    package var outboundBytesMax = 8 * 1024 * 1024
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024

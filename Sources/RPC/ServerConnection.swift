@@ -69,6 +69,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private static let drainPing: UInt64 = 0x7369_676e_616c_626f
     private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     private static let writeBytes = 64 * 1024
+    private static let readBytes = 16 * 1024
     /// How long a client that was cut off has to read why.
     private static let cutOffTime = TimeAmount.milliseconds(500)
 
@@ -157,19 +158,29 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase != .closed, phase != .cutOff else { return }
         isReading = true
         hasHeard = true
+        var bytes = unwrapInboundIn(data)
         do {
-            try session.receive(unwrapInboundIn(data))
-            session.forEachEvent(handle)
-            let excess = budget.received(
-                overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent,
-                now: .now())
-            if let excess { cutOff(excess) }
+            // In parts, so that a flood is noticed before much is made of it.
+            while phase != .cutOff,
+                let part = bytes.readSlice(length: min(bytes.readableBytes, Self.readBytes)),
+                part.readableBytes > 0
+            {
+                try session.receive(part)
+                session.forEachEvent(handle)
+                if let excess = excess() { cutOff(excess) }
+            }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
             session.forEachEvent(handle)
             flushNow()
             context.close(promise: nil)
         }
+    }
+
+    private func excess() -> ClientBudget.Excess? {
+        let frames = budget.received(
+            overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
+        return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
