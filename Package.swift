@@ -220,17 +220,18 @@ let package = Package(
     ]
 )
 
-// Linked with libFuzzer, whose main function is theirs: only where `scripts/fuzz` asks for them.
+// Linked with libFuzzer: only where `scripts/fuzz` asks for them.
 if Context.environment["SIGNALBOX_FUZZ"] != nil {
+    package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
     let fuzzed: [String: [Target.Dependency]] = [
-        "FuzzFrames": ["HTTP2", "RPC", nioCore], "FuzzMessages": ["JobCore", "JobMessages", nioCore],
+        "FuzzFrames": ["HTTP2", "MessageCompression", "RPC", nioCore], "FuzzMessages": ["JobCore", "JobMessages", nioCore],
         "FuzzMetadata": ["HTTP2", "RPC", nioCore],
     ]
     for (name, dependencies) in fuzzed {
         package.targets.append(
             .executableTarget(
-                name: name, dependencies: dependencies, path: "Tests/Fuzz/\(name)",
+                name: name, dependencies: ["CLibFuzzer"] + dependencies, path: "Tests/Fuzz/\(name)",
                 swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))
     }
 }

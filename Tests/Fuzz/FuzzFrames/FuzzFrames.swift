@@ -1,11 +1,14 @@
+import CLibFuzzer
+import Glibc
 import HTTP2
+import MessageCompression
 import NIOCore
 
 @testable import RPC
 
 /// Any bytes as what a client sends: frames, and the messages in them. libFuzzer calls it, and looks for a crash, a
 /// wait without end, and memory that grows.
-@_cdecl("LLVMFuzzerTestOneInput") public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+private func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var input = UnsafeBufferPointer(start: start, count: count)[...]
     guard let choice = input.popFirst() else { return 0 }
     let session = Session(role: .server)
@@ -70,5 +73,12 @@ private final class Call {
     init(compressed: Bool) {
         machine = ServerStreamStateMachine(
             requests: .one, messageBytesMax: 1_000, sharesMemory: true, coding: compressed ? .gzip : nil)
+    }
+}
+
+@main enum FuzzFrames {
+    static func main() {
+        var (count, arguments) = (CommandLine.argc, Optional(CommandLine.unsafeArgv))
+        exit(LLVMFuzzerRunDriver(&count, &arguments) { start, count in fuzz(start, count) })
     }
 }

@@ -1,9 +1,11 @@
+import CLibFuzzer
+import Glibc
 import JobCore
 import JobMessages
 import NIOCore
 
 /// Any bytes as each message that the service reads, and as those that its client reads.
-@_cdecl("LLVMFuzzerTestOneInput") public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+private func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var input = UnsafeBufferPointer(start: start, count: count)[...]
     guard let choice = input.popFirst() else { return 0 }
     let bytes = ByteBuffer(bytes: input)
@@ -23,4 +25,11 @@ import NIOCore
     default: _ = try? StatusDetails.decode(Array(bytes.readableBytesView))
     }
     return 0
+}
+
+@main enum FuzzMessages {
+    static func main() {
+        var (count, arguments) = (CommandLine.argc, Optional(CommandLine.unsafeArgv))
+        exit(LLVMFuzzerRunDriver(&count, &arguments) { start, count in fuzz(start, count) })
+    }
 }

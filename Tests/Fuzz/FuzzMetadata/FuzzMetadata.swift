@@ -1,10 +1,12 @@
+import CLibFuzzer
+import Glibc
 import HTTP2
 import NIOCore
 
 @testable import RPC
 
 /// Any bytes as the headers of a request, and as the texts in them that have a form of their own.
-@_cdecl("LLVMFuzzerTestOneInput") public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+private func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let input = Array(UnsafeBufferPointer(start: start, count: count))
     // Lines of "name:value", where a pseudo-header's name begins with a colon.
     var fields: [(name: String, value: String)] = [(":method", "POST"), (":path", "/t/T")]
@@ -34,3 +36,10 @@ import NIOCore
 }
 
 private let router = Router([.unary("/t/T") { message, _ in message }])
+
+@main enum FuzzMetadata {
+    static func main() {
+        var (count, arguments) = (CommandLine.argc, Optional(CommandLine.unsafeArgv))
+        exit(LLVMFuzzerRunDriver(&count, &arguments) { start, count in fuzz(start, count) })
+    }
+}
