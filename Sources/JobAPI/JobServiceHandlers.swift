@@ -26,24 +26,26 @@ package struct JobServiceHandlers: Sendable {
     package var methods: [Method] {
         let service = "/signalbox.v1.JobService/"
         return [
-            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, _, reply in
-                try enqueue(bytes, reply)
+            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, context, reply in
+                try enqueue(bytes, by: context.caller, reply)
             },
-            .unary(service + "EnqueueBatch") { bytes, _ in try await enqueueBatch(bytes) },
-            .unary(service + "GetJob") { bytes, _ in try await getJob(bytes) },
-            .unary(service + "ListJobs") { bytes, _ in try await listJobs(bytes) },
-            .unary(service + "Cancel") { bytes, _ in try await cancel(bytes) },
-            .unary(service + "Retry") { bytes, _ in try await retry(bytes) },
+            .unary(service + "EnqueueBatch") { try await enqueueBatch($0, by: $1.caller) },
+            .unary(service + "GetJob") { try await getJob($0, for: $1.caller) },
+            .unary(service + "ListJobs") { try await listJobs($0, for: $1.caller) },
+            .unary(service + "Cancel") { try await cancel($0, by: $1.caller) },
+            .unary(service + "Retry") { try await retry($0, by: $1.caller) },
         ]
     }
 
-    private func enqueue(_ bytes: ByteBuffer, _ reply: Reply) throws -> UnaryStep {
+    private func enqueue(_ bytes: ByteBuffer, by caller: Caller, _ reply: Reply) throws -> UnaryStep {
         var violations: [FieldViolation] = []
         let request = try EnqueueRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
         guard let spec = request.job?.validated(path: "job.", now: now, into: &violations) else {
             throw StatusMapping.invalid(violations)
         }
+        // What is wrong with the request itself is said first; whatever else there is to say is not for everybody.
+        if violations.isEmpty { try caller.check(spec.userID, "job.user_id") }
         if !violations.contains(where: { $0.field == "job.kind" }) {
             switch kinds.verdict(on: spec.kind) {
             case .known, .knownFromBefore: break
@@ -55,12 +57,12 @@ package struct JobServiceHandlers: Sendable {
                         violations.append(Self.unknownKind(spec.kind, "job.kind"))
                     }
                     try Self.check(spec, violations)
-                    return Self.response(try await store.enqueue(NewJob(spec: spec, now: now)))
+                    return Self.response(try await store.enqueue(NewJob(spec: spec, now: now, by: caller)))
                 }
             }
         }
         try Self.check(spec, violations)
-        store.enqueue(NewJob(spec: spec, now: now)) { enqueued in
+        store.enqueue(NewJob(spec: spec, now: now, by: caller)) { enqueued in
             reply.send { Self.response(try enqueued.get()) }
         }
         return .later
@@ -75,7 +77,7 @@ package struct JobServiceHandlers: Sendable {
         EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
     }
 
-    private func enqueueBatch(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func enqueueBatch(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         var violations: [FieldViolation] = []
         let request = try EnqueueBatchRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
@@ -83,11 +85,12 @@ package struct JobServiceHandlers: Sendable {
         jobs.reserveCapacity(request.jobs.count)
         for (index, draft) in request.jobs.enumerated() {
             let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations)
-            jobs.append(NewJob(spec: spec, now: now))
+            jobs.append(NewJob(spec: spec, now: now, by: caller))
             if violations.count >= Self.violationsMax { break }
             try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
         }
         guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
+        for (index, job) in jobs.enumerated() { try caller.check(job.spec.userID, "jobs[\(index)].user_id") }
         if let unknown = try await kinds.firstUnknown(jobs.lazy.map(\.spec.kind)) {
             let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
             throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
@@ -102,16 +105,17 @@ package struct JobServiceHandlers: Sendable {
         return EnqueueBatchResponse(jobs: enqueued).encode()
     }
 
-    private func getJob(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func getJob(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try GetJobRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
-        guard let job = try await store.jobWithHistory(id, payload: request.includePayload) else {
-            throw StatusMapping.notFound(id)
-        }
+        guard
+            let job = try await store.jobWithHistory(
+                id, for: caller.users, payload: request.includePayload)
+        else { throw StatusMapping.notFound(id) }
         return GetJobResponse(job: job, includePayload: request.includePayload).encode()
     }
 
-    private func listJobs(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func listJobs(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try ListJobsRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -122,6 +126,7 @@ package struct JobServiceHandlers: Sendable {
         }
         var filter = JobFilter()
         filter.userID = request.userID.nonEmpty
+        if let userID = filter.userID { try caller.check(userID, "user_id") }
         filter.queue = request.queue.nonEmpty
         filter.kind = request.kind.nonEmpty
         filter.states = request.states
@@ -140,7 +145,7 @@ package struct JobServiceHandlers: Sendable {
             }
         }
         let size = request.pageSize == 0 ? JobLimits.pageSizeDefault : request.pageSize
-        let page = try await store.list(filter, before: before, size: size)
+        let page = try await store.list(filter, for: caller.users, before: before, size: size)
         return Self.encode(page, of: filter)
     }
 
@@ -157,23 +162,23 @@ package struct JobServiceHandlers: Sendable {
         }
     }
 
-    private func cancel(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func cancel(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try CancelRequest.read(bytes) { request, check in
             check.text(request.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
         }
         let id = try Self.jobID(request.jobID)
         do {
-            return JobResponse(job: try await store.cancel(id, reason: request.reason)).encode()
+            return JobResponse(job: try await store.cancel(id, reason: request.reason, by: caller)).encode()
         } catch {
             throw StatusMapping.naming(id, in: error)
         }
     }
 
-    private func retry(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func retry(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try RetryRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
         do {
-            return JobResponse(job: try await store.retry(id)).encode()
+            return JobResponse(job: try await store.retry(id, by: caller)).encode()
         } catch {
             throw StatusMapping.naming(id, in: error)
         }

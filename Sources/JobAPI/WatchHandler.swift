@@ -26,10 +26,14 @@ package struct WatchHandler: Sendable {
     }
 
     package var method: Method {
-        .following("/signalbox.v1.JobService/Watch") { bytes, _, writer in try await begin(bytes, writer) }
+        .following("/signalbox.v1.JobService/Watch") { bytes, context, writer in
+            try await begin(bytes, by: context.caller, writer)
+        }
     }
 
-    private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Subscription {
+    private func begin(
+        _ bytes: ByteBuffer, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> Subscription {
         let request = try WatchRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -39,29 +43,42 @@ package struct WatchHandler: Sendable {
                 !isScope || request.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
             check.require(!isScope || !request.includeLog, "include_log", "is only for named jobs")
         }
-        if request.jobs.isEmpty { return try await beginScope(request, writer) }
-        return try await beginJobs(request, writer)
+        if request.jobs.isEmpty { return try await beginScope(request, by: caller, writer) }
+        return try await beginJobs(request, by: caller, writer)
     }
 
     // MARK: Named jobs
 
-    private func beginJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
-        var after: [JobID: Int64] = [:]
+    /// What a watch of named jobs asks for.
+    private struct Named: Sendable {
+        let users: UserScope
         var ids: [JobID] = []
+        var after: [JobID: Int64] = [:]
+        /// How the database names them.
+        var numbers: [JobID: Int64] = [:]
+    }
+
+    private func beginJobs(
+        _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> Subscription {
+        var named = Named(users: caller.users)
         for (index, watched) in request.jobs.enumerated() {
             let id = try JobServiceHandlers.jobID(watched.jobID, "jobs[\(index)].job_id")
-            guard after.updateValue(watched.afterSequence, forKey: id) == nil else {
+            guard named.after.updateValue(watched.afterSequence, forKey: id) == nil else {
                 throw StatusMapping.invalid([
                     FieldViolation(field: "jobs[\(index)].job_id", description: "is there twice")
                 ])
             }
-            ids.append(id)
+            named.ids.append(id)
         }
-        let numbers = try await store.numbers(of: ids)
-        if let missing = ids.first(where: { numbers[$0] == nil }) { throw StatusMapping.notFound(missing) }
-        let subscription = feed.subscribe(to: numbers, includesLog: request.includeLog)
+        let places = try await store.places(of: named.ids, for: caller.users)
+        if let missing = named.ids.first(where: { places[$0] == nil }) {
+            throw StatusMapping.notFound(missing)
+        }
+        named.numbers = places.mapValues { $0.number }
+        let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
         do {
-            try await sendState(of: ids, after: after, numbers: numbers, to: subscription, writer)
+            try await sendState(of: named, to: subscription, writer)
         } catch {
             subscription.close()
             throw error
@@ -71,14 +88,14 @@ package struct WatchHandler: Sendable {
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
     private func sendState(
-        of ids: [JobID], after: [JobID: Int64], numbers: [JobID: Int64], to subscription: Subscription,
-        _ writer: ResponseWriter
+        of named: Named, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {
+        let (ids, numbers) = (named.ids, named.numbers)
         var rest = ids[...]
         while !rest.isEmpty {
             let chunk = rest.prefix(Self.jobsReadAtOnce)
             rest = rest.dropFirst(chunk.count)
-            try await sendState(of: chunk, after: after, to: subscription, numbers, writer)
+            try await sendState(of: Array(chunk), in: named, to: subscription, writer)
         }
         // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
         for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
@@ -94,11 +111,12 @@ package struct WatchHandler: Sendable {
 
     /// Of some of the jobs.
     private func sendState(
-        of ids: ArraySlice<JobID>, after: [JobID: Int64], to subscription: Subscription,
-        _ numbers: [JobID: Int64], _ writer: ResponseWriter
+        of ids: [JobID], in named: Named, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {
+        let (after, numbers) = (named.after, named.numbers)
         let records = Dictionary(
-            try await store.jobs(Array(ids), resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+            try await store.jobs(ids, for: named.users, resultBytesMax: 0).map { ($0.id, $0) },
+            uniquingKeysWith: { $1 })
         var wanted: [(job: JobRecord, after: Int64)] = []
         for id in ids {
             guard let job = records[id] else { throw StatusMapping.notFound(id) }
@@ -131,14 +149,27 @@ package struct WatchHandler: Sendable {
 
     // MARK: A user or a queue
 
-    private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
-        let userID = request.userID.nonEmpty
+    private func beginScope(
+        _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> Subscription {
         let queue = request.queue.nonEmpty
-        let subscription = feed.subscribe(userID: userID, queue: queue)
+        guard let userID = request.userID.nonEmpty else {
+            let subscription = { feed.subscribe(userID: nil, queue: queue, users: caller.users) }
+            return try await beginScope(of: caller.users, queue: queue, subscription, writer)
+        }
+        try caller.check(userID, "user_id")
+        let subscription = { feed.subscribe(userID: userID, queue: queue, users: .all) }
+        return try await beginScope(of: .only([userID]), queue: queue, subscription, writer)
+    }
+
+    private func beginScope(
+        of users: UserScope, queue: String?, _ subscribe: () -> Subscription, _ writer: ResponseWriter
+    ) async throws -> Subscription {
+        let subscription = subscribe()
         do {
             var edge: Int64? = 0
             while let after = edge {
-                let page = try await store.snapshot(userID: userID, queue: queue, after: after)
+                let page = try await store.snapshot(of: users, queue: queue, after: after)
                 for job in page.jobs {
                     try await writer.write(WatchResponse.snapshot(job).encode())
                     subscription.track(job.id, delivered: job.sequence, isFinal: false)

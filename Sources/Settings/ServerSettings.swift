@@ -98,6 +98,7 @@ package struct ServerSettings: Sendable, Hashable {
     package var userLimit: Int
     package var grace: Duration
     package var retention: Duration
+    package var auditRetention: Duration
     package var lease: Duration
     package var pollInterval: Duration
     package var logLevel: LogLevel
@@ -158,6 +159,9 @@ extension ServerSettings {
         static let retention = Setting(
             "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
             "How long finished jobs are kept.")
+        static let auditRetention = Setting(
+            "audit-retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)),
+            default: .seconds(90 * 86_400), "How long it is kept who has changed what.")
         static let lease = Setting(
             "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
             "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
@@ -227,7 +231,8 @@ extension ServerSettings {
 
         static let all: [any AnySetting] = [
             listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
-            retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
+            retention, auditRetention, lease, pollInterval, logLevel, logFormat, eventLoops,
+            databaseConnections,
             maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
             maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, authTokens,
             authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim, insecure, config,
@@ -298,6 +303,7 @@ extension ServerSettings {
             concurrency: reader.value(Table.concurrency), nodeName: reader.value(Table.nodeName),
             testKinds: reader.value(Table.testKinds), userLimit: reader.value(Table.userLimit),
             grace: reader.value(Table.grace), retention: reader.value(Table.retention),
+            auditRetention: reader.value(Table.auditRetention),
             lease: reader.value(Table.lease), pollInterval: reader.value(Table.pollInterval),
             logLevel: reader.value(Table.logLevel), logFormat: reader.value(Table.logFormat),
             eventLoops: reader.value(Table.eventLoops),

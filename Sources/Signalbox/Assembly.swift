@@ -92,7 +92,7 @@ struct Assembly: Sendable {
         undo.append { store.forgetObservers() }
         self.store = store
         for (queue, of) in settings.queues {
-            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
+            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue, by: .settings) }
         }
 
         // The node hears of the feed, and the feed of the node: each is told of the other when both exist.
@@ -257,6 +257,7 @@ struct Assembly: Sendable {
         configuration.pollInterval = settings.pollInterval
         configuration.grace = settings.grace
         configuration.retention = settings.retention
+        configuration.auditRetention = settings.auditRetention
         return configuration
     }
 

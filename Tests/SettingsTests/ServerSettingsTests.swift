@@ -270,7 +270,8 @@ private func problems(
         let help = ServerSettings.help
         for name in [
             "listen", "database-url", "state-dir", "concurrency", "node-name", "test-kinds", "user-limit",
-            "grace", "retention", "lease", "poll-interval", "log-level", "log-format", "event-loops",
+            "grace", "retention", "audit-retention", "lease", "poll-interval", "log-level",
+            "log-format", "event-loops",
             "database-connections", "insecure", "tls-certificate", "tls-key", "tls-client-ca",
             "max-connections", "config",
         ] {
