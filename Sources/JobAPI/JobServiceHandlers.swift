@@ -17,10 +17,12 @@ package struct JobServiceHandlers: Sendable {
 
     let store: JobStore
     let kinds: KnownKinds
+    let quotas: UserQuotas
 
-    package init(store: JobStore, kinds: KnownKinds) {
+    package init(store: JobStore, kinds: KnownKinds, quotas: UserQuotas) {
         self.store = store
         self.kinds = kinds
+        self.quotas = quotas
     }
 
     package var methods: [Method] {
@@ -57,15 +59,31 @@ package struct JobServiceHandlers: Sendable {
                         violations.append(Self.unknownKind(spec.kind, "job.kind"))
                     }
                     try Self.check(spec, violations)
-                    return Self.response(try await store.enqueue(NewJob(spec: spec, now: now, by: caller)))
+                    return try await enqueue(NewJob(spec: spec, now: now, by: caller))
                 }
             }
         }
         try Self.check(spec, violations)
-        store.enqueue(NewJob(spec: spec, now: now, by: caller)) { enqueued in
+        let job = NewJob(spec: spec, now: now, by: caller)
+        guard quotas.limitsEnqueues else {
+            store.enqueue(job) { enqueued in
+                reply.send { Self.response(try enqueued.get()) }
+            }
+            return .later
+        }
+        let demand = UserQuotas.Demand(spec.userID, payloadBytes: spec.payload.count)
+        guard try quotas.admitAtOnce(demand) else { return .work { try await enqueue(job) } }
+        store.enqueue(job) { enqueued in
+            quotas.settle(demand, enqueued)
             reply.send { Self.response(try enqueued.get()) }
         }
         return .later
+    }
+
+    private func enqueue(_ job: NewJob) async throws -> ByteBuffer {
+        let demand = UserQuotas.Demand(job.spec.userID, payloadBytes: job.spec.payload.count)
+        return Self.response(
+            try await quotas.admitting(demand, wereAdded: \.isNew) { try await store.enqueue(job) })
     }
 
     private static func check(_ spec: JobSpec, _ violations: [FieldViolation]) throws {
@@ -95,12 +113,18 @@ package struct JobServiceHandlers: Sendable {
             let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
             throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
         }
-        let enqueued: [EnqueueBatchResponse.Enqueued]
-        do {
-            enqueued = try await store.enqueueBatch(jobs).map { .init(jobID: $0.id, created: $0.isNew) }
-        } catch {
-            guard case .conflict(let id, let index) = error else { throw error }
-            throw StatusMapping.conflict(id, "jobs[\(index)]: a job with this id or key has other content")
+        let enqueued = try await quotas.admitting(
+            UserQuotas.Demand(jobs), wereAdded: { $0.contains { $0.created } }
+        ) { [jobs] in
+            do throws(StoreError) {
+                return try await store.enqueueBatch(jobs).map {
+                    EnqueueBatchResponse.Enqueued(jobID: $0.id, created: $0.isNew)
+                }
+            } catch {
+                guard case .conflict(let id, let index) = error else { throw error }
+                throw StatusMapping.conflict(
+                    id, "jobs[\(index)]: a job with this id or key has other content")
+            }
         }
         return EnqueueBatchResponse(jobs: enqueued).encode()
     }
@@ -178,8 +202,16 @@ package struct JobServiceHandlers: Sendable {
         let request = try RetryRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
         do {
+            // It waits again, as one that is enqueued.
+            if quotas.limitsEnqueues, let (userID, bytes) = try await store.payloadSize(id, for: caller.users)
+            {
+                let demand = UserQuotas.Demand(userID, payloadBytes: bytes)
+                return try await quotas.admitting(demand, wereAdded: { _ in true }) {
+                    JobResponse(job: try await store.retry(id, by: caller)).encode()
+                }
+            }
             return JobResponse(job: try await store.retry(id, by: caller)).encode()
-        } catch {
+        } catch let error as StoreError {
             throw StatusMapping.naming(id, in: error)
         }
     }

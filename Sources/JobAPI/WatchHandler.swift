@@ -19,10 +19,12 @@ package struct WatchHandler: Sendable {
 
     let store: JobStore
     let feed: JobFeed
+    let quotas: UserQuotas
 
-    package init(store: JobStore, feed: JobFeed) {
+    package init(store: JobStore, feed: JobFeed, quotas: UserQuotas) {
         self.store = store
         self.feed = feed
+        self.quotas = quotas
     }
 
     package var method: Method {
@@ -33,7 +35,7 @@ package struct WatchHandler: Sendable {
 
     private func begin(
         _ bytes: ByteBuffer, by caller: Caller, _ writer: ResponseWriter
-    ) async throws -> Subscription {
+    ) async throws -> any ResponseSource {
         let request = try WatchRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -45,6 +47,19 @@ package struct WatchHandler: Sendable {
         }
         if request.jobs.isEmpty { return try await beginScope(request, by: caller, writer) }
         return try await beginJobs(request, by: caller, writer)
+    }
+
+    /// Counts a watch for the users that it is limited to, from here on until it is over.
+    private func counted(
+        for users: some Sequence<String>, _ begin: () async throws -> Subscription
+    ) async throws -> any ResponseSource {
+        guard let watch = try quotas.openWatch(of: users) else { return try await begin() }
+        do {
+            return CountedWatch(try await begin(), watch)
+        } catch {
+            watch.close()
+            throw error
+        }
     }
 
     // MARK: Named jobs
@@ -60,7 +75,7 @@ package struct WatchHandler: Sendable {
 
     private func beginJobs(
         _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
-    ) async throws -> Subscription {
+    ) async throws -> any ResponseSource {
         var named = Named(users: caller.users)
         for (index, watched) in request.jobs.enumerated() {
             let id = try JobServiceHandlers.jobID(watched.jobID, "jobs[\(index)].job_id")
@@ -76,14 +91,16 @@ package struct WatchHandler: Sendable {
             throw StatusMapping.notFound(missing)
         }
         named.numbers = places.mapValues { $0.number }
-        let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
-        do {
-            try await sendState(of: named, to: subscription, writer)
-        } catch {
-            subscription.close()
-            throw error
+        return try await counted(for: places.values.lazy.map { $0.userID }) { [named] in
+            let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
+            do {
+                try await sendState(of: named, to: subscription, writer)
+            } catch {
+                subscription.close()
+                throw error
+            }
+            return subscription
         }
-        return subscription
     }
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
@@ -151,7 +168,7 @@ package struct WatchHandler: Sendable {
 
     private func beginScope(
         _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
-    ) async throws -> Subscription {
+    ) async throws -> any ResponseSource {
         let queue = request.queue.nonEmpty
         guard let userID = request.userID.nonEmpty else {
             let subscription = { feed.subscribe(userID: nil, queue: queue, users: caller.users) }
@@ -164,28 +181,60 @@ package struct WatchHandler: Sendable {
 
     private func beginScope(
         of users: UserScope, queue: String?, _ subscribe: () -> Subscription, _ writer: ResponseWriter
-    ) async throws -> Subscription {
-        let subscription = subscribe()
-        do {
-            var edge: Int64? = 0
-            while let after = edge {
-                let page = try await store.snapshot(of: users, queue: queue, after: after)
-                for job in page.jobs {
-                    try await writer.write(WatchResponse.snapshot(job).encode())
-                    subscription.track(job.id, delivered: job.sequence, isFinal: false)
+    ) async throws -> any ResponseSource {
+        try await counted(for: users.named) {
+            let subscription = subscribe()
+            do {
+                var edge: Int64? = 0
+                while let after = edge {
+                    let page = try await store.snapshot(of: users, queue: queue, after: after)
+                    for job in page.jobs {
+                        try await writer.write(WatchResponse.snapshot(job).encode())
+                        subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                    }
+                    edge = page.next
                 }
-                edge = page.next
+                try await sendHeartbeat(snapshotComplete: true, writer)
+            } catch {
+                subscription.close()
+                throw error
             }
-            try await sendHeartbeat(snapshotComplete: true, writer)
-        } catch {
-            subscription.close()
-            throw error
+            return subscription
         }
-        return subscription
     }
 
     private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
         try await writer.write(
             WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
+    }
+}
+
+extension UserScope {
+    /// None where it is all.
+    fileprivate var named: Set<String> {
+        switch self {
+        case .all: []
+        case .only(let users): users
+        }
+    }
+}
+
+/// A watch that counts for users. Only where watches are limited: most take no memory for it.
+private final class CountedWatch: ResponseSource {
+    private let subscription: Subscription
+    private let watch: UserQuotas.Watch
+
+    init(_ subscription: Subscription, _ watch: UserQuotas.Watch) {
+        self.subscription = subscription
+        self.watch = watch
+    }
+
+    func next() -> ResponseStep { subscription.next() }
+
+    func onReady(_ wake: @escaping @Sendable () -> Void) { subscription.onReady(wake) }
+
+    func close() {
+        subscription.close()
+        watch.close()
     }
 }

@@ -41,7 +41,7 @@ struct APIBench: Sendable {
         callers: [String: UserScope] = [
             "root": .all, "a": .only(["a"]), "b": .only(["b"]), "ab": .only(["a", "b"]),
         ],
-        _ body: (APIBench) async throws -> R
+        limits: UserQuotas.Limits = UserQuotas.Limits(), _ body: (APIBench) async throws -> R
     ) async throws -> R {
         let quiet = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
         return try await TestDatabase.withSchema { schema in
@@ -58,6 +58,7 @@ struct APIBench: Sendable {
                 try await feed.open()
                 let running = Task { await feed.run() }
                 defer { running.cancel() }
+                let quotas = UserQuotas(store: store, limits: limits)
                 var configuration = ServerConfiguration()
                 configuration.addresses = [.init(host: "127.0.0.1", port: 0)]
                 configuration.eventLoopThreads = 1
@@ -66,8 +67,8 @@ struct APIBench: Sendable {
                 let server = Server(
                     configuration: configuration,
                     methods: JobServiceHandlers(
-                        store: store, kinds: KnownKinds(store: store, own: ["k"])
-                    ).methods + [WatchHandler(store: store, feed: feed).method]
+                        store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas
+                    ).methods + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
                         + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods, logger: quiet)
                 try await server.start()
                 do {

@@ -42,6 +42,9 @@ import Testing
         PREPARE events (bigint[], bigint[], bigint, int) AS \(Statement.findEvents.sql);
         PREPARE retry (int, uuid, text[], text, text) AS \(Statement.retryJob.sql);
         PREPARE places (uuid[], text[]) AS \(Statement.findPlaces.sql);
+        PREPARE payload_size (uuid, text[]) AS \(Statement.findPayloadSize.sql);
+        PREPARE count_pending (text[], bigint) AS \(Statement.countPending.sql);
+        PREPARE sum_pending (text[], bigint) AS \(Statement.sumPending.sql);
         PREPARE of_users (
             text[], text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint, bigint)
             AS \(Statement.listJobsOfUsers.sql);
@@ -71,6 +74,10 @@ import Testing
     private static let byID = [
         "EXPLAIN EXECUTE retry (1, '00000000-0000-0000-0000-000000000000', '{u}', '', '')",
         "EXPLAIN EXECUTE places ('{}', '{u}')",
+        "EXPLAIN EXECUTE payload_size ('00000000-0000-0000-0000-000000000000', '{u}')",
+    ]
+    private static let pending = [
+        "EXPLAIN EXECUTE count_pending ('{u,v}', 1000)", "EXPLAIN EXECUTE sum_pending ('{u,v}', 1000)",
     ]
     private static let ofUsers =
         "EXPLAIN EXECUTE of_users ('{u,v}', NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20, 5000)"
@@ -92,7 +99,7 @@ import Testing
         #expect(claim.contains("Tid Scan on live") && !claim.contains("Seq Scan"), "\(comment): \(claim)")
         for sql in [
             Self.finish, Self.giveBack, Self.progress, Self.log, Self.trimLog, Self.jobs, Self.cancel,
-        ] + Self.byID {
+        ] + Self.byID + Self.pending {
             expectConditions(try plan(connection, sql), comment)
         }
         let start = try plan(connection, Self.start)
@@ -104,6 +111,13 @@ import Testing
                 #expect(snapshot.contains(index), "\(comment): \(snapshot)")
             }
             #expect(!snapshot.contains("Seq Scan"), "\(comment): \(snapshot)")
+        }
+        for sql in Self.pending {
+            let pending = try plan(connection, sql)
+            for index in ["lane_user_id_queue_key", "live_ready", "live_scheduled_lane"] {
+                #expect(pending.contains(index), "\(comment): \(pending)")
+            }
+            #expect(!pending.contains("Seq Scan"), "\(comment): \(pending)")
         }
         let ofUsers = try plan(connection, Self.ofUsers)
         #expect(ofUsers.split(separator: "job_user").count == 3, "\(comment): \(ofUsers)")

@@ -24,6 +24,7 @@ import Testing
             "\(try await store.jobWithHistory(id, for: users, payload: true) as Any)",
             "\(try await store.jobs([id], for: users, resultBytesMax: 10))",
             "\(try await store.places(of: [id], for: users))",
+            "\(try await store.payloadSize(id, for: users) as Any)",
         ]
         for change in [
             { _ = try await store.cancel(id, reason: "r", by: caller(users)) },
@@ -72,6 +73,7 @@ import Testing
                 let job = try #require(try await bench.store.jobWithHistory(id, for: users, payload: true))
                 #expect(job.id == id && job.spec.payload == [1])
                 #expect(try await bench.store.places(of: [id], for: users)[id]?.userID == "a")
+                #expect(try await bench.store.payloadSize(id, for: users)?.bytes == 1)
             }
             let retried = try await bench.store.retry(ids[1], by: caller(users))
             #expect(retried.state == .pending)
@@ -109,6 +111,9 @@ import Testing
                     try await bench.store.snapshot(of: users, queue: nil, after: 0).jobs.map(\.id) == [id])
                 let page = try await bench.store.list(JobFilter(), for: users, before: nil, size: 10)
                 #expect(page.jobs.map(\.id) == [id])
+                #expect(
+                    try await bench.store.pending(of: [user], jobsMax: 10, withBytes: false)[ExactText(user)]?
+                        .jobs == 1)
             }
             // Nor after a claim, which knows the user by the lane.
             for run in try await bench.claim() {
