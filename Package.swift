@@ -95,6 +95,7 @@ let package = Package(
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
                 .embedInCode("Migrations/0004_change_arrays.sql"),
+                .embedInCode("Migrations/0005_audit.sql"),
             ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),
@@ -196,7 +197,11 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobAPITests", dependencies: ["Authentication", "JobAPI", "JobCore", "RPC", logging],
+            name: "JobAPITests",
+            dependencies: [
+                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
+                "RPC", "TestDatabase", logging, nioCore,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",

@@ -17,7 +17,9 @@ package enum UserScope: Sendable, Hashable {
     package func contains(_ userID: String) -> Bool {
         switch self {
         case .all: true
-        case .only(let users): users.contains(userID)
+        // Byte for byte: another spelling of é is another user.
+        case .only(let users):
+            users.firstIndex(of: userID).map { users[$0].hasSameBytes(as: userID) } ?? false
         }
     }
 }
@@ -35,4 +37,7 @@ package struct Caller: Sendable, Hashable {
         self.address = address
         self.users = users
     }
+
+    /// The server itself, which does what its settings say.
+    package static let settings = Caller(name: "settings", address: "", users: .all)
 }

@@ -98,6 +98,12 @@ package struct ServerSettings: Sendable, Hashable {
     package var userLimit: Int
     package var grace: Duration
     package var retention: Duration
+    package var auditRetention: Duration
+    /// Of each user; nil: none. The rate and the watches are those of one node.
+    package var maxPendingPerUser: Int?
+    package var maxPendingPayloadPerUser: Int?
+    package var enqueueRatePerUser: Int?
+    package var maxWatchesPerUser: Int?
     package var lease: Duration
     package var pollInterval: Duration
     package var logLevel: LogLevel
@@ -158,6 +164,24 @@ extension ServerSettings {
         static let retention = Setting(
             "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
             "How long finished jobs are kept.")
+        static let auditRetention = Setting(
+            "audit-retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)),
+            default: .seconds(90 * 86_400), "How long it is kept who has changed what.")
+        static let maxPendingPerUser = Setting(
+            "max-pending-per-user", .optionalInteger(1...JobLimits.pendingQuotaMax), default: nil,
+            "How many jobs of one user may wait, across all nodes. Over this and the next three, calls are "
+                + "refused with RESOURCE_EXHAUSTED.")
+        static let maxPendingPayloadPerUser = Setting(
+            "max-pending-payload-per-user", .optionalInteger(1...(1 << 40)), default: nil,
+            "How many bytes of payload the jobs of one user that wait may have together, across all nodes. "
+                + "At most 100,000 of them are counted: who has more is over it too.")
+        static let enqueueRatePerUser = Setting(
+            "enqueue-rate-per-user", .optionalInteger(1...1_000_000), default: nil,
+            "How many jobs a second may be enqueued for one user on this node; as many may come at once.")
+        static let maxWatchesPerUser = Setting(
+            "max-watches-per-user", .optionalInteger(1...1_000_000), default: nil,
+            "How many watches of one user may be open on this node. One of jobs counts for each user whose "
+                + "they are, one of a queue for the users that its caller is limited to.")
         static let lease = Setting(
             "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
             "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
@@ -226,8 +250,10 @@ extension ServerSettings {
             "How long those calls may take; they end with UNAVAILABLE then.")
 
         static let all: [any AnySetting] = [
-            listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
-            retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
+            listen, databaseURL, stateDirectory, concurrency, userLimit, maxPendingPerUser,
+            maxPendingPayloadPerUser, enqueueRatePerUser, maxWatchesPerUser, nodeName, testKinds, grace,
+            retention, auditRetention, lease, pollInterval, logLevel, logFormat, eventLoops,
+            databaseConnections,
             maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
             maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, authTokens,
             authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim, insecure, config,
@@ -298,6 +324,11 @@ extension ServerSettings {
             concurrency: reader.value(Table.concurrency), nodeName: reader.value(Table.nodeName),
             testKinds: reader.value(Table.testKinds), userLimit: reader.value(Table.userLimit),
             grace: reader.value(Table.grace), retention: reader.value(Table.retention),
+            auditRetention: reader.value(Table.auditRetention),
+            maxPendingPerUser: reader.value(Table.maxPendingPerUser),
+            maxPendingPayloadPerUser: reader.value(Table.maxPendingPayloadPerUser),
+            enqueueRatePerUser: reader.value(Table.enqueueRatePerUser),
+            maxWatchesPerUser: reader.value(Table.maxWatchesPerUser),
             lease: reader.value(Table.lease), pollInterval: reader.value(Table.pollInterval),
             logLevel: reader.value(Table.logLevel), logFormat: reader.value(Table.logFormat),
             eventLoops: reader.value(Table.eventLoops),

@@ -52,6 +52,16 @@ extension SettingKind where Value == Int {
     }
 }
 
+extension SettingKind where Value == Int? {
+    /// A number that may be unset.
+    package static func optionalInteger(_ range: ClosedRange<Int>) -> Self {
+        let integer = SettingKind<Int>.integer(range)
+        return Self(
+            placeholder: integer.placeholder, wants: integer.wants,
+            parse: { integer.parse($0).map { .some($0) } }, show: { $0.map(integer.show) ?? "none" })
+    }
+}
+
 extension SettingKind where Value == Duration {
     package static func duration(_ range: ClosedRange<Duration>) -> Self {
         let bounds = "from \(DurationText.text(range.lowerBound)) to \(DurationText.text(range.upperBound))"

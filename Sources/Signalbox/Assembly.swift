@@ -92,7 +92,7 @@ struct Assembly: Sendable {
         undo.append { store.forgetObservers() }
         self.store = store
         for (queue, of) in settings.queues {
-            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
+            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue, by: .settings) }
         }
 
         // The node hears of the feed, and the feed of the node: each is told of the other when both exist.
@@ -125,9 +125,10 @@ struct Assembly: Sendable {
         self.listener = listener
         health = HealthState()
         let kinds = KnownKinds(store: store, own: node.kinds)
+        let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
         let methods =
-            JobServiceHandlers(store: store, kinds: kinds).methods
-            + [WatchHandler(store: store, feed: feed).method]
+            JobServiceHandlers(store: store, kinds: kinds, quotas: quotas).methods
+            + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
         let authenticator = try await Self.authenticator(settings.authentication, logger)
@@ -257,7 +258,17 @@ struct Assembly: Sendable {
         configuration.pollInterval = settings.pollInterval
         configuration.grace = settings.grace
         configuration.retention = settings.retention
+        configuration.auditRetention = settings.auditRetention
         return configuration
+    }
+
+    private static func quotas(_ settings: ServerSettings) -> UserQuotas.Limits {
+        var limits = UserQuotas.Limits()
+        limits.pendingJobsMax = settings.maxPendingPerUser
+        limits.pendingBytesMax = settings.maxPendingPayloadPerUser
+        limits.enqueuesPerSecond = settings.enqueueRatePerUser
+        limits.watchesMax = settings.maxWatchesPerUser
+        return limits
     }
 
     private static func server(_ settings: ServerSettings, _ logger: Logger) -> ServerConfiguration {

@@ -8,7 +8,7 @@ import Testing
 /// Jobs that start in the transaction that adds them.
 @Suite struct StartTests {
     /// Grants up to its slots, and keeps what it was given.
-    private final class Starter: RunStarter {
+    final class Starter: RunStarter {
         private struct State {
             var slots: Int
             var open: Set<Int64> = []

@@ -44,6 +44,23 @@ private func problems(
         #expect(settings.queues.isEmpty && settings.commands.isEmpty)
     }
 
+    @Test func quotasAreOffUnlessSet() throws {
+        let off = try resolve()
+        #expect(off.auditRetention == .seconds(90 * 86_400))
+        #expect(off.maxPendingPerUser == nil && off.maxPendingPayloadPerUser == nil)
+        #expect(off.enqueueRatePerUser == nil && off.maxWatchesPerUser == nil)
+        let on = try resolve(
+            ["--max-pending-per-user", "1000", "--max-watches-per-user=5"],
+            environment: ["SIGNALBOX_ENQUEUE_RATE_PER_USER": "20"],
+            file: "max_pending_payload_per_user: 1048576\naudit_retention: 1d\n")
+        #expect(on.maxPendingPerUser == 1000 && on.maxPendingPayloadPerUser == 1 << 20)
+        #expect(on.enqueueRatePerUser == 20 && on.maxWatchesPerUser == 5)
+        #expect(on.auditRetention == .seconds(86_400))
+        #expect(
+            problems(["--max-pending-per-user", "0"])
+                == ["--max-pending-per-user: '0' is wrong: wants a whole number from 1 to 100000"])
+    }
+
     @Test func stateDirectories() throws {
         var other = machine
         other.stateHome = "/state"
@@ -270,7 +287,9 @@ private func problems(
         let help = ServerSettings.help
         for name in [
             "listen", "database-url", "state-dir", "concurrency", "node-name", "test-kinds", "user-limit",
-            "grace", "retention", "lease", "poll-interval", "log-level", "log-format", "event-loops",
+            "grace", "retention", "audit-retention", "max-pending-per-user", "max-pending-payload-per-user",
+            "enqueue-rate-per-user", "max-watches-per-user", "lease", "poll-interval", "log-level",
+            "log-format", "event-loops",
             "database-connections", "insecure", "tls-certificate", "tls-key", "tls-client-ca",
             "max-connections", "config",
         ] {
