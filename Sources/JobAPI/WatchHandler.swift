@@ -188,9 +188,14 @@ package struct WatchHandler: Sendable {
                 var edge: Int64? = 0
                 while let after = edge {
                     let page = try await store.snapshot(of: users, queue: queue, after: after)
-                    for job in page.jobs {
-                        try await writer.write(WatchResponse.snapshot(job).encode())
-                        subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                    for start in stride(from: 0, to: page.numbers.count, by: Self.jobsReadAtOnce) {
+                        let numbers = page.numbers[
+                            start..<min(start + Self.jobsReadAtOnce, page.numbers.count)]
+                        // What has ended meanwhile comes as an event.
+                        for job in try await store.liveJobs(Array(numbers)) {
+                            try await writer.write(WatchResponse.snapshot(job).encode())
+                            subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                        }
                     }
                     edge = page.next
                 }

@@ -50,34 +50,61 @@ extension Statement {
         ), edge AS (
             SELECT CASE WHEN (SELECT count(*) FROM mine) = $5 THEN (SELECT max(number) FROM mine)
                 WHEN (SELECT count(*) FROM scan) = $4 THEN (SELECT max(number) FROM scan) END AS number
-        ), page AS (
-            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            FROM mine JOIN job j ON \(lookUp("j.number", "mine.number")) \(recordTables)
-            WHERE \(isWhole)
         )
-        SELECT page.*, edge.number FROM edge LEFT JOIN page ON true ORDER BY page.number
+        SELECT mine.number, edge.number FROM edge LEFT JOIN mine ON true ORDER BY mine.number
         """
     }
+
+    /// Of some jobs those that are live still.
+    static let liveJobs = Statement(
+        "live_jobs",
+        """
+        SELECT \(recordColumns), NULL::bytea, NULL::text
+        FROM unnest($1::bigint[]) AS wanted (number) JOIN job j ON \(lookUp("j.number", "wanted.number"))
+        \(recordTables)
+        WHERE l.number IS NOT NULL ORDER BY j.number
+        """)
 }
 
 extension JobStore {
-    /// Live jobs that one page of a snapshot looks at, and returns.
+    /// Live jobs that one page of a snapshot looks at, and names.
     private static let snapshotJobsScannedMax: Int64 = 50_000
     private static let snapshotJobsMax: Int64 = 1000
     /// Lanes in which one page of a snapshot looks for live jobs.
     private static let snapshotLanesMax: Int64 = 10_000
 
+    /// The numbers of some jobs.
+    package struct NumberPage: Sendable {
+        package var numbers: [Int64]
+        /// Nil: that was all.
+        package var next: Int64?
+    }
+
     /// One page of what is live of some users, in all queues or in one, above the number `after`. Of all users only in
     /// one queue.
+    ///
+    /// Numbers alone: whoever sends the jobs to a client that takes its time to read them keeps these meanwhile, and
+    /// reads a few jobs at a time by `liveJobs`.
     package func snapshot(
         of users: UserScope, queue: String?, after: Int64
-    ) async throws(StoreError) -> JobPage {
+    ) async throws(StoreError) -> NumberPage {
         try await snapshot(of: users, queue: queue, after: after, scannedMax: Self.snapshotJobsScannedMax)
+    }
+
+    /// Of these jobs those that are live still.
+    package func liveJobs(_ numbers: [Int64]) async throws(StoreError) -> [JobRecord] {
+        try await read("live_jobs") { connection throws(PostgresError) in
+            var jobs: [JobRecord] = []
+            for row in try connection.execute(.liveJobs, Parameters { $0.append(numbers) }) {
+                jobs.append(try JobRecord(row))
+            }
+            return jobs
+        }
     }
 
     func snapshot(
         of users: UserScope, queue: String?, after: Int64, scannedMax: Int64
-    ) async throws(StoreError) -> JobPage {
+    ) async throws(StoreError) -> NumberPage {
         try await read("snapshot", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 users == .all ? .snapshotJobsOfQueue : .snapshotJobsOfUsers,
@@ -89,9 +116,9 @@ extension JobStore {
                     $0.append(Self.snapshotJobsMax)
                     $0.append(Self.snapshotLanesMax)
                 })
-            var page = JobPage(jobs: [], next: nil)
-            for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
-            page.next = try result.first?.optionalInt64(36)
+            var page = NumberPage(numbers: [], next: nil)
+            for row in result where try !row.isNull(0) { page.numbers.append(try row.int64(0)) }
+            page.next = try result.first?.optionalInt64(1)
             return page
         }
     }

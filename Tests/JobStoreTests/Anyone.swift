@@ -1,5 +1,6 @@
 import JobCore
-import JobStore
+
+@testable import JobStore
 
 // What a caller asks for that may act for all.
 
@@ -51,4 +52,14 @@ extension JobStore {
     }
 
     func nodes() async throws(StoreError) -> [NodeRecord] { try await nodes(for: .all) }
+}
+
+extension JobStore {
+    /// A page of a snapshot with its jobs.
+    func snapshotJobs(
+        of users: UserScope, queue: String?, after: Int64, scannedMax: Int64 = 50_000
+    ) async throws(StoreError) -> JobPage {
+        let page = try await snapshot(of: users, queue: queue, after: after, scannedMax: scannedMax)
+        return JobPage(jobs: try await liveJobs(page.numbers), next: page.next)
+    }
 }

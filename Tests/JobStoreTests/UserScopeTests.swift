@@ -108,7 +108,8 @@ import Testing
             for (user, id) in [(one, mine.id), (other, theirs.id)] {
                 let users = UserScope.only([user])
                 #expect(
-                    try await bench.store.snapshot(of: users, queue: nil, after: 0).jobs.map(\.id) == [id])
+                    try await bench.store.snapshotJobs(of: users, queue: nil, after: 0).jobs.map(\.id) == [id]
+                )
                 let page = try await bench.store.list(JobFilter(), for: users, before: nil, size: 10)
                 #expect(page.jobs.map(\.id) == [id])
                 #expect(
@@ -226,14 +227,14 @@ import Testing
                 var seen: [JobID] = []
                 var after: Int64? = 0
                 while let from = after {
-                    let page = try await bench.store.snapshot(
+                    let page = try await bench.store.snapshotJobs(
                         of: .only(Set(users)), queue: "q", after: from, scannedMax: scannedMax)
                     seen += page.jobs.map(\.id)
                     after = page.next
                 }
                 #expect(Set(seen) == Set(users.flatMap { ids[$0] ?? [] }) && Set(seen).count == seen.count)
             }
-            let all = try await bench.store.snapshot(of: .all, queue: "q", after: 0)
+            let all = try await bench.store.snapshotJobs(of: .all, queue: "q", after: 0)
             #expect(all.jobs.count == 9)
         }
     }
