@@ -166,8 +166,8 @@ final class ServerCall {
             noteCompression()
             let context = context
             switch context.method.handler {
-            case .unary(let handler):
-                runUnary { try await handler(message, context) }
+            case .unary:
+                connection.startInTurn(self, message)
             case .replying(let handler):
                 runReplying(handler, message)
             case .serverStreaming(let handler):
@@ -263,6 +263,18 @@ final class ServerCall {
         }
     }
 
+    /// Starts the handler of a unary method, unless the call is over.
+    func startUnary(_ message: ByteBuffer) {
+        guard machine.isOpen, case .unary(let handler) = context.method.handler else {
+            messageBytes = 0
+            countRequestBytes()
+            return
+        }
+        connection.unaryStarted()
+        let context = context
+        runUnary { try await handler(message, context) }
+    }
+
     private func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
         let step: UnaryStep
         do {
@@ -300,6 +312,7 @@ final class ServerCall {
         messageBytes = 0
         defer {
             countRequestBytes()
+            if case .unary = context.method.handler { connection.unaryReturned() }
             connection.handlerReturned()
         }
         switch outcome {

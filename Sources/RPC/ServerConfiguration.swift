@@ -36,11 +36,13 @@ package struct ServerConfiguration: Sendable {
     package var connectionsPerAddressMax = 5_000
     /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
+    /// Handlers of unary methods that run at once on one connection, but for those without a task; more wait for their turn.
+    package var unaryHandlersPerConnection = 16
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
     /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
-    package var outboundBytesPerStream = 32 * 1024
+    package var outboundBytesPerStream = 16 * 1024
     /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
     package var outboundBytesPerConnection = 2 * 1024 * 1024
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.

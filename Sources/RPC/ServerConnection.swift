@@ -22,6 +22,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     private var runningHandlers = 0
+    /// Of them, those of unary methods. Their answers are made whole: so that a client cannot have very many made at once,
+    /// and read none, the others wait for their turn.
+    private var runningUnary = 0
+    private var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
 
@@ -136,6 +140,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             call(of: stream)?.close()
             stream.owner = nil
         }
+        startWaiting()
         reportIfDone()
     }
 
@@ -146,6 +151,34 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     func handlerReturned() {
         runningHandlers -= 1
         reportIfDone()
+    }
+
+    private var hasTurn: Bool {
+        runningUnary < configuration.unaryHandlersPerConnection
+            && session.queuedBytes < configuration.outboundBytesPerConnection
+    }
+
+    func startInTurn(_ call: ServerCall, _ message: ByteBuffer) {
+        if waitingForTurn.isEmpty && hasTurn { return call.startUnary(message) }
+        // It counts as one that runs, or they could be piled up.
+        handlerStarted()
+        waitingForTurn.append((call, message))
+    }
+
+    func unaryStarted() {
+        runningUnary += 1
+    }
+
+    func unaryReturned() {
+        runningUnary -= 1
+        startWaiting()
+    }
+
+    private func startWaiting() {
+        while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
+            call.startUnary(message)
+            handlerReturned()
+        }
     }
 
     private func reportIfDone() {
@@ -260,6 +293,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         if wrote { context.flush() }
         session.forEachEvent(handle)
+        startWaiting()
         let faults = session.resetsForFaults - resetsForgiven + clientFaults
         let excess = budget.sent(resets: faults, now: .now())
         if let excess { cutOff(excess) }

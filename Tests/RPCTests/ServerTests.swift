@@ -1,5 +1,6 @@
 import NIOCore
 import RPC
+import Synchronization
 import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct ServerTests {
@@ -162,6 +163,31 @@ import Testing
             let status = try await status { _ = try await call.value }
             #expect(status.code == .unavailable)
         }
+    }
+
+    @Test func unaryCallsOfAConnectionTakeTurns() async throws {
+        let running = Mutex((now: 0, most: 0))
+        let busy = Method.unary("/t/Busy") { message, _ in
+            running.withLock {
+                $0.now += 1
+                $0.most = max($0.most, $0.now)
+            }
+            for _ in 0..<10 { await Task.yield() }
+            running.withLock { $0.now -= 1 }
+            return message
+        }
+        try await withServer([busy], configure: { $0.unaryHandlersPerConnection = 3 }) { _, client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<100 {
+                    group.addTask {
+                        let answer = try await client.unary("/t/Busy", ByteBuffer(integer: number))
+                        #expect(answer == ByteBuffer(integer: number))
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        #expect(running.withLock { $0.most } == 3)
     }
 
     @Test func serverStreaming() async throws {
