@@ -13,7 +13,7 @@ package import RPC
 package struct WatchHandler: Sendable {
     /// Jobs that are read at once. They are kept while a client takes its time to read them: a thousand such clients must
     /// not fill the memory.
-    private static let jobsReadAtOnce = 16
+    private static let jobsReadAtOnce = 8
     /// Jobs whose logs are read at once: each may have 800 KiB.
     private static let logsReadAtOnce = 1
 

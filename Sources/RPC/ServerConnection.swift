@@ -498,15 +498,25 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
     private func checkCalls() {
         guard session.queuedBytes > 0 || requestBytes > 0 || configuration.admission != nil else { return }
+        var hasStalled = false
         for stream in session.streams {
             guard let call = call(of: stream) else { continue }
             if call.countStall() >= timers.stallTicks {
                 session.reset(stream, .enhanceYourCalm)
+                hasStalled = true
             } else if !call.isAdmitted {
                 call.fail(Status(.unauthenticated, "the credential has ended"))
             }
         }
+        // Calls that wait because of those would only stall in their turn.
+        if hasStalled, !waitingForTurn.isEmpty { refuseWaiting() }
         flushNow()
+    }
+
+    private func refuseWaiting() {
+        for (call, _) in waitingForTurn {
+            call.fail(Status(.resourceExhausted, "the answers to earlier calls are not read"))
+        }
     }
 
     /// As host:port.
