@@ -648,7 +648,11 @@ BY_HAND = [
 ]
 
 
-@pytest.mark.parametrize(("name", "method", "what", "code"), BY_HAND, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("name", "method", "what", "code"),
+    BY_HAND,
+    ids=[f"{name}; {method}, {what}: {code.name}" for name, method, what, code in BY_HAND],
+)
 def test_by_hand(scene: Scene, name: str, method: str, what: str, code: grpc.StatusCode):
     who = scene.identity(name)
     path = next(path for path in RULES if path.endswith(method))
