@@ -6,6 +6,7 @@ to go on.
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import math
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import jwt
 import pytest
 from access import (
     CALL_S,
@@ -367,15 +369,15 @@ def test_keys_that_cannot_be_used_are_left_out(cluster):
     """A private key, one for encryption, short ones: tokens signed with them are no good, the others are."""
     issuer = Issuer()
     with Secured(cluster, issuer=issuer) as secured:
-        import jwt
-
         issuer.new_key("private", "EdDSA")
         issuer.new_key("encryption")
         keys = issuer.key_set()
         by_id = {key["kid"]: key for key in keys["keys"]}
         by_id["private"] |= jwt.algorithms.OKPAlgorithm.to_jwk(issuer.keys["private"], as_dict=True)
         by_id["encryption"]["use"] = "enc"
-        secret = {"kty": "oct", "k": "c2VjcmV0", "kid": "shared", "alg": "HS256"}
+        shared = "a secret that issuer and service share"
+        encoded = base64.urlsafe_b64encode(shared.encode()).rstrip(b"=").decode()
+        secret = {"kty": "oct", "k": encoded, "kid": "shared", "alg": "HS256"}
         size = secured.server.log_size()
         secured.write_keys({"keys": [secret, *keys["keys"]]})
         reach(lambda: "keys[0]" in secured.server.log(size), REVOCATION_S, "a line in the log")
@@ -383,7 +385,7 @@ def test_keys_that_cannot_be_used_are_left_out(cluster):
         bad = {"private", "encryption"}
         assert found == {kid: UNAUTHENTICATED if kid in bad else OK for kid in found}
         hmac = jwt.encode(
-            issuer.claims("s", READ), "secret", algorithm="HS256", headers={"kid": "shared"}
+            issuer.claims("s", READ), shared, algorithm="HS256", headers={"kid": "shared"}
         )
         assert code(secured.somebody(hmac)) is UNAUTHENTICATED
 
