@@ -86,15 +86,16 @@ def test_pending_jobs(limited, cluster):
     caller, user, other = limited.start("--max-pending-per-user", "3"), unique("ada"), unique("bob")
     jobs = [caller.enqueue(user) for _ in range(3)]
     assert refused(lambda: caller.enqueue(user))
-    assert refused(lambda: caller.enqueue(user, queue="another"))
+    delay = refused(lambda: caller.enqueue(user, queue="another"))
+    assert delay
     assert refused(lambda: batch(caller, spec(user)))
     # Others have their own.
     for _ in range(3):
         caller.enqueue(other)
     assert refused(lambda: caller.enqueue(other))
-    # One place for one that is gone, at once.
+    # One place for one that is gone, by when one was told to come again.
     caller.cancel(jobs[0])
-    caller.enqueue(user)
+    reach(lambda: taken(lambda: caller.enqueue(user)), delay + 1, "a place")
     assert refused(lambda: caller.enqueue(user))
     assert cluster.query(limited.url, f"SELECT count(*) FROM job WHERE user_id = '{user}'") == "4"
 
@@ -181,7 +182,8 @@ def test_payload_bytes(limited):
     batch(caller, spec(user))
     batch(caller, spec(unique("bob"), b"x" * 1_000))
     caller.cancel(first)
-    batch(caller, spec(user, b"x" * 600))
+    reach(lambda: taken(lambda: batch(caller, spec(user, b"x" * 600))), 5, "room")
+    assert refused(lambda: batch(caller, spec(user, b"x")))
     assert refused(lambda: batch(caller, spec(user, b"x" * 1_001))) is None
 
 

@@ -28,6 +28,7 @@ from access import (
     Issuer,
     Secured,
     Somebody,
+    TokenFile,
     closing,
     missing,
     reach,
@@ -78,17 +79,18 @@ class Stage:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
-        self.canary = {what: new_canary() for what in ("token", "JWT", "header", "payload", "file", "key")}
-        #: A name that is meant to be seen.
+        self.canary = {what: new_canary() for what in ("token", "JWT", "header", "payload", "row", "file", "key")}
+        #: A name that is meant to be seen: of a file, and of a caller.
         self.marker = new_canary()
         issuer = Issuer()
         script = "cat > /dev/null; echo something went wrong >&2; exit 1\n"
         self.secured = Secured(
             cluster,
             issuer=issuer,
-            name=self.marker,
+            tokens=TokenFile(folder / f"{self.marker}.yaml"),
             rules=command_config(folder, {"failing.command": script}),
-            arguments=["--log-level", "trace", "--max-pending-payload-per-user", str(4 << 20)],
+            log_level="trace",
+            arguments=["--max-pending-payload-per-user", str(4 << 20)],
         )
         #: What callers were told.
         self.errors: list[str] = []
@@ -322,7 +324,7 @@ def test_payloads(stage):
 
 def test_payloads_that_the_database_refuses(stage):
     """It says which row it does not take, and what is in it; that is not passed on."""
-    canary, secured = stage.canary["payload"], stage.secured
+    canary, secured = stage.canary["row"], stage.secured
     user = unique("refused")
     caller = secured.caller(user, ENQUEUE, READ)
     secured.query(f"ALTER TABLE job ADD CONSTRAINT probe CHECK (user_id <> '{user}') NOT VALID")

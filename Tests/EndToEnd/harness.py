@@ -184,6 +184,7 @@ class Server:
         arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
         listen: str = "127.0.0.1:0",
+        log_level: str = "debug",
     ) -> None:
         assert BINARY.exists(), f"{BINARY} is not there: build it, or set SIGNALBOX_BIN"
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
@@ -191,7 +192,7 @@ class Server:
         self.name = name or f"node-{uuid.uuid4().hex[:6]}"
         self._command = [
             *(str(BINARY), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
-            *("--concurrency", str(concurrency), "--log-level", "debug"),
+            *("--concurrency", str(concurrency), "--log-level", log_level),
         ]
         if database_url is not None:
             self._command += ["--database-url", database_url]
