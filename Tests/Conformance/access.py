@@ -220,7 +220,7 @@ class KeyAddress:
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
         self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         """Nothing listens there any more."""
@@ -411,7 +411,7 @@ class Secured:
         arguments: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        """`rules`: for certificates, as in the file of settings. `keys`: where they are instead of in a file."""
+        """`rules`: for certificates, as in the file of settings. `keys`: where they are, if not in a file."""
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-auth-"))
         self.folder.chmod(0o755)
         self._cluster = cluster

@@ -32,7 +32,7 @@ class Pair:
         )
 
     def replace(self, other: Pair) -> None:
-        """Moves copies of the other's files over these, the certificate first, as a tool for renewal would."""
+        """Moves copies of the other's files over these, the certificate first, as tools for renewal do."""
         for target, source in ((self.certificate, other.certificate), (self.key, other.key)):
             move_over(target, source.read_bytes())
 
@@ -80,13 +80,17 @@ class Authority:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, ends: datetime.datetime | None
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        ends: datetime.datetime | None,
+        issuer: x509.Name | None = None,
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self._name)
+            .issuer_name(issuer or self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
@@ -97,16 +101,35 @@ class Authority:
         self, *names: str, common_name: str = "somebody", ends: datetime.datetime | None = None
     ) -> Pair:
         """For these alternative names; `ends` is to the second."""
+        return self._issue(names, common_name, ends, self._name, self._key, b"")
+
+    def issue_by(self, signer: Pair, *names: str) -> Pair:
+        """Signed by one that is no authority, and with that one's certificate behind it, as a chain is."""
+        chain = signer.certificate.read_bytes()
+        key = serialization.load_pem_private_key(signer.key.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        issuer = x509.load_pem_x509_certificate(chain).subject
+        return self._issue(names, "somebody else", None, issuer, key, chain)
+
+    def _issue(
+        self,
+        names: tuple[str, ...],
+        common_name: str,
+        ends: datetime.datetime | None,
+        issuer: x509.Name,
+        issuer_key: ec.EllipticCurvePrivateKey,
+        chain: bytes,
+    ) -> Pair:
         self._count += 1
         pair = Pair(self.folder / f"{self._count}.pem", self.folder / f"{self._count}.key")
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(self._subject(common_name), key, ends)
+        builder = self._builder(self._subject(common_name), key, ends, issuer)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([san(name) for name in names]), critical=False
             )
-        certificate = builder.sign(self._key, hashes.SHA256())
-        pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        certificate = builder.sign(issuer_key, hashes.SHA256())
+        pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + chain)
         pair.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

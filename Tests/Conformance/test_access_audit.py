@@ -1,4 +1,4 @@
-"""The audit: one row for each change, with who made it, what it was and from where; none for what was no change."""
+"""The audit: one row for each change, with who made it, what it was and from where; no row for all else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from access import ADMIN, CALL_S, CANCEL, ENQUEUE, LATER, READ, Secured, closing
 from authority import Authority
 from frames import Connection, message
 from google.protobuf.message import Message
-from harness import Cluster, unique
+from harness import Api, Cluster, Server, unique
 from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 from wire import JOBS, Code
 
@@ -63,10 +63,20 @@ class Actor:
         request = job_service_pb2.EnqueueRequest(job=self.spec(**changes))
         return job_service_pb2.EnqueueResponse.FromString(self.call(JOBS + "Enqueue", request, code)).job.id
 
+    def begin_to_enqueue(self, **changes) -> int:
+        """Without waiting for the answer."""
+        request = job_service_pb2.EnqueueRequest(job=self.spec(**changes))
+        return self._peer.request(JOBS + "Enqueue", message(request.SerializeToString()), self._field)
+
+    def enqueued(self, stream: int) -> str:
+        answer = self._peer.answer(stream, settle=False)
+        assert answer.grpc_status == Code.OK, f"{answer}"
+        return job_service_pb2.EnqueueResponse.FromString(answer.messages[0][1]).job.id
+
     def batch(self, *specs: job_pb2.JobSpec, code: Code = Code.OK) -> list[str]:
         request = job_service_pb2.EnqueueBatchRequest(jobs=specs)
-        answer = job_service_pb2.EnqueueBatchResponse.FromString(self.call(JOBS + "EnqueueBatch", request, code))
-        return [job.job_id for job in answer.jobs]
+        answer = self.call(JOBS + "EnqueueBatch", request, code)
+        return [job.job_id for job in job_service_pb2.EnqueueBatchResponse.FromString(answer).jobs]
 
     def cancel(self, job: str, code: Code = Code.OK) -> None:
         self.call(JOBS + "Cancel", job_service_pb2.CancelRequest(job_id=job), code)
@@ -87,8 +97,8 @@ class Actor:
     def lines(self) -> list[Line]:
         """Of this caller, oldest first."""
         rows = self._secured.query(
-            "SELECT caller, action, coalesce(job::text, ''), coalesce(queue, ''), coalesce(user_id, ''), address"
-            f" FROM audit WHERE caller = '{self.name}' ORDER BY at"
+            "SELECT caller, action, coalesce(job::text, ''), coalesce(queue, ''), coalesce(user_id, ''),"
+            f" address FROM audit WHERE caller = '{self.name}' ORDER BY at"
         )
         return [Line(*row.split("|")) for row in rows.splitlines()]
 
@@ -255,8 +265,10 @@ def test_no_change_without_its_row(secured, actor):
     job, over = actor.enqueue(), actor.enqueue()
     actor.cancel(over)
     queue = unique("queue")
-    table = secured.query("SELECT DISTINCT table_name FROM information_schema.view_table_usage"
-                          " WHERE view_name = 'audit' AND table_schema = 'public'")
+    table = secured.query(
+        "SELECT DISTINCT table_name FROM information_schema.view_table_usage"
+        " WHERE view_name = 'audit' AND table_schema = 'public'"
+    )
     before = actor.lines()
     state = "SELECT count(*), sum(sequence) FROM live UNION ALL SELECT count(*), sum(sequence) FROM finished"
     state += " UNION ALL SELECT count(*), 0 FROM job UNION ALL SELECT count(*), 0 FROM queue WHERE paused"
@@ -286,18 +298,10 @@ def test_many_callers_in_one_commit(secured):
         streams = []
         for n in range(25):
             for actor in actors:
-                request = job_service_pb2.EnqueueRequest(job=actor.spec(labels={"n": str(n)}))
-                peer = actor._peer
-                streams.append(
-                    (actor, peer.request(JOBS + "Enqueue", message(request.SerializeToString()), actor._field))
-                )
+                streams.append((actor, actor.begin_to_enqueue(labels={"n": str(n)})))
         jobs: dict[str, list[str]] = {actor.name: [] for actor in actors}
         for actor, stream in streams:
-            answer = actor._peer.answer(stream, settle=False)
-            assert answer.grpc_status == Code.OK
-            jobs[actor.name].append(
-                job_service_pb2.EnqueueResponse.FromString(answer.messages[0][1]).job.id
-            )
+            jobs[actor.name].append(actor.enqueued(stream))
         for actor in actors:
             found = actor.lines()
             assert sorted(line.job for line in found) == sorted(jobs[actor.name])
@@ -321,7 +325,7 @@ auth:
 
 
 def test_the_caller_is_named_as_its_credential_names_it(cluster, secured):
-    """By the entry of a token, the subject of a JWT, the rule of a certificate, or the certificate's own name."""
+    """By a token's entry, the subject of a JWT, the rule of a certificate, or the certificate's own name."""
     authority = Authority()
     try:
         with Secured(cluster, url=secured.url, authority=authority, rules=RULES) as tls:
@@ -352,8 +356,6 @@ def test_a_name_that_is_not_plain(secured):
 
 def test_without_authentication(cluster):
     """Nobody was asked; from where is known all the same."""
-    from harness import Api, Server
-
     url = cluster.database()
     server = Server(url, name="open")
     api = Api(server.address)

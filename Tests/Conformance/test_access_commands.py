@@ -31,7 +31,8 @@ def run(*arguments: str, code: int | None = DONE, **environment: str) -> subproc
         env={**os.environ, "USER": "shell", **environment},
         check=False,
     )
-    assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+    said = f"{done.stdout}{done.stderr}"
+    assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{said}"
     return done
 
 
@@ -67,7 +68,8 @@ def test_from_nothing_to_a_job(secured, tmp_path):
     (id,) = run("enqueue", "test.noop", "--user", user, *by_file).stdout.split()
     run("watch", id, *by_file)
     run("get", id, *server, SIGNALBOX_TOKEN=token)
-    (job,) = (json.loads(line) for line in run("list", "--json", *server, SIGNALBOX_TOKEN=token).stdout.splitlines())
+    (line,) = run("list", "--json", *server, SIGNALBOX_TOKEN=token).stdout.splitlines()
+    job = json.loads(line)
     assert job["id"] == id and job["user_id"] == user
     run("enqueue", "test.noop", "--user", user, "--watch", *by_file)
     waiting = run("enqueue", "test.noop", "--user", user, "--delay", "1h", *by_file).stdout.strip()

@@ -1,7 +1,7 @@
 """Who may do what: every method, with every kind of credential, on every kind of object.
 
-What is expected is computed from the few rules below (`expected`), and that function is tested itself, by cases that
-are written out.
+What is expected is computed from the few rules below (`expected`), and that function is tested itself, by
+cases that are written out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ RULES = {
 UNLISTED = {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
 
 ADA, BOB, ZOE = "ada", "bob", "zoë"
-#: Jobs go to the first one, which is paused: so what is retried does not run. Those who administrate have the others.
+#: Jobs go to the first one, which is paused: what is retried does not run. Administrators have the others.
 QUEUE, OTHER_QUEUE, THIRD_QUEUE = "matrix", "matrix/other", "matrix/third"
 
 
@@ -240,7 +240,8 @@ def somebodies(secured: Secured) -> Iterator[Identity]:
     for kid in issuer.ALGORITHMS:
         yield web(f"{kid}, everything", everything, None, issuer.token("root", *SCOPES, users="*", kid=kid))
         yield web(f"{kid}, itself", everything, {ADA}, issuer.token(ADA, *SCOPES, kid=kid))
-        yield web(f"{kid}, a list", {READ, CANCEL}, {BOB}, issuer.token("s", READ, CANCEL, users=[BOB], kid=kid))
+        listed = issuer.token("s", READ, CANCEL, users=[BOB], kid=kid)
+        yield web(f"{kid}, a list", {READ, CANCEL}, {BOB}, listed)
     for scope in SCOPES:
         yield web(f"only {scope}", {scope}, None, issuer.token("one", scope, users="*"))
     yield web("no scope", set(), None, issuer.token("none", users="*", scope=None))
@@ -251,6 +252,8 @@ def somebodies(secured: Secured) -> Iterator[Identity]:
     yield web("several audiences", {READ}, None, issuer.token("s", READ, users="*", aud=["x", "signalbox"]))
     now = int(time.time())
     yield web("within the leeway", everything, None, issuer.token("s", *SCOPES, users="*", nbf=now + 5))
+    yield web("an end far away", everything, None, issuer.token("s", *SCOPES, users="*", exp=1e300))
+    yield web("an end within a second", {READ}, None, issuer.token("s", READ, users="*", exp=now + 300.5))
 
 
 #: For the certificates below.

@@ -233,7 +233,8 @@ def test_watches(limited):
 
 def test_whoever_calls(cluster):
     """The quota is the user's: several callers share it, and one caller has that of each of its users."""
-    with Secured(cluster, arguments=["--max-pending-per-user", "2", "--max-watches-per-user", "2"]) as secured:
+    quotas = ["--max-pending-per-user", "2", "--max-watches-per-user", "2"]
+    with Secured(cluster, arguments=quotas) as secured:
         ada, bob = unique("ada"), unique("bob")
         itself = secured.caller(ada, ENQUEUE, READ)
         service = secured.caller("service", ENQUEUE, READ, users=[ada, bob])

@@ -1,7 +1,7 @@
 """Neither credentials nor payloads reach a log, the audit or an error message.
 
-A canary is a word that is nowhere else. It is put into everything that is secret, goes through calls that succeed and
-calls that fail, and is then looked for, in all the spellings that a program could give it.
+A canary is a word that is nowhere else. It is put into everything that is secret, goes through calls that
+succeed and calls that fail, and is then looked for, in all the spellings that a program could give it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Stage:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
-        self.canary = {what: new_canary() for what in ("token", "JWT", "header", "payload", "row", "file", "key")}
+        secrets = ("token", "JWT", "header", "payload", "row", "file", "key")
+        self.canary = {what: new_canary() for what in secrets}
         #: A name that is meant to be seen: of a file, and of a caller.
         self.marker = new_canary()
         issuer = Issuer()

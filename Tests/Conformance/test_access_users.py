@@ -102,7 +102,7 @@ def answer(secured: Secured, token: str, method: str, request: Message) -> list[
 
 @cases
 def test_before_and_after_there_is_such_a_job(secured, bob, token, method, make):
-    """The answer about the very same id: as long as there is no such job, and in each state of somebody else's."""
+    """The answer about the very same id: while there is no such job, and in each state of somebody else's."""
     id = missing()
     request = make(id)
     before = answer(secured, token, method, request)
@@ -338,9 +338,8 @@ def test_a_watch_of_a_queue(secured, is_running_already):
         watched.until_event("SUCCEEDED", last)
         watched.close()
         assert watched.users == set(users)
-        known = {job.id for page in pages(secured.root, queue=queue, page_size=1_000) for job in page
-                 if job.user_id in users}
-        assert own <= watched.jobs <= known
+        everything = [job for page in pages(secured.root, queue=queue, page_size=1_000) for job in page]
+        assert own <= watched.jobs == {job.id for job in everything if job.user_id in users}
         kinds = {item.WhichOneof("event") for item in watched.said}
         assert kinds >= {"snapshot", "lifecycle", "progress"}
 
