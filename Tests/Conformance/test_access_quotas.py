@@ -172,6 +172,18 @@ def test_what_is_refused_counts_for_nothing(limited):
         assert refused(lambda: caller.enqueue(user))
 
 
+def test_a_retry_puts_a_job_back(limited, cluster):
+    """Among those that wait, so it needs a place too, and leaves the job as it was where there is none."""
+    caller, user = limited.start("--max-pending-per-user", "1"), unique("ada")
+    job = caller.enqueue(user)
+    caller.cancel(job)
+    reach(lambda: taken(lambda: caller.enqueue(user)), 5, "a place")
+    retry = job_service_pb2.RetryRequest(job_id=job)
+    assert refused(lambda: caller.jobs.Retry(retry, timeout=CALL_S))
+    assert caller.get(job).state == job_pb2.JOB_STATE_CANCELLED
+    assert cluster.query(limited.url, "SELECT count(*) FROM audit WHERE action = 'retry'") == "0"
+
+
 def test_payload_bytes(limited):
     caller, user = limited.start("--max-pending-payload-per-user", "1000"), unique("ada")
     first = batch(caller, spec(user, b"x" * 600))[0]
