@@ -126,7 +126,7 @@ def test_entries(secured, arguments, lines):
 
 
 def test_names_of_all_kinds(secured):
-    for name in ('a "b" \\ c', "Zoë: the importer #1", "- x", "'", "{}", "yes"):
+    for name in ('a "b" \\ c', "Zoë: the importer #1", "x: y", "'", "{}", "yes", "12"):
         token, entry = create(name, "--scope", "jobs.read", "--scope", "jobs.enqueue", "--users", "all")
         add(secured, entry)
         somebody = secured.somebody(token)

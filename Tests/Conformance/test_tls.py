@@ -289,6 +289,14 @@ class Renewed:
         self.clients = authority.folder / f"{unique('clients')}.pem"
         self.clients.write_bytes(authority.path.read_bytes())
         self.server = start(url, self.files, "--tls-client-ca", str(self.clients))
+        try:
+            self._begin()
+        except BaseException:
+            self.server.close()
+            raise
+
+    def _begin(self) -> None:
+        authority = self.authority
         self.client = authority.issue("dns:somebody")
         credentials = grpc.ssl_channel_credentials(
             authority.path.read_bytes(), self.client.key.read_bytes(), self.client.certificate.read_bytes()
