@@ -126,12 +126,12 @@ def test_entries(secured, arguments, lines):
 
 
 def test_names_of_all_kinds(secured):
-    for name in ('a "b" \\ c', "Zoë: the importer #1", "x: y", "'", "{}", "yes", "12"):
-        token, entry = create(name, "--scope", "jobs.read", "--scope", "jobs.enqueue", "--users", "all")
-        add(secured, entry)
-        somebody = secured.somebody(token)
-        secured.wait_until_known(somebody)
-        job = somebody.enqueue("ada")
+    names = ('a "b" \\ c', "Zoë: the importer #1", "x: y", "'", "{}", "yes", "12")
+    made = [create(name, "--scope", "jobs.enqueue", "--users", "all") for name in names]
+    add(secured, "\n".join(entry for _, entry in made))
+    secured.wait_until_known(secured.somebody(made[-1][0]))
+    for name, (token, _) in zip(names, made, strict=True):
+        job = secured.somebody(token).enqueue("ada")
         assert secured.query(f"SELECT caller FROM audit WHERE job = '{job}'") == name
 
 
