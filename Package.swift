@@ -229,7 +229,8 @@ let package = Package(
 if Context.environment["SIGNALBOX_FUZZ"] != nil {
     package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
     let fuzzed: [String: [Target.Dependency]] = [
-        "FuzzFrames": ["HTTP2", "MessageCompression", "RPC", nioCore], "FuzzMessages": ["JobCore", "JobMessages", nioCore],
+        "FuzzFrames": ["HTTP2", "MessageCompression", "RPC", nioCore],
+        "FuzzMessages": ["JobCore", "JobMessages", nioCore],
         "FuzzMetadata": ["HTTP2", "RPC", nioCore],
     ]
     for (name, dependencies) in fuzzed {

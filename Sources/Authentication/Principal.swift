@@ -25,7 +25,7 @@ package struct Principal: Sendable, Hashable {
     }
 
     /// Whether a name may stand in the audit and in logs: something, on one line.
-    static func isName(_ text: String) -> Bool {
+    package static func isName(_ text: String) -> Bool {
         (1...nameBytesMax).contains(text.utf8.count)
             && text.unicodeScalars.allSatisfy { scalar in
                 switch scalar.properties.generalCategory {

@@ -52,7 +52,9 @@ final class RequestHead: Sendable {
                 default: break
                 }
             case 13 where field.name.isEqual(to: "authorization"):
-                authorization = String(decoding: field.value, as: UTF8.self)
+                let value = String(decoding: field.value, as: UTF8.self)
+                // Several fields are one with commas (RFC 9110 section 5.3), and that is no credential.
+                authorization = authorization.map { "\($0),\(value)" } ?? value
             case 13 where field.name.isEqual(to: "grpc-encoding"):
                 coding = Self.coding(field.value)
                 if coding == nil, !field.value.isEqual(to: "identity") {

@@ -498,6 +498,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
     private func checkCalls() {
         guard session.queuedBytes > 0 || requestBytes > 0 || configuration.admission != nil else { return }
+        let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
         var hasStalled = false
         for stream in session.streams {
             guard let call = call(of: stream) else { continue }
@@ -509,7 +510,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             }
         }
         // Calls that wait because of those would only stall in their turn.
-        if hasStalled, !waitingForTurn.isEmpty { refuseWaiting() }
+        if hasStalled, isFull { refuseWaiting() }
         flushNow()
     }
 

@@ -51,6 +51,13 @@ final class TLSContext: Sendable {
         }
     }
 
+    /// Of TLS 1.2 those that RFC 9113 (section 9.2.2 and appendix A) leaves; TLS 1.3 has its own.
+    private static let cipherSuites: [NIOTLSCipher] = [
+        .TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, .TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        .TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, .TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        .TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, .TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ]
+
     private static func read(_ files: ServerConfiguration.TLS) throws -> NIOSSLContext {
         let chain = try NIOSSLCertificate.fromPEMFile(files.certificateChainPath).map {
             NIOSSLCertificateSource.certificate($0)
@@ -59,6 +66,7 @@ final class TLSContext: Sendable {
         var settings = TLSConfiguration.makeServerConfiguration(
             certificateChain: chain, privateKey: .privateKey(key))
         settings.minimumTLSVersion = .tlsv12
+        settings.cipherSuiteValues = cipherSuites
         settings.applicationProtocols = ["h2"]
         if let path = files.clientCAPath {
             settings.trustRoots = .file(path)

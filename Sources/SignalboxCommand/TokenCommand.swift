@@ -29,6 +29,9 @@ struct TokenCommand: ParsableCommand {
         var expires: String?
 
         func run() throws {
+            guard Principal.isName(name) else {
+                throw ValidationError("NAME wants 1 to \(Principal.nameBytesMax) bytes of text on one line")
+            }
             let scopes = scope.map(Scope.init(rawValue:))
             guard !scopes.isEmpty, !scopes.contains(nil) else {
                 let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
