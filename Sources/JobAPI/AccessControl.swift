@@ -16,6 +16,8 @@ package final class AccessControl: Admission {
         self.authenticator = authenticator
     }
 
+    package var callersMayEnd: Bool { authenticator != nil }
+
     package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
         guard let rule = AccessRules.byPath[request.path] else {
             return .refused(Status(.permissionDenied, "nobody may call this method"))

@@ -1,6 +1,9 @@
 /// Decides who may make which call. Asked on an event loop, which it must not block, for each header list that differs
 /// from the one before on its connection, and for each connection.
 package protocol Admission: Sendable {
+    /// Whether those who were let in may have to go: if not, they are not looked at again.
+    var callersMayEnd: Bool { get }
+
     func admit(_ request: AdmissionRequest) -> AdmissionAnswer
 }
 

@@ -53,7 +53,9 @@ struct ConnectionTimers {
         if let grace = configuration.connectionAgeGrace {
             interval = min(interval, .nanoseconds(grace.timeAmount.nanoseconds / 4))
         }
-        if configuration.admission != nil { interval = min(interval, Self.admissionCheckInterval) }
+        if configuration.admission?.callersMayEnd == true {
+            interval = min(interval, Self.admissionCheckInterval)
+        }
         self.tickInterval = max(.milliseconds(10), interval)
         self.stallTicks = max(
             Self.stallTicksMin,

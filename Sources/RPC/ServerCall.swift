@@ -24,13 +24,13 @@ final class ServerCall {
     /// `task` is what the source has asked for.
     private var isSourceWorking = false
     /// The message that a running handler was started with.
-    private var messageBytes = 0
+    private var messageBytes: UInt32 = 0
     /// This call's share of the connection's `requestBytes`.
-    private var countedBytes = 0
+    private var countedBytes: UInt32 = 0
     /// The same of all connections' unfinished requests.
-    private var countedUnfinishedBytes = 0
+    private var countedUnfinishedBytes: UInt32 = 0
     /// What most requests have at most: they come whole, and are not counted.
-    private static let unfinishedBytesFree = 16 * 1024
+    private static let unfinishedBytesFree: UInt32 = 16 * 1024
     /// As the headers of the answer say.
     private var responseCoding: Coding?
     /// Ticks in a row at which the client had taken nothing of what is queued for it.
@@ -142,14 +142,16 @@ final class ServerCall {
     /// After whatever takes in or lets go of a part of the request. False: there is too much of it on all connections.
     @discardableResult
     private func countRequestBytes() -> Bool {
-        let bufferedBytes = machine.bufferedBytes
+        // A message has at most four bytes' worth of length, and no more than one is taken in at a time.
+        let bufferedBytes = UInt32(machine.bufferedBytes)
         let bytes = bufferedBytes + messageBytes
-        connection.requestBytes += bytes - countedBytes
+        connection.requestBytes += Int(bytes) - Int(countedBytes)
         countedBytes = bytes
-        let unfinishedBytes = max(0, bufferedBytes - Self.unfinishedBytesFree)
+        let unfinishedBytes =
+            bufferedBytes > Self.unfinishedBytesFree ? bufferedBytes - Self.unfinishedBytesFree : 0
         guard unfinishedBytes != countedUnfinishedBytes else { return true }
         defer { countedUnfinishedBytes = unfinishedBytes }
-        return connection.unfinishedRequests.take(unfinishedBytes - countedUnfinishedBytes)
+        return connection.unfinishedRequests.take(Int(unfinishedBytes) - Int(countedUnfinishedBytes))
     }
 
     func receiveEnd() {
@@ -162,7 +164,7 @@ final class ServerCall {
         case .deliver: deliver()
         case .fail(let status): fail(status)
         case .start(let message):
-            messageBytes = message.readableBytes
+            messageBytes = UInt32(message.readableBytes)
             noteCompression()
             let context = context
             switch context.method.handler {

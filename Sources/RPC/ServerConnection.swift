@@ -497,7 +497,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
     private func checkCalls() {
-        guard session.queuedBytes > 0 || requestBytes > 0 || configuration.admission != nil else { return }
+        let callersMayEnd = configuration.admission?.callersMayEnd == true
+        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
         let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
         var hasStalled = false
         for stream in session.streams {
@@ -505,7 +506,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             if call.countStall() >= timers.stallTicks {
                 session.reset(stream, .enhanceYourCalm)
                 hasStalled = true
-            } else if !call.isAdmitted {
+            } else if callersMayEnd, !call.isAdmitted {
                 call.fail(Status(.unauthenticated, "the credential has ended"))
             }
         }
