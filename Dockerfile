@@ -29,7 +29,7 @@ RUN swift build -c release --static-swift-stdlib --product signalbox \
 FROM debian:bookworm-slim AS runtime
 RUN apt-get update \
     && apt-get install -y -q --no-install-recommends \
-        ca-certificates libnghttp2-14 libpq5 libprotobuf-c1 libstdc++6 tzdata \
+        ca-certificates libnghttp2-14 libpq5 libprotobuf-c1 libstdc++6 tzdata zlib1g \
     && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 signalbox \
     && useradd --uid 10001 --gid signalbox --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin signalbox

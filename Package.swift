@@ -14,6 +14,7 @@ let settingsCallingC = settings + [.strictMemorySafety()]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
@@ -34,6 +35,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
@@ -45,6 +49,7 @@ let package = Package(
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(
             name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
@@ -53,9 +58,12 @@ let package = Package(
             swiftSettings: settingsCallingC),
         .target(name: "HTTP2", dependencies: ["CNGHTTP2", nioCore], swiftSettings: settingsCallingC),
         .target(
+            name: "MessageCompression", dependencies: ["CZlib", nioCore], swiftSettings: settingsCallingC),
+        .target(
             name: "RPC",
             dependencies: [
-                "HTTP2", nioCore, nioPosix, .product(name: "NIOTLS", package: "swift-nio"),
+                "HTTP2", "MessageCompression", nioCore, nioPosix,
+                .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"), logging,
             ],
             swiftSettings: settings),
@@ -69,14 +77,25 @@ let package = Package(
         // The service.
         .target(name: "JobCore", dependencies: [deque], swiftSettings: settings),
         .target(
-            name: "JobStore",
+            name: "Authentication",
             dependencies: [
-                "JobCore", "Postgres", .product(name: "Crypto", package: "swift-crypto"), deque,
+                "JobCore", crypto, logging, nioCore, nioPosix,
+                .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Yams", package: "Yams"),
             ],
+            swiftSettings: settings),
+        .target(
+            name: "JobStore",
+            dependencies: ["JobCore", "Postgres", crypto, deque],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
                 .embedInCode("Migrations/0004_change_arrays.sql"),
+                .embedInCode("Migrations/0005_audit.sql"),
             ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),
@@ -89,7 +108,9 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobAPI",
-            dependencies: ["JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", nioCore],
+            dependencies: [
+                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", nioCore,
+            ],
             swiftSettings: settings),
         .target(
             name: "Settings",
@@ -100,9 +121,8 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres", "PrivatePostgres",
-                "RPC",
-                "Settings", logging,
+                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres",
+                "PrivatePostgres", "RPC", "Settings", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -115,13 +135,13 @@ let package = Package(
             swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
-            dependencies: ["ClientCommands", "Signalbox", argumentParser],
+            dependencies: ["Authentication", "ClientCommands", "JobCore", "Signalbox", argumentParser],
             swiftSettings: settings),
 
         // An example: dialogues spoken aloud.
         .target(
             name: "Dialogue",
-            dependencies: [subprocess, .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: [subprocess, crypto],
             swiftSettings: settings),
         .executableTarget(
             name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
@@ -130,9 +150,20 @@ let package = Package(
         .target(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
+        .executableTarget(
+            name: "InteropServer",
+            dependencies: [
+                "MessageCompression", "RPC", argumentParser, logging, nioCore,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", nioCore], swiftSettings: settings),
         .testTarget(
-            name: "RPCTests", dependencies: ["RPC", "HTTP2", nioCore, nioPosix, logging],
+            name: "MessageCompressionTests", dependencies: ["MessageCompression", nioCore],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RPCTests",
+            dependencies: ["RPC", "HTTP2", "MessageCompression", nioCore, nioPosix, logging],
             swiftSettings: settings),
         .testTarget(
             name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", nioCore],
@@ -145,6 +176,17 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "JobCoreTests", dependencies: ["JobCore"], swiftSettings: settings),
         .testTarget(
+            name: "AuthenticationTests",
+            dependencies: [
+                "Authentication", "JobCore", crypto, logging, nioCore, nioPosix,
+                .product(name: "CryptoExtras", package: "swift-crypto"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+                .product(name: "X509", package: "swift-certificates"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "JobStoreTests",
             dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
             swiftSettings: settings),
@@ -154,7 +196,13 @@ let package = Package(
                 "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", logging,
             ],
             swiftSettings: settings),
-        .testTarget(name: "JobAPITests", dependencies: ["JobAPI"], swiftSettings: settings),
+        .testTarget(
+            name: "JobAPITests",
+            dependencies: [
+                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
+                "RPC", "TestDatabase", logging, nioCore,
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",
             dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", logging],
@@ -176,3 +224,20 @@ let package = Package(
         .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),
     ]
 )
+
+// Linked with libFuzzer: only where `scripts/fuzz` asks for them.
+if Context.environment["SIGNALBOX_FUZZ"] != nil {
+    package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
+    let fuzzed: [String: [Target.Dependency]] = [
+        "FuzzFrames": ["HTTP2", "MessageCompression", "RPC", nioCore],
+        "FuzzMessages": ["JobCore", "JobMessages", nioCore],
+        "FuzzMetadata": ["HTTP2", "RPC", nioCore],
+    ]
+    for (name, dependencies) in fuzzed {
+        package.targets.append(
+            .executableTarget(
+                name: name, dependencies: ["CLibFuzzer"] + dependencies, path: "Tests/Fuzz/\(name)",
+                swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))
+    }
+}

@@ -13,6 +13,8 @@ struct Service: Sendable {
 
     let client: Client
     let timeout: Duration
+    /// Sent with each call.
+    let metadata: Metadata
 
     static func connect(_ target: ClientSettings) async throws -> Service {
         var configuration = ClientConfiguration()
@@ -25,10 +27,24 @@ struct Service: Sendable {
             tls.privateKeyPath = target.tlsKey
             configuration.tls = tls
         }
+        let metadata = try await metadata(target)
         let client = try await Client.connect(
             host: target.server.host, port: target.server.port, configuration: configuration,
             logger: Logger(label: "signalbox") { _ in SwiftLogNoOpLogHandler() })
-        return Service(client: client, timeout: target.timeout)
+        return Service(client: client, timeout: target.timeout, metadata: metadata)
+    }
+
+    /// Of a token with the line's end that an editor adds.
+    private static let tokenFileBytesMax = 16 << 10
+
+    private static func metadata(_ target: ClientSettings) async throws -> Metadata {
+        var token = target.token
+        if let path = target.tokenFile {
+            token = String(decoding: try await Files.read(path, bytesMax: tokenFileBytesMax), as: UTF8.self)
+        }
+        // The end of the line that an editor adds is no part of it.
+        guard let token = token?.split(whereSeparator: \.isWhitespace).first else { return Metadata() }
+        return ["authorization": "Bearer \(token)"]
     }
 
     func close() async {
@@ -38,7 +54,7 @@ struct Service: Sendable {
     func call<Response: ResponseMessage>(
         _ method: String, _ request: some RequestMessage, _: Response.Type = Response.self
     ) async throws -> Response {
-        try Self.decode(await client.unary(method, request.encode(), timeout: timeout))
+        try Self.decode(await client.unary(method, request.encode(), metadata: metadata, timeout: timeout))
     }
 
     /// Throws a `Status` when the answer makes no sense, as when the server is of another kind or version.

@@ -76,7 +76,8 @@ struct Watcher {
     }
 
     private mutating func read(_ service: Service) async throws -> Bool {
-        let stream = try await service.client.serverStreaming(Service.Path.watch, session.request().encode())
+        let stream = try await service.client.serverStreaming(
+            Service.Path.watch, session.request().encode(), metadata: service.metadata)
         for try await bytes in stream {
             wasReached = true
             lastHeard = .now

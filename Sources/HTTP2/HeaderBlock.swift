@@ -93,11 +93,12 @@ package struct HeaderBlock: Sendable, Equatable {
         isTruncated = false
     }
 
-    mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+    /// False: there is so much that the sender means harm.
+    mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) -> Bool {
         countedBytes += name.count + value.count + 32
         guard countedBytes <= bytesMax else {
             isTruncated = true
-            return
+            return countedBytes <= Self.excessMax * bytesMax
         }
         // In bounds: each field takes 28 bytes less than was counted for it, and both lengths fit two bytes.
         let target = unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...])
@@ -106,7 +107,11 @@ package struct HeaderBlock: Sendable, Equatable {
         unsafe UnsafeMutableRawBufferPointer(rebasing: target[4...]).copyMemory(from: name)
         unsafe UnsafeMutableRawBufferPointer(rebasing: target[(4 + name.count)...]).copyMemory(from: value)
         count += 4 + name.count + value.count
+        return true
     }
+
+    /// Lists up to so many times the limit are told so, and received to their end.
+    private static let excessMax = 16
 
     func isEqual(to block: HeaderBlock) -> Bool {
         guard count == block.bytes.count, isTruncated == block.isTruncated else { return false }

@@ -10,13 +10,18 @@ extension Session {
         }
         unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks) {
             _, _, name, nameCount, value, valueCount, _, user in
-            unsafe Session.of(user).headers.append(
+            let isBearable = unsafe Session.of(user).headers.append(
                 name: UnsafeRawBufferPointer(start: name, count: nameCount),
                 value: UnsafeRawBufferPointer(start: value, count: valueCount))
-            return 0
+            // The end of the session: a few bytes that stand for very many are no mistake.
+            return isBearable ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
         }
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
             unsafe Session.of(user).didReceiveFrame(frame)
+            return 0
+        }
+        unsafe nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, _, _, user in
+            unsafe Session.of(user).invalidFramesReceived += 1
             return 0
         }
         unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) {
@@ -101,14 +106,26 @@ extension Session {
     }
 
     private func didSendFrame(_ frame: UnsafePointer<nghttp2_frame>?, _ session: OpaquePointer?) {
-        guard let header = unsafe frame?.pointee.hd,
-            header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
-            header.type == UInt8(NGHTTP2_DATA.rawValue) || header.type == UInt8(NGHTTP2_HEADERS.rawValue),
+        guard let header = unsafe frame?.pointee.hd else { return }
+        switch UInt32(header.type) {
+        case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
+            messageFramesSent += 1
+        case NGHTTP2_RST_STREAM.rawValue:
+            let code = unsafe ErrorCode(rawValue: frame?.pointee.rst_stream.error_code ?? 0)
+            if !Self.resetsOfOurOwn.contains(code) { resetsForFaults += 1 }
+            return
+        default:
+            return
+        }
+        guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
             let stream = stream(header.stream_id), stream.resetsAfterEnd, !stream.isRemoteClosed
         else { return }
         unsafe nghttp2_submit_rst_stream(
             session, UInt8(NGHTTP2_FLAG_NONE.rawValue), header.stream_id, ErrorCode.noError.rawValue)
     }
+
+    /// After a whole answer, or for reasons of the user's: no fault of the peer's.
+    private static let resetsOfOurOwn: [ErrorCode] = [.noError, .cancel, .enhanceYourCalm]
 
     private func didNotSendFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
         guard role == .client, let header = unsafe frame?.pointee.hd,

@@ -19,6 +19,14 @@ package import NIOCore
     package internal(set) var queuedBytes = 0
     /// How many streams are not closed.
     package private(set) var openStreams = 0
+    /// RST_STREAM frames sent since the beginning for what the peer did: broken rules and streams over the limit.
+    package internal(set) var resetsForFaults = 0
+    /// Frames received since the beginning for which a stream, or the connection, is reset.
+    package internal(set) var invalidFramesReceived = 0
+    /// HEADERS and DATA frames sent since the beginning.
+    package internal(set) var messageFramesSent = 0
+    /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
+    package var overheadFramesReceived: Int { scanner.overheadFrames }
 
     /// The streams that are not closed, each in the slot it knows. Keeps alive what the library points to.
     private var slots: [Stream?] = []
@@ -37,6 +45,9 @@ package import NIOCore
     private var inputStart: UnsafePointer<UInt8>?
     /// DATA received and not yet given back to the connection's window.
     private var connectionBytesReceived = 0
+    private var scanner: FrameScanner
+    /// The first frame, with the settings, is sent.
+    private var hasSent = false
 
     private final class PreparedBox {
         let storage: PreparedStorage
@@ -48,6 +59,7 @@ package import NIOCore
         self.role = role
         self.configuration = configuration
         self.headers = HeaderScratch(bytesMax: configuration.headerListBytesMax)
+        self.scanner = FrameScanner(prefaceBytes: role == .server ? Int(NGHTTP2_CLIENT_MAGIC_LEN) : 0)
 
         var callbacks: OpaquePointer?
         var option: OpaquePointer?
@@ -82,8 +94,11 @@ package import NIOCore
         func entry(_ id: nghttp2_settings_id, _ value: UInt32) -> nghttp2_settings_entry {
             nghttp2_settings_entry(settings_id: Int32(bitPattern: id.rawValue), value: value)
         }
+        // The first entry of the first frame, where `announceStreamLimit` finds it.
+        let streamsMax = configuration.concurrentStreamsMax
         var settings = [
-            entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, configuration.concurrentStreamsMax),
+            entry(
+                NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, role == .server ? 2 * streamsMax : streamsMax),
             entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(configuration.streamWindowBytes)),
             entry(NGHTTP2_SETTINGS_MAX_FRAME_SIZE, configuration.frameBytesMax),
             entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, UInt32(configuration.headerListBytesMax)),
@@ -102,6 +117,13 @@ package import NIOCore
             library, flags, 0, configuration.connectionWindowBytes)
     }
 
+    /// A stream over the limit is to be refused, and the connection to go on (RFC 9113 section 5.1.2). The library ends
+    /// the connection. So it is given twice the limit, and the frame that it makes of that is put right here; who uses the
+    /// session refuses the streams in between, and a peer that goes even further may lose its connection.
+    private func announceStreamLimit(_ frame: inout ByteBuffer, at index: Int) {
+        frame.setInteger(configuration.concurrentStreamsMax, at: index + 9 + 2)
+    }
+
     // MARK: Bytes in, bytes out
 
     /// Takes what came from the peer. The events it makes wait for `forEachEvent`.
@@ -114,6 +136,7 @@ package import NIOCore
         let result = unsafe bytes.withUnsafeReadableBytes { source in
             let start = unsafe source.baseAddress?.assumingMemoryBound(to: UInt8.self)
             unsafe inputStart = start
+            unsafe scanner.scan(source)
             return unsafe nghttp2_session_mem_recv(library, start, count)
         }
         unsafe inputStart = nil
@@ -149,7 +172,10 @@ package import NIOCore
             if count == 0 { return false }
             if count < 0 { throw HTTP2Error(libraryCode: count) }
             // The bytes are the library's and good until the next call into it.
+            let index = buffer.writerIndex
             unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: data, count: count))
+            if role == .server, !hasSent { announceStreamLimit(&buffer, at: index) }
+            hasSent = true
         }
         return true
     }
@@ -276,6 +302,18 @@ package import NIOCore
     /// GOAWAY with an error: nothing more is read, and the session is finished once it is sent.
     package func terminate(_ code: ErrorCode) {
         _ = unsafe nghttp2_session_terminate_session(library, code.rawValue)
+    }
+
+    /// GOAWAY with an error and a word that says why. Nothing more is to be given to `receive`, and the connection is
+    /// to be closed once this is sent: streams are not waited for.
+    package func goAway(_ code: ErrorCode, _ reason: String) {
+        let last = unsafe nghttp2_session_get_last_proc_stream_id(library)
+        var reason = reason
+        _ = unsafe reason.withUTF8 { bytes in
+            unsafe nghttp2_submit_goaway(
+                library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, code.rawValue, bytes.baseAddress,
+                bytes.count)
+        }
     }
 
     // MARK: For the callbacks

@@ -1,6 +1,7 @@
 /// The limits of one HTTP/2 connection.
 package struct SessionConfiguration: Sendable {
     /// Streams the peer may have open at once (SETTINGS_MAX_CONCURRENT_STREAMS).
+    /// At most 2^30. A server's user is given up to twice as many, and refuses those over the limit.
     package var concurrentStreamsMax: UInt32 = 1_000
     /// Bytes of DATA the peer may send on one stream before this side consumes them.
     package var streamWindowBytes: Int32 = 256 * 1024

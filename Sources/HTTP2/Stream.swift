@@ -25,6 +25,8 @@ package final class Stream {
     var isRemoteClosed = false
     /// Reset with NO_ERROR once the end of our side is sent (RFC 9113 section 8.1).
     var resetsAfterEnd = false
+    /// Something queued was handed to the connection, or nothing is queued: see `takeProgress`.
+    private var hasProgressed = true
     /// Tell the owner when no more than this many bytes are queued.
     var drainMark: Int?
 
@@ -98,7 +100,14 @@ package final class Stream {
             }
         }
         queuedBytes -= written
+        if written > 0 { hasProgressed = true }
         return written
+    }
+
+    /// False: bytes are queued and, since the last call, none were taken, so the peer reads none.
+    package func takeProgress() -> Bool {
+        defer { hasProgressed = false }
+        return hasProgressed || queuedBytes == 0
     }
 
     func dropQueued() -> Int {

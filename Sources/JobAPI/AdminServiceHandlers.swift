@@ -5,6 +5,9 @@ import NIOCore
 package import RPC
 
 /// `signalbox.v1.AdminService`.
+///
+/// Queues are everybody's: who may administrate them sees and changes them for all users. Where a user is named it is one
+/// for whom the caller may act.
 package struct AdminServiceHandlers: Sendable {
     let store: JobStore
     let defaultUserLimit: Int
@@ -25,26 +28,26 @@ package struct AdminServiceHandlers: Sendable {
                 return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty))
                     .encode()
             },
-            .unary(service + "ListNodes") { bytes, _ in
+            .unary(service + "ListNodes") { bytes, context in
                 _ = try ListNodesRequest.read(bytes)
-                return ListNodesResponse(nodes: try await store.nodes()).encode()
+                return ListNodesResponse(nodes: try await store.nodes(for: context.caller.users)).encode()
             },
-            .unary(service + "PauseQueue") { bytes, _ in
+            .unary(service + "PauseQueue") { bytes, context in
                 let request = try PauseQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
-                try await store.setPaused(true, queue: request.queue)
+                try await store.setPaused(true, queue: request.queue, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "ResumeQueue") { bytes, _ in
+            .unary(service + "ResumeQueue") { bytes, context in
                 let request = try ResumeQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
-                try await store.setPaused(false, queue: request.queue)
+                try await store.setPaused(false, queue: request.queue, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "SetUserLimit") { bytes, _ in try await setUserLimit(bytes) },
-            .unary(service + "GetUserLimit") { bytes, _ in try await getUserLimit(bytes) },
+            .unary(service + "SetUserLimit") { try await setUserLimit($0, by: $1.caller) },
+            .unary(service + "GetUserLimit") { try await getUserLimit($0, for: $1.caller) },
         ]
     }
 
-    private func setUserLimit(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func setUserLimit(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try SetUserLimitRequest.read(bytes) { request, check in
             Self.check(request.queue, required: false, &check)
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
@@ -52,17 +55,19 @@ package struct AdminServiceHandlers: Sendable {
                 (0...JobLimits.userLimitMax).contains(request.limit), "limit", "is over 100,000")
             check.require(!request.clear || request.limit == 0, "limit", "must be 0 with clear")
         }
+        try caller.check(request.userID, "user_id")
         let queue = request.queue.nonEmpty ?? JobLimits.defaultQueue
         try await store.setUserLimit(
-            request.clear ? nil : request.limit, userID: request.userID, queue: queue)
+            request.clear ? nil : request.limit, userID: request.userID, queue: queue, by: caller)
         return try await limit(request.userID, queue)
     }
 
-    private func getUserLimit(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func getUserLimit(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try GetUserLimitRequest.read(bytes) { request, check in
             Self.check(request.queue, required: false, &check)
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
         }
+        try caller.check(request.userID, "user_id")
         return try await limit(request.userID, request.queue.nonEmpty ?? JobLimits.defaultQueue)
     }
 

@@ -17,33 +17,37 @@ package struct JobServiceHandlers: Sendable {
 
     let store: JobStore
     let kinds: KnownKinds
+    let quotas: UserQuotas
 
-    package init(store: JobStore, kinds: KnownKinds) {
+    package init(store: JobStore, kinds: KnownKinds, quotas: UserQuotas) {
         self.store = store
         self.kinds = kinds
+        self.quotas = quotas
     }
 
     package var methods: [Method] {
         let service = "/signalbox.v1.JobService/"
         return [
-            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, _, reply in
-                try enqueue(bytes, reply)
+            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, context, reply in
+                try enqueue(bytes, by: context.caller, reply)
             },
-            .unary(service + "EnqueueBatch") { bytes, _ in try await enqueueBatch(bytes) },
-            .unary(service + "GetJob") { bytes, _ in try await getJob(bytes) },
-            .unary(service + "ListJobs") { bytes, _ in try await listJobs(bytes) },
-            .unary(service + "Cancel") { bytes, _ in try await cancel(bytes) },
-            .unary(service + "Retry") { bytes, _ in try await retry(bytes) },
+            .unary(service + "EnqueueBatch") { try await enqueueBatch($0, by: $1.caller) },
+            .unary(service + "GetJob") { try await getJob($0, for: $1.caller) },
+            .unary(service + "ListJobs") { try await listJobs($0, for: $1.caller) },
+            .unary(service + "Cancel") { try await cancel($0, by: $1.caller) },
+            .unary(service + "Retry") { try await retry($0, by: $1.caller) },
         ]
     }
 
-    private func enqueue(_ bytes: ByteBuffer, _ reply: Reply) throws -> UnaryStep {
+    private func enqueue(_ bytes: ByteBuffer, by caller: Caller, _ reply: Reply) throws -> UnaryStep {
         var violations: [FieldViolation] = []
         let request = try EnqueueRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
         guard let spec = request.job?.validated(path: "job.", now: now, into: &violations) else {
             throw StatusMapping.invalid(violations)
         }
+        // What is wrong with the request itself is said first; whatever else there is to say is not for everybody.
+        if violations.isEmpty { try caller.check(spec.userID, "job.user_id") }
         if !violations.contains(where: { $0.field == "job.kind" }) {
             switch kinds.verdict(on: spec.kind) {
             case .known, .knownFromBefore: break
@@ -55,15 +59,31 @@ package struct JobServiceHandlers: Sendable {
                         violations.append(Self.unknownKind(spec.kind, "job.kind"))
                     }
                     try Self.check(spec, violations)
-                    return Self.response(try await store.enqueue(NewJob(spec: spec, now: now)))
+                    return try await enqueue(NewJob(spec: spec, now: now, by: caller))
                 }
             }
         }
         try Self.check(spec, violations)
-        store.enqueue(NewJob(spec: spec, now: now)) { enqueued in
+        let job = NewJob(spec: spec, now: now, by: caller)
+        guard quotas.limitsEnqueues else {
+            store.enqueue(job) { enqueued in
+                reply.send { Self.response(try enqueued.get()) }
+            }
+            return .later
+        }
+        let demand = UserQuotas.Demand(spec.userID, payloadBytes: spec.payload.count)
+        guard try quotas.admitAtOnce(demand) else { return .work { try await enqueue(job) } }
+        store.enqueue(job) { enqueued in
+            quotas.settle(demand, enqueued)
             reply.send { Self.response(try enqueued.get()) }
         }
         return .later
+    }
+
+    private func enqueue(_ job: NewJob) async throws -> ByteBuffer {
+        let demand = UserQuotas.Demand(job.spec.userID, payloadBytes: job.spec.payload.count)
+        return Self.response(
+            try await quotas.admitting(demand, wereAdded: \.isNew) { try await store.enqueue(job) })
     }
 
     private static func check(_ spec: JobSpec, _ violations: [FieldViolation]) throws {
@@ -75,7 +95,7 @@ package struct JobServiceHandlers: Sendable {
         EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
     }
 
-    private func enqueueBatch(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func enqueueBatch(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         var violations: [FieldViolation] = []
         let request = try EnqueueBatchRequest.decode(bytes, into: &violations)
         let now = Timestamp.now
@@ -83,35 +103,43 @@ package struct JobServiceHandlers: Sendable {
         jobs.reserveCapacity(request.jobs.count)
         for (index, draft) in request.jobs.enumerated() {
             let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations)
-            jobs.append(NewJob(spec: spec, now: now))
+            jobs.append(NewJob(spec: spec, now: now, by: caller))
             if violations.count >= Self.violationsMax { break }
             try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
         }
         guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
+        for (index, job) in jobs.enumerated() { try caller.check(job.spec.userID, "jobs[\(index)].user_id") }
         if let unknown = try await kinds.firstUnknown(jobs.lazy.map(\.spec.kind)) {
             let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
             throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
         }
-        let enqueued: [EnqueueBatchResponse.Enqueued]
-        do {
-            enqueued = try await store.enqueueBatch(jobs).map { .init(jobID: $0.id, created: $0.isNew) }
-        } catch {
-            guard case .conflict(let id, let index) = error else { throw error }
-            throw StatusMapping.conflict(id, "jobs[\(index)]: a job with this id or key has other content")
+        let enqueued = try await quotas.admitting(
+            UserQuotas.Demand(jobs), wereAdded: { $0.contains { $0.created } }
+        ) { [jobs] in
+            do throws(StoreError) {
+                return try await store.enqueueBatch(jobs).map {
+                    EnqueueBatchResponse.Enqueued(jobID: $0.id, created: $0.isNew)
+                }
+            } catch {
+                guard case .conflict(let id, let index) = error else { throw error }
+                throw StatusMapping.conflict(
+                    id, "jobs[\(index)]: a job with this id or key has other content")
+            }
         }
         return EnqueueBatchResponse(jobs: enqueued).encode()
     }
 
-    private func getJob(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func getJob(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try GetJobRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
-        guard let job = try await store.jobWithHistory(id, payload: request.includePayload) else {
-            throw StatusMapping.notFound(id)
-        }
+        guard
+            let job = try await store.jobWithHistory(
+                id, for: caller.users, payload: request.includePayload)
+        else { throw StatusMapping.notFound(id) }
         return GetJobResponse(job: job, includePayload: request.includePayload).encode()
     }
 
-    private func listJobs(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func listJobs(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try ListJobsRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -122,6 +150,7 @@ package struct JobServiceHandlers: Sendable {
         }
         var filter = JobFilter()
         filter.userID = request.userID.nonEmpty
+        if let userID = filter.userID { try caller.check(userID, "user_id") }
         filter.queue = request.queue.nonEmpty
         filter.kind = request.kind.nonEmpty
         filter.states = request.states
@@ -140,7 +169,7 @@ package struct JobServiceHandlers: Sendable {
             }
         }
         let size = request.pageSize == 0 ? JobLimits.pageSizeDefault : request.pageSize
-        let page = try await store.list(filter, before: before, size: size)
+        let page = try await store.list(filter, for: caller.users, before: before, size: size)
         return Self.encode(page, of: filter)
     }
 
@@ -157,24 +186,32 @@ package struct JobServiceHandlers: Sendable {
         }
     }
 
-    private func cancel(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func cancel(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try CancelRequest.read(bytes) { request, check in
             check.text(request.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
         }
         let id = try Self.jobID(request.jobID)
         do {
-            return JobResponse(job: try await store.cancel(id, reason: request.reason)).encode()
+            return JobResponse(job: try await store.cancel(id, reason: request.reason, by: caller)).encode()
         } catch {
             throw StatusMapping.naming(id, in: error)
         }
     }
 
-    private func retry(_ bytes: ByteBuffer) async throws -> ByteBuffer {
+    private func retry(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try RetryRequest.read(bytes)
         let id = try Self.jobID(request.jobID)
         do {
-            return JobResponse(job: try await store.retry(id)).encode()
-        } catch {
+            // It waits again, as one that is enqueued.
+            if quotas.limitsEnqueues, let (userID, bytes) = try await store.payloadSize(id, for: caller.users)
+            {
+                let demand = UserQuotas.Demand(userID, payloadBytes: bytes)
+                return try await quotas.admitting(demand, wereAdded: { _ in true }) {
+                    JobResponse(job: try await store.retry(id, by: caller)).encode()
+                }
+            }
+            return JobResponse(job: try await store.retry(id, by: caller)).encode()
+        } catch let error as StoreError {
             throw StatusMapping.naming(id, in: error)
         }
     }

@@ -66,12 +66,20 @@ package enum StatusMapping {
             badRequest: violations)
     }
 
+    /// RESOURCE_EXHAUSTED for a quota: whose, and when to try again; nil: that would be in vain.
+    static func exhausted(_ message: String, subject: String, retryDelay: Duration?) -> Status {
+        detailed(
+            .resourceExhausted, message, retryDelay: retryDelay,
+            quota: .init(subject: subject, description: message))
+    }
+
     private static func detailed(
         _ code: Status.Code, _ message: String, badRequest: [FieldViolation] = [],
-        retryDelay: Duration? = nil, job: JobID? = nil
+        retryDelay: Duration? = nil, quota: StatusDetails.Quota? = nil, job: JobID? = nil
     ) -> Status {
         let details = StatusDetails(
             code: code.rawValue, message: message, badRequest: badRequest, retryDelay: retryDelay,
+            quota: quota,
             resource: job.map { .init(type: "signalbox.v1.Job", name: "\($0)", description: message) })
         return Status(code, message, details: details.encode())
     }

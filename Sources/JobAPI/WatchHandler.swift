@@ -11,24 +11,31 @@ package import RPC
 /// in between is in both, and the subscription leaves out what was sent. The response's headers come with the
 /// first message: whatever happens after a client has seen them comes as an event.
 package struct WatchHandler: Sendable {
-    /// Jobs whose events are read at once.
-    private static let jobsReadAtOnce = 64
+    /// Jobs that are read at once. They are kept while a client takes its time to read them: a thousand such clients must
+    /// not fill the memory.
+    private static let jobsReadAtOnce = 8
     /// Jobs whose logs are read at once: each may have 800 KiB.
-    private static let logsReadAtOnce = 16
+    private static let logsReadAtOnce = 1
 
     let store: JobStore
     let feed: JobFeed
+    let quotas: UserQuotas
 
-    package init(store: JobStore, feed: JobFeed) {
+    package init(store: JobStore, feed: JobFeed, quotas: UserQuotas) {
         self.store = store
         self.feed = feed
+        self.quotas = quotas
     }
 
     package var method: Method {
-        .following("/signalbox.v1.JobService/Watch") { bytes, _, writer in try await begin(bytes, writer) }
+        .following("/signalbox.v1.JobService/Watch") { bytes, context, writer in
+            try await begin(bytes, by: context.caller, writer)
+        }
     }
 
-    private func begin(_ bytes: ByteBuffer, _ writer: ResponseWriter) async throws -> Subscription {
+    private func begin(
+        _ bytes: ByteBuffer, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> any ResponseSource {
         let request = try WatchRequest.read(bytes) { request, check in
             check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -38,43 +45,95 @@ package struct WatchHandler: Sendable {
                 !isScope || request.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
             check.require(!isScope || !request.includeLog, "include_log", "is only for named jobs")
         }
-        if request.jobs.isEmpty { return try await beginScope(request, writer) }
-        return try await beginJobs(request, writer)
+        if request.jobs.isEmpty { return try await beginScope(request, by: caller, writer) }
+        return try await beginJobs(request, by: caller, writer)
+    }
+
+    /// Counts a watch for the users that it is limited to, from here on until it is over.
+    private func counted(
+        for users: some Sequence<String>, _ begin: () async throws -> Subscription
+    ) async throws -> any ResponseSource {
+        guard let watch = try quotas.openWatch(of: users) else { return try await begin() }
+        do {
+            return CountedWatch(try await begin(), watch)
+        } catch {
+            watch.close()
+            throw error
+        }
     }
 
     // MARK: Named jobs
 
-    private func beginJobs(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
-        var after: [JobID: Int64] = [:]
+    /// What a watch of named jobs asks for.
+    private struct Named: Sendable {
+        let users: UserScope
         var ids: [JobID] = []
+        var after: [JobID: Int64] = [:]
+        /// How the database names them.
+        var numbers: [JobID: Int64] = [:]
+    }
+
+    private func beginJobs(
+        _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> any ResponseSource {
+        var named = Named(users: caller.users)
         for (index, watched) in request.jobs.enumerated() {
             let id = try JobServiceHandlers.jobID(watched.jobID, "jobs[\(index)].job_id")
-            guard after.updateValue(watched.afterSequence, forKey: id) == nil else {
+            guard named.after.updateValue(watched.afterSequence, forKey: id) == nil else {
                 throw StatusMapping.invalid([
                     FieldViolation(field: "jobs[\(index)].job_id", description: "is there twice")
                 ])
             }
-            ids.append(id)
+            named.ids.append(id)
         }
-        let numbers = try await store.numbers(of: ids)
-        if let missing = ids.first(where: { numbers[$0] == nil }) { throw StatusMapping.notFound(missing) }
-        let subscription = feed.subscribe(to: numbers, includesLog: request.includeLog)
-        do {
-            try await sendState(of: ids, after: after, numbers: numbers, to: subscription, writer)
-        } catch {
-            subscription.close()
-            throw error
+        let places = try await store.places(of: named.ids, for: caller.users)
+        if let missing = named.ids.first(where: { places[$0] == nil }) {
+            throw StatusMapping.notFound(missing)
         }
-        return subscription
+        named.numbers = places.mapValues { $0.number }
+        return try await counted(for: places.values.lazy.map { $0.userID }) { [named] in
+            let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
+            do {
+                try await sendState(of: named, to: subscription, writer)
+            } catch {
+                subscription.close()
+                throw error
+            }
+            return subscription
+        }
     }
 
     /// Sends how each job is, or the events that the client has missed, and tells the subscription.
     private func sendState(
-        of ids: [JobID], after: [JobID: Int64], numbers: [JobID: Int64], to subscription: Subscription,
-        _ writer: ResponseWriter
+        of named: Named, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {
+        let (ids, numbers) = (named.ids, named.numbers)
+        var rest = ids[...]
+        while !rest.isEmpty {
+            let chunk = rest.prefix(Self.jobsReadAtOnce)
+            rest = rest.dropFirst(chunk.count)
+            try await sendState(of: Array(chunk), in: named, to: subscription, writer)
+        }
+        // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
+        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
+            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
+            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
+            for id in chunk {
+                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
+                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+            }
+        }
+        try await sendHeartbeat(snapshotComplete: true, writer)
+    }
+
+    /// Of some of the jobs.
+    private func sendState(
+        of ids: [JobID], in named: Named, to subscription: Subscription, _ writer: ResponseWriter
+    ) async throws {
+        let (after, numbers) = (named.after, named.numbers)
         let records = Dictionary(
-            try await store.jobs(ids, resultBytesMax: 0).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+            try await store.jobs(ids, for: named.users, resultBytesMax: 0).map { ($0.id, $0) },
+            uniquingKeysWith: { $1 })
         var wanted: [(job: JobRecord, after: Int64)] = []
         for id in ids {
             guard let job = records[id] else { throw StatusMapping.notFound(id) }
@@ -91,61 +150,96 @@ package struct WatchHandler: Sendable {
             }
             subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
         }
-        // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
-        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
-            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
-            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
-            for id in chunk {
-                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
-                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
+        let sequences = wanted.map { (numbers[$0.job.id] ?? 0, $0.after) }
+        let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
+        for (job, _) in wanted {
+            // Later ones come through the subscription, which knows the job up to its sequence.
+            for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
+                try await writer.write(WatchResponse.lifecycle(event).encode())
+            }
+            if let progress = job.progress, job.state == .running, after[job.id] != 0 {
+                try await writer.write(
+                    WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
             }
         }
-        var rest = wanted[...]
-        while !rest.isEmpty {
-            let chunk = rest.prefix(Self.jobsReadAtOnce)
-            rest = rest.dropFirst(chunk.count)
-            let sequences = chunk.map { (numbers[$0.job.id] ?? 0, $0.after) }
-            let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
-            for (job, _) in chunk {
-                // Later ones come through the subscription, which knows the job up to its sequence.
-                for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
-                    try await writer.write(WatchResponse.lifecycle(event).encode())
-                }
-                if let progress = job.progress, job.state == .running, after[job.id] != 0 {
-                    try await writer.write(
-                        WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
-                }
-            }
-        }
-        try await sendHeartbeat(snapshotComplete: true, writer)
     }
 
     // MARK: A user or a queue
 
-    private func beginScope(_ request: WatchRequest, _ writer: ResponseWriter) async throws -> Subscription {
-        let userID = request.userID.nonEmpty
+    private func beginScope(
+        _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
+    ) async throws -> any ResponseSource {
         let queue = request.queue.nonEmpty
-        let subscription = feed.subscribe(userID: userID, queue: queue)
-        do {
-            var edge: Int64? = 0
-            while let after = edge {
-                let page = try await store.snapshot(userID: userID, queue: queue, after: after)
-                for job in page.jobs {
-                    try await writer.write(WatchResponse.snapshot(job).encode())
-                    subscription.track(job.id, delivered: job.sequence, isFinal: false)
-                }
-                edge = page.next
-            }
-            try await sendHeartbeat(snapshotComplete: true, writer)
-        } catch {
-            subscription.close()
-            throw error
+        guard let userID = request.userID.nonEmpty else {
+            let subscription = { feed.subscribe(userID: nil, queue: queue, users: caller.users) }
+            return try await beginScope(of: caller.users, queue: queue, subscription, writer)
         }
-        return subscription
+        try caller.check(userID, "user_id")
+        let subscription = { feed.subscribe(userID: userID, queue: queue, users: .all) }
+        return try await beginScope(of: .only([userID]), queue: queue, subscription, writer)
+    }
+
+    private func beginScope(
+        of users: UserScope, queue: String?, _ subscribe: () -> Subscription, _ writer: ResponseWriter
+    ) async throws -> any ResponseSource {
+        try await counted(for: users.named) {
+            let subscription = subscribe()
+            do {
+                var edge: Int64? = 0
+                while let after = edge {
+                    let page = try await store.snapshot(of: users, queue: queue, after: after)
+                    for start in stride(from: 0, to: page.numbers.count, by: Self.jobsReadAtOnce) {
+                        let numbers = page.numbers[
+                            start..<min(start + Self.jobsReadAtOnce, page.numbers.count)]
+                        // What has ended meanwhile comes as an event.
+                        for job in try await store.liveJobs(Array(numbers)) {
+                            try await writer.write(WatchResponse.snapshot(job).encode())
+                            subscription.track(job.id, delivered: job.sequence, isFinal: false)
+                        }
+                    }
+                    edge = page.next
+                }
+                try await sendHeartbeat(snapshotComplete: true, writer)
+            } catch {
+                subscription.close()
+                throw error
+            }
+            return subscription
+        }
     }
 
     private func sendHeartbeat(snapshotComplete: Bool, _ writer: ResponseWriter) async throws {
         try await writer.write(
             WatchResponse.heartbeat(at: .now, snapshotComplete: snapshotComplete).encode())
+    }
+}
+
+extension UserScope {
+    /// None where it is all.
+    fileprivate var named: Set<String> {
+        switch self {
+        case .all: []
+        case .only(let users): users
+        }
+    }
+}
+
+/// A watch that counts for users. Only where watches are limited: most take no memory for it.
+private final class CountedWatch: ResponseSource {
+    private let subscription: Subscription
+    private let watch: UserQuotas.Watch
+
+    init(_ subscription: Subscription, _ watch: UserQuotas.Watch) {
+        self.subscription = subscription
+        self.watch = watch
+    }
+
+    func next() -> ResponseStep { subscription.next() }
+
+    func onReady(_ wake: @escaping @Sendable () -> Void) { subscription.onReady(wake) }
+
+    func close() {
+        subscription.close()
+        watch.close()
     }
 }

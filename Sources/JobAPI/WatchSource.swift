@@ -25,7 +25,10 @@ extension Subscription: ResponseSource {
         var numbers = numbers
         // A watch of a user or a queue learns of its jobs as it goes.
         let unknown = sequences.keys.filter { numbers[$0] == nil }
-        if !unknown.isEmpty { numbers.merge(try await feed.store.numbers(of: unknown)) { known, _ in known } }
+        if !unknown.isEmpty {
+            let places = try await feed.store.places(of: unknown, for: users)
+            numbers.merge(places.mapValues { $0.number }) { known, _ in known }
+        }
         var wanted: [Int64: Int64] = [:]
         for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
         let events = try await feed.store.events(after: wanted)

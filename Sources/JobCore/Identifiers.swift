@@ -120,7 +120,8 @@ extension Duration {
 }
 
 extension Timestamp {
-    /// This machine's clock: for what is only told to people, never for what is decided.
+    /// This machine's clock: for what is only told to people, never for what is decided. Except whether a credential
+    /// has expired, which somebody else's clock has said.
     package static var now: Timestamp {
         Timestamp(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000))
     }

@@ -128,6 +128,8 @@ package enum JobLimits {
     package static let watchedJobsMax = 1000
     package static let userLimitMax = 100_000
     package static let userLimitDefault = 3
+    /// Of the jobs that wait of a user with a quota: no more are counted.
+    package static let pendingQuotaMax = 100_000
     package static let resultBytesMax = 1 << 20
     /// A larger result is left out of the event that a watch carries.
     package static let eventResultBytesMax = 64 << 10

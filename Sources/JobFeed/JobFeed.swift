@@ -99,11 +99,12 @@ package final class JobFeed: Sendable {
         }
     }
 
-    /// Watches everything of a user, a queue or both.
-    package func subscribe(userID: String?, queue: String?) -> Subscription {
+    /// Watches everything of a user, a queue or both, as far as it is of `users`.
+    package func subscribe(userID: String?, queue: String?, users: UserScope) -> Subscription {
         state.withLock { state in
             let subscription = add(
-                &state, scope: .everything(userID: userID, queue: queue), .many([:]), includesLog: false)
+                &state, scope: .everything(userID: userID, queue: queue, users: users), .many([:]),
+                includesLog: false)
             state.scopes[ObjectIdentifier(subscription)] = subscription
             return subscription
         }

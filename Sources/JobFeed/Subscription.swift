@@ -16,12 +16,14 @@ package final class Subscription: Sendable {
 
     package enum Scope: Sendable, Hashable {
         case jobs
-        /// With memory of its own: most watches are of jobs.
-        indirect case everything(userID: String?, queue: String?)
+        /// With memory of its own: most watches are of jobs. `users`: for whom the watcher may act; what is of others it
+        /// is never told.
+        indirect case everything(userID: String?, queue: String?, users: UserScope)
 
         func holds(userID: String, queue: String) -> Bool {
-            guard case .everything(let ofUser, let inQueue) = self else { return false }
-            return (ofUser == nil || ofUser == userID) && (inQueue == nil || inQueue == queue)
+            guard case .everything(let ofUser, let inQueue, let users) = self else { return false }
+            return (ofUser?.hasSameBytes(as: userID) ?? true) && (inQueue == nil || inQueue == queue)
+                && users.contains(userID)
         }
     }
 
@@ -80,6 +82,15 @@ package final class Subscription: Sendable {
         self.beat = beat
         self.slot = slot
         state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))
+    }
+
+    /// Whose jobs it may tell of. Those that are named were looked up for the watcher already.
+    package var users: UserScope {
+        switch scope {
+        case .jobs: .all
+        case .everything(let userID?, _, _): .only([userID])
+        case .everything(nil, _, let users): users
+        }
     }
 
     /// How the database names the jobs that are named.

@@ -19,6 +19,18 @@ package struct StatusDetails: Sendable, Hashable {
         }
     }
 
+    /// google.rpc.QuotaFailure, of one violation.
+    package struct Quota: Sendable, Hashable {
+        /// Whose it is, as in `user:ada`.
+        package var subject: String
+        package var description: String
+
+        package init(subject: String, description: String) {
+            self.subject = subject
+            self.description = description
+        }
+    }
+
     /// The number of a gRPC status.
     package var code: Int
     package var message: String
@@ -26,16 +38,18 @@ package struct StatusDetails: Sendable, Hashable {
     package var badRequest: [FieldViolation]
     /// google.rpc.RetryInfo.
     package var retryDelay: Duration?
+    package var quota: Quota?
     package var resource: Resource?
 
     package init(
         code: Int, message: String, badRequest: [FieldViolation] = [], retryDelay: Duration? = nil,
-        resource: Resource? = nil
+        quota: Quota? = nil, resource: Resource? = nil
     ) {
         self.code = code
         self.message = message
         self.badRequest = badRequest
         self.retryDelay = retryDelay
+        self.quota = quota
         self.resource = resource
     }
 
@@ -50,13 +64,14 @@ package struct StatusDetails: Sendable, Hashable {
     private static let typePrefix = "type.googleapis.com/"
     private static let badRequestType = typePrefix + "google.rpc.BadRequest"
     private static let retryInfoType = typePrefix + "google.rpc.RetryInfo"
+    private static let quotaFailureType = typePrefix + "google.rpc.QuotaFailure"
     private static let resourceInfoType = typePrefix + "google.rpc.ResourceInfo"
 
     /// At most `bytesMax`: text is cut, and violations that do not fit are left out.
     package func encode() -> [UInt8] {
         let message = self.message.cut(toBytes: Self.messageBytesMax)
         let violations = violationsThatFit(
-            bytes: Self.bytesMax - Self.otherBytesMax - message.utf8.count - 3 * Self.textBytesMax)
+            bytes: Self.bytesMax - Self.otherBytesMax - message.utf8.count - 5 * Self.textBytesMax)
         let buffer = unsafe MessageArena.pack(google__rpc__status__init) { status, arena in
             unsafe status.code = Int32(clamping: code)
             unsafe status.message = arena.text(message)
@@ -77,6 +92,17 @@ package struct StatusDetails: Sendable, Hashable {
                     unsafe $0.retry_delay = arena.duration(retryDelay)
                 }
                 unsafe details.append((Self.retryInfoType, arena.packed(retryInfo)))
+            }
+            if let quota {
+                let quotaFailure = unsafe arena.make(google__rpc__quota_failure__init) { detail in
+                    unsafe (detail.n_violations, detail.violations) = arena.list(
+                        [quota], google__rpc__quota_failure__violation__init
+                    ) {
+                        unsafe $0.subject = arena.text($1.subject.cut(toBytes: Self.textBytesMax))
+                        unsafe $0.description = arena.text($1.description.cut(toBytes: Self.textBytesMax))
+                    }
+                }
+                unsafe details.append((Self.quotaFailureType, arena.packed(quotaFailure)))
             }
             if let resource {
                 let resourceInfo = unsafe arena.make(google__rpc__resource_info__init) {
@@ -142,6 +168,14 @@ package struct StatusDetails: Sendable, Hashable {
             retryDelay = try unsafe MessageArena.unpack(value, google__rpc__retry_info__unpack) {
                 unsafe reader.duration($0.retry_delay, "retry_delay")
             }
+        case Self.quotaFailureType:
+            quota = try unsafe MessageArena.unpack(value, google__rpc__quota_failure__unpack) { detail in
+                unsafe reader.list(detail.n_violations, detail.violations) {
+                    unsafe Quota(
+                        subject: reader.text($1.subject, "violations[\($0)].subject"),
+                        description: reader.text($1.description, "violations[\($0)].description"))
+                }
+            }.first
         case Self.resourceInfoType:
             resource = try unsafe MessageArena.unpack(value, google__rpc__resource_info__unpack) {
                 unsafe Resource(

@@ -47,29 +47,53 @@ extension Statement {
             (SELECT count(*) FROM live WHERE live.state = 'running' AND live.node = node.id),
             (SELECT coalesce(array_agg(r.id), '{}') FROM (
                 SELECT job.id FROM live JOIN job USING (number)
-                WHERE live.state = 'running' AND live.node = node.id ORDER BY number LIMIT 100) r)
+                WHERE live.state = 'running' AND live.node = node.id AND \(isAllowed("job.user_id", "$1"))
+                ORDER BY number LIMIT 100) r)
         FROM node
         WHERE (node.ended_at IS NULL OR node.ended_at > now() - interval '1 hour')
             AND node.heartbeat_at > now() - interval '1 hour'
         ORDER BY node.id DESC LIMIT 1000
         """)
 
+    // Only what really changes is in the audit.
+
     static let pauseQueue = Statement(
         "pause_queue",
         """
-        INSERT INTO queue (name, paused) VALUES ($1, $2)
-        ON CONFLICT (name) DO UPDATE SET paused = excluded.paused
+        WITH changed AS (
+            INSERT INTO queue (name, paused) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET paused = excluded.paused WHERE queue.paused <> excluded.paused
+            RETURNING name, paused
+        )
+        INSERT INTO audit_entry (caller, address, action, queue)
+        SELECT $3, $4, (CASE WHEN paused THEN 'pause_queue' ELSE 'resume_queue' END)::audit_action, name
+        FROM changed
         """)
 
     static let setQueueLimit = Statement(
         "set_queue_limit",
         """
-        INSERT INTO queue (name, user_limit) VALUES ($1, $2)
-        ON CONFLICT (name) DO UPDATE SET user_limit = excluded.user_limit
+        WITH changed AS (
+            INSERT INTO queue (name, user_limit) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET user_limit = excluded.user_limit
+                WHERE queue.user_limit IS DISTINCT FROM excluded.user_limit
+            RETURNING name, user_limit
+        )
+        INSERT INTO audit_entry (caller, address, action, queue, user_limit)
+        SELECT $3, $4, 'set_queue_limit', name, user_limit FROM changed
         """)
 
     static let setUserLimit = Statement(
-        "set_user_limit", "UPDATE lane SET user_limit = $2 WHERE id = $1")
+        "set_user_limit",
+        """
+        WITH changed AS (
+            UPDATE lane SET user_limit = $2 FROM queue
+            WHERE lane.id = $1 AND queue.id = lane.queue AND lane.user_limit IS DISTINCT FROM $2
+            RETURNING queue.name, lane.user_id, lane.user_limit
+        )
+        INSERT INTO audit_entry (caller, address, action, queue, user_id, user_limit)
+        SELECT $3, $4, 'set_user_limit', name, user_id, user_limit FROM changed
+        """)
 
     static let getUserLimit = Statement(
         "get_user_limit",
@@ -84,7 +108,7 @@ extension Statement {
 extension JobStore {
     /// Counts every job within retention: for people, not for every second.
     package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
-        try await run("queue_stats", timeout: .seconds(30), isLong: true) {
+        try await read("queue_stats", timeout: .seconds(30), isLong: true) {
             connection throws(PostgresError) in
             var all: [QueueStats] = []
             for row in try connection.execute(.queueStats, Parameters { $0.append(queue) }) {
@@ -105,10 +129,11 @@ extension JobStore {
         }
     }
 
-    package func nodes() async throws(StoreError) -> [NodeRecord] {
-        try await run("nodes", isLong: true) { connection throws(PostgresError) in
+    /// The jobs that run there are named if they are of these users.
+    package func nodes(for users: UserScope) async throws(StoreError) -> [NodeRecord] {
+        try await read("nodes", isLong: true) { connection throws(PostgresError) in
             var nodes: [NodeRecord] = []
-            for row in try connection.execute(.listNodes) {
+            for row in try connection.execute(.listNodes, Parameters { $0.append(users) }) {
                 nodes.append(
                     NodeRecord(
                         id: try row.uuid(0), name: try row.string(1), version: try row.string(2),
@@ -122,33 +147,41 @@ extension JobStore {
         }
     }
 
-    package func setPaused(_ isPaused: Bool, queue: String) async throws(StoreError) {
+    package func setPaused(
+        _ isPaused: Bool, queue: String, by caller: Caller
+    ) async throws(StoreError) {
         _ = try await run("pause") { connection throws(PostgresError) in
             try connection.execute(
                 .pauseQueue,
                 Parameters {
                     $0.append(queue)
                     $0.append(isPaused)
+                    $0.append(auditing: caller)
                 }
             ).affectedRows
         }
     }
 
     /// The limit of every user in a queue that has none of its own, over all nodes.
-    package func setQueueLimit(_ limit: Int, queue: String) async throws(StoreError) {
+    package func setQueueLimit(
+        _ limit: Int, queue: String, by caller: Caller
+    ) async throws(StoreError) {
         _ = try await run("queue_limit") { connection throws(PostgresError) in
             try connection.execute(
                 .setQueueLimit,
                 Parameters {
                     $0.append(queue)
                     $0.append(Int32(limit))
+                    $0.append(auditing: caller)
                 }
             ).affectedRows
         }
     }
 
     /// Nil: back to the queue's limit.
-    package func setUserLimit(_ limit: Int?, userID: String, queue: String) async throws(StoreError) {
+    package func setUserLimit(
+        _ limit: Int?, userID: String, queue: String, by caller: Caller
+    ) async throws(StoreError) {
         _ = try await run("user_limit") { [catalog] connection throws(PostgresError) in
             let lane = try catalog.lane(queue: queue, userID: userID, connection)
             return try connection.execute(
@@ -156,6 +189,7 @@ extension JobStore {
                 Parameters {
                     $0.append(lane)
                     $0.append(limit.map { Int32($0) })
+                    $0.append(auditing: caller)
                 }
             ).affectedRows
         }
@@ -164,7 +198,7 @@ extension JobStore {
     package func userLimit(
         userID: String, queue: String, default: Int
     ) async throws(StoreError) -> UserLimit {
-        try await run("get_user_limit") { connection throws(PostgresError) in
+        try await read("get_user_limit") { connection throws(PostgresError) in
             let row = try connection.execute(
                 .getUserLimit,
                 Parameters {

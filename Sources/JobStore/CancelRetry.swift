@@ -8,7 +8,7 @@ extension Statement {
         "cancel_job",
         """
         WITH target AS (
-            SELECT number FROM job WHERE id = $2
+            SELECT number FROM job WHERE id = $2 AND \(isAllowed("user_id", "$4"))
         ), gone AS (
             DELETE FROM live USING target
             WHERE \(lookUp("live.number", "target.number")) AND live.token IS NULL
@@ -27,6 +27,9 @@ extension Statement {
             SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM gone
             UNION ALL
             SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[0::bigint], true FROM asked
+        ), audited AS (
+            INSERT INTO audit_entry (caller, address, action, jobs)
+            SELECT $5, $6, 'cancel', ARRAY[$2] FROM (SELECT FROM gone UNION ALL SELECT FROM asked) done
         )
         SELECT number, lane, sequence, attempt, now(), NULL::bigint, NULL::int FROM gone
         UNION ALL
@@ -36,10 +39,13 @@ extension Statement {
     static let retryJob = Statement(
         "retry_job",
         """
-        WITH old AS (
-            DELETE FROM finished USING job
-            WHERE job.id = $2 AND finished.number = job.number AND finished.state IN ('failed', 'cancelled')
-            RETURNING finished.*, job.lane, job.kind, job.priority, job.max_attempts AS budget
+        WITH target AS MATERIALIZED (
+            SELECT number, lane, kind, priority, max_attempts FROM job
+            WHERE id = $2 AND \(isAllowed("user_id", "$3"))
+        ), old AS (
+            DELETE FROM finished
+            WHERE number = (SELECT number FROM target) AND state IN ('failed', 'cancelled')
+            RETURNING *
         ), kept AS (
             INSERT INTO history (
                 number, sequence, type, attempt, node, started_at, at, reason, message)
@@ -51,12 +57,15 @@ extension Statement {
             SELECT number, sequence + 1, 'retried', attempt, now(), now() FROM old
         ), back AS (
             INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
-            SELECT number, lane, kind, -priority, 'ready', now(), sequence + 1, attempt, attempt + budget
-            FROM old
+            SELECT old.number, target.lane, target.kind, -target.priority, 'ready', now(), old.sequence + 1,
+                old.attempt, old.attempt + target.max_attempts
+            FROM old CROSS JOIN target
             RETURNING number, lane, sequence, attempt, due_at
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[sequence] FROM back
+        ), audited AS (
+            INSERT INTO audit_entry (caller, address, action, jobs) SELECT $4, $5, 'retry', ARRAY[$2] FROM back
         )
         SELECT number, lane, sequence, attempt, due_at FROM back
         """)
@@ -64,7 +73,9 @@ extension Statement {
 
 extension JobStore {
     /// Asks for a job's end; see `JobService.Cancel`. Returns the job as it is then.
-    package func cancel(_ id: JobID, reason: String) async throws(StoreError) -> JobRecord {
+    package func cancel(
+        _ id: JobID, reason: String, by caller: Caller
+    ) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         for _ in 0..<5 {
             let change = try await write("cancel") { connection throws(PostgresError) -> CancelledRow? in
@@ -74,6 +85,8 @@ extension JobStore {
                         $0.append(node)
                         $0.append(id.uuid)
                         $0.append(reason)
+                        $0.append(caller.users)
+                        $0.append(auditing: caller)
                     })
                 guard let row = result.first else { return nil }
                 return CancelledRow(
@@ -82,7 +95,7 @@ extension JobStore {
                     at: Timestamp(microseconds: try row.timestamp(4)), token: try row.optionalInt64(5),
                     node: try row.optionalInt32(6))
             }
-            guard let job = try await jobAfterWrite(id) else { throw .notFound }
+            guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
             guard let change else {
                 // Nothing was to be done, or the job moved under our hands.
                 if job.state.isFinal || job.cancelRequested { return job }
@@ -107,7 +120,7 @@ extension JobStore {
     }
 
     /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job as it is then.
-    package func retry(_ id: JobID) async throws(StoreError) -> JobRecord {
+    package func retry(_ id: JobID, by caller: Caller) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         let change = try await write("retry") { connection throws(PostgresError) -> CancelledRow? in
             let result = try connection.execute(
@@ -115,6 +128,8 @@ extension JobStore {
                 Parameters {
                     $0.append(node)
                     $0.append(id.uuid)
+                    $0.append(caller.users)
+                    $0.append(auditing: caller)
                 })
             guard let row = result.first else { return nil }
             return CancelledRow(
@@ -122,7 +137,7 @@ extension JobStore {
                 sequence: try row.int64(2), attempt: Int(try row.int32(3)),
                 at: Timestamp(microseconds: try row.timestamp(4)), token: nil, node: nil)
         }
-        guard let job = try await jobAfterWrite(id) else { throw .notFound }
+        guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
         guard let change else { throw .wrongState(job.state) }
         tell([
             .event(
@@ -136,9 +151,9 @@ extension JobStore {
     }
 
     /// What was written is not told yet: if the job cannot be read for it, watchers look for themselves.
-    private func jobAfterWrite(_ id: JobID) async throws(StoreError) -> JobRecord? {
+    private func jobAfterWrite(_ id: JobID, for users: UserScope) async throws(StoreError) -> JobRecord? {
         do {
-            return try await job(id)
+            return try await job(id, for: users)
         } catch {
             tell([.uncertain])
             throw error

@@ -27,6 +27,11 @@ final class Catalog: Sendable {
         init(_ spec: JobSpec) {
             self.init(queue: spec.queue, userID: spec.userID)
         }
+
+        /// Two spellings of é are two users, in two lanes.
+        static func == (left: LaneName, right: LaneName) -> Bool {
+            left.queue == right.queue && left.userID.hasSameBytes(as: right.userID)
+        }
     }
 
     private struct State {

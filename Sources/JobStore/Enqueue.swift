@@ -7,11 +7,13 @@ import Synchronization
 package final class NewJob: Sendable {
     package let spec: JobSpec
     package let id: JobID
+    package let caller: Caller
 
-    /// The caller's id, or a new one.
-    package init(spec: JobSpec, now: Timestamp) {
+    /// With the caller's id, or a new one. Its user is one for whom the caller may act.
+    package init(spec: JobSpec, now: Timestamp, by caller: Caller) {
         self.spec = spec
         self.id = spec.jobID ?? .version7(at: now)
+        self.caller = caller
     }
 
     /// Ids of our own making are new.
@@ -27,13 +29,13 @@ package struct Enqueued: Sendable {
 
 extension Statement {
     /// Adds jobs. Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
-    static let insertJobs = Statement("insert_jobs", inserting(newJobs(mayConflict: true)))
+    static let insertJobs = Statement("insert_jobs", inserting(mayConflict: true))
     /// The same where nothing can conflict, for a third less.
-    static let insertFreshJobs = Statement("insert_fresh_jobs", inserting(newJobs(mayConflict: false)))
+    static let insertFreshJobs = Statement("insert_fresh_jobs", inserting(mayConflict: false))
 
-    private static func inserting(_ newJobs: String) -> String {
+    private static func inserting(mayConflict: Bool) -> String {
         """
-        WITH \(newJobs), entry AS (
+        WITH \(newJobs(mayConflict: mayConflict)), \(auditing(newJobsMayConflict: mayConflict)), entry AS (
             INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
             SELECT number, lane, kind, -priority,
                 (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
@@ -106,7 +108,7 @@ extension JobStore {
             case .success(.new(let inserted)):
                 completion(.success(Enqueued(job: inserted.record(job), isNew: true)))
             case .success(.existing(let id)):
-                Task { completion(await existing(id)) }
+                Task { completion(await existing(id, for: job.caller.users)) }
             case .failure(let error):
                 completion(.failure(error))
             }
@@ -121,9 +123,10 @@ extension JobStore {
         return try result.get()
     }
 
-    private func existing(_ id: JobID) async -> Result<Enqueued, StoreError> {
+    /// The digest is the same, and so is the user.
+    private func existing(_ id: JobID, for users: UserScope) async -> Result<Enqueued, StoreError> {
         do throws(StoreError) {
-            guard let existing = try await job(id) else { throw Self.vanished }
+            guard let existing = try await job(id, for: users) else { throw Self.vanished }
             return .success(Enqueued(job: existing, isNew: false))
         } catch {
             return .failure(error)
@@ -361,6 +364,7 @@ extension JobStore {
             $0.append(byteArrays: digests)
             $0.append(jobs.map { Labels.json($0.spec.labels) })
             $0.append(byteArrays: jobs.map(\.spec.payload))
+            $0.append(JobCallers(jobs))
         }
     }
 }

@@ -109,14 +109,17 @@ package final class JobStore: Sendable {
     /// - Parameters:
     ///   - isLong: for reads that take as long as there is much to read. However many are called, some connections are
     ///     left to enqueue, claim and finish.
+    ///   - isInterruptible: cancelling the task stops the statement.
     ///   - retries: runs `body` again when it lost a deadlock.
     func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false, retries: Bool = true,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false, isInterruptible: Bool = false,
+        retries: Bool = true,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
     ) async throws(StoreError) -> T {
         do {
-            return try await database.run(name, timeout: timeout ?? self.timeout, isLong: isLong) {
-                connection throws(PostgresError) in
+            return try await database.run(
+                name, timeout: timeout ?? self.timeout, isLong: isLong, isInterruptible: isInterruptible
+            ) { connection throws(PostgresError) in
                 try Self.retrying(triesMax: retries ? 3 : 1) { () throws(PostgresError) in
                     try body(connection)
                 }
@@ -124,6 +127,14 @@ package final class JobStore: Sendable {
         } catch {
             throw StoreError(error)
         }
+    }
+
+    /// The same for a read on behalf of somebody: when its task is cancelled, its statement is stopped.
+    func read<T: Sendable>(
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
+        _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
+    ) async throws(StoreError) -> T {
+        try await run(name, timeout: timeout, isLong: isLong, isInterruptible: true, body)
     }
 
     /// The same for a write: when its outcome is not known, watchers are told to look for themselves.

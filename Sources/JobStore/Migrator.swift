@@ -59,6 +59,7 @@ package enum Migrator {
             number: 3, name: "0003_live_of_a_lane", sql: text(PackageResources._003_live_of_a_lane_sql)),
         Migration(
             number: 4, name: "0004_change_arrays", sql: text(PackageResources._004_change_arrays_sql)),
+        Migration(number: 5, name: "0005_audit", sql: text(PackageResources._005_audit_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

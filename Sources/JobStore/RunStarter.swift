@@ -47,14 +47,15 @@ extension Statement {
     /// As `insertJobs` and `insertFreshJobs`, but starts those jobs that nothing speaks against: due, of a kind of
     /// this node, in a lane that we hold, that has room, that is not paused, and in which nobody waits already.
     static let insertAndStartJobs = Statement(
-        "insert_and_start_jobs", insertingAndStarting(newJobs(mayConflict: true)))
+        "insert_and_start_jobs", insertingAndStarting(mayConflict: true))
     static let insertAndStartFreshJobs = Statement(
-        "insert_and_start_fresh_jobs", insertingAndStarting(newJobs(mayConflict: false)))
+        "insert_and_start_fresh_jobs", insertingAndStarting(mayConflict: false))
 
-    private static func insertingAndStarting(_ newJobs: String) -> String {
+    private static func insertingAndStarting(mayConflict: Bool) -> String {
         """
-        WITH \(newJobs), room AS MATERIALIZED (
-            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $22) - (
+        WITH \(newJobs(mayConflict: mayConflict)), \(auditing(newJobsMayConflict: mayConflict)),
+        room AS MATERIALIZED (
+            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $25) - (
                 SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = lane.id) AS room
             FROM unnest(string_to_array(current_setting('signalbox.locked_lanes'), ',')::bigint[]) AS l (id)
             JOIN lane ON lane.id = l.id JOIN queue ON queue.id = lane.queue
@@ -65,9 +66,9 @@ extension Statement {
         ), turn AS (
             SELECT number, lane, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, number)
                 AS place
-            FROM new WHERE due_at <= now() AND kind = ANY ($21::int[])
+            FROM new WHERE due_at <= now() AND kind = ANY ($24::int[])
         ), starts AS MATERIALIZED (
-            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $23
+            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $26
         ), entry AS (
             INSERT INTO live (
                 number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts, token, node,

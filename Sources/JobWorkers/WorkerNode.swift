@@ -20,6 +20,7 @@ package final class WorkerNode: Sendable {
         /// What a stopped run has until it is given up.
         package var grace: Duration = .seconds(10)
         package var retention: Duration = .seconds(7 * 86_400)
+        package var auditRetention: Duration = .seconds(90 * 86_400)
 
         package init(name: String, version: String, concurrency: Int) {
             self.name = name
@@ -307,10 +308,13 @@ package final class WorkerNode: Sendable {
             do throws(StoreError) {
                 try await store.trimChanges()
                 let removed = try await store.removeFinished(olderThan: configuration.retention)
+                let trimmed = try await store.trimAudit(olderThan: configuration.auditRetention)
                 // A steady trickle while there is more, so that nothing else waits for it.
-                if removed == JobStore.jobsRemovedAtOnce { wait = .milliseconds(100) }
+                if removed == JobStore.jobsRemovedAtOnce || trimmed == JobStore.auditEntriesRemovedAtOnce {
+                    wait = .milliseconds(100)
+                }
             } catch {
-                logger.debug("old jobs were not removed", metadata: ["error": "\(error)"])
+                logger.debug("what is old was not removed", metadata: ["error": "\(error)"])
             }
             try? await Task.sleep(for: wait)
         }

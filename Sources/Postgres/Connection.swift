@@ -45,13 +45,17 @@ package import Logging
     /// libpq keeps its address; it outlives `handle`.
     private let notices: NoticeSink
     var prepared = PreparedStatements()
+    /// For other threads, to stop what this connection runs.
+    let canceller: Canceller?
 
     /// Connects, waiting at most `connectTimeout`, except that looking up a host name blocks as long as the
     /// system's resolver does.
     package init(_ configuration: Configuration) throws(PostgresError) {
         self.configuration = configuration
         self.notices = NoticeSink(configuration.logger)
-        unsafe self.handle = unsafe try Self.connect(configuration)
+        let handle = unsafe try Self.connect(configuration)
+        unsafe self.handle = unsafe handle
+        self.canceller = unsafe Canceller(handle)
         unsafe PQsetNoticeReceiver(
             handle, { unsafe NoticeSink.receive($0, $1) }, Unmanaged.passUnretained(notices).toOpaque())
         unsafe PQsetnonblocking(handle, 1)

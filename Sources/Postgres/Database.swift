@@ -59,20 +59,23 @@ package final class Database: Sendable {
     ///     a database that is away.
     ///   - isLong: May take seconds. Such work waits in a line of its own, and leaves two connections, if there are
     ///     three or more, to the rest.
+    ///   - isInterruptible: cancelling the task stops the statement that runs, which fails. For reads.
     ///
     /// When the connection breaks under `body`, this throws at once and never runs `body` again by itself: the outcome
     /// is unknown. A transaction that `body` leaves open is rolled back. Cancelling the task takes work
-    /// out of the queue; work that has started is not interrupted.
+    /// out of the queue; work that has started goes on, unless it is interruptible.
     package func run<T: Sendable>(
-        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
+        _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false, isInterruptible: Bool = false,
         _ body: @Sendable @escaping (Connection) throws(PostgresError) -> T
     ) async throws(PostgresError) -> T {
         let id = queue.nextID()
         let deadline = ContinuousClock.now + (timeout ?? self.timeout)
         let result: Result<T, PostgresError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let work = WorkQueue.Work(id: id, deadline: deadline, isBounded: true, isLong: isLong) {
-                    outcome in
+                let work = WorkQueue.Work(
+                    id: id, deadline: deadline, isBounded: true, isLong: isLong,
+                    isInterruptible: isInterruptible
+                ) { outcome in
                     let result: Result<T, PostgresError>
                     switch outcome {
                     case .refused(let error):

@@ -13,7 +13,9 @@ struct DatabaseWorker: Sendable {
             do throws(PostgresError) {
                 let connection = try Connection(configuration)
                 backoff.reset()
-                if queue.connected() { configuration.logger.notice("the database is back") }
+                if queue.connected(number, connection.canceller) {
+                    configuration.logger.notice("the database is back")
+                }
                 serve(connection)
                 connection.close()
                 queue.disconnected(number)

@@ -20,6 +20,8 @@ final class WorkQueue: Sendable {
         let isBounded: Bool
         /// May take seconds: never done by all workers at once.
         let isLong: Bool
+        /// When it is cancelled after it has started, its statement is stopped.
+        var isInterruptible = false
         /// Called exactly once, never under the lock.
         let finish: @Sendable (Outcome) -> Void
     }
@@ -38,6 +40,13 @@ final class WorkQueue: Sendable {
         var waitingLong = Deque<Work>()
         /// The workers that do long work.
         var longWorkers: Set<Int> = []
+        /// What workers do that may be interrupted, by worker.
+        var interruptible: [Int: UInt64] = [:]
+        /// The workers whose statement is being stopped: they begin nothing else until that is over, or it might be
+        /// stopped instead.
+        var interrupted: Set<Int> = []
+        /// Of the workers that are connected.
+        var cancellers: [Int: Canceller] = [:]
         /// The workers that wait for their waker, most recent last.
         var idle: [Int] = []
         var connectedCount = 0
@@ -133,11 +142,32 @@ final class WorkQueue: Sendable {
         }
     }
 
-    /// Takes work back that has not started; does nothing when it has.
+    /// Takes work back that has not started; stops the statement of work that has, if it may be interrupted.
     func cancel(_ id: UInt64) {
-        let found = state.withLock { state in state.remove { $0.id == id } }
-        let work = found.first
-        work?.finish(.refused(PostgresError(.cancelled, "the task was cancelled before the work started")))
+        let (found, worker, canceller) = state.withLock { state -> ([Work], Int, Canceller?) in
+            let found = state.remove { $0.id == id }
+            guard let worker = state.interruptible.first(where: { $0.value == id })?.key,
+                let canceller = state.cancellers[worker], state.interrupted.insert(worker).inserted
+            else { return (found, 0, nil) }
+            return (found, worker, canceller)
+        }
+        found.first?.finish(
+            .refused(PostgresError(.cancelled, "the task was cancelled before the work started")))
+        guard let canceller else { return }
+        do throws(PostgresError) {
+            try OSThread.start { [self] in
+                canceller.cancel()
+                interruptionIsOver(worker)
+            }
+        } catch {
+            // No thread to do it: the statement runs to its end, or its timeout.
+            interruptionIsOver(worker)
+        }
+    }
+
+    private func interruptionIsOver(_ worker: Int) {
+        state.withLock { _ = $0.interrupted.remove(worker) }
+        wakers[worker].wake()
     }
 
     func beginShutdown() {
@@ -163,7 +193,12 @@ final class WorkQueue: Sendable {
         let (next, wakesClock) = state.withLock { state -> (Next, Bool) in
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
-            if let work = state.take(for: worker, longMax: longMax) { return (.work(work), false) }
+            state.interruptible[worker] = nil
+            if state.interrupted.contains(worker) { return (.wait, state.wakesClock()) }
+            if let work = state.take(for: worker, longMax: longMax) {
+                if work.isInterruptible { state.interruptible[worker] = work.id }
+                return (.work(work), false)
+            }
             // Long work that still waits is left to those that do such work now.
             if state.isShuttingDown { return (.leave, false) }
             state.idle.append(worker)
@@ -179,9 +214,10 @@ final class WorkQueue: Sendable {
     }
 
     /// True when it is to be logged.
-    func connected() -> Bool {
+    func connected(_ worker: Int, _ canceller: Canceller?) -> Bool {
         state.withLock { state in
             state.connectedCount += 1
+            state.cancellers[worker] = canceller
             state.connectError = nil
             return state.outageLog.connected()
         }
@@ -191,6 +227,8 @@ final class WorkQueue: Sendable {
     func disconnected(_ worker: Int) {
         let (other, wakesClock) = state.withLock { state -> (Int?, Bool) in
             state.connectedCount -= 1
+            state.cancellers[worker] = nil
+            state.interruptible[worker] = nil
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
             let other = state.hasWork(longMax: longMax) ? state.idle.popLast() : nil

@@ -1,39 +1,65 @@
 internal import NIOCore
 
-/// When a connection is asked for a sign of life, and when it is given up. It is told the time at each tick and
-/// decides; a decision comes at most one tick late.
+/// When a connection is asked for a sign of life, when it is asked to go, and when it is given up. It is told the time
+/// at each tick and decides; a decision comes at most one tick late.
 struct ConnectionTimers {
     enum Action: Equatable {
         case none
         case sendPing
         /// Silent for too long, or its handshake too slow, or asked to go away and still here.
         case close
-        /// No calls for too long. Said once; a client that goes closes the connection by its answer.
+        /// No calls for too long, or its age. Said once; a client that goes closes the connection by its answer.
         case goAway
+        /// Its calls have not ended within the time that its age left them.
+        case abort
     }
 
     let tickInterval: TimeAmount
+    /// After so many ticks in a row without progress a reader is given up.
+    let stallTicks: Int
+    private static let stallTicksMin = 4
     private let configuration: ServerConfiguration
+    /// When the connection is asked to go whatever it does; nil: never.
+    private let ageMax: TimeAmount?
     private let startedAt: NIODeadline
     private var isEstablished = false
     private var heardAt: NIODeadline
     private var usedAt: NIODeadline
     private var pingedAt: NIODeadline?
     private var goAwaySaidAt: NIODeadline?
+    private var agedAt: NIODeadline?
 
-    private var pingMinuteStart: NIODeadline
-    private var pingsInMinute = 0
+    /// A credential that has ended, or was revoked, ends its calls within five seconds: this, and the time in which the
+    /// owner of the credentials notices.
+    private static let admissionCheckInterval = TimeAmount.seconds(2)
 
-    init(configuration: ServerConfiguration, now: NIODeadline) {
+    /// - Parameter ageFactor: what the greatest age is multiplied with, so that connections that were opened together do
+    ///   not go together.
+    init(configuration: ServerConfiguration, now: NIODeadline, ageFactor: Double = 1) {
         self.configuration = configuration
         self.startedAt = now
         self.heardAt = now
         self.usedAt = now
-        self.pingMinuteStart = now
-        let shortest = min(
-            configuration.handshakeTimeout, configuration.idleTimeout, configuration.keepaliveInterval,
-            configuration.keepaliveTimeout)
-        self.tickInterval = max(.milliseconds(10), .nanoseconds(shortest.timeAmount.nanoseconds / 2))
+        self.ageMax = configuration.connectionAgeMax.map {
+            .nanoseconds(Int64(Double($0.timeAmount.nanoseconds) * ageFactor))
+        }
+        let times = [
+            configuration.handshakeTimeout / 2, configuration.idleTimeout / 2,
+            configuration.keepaliveInterval / 2,
+            configuration.keepaliveTimeout / 2, configuration.stallTimeout / Self.stallTicksMin,
+        ]
+        var interval = times.map(\.timeAmount).min() ?? .seconds(1)
+        if let ageMax { interval = min(interval, .nanoseconds(ageMax.nanoseconds / 4)) }
+        if let grace = configuration.connectionAgeGrace {
+            interval = min(interval, .nanoseconds(grace.timeAmount.nanoseconds / 4))
+        }
+        if configuration.admission?.callersMayEnd == true {
+            interval = min(interval, Self.admissionCheckInterval)
+        }
+        self.tickInterval = max(.milliseconds(10), interval)
+        self.stallTicks = max(
+            Self.stallTicksMin,
+            Int(configuration.stallTimeout.timeAmount.nanoseconds / tickInterval.nanoseconds))
     }
 
     mutating func established() {
@@ -52,6 +78,15 @@ struct ConnectionTimers {
             heardAt = now
             pingedAt = nil
         }
+        if let ageMax, now - startedAt >= ageMax {
+            guard let agedAt else {
+                agedAt = now
+                return .goAway
+            }
+            if let grace = configuration.connectionAgeGrace, now - agedAt >= grace.timeAmount {
+                return .abort
+            }
+        }
         if now - usedAt >= configuration.idleTimeout.timeAmount {
             if let goAwaySaidAt {
                 return now - goAwaySaidAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
@@ -68,15 +103,5 @@ struct ConnectionTimers {
             return .sendPing
         }
         return .none
-    }
-
-    /// The client sent a PING. False: it sends too many.
-    mutating func receivedPing(now: NIODeadline) -> Bool {
-        if now - pingMinuteStart >= .seconds(60) {
-            pingMinuteStart = now
-            pingsInMinute = 0
-        }
-        pingsInMinute += 1
-        return pingsInMinute <= configuration.pingsPerMinuteMax
     }
 }

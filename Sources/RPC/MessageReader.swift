@@ -1,22 +1,29 @@
 internal import HTTP2
+internal import MessageCompression
 internal import NIOCore
 
 /// Cuts messages out of a stream's bytes: a flag byte, four bytes of length, the message (PROTOCOL-HTTP2.md,
 /// "Length-Prefixed-Message"). Messages stay in it until they are taken, so that the peer's window is given back
 /// only for what was taken, or is needed to complete the next message.
 struct MessageReader {
+    /// Of a message, as it comes and when it is decompressed.
     let messageBytesMax: Int
+    /// How messages are compressed whose first byte says so; nil: none may be.
+    let coding: Coding?
     /// Shares memory with the bytes received where a message lies whole in them.
     let sharesMemory: Bool
 
     private(set) var buffer = ByteBuffer()
+    /// Of the message last taken.
+    private(set) var wasCompressed = false
     /// Bytes received for which the window has not been given back.
     private var withheldBytes = 0
     /// The window is given back in steps, not for each small message.
     private static let windowStepBytes = 16 * 1024
 
-    init(messageBytesMax: Int, sharesMemory: Bool) {
+    init(messageBytesMax: Int, sharesMemory: Bool, coding: Coding? = nil) {
         self.messageBytesMax = messageBytesMax
+        self.coding = coding
         self.sharesMemory = sharesMemory
     }
 
@@ -46,8 +53,8 @@ struct MessageReader {
         guard let flag = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) else {
             return .success(nil)
         }
-        guard flag == 0 else {
-            // grpc-encoding is never anything but identity here: other values were refused with the headers.
+        guard flag == 0 || flag == 1 && coding != nil else {
+            // Encodings that are not known were refused with the headers.
             return .failure(
                 Status(
                     .internalError,
@@ -76,7 +83,9 @@ struct MessageReader {
         case .success(nil):
             return .success(nil)
         case .success(.some(let length)):
+            wasCompressed = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) == 1
             buffer.moveReaderIndex(forwardBy: 5)
+            if wasCompressed { return decompress(length: length).map { $0 } }
             if sharesMemory {
                 let message = buffer.readSlice(length: length)
                 if buffer.readableBytes == 0 { buffer = ByteBuffer() }
@@ -88,6 +97,26 @@ struct MessageReader {
             // Nor does an idle call keep room for the next one.
             if buffer.readableBytes == 0 { buffer = ByteBuffer() }
             return .success(message)
+        }
+    }
+
+    /// The next bytes, which are compressed.
+    private mutating func decompress(length: Int) -> Result<ByteBuffer, Status> {
+        guard let coding, let compressed = buffer.readSlice(length: length) else {
+            preconditionFailure("check() has found the message whole and its encoding known")
+        }
+        if buffer.readableBytes == 0 { buffer = ByteBuffer() }
+        do throws(DecompressionError) {
+            return .success(try coding.decompress(compressed, bytesMax: messageBytesMax))
+        } catch {
+            switch error {
+            case .corrupt: return .failure(Status(.internalError, "a message is not compressed as it says"))
+            case .tooLarge:
+                return .failure(
+                    Status(
+                        .resourceExhausted,
+                        "a message is over the limit of \(messageBytesMax) bytes when it is decompressed"))
+            }
         }
     }
 
@@ -106,11 +135,11 @@ struct MessageReader {
     }
 }
 
-/// The five bytes before a message that is not compressed.
-func messagePrefix(length: Int) -> HTTP2.Stream.Prefix {
+/// The five bytes before a message.
+func messagePrefix(length: Int, isCompressed: Bool = false) -> HTTP2.Stream.Prefix {
     var prefix = HTTP2.Stream.Prefix()
     let length = UInt32(length)
-    prefix.append(0)
+    prefix.append(isCompressed ? 1 : 0)
     prefix.append(UInt8(truncatingIfNeeded: length >> 24))
     prefix.append(UInt8(truncatingIfNeeded: length >> 16))
     prefix.append(UInt8(truncatingIfNeeded: length >> 8))

@@ -117,7 +117,7 @@ extension Metadata {
 }
 
 extension ArraySlice<UInt8> {
-    fileprivate var trimmingSpaces: ArraySlice<UInt8> {
+    var trimmingSpaces: ArraySlice<UInt8> {
         var slice = self
         while slice.first == 0x20 { slice.removeFirst() }
         while slice.last == 0x20 { slice.removeLast() }

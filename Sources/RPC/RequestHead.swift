@@ -1,4 +1,5 @@
 internal import HTTP2
+internal import MessageCompression
 
 /// What the headers of a request ask for, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
 ///
@@ -14,6 +15,15 @@ final class RequestHead: Sendable {
     let block: HeaderBlock
     let verdict: Verdict
     let timeout: Duration?
+    /// How its messages are compressed, where they are.
+    let coding: Coding?
+    /// The value of `authorization`.
+    let authorization: String?
+    /// What the client takes in answers.
+    let acceptedCodings: [Coding]
+
+    /// The value of `grpc-accept-encoding` that says what this server takes.
+    static let acceptedEncodings = "identity,gzip,deflate"
 
     init(_ block: HeaderBlock, router: Router, messageBytesMax: Int) {
         self.block = block
@@ -21,6 +31,9 @@ final class RequestHead: Sendable {
         var isPost = false
         var isGRPC = false
         var timeout: Duration?
+        var coding: Coding?
+        var acceptedCodings: [Coding] = []
+        var authorization: String?
         var refusal: Status?
         for field in block.fields {
             // Names are told apart by length first; a string is made only of the path.
@@ -33,16 +46,32 @@ final class RequestHead: Sendable {
                 isGRPC = Self.isGRPC(contentType: field.value)
             case 12 where field.name.isEqual(to: "grpc-timeout"):
                 timeout = Timeout.decode(field.value)
-                if timeout == nil { refusal = Status(.internalError, "malformed grpc-timeout") }
+                switch timeout {
+                case nil: refusal = Status(.internalError, "malformed grpc-timeout")
+                case .zero?: refusal = Status(.deadlineExceeded, "there is no time at all")
+                default: break
+                }
+            case 13 where field.name.isEqual(to: "authorization"):
+                let value = String(decoding: field.value, as: UTF8.self)
+                // Several fields are one with commas (RFC 9110 section 5.3), and that is no credential.
+                authorization = authorization.map { "\($0),\(value)" } ?? value
             case 13 where field.name.isEqual(to: "grpc-encoding"):
-                if !field.value.isEqual(to: "identity") {
-                    refusal = Status(.unimplemented, "the server takes no compressed messages")
+                coding = Self.coding(field.value)
+                if coding == nil, !field.value.isEqual(to: "identity") {
+                    refusal = Status(.unimplemented, "an encoding other than \(Self.acceptedEncodings)")
+                }
+            case 20 where field.name.isEqual(to: "grpc-accept-encoding"):
+                acceptedCodings += field.value.split(separator: UInt8(ascii: ",")).compactMap {
+                    Self.coding($0.trimmingSpaces)
                 }
             default:
                 break
             }
         }
         self.timeout = timeout
+        self.coding = coding
+        self.acceptedCodings = acceptedCodings
+        self.authorization = authorization
         if block.isTruncated {
             verdict = .refuse(Status(.resourceExhausted, "the request's headers are over the limit"))
         } else if !isPost {
@@ -56,6 +85,12 @@ final class RequestHead: Sendable {
         } else {
             verdict = .refuse(Status(.unimplemented, "unknown method \(path ?? "")"))
         }
+    }
+
+    private static func coding(_ name: ArraySlice<UInt8>) -> Coding? {
+        if name.isEqual(to: "gzip") { return .gzip }
+        if name.isEqual(to: "deflate") { return .deflate }
+        return nil
     }
 
     /// "application/grpc", alone or followed by "+proto" or ";parameter".

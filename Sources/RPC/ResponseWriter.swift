@@ -6,20 +6,21 @@ package struct ResponseWriter: Sendable {
 
     /// Queues a message, and waits while the client is too far behind (`outboundBytesPerStream`).
     ///
+    /// - Parameter compressed: false sends it as it is, whatever `ServerContext.responseCoding` says.
     /// - Throws: `CancellationError` when the call is over or the task is cancelled.
-    package func write(_ message: ByteBuffer) async throws {
+    package func write(_ message: ByteBuffer, compressed: Bool = true) async throws {
         if call.eventLoop.inEventLoop {
-            switch call.value.writeFromHandler(message) {
+            switch call.value.writeFromHandler(message, compressed: compressed) {
             case .some(true): return
-            case .some(false): try await waitForDrain(writing: nil)
+            case .some(false): try await waitForDrain(writing: nil, compressed)
             case .none: throw CancellationError()
             }
         } else {
-            try await waitForDrain(writing: message)
+            try await waitForDrain(writing: message, compressed)
         }
     }
 
-    private func waitForDrain(writing message: ByteBuffer?) async throws {
+    private func waitForDrain(writing message: ByteBuffer?, _ compressed: Bool) async throws {
         let call = call
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation {
@@ -27,7 +28,7 @@ package struct ResponseWriter: Sendable {
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 guard let message else { return call.value.waitForDrain(continuation) }
                 call.eventLoop.execute {
-                    switch call.value.writeFromHandler(message) {
+                    switch call.value.writeFromHandler(message, compressed: compressed) {
                     case .some(true): continuation.resume()
                     case .some(false): call.value.waitForDrain(continuation)
                     case .none: continuation.resume(throwing: CancellationError())

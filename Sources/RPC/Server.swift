@@ -1,3 +1,4 @@
+internal import Glibc
 package import Logging
 package import NIOCore
 internal import NIOPosix
@@ -12,6 +13,7 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let executors: [ObjectIdentifier: LoopExecutor]
     private let connections: ConnectionRegistry
+    private let unfinishedRequests: SharedBudget
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
 
@@ -28,7 +30,10 @@ package final class Server: Sendable {
             uniqueKeysWithValues: group.makeIterator().map {
                 (ObjectIdentifier($0), LoopExecutor(eventLoop: $0))
             })
-        connections = ConnectionRegistry(connectionsMax: max(1, configuration.connectionsMax))
+        unfinishedRequests = SharedBudget(max: configuration.unfinishedRequestBytesMax)
+        connections = ConnectionRegistry(
+            connectionsMax: max(1, configuration.connectionsMax),
+            connectionsPerSourceMax: max(1, configuration.connectionsPerAddressMax))
     }
 
     /// The addresses bound, in the configuration's order, with real ports. Empty before `start`.
@@ -44,7 +49,7 @@ package final class Server: Sendable {
     /// - Throws: what the system or the TLS library reports when an address cannot be bound or a file is wrong;
     ///   nothing is left bound then.
     package func start() async throws {
-        let tls = try await makeTLS()
+        let tls = try await startTLS()
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1_024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -54,6 +59,8 @@ package final class Server: Sendable {
                 }
             }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // A client that sends much has its turn like the others.
+            .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 64 * 1024, high: 256 * 1024))
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -71,39 +78,42 @@ package final class Server: Sendable {
         }
     }
 
-    private func add(_ channel: any Channel, tls: NIOSSLContext?) throws {
+    private func add(_ channel: any Channel, tls: TLSContext?) throws {
         guard let executor = executors[ObjectIdentifier(channel.eventLoop)] else {
             preconditionFailure("every channel is on a loop of this server's group")
         }
         let id = connections.nextID()
         let connection = ServerConnection(
-            configuration: configuration, router: router, executor: executor, logger: logger,
+            configuration: configuration, router: router, executor: executor,
+            unfinishedRequests: unfinishedRequests, logger: logger,
             whenDone: { [connections] in connections.remove(id) })
-        if let tls {
-            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls))
+        let source = ConnectionRegistry.Source(channel.remoteAddress)
+        guard connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop), from: source) else {
+            logger.debug("too many connections from one address")
+            // An error here closes the channel.
+            throw TooManyConnections()
         }
-        connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop))
+        if let tls {
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls.current))
+        }
         try channel.pipeline.syncOperations.addHandler(connection)
     }
 
-    private func makeTLS() async throws -> NIOSSLContext? {
-        guard let tls = configuration.tls else { return nil }
-        // Reading files blocks: not on the pool that runs tasks.
-        return try await NIOThreadPool.singleton.runIfActive {
-            let chain = try NIOSSLCertificate.fromPEMFile(tls.certificateChainPath).map {
-                NIOSSLCertificateSource.certificate($0)
-            }
-            let key = try NIOSSLPrivateKey(file: tls.privateKeyPath, format: .pem)
-            var settings = TLSConfiguration.makeServerConfiguration(
-                certificateChain: chain, privateKey: .privateKey(key))
-            settings.minimumTLSVersion = .tlsv12
-            settings.applicationProtocols = ["h2"]
-            if let path = tls.clientCAPath {
-                settings.trustRoots = .file(path)
-                settings.certificateVerification = .noHostnameVerification
-            }
-            return try NIOSSLContext(configuration: settings)
+    private struct TooManyConnections: Error {}
+
+    /// How often to look whether the certificate's files have changed.
+    private static let tlsCheckInterval = TimeAmount.seconds(5)
+
+    private func startTLS() async throws -> TLSContext? {
+        guard let files = configuration.tls else { return nil }
+        // Reading files blocks: not on the pool that runs tasks, nor on a loop.
+        let pool = NIOThreadPool.singleton
+        let tls = try await pool.runIfActive { [logger] in try TLSContext(files, logger: logger) }
+        group.next().scheduleRepeatedTask(initialDelay: Self.tlsCheckInterval, delay: Self.tlsCheckInterval) {
+            _ in
+            pool.submit { _ in tls.reloadIfChanged() }
         }
+        return tls
     }
 
     /// Accepts no more, asks every client to open no more streams, and waits until the running calls are done or
@@ -150,95 +160,6 @@ package final class Server: Sendable {
     }
 }
 
-/// The open connections: counts them for the limit, and finds them for the shutdown.
-final class ConnectionRegistry: Sendable {
-    private struct State {
-        var open: [UInt64: NIOLoopBound<ServerConnection>] = [:]
-        var lastID: UInt64 = 0
-        var isShutDown = false
-        /// Called once there is room for one more, or none is left.
-        var roomWaiters: [@Sendable () -> Void] = []
-        /// True: none is left. False: no longer waited for.
-        var emptyWaiter: CheckedContinuation<Bool, Never>?
-    }
-
-    private let connectionsMax: Int
-    private let state = Mutex(State())
-
-    init(connectionsMax: Int) {
-        self.connectionsMax = connectionsMax
-    }
-
-    func nextID() -> UInt64 {
-        state.withLock { state in
-            state.lastID += 1
-            return state.lastID
-        }
-    }
-
-    func add(_ id: UInt64, _ connection: NIOLoopBound<ServerConnection>) {
-        let isShutDown = state.withLock { state in
-            state.open[id] = connection
-            return state.isShutDown
-        }
-        if isShutDown { connection.value.beginShutdown() }
-    }
-
-    func remove(_ id: UInt64) {
-        let (room, empty) = state.withLock { state in
-            state.open[id] = nil
-            defer { state.roomWaiters = [] }
-            guard state.open.isEmpty else {
-                return (state.roomWaiters, CheckedContinuation<Bool, Never>?.none)
-            }
-            defer { state.emptyWaiter = nil }
-            return (state.roomWaiters, state.emptyWaiter)
-        }
-        for notify in room { notify() }
-        empty?.resume(returning: true)
-    }
-
-    /// True when one more connection may be accepted; else `notify` is called when it is worth asking again.
-    func hasRoom(orNotify notify: @escaping @Sendable () -> Void) -> Bool {
-        state.withLock { state in
-            if state.open.count < connectionsMax { return true }
-            state.roomWaiters.append(notify)
-            return false
-        }
-    }
-
-    /// Calls `body` for each connection on its own loop.
-    func forEach(_ body: @escaping @Sendable (ServerConnection) -> Void) {
-        let open = state.withLock { state in
-            state.isShutDown = true
-            return Array(state.open.values)
-        }
-        for connection in open {
-            connection.eventLoop.execute { body(connection.value) }
-        }
-    }
-
-    /// False when `stopWaiting` came first.
-    func waitUntilEmpty() async -> Bool {
-        await withCheckedContinuation { continuation in
-            let isEmpty = state.withLock { state in
-                if state.open.isEmpty { return true }
-                state.emptyWaiter = continuation
-                return false
-            }
-            if isEmpty { continuation.resume(returning: true) }
-        }
-    }
-
-    func stopWaiting() {
-        let waiter = state.withLock { state in
-            defer { state.emptyWaiter = nil }
-            return state.emptyWaiter
-        }
-        waiter?.resume(returning: false)
-    }
-}
-
 /// Stops accepting while there are as many connections as are allowed. Those that wait are the kernel's.
 private final class AcceptLimit: ChannelDuplexHandler {
     typealias InboundIn = any Channel
@@ -248,6 +169,19 @@ private final class AcceptLimit: ChannelDuplexHandler {
 
     init(connections: ConnectionRegistry) {
         self.connections = connections
+    }
+
+    /// The system has no more files to give: it says so at once, again and again. Not asked for a while.
+    private static let pause = TimeAmount.milliseconds(100)
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.fireErrorCaught(error)
+        let lacking = [EMFILE, ENFILE, ENOBUFS, ENOMEM]
+        guard let error = error as? IOError, lacking.contains(error.errnoCode) else { return }
+        let channel = context.channel
+        channel.setOption(.autoRead, value: false).whenComplete { _ in
+            channel.eventLoop.scheduleTask(in: Self.pause) { channel.setOption(.autoRead, value: true) }
+        }
     }
 
     func read(context: ChannelHandlerContext) {

@@ -1,5 +1,6 @@
 internal import HTTP2
 internal import Logging
+internal import MessageCompression
 internal import NIOCore
 
 /// Drives one call: carries out what its state machine decides, and owns the task of its handler, or of its source.
@@ -23,9 +24,20 @@ final class ServerCall {
     /// `task` is what the source has asked for.
     private var isSourceWorking = false
     /// The message that a running handler was started with.
-    private var messageBytes = 0
+    private var messageBytes: UInt32 = 0
     /// This call's share of the connection's `requestBytes`.
-    private var countedBytes = 0
+    private var countedBytes: UInt32 = 0
+    /// The same of all connections' unfinished requests.
+    private var countedUnfinishedBytes: UInt32 = 0
+    /// What most requests have at most: they come whole, and are not counted.
+    private static let unfinishedBytesFree: UInt32 = 16 * 1024
+    /// As the headers of the answer say.
+    private var responseCoding: Coding?
+    /// Ticks in a row at which the client had taken nothing of what is queued for it.
+    private var stalledTicks: UInt16 = 0
+    /// It is not known yet who calls; `hasHeldEnd` is what to do then.
+    private var isHeld = false
+    private var hasHeldEnd = false
 
     private enum Outcome: Sendable {
         case message(ByteBuffer)
@@ -36,7 +48,7 @@ final class ServerCall {
 
     init(
         stream: HTTP2.Stream, connection: ServerConnection, method: Method, head: RequestHead,
-        messageBytesMax: Int
+        messageBytesMax: Int, admitted: (any Admitted)?
     ) {
         self.stream = stream
         self.connection = connection
@@ -49,9 +61,11 @@ final class ServerCall {
         case .bidirectional: (requests, sharesMemory) = (.many, false)
         }
         self.machine = ServerStreamStateMachine(
-            requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory)
+            requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory,
+            coding: head.coding)
         self.context = ServerContext(
-            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 })
+            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
+            admitted: admitted)
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
@@ -61,6 +75,41 @@ final class ServerCall {
     }
 
     // MARK: From the client
+
+    /// Begins once it is known who calls. What comes meanwhile waits, as it does for a handler.
+    func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
+        isHeld = true
+        connection.handlerStarted()
+        let bound = bound
+        let task = Task.immediate(executorPreference: connection.executor) {
+            let result: Result<any Admitted, any Error>
+            do {
+                result = .success(try await admission())
+            } catch {
+                result = .failure(error)
+            }
+            bound.value.admitted(result)
+        }
+        if isHeld { self.task = task }
+    }
+
+    private func admitted(_ result: Result<any Admitted, any Error>) {
+        isHeld = false
+        task = nil
+        defer { connection.handlerReturned() }
+        guard machine.isOpen else { return }
+        switch result {
+        case .success(let admitted):
+            context.setAdmitted(admitted)
+            start()
+            if hasHeldEnd { receiveEnd() }
+        case .failure(let error):
+            fail(status(for: error))
+        }
+    }
+
+    /// False: who calls may do so no longer.
+    var isAdmitted: Bool { context.admitted?.isValid ?? true }
 
     /// The headers are accepted. A bidirectional handler starts at once.
     func start() {
@@ -79,32 +128,48 @@ final class ServerCall {
         case .deliver: deliver()
         case .fail(let status): fail(status)
         }
-        countRequestBytes()
+        stalledTicks = 0
+        let hasRoom = countRequestBytes()
         let bytesMax = connection.configuration.requestBytesPerConnection
         if countedBytes > 0, connection.requestBytes > bytesMax {
             fail(Status(.resourceExhausted, "the connection's requests are over \(bytesMax) bytes together"))
+        } else if !hasRoom {
+            fail(Status(.resourceExhausted, "too many requests are sent in parts just now"))
         }
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
     }
 
-    /// After whatever takes in or lets go of a part of the request.
-    private func countRequestBytes() {
-        let bytes = machine.bufferedBytes + messageBytes
-        connection.requestBytes += bytes - countedBytes
+    /// After whatever takes in or lets go of a part of the request. False: there is too much of it on all connections.
+    @discardableResult
+    private func countRequestBytes() -> Bool {
+        // A message has at most four bytes' worth of length, and no more than one is taken in at a time.
+        let bufferedBytes = UInt32(machine.bufferedBytes)
+        let bytes = bufferedBytes + messageBytes
+        connection.requestBytes += Int(bytes) - Int(countedBytes)
         countedBytes = bytes
+        let unfinishedBytes =
+            bufferedBytes > Self.unfinishedBytesFree ? bufferedBytes - Self.unfinishedBytesFree : 0
+        guard unfinishedBytes != countedUnfinishedBytes else { return true }
+        defer { countedUnfinishedBytes = unfinishedBytes }
+        return connection.unfinishedRequests.take(Int(unfinishedBytes) - Int(countedUnfinishedBytes))
     }
 
     func receiveEnd() {
+        guard !isHeld else {
+            hasHeldEnd = true
+            return
+        }
         switch machine.receiveEnd() {
         case .none: break
         case .deliver: deliver()
         case .fail(let status): fail(status)
         case .start(let message):
-            messageBytes = message.readableBytes
+            messageBytes = UInt32(message.readableBytes)
+            noteCompression()
             let context = context
             switch context.method.handler {
-            case .unary(let handler):
-                runUnary { try await handler(message, context) }
+            case .unary:
+                connection.startInTurn(self, message)
             case .replying(let handler):
                 runReplying(handler, message)
             case .serverStreaming(let handler):
@@ -136,6 +201,18 @@ final class ServerCall {
         countRequestBytes()
         if isHandlerRunning { releaseWaiters(CancellationError()) }
         closeSource()
+    }
+
+    /// For the connection's tick: how many of them in a row the client has taken nothing of what is queued for it, or
+    /// sent nothing more of a request that takes memory.
+    func countStall() -> Int {
+        let isStalled = !stream.takeProgress() || countedUnfinishedBytes > 0 && !isHandlerRunning
+        stalledTicks = isStalled ? stalledTicks &+ 1 : 0
+        return Int(stalledTicks)
+    }
+
+    private func noteCompression() {
+        if context.mayBeCompressed { context.setRequestWasCompressed(machine.wasCompressed) }
     }
 
     func drained() {
@@ -188,6 +265,18 @@ final class ServerCall {
         }
     }
 
+    /// Starts the handler of a unary method, unless the call is over.
+    func startUnary(_ message: ByteBuffer) {
+        guard machine.isOpen, case .unary(let handler) = context.method.handler else {
+            messageBytes = 0
+            countRequestBytes()
+            return
+        }
+        connection.unaryStarted()
+        let context = context
+        runUnary { try await handler(message, context) }
+    }
+
     private func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
         let step: UnaryStep
         do {
@@ -225,6 +314,7 @@ final class ServerCall {
         messageBytes = 0
         defer {
             countRequestBytes()
+            if case .unary = context.method.handler { connection.unaryReturned() }
             connection.handlerReturned()
         }
         switch outcome {
@@ -340,6 +430,7 @@ final class ServerCall {
         case .wait: return
         case .message(let message):
             self.reader = nil
+            noteCompression()
             reader.resume(returning: message)
         case .end:
             self.reader = nil
@@ -378,8 +469,8 @@ final class ServerCall {
     // MARK: To the client
 
     /// True when the handler may go on at once, false when it must wait, nil when the call is over.
-    func writeFromHandler(_ message: ByteBuffer) -> Bool? {
-        guard write(message) else { return nil }
+    func writeFromHandler(_ message: ByteBuffer, compressed: Bool) -> Bool? {
+        guard write(message, compressed: compressed) else { return nil }
         return hasRoom
     }
 
@@ -400,14 +491,19 @@ final class ServerCall {
 
     /// False when the call is over, also because there is no room for the message: it is queued whole, and
     /// a unary answer does not wait for room.
-    private func write(_ message: ByteBuffer) -> Bool {
+    private func write(_ message: ByteBuffer, compressed: Bool = true) -> Bool {
         let bytesMax = connection.configuration.outboundBytesMax
         guard connection.session.queuedBytes + message.readableBytes <= bytesMax else {
             fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
             return false
         }
         guard sendHeaders() else { return false }
-        connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
+        if compressed, let shorter = responseCoding?.compress(message) {
+            let prefix = messagePrefix(length: shorter.readableBytes, isCompressed: true)
+            connection.session.write(prefix, shorter, to: stream)
+        } else {
+            connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
+        }
         connection.needsFlush()
         return true
     }
@@ -417,12 +513,14 @@ final class ServerCall {
         case .gone: return false
         case .send: return true
         case .sendHeadersFirst:
-            let metadata = context.responseMetadata.initial
-            if metadata.isEmpty {
+            let metadata = context.state
+            responseCoding = metadata.coding
+            if metadata.initial.isEmpty, responseCoding == nil {
                 respond(.prepared(connection.okHeaders), endStream: false)
             } else {
                 var fields = ServerConnection.responseFields
-                metadata.append(to: &fields)
+                if let responseCoding { fields.append("grpc-encoding", responseCoding.name) }
+                metadata.initial.append(to: &fields)
                 respond(.fields(fields), endStream: false)
             }
             connection.needsFlush()
@@ -439,14 +537,14 @@ final class ServerCall {
         case .trailersOnly(let reset):
             if reset { connection.session.resetAfterEnd(stream) }
             var fields = ServerConnection.responseFields
-            let metadata = context.responseMetadata
+            let metadata = context.state
             metadata.initial.append(to: &fields)
             metadata.trailing.append(to: &fields)
             (status ?? Status(.ok)).append(to: &fields)
             respond(.fields(fields), endStream: true)
         case .trailers(let reset):
             if reset { connection.session.resetAfterEnd(stream) }
-            let metadata = context.responseMetadata.trailing
+            let metadata = context.state.trailing
             if status == nil && metadata.isEmpty {
                 connection.session.finish(stream, trailers: .prepared(connection.okTrailers))
             } else {

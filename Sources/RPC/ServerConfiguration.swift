@@ -32,20 +32,27 @@ package struct ServerConfiguration: Sendable {
     package var eventLoopThreads = System.coreCount
     /// Connections at once; when it is reached the server accepts no more until one closes.
     package var connectionsMax = 10_000
+    /// Of them, from one address, or one network of IPv6 (64 bits); more are closed at once.
+    package var connectionsPerAddressMax = 5_000
     /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
+    /// Handlers of unary methods that run at once on one connection, but for those without a task; more wait for their turn.
+    package var unaryHandlersPerConnection = 16
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
     /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
-    package var outboundBytesPerStream = 64 * 1024
+    package var outboundBytesPerStream = 16 * 1024
     /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
-    package var outboundBytesPerConnection = 4 * 1024 * 1024
+    package var outboundBytesPerConnection = 2 * 1024 * 1024
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
-    package var outboundBytesMax = 32 * 1024 * 1024
+    package var outboundBytesMax = 8 * 1024 * 1024
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024
+    /// Requests of which a part has come, beyond 16 KiB of each, on all connections together: those that are sent slowly,
+    /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED.
+    package var unfinishedRequestBytesMax = 16 * 1024 * 1024
     /// What a client may send ahead on a stream, beyond the message that is waited for.
     package var streamWindowBytes = 256 * 1024
     /// What may be on its way on all streams: it is given back as soon as it is read from the socket.
@@ -57,9 +64,26 @@ package struct ServerConfiguration: Sendable {
     /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
-    /// More PINGs than this in a minute end the connection (ENHANCE_YOUR_CALM). Clients that measure bandwidth
-    /// send one for each burst of data, so it is generous.
-    package var pingsPerMinuteMax = 600
+    /// A client that takes nothing of what is queued on a stream for this long loses the stream; one whose socket takes
+    /// nothing loses the connection.
+    package var stallTimeout = Duration.seconds(20)
+    /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up
+    /// to a tenth more or less.
+    package var connectionAgeMax: Duration?
+    /// How long the calls of such a connection may take to end; nil: as long as they like.
+    package var connectionAgeGrace: Duration?
+    /// The third PING that follows another one faster than this, with nothing sent in between, ends the connection.
+    package var pingIntervalMin = Duration.seconds(10)
+    /// Frames that say nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), at once and per second
+    /// after that, beyond those that acknowledge what was sent. More of them end the connection.
+    package var overheadFramesBurst = 1_000
+    package var overheadFramesPerSecond = 200
+    /// Streams that the server had to reset because the client broke the rules, at once and per second after that. More of
+    /// them end the connection.
+    package var faultsBurst = 100
+    package var faultsPerSecond = 10
+    /// Decides who may call; nil: everybody may.
+    package var admission: (any Admission)?
     /// Nil: plaintext, HTTP/2 with prior knowledge.
     package var tls: TLS?
     /// The status for an error that is neither a `Status` nor a `CancellationError`. What it returns goes to the

@@ -1,6 +1,7 @@
 internal import HTTP2
 internal import Logging
 internal import NIOCore
+internal import NIOSSL
 internal import NIOTLS
 
 /// One client's connection: between the channel's bytes and the calls. The only channel handler besides TLS.
@@ -14,12 +15,17 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
+    let unfinishedRequests: SharedBudget
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     private var runningHandlers = 0
+    /// Of them, those of unary methods. Their answers are made whole: so that a client cannot have very many made at once,
+    /// and read none, the others wait for their turn.
+    private var runningUnary = 0
+    private var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
 
@@ -27,7 +33,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private let logger: Logger
     private var context: ChannelHandlerContext?
     private var timers: ConnectionTimers
+    private var budget: ClientBudget
+    private var peer = Peer(address: "", certificate: nil)
+    /// Of the requests with `lastHead`.
+    private var lastAdmitted: (any Admitted)?
     private var tick: Scheduled<Void>?
+    /// Set once the connection is to be closed, for when the client does not let it.
+    private var close: Scheduled<Void>?
     private var lastHead: RequestHead?
     private var phase = Phase.serving
 
@@ -38,6 +50,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private var isReadHeld = false
     private var hasHeard = false
     private var hasBegunCall = false
+    /// Of the streams that were refused, those that were no fault of the client's.
+    private var resetsForgiven = 0
+    /// Requests that were answered, but should not have been sent.
+    private var clientFaults = 0
+    /// Ticks in a row at which the socket took nothing.
+    private var blockedTicks = 0
     /// What the last flush took, for the size of the next buffer.
     private var lastFlushBytes = 0
 
@@ -47,27 +65,35 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case announcing
         /// New streams are ignored; the connection closes with its last stream. Exit: closed.
         case refusing
+        /// The client went over its budget and was told so; nothing it sends is read. Exit: closed.
+        case cutOff
         case closed
     }
 
     private static let drainPing: UInt64 = 0x7369_676e_616c_626f
     private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     private static let writeBytes = 64 * 1024
+    private static let readBytes = 16 * 1024
+    /// How long a client that was cut off has to read why.
+    private static let cutOffTime = TimeAmount.milliseconds(500)
 
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
     init(
-        configuration: ServerConfiguration, router: Router, executor: LoopExecutor, logger: Logger,
-        whenDone: @escaping () -> Void
+        configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
+        unfinishedRequests: SharedBudget, logger: Logger, whenDone: @escaping () -> Void
     ) {
+        self.unfinishedRequests = unfinishedRequests
         self.configuration = configuration
         self.router = router
         self.executor = executor
         self.logger = logger
         self.whenDone = whenDone
-        self.timers = ConnectionTimers(configuration: configuration, now: .now())
+        self.timers = ConnectionTimers(
+            configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1))
+        self.budget = ClientBudget(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
-        limits.concurrentStreamsMax = UInt32(clamping: configuration.streamsPerConnectionMax)
+        limits.concurrentStreamsMax = UInt32(clamping: min(configuration.streamsPerConnectionMax, 1 << 30))
         limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
         limits.connectionWindowBytes = Int32(clamping: max(configuration.connectionWindowBytes, 65_535))
         limits.headerListBytesMax = min(configuration.headerListBytesMax, 65_535)
@@ -80,6 +106,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        peer.address = context.remoteAddress.map(Self.text) ?? ""
         if context.channel.isActive { begin() }
     }
 
@@ -107,11 +134,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase != .closed else { return }
         phase = .closed
         tick?.cancel()
+        close?.cancel()
         context = nil
         for stream in session.streams {
             call(of: stream)?.close()
             stream.owner = nil
         }
+        startWaiting()
         reportIfDone()
     }
 
@@ -124,6 +153,34 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         reportIfDone()
     }
 
+    private var hasTurn: Bool {
+        runningUnary < configuration.unaryHandlersPerConnection
+            && session.queuedBytes < configuration.outboundBytesPerConnection
+    }
+
+    func startInTurn(_ call: ServerCall, _ message: ByteBuffer) {
+        if waitingForTurn.isEmpty && hasTurn { return call.startUnary(message) }
+        // It counts as one that runs, or they could be piled up.
+        handlerStarted()
+        waitingForTurn.append((call, message))
+    }
+
+    func unaryStarted() {
+        runningUnary += 1
+    }
+
+    func unaryReturned() {
+        runningUnary -= 1
+        startWaiting()
+    }
+
+    private func startWaiting() {
+        while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
+            call.startUnary(message)
+            handlerReturned()
+        }
+    }
+
     private func reportIfDone() {
         guard phase == .closed, runningHandlers == 0, let whenDone else { return }
         self.whenDone = nil
@@ -131,18 +188,32 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard phase != .closed else { return }
+        guard phase != .closed, phase != .cutOff else { return }
         isReading = true
         hasHeard = true
+        var bytes = unwrapInboundIn(data)
         do {
-            try session.receive(unwrapInboundIn(data))
-            session.forEachEvent(handle)
+            // In parts, so that a flood is noticed before much is made of it.
+            while phase != .cutOff,
+                let part = bytes.readSlice(length: min(bytes.readableBytes, Self.readBytes)),
+                part.readableBytes > 0
+            {
+                try session.receive(part)
+                session.forEachEvent(handle)
+                if let excess = excess() { cutOff(excess) }
+            }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
             session.forEachEvent(handle)
             flushNow()
             context.close(promise: nil)
         }
+    }
+
+    private func excess() -> ClientBudget.Excess? {
+        let frames = budget.received(
+            overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
+        return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -163,6 +234,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
+            blockedTicks = 0
             flushNow()
             if isReadHeld {
                 isReadHeld = false
@@ -173,9 +245,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent, negotiated != "h2" {
-            logger.debug("client did not offer h2 by ALPN")
-            context.close(promise: nil)
+        if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent {
+            if negotiated != "h2" {
+                logger.debug("client did not offer h2 by ALPN")
+                context.close(promise: nil)
+            }
+            // Without one, or one that cannot be read, the client has none.
+            let tls = try? context.pipeline.syncOperations.handler(type: NIOSSLServerHandler.self)
+            peer.certificate = try? tls?.peerCertificate?.toDERBytes()
         }
         context.fireUserInboundEventTriggered(event)
     }
@@ -216,20 +293,42 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         if wrote { context.flush() }
         session.forEachEvent(handle)
+        startWaiting()
+        let faults = session.resetsForFaults - resetsForgiven + clientFaults
+        let excess = budget.sent(resets: faults, now: .now())
+        if let excess { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
     }
 
+    /// Says why, and closes the connection.
+    private func cutOff(_ excess: ClientBudget.Excess) {
+        guard let context, phase != .closed, phase != .cutOff else { return }
+        logger.debug(
+            "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
+        phase = .cutOff
+        session.goAway(.enhanceYourCalm, excess.rawValue)
+        flushNow()
+        // Not at once: what the client has sent meanwhile would have the system forget what it has not read.
+        closeLater(context, in: Self.cutOffTime)
+    }
+
+    private func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
+        let bound = NIOLoopBound(context, eventLoop: eventLoop)
+        close?.cancel()
+        close = eventLoop.scheduleTask(in: time) {
+            bound.value.close(promise: nil)
+        }
+    }
+
     private func closeAfterFlush() {
-        guard let context, phase != .closed else { return }
+        guard let context, phase != .closed, close == nil else { return }
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
         // An empty write is done when those before it are.
         context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
             bound.value.close(promise: nil)
         }
         // A client that does not read must not keep the connection open.
-        eventLoop.assumeIsolated().scheduleTask(in: configuration.handshakeTimeout.timeAmount) {
-            bound.value.close(promise: nil)
-        }
+        closeLater(context, in: configuration.handshakeTimeout.timeAmount)
     }
 
     // MARK: Events
@@ -263,10 +362,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .settings:
             timers.established()
         case .ping:
-            if !timers.receivedPing(now: .now()) {
-                logger.debug("client sends too many PINGs")
-                session.terminate(.enhanceYourCalm)
-            }
+            let excess = budget.receivedPing(answers: session.messageFramesSent, now: .now())
+            if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
             if opaque == Self.drainPing, phase == .announcing { refuseNewStreams() }
         case .settingsAcknowledged, .goAway:
@@ -275,12 +372,18 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
+        guard phase != .cutOff else { return }
         hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
+        guard session.openStreams <= configuration.streamsPerConnectionMax else {
+            return session.reset(stream, .refusedStream)
+        }
         guard runningHandlers < configuration.streamsPerConnectionMax,
             session.queuedBytes < 4 * configuration.outboundBytesPerConnection
         else {
+            // The client cannot know.
+            resetsForgiven += 1
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead
@@ -289,23 +392,49 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         } else {
             head = RequestHead(block, router: router, messageBytesMax: configuration.messageBytesMax)
             lastHead = head
+            lastAdmitted = nil
         }
         switch head.verdict {
         case .call(let method, let messageBytesMax):
+            let answer = admission(for: head, method.path)
+            var admitted: (any Admitted)?
+            switch answer {
+            case .admitted(let somebody): admitted = somebody
+            case .refused(let status): return refuse(stream, status)
+            case .later, nil: break
+            }
             let call = ServerCall(
                 stream: stream, connection: self, method: method, head: head,
-                messageBytesMax: messageBytesMax)
+                messageBytesMax: messageBytesMax, admitted: admitted)
             stream.owner = call
-            call.start()
+            if case .later(let work) = answer { call.start(after: work) } else { call.start() }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
-            var fields = Self.responseFields
-            fields.append("grpc-accept-encoding", "identity")
-            status.append(to: &fields)
-            refuse(stream, fields)
+            if block.isTruncated { clientFaults += 1 }
+            refuse(stream, status)
         case .refuseHTTP(let status):
-            refuse(stream, HeaderFields([":status": status]))
+            var fields = HeaderFields([":status": status])
+            // RFC 9110 section 15.5.6.
+            if status == "405" { fields.append("allow", "POST") }
+            refuse(stream, fields)
         }
+    }
+
+    /// Nil: everybody may call.
+    private func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
+        guard let admission = configuration.admission else { return nil }
+        if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }
+        let answer = admission.admit(
+            AdmissionRequest(path: path, authorization: head.authorization, peer: peer))
+        if case .admitted(let somebody) = answer { lastAdmitted = somebody }
+        return answer
+    }
+
+    private func refuse(_ stream: HTTP2.Stream, _ status: Status) {
+        var fields = Self.responseFields
+        fields.append("grpc-accept-encoding", RequestHead.acceptedEncodings)
+        status.append(to: &fields)
+        refuse(stream, fields)
     }
 
     private func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
@@ -331,7 +460,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func ticked() {
-        guard phase != .closed else { return }
+        guard phase != .closed, phase != .cutOff else { return }
+        guard !isBlocked() else {
+            logger.debug("client reads nothing")
+            context?.close(promise: nil)
+            return
+        }
+        checkCalls()
         let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
         let action = timers.tick(now: .now(), heard: hasHeard, used: used)
         hasHeard = false
@@ -343,12 +478,53 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             flushNow()
         case .goAway:
             beginShutdown()
+        case .abort:
+            return abort("the connection has reached its greatest age")
         case .close:
             logger.debug("connection timed out")
             context?.close(promise: nil)
             return
         }
         scheduleTick()
+    }
+
+    /// The socket has taken nothing for too long.
+    private func isBlocked() -> Bool {
+        guard let context, !context.channel.isWritable else { return false }
+        blockedTicks += 1
+        return blockedTicks > timers.stallTicks
+    }
+
+    /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
+    private func checkCalls() {
+        let callersMayEnd = configuration.admission?.callersMayEnd == true
+        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
+        let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
+        var hasStalled = false
+        for stream in session.streams {
+            guard let call = call(of: stream) else { continue }
+            if call.countStall() >= timers.stallTicks {
+                session.reset(stream, .enhanceYourCalm)
+                hasStalled = true
+            } else if callersMayEnd, !call.isAdmitted {
+                call.fail(Status(.unauthenticated, "the credential has ended"))
+            }
+        }
+        // Calls that wait because of those would only stall in their turn.
+        if hasStalled, isFull { refuseWaiting() }
+        flushNow()
+    }
+
+    private func refuseWaiting() {
+        for (call, _) in waitingForTurn {
+            call.fail(Status(.resourceExhausted, "the answers to earlier calls are not read"))
+        }
+    }
+
+    /// As host:port.
+    private static func text(_ address: SocketAddress) -> String {
+        guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
+        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
     // MARK: Shutdown
@@ -359,6 +535,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase == .serving else { return }
         phase = .announcing
         session.announceShutdown()
+        // By itself, for the library would send a PING before it.
+        flushNow()
         session.ping(Self.drainPing)
         flushNow()
     }
@@ -369,11 +547,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         needsFlush()
     }
 
-    /// The end of the grace: ends every call and the connection.
-    func abort() {
+    /// The end of a grace: ends every call and the connection.
+    func abort(_ reason: String = "the server is shutting down") {
         guard phase != .closed else { return }
         for stream in session.streams {
-            call(of: stream)?.fail(Status(.unavailable, "the server is shutting down"))
+            call(of: stream)?.fail(Status(.unavailable, reason))
         }
         flushNow()
         session.terminate(.noError)

@@ -1,3 +1,4 @@
+internal import MessageCompression
 internal import NIOCore
 
 /// One call as the server sees it, from accepted headers to the end.
@@ -30,10 +31,11 @@ struct ServerStreamStateMachine: ~Copyable {
     private let requests: Requests
     private var state: State
 
-    init(requests: Requests, messageBytesMax: Int, sharesMemory: Bool) {
+    init(requests: Requests, messageBytesMax: Int, sharesMemory: Bool, coding: Coding? = nil) {
         self.requests = requests
         self.state = .receiving(
-            MessageReader(messageBytesMax: messageBytesMax, sharesMemory: sharesMemory), headersSent: false)
+            MessageReader(messageBytesMax: messageBytesMax, sharesMemory: sharesMemory, coding: coding),
+            headersSent: false)
     }
 
     private init(_ requests: Requests, _ state: consuming State) {
@@ -167,6 +169,16 @@ struct ServerStreamStateMachine: ~Copyable {
         case .received(let reader, headersSent: _): reader.bufferedBytes
         case .answered: 0
         case .closed: 0
+        }
+    }
+
+    /// Of the message that was started with or pulled last.
+    var wasCompressed: Bool {
+        switch state {
+        case .receiving(let reader, headersSent: _): reader.wasCompressed
+        case .received(let reader, headersSent: _): reader.wasCompressed
+        case .answered: false
+        case .closed: false
         }
     }
 

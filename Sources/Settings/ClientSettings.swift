@@ -9,6 +9,9 @@ package struct ClientSettings: Sendable, Hashable {
     /// Both or neither: for a server that asks for a client's certificate.
     package var tlsCertificate: String?
     package var tlsKey: String?
+    /// A file with a bearer token, sent with each call; or the token itself.
+    package var tokenFile: String?
+    package var token: String?
     /// Of one call; a stream has none.
     package var timeout: Duration
 
@@ -26,11 +29,15 @@ package struct ClientSettings: Sendable, Hashable {
                 + "With tls-key.")
         static let tlsKey = Setting(
             "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
+        static let tokenFile = Setting(
+            "token-file", .optionalText("FILE"), default: nil,
+            "File with a token, for a server that asks who calls. The variable SIGNALBOX_TOKEN may have the token "
+                + "itself.")
         static let timeout = Setting(
             "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
             "How long one call may take.")
 
-        static let all: [any AnySetting] = [server, tls, tlsCA, tlsCertificate, tlsKey, timeout]
+        static let all: [any AnySetting] = [server, tls, tlsCA, tlsCertificate, tlsKey, tokenFile, timeout]
     }
 
     /// - Parameter flags: by name without `--`, only those that were given.
@@ -43,7 +50,9 @@ package struct ClientSettings: Sendable, Hashable {
         var settings = ClientSettings(
             server: reader.value(Table.server), tls: reader.value(Table.tls),
             tlsCA: reader.value(Table.tlsCA), tlsCertificate: reader.value(Table.tlsCertificate),
-            tlsKey: reader.value(Table.tlsKey), timeout: reader.value(Table.timeout))
+            tlsKey: reader.value(Table.tlsKey), tokenFile: reader.value(Table.tokenFile),
+            token: environment["SIGNALBOX_TOKEN"].flatMap { $0.isEmpty ? nil : $0 },
+            timeout: reader.value(Table.timeout))
         if settings.tlsCA != nil || settings.tlsCertificate != nil { settings.tls = true }
         if (settings.tlsCertificate == nil) != (settings.tlsKey == nil) {
             reader.problems.append("tls-certificate and tls-key are needed together")
@@ -65,6 +74,8 @@ package struct ClientOptions: ParsableArguments {
     package var tlsCertificate: String?
     @Option(name: .long, help: ClientSettings.Table.tlsKey.argumentHelp)
     package var tlsKey: String?
+    @Option(name: .long, help: ClientSettings.Table.tokenFile.argumentHelp)
+    package var tokenFile: String?
     @Option(name: .long, help: ClientSettings.Table.timeout.argumentHelp)
     package var timeout: String?
 
@@ -77,6 +88,7 @@ package struct ClientOptions: ParsableArguments {
         flags[ClientSettings.Table.tlsCA.name] = tlsCA
         flags[ClientSettings.Table.tlsCertificate.name] = tlsCertificate
         flags[ClientSettings.Table.tlsKey.name] = tlsKey
+        flags[ClientSettings.Table.tokenFile.name] = tokenFile
         flags[ClientSettings.Table.timeout.name] = timeout
         return try ClientSettings.resolve(flags: flags, environment: environment)
     }

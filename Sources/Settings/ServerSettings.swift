@@ -98,6 +98,12 @@ package struct ServerSettings: Sendable, Hashable {
     package var userLimit: Int
     package var grace: Duration
     package var retention: Duration
+    package var auditRetention: Duration
+    /// Of each user; nil: none. The rate and the watches are those of one node.
+    package var maxPendingPerUser: Int?
+    package var maxPendingPayloadPerUser: Int?
+    package var enqueueRatePerUser: Int?
+    package var maxWatchesPerUser: Int?
     package var lease: Duration
     package var pollInterval: Duration
     package var logLevel: LogLevel
@@ -109,6 +115,13 @@ package struct ServerSettings: Sendable, Hashable {
     package var tlsKey: String?
     package var tlsClientCA: String?
     package var maxConnections: Int
+    package var maxConnectionsPerAddress: Int
+    package var idleTimeout: Duration
+    package var keepaliveInterval: Duration
+    package var keepaliveTimeout: Duration
+    package var maxConnectionAge: Duration?
+    package var maxConnectionAgeGrace: Duration?
+    package var authentication: AuthenticationSettings
     /// The file they came from in part.
     package var configFile: String?
     package var queues: [String: QueueSettings]
@@ -151,6 +164,24 @@ extension ServerSettings {
         static let retention = Setting(
             "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
             "How long finished jobs are kept.")
+        static let auditRetention = Setting(
+            "audit-retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)),
+            default: .seconds(90 * 86_400), "How long it is kept who has changed what.")
+        static let maxPendingPerUser = Setting(
+            "max-pending-per-user", .optionalInteger(1...JobLimits.pendingQuotaMax), default: nil,
+            "How many jobs of one user may wait, across all nodes. Over this and the next three, calls are "
+                + "refused with RESOURCE_EXHAUSTED.")
+        static let maxPendingPayloadPerUser = Setting(
+            "max-pending-payload-per-user", .optionalInteger(1...(1 << 40)), default: nil,
+            "How many bytes of payload the jobs of one user that wait may have together, across all nodes. "
+                + "At most 100,000 of them are counted: who has more is over it too.")
+        static let enqueueRatePerUser = Setting(
+            "enqueue-rate-per-user", .optionalInteger(1...1_000_000), default: nil,
+            "How many jobs a second may be enqueued for one user on this node; as many may come at once.")
+        static let maxWatchesPerUser = Setting(
+            "max-watches-per-user", .optionalInteger(1...1_000_000), default: nil,
+            "How many watches of one user may be open on this node. One of jobs counts for each user whose "
+                + "they are, one of a queue for the users that its caller is limited to.")
         static let lease = Setting(
             "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
             "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
@@ -169,7 +200,24 @@ extension ServerSettings {
             "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
         static let insecure = Setting(
             "insecure", .bool, default: false,
-            "Listen without TLS even where other machines can reach it.")
+            "Listen without TLS, and serve everybody, even where other machines can reach it.")
+        static let authTokens = Setting(
+            "auth-tokens", .optionalText("FILE"), default: nil,
+            "File with the hashes of the bearer tokens that are good; see `signalbox token create`.")
+        static let authJWKS = Setting(
+            "auth-jwks", .optionalText("FILE|URL"), default: nil,
+            "Where the keys are (a JSON Web Key Set) with which JWTs must be signed. With auth-jwt-issuer and "
+                + "auth-jwt-audience.")
+        static let authJWTIssuer = Setting(
+            "auth-jwt-issuer", .optionalText("TEXT"), default: nil, "Who must have made a JWT (iss).")
+        static let authJWTAudience = Setting(
+            "auth-jwt-audience", .optionalText("TEXT"), default: nil, "For whom a JWT must be made (aud).")
+        static let authJWTLeeway = Setting(
+            "auth-jwt-leeway", .duration(.zero ... .seconds(60)), default: .seconds(30),
+            "How far the clocks of a JWT's issuer and this machine may be apart.")
+        static let authJWTUsersClaim = Setting(
+            "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
+            "The claim of a JWT with the users that it is for.")
         static let tlsCertificate = Setting(
             "tls-certificate", .optionalText("FILE"), default: nil,
             "PEM file with the server's certificate and its chain. With tls-key.")
@@ -180,11 +228,35 @@ extension ServerSettings {
             "PEM file with the authorities whose client certificates are let in; no others are then.")
         static let maxConnections = Setting(
             "max-connections", .integer(1...1_000_000), default: 10_000, "Connections open at once.")
+        static let maxConnectionsPerAddress = Setting(
+            "max-connections-per-address", .integer(1...1_000_000), default: 5_000,
+            "Of them, from one address (of IPv6: from one network of 64 bits). A proxy is one address.")
+        static let idleTimeout = Setting(
+            "idle-timeout", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(15 * 60),
+            "A connection without a call for this long is asked to go, and closed.")
+        static let keepaliveInterval = Setting(
+            "keepalive-interval", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(60),
+            "A client that has been silent for this long is asked for a sign of life.")
+        static let keepaliveTimeout = Setting(
+            "keepalive-timeout", .duration(.seconds(1) ... .seconds(3_600)), default: .seconds(20),
+            "How long it has to answer.")
+        static let maxConnectionAge = Setting(
+            "max-connection-age", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
+            "A connection older than this, give or take a tenth, is asked to go once its calls are over: "
+                + "behind a balancer, clients spread anew.")
+        static let maxConnectionAgeGrace = Setting(
+            "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)),
+            default: nil,
+            "How long those calls may take; they end with UNAVAILABLE then.")
 
         static let all: [any AnySetting] = [
-            listen, databaseURL, stateDirectory, concurrency, userLimit, nodeName, testKinds, grace,
-            retention, lease, pollInterval, logLevel, logFormat, eventLoops, databaseConnections,
-            maxConnections, tlsCertificate, tlsKey, tlsClientCA, insecure, config,
+            listen, databaseURL, stateDirectory, concurrency, userLimit, maxPendingPerUser,
+            maxPendingPayloadPerUser, enqueueRatePerUser, maxWatchesPerUser, nodeName, testKinds, grace,
+            retention, auditRetention, lease, pollInterval, logLevel, logFormat, eventLoops,
+            databaseConnections,
+            maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
+            maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, authTokens,
+            authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim, insecure, config,
         ]
     }
 
@@ -203,6 +275,9 @@ extension ServerSettings {
           commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}]
                 Executables that run the jobs of a kind. Further keys: soft_timeout (DURATION; sends
                 SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}).
+          auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]}
+                What a client may do that shows a certificate with this name. Further keys: name (for the
+                audit), users (all, or [NAME, …]; without it the user called name).
         """
     }
 
@@ -249,14 +324,38 @@ extension ServerSettings {
             concurrency: reader.value(Table.concurrency), nodeName: reader.value(Table.nodeName),
             testKinds: reader.value(Table.testKinds), userLimit: reader.value(Table.userLimit),
             grace: reader.value(Table.grace), retention: reader.value(Table.retention),
+            auditRetention: reader.value(Table.auditRetention),
+            maxPendingPerUser: reader.value(Table.maxPendingPerUser),
+            maxPendingPayloadPerUser: reader.value(Table.maxPendingPayloadPerUser),
+            enqueueRatePerUser: reader.value(Table.enqueueRatePerUser),
+            maxWatchesPerUser: reader.value(Table.maxWatchesPerUser),
             lease: reader.value(Table.lease), pollInterval: reader.value(Table.pollInterval),
             logLevel: reader.value(Table.logLevel), logFormat: reader.value(Table.logFormat),
             eventLoops: reader.value(Table.eventLoops),
             databaseConnections: reader.value(Table.databaseConnections),
             insecure: reader.value(Table.insecure), tlsCertificate: reader.value(Table.tlsCertificate),
             tlsKey: reader.value(Table.tlsKey), tlsClientCA: reader.value(Table.tlsClientCA),
-            maxConnections: reader.value(Table.maxConnections), configFile: configFile,
+            maxConnections: reader.value(Table.maxConnections),
+            maxConnectionsPerAddress: reader.value(Table.maxConnectionsPerAddress),
+            idleTimeout: reader.value(Table.idleTimeout),
+            keepaliveInterval: reader.value(Table.keepaliveInterval),
+            keepaliveTimeout: reader.value(Table.keepaliveTimeout),
+            maxConnectionAge: reader.value(Table.maxConnectionAge),
+            maxConnectionAgeGrace: reader.value(Table.maxConnectionAgeGrace),
+            authentication: Self.authentication(&reader), configFile: configFile,
             queues: reader.file?.queues ?? [:], commands: reader.file?.commands ?? [])
+    }
+
+    private static func authentication(_ reader: inout SettingsReader) -> AuthenticationSettings {
+        var settings = AuthenticationSettings()
+        settings.tokens = reader.value(Table.authTokens)
+        settings.keySet = reader.value(Table.authJWKS)
+        settings.issuer = reader.value(Table.authJWTIssuer)
+        settings.audience = reader.value(Table.authJWTAudience)
+        settings.leeway = reader.value(Table.authJWTLeeway)
+        settings.usersClaim = reader.value(Table.authJWTUsersClaim)
+        settings.certificates = reader.file?.certificates ?? []
+        return settings
     }
 
     /// What no setting tells alone.
@@ -267,9 +366,22 @@ extension ServerSettings {
         if tlsClientCA != nil, tlsCertificate == nil {
             problems.append("tls-client-ca needs tls-certificate and tls-key")
         }
-        if !listen.isLoopback, tlsCertificate == nil, !insecure {
+        let jwt = [authentication.keySet, authentication.issuer, authentication.audience]
+        if jwt.contains(where: { $0 == nil }) && jwt.contains(where: { $0 != nil }) {
+            problems.append("auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together")
+        }
+        if !authentication.certificates.isEmpty, tlsClientCA == nil {
+            problems.append("auth.certificates needs tls-client-ca")
+        }
+        guard !listen.isLoopback, !insecure else { return }
+        if tlsCertificate == nil {
             problems.append(
                 "listen: other machines can reach \(listen): give tls-certificate and tls-key, or insecure")
+        }
+        if !authentication.isOn {
+            problems.append(
+                "listen: other machines can reach \(listen): say who may call, by auth-tokens, auth-jwks or "
+                    + "auth.certificates, or give insecure")
         }
     }
 }

@@ -52,6 +52,16 @@ extension SettingKind where Value == Int {
     }
 }
 
+extension SettingKind where Value == Int? {
+    /// A number that may be unset.
+    package static func optionalInteger(_ range: ClosedRange<Int>) -> Self {
+        let integer = SettingKind<Int>.integer(range)
+        return Self(
+            placeholder: integer.placeholder, wants: integer.wants,
+            parse: { integer.parse($0).map { .some($0) } }, show: { $0.map(integer.show) ?? "none" })
+    }
+}
+
 extension SettingKind where Value == Duration {
     package static func duration(_ range: ClosedRange<Duration>) -> Self {
         let bounds = "from \(DurationText.text(range.lowerBound)) to \(DurationText.text(range.upperBound))"
@@ -59,6 +69,16 @@ extension SettingKind where Value == Duration {
             placeholder: "DURATION", wants: "a duration \(bounds), as in 500ms, 15s, 10m, 2h or 7d",
             parse: { DurationText.duration($0).flatMap { range.contains($0) ? $0 : nil } },
             show: { DurationText.text($0) })
+    }
+}
+
+extension SettingKind where Value == Duration? {
+    /// A duration that may be unset.
+    package static func optionalDuration(_ range: ClosedRange<Duration>) -> Self {
+        let duration = SettingKind<Duration>.duration(range)
+        return Self(
+            placeholder: duration.placeholder, wants: duration.wants,
+            parse: { duration.parse($0).map { .some($0) } }, show: { $0.map(duration.show) ?? "none" })
     }
 }
 

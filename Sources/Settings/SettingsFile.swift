@@ -16,6 +16,7 @@ struct SettingsFile {
     private(set) var scalars: [String: Scalar] = [:]
     private(set) var queues: [String: QueueSettings] = [:]
     private(set) var commands: [CommandSettings] = []
+    private(set) var certificates: [CertificateSettings] = []
 
     /// The text of the file at `path`.
     static func read(_ path: String) throws(SettingsError) -> String {
@@ -52,10 +53,15 @@ struct SettingsFile {
         // A file of comments only.
         guard let root, root.scalar?.string.isEmpty != true else { return }
         let keys = Set(settings.map(\.fileKey))
-        walker.eachMember(of: root, in: "", known: keys.union(["queues", "commands"])) { walker, key, value in
+        walker.eachMember(of: root, in: "", known: keys.union(["queues", "commands", "auth"])) {
+            walker, key, value in
             switch key {
             case "queues": queues = walker.queues(value)
             case "commands": commands = walker.commands(value)
+            case "auth":
+                walker.eachMember(of: value, in: "auth.", known: ["certificates"]) { walker, _, value in
+                    certificates = walker.certificates(value)
+                }
             default:
                 if let text = walker.scalar(value, key) {
                     scalars[key] = Scalar(text: text, line: value.mark?.line ?? 0)
@@ -182,6 +188,53 @@ struct SettingsFile {
                 kind: kind, command: words, timeout: timeout, softTimeout: softTimeout,
                 onInterruption: onInterruption ?? .retry, workingDirectory: workingDirectory,
                 environment: environment)
+        }
+
+        mutating func certificates(_ node: Node) -> [CertificateSettings] {
+            guard let sequence = node.sequence else {
+                report(node, "auth.certificates", "wants a list")
+                return []
+            }
+            return sequence.enumerated().compactMap { index, entry in
+                certificate(entry, "auth.certificates[\(index)]")
+            }
+        }
+
+        /// Nil where something required is missing or wrong, which was reported.
+        private mutating func certificate(_ node: Node, _ path: String) -> CertificateSettings? {
+            var name: String?
+            var principal: String?
+            var scopes: Set<Scope> = []
+            var users = CertificateSettings.Users.itself
+            let before = problems.count
+            eachMember(of: node, in: path + ".", known: ["san", "name", "scopes", "users"]) {
+                walker, key, value in
+                let path = "\(path).\(key)"
+                switch key {
+                case "san": name = walker.value(value, path, .text("NAME", bytesMax: 2_048))
+                case "name": principal = walker.value(value, path, .text("NAME", bytesMax: 256))
+                case "scopes":
+                    let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
+                    scopes = Set(walker.texts(value, path).compactMap(Scope.init(rawValue:)))
+                    if scopes.count != value.sequence?.count {
+                        walker.report(value, path, "wants a list of some of \(names)")
+                    }
+                default:
+                    users = value.scalar?.string == "all" ? .all : .only(Set(walker.texts(value, path)))
+                }
+            }
+            guard let name, !scopes.isEmpty else {
+                if problems.count == before { report(node, path, "needs san and scopes") }
+                return nil
+            }
+            return CertificateSettings(name: name, principal: principal, scopes: scopes, users: users)
+        }
+
+        /// A list, which may be empty.
+        private mutating func texts(_ node: Node, _ path: String) -> [String] {
+            let texts = node.sequence?.compactMap { $0.scalar?.string } ?? []
+            if node.sequence?.count != texts.count { report(node, path, "wants a list of texts") }
+            return texts
         }
 
         private mutating func words(_ node: Node, _ path: String) -> [String]? {

@@ -1,3 +1,4 @@
+import Authentication
 import Foundation
 import JobAPI
 import JobCore
@@ -6,6 +7,7 @@ import JobStore
 import JobWorkers
 import Logging
 import NIOCore
+import NIOPosix
 import Postgres
 import PrivatePostgres
 import RPC
@@ -25,6 +27,7 @@ struct Assembly: Sendable {
     private let feed: JobFeed
     private let node: WorkerNode
     private let health: HealthState
+    private let authenticator: Authenticator?
     private let server: Server
 
     /// Brings everything up; throws, with nothing left running, when a part cannot be.
@@ -89,7 +92,7 @@ struct Assembly: Sendable {
         undo.append { store.forgetObservers() }
         self.store = store
         for (queue, of) in settings.queues {
-            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue) }
+            if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue, by: .settings) }
         }
 
         // The node hears of the feed, and the feed of the node: each is told of the other when both exist.
@@ -122,13 +125,17 @@ struct Assembly: Sendable {
         self.listener = listener
         health = HealthState()
         let kinds = KnownKinds(store: store, own: node.kinds)
+        let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
         let methods =
-            JobServiceHandlers(store: store, kinds: kinds).methods
-            + [WatchHandler(store: store, feed: feed).method]
+            JobServiceHandlers(store: store, kinds: kinds, quotas: quotas).methods
+            + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
-        let server = Server(
-            configuration: Self.server(settings, logger), methods: methods, logger: logger)
+        let authenticator = try await Self.authenticator(settings.authentication, logger)
+        self.authenticator = authenticator
+        var serverConfiguration = Self.server(settings, logger)
+        serverConfiguration.admission = AccessControl(authenticator)
+        let server = Server(configuration: serverConfiguration, methods: methods, logger: logger)
         self.server = server
         undo.append { await server.shutdown(grace: .zero) }
         store.startJobs(with: node)
@@ -149,6 +156,10 @@ struct Assembly: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await node.run() }
             group.addTask { await feed.run() }
+            if let authenticator {
+                group.addTask { await Self.keepCurrent(authenticator) }
+                group.addTask { await Self.refreshKeys(of: authenticator) }
+            }
             if let privatePostgres {
                 group.addTask { try? await privatePostgres.monitor() }
             }
@@ -178,6 +189,61 @@ struct Assembly: Sendable {
             sessionSettings: JobStore.sessionSettings, logger: logger)
     }
 
+    // MARK: Who may call
+
+    /// Nil: nobody is asked.
+    private static func authenticator(
+        _ settings: AuthenticationSettings, _ logger: Logger
+    ) async throws -> Authenticator? {
+        guard settings.isOn else { return nil }
+        var configuration = AuthenticationConfiguration()
+        configuration.tokenFile = settings.tokens
+        if let keySet = settings.keySet, let issuer = settings.issuer, let audience = settings.audience {
+            guard let keys = JWTConfiguration.KeyLocation(keySet) else {
+                throw SettingsError(problems: ["auth-jwks: is neither a file nor an address"])
+            }
+            var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
+            jwt.leeway = settings.leeway
+            jwt.usersClaim = settings.usersClaim
+            configuration.jwt = jwt
+        }
+        configuration.certificates = try settings.certificates.map { certificate in
+            guard let pattern = SubjectAlternativeName.Pattern(certificate.name) else {
+                throw SettingsError(
+                    problems: ["auth.certificates: '\(certificate.name)' is not dns:…, uri:… or email:…"])
+            }
+            let users: UserGrant =
+                switch certificate.users {
+                case .itself: .itself
+                case .all: .all
+                case .only(let users): .only(users)
+                }
+            return CertificateRule(
+                pattern: pattern, name: certificate.principal, scopes: certificate.scopes, users: users)
+        }
+        let fetcher = KeySetFetcher()
+        // It reads files, which blocks.
+        return try await NIOThreadPool.singleton.runIfActive { [configuration] in
+            try Authenticator(configuration, logger: logger, fetch: { try await fetcher.fetch($0) })
+        }
+    }
+
+    private static let credentialsCheckInterval = Duration.seconds(1)
+
+    /// Looks at the files with tokens and keys, until it is cancelled.
+    private static func keepCurrent(_ authenticator: Authenticator) async {
+        while (try? await Task.sleep(for: credentialsCheckInterval)) != nil {
+            try? await NIOThreadPool.singleton.runIfActive { authenticator.reload() }
+        }
+    }
+
+    /// Asks for the keys when it is time, until it is cancelled.
+    private static func refreshKeys(of authenticator: Authenticator) async {
+        repeat {
+            await authenticator.refreshKeys()
+        } while (try? await Task.sleep(for: credentialsCheckInterval)) != nil
+    }
+
     private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {
         var configuration = JobFeed.Configuration()
         configuration.pollInterval = settings.pollInterval
@@ -192,7 +258,17 @@ struct Assembly: Sendable {
         configuration.pollInterval = settings.pollInterval
         configuration.grace = settings.grace
         configuration.retention = settings.retention
+        configuration.auditRetention = settings.auditRetention
         return configuration
+    }
+
+    private static func quotas(_ settings: ServerSettings) -> UserQuotas.Limits {
+        var limits = UserQuotas.Limits()
+        limits.pendingJobsMax = settings.maxPendingPerUser
+        limits.pendingBytesMax = settings.maxPendingPayloadPerUser
+        limits.enqueuesPerSecond = settings.enqueueRatePerUser
+        limits.watchesMax = settings.maxWatchesPerUser
+        return limits
     }
 
     private static func server(_ settings: ServerSettings, _ logger: Logger) -> ServerConfiguration {
@@ -200,6 +276,12 @@ struct Assembly: Sendable {
         configuration.addresses = [.init(host: settings.listen.host, port: settings.listen.port)]
         configuration.eventLoopThreads = settings.eventLoops
         configuration.connectionsMax = settings.maxConnections
+        configuration.connectionsPerAddressMax = settings.maxConnectionsPerAddress
+        configuration.idleTimeout = settings.idleTimeout
+        configuration.keepaliveInterval = settings.keepaliveInterval
+        configuration.keepaliveTimeout = settings.keepaliveTimeout
+        configuration.connectionAgeMax = settings.maxConnectionAge
+        configuration.connectionAgeGrace = settings.maxConnectionAgeGrace
         configuration.errorMapper = { error in
             let status = StatusMapping.status(for: error)
             if [.unknown, .internalError, .unavailable].contains(status.code) {

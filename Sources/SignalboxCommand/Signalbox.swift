@@ -12,7 +12,7 @@ struct SignalboxProgram: AsyncParsableCommand {
         abstract: "A job service: enqueue over gRPC, watch, cancel. Postgres is all it needs.",
         discussion: exitCodesHelp,
         version: signalboxVersion,
-        subcommands: [Serve.self, Migrate.self] + clientCommands)
+        subcommands: [Serve.self, Migrate.self, TokenCommand.self] + clientCommands)
 }
 
 /// `signalbox serve`. Its settings have their own reader, which knows the environment and the file too.

@@ -183,14 +183,16 @@ class Server:
         config: str | None = None,
         arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
+        listen: str = "127.0.0.1:0",
+        log_level: str = "debug",
     ) -> None:
         assert BINARY.exists(), f"{BINARY} is not there: build it, or set SIGNALBOX_BIN"
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
         self.folder.chmod(0o755)
         self.name = name or f"node-{uuid.uuid4().hex[:6]}"
         self._command = [
-            *(str(BINARY), "serve", "--test-kinds", "--listen", "127.0.0.1:0", "--node-name", self.name),
-            *("--concurrency", str(concurrency), "--log-level", "debug"),
+            *(str(BINARY), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
+            *("--concurrency", str(concurrency), "--log-level", log_level),
         ]
         if database_url is not None:
             self._command += ["--database-url", database_url]
@@ -201,6 +203,8 @@ class Server:
         self._command += arguments
         self._environment = {**os.environ, **(environment or {})}
         self._log = self.folder / "log"
+        #: What it has said on standard output, over all its starts.
+        self.output: list[str] = []
         self.address = ""
         _servers.append(self)
         self.start()
@@ -215,6 +219,7 @@ class Server:
         def read() -> None:
             assert self.process.stdout
             for line in self.process.stdout:
+                self.output.append(line)
                 lines.put(line)
             lines.put(None)
 

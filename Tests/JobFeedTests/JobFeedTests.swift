@@ -147,7 +147,7 @@ import Testing
     /// Whoever takes a job in, runs it and ends it: a watch of its user has each event once.
     @Test func scopeHasEachEventOnce() async throws {
         try await with { bench in
-            let subscription = bench.feed.subscribe(userID: "u", queue: nil)
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
             let reader = Task { () throws -> [JobEventType] in
                 var all: [JobEventType] = []
                 for _ in 0..<20 { all += try await bench.follow(subscription, upTo: .succeeded) }
@@ -169,7 +169,7 @@ import Testing
     /// What is remembered of the lanes is given up when it becomes too much, in the middle of what is being told.
     @Test func laneThatIsForgottenIsStillTold() async throws {
         try await with(lanesMax: 2) { bench in
-            let subscription = bench.feed.subscribe(userID: "a", queue: nil)
+            let subscription = bench.feed.subscribe(userID: "a", queue: nil, users: .all)
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
             // One row of the feed, with two lanes that are new.
@@ -185,7 +185,7 @@ import Testing
         try await with { bench in
             let feed = JobFeed(store: bench.store, logger: Logger(label: "tests")) { _ in }
             try await feed.open()
-            let subscription = feed.subscribe(userID: "u", queue: nil)
+            let subscription = feed.subscribe(userID: "u", queue: nil, users: .all)
             for number in 0..<UInt64(WatchBuffer.placesMax) {
                 subscription.track(
                     .version7(milliseconds: 1, random: (0, number)), delivered: 1, isFinal: false)
@@ -217,7 +217,7 @@ import Testing
     /// Without waiting for the poll.
     @Test func scopeHearsOfThisNodesCommits() async throws {
         try await with(pollInterval: .seconds(600)) { bench in
-            let subscription = bench.feed.subscribe(userID: "u", queue: nil)
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
             for _ in 0..<3 {
                 _ = try await bench.enqueue(by: bench.store)
                 #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
@@ -240,7 +240,7 @@ import Testing
 
     @Test func scopeLeavesOthersOut() async throws {
         try await with { bench in
-            let subscription = bench.feed.subscribe(userID: "b", queue: nil)
+            let subscription = bench.feed.subscribe(userID: "b", queue: nil, users: .all)
             _ = try await bench.enqueue(by: bench.store, user: "a")
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             let job = try await bench.enqueue(by: bench.store, user: "b")
@@ -249,6 +249,59 @@ import Testing
                 #expect(news.job == job.id)
                 break
             }
+        }
+    }
+
+    /// Whatever this node and others do for other users, a limited watch of a queue hears of its own users only.
+    @Test(arguments: [["b"], ["b", "c"], ["\u{E9}"]])
+    func scopeIsLimitedToUsers(_ users: [String]) async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(
+                userID: nil, queue: "default", users: .only(Set(users)))
+            #expect(subscription.users == .only(Set(users)))
+            var wanted: [JobID] = []
+            for user in ["a", users[0], "e\u{301}", "a", users.last ?? ""] {
+                for store in [bench.store, bench.peer] {
+                    let job = try await bench.enqueue(by: store, user: user)
+                    if users.contains(where: { $0.hasSameBytes(as: user) }) { wanted.append(job.id) }
+                    let run = try await bench.claim(by: store)
+                    bench.feed.receive([.progress(run.key, attempt: 1, Self.progress)])
+                    try await bench.succeed(run, by: store)
+                }
+            }
+            var ends: [JobID] = []
+            while ends.count < wanted.count, let item = await subscription.item() {
+                switch item {
+                case .action(.tell(let news)):
+                    #expect(wanted.contains(news.job))
+                    if case .event(let event) = news.content, event.state.isFinal { ends.append(news.job) }
+                case .action(.read(let sequences)):
+                    #expect(sequences.keys.allSatisfy(wanted.contains))
+                    let numbers = try await bench.store.numbers(of: Array(sequences.keys))
+                    let after = sequences.map { (numbers[$0] ?? 0, $1) }
+                    let events = try await bench.store.events(after: Dictionary(uniqueKeysWithValues: after))
+                    let byID = sequences.keys.map { ($0, events[numbers[$0] ?? 0] ?? []) }
+                    subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
+                default: break
+                }
+            }
+            #expect(Set(ends) == Set(wanted))
+        }
+    }
+
+    /// A watch of one user is for that one, for whomever else its caller may act.
+    @Test func usersOfAWatch() async throws {
+        try await with { bench in
+            let ofUser = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            #expect(ofUser.users == .only(["u"]))
+            #expect(
+                ofUser.scope.holds(userID: "u", queue: "q") && !ofUser.scope.holds(userID: "v", queue: "q"))
+            let spelled = bench.feed.subscribe(userID: "\u{E9}", queue: nil, users: .all)
+            #expect(!spelled.scope.holds(userID: "e\u{301}", queue: "q"))
+            let ofQueue = bench.feed.subscribe(userID: nil, queue: "q", users: .only(["u"]))
+            #expect(
+                ofQueue.scope.holds(userID: "u", queue: "q") && !ofQueue.scope.holds(userID: "v", queue: "q"))
+            #expect(!ofQueue.scope.holds(userID: "u", queue: "p"))
         }
     }
 
@@ -356,7 +409,7 @@ import Testing
             bench.feed.end()
             let last = await item
             #expect(last == nil)
-            let late = bench.feed.subscribe(userID: "u", queue: nil)
+            let late = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
             let nothing = await late.item()
             #expect(nothing == nil)
         }

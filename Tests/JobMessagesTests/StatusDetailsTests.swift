@@ -13,7 +13,7 @@ import Testing
         #expect(try StatusDetails.decode(plain.encode()) == plain)
         let full = StatusDetails(
             code: 3, message: "bad", badRequest: [violation(0), violation(1)],
-            retryDelay: .milliseconds(1500),
+            retryDelay: .milliseconds(1500), quota: .init(subject: "user:ada", description: "is used up"),
             resource: .init(type: "signalbox.v1.Job", name: "x", description: "is there"))
         #expect(try StatusDetails.decode(full.encode()) == full)
     }
@@ -31,7 +31,8 @@ import Testing
         let details = StatusDetails(
             code: 3, message: long,
             badRequest: (0..<10_000).map(violation) + [FieldViolation(field: long, description: long)],
-            retryDelay: .seconds(1), resource: .init(type: long, name: long, description: long))
+            retryDelay: .seconds(1), quota: .init(subject: long, description: long),
+            resource: .init(type: long, name: long, description: long))
         let bytes = details.encode()
         #expect(bytes.count <= StatusDetails.bytesMax)
         let decoded = try StatusDetails.decode(bytes)

@@ -23,7 +23,8 @@ import Testing
         SET signalbox.locked_lanes = '1,2';
         PREPARE start (
             int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
-            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], int[], int, bigint)
+            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], text[], text[], int[],
+            int[], int, bigint)
             AS \(Statement.insertAndStartJobs.sql);
         PREPARE finish (int, bigint[], bigint[], text[], text[], text[], bytea[], text[]) AS \(Statement.finishRuns.sql);
         PREPARE progress (
@@ -32,13 +33,22 @@ import Testing
         PREPARE log (int, bigint[], bigint[], bigint[], timestamptz[], int[], text[], text[])
             AS \(Statement.saveLog.sql);
         PREPARE trim_log (bigint[], bigint[], bigint[]) AS \(Statement.trimLog.sql);
-        PREPARE jobs (uuid[], int) AS \(Statement.findJobs.sql);
-        PREPARE cancel (int, uuid, text) AS \(Statement.cancelJob.sql);
+        PREPARE jobs (uuid[], int, text[]) AS \(Statement.findJobs.sql);
+        PREPARE cancel (int, uuid, text, text[], text, text) AS \(Statement.cancelJob.sql);
         PREPARE give_back (int, bigint[], bigint[], text[], text[], text[], bigint[], bool[])
             AS \(Statement.returnRuns.sql);
-        PREPARE of_user (text, text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfUser.sql);
-        PREPARE of_queue (text, text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfQueue.sql);
+        PREPARE of_user (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfUsers.sql);
+        PREPARE of_queue (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfQueue.sql);
         PREPARE events (bigint[], bigint[], bigint, int) AS \(Statement.findEvents.sql);
+        PREPARE retry (int, uuid, text[], text, text) AS \(Statement.retryJob.sql);
+        PREPARE places (uuid[], text[]) AS \(Statement.findPlaces.sql);
+        PREPARE payload_size (uuid, text[]) AS \(Statement.findPayloadSize.sql);
+        PREPARE count_pending (text[], bigint) AS \(Statement.countPending.sql);
+        PREPARE sum_pending (text[], bigint) AS \(Statement.sumPending.sql);
+        PREPARE of_users (
+            text[], text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint, bigint)
+            AS \(Statement.listJobsOfUsers.sql);
+        PREPARE trim_audit (bigint, bigint) AS \(Statement.trimAudit.sql);
         """
 
     private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
@@ -46,7 +56,7 @@ import Testing
         "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}', 4)"
 
     private static let start =
-        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 19).joined(separator: ",")), '{1}', 3, 16)"
+        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 22).joined(separator: ",")), '{1}', 3, 16)"
 
     private static let finish = "EXPLAIN EXECUTE finish (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
     private static let giveBack = "EXPLAIN EXECUTE give_back (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
@@ -56,11 +66,22 @@ import Testing
     private static let log = "EXPLAIN EXECUTE log (1, '{1}', '{1}', '{1}', '{}', '{}', '{}', '{}')"
     private static let trimLog = "EXPLAIN EXECUTE trim_log ('{1}', '{1}', '{1}')"
     private static let cancel =
-        "EXPLAIN EXECUTE cancel (1, '00000000-0000-0000-0000-000000000000', '')"
-    private static let jobs = "EXPLAIN EXECUTE jobs ('{}', 0)"
+        "EXPLAIN EXECUTE cancel (1, '00000000-0000-0000-0000-000000000000', '', '{u}', '', '')"
+    private static let jobs = "EXPLAIN EXECUTE jobs ('{}', 0, '{u}')"
 
-    private static let ofUser = "EXPLAIN EXECUTE of_user ('u', NULL, 0, 50000, 1000, 10000)"
+    private static let ofUser = "EXPLAIN EXECUTE of_user ('{u}', NULL, 0, 50000, 1000, 10000)"
     private static let ofQueue = "EXPLAIN EXECUTE of_queue (NULL, 'q', 0, 50000, 1000, 10000)"
+    private static let byID = [
+        "EXPLAIN EXECUTE retry (1, '00000000-0000-0000-0000-000000000000', '{u}', '', '')",
+        "EXPLAIN EXECUTE places ('{}', '{u}')",
+        "EXPLAIN EXECUTE payload_size ('00000000-0000-0000-0000-000000000000', '{u}')",
+    ]
+    private static let pending = [
+        "EXPLAIN EXECUTE count_pending ('{u,v}', 1000)", "EXPLAIN EXECUTE sum_pending ('{u,v}', 1000)",
+    ]
+    private static let ofUsers =
+        "EXPLAIN EXECUTE of_users ('{u,v}', NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20, 5000)"
+    private static let trimAudit = "EXPLAIN EXECUTE trim_audit (1000, 1000)"
     private static let events = "EXPLAIN EXECUTE events ('{1}', '{0}', 1000, 1000)"
 
     private func plan(_ connection: Connection, _ sql: String) throws(PostgresError) -> String {
@@ -78,7 +99,7 @@ import Testing
         #expect(claim.contains("Tid Scan on live") && !claim.contains("Seq Scan"), "\(comment): \(claim)")
         for sql in [
             Self.finish, Self.giveBack, Self.progress, Self.log, Self.trimLog, Self.jobs, Self.cancel,
-        ] {
+        ] + Self.byID + Self.pending {
             expectConditions(try plan(connection, sql), comment)
         }
         let start = try plan(connection, Self.start)
@@ -91,6 +112,18 @@ import Testing
             }
             #expect(!snapshot.contains("Seq Scan"), "\(comment): \(snapshot)")
         }
+        for sql in Self.pending {
+            let pending = try plan(connection, sql)
+            for index in ["lane_user_id_queue_key", "live_ready", "live_scheduled_lane"] {
+                #expect(pending.contains(index), "\(comment): \(pending)")
+            }
+            #expect(!pending.contains("Seq Scan"), "\(comment): \(pending)")
+        }
+        let ofUsers = try plan(connection, Self.ofUsers)
+        #expect(ofUsers.split(separator: "job_user").count == 3, "\(comment): \(ofUsers)")
+        expectConditions(ofUsers, comment)
+        let trim = try plan(connection, Self.trimAudit)
+        #expect(trim.contains("Tid Scan") && trim.contains("audit_entry_pkey"), "\(comment): \(trim)")
         let events = try plan(connection, Self.events)
         #expect(events.contains("live_pkey") && !events.contains("live_running"), "\(comment): \(events)")
     }
@@ -151,7 +184,7 @@ import Testing
 
     /// Of the jobs that a page of a list may look at, only as many as it returns.
     @Test(arguments: [
-        (Statement.listJobs.sql, "NULL"), (Statement.listJobsOfUser.sql, "'u'"),
+        (Statement.listJobs.sql, "NULL"), (Statement.listJobsOfUser.sql, "'{u}'"),
     ])
     func listEndsWithItsPage(_ sql: String, _ user: String) async throws {
         try await Bench.with { bench in
@@ -164,7 +197,7 @@ import Testing
             for _ in 0..<2 {
                 try connection.executeScript(
                     """
-                    PREPARE list (text, text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint)
+                    PREPARE list (text[], text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint)
                         AS \(sql)
                     """)
                 let shown = try plan(
@@ -175,6 +208,42 @@ import Testing
                     """)
                 #expect(!shown.contains("rows=3000") && !shown.contains("Seq Scan"), "\(shown)")
                 try connection.executeScript("DEALLOCATE list; ANALYZE")
+            }
+        }
+    }
+
+    /// Of each of several users no more than their share, however much there is of others.
+    @Test func listOfUsersLooksAtTheirShare() async throws {
+        try await Bench.with { bench in
+            let connection = try Connection(bench.schema.connectionConfiguration())
+            for (name, value) in JobStore.sessionSettings {
+                try connection.executeScript("SET \(name) = '\(value)'")
+            }
+            try connection.executeScript(Self.prepare)
+            // The plan is made while there is nothing.
+            _ = try plan(connection, Self.ofUsers)
+            _ = try await bench.store.enqueueBatch(
+                (0..<3000).map { number in
+                    NewJob(
+                        spec: JobSpec(kind: "k", userID: number < 100 ? "u" : number < 200 ? "v" : "other"),
+                        now: .now)
+                })
+            for _ in 0..<2 {
+                let shown = try plan(
+                    connection,
+                    """
+                    EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE of_users (
+                        '{u,v}', NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 60, 20, 30)
+                    """)
+                // The first 20 of each, until there are as many as the page has; and one entry in the index for each of
+                // those that may be looked at.
+                let scans = shown.split(separator: "\n").filter { $0.contains("job_user on job") }
+                #expect(scans.count == 2, "\(shown)")
+                #expect(scans.first?.contains("(actual rows=20 loops=2)") == true, "\(shown)")
+                #expect(scans.last?.contains("Index Only Scan") == true, "\(shown)")
+                #expect(scans.last?.contains("(actual rows=30 loops=2)") == true, "\(shown)")
+                expectConditions(shown, "a list of users")
+                try connection.executeScript("DEALLOCATE ALL; ANALYZE;" + Self.prepare)
             }
         }
     }

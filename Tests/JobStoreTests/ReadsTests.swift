@@ -10,6 +10,8 @@ import Testing
         return filter
     }
 
+    private func scope(_ user: String?) -> UserScope { user.map { .only([$0]) } ?? .all }
+
     @Test func filters() async throws {
         try await Bench.with { bench in
             let a = try await bench.start(
@@ -136,7 +138,7 @@ import Testing
             let running = try await bench.start(JobSpec(kind: "k", userID: "a", queue: "q"))
             let waiting = try await bench.enqueue(JobSpec(kind: "k", userID: "b", queue: "q"))
             func snapshot(_ user: String?, _ queue: String?) async throws -> [JobID] {
-                let page = try await bench.store.snapshot(userID: user, queue: queue, after: 0)
+                let page = try await bench.store.snapshotJobs(of: scope(user), queue: queue, after: 0)
                 #expect(page.next == nil)
                 return page.jobs.map(\.id)
             }
@@ -166,8 +168,8 @@ import Testing
                 var seen: [JobID] = []
                 var after: Int64? = 0
                 while let from = after {
-                    let page = try await bench.store.snapshot(
-                        userID: user, queue: queue, after: from, scannedMax: scannedMax)
+                    let page = try await bench.store.snapshotJobs(
+                        of: scope(user), queue: queue, after: from, scannedMax: scannedMax)
                     seen += page.jobs.map(\.id)
                     after = page.next
                 }
@@ -189,7 +191,7 @@ import Testing
             var seen: [JobID] = []
             var after: Int64? = 0
             while let from = after {
-                let page = try await bench.store.snapshot(userID: "u1", queue: nil, after: from)
+                let page = try await bench.store.snapshotJobs(of: scope("u1"), queue: nil, after: from)
                 seen += page.jobs.map(\.id)
                 after = page.next
             }

@@ -161,6 +161,41 @@ import Testing
         }
     }
 
+    @Test(.timeLimit(.minutes(1))) func cancellingStopsTheStatementOfAReadOnly() async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 1) { database in
+                try await schema.withDatabase { other in
+                    for _ in 0..<20 {
+                        let asleep = Task {
+                            try await database.run("sleep", timeout: .seconds(50), isInterruptible: true) {
+                                connection throws(PostgresError) in
+                                try connection.execute(Statement(nil, "SELECT pg_sleep(50)")).count
+                            }
+                        }
+                        let pid = try await other.run("wait") { connection throws(PostgresError) -> Int32 in
+                            let find = Statement(
+                                nil, "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(50)'")
+                            while true {
+                                if let row = Array(try connection.execute(find)).first {
+                                    return try row.int32(0)
+                                }
+                            }
+                        }
+                        asleep.cancel()
+                        let error = await #expect(throws: PostgresError.self) { try await asleep.value }
+                        #expect(error?.sqlState == "57014")
+                        // The same connection goes on, and what it does next is not stopped instead.
+                        let next = try await database.run("next") { connection throws(PostgresError) in
+                            _ = try connection.execute(Statement(nil, "SELECT pg_sleep(0.001)"))
+                            return connection.backendProcessID
+                        }
+                        #expect(next == pid)
+                    }
+                }
+            }
+        }
+    }
+
     @Test func waitingTimesOut() async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase { database in

@@ -12,7 +12,6 @@ import Testing
         configuration.idleTimeout = .seconds(100)
         configuration.keepaliveInterval = .seconds(30)
         configuration.keepaliveTimeout = .seconds(20)
-        configuration.pingsPerMinuteMax = 3
         return configuration
     }
 
@@ -64,9 +63,35 @@ import Testing
         #expect(timers.tick(now: start + .seconds(220), heard: true, used: false) == .goAway)
     }
 
-    @Test func pingsHaveABudgetAMinute() {
+    @Test(arguments: [0.9, 1, 1.1]) func anOldConnectionGoesAway(_ factor: Double) {
+        var configuration = configuration
+        configuration.connectionAgeMax = .seconds(1_000)
+        configuration.connectionAgeGrace = .seconds(50)
+        var timers = ConnectionTimers(configuration: configuration, now: start, ageFactor: factor)
+        timers.established()
+        let age = Int64(1_000 * factor)
+        #expect(timers.tick(now: start + .seconds(age - 1), heard: true, used: true) == .none)
+        #expect(timers.tick(now: start + .seconds(age), heard: true, used: true) == .goAway)
+        #expect(timers.tick(now: start + .seconds(age + 49), heard: true, used: true) == .none)
+        #expect(timers.tick(now: start + .seconds(age + 50), heard: true, used: true) == .abort)
+    }
+
+    @Test func anOldConnectionWithoutAGraceIsStillKeptAlive() {
+        var configuration = configuration
+        configuration.connectionAgeMax = .seconds(1_000)
         var timers = ConnectionTimers(configuration: configuration, now: start)
-        let accepted = [1, 1, 1, 2, 61].map { timers.receivedPing(now: start + .seconds($0)) }
-        #expect(accepted == [true, true, true, false, true])
+        timers.established()
+        #expect(timers.tick(now: start + .seconds(1_000), heard: true, used: true) == .goAway)
+        #expect(timers.tick(now: start + .seconds(100_000), heard: false, used: true) == .sendPing)
+    }
+
+    @Test func aTickIsShortEnoughForEveryTime() {
+        var configuration = configuration
+        configuration.stallTimeout = .seconds(2)
+        let timers = ConnectionTimers(configuration: configuration, now: start)
+        #expect(timers.tickInterval == .milliseconds(500) && timers.stallTicks == 4)
+        configuration.stallTimeout = .seconds(200)
+        let others = ConnectionTimers(configuration: configuration, now: start)
+        #expect(others.tickInterval == .seconds(5) && others.stallTicks == 40)
     }
 }

@@ -138,7 +138,7 @@ import Testing
         try await withServer([following(script)]) { _, client in
             let status = try await status {
                 let call = try await client.serverStreaming(
-                    "/t/Follow", message(0), timeout: .milliseconds(50))
+                    "/t/Follow", message(0), timeout: .milliseconds(500))
                 for try await _ in call {}
             }
             #expect(status.code == .deadlineExceeded)

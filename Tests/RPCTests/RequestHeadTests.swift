@@ -1,4 +1,5 @@
 import HTTP2
+import MessageCompression
 import Testing
 
 @testable import RPC
@@ -38,8 +39,16 @@ import Testing
         #expect(verdict(["content-type": "application/grpc-web"]) == "415")
         #expect(verdict(["content-type": String?.none]) == "415")
         #expect(verdict([":path": "/s/other"]) == "unimplemented")
-        #expect(verdict(["grpc-encoding": "gzip"]) == "unimplemented")
+        #expect(verdict(["grpc-encoding": "br"]) == "unimplemented")
+        #expect(verdict(["grpc-timeout": "0S"]) == "deadlineExceeded")
         #expect(verdict(["grpc-timeout": "soon"]) == "internalError")
+    }
+
+    @Test func codings() {
+        let head = RequestHead(
+            HeaderBlock([("grpc-encoding", "deflate"), ("grpc-accept-encoding", "identity, gzip ,br")]),
+            router: router, messageBytesMax: 1)
+        #expect(head.coding == .deflate && head.acceptedCodings == [.gzip])
     }
 
     @Test func timeout() {

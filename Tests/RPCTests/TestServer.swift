@@ -14,6 +14,8 @@ func withServer(
     var configuration = ServerConfiguration()
     configuration.addresses = [.init(host: "127.0.0.1", port: 0)]
     configuration.eventLoopThreads = 1
+    // A reader here may get no turn for long, while all other tests have theirs.
+    configuration.stallTimeout = .seconds(300)
     configure(&configuration)
     let server = Server(configuration: configuration, methods: methods, logger: quiet)
     try await server.start()

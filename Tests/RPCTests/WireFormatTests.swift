@@ -1,4 +1,5 @@
 import HTTP2
+import MessageCompression
 import NIOCore
 import Testing
 
@@ -114,6 +115,32 @@ import Testing
             return
         }
         #expect(status.code == .internalError)
+    }
+
+    @Test(arguments: [true, false]) func compressedMessages(_ sharesMemory: Bool) throws {
+        let text = ByteBuffer(string: String(repeating: "again ", count: 100))
+        let compressed = try #require(Coding.gzip.compress(text))
+        let frame = [1, 0, 0, 0, UInt8(compressed.readableBytes)] + Array(compressed.readableBytesView)
+        var reader = MessageReader(messageBytesMax: 600, sharesMemory: sharesMemory, coding: .gzip)
+        reader.append(ByteBuffer(bytes: frame + framed([7]) + frame.dropLast()))
+        #expect(try reader.next().get() == text && reader.wasCompressed)
+        #expect(try reader.next().get() == ByteBuffer(bytes: [7]) && !reader.wasCompressed)
+        #expect(try reader.next().get() == nil)
+        reader.append(ByteBuffer(bytes: frame.suffix(1)))
+        #expect(try reader.next().get() == text && reader.isEmpty)
+    }
+
+    @Test func whatIsTooLargeOnlyWhenDecompressedIsRefused() throws {
+        let compressed = try #require(Coding.deflate.compress(ByteBuffer(repeating: 0, count: 1_001)))
+        var reader = MessageReader(messageBytesMax: 1_000, sharesMemory: true, coding: .deflate)
+        reader.append(
+            ByteBuffer(
+                bytes: [1, 0, 0, 0, UInt8(compressed.readableBytes)] + Array(compressed.readableBytesView)))
+        guard case .failure(let status) = reader.next() else {
+            Issue.record("allowed")
+            return
+        }
+        #expect(status.code == .resourceExhausted)
     }
 
     @Test(arguments: [true, false]) func whatWasTakenIsNotKept(_ sharesMemory: Bool) throws {

@@ -123,7 +123,10 @@ import Testing
             (request([":method": "GET"]), message, Answer(http: "405")),
             (request(["content-type": "application/json"]), message, Answer(http: "415")),
             (request([":path": "/t/None"]), message, Answer(http: "200", grpc: "12")),
-            (request(["grpc-encoding": "gzip"]), message, Answer(http: "200", grpc: "12")),
+            (request(["grpc-encoding": "br"]), message, Answer(http: "200", grpc: "12")),
+            // Not every message need be compressed.
+            (request(["grpc-encoding": "gzip"]), message, Answer(http: "200", grpc: "0")),
+            (request(["grpc-encoding": "gzip"]), [1, 0, 0, 0, 1, 7], Answer(http: "200", grpc: "13")),
             (request(["grpc-timeout": "1"]), message, Answer(http: "200", grpc: "13")),
             (request(), [], Answer(http: "200", grpc: "12")),
             (request(), message + message, Answer(http: "200", grpc: "12")),
@@ -188,7 +191,7 @@ import Testing
     }
 
     @Test func floodOfPingsEndsTheConnection() async throws {
-        try await withWire(configure: { $0.pingsPerMinuteMax = 5 }) { wire in
+        try await withWire { wire in
             for number in 0..<10 { wire.session.ping(UInt64(number)) }
             try await wire.send()
             let code = try await wire.events().compactMap { event -> ErrorCode? in

@@ -49,6 +49,8 @@ TEST = "Tests/JobCoreTests/A.swift"
         ({}, {"JobCore": ["Postgres"]}, "JobCore may not depend on Postgres"),
         ({}, {"RPC": ["JobMessages"]}, "RPC may not depend on JobMessages"),
         ({}, {"JobFeed": ["NIOCore"]}, "JobFeed may not depend on NIOCore"),
+        ({}, {"Signalbox": ["InteropServer"]}, "Signalbox may not depend on InteropServer"),
+        ({CORE: "import InteropServer\n"}, {}, "JobCore may not import InteropServer"),
         ({}, {"Novelty": []}, "target Novelty is not in the table"),
         ({"Sources/Novelty/A.swift": ""}, {}, "Sources/Novelty: not in the table"),
         ({CORE: "import Postgres\n"}, {}, "A.swift:1: JobCore may not import Postgres"),
@@ -96,6 +98,7 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
         ({CORE: "struct Selection { let selected = \"select one\" }\n"}, {}),
         ({"Sources/JobStore/A.swift": 'let q = "SELECT 1"\n'}, {}),
         ({"Sources/Postgres/A.swift": "// Jobless, jobber: other words.\nimport CPQ\n"}, {}),
+        ({"Tests/InteropServer/A.swift": "try await Task.sleep(for: interval)\n"}, {}),
         ({TEST: "@testable import JobCore\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
     ],
 )

@@ -44,6 +44,23 @@ private func problems(
         #expect(settings.queues.isEmpty && settings.commands.isEmpty)
     }
 
+    @Test func quotasAreOffUnlessSet() throws {
+        let off = try resolve()
+        #expect(off.auditRetention == .seconds(90 * 86_400))
+        #expect(off.maxPendingPerUser == nil && off.maxPendingPayloadPerUser == nil)
+        #expect(off.enqueueRatePerUser == nil && off.maxWatchesPerUser == nil)
+        let on = try resolve(
+            ["--max-pending-per-user", "1000", "--max-watches-per-user=5"],
+            environment: ["SIGNALBOX_ENQUEUE_RATE_PER_USER": "20"],
+            file: "max_pending_payload_per_user: 1048576\naudit_retention: 1d\n")
+        #expect(on.maxPendingPerUser == 1000 && on.maxPendingPayloadPerUser == 1 << 20)
+        #expect(on.enqueueRatePerUser == 20 && on.maxWatchesPerUser == 5)
+        #expect(on.auditRetention == .seconds(86_400))
+        #expect(
+            problems(["--max-pending-per-user", "0"])
+                == ["--max-pending-per-user: '0' is wrong: wants a whole number from 1 to 100000"])
+    }
+
     @Test func stateDirectories() throws {
         var other = machine
         other.stateHome = "/state"
@@ -215,22 +232,64 @@ private func problems(
             ])
     }
 
+    @Test func rulesForCertificates() throws {
+        let file = """
+            auth:
+              certificates:
+                - {san: "dns:a.example", scopes: [jobs.enqueue, jobs.read]}
+                - san: uri:spiffe://example/*
+                  name: mesh
+                  scopes: [admin]
+                  users: all
+                - {san: "email:b@example", scopes: [jobs.cancel], users: [ada, bob]}
+            """
+        let tls = ["--tls-key", "k", "--tls-certificate", "c", "--tls-client-ca", "a"]
+        #expect(
+            try resolve(tls, file: file).authentication.certificates == [
+                CertificateSettings(
+                    name: "dns:a.example", principal: nil, scopes: [.enqueue, .read], users: .itself),
+                CertificateSettings(
+                    name: "uri:spiffe://example/*", principal: "mesh", scopes: [.admin], users: .all),
+                CertificateSettings(
+                    name: "email:b@example", principal: nil, scopes: [.cancel], users: .only(["ada", "bob"])),
+            ])
+        #expect(
+            problems(tls, file: "auth: {certificates: [{san: a, scopes: [all]}, {name: b}], tokens: t}") == [
+                "s.yaml:1: auth.certificates[0].scopes: wants a list of some of jobs.enqueue, jobs.read, "
+                    + "jobs.cancel, admin",
+                "s.yaml:1: auth.certificates[1]: needs san and scopes",
+                "s.yaml:1: unknown key 'auth.tokens'",
+            ])
+    }
+
     @Test func settingsThatGoTogether() {
         #expect(problems(["--tls-key", "k"]) == ["tls-certificate and tls-key are needed together"])
         #expect(problems(["--tls-client-ca", "c"]) == ["tls-client-ca needs tls-certificate and tls-key"])
         #expect(
             problems(["--listen", "0.0.0.0:1"]) == [
-                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure"
+                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure",
+                "listen: other machines can reach 0.0.0.0:1: say who may call, by auth-tokens, auth-jwks or "
+                    + "auth.certificates, or give insecure",
             ])
         #expect(problems(["--listen", "0.0.0.0:1", "--insecure"]) == [])
-        #expect(problems(["--listen", "0.0.0.0:1", "--tls-key", "k", "--tls-certificate", "c"]) == [])
+        let tls = ["--tls-key", "k", "--tls-certificate", "c"]
+        #expect(problems(["--listen", "0.0.0.0:1", "--auth-tokens", "t"] + tls) == [])
+        #expect(
+            problems(["--auth-jwks", "k", "--auth-jwt-issuer", "i"]) == [
+                "auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together"
+            ])
+        let rules = "auth: {certificates: [{san: \"dns:a\", scopes: [admin]}]}"
+        #expect(problems(tls, file: rules) == ["auth.certificates needs tls-client-ca"])
+        #expect(problems(tls + ["--tls-client-ca", "a"], file: rules) == [])
     }
 
     @Test func theHelpNamesEverySetting() {
         let help = ServerSettings.help
         for name in [
             "listen", "database-url", "state-dir", "concurrency", "node-name", "test-kinds", "user-limit",
-            "grace", "retention", "lease", "poll-interval", "log-level", "log-format", "event-loops",
+            "grace", "retention", "audit-retention", "max-pending-per-user", "max-pending-payload-per-user",
+            "enqueue-rate-per-user", "max-watches-per-user", "lease", "poll-interval", "log-level",
+            "log-format", "event-loops",
             "database-connections", "insecure", "tls-certificate", "tls-key", "tls-client-ca",
             "max-connections", "config",
         ] {

@@ -148,6 +148,57 @@ void   google__rpc__retry_info__free_unpacked
   assert(message->base.descriptor == &google__rpc__retry_info__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   google__rpc__quota_failure__violation__init
+                     (Google__Rpc__QuotaFailure__Violation         *message)
+{
+  static const Google__Rpc__QuotaFailure__Violation init_value = GOOGLE__RPC__QUOTA_FAILURE__VIOLATION__INIT;
+  *message = init_value;
+}
+void   google__rpc__quota_failure__init
+                     (Google__Rpc__QuotaFailure         *message)
+{
+  static const Google__Rpc__QuotaFailure init_value = GOOGLE__RPC__QUOTA_FAILURE__INIT;
+  *message = init_value;
+}
+size_t google__rpc__quota_failure__get_packed_size
+                     (const Google__Rpc__QuotaFailure *message)
+{
+  assert(message->base.descriptor == &google__rpc__quota_failure__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t google__rpc__quota_failure__pack
+                     (const Google__Rpc__QuotaFailure *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &google__rpc__quota_failure__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t google__rpc__quota_failure__pack_to_buffer
+                     (const Google__Rpc__QuotaFailure *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &google__rpc__quota_failure__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Google__Rpc__QuotaFailure *
+       google__rpc__quota_failure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Google__Rpc__QuotaFailure *)
+     protobuf_c_message_unpack (&google__rpc__quota_failure__descriptor,
+                                allocator, len, data);
+}
+void   google__rpc__quota_failure__free_unpacked
+                     (Google__Rpc__QuotaFailure *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &google__rpc__quota_failure__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   google__rpc__resource_info__init
                      (Google__Rpc__ResourceInfo         *message)
 {
@@ -382,6 +433,95 @@ const ProtobufCMessageDescriptor google__rpc__retry_info__descriptor =
   google__rpc__retry_info__field_indices_by_name,
   1,  google__rpc__retry_info__number_ranges,
   (ProtobufCMessageInit) google__rpc__retry_info__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor google__rpc__quota_failure__violation__field_descriptors[2] =
+{
+  {
+    "subject",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Google__Rpc__QuotaFailure__Violation, subject),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "description",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Google__Rpc__QuotaFailure__Violation, description),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned google__rpc__quota_failure__violation__field_indices_by_name[] = {
+  1,   /* field[1] = description */
+  0,   /* field[0] = subject */
+};
+static const ProtobufCIntRange google__rpc__quota_failure__violation__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor google__rpc__quota_failure__violation__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "google.rpc.QuotaFailure.Violation",
+  "Violation",
+  "Google__Rpc__QuotaFailure__Violation",
+  "google.rpc",
+  sizeof(Google__Rpc__QuotaFailure__Violation),
+  2,
+  google__rpc__quota_failure__violation__field_descriptors,
+  google__rpc__quota_failure__violation__field_indices_by_name,
+  1,  google__rpc__quota_failure__violation__number_ranges,
+  (ProtobufCMessageInit) google__rpc__quota_failure__violation__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor google__rpc__quota_failure__field_descriptors[1] =
+{
+  {
+    "violations",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Google__Rpc__QuotaFailure, n_violations),
+    offsetof(Google__Rpc__QuotaFailure, violations),
+    &google__rpc__quota_failure__violation__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned google__rpc__quota_failure__field_indices_by_name[] = {
+  0,   /* field[0] = violations */
+};
+static const ProtobufCIntRange google__rpc__quota_failure__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor google__rpc__quota_failure__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "google.rpc.QuotaFailure",
+  "QuotaFailure",
+  "Google__Rpc__QuotaFailure",
+  "google.rpc",
+  sizeof(Google__Rpc__QuotaFailure),
+  1,
+  google__rpc__quota_failure__field_descriptors,
+  google__rpc__quota_failure__field_indices_by_name,
+  1,  google__rpc__quota_failure__number_ranges,
+  (ProtobufCMessageInit) google__rpc__quota_failure__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor google__rpc__resource_info__field_descriptors[4] =

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _DETAIL_TYPES: tuple[type[Message], ...] = (
     error_details_pb2.BadRequest,
     error_details_pb2.RetryInfo,
+    error_details_pb2.QuotaFailure,
     error_details_pb2.ResourceInfo,
 )
 
@@ -91,7 +92,7 @@ class OutOfRange(ServiceError):
 
 
 class ResourceExhausted(ServiceError):
-    """Too large, or too many."""
+    """Too large, or too many; over a quota see `retry_after`. None there: it never fits."""
 
 
 class Unavailable(ServiceError):

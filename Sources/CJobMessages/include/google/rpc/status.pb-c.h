@@ -21,6 +21,8 @@ typedef struct Google__Rpc__Status Google__Rpc__Status;
 typedef struct Google__Rpc__BadRequest Google__Rpc__BadRequest;
 typedef struct Google__Rpc__BadRequest__FieldViolation Google__Rpc__BadRequest__FieldViolation;
 typedef struct Google__Rpc__RetryInfo Google__Rpc__RetryInfo;
+typedef struct Google__Rpc__QuotaFailure Google__Rpc__QuotaFailure;
+typedef struct Google__Rpc__QuotaFailure__Violation Google__Rpc__QuotaFailure__Violation;
 typedef struct Google__Rpc__ResourceInfo Google__Rpc__ResourceInfo;
 
 
@@ -87,6 +89,37 @@ struct  Google__Rpc__RetryInfo
 #define GOOGLE__RPC__RETRY_INFO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&google__rpc__retry_info__descriptor) \
     , NULL }
+
+
+/*
+ * One quota.
+ */
+struct  Google__Rpc__QuotaFailure__Violation
+{
+  ProtobufCMessage base;
+  /*
+   * Whose it is, as in "user:ada".
+   */
+  ProtobufCBinaryData subject;
+  ProtobufCBinaryData description;
+};
+#define GOOGLE__RPC__QUOTA_FAILURE__VIOLATION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&google__rpc__quota_failure__violation__descriptor) \
+    , {0,NULL}, {0,NULL} }
+
+
+/*
+ * Which quota is used up.
+ */
+struct  Google__Rpc__QuotaFailure
+{
+  ProtobufCMessage base;
+  size_t n_violations;
+  Google__Rpc__QuotaFailure__Violation **violations;
+};
+#define GOOGLE__RPC__QUOTA_FAILURE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&google__rpc__quota_failure__descriptor) \
+    , 0,NULL }
 
 
 /*
@@ -165,6 +198,28 @@ Google__Rpc__RetryInfo *
 void   google__rpc__retry_info__free_unpacked
                      (Google__Rpc__RetryInfo *message,
                       ProtobufCAllocator *allocator);
+/* Google__Rpc__QuotaFailure__Violation methods */
+void   google__rpc__quota_failure__violation__init
+                     (Google__Rpc__QuotaFailure__Violation         *message);
+/* Google__Rpc__QuotaFailure methods */
+void   google__rpc__quota_failure__init
+                     (Google__Rpc__QuotaFailure         *message);
+size_t google__rpc__quota_failure__get_packed_size
+                     (const Google__Rpc__QuotaFailure   *message);
+size_t google__rpc__quota_failure__pack
+                     (const Google__Rpc__QuotaFailure   *message,
+                      uint8_t             *out);
+size_t google__rpc__quota_failure__pack_to_buffer
+                     (const Google__Rpc__QuotaFailure   *message,
+                      ProtobufCBuffer     *buffer);
+Google__Rpc__QuotaFailure *
+       google__rpc__quota_failure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   google__rpc__quota_failure__free_unpacked
+                     (Google__Rpc__QuotaFailure *message,
+                      ProtobufCAllocator *allocator);
 /* Google__Rpc__ResourceInfo methods */
 void   google__rpc__resource_info__init
                      (Google__Rpc__ResourceInfo         *message);
@@ -198,6 +253,12 @@ typedef void (*Google__Rpc__BadRequest_Closure)
 typedef void (*Google__Rpc__RetryInfo_Closure)
                  (const Google__Rpc__RetryInfo *message,
                   void *closure_data);
+typedef void (*Google__Rpc__QuotaFailure__Violation_Closure)
+                 (const Google__Rpc__QuotaFailure__Violation *message,
+                  void *closure_data);
+typedef void (*Google__Rpc__QuotaFailure_Closure)
+                 (const Google__Rpc__QuotaFailure *message,
+                  void *closure_data);
 typedef void (*Google__Rpc__ResourceInfo_Closure)
                  (const Google__Rpc__ResourceInfo *message,
                   void *closure_data);
@@ -211,6 +272,8 @@ extern const ProtobufCMessageDescriptor google__rpc__status__descriptor;
 extern const ProtobufCMessageDescriptor google__rpc__bad_request__descriptor;
 extern const ProtobufCMessageDescriptor google__rpc__bad_request__field_violation__descriptor;
 extern const ProtobufCMessageDescriptor google__rpc__retry_info__descriptor;
+extern const ProtobufCMessageDescriptor google__rpc__quota_failure__descriptor;
+extern const ProtobufCMessageDescriptor google__rpc__quota_failure__violation__descriptor;
 extern const ProtobufCMessageDescriptor google__rpc__resource_info__descriptor;
 
 PROTOBUF_C__END_DECLS

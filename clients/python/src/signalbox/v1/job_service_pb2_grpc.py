@@ -34,6 +34,14 @@ class JobServiceStub:
     NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
     such). While the database cannot be reached calls answer UNAVAILABLE with
     google.rpc.RetryInfo.
+
+    A caller may act for all users or for some. To one who may not act for a
+    job's user the job does not exist: lists and watches leave it out, and
+    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+
+    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
+    at any time).
     """
 
     def __init__(self, channel):
@@ -88,13 +96,23 @@ class JobServiceServicer:
     NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
     such). While the database cannot be reached calls answer UNAVAILABLE with
     google.rpc.RetryInfo.
+
+    A caller may act for all users or for some. To one who may not act for a
+    job's user the job does not exist: lists and watches leave it out, and
+    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+
+    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
+    at any time).
     """
 
     def Enqueue(self, request, context):
         """Takes one job. The answer comes after the commit: the job is safe then.
         The same job_id or idempotency_key with the same content gives the first
         job back; with other content ALREADY_EXISTS, with a google.rpc.ResourceInfo
-        naming the job. A payload over 1 MiB is RESOURCE_EXHAUSTED.
+        naming the job. Keys are each user's own; an id that another user's job has
+        is taken, and no more is told of it. A payload over 1 MiB is
+        RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +226,14 @@ class JobService:
     NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
     such). While the database cannot be reached calls answer UNAVAILABLE with
     google.rpc.RetryInfo.
+
+    A caller may act for all users or for some. To one who may not act for a
+    job's user the job does not exist: lists and watches leave it out, and
+    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+
+    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
+    at any time).
     """
 
     @staticmethod

@@ -1,0 +1,143 @@
+package import FoundationEssentials
+package import JobCore
+
+/// Whose credentials are good. What is not set here lets nobody in.
+package struct AuthenticationConfiguration: Sendable, Hashable {
+    /// The path of a `TokenFile`.
+    package var tokenFile: String?
+    package var jwt: JWTConfiguration?
+    /// The first rule that knows a name of the certificate counts.
+    package var certificates: [CertificateRule] = []
+
+    package static let certificateRulesMax = 1_000
+
+    package init() {}
+
+    /// Nobody could be let in.
+    package var isEmpty: Bool { tokenFile == nil && jwt == nil && certificates.isEmpty }
+
+    /// What is wrong with it, without looking at a file. Empty: nothing.
+    package func problems() -> [String] {
+        var problems: [String] = []
+        if tokenFile?.isEmpty == true { problems.append("the token file has no name") }
+        if let jwt { problems += jwt.problems() }
+        if certificates.count > Self.certificateRulesMax {
+            problems.append("there are more than \(Self.certificateRulesMax) rules for certificates")
+        }
+        var seen: Set<SubjectAlternativeName.Pattern> = []
+        for rule in certificates {
+            if !seen.insert(rule.pattern).inserted {
+                problems.append("two rules for certificates are about '\(rule.pattern)'")
+            }
+            if let name = rule.name, !Principal.isName(name) {
+                problems.append(
+                    "the rule for '\(rule.pattern)' has a name that is not 1 to \(Principal.nameBytesMax) bytes "
+                        + "of text without control characters")
+            }
+            if case .only(let users) = rule.users, users.count > UserGrant.usersMax {
+                problems.append("the rule for '\(rule.pattern)' has more than \(UserGrant.usersMax) users")
+            }
+        }
+        return problems
+    }
+}
+
+package struct JWTConfiguration: Sendable, Hashable {
+    /// Where the issuer's keys are, as a JSON Web Key Set.
+    package enum KeyLocation: Sendable, Hashable, CustomStringConvertible {
+        case file(String)
+        case address(URL)
+
+        /// A text that begins with `http://` or `https://` is an address, any other a path.
+        package init?(_ text: String) {
+            let lower = text.lowercased()
+            guard lower.hasPrefix("http://") || lower.hasPrefix("https://") else {
+                if text.isEmpty { return nil }
+                self = .file(text)
+                return
+            }
+            guard let url = URL(string: text) else { return nil }
+            self = .address(url)
+        }
+
+        /// For logs: without a query, which may have a secret.
+        package var description: String {
+            switch self {
+            case .file(let path): path
+            case .address(let url):
+                "\(url.scheme ?? "")://\(url.host() ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path())"
+            }
+        }
+    }
+
+    package var keys: KeyLocation
+    /// What `iss` has to be.
+    package var issuer: String
+    /// What `aud` has to be, or to have.
+    package var audience: String
+    /// How far our clock and the issuer's may be apart.
+    package var leeway = Duration.seconds(30)
+    /// The claim with the users that a token may act for.
+    package var usersClaim = "signalbox_users"
+    /// How often the keys are fetched from an address.
+    package var refreshInterval = Duration.seconds(300)
+
+    package static let leewayRange = Duration.zero ... .seconds(60)
+    package static let refreshIntervalRange = KeySource.fetchPauseMin...Duration.seconds(86_400)
+
+    package init(keys: KeyLocation, issuer: String, audience: String) {
+        self.keys = keys
+        self.issuer = issuer
+        self.audience = audience
+    }
+
+    func problems() -> [String] {
+        var problems: [String] = []
+        // Without them a token that the issuer made for some other service would be good here.
+        if issuer.isEmpty { problems.append("JWTs want an issuer") }
+        if audience.isEmpty { problems.append("JWTs want an audience") }
+        if usersClaim.isEmpty { problems.append("the claim about users has no name") }
+        if !Self.leewayRange.contains(leeway) { problems.append("the leeway is not within 0 s to 60 s") }
+        if !Self.refreshIntervalRange.contains(refreshInterval) {
+            problems.append("the interval between fetches of the keys is not within 10 s to 1 day")
+        }
+        switch keys {
+        case .file(let path): if path.isEmpty { problems.append("the file of keys has no name") }
+        case .address(let url):
+            if !["http", "https"].contains(url.scheme?.lowercased()) || url.host()?.isEmpty != false {
+                problems.append("the address of the keys is not http://… or https://…")
+            }
+            // It would be in logs.
+            if url.user() != nil || url.password() != nil {
+                problems.append("the address of the keys has a user or a password")
+            }
+        }
+        return problems
+    }
+}
+
+/// Who comes with a certificate that has a name like this.
+package struct CertificateRule: Sendable, Hashable {
+    package var pattern: SubjectAlternativeName.Pattern
+    /// Nil: the certificate's own name, without its kind.
+    package var name: String?
+    package var scopes: Set<Scope>
+    package var users: UserGrant
+
+    package init(
+        pattern: SubjectAlternativeName.Pattern, name: String? = nil, scopes: Set<Scope>,
+        users: UserGrant = .itself
+    ) {
+        self.pattern = pattern
+        self.name = name
+        self.scopes = scopes
+        self.users = users
+    }
+}
+
+/// A configuration, or a file of it, with which nothing can be started. It names every problem.
+package struct AuthenticationConfigurationError: Error, Sendable, Hashable, CustomStringConvertible {
+    package let problems: [String]
+
+    package var description: String { problems.joined(separator: "\n") }
+}

@@ -1,0 +1,74 @@
+/// Why a caller is not let in.
+///
+/// Its message goes to the caller and into logs. All messages are written here and none is made at run time, so
+/// none can contain a part of a credential.
+package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConvertible {
+    package enum Code: String, Sendable, Hashable, CaseIterable {
+        case missingCredentials
+        case malformedHeader
+        case malformedToken
+        case unknownToken
+        case unsupportedAlgorithm
+        case unknownKey
+        case badSignature
+        case wrongIssuer
+        case wrongAudience
+        case notYetValid
+        case expired
+        case revoked
+        case malformedCertificate
+        case unknownCertificate
+        /// Nothing is known against the caller: the keys to check its token with cannot be had.
+        case keySourceUnavailable
+    }
+
+    package let code: Code
+    package let message: String
+
+    private init(_ code: Code, _ message: StaticString) {
+        self.code = code
+        self.message = message.description
+    }
+
+    package var description: String { message }
+
+    /// Whether the same credential may be good a little later: UNAVAILABLE rather than UNAUTHENTICATED.
+    package var isTemporary: Bool { code == .keySourceUnavailable }
+}
+
+extension AuthenticationError {
+    static let missingCredentials = Self(.missingCredentials, "credentials are needed: a bearer token")
+    static let missingCertificate = Self(
+        .missingCredentials, "credentials are needed: a bearer token or a client certificate")
+    static let malformedHeader = Self(.malformedHeader, "authorization wants 'Bearer' and a token")
+    static let tokenTooLong = Self(.malformedToken, "the token is longer than 8192 bytes")
+    static let unknownToken = Self(.unknownToken, "the token is not known")
+    static let malformedToken = Self(.malformedToken, "the token is no signed JWT")
+    static let criticalHeader = Self(
+        .malformedToken, "the token's header has crit, of which nothing is understood")
+    static let keyIDMissing = Self(
+        .malformedToken, "the token's header has no kid, and there are several keys")
+    static let malformedClaims = Self(.malformedToken, "the token's claims cannot be read")
+    static let expiryMissing = Self(.malformedToken, "the token has no claim exp")
+    static let badSubject = Self(
+        .malformedToken, "the token's claim sub is not 1 to 256 bytes of text without control characters")
+    static let badUsers = Self(
+        .malformedToken, "the token's claim about users is neither a list of at most 10000 texts nor \"*\"")
+    static let unsupportedAlgorithm = Self(
+        .unsupportedAlgorithm, "the token is not signed with RS256, ES256 or EdDSA")
+    static let otherAlgorithm = Self(
+        .unsupportedAlgorithm, "the token names another algorithm than its key is for")
+    static let unknownKey = Self(.unknownKey, "the token's key is not known")
+    static let badSignature = Self(.badSignature, "the token's signature is wrong")
+    static let wrongIssuer = Self(.wrongIssuer, "the token is of another issuer")
+    static let wrongAudience = Self(.wrongAudience, "the token is for another audience")
+    static let notYetValid = Self(.notYetValid, "the credentials are not valid yet")
+    static let expired = Self(.expired, "the credentials have expired")
+    static let revoked = Self(.revoked, "the credentials were revoked")
+    static let malformedCertificate = Self(
+        .malformedCertificate, "the client certificate, or its alternative names, cannot be read")
+    static let unknownCertificate = Self(
+        .unknownCertificate, "no name of the client certificate is known")
+    static let keySourceUnavailable = Self(
+        .keySourceUnavailable, "the keys to check the token with cannot be had just now")
+}

@@ -1,0 +1,157 @@
+internal import FoundationEssentials
+internal import JobCore
+
+/// The ways to sign that are accepted. A key has one of them; what a token's header says only has to agree.
+enum SignatureAlgorithm: String, Sendable, Hashable {
+    case rs256 = "RS256"
+    case es256 = "ES256"
+    case edDSA = "EdDSA"
+}
+
+/// A signed JWT in compact form (RFC 7519, RFC 7515), taken apart; nothing in it is believed yet.
+struct JSONWebToken: Sendable {
+    let algorithm: SignatureAlgorithm
+    let keyID: String?
+    /// What the signature is of: header and payload as they came.
+    let signed: [UInt8]
+    let signature: [UInt8]
+    private let payload: [UInt8]
+
+    /// Whether it is worth taking apart: three parts of which none is empty.
+    static func isLikely(_ token: [UInt8]) -> Bool {
+        let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        return parts.count == 3 && !parts.contains(where: \.isEmpty)
+    }
+
+    init(_ token: [UInt8]) throws(AuthenticationError) {
+        let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        guard parts.count == 3, let header = Base64URL.decode(parts[0]),
+            let payload = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2]),
+            let fields = try? JSONDecoder().decode(Header.self, from: Data(header))
+        else { throw .malformedToken }
+        // RFC 7515, section 4.1.11: who does not understand an extension that is critical refuses the token.
+        guard !fields.hasCritical else { throw .criticalHeader }
+        guard let algorithm = SignatureAlgorithm(rawValue: fields.algorithm) else {
+            throw .unsupportedAlgorithm
+        }
+        self.algorithm = algorithm
+        self.keyID = fields.keyID
+        self.signed = Array(token[..<parts[1].endIndex])
+        self.signature = signature
+        self.payload = payload
+    }
+
+    /// Of a token whose signature was found to be right.
+    func claims(usersClaim: String) throws(AuthenticationError) -> Claims {
+        do {
+            return try JSONDecoder().decode(Claims.self, from: Data(payload), configuration: usersClaim)
+        } catch let error as AuthenticationError {
+            throw error
+        } catch {
+            throw .malformedClaims
+        }
+    }
+
+    /// Keys that are sent along (`jwk`, `jku`, `x5c`) are not read: anybody can send a key.
+    private struct Header: Decodable {
+        let algorithm: String
+        let keyID: String?
+        let hasCritical: Bool
+
+        enum CodingKeys: String, CodingKey {
+            case algorithm = "alg"
+            case keyID = "kid"
+            case critical = "crit"
+        }
+
+        init(from decoder: any Decoder) throws {
+            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            algorithm = try fields.decode(String.self, forKey: .algorithm)
+            keyID = try fields.decodeIfPresent(String.self, forKey: .keyID)
+            hasCritical = fields.contains(.critical)
+        }
+    }
+}
+
+extension JSONWebToken {
+    /// What a token says of its bearer.
+    struct Claims: DecodableWithConfiguration {
+        let issuer: String?
+        let audience: [String]
+        let subject: String?
+        let expiry: Timestamp?
+        let notBefore: Timestamp?
+        let scopes: Set<Scope>
+        let users: UserGrant
+
+        /// - Parameter usersClaim: the name of the claim about users.
+        init(from decoder: any Decoder, configuration usersClaim: String) throws {
+            let claims = try decoder.container(keyedBy: Name.self)
+            issuer = try claims.decodeIfPresent(String.self, forKey: "iss")
+            audience = try Self.texts(claims, "aud", separator: nil) ?? []
+            subject = try claims.decodeIfPresent(String.self, forKey: "sub")
+            expiry = try claims.decodeIfPresent(Double.self, forKey: "exp").map(
+                Timestamp.init(secondsSince1970:))
+            notBefore = try claims.decodeIfPresent(Double.self, forKey: "nbf")
+                .map(Timestamp.init(secondsSince1970:))
+            // RFC 8693 has `scope`; the others are what is used besides. Scopes of other services mean nothing.
+            let names =
+                try Self.texts(claims, "scope", separator: " ") ?? Self.texts(claims, "scp", separator: " ")
+                ?? Self.texts(claims, "scopes", separator: " ") ?? []
+            scopes = Set(names.compactMap(Scope.init(rawValue:)))
+            users = try Self.users(claims, usersClaim)
+        }
+
+        /// A list of texts, or one text, which is one of them or has several. Nil: there is no such claim.
+        private static func texts(
+            _ claims: KeyedDecodingContainer<Name>, _ name: Name, separator: Character?
+        ) throws -> [String]? {
+            guard claims.contains(name), try !claims.decodeNil(forKey: name) else { return nil }
+            guard let text = try? claims.decode(String.self, forKey: name) else {
+                return try claims.decode([String].self, forKey: name)
+            }
+            return separator.map { text.split(separator: $0).map(String.init) } ?? [text]
+        }
+
+        /// One that cannot be read must not fall back to anything.
+        private static func users(_ claims: KeyedDecodingContainer<Name>, _ claim: String) throws -> UserGrant
+        {
+            let name = Name(stringValue: claim)
+            guard claims.contains(name) else { return .itself }
+            if let text = try? claims.decode(String.self, forKey: name), text == "*" { return .all }
+            guard let users = try? claims.decode([String].self, forKey: name),
+                users.count <= UserGrant.usersMax
+            else { throw AuthenticationError.badUsers }
+            return .only(Set(users))
+        }
+
+        private struct Name: CodingKey, ExpressibleByStringLiteral {
+            let stringValue: String
+            var intValue: Int? { nil }
+
+            init(stringValue: String) { self.stringValue = stringValue }
+            init(stringLiteral: String) { stringValue = stringLiteral }
+            init?(intValue: Int) { nil }
+        }
+    }
+}
+
+extension JWTConfiguration {
+    /// Who comes with these claims, at `now`.
+    func principal(
+        of claims: JSONWebToken.Claims, keyID: String?, now: Timestamp
+    ) throws(AuthenticationError) -> Principal {
+        guard claims.issuer == issuer else { throw .wrongIssuer }
+        guard claims.audience.contains(audience) else { throw .wrongAudience }
+        guard let expiry = claims.expiry else { throw .expiryMissing }
+        let latest = expiry.advanced(by: leeway)
+        guard now < latest else { throw .expired }
+        if let notBefore = claims.notBefore, now.advanced(by: leeway) < notBefore { throw .notYetValid }
+        guard let subject = claims.subject, Principal.isName(subject) else { throw .badSubject }
+        // The leeway lets a token in whose time is just over, as another clock may see it. It does not lengthen what
+        // began before: a stream ends with its token, and its caller has a new one or comes again with this one.
+        return Principal(
+            name: subject, scopes: claims.scopes, users: claims.users.users(of: subject),
+            expiry: now < expiry ? expiry : latest, source: .jwt(keyID: keyID))
+    }
+}

@@ -1,0 +1,214 @@
+internal import FoundationEssentials
+internal import JWTKit
+
+/// The public keys of an issuer, from a JSON Web Key Set (RFC 7517).
+struct KeySet: Sendable {
+    static let bytesMax = 1 << 20
+    static let keysMax = 100
+
+    /// Those that can be used.
+    let keys: [VerificationKey]
+    private let byID: [String: VerificationKey]
+
+    enum Search {
+        case found(VerificationKey)
+        case missing
+        /// The token does not say which of several keys it is signed with.
+        case ambiguous
+    }
+
+    /// - Parameters:
+    ///   - previous: its keys that are still there are taken over, with all that was vouched for by them.
+    ///   - skipped: gets a line for each key that is left out, which says why.
+    init(json: [UInt8], previous: KeySet? = nil, skipped: inout [String]) throws(KeySetError) {
+        guard json.count <= Self.bytesMax else {
+            throw KeySetError("is larger than \(Self.bytesMax) bytes")
+        }
+        guard let document = try? JSONDecoder().decode(JWKSDocument.self, from: Data(json)) else {
+            throw KeySetError("is no JSON Web Key Set: an object with a list called keys")
+        }
+        guard document.keys.count <= Self.keysMax else {
+            throw KeySetError("has more than \(Self.keysMax) keys")
+        }
+        var keys: [VerificationKey] = []
+        var byID: [String: VerificationKey] = [:]
+        for (index, entry) in document.keys.enumerated() {
+            do throws(KeySetError) {
+                let fresh = try VerificationKey(entry)
+                let key = previous?.keys.first { $0.isSame(as: fresh) } ?? fresh
+                if let id = key.id {
+                    guard byID[id] == nil else { throw KeySetError("has the kid of a key before it") }
+                    byID[id] = key
+                }
+                keys.append(key)
+            } catch {
+                skipped.append("keys[\(index)] \(error.problem)")
+            }
+        }
+        self.keys = keys
+        self.byID = byID
+    }
+
+    func search(_ id: String?) -> Search {
+        // A key without an id is found when it is the only one, and by tokens that name none: a token that names one
+        // means another key. (JWTKit's own collection would try its default key then.)
+        guard let id else {
+            return keys.count > 1 ? .ambiguous : keys.first.map { .found($0) } ?? .missing
+        }
+        return byID[id].map { .found($0) } ?? .missing
+    }
+
+    /// Revokes what was vouched for by keys that are not in `next` any more.
+    func revokeMissing(in next: KeySet) {
+        for key in keys where !next.keys.contains(where: { $0 === key }) {
+            key.revocation.revoke()
+        }
+    }
+}
+
+/// What is wrong with a key set, or with one of its keys: to be read after its name.
+struct KeySetError: Error {
+    let problem: String
+
+    init(_ problem: String) { self.problem = problem }
+}
+
+/// A public key, and the one algorithm that it is for.
+final class VerificationKey: Sendable {
+    private enum Material: Equatable, Sendable {
+        case rsa(Insecure.RSA.PublicKey)
+        case ecdsa(ES256PublicKey)
+        case edDSA(EdDSA.PublicKey)
+    }
+
+    static let idBytesMax = 1_024
+    /// What BoringSSL can still check in reasonable time; it refuses less than 2,048 bits itself, by JWTKit.
+    private static let rsaModulusBytesMax = 1_024
+
+    let id: String?
+    let algorithm: SignatureAlgorithm
+    let revocation = Revocation()
+    private let material: Material
+
+    fileprivate init(_ entry: JWKSDocument.Entry) throws(KeySetError) {
+        guard let jwk = entry.key else { throw KeySetError("is no key that is understood") }
+        guard jwk.use == nil || jwk.use == "sig", jwk.operations?.contains("verify") != false else {
+            throw KeySetError("is not for signatures")
+        }
+        guard jwk.id?.utf8.count ?? 0 <= Self.idBytesMax else {
+            throw KeySetError("has a kid of more than \(Self.idBytesMax) bytes")
+        }
+        // Whoever can read the set could sign with it.
+        guard !jwk.isPrivate else { throw KeySetError("is a private key") }
+        id = jwk.id
+        do {
+            switch (jwk.type, jwk.curve, jwk.algorithm ?? "") {
+            case ("RSA", _, "RS256"), ("RSA", _, ""):
+                algorithm = .rs256
+                let modulus = try jwk.modulus.base64URL(1...Self.rsaModulusBytesMax)
+                let exponent = try jwk.exponent.base64URL(1...8)
+                material = .rsa(try Insecure.RSA.PublicKey(modulus: modulus, exponent: exponent))
+            case ("EC", "P-256", "ES256"), ("EC", "P-256", ""):
+                algorithm = .es256
+                let coordinates = (x: try jwk.x.base64URL(32...32), y: try jwk.y.base64URL(32...32))
+                material = .ecdsa(try ES256PublicKey(parameters: coordinates))
+            case ("OKP", "Ed25519", "EdDSA"), ("OKP", "Ed25519", ""):
+                algorithm = .edDSA
+                material = .edDSA(try EdDSA.PublicKey(x: try jwk.x.base64URL(32...32), curve: .ed25519))
+            default:
+                throw KeySetError("is for none of RS256, ES256 (P-256) and EdDSA (Ed25519)")
+            }
+        } catch let error as KeySetError {
+            throw error
+        } catch {
+            throw KeySetError("is wrong, or an RSA key of less than 2048 bits")
+        }
+    }
+
+    func isSame(as other: VerificationKey) -> Bool {
+        id == other.id && algorithm == other.algorithm && material == other.material
+    }
+
+    /// Takes a good part of a millisecond on a slow machine: not for event loops.
+    func isValid(_ signature: [UInt8], of signed: [UInt8]) async -> Bool {
+        // A collection of one key, with an algorithm that we have chosen.
+        let keys = JWTKeyCollection()
+        switch material {
+        case .rsa(let key): await keys.add(rsa: key, digestAlgorithm: .sha256)
+        case .ecdsa(let key): await keys.add(ecdsa: key)
+        case .edDSA(let key): await keys.add(eddsa: key)
+        }
+        // It throws for a signature that is none.
+        guard let verifier = try? await keys.getKey(), verifier.name == algorithm.rawValue else {
+            return false
+        }
+        return (try? verifier.verify(signature, signs: signed)) ?? false
+    }
+}
+
+extension String? {
+    /// Itself, if it is base64 of so many bytes.
+    fileprivate func base64URL(_ bytes: ClosedRange<Int>) throws(KeySetError) -> String {
+        guard let self, let decoded = Base64URL.decode(self.utf8), bytes.contains(decoded.count) else {
+            throw KeySetError("lacks a part of its key, or one is not base64url of the right length")
+        }
+        return self
+    }
+}
+
+/// JWTKit's own type for this refuses the whole set for one key of a kind that it does not know.
+private struct JWKSDocument: Decodable {
+    let keys: [Entry]
+
+    struct Entry: Decodable {
+        /// Nil: something else.
+        let key: JWK?
+
+        init(from decoder: any Decoder) {
+            key = try? JWK(from: decoder)
+        }
+    }
+
+    struct JWK: Decodable {
+        let type: String
+        let use: String?
+        let operations: [String]?
+        let algorithm: String?
+        let id: String?
+        let modulus: String?
+        let exponent: String?
+        let curve: String?
+        let x: String?
+        let y: String?
+        let isPrivate: Bool
+
+        enum CodingKeys: String, CodingKey {
+            case type = "kty"
+            case use
+            case operations = "key_ops"
+            case algorithm = "alg"
+            case id = "kid"
+            case modulus = "n"
+            case exponent = "e"
+            case curve = "crv"
+            case x
+            case y
+            case privatePart = "d"
+        }
+
+        init(from decoder: any Decoder) throws {
+            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            type = try fields.decode(String.self, forKey: .type)
+            use = try fields.decodeIfPresent(String.self, forKey: .use)
+            operations = try fields.decodeIfPresent([String].self, forKey: .operations)
+            algorithm = try fields.decodeIfPresent(String.self, forKey: .algorithm)
+            id = try fields.decodeIfPresent(String.self, forKey: .id)
+            modulus = try fields.decodeIfPresent(String.self, forKey: .modulus)
+            exponent = try fields.decodeIfPresent(String.self, forKey: .exponent)
+            curve = try fields.decodeIfPresent(String.self, forKey: .curve)
+            x = try fields.decodeIfPresent(String.self, forKey: .x)
+            y = try fields.decodeIfPresent(String.self, forKey: .y)
+            isPrivate = fields.contains(.privatePart)
+        }
+    }
+}

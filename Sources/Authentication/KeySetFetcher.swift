@@ -1,0 +1,193 @@
+package import FoundationEssentials
+internal import JobCore
+package import NIOCore
+internal import NIOHTTP1
+internal import NIOPosix
+internal import NIOSSL
+
+/// Gets a key set over HTTP: one GET each few minutes.
+///
+/// On NIO's HTTP/1.1 rather than with a client library: all that it takes is in the program already. A client library
+/// brings eleven packages more (async-http-client), or libcurl and some thirty libraries more, two for TLS among them
+/// (URLSession), for what it does beyond this: pools, redirections, cookies, proxies.
+package struct KeySetFetcher: Sendable {
+    package static let timeoutDefault = Duration.seconds(5)
+
+    private let group: any EventLoopGroup
+    private let timeout: Duration
+    private let bytesMax: Int
+    private let rootsPath: String?
+
+    /// - Parameters:
+    ///   - rootsPath: PEM file of the authorities to trust; nil: the system's.
+    ///   - timeout: for all of it, from looking up the name on.
+    package init(
+        group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, rootsPath: String? = nil,
+        timeout: Duration = timeoutDefault
+    ) {
+        self.group = group
+        self.rootsPath = rootsPath
+        self.timeout = timeout
+        self.bytesMax = KeySet.bytesMax
+    }
+
+    /// - Throws: `KeySetFetchError`.
+    package func fetch(_ url: URL) async throws -> [UInt8] {
+        guard let host = url.host(), !host.isEmpty, let scheme = url.scheme?.lowercased(),
+            ["http", "https"].contains(scheme)
+        else { throw KeySetFetchError("the address is not http://… or https://…") }
+        do {
+            // Reading the authorities blocks: not on the pool that runs tasks.
+            let tls = scheme == "http" ? nil : try await NIOThreadPool.singleton.runIfActive { try makeTLS() }
+            return try await get(url, host: host, tls: tls)
+        } catch let error as KeySetFetchError {
+            throw error
+        } catch {
+            throw KeySetFetchError(Self.reason(for: error))
+        }
+    }
+
+    private func get(_ url: URL, host: String, tls: NIOSSLContext?) async throws -> [UInt8] {
+        let port = url.port ?? (tls == nil ? 80 : 443)
+        let request = Self.request(for: url, host: host)
+        let loop = group.next()
+        let outcome = loop.makePromise(of: [UInt8].self)
+        let timeout = TimeAmount.nanoseconds(Int64(min(timeout.seconds, 3600) * 1e9))
+        let deadline = loop.scheduleTask(in: timeout) {
+            outcome.fail(KeySetFetchError("no answer in time"))
+        }
+        // Each address of the name that is tried has a channel of its own. That which wins may be closed again, and empty,
+        // when it is heard of.
+        let responses = NIOLoopBoundBox.makeBoxSendingValue(
+            [ObjectIdentifier: EventLoopFuture<[UInt8]>](), eventLoop: loop)
+        ClientBootstrap(group: loop)
+            .connectTimeout(timeout)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    if let tls {
+                        let isAddress = (try? SocketAddress(ipAddress: host, port: 0)) != nil
+                        try pipeline.addHandler(
+                            NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : host))
+                    }
+                    try pipeline.addHTTPClientHandlers()
+                    let handler = KeySetResponseHandler(
+                        request: request, bytesMax: bytesMax, eventLoop: channel.eventLoop)
+                    try pipeline.addHandler(handler)
+                    responses.value[ObjectIdentifier(channel)] = handler.response
+                }
+            }
+            .connect(host: host, port: port)
+            .flatMap { channel in
+                outcome.futureResult.whenComplete { _ in channel.close(promise: nil) }
+                return responses.value[ObjectIdentifier(channel)]
+                    ?? loop.makeFailedFuture(KeySetFetchError.connectionLost)
+            }
+            .cascade(to: outcome)
+        defer { deadline.cancel() }
+        return try await outcome.futureResult.get()
+    }
+
+    private static func request(for url: URL, host: String) -> HTTPRequestHead {
+        let path = url.path(percentEncoded: true)
+        let query = url.query(percentEncoded: true).map { "?\($0)" } ?? ""
+        let name = host.contains(":") ? "[\(host)]" : host
+        return HTTPRequestHead(
+            version: .http1_1, method: .GET, uri: (path.isEmpty ? "/" : path) + query,
+            headers: [
+                "host": url.port.map { "\(name):\($0)" } ?? name,
+                "accept": "application/jwk-set+json, application/json",
+                "user-agent": "signalbox",
+                "connection": "close",
+            ])
+    }
+
+    private func makeTLS() throws -> NIOSSLContext {
+        var settings = TLSConfiguration.makeClientConfiguration()
+        settings.minimumTLSVersion = .tlsv12
+        settings.applicationProtocols = ["http/1.1"]
+        if let rootsPath { settings.trustRoots = .file(rootsPath) }
+        return try NIOSSLContext(configuration: settings)
+    }
+
+    private static func reason(for error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError:
+            if let last = error.connectionErrors.last { return reason(for: last.error) }
+            return error.dnsAError == nil && error.dnsAAAAError == nil ? "\(error)" : "the name is not known"
+        case ChannelError.connectTimeout: return "no answer in time"
+        default: return "\(error)"
+        }
+    }
+}
+
+/// Why there is no key set, in words.
+package struct KeySetFetchError: Error, Sendable, Hashable, CustomStringConvertible {
+    package let description: String
+
+    init(_ description: String) { self.description = description }
+
+    static let connectionLost = Self("the connection was closed before the answer was complete")
+}
+
+/// Asks once the connection stands, and collects the answer.
+private final class KeySetResponseHandler: ChannelInboundHandler {
+    typealias InboundIn = HTTPClientResponsePart
+    typealias OutboundOut = HTTPClientRequestPart
+
+    var response: EventLoopFuture<[UInt8]> { promise.futureResult }
+
+    private let request: HTTPRequestHead
+    private let bytesMax: Int
+    private let promise: EventLoopPromise<[UInt8]>
+    private var body: [UInt8] = []
+
+    init(request: HTTPRequestHead, bytesMax: Int, eventLoop: any EventLoop) {
+        self.request = request
+        self.bytesMax = bytesMax
+        promise = eventLoop.makePromise()
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.write(wrapOutboundOut(.head(request)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        context.fireChannelActive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head(let head):
+            // Nor is a redirection followed: it might lead from https to anywhere.
+            if head.status != .ok {
+                fail(context, KeySetFetchError("answered with status \(head.status.code)"))
+            }
+        case .body(let buffer):
+            guard body.count + buffer.readableBytes <= bytesMax else {
+                return fail(context, KeySetFetchError("answered with more than \(bytesMax) bytes"))
+            }
+            body += buffer.readableBytesView
+        case .end:
+            promise.succeed(body)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        fail(context, error)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        promise.fail(KeySetFetchError.connectionLost)
+        context.fireChannelInactive()
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        // Of an address that was tried in vain.
+        promise.fail(KeySetFetchError.connectionLost)
+    }
+
+    /// Only the first outcome counts.
+    private func fail(_ context: ChannelHandlerContext, _ error: any Error) {
+        promise.fail(error)
+        context.close(promise: nil)
+    }
+}

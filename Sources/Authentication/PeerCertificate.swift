@@ -1,0 +1,49 @@
+internal import FoundationEssentials
+package import JobCore
+internal import SwiftASN1
+internal import X509
+
+/// What is asked of the certificate that a client has shown. TLS has checked that an authority we trust signed it
+/// and that the client has its key.
+package struct PeerCertificate: Sendable, Hashable {
+    package static let namesMax = 1_000
+
+    package var names: [SubjectAlternativeName]
+    /// A connection may outlive its certificate, so each call looks.
+    package var expiry: Timestamp
+
+    package init(names: [SubjectAlternativeName], expiry: Timestamp) {
+        self.names = names
+        self.expiry = expiry
+    }
+
+    /// - Parameter der: the certificate of the client itself, not of its authorities.
+    package init(der: [UInt8]) throws(AuthenticationError) {
+        do {
+            let certificate = try Certificate(derEncoded: der)
+            let names = try certificate.extensions.subjectAlternativeNames ?? SubjectAlternativeNames()
+            guard names.count <= Self.namesMax else { throw AuthenticationError.malformedCertificate }
+            self.names = names.compactMap { name in
+                switch name {
+                case .dnsName(let name): .dns(name)
+                case .uniformResourceIdentifier(let text): .uri(text)
+                case .rfc822Name(let address): .email(address)
+                // The subject's common name neither: RFC 6125 has done with it.
+                default: nil
+                }
+            }
+            expiry = Timestamp(secondsSince1970: certificate.notValidAfter.timeIntervalSince1970)
+        } catch {
+            // What the parser says may cite the certificate.
+            throw .malformedCertificate
+        }
+    }
+}
+
+extension Timestamp {
+    /// Cut to the years 1970 to 9999, so that no number of anybody's overflows. Not a number: 1970.
+    init(secondsSince1970 seconds: Double) {
+        let latest = 253_402_300_799.0
+        self.init(microseconds: seconds > 0 ? Int64(min(seconds, latest) * 1_000_000) : 0)
+    }
+}

@@ -1,0 +1,245 @@
+internal import Foundation
+package import JobCore
+internal import Yams
+
+/// The file with the bearer tokens that the service knows: of each its hash, and who comes with it.
+///
+/// A plain SHA-256 is right for them, where passwords want something slow: a token is 256 random bits of our own
+/// making, and no machine tries out that many. So each call can afford the check.
+package enum TokenFile {
+    package static let bytesMax = 1 << 20
+    package static let tokensMax = 10_000
+    /// After so many problems the rest is not looked at.
+    private static let problemsMax = 20
+
+    /// What finds a token that went where it does not belong, in a repository or a log.
+    package static let tokenPrefix = "sbx_"
+
+    package struct Entry: Sendable, Hashable {
+        package var name: String
+        package var hash: SHA256Hash
+        package var scopes: Set<Scope>
+        package var users: UserGrant
+        /// Nil: never.
+        package var expiry: Timestamp?
+
+        package init(
+            name: String, hash: SHA256Hash, scopes: Set<Scope>, users: UserGrant = .itself,
+            expiry: Timestamp? = nil
+        ) {
+            self.name = name
+            self.hash = hash
+            self.scopes = scopes
+            self.users = users
+            self.expiry = expiry
+        }
+
+        var principal: Principal {
+            Principal(
+                name: name, scopes: scopes, users: users.users(of: name), expiry: expiry, source: .tokenFile)
+        }
+
+        /// Below `tokens:` in the file.
+        package var yaml: String {
+            var lines = ["  - name: \(Self.quoted(name))", "    hash: \(hash)"]
+            let scopes = Scope.allCases.filter(scopes.contains).map(\.rawValue)
+            lines.append("    scopes: [\(scopes.joined(separator: ", "))]")
+            switch users {
+            case .itself: break
+            case .all: lines.append("    users: all")
+            case .only(let users):
+                lines.append("    users: [\(users.sorted().map(Self.quoted).joined(separator: ", "))]")
+            }
+            if let expiry { lines.append("    expires: \(expiry.iso8601)") }
+            return lines.joined(separator: "\n") + "\n"
+        }
+
+        private static func quoted(_ text: String) -> String {
+            "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
+        }
+    }
+
+    /// A new token. It is to be shown once; the file has its hash only.
+    package static func newToken() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return tokenPrefix
+            + Base64URL.encode((0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+    }
+
+    /// - Parameter name: of the file, for the problems.
+    /// - Throws: an error that tells lines and what is wrong there, and nothing of what is written there: somebody may
+    ///   have put a token where its hash belongs.
+    package static func parse(
+        _ bytes: [UInt8], name: String
+    ) throws(AuthenticationConfigurationError) -> [Entry] {
+        var walker = Walker(name: name)
+        let entries = walker.entries(bytes)
+        guard walker.problems.isEmpty else {
+            throw AuthenticationConfigurationError(problems: walker.problems)
+        }
+        return entries
+    }
+
+    private struct Walker {
+        let name: String
+        var problems: [String] = []
+        /// Line of the entry that has it.
+        private var lines: [SHA256Hash: Int] = [:]
+
+        init(name: String) { self.name = name }
+
+        mutating func report(_ line: Int?, _ problem: String) {
+            problems.append("\(name)\(line.map { ":\($0)" } ?? ""): \(problem)")
+        }
+
+        mutating func entries(_ bytes: [UInt8]) -> [Entry] {
+            guard let text = String(validating: bytes, as: UTF8.self) else {
+                report(nil, "is not UTF-8")
+                return []
+            }
+            let root: Node?
+            do {
+                root = try Yams.compose(yaml: text)
+            } catch {
+                reportSyntax(error)
+                return []
+            }
+            // An empty file is one that is being written, not one that revokes everything: that is `tokens: []`.
+            guard let root, let members = members(of: root, ["tokens"], "wants a list called tokens"),
+                let list = members["tokens"]
+            else {
+                if problems.isEmpty { report(root?.mark?.line, "wants a list called tokens") }
+                return []
+            }
+            guard let sequence = list.sequence else {
+                report(list.mark?.line, "tokens wants a list")
+                return []
+            }
+            guard sequence.count <= TokenFile.tokensMax else {
+                report(list.mark?.line, "there are more than \(TokenFile.tokensMax) tokens")
+                return []
+            }
+            var entries: [Entry] = []
+            for node in sequence where problems.count < TokenFile.problemsMax {
+                if let entry = entry(node) { entries.append(entry) }
+            }
+            return entries
+        }
+
+        /// Nil where something is wrong, which was reported.
+        private mutating func entry(_ node: Node) -> Entry? {
+            let line = node.mark?.line
+            let keys: Set = ["name", "hash", "scopes", "users", "expires"]
+            let before = problems.count
+            guard let members = members(of: node, keys, "a token wants name, hash and scopes") else {
+                return nil
+            }
+            let name = members["name"].flatMap { self.name($0) }
+            let hash = members["hash"].flatMap { self.hash($0) }
+            let scopes = members["scopes"].flatMap { self.scopes($0) }
+            let users = members["users"].map { self.users($0) } ?? .itself
+            let expiry = members["expires"].map { self.expiry($0) }
+            for key in ["name", "hash", "scopes"] where members[key] == nil {
+                report(line, "a token has no \(key)")
+            }
+            guard problems.count == before, let name, let hash, let scopes, let users else { return nil }
+            if let other = lines.updateValue(line ?? 0, forKey: hash) {
+                report(line, "the same hash as in line \(other)")
+                return nil
+            }
+            return Entry(name: name, hash: hash, scopes: scopes, users: users, expiry: expiry ?? nil)
+        }
+
+        private mutating func members(
+            of node: Node, _ known: Set<String>, _ problem: String
+        ) -> [String: Node]? {
+            guard let mapping = node.mapping else {
+                report(node.mark?.line, problem)
+                return nil
+            }
+            var members: [String: Node] = [:]
+            for (key, value) in mapping {
+                let text = key.scalar?.string ?? ""
+                if known.contains(text) {
+                    members[text] = value
+                } else {
+                    report(key.mark?.line, "unknown key; known are \(known.sorted().joined(separator: ", "))")
+                }
+            }
+            return members
+        }
+
+        private mutating func name(_ node: Node) -> String? {
+            if let text = node.scalar?.string, Principal.isName(text) { return text }
+            report(
+                node.mark?.line,
+                "name wants 1 to \(Principal.nameBytesMax) bytes of text without control characters")
+            return nil
+        }
+
+        private mutating func hash(_ node: Node) -> SHA256Hash? {
+            if let hash = node.scalar.flatMap({ SHA256Hash($0.string) }) { return hash }
+            report(node.mark?.line, "hash wants sha256: and 64 hexadecimal digits, never the token itself")
+            return nil
+        }
+
+        private mutating func scopes(_ node: Node) -> Set<Scope>? {
+            let scopes = (node.sequence ?? []).compactMap { Scope(rawValue: $0.scalar?.string ?? "") }
+            if let count = node.sequence?.count, count > 0, scopes.count == count { return Set(scopes) }
+            let known = Scope.allCases.map(\.rawValue).joined(separator: ", ")
+            report(node.mark?.line, "scopes wants a list of at least one of \(known)")
+            return nil
+        }
+
+        private mutating func users(_ node: Node) -> UserGrant? {
+            if node.scalar?.string == "all" { return .all }
+            let users = (node.sequence ?? []).compactMap { $0.scalar?.string }
+                .filter { (1...JobLimits.userIDBytesMax).contains($0.utf8.count) }
+            if let count = node.sequence?.count, count == users.count, count <= UserGrant.usersMax {
+                return .only(Set(users))
+            }
+            report(
+                node.mark?.line,
+                "users wants all, or a list of at most \(UserGrant.usersMax) users of 1 to "
+                    + "\(JobLimits.userIDBytesMax) bytes")
+            return nil
+        }
+
+        private mutating func expiry(_ node: Node) -> Timestamp? {
+            if let time = node.scalar.flatMap({ Timestamp(iso8601: $0.string) }) { return time }
+            report(node.mark?.line, "expires wants a time with its zone, as in 2030-01-31T12:00:00Z")
+            return nil
+        }
+
+        /// Yams' own words cite the line.
+        private mutating func reportSyntax(_ error: any Error) {
+            switch error as? YamlError {
+            case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+                .composer(_, let problem, let mark, _):
+                report(mark.line, "is not YAML: \(problem)")
+            case .duplicatedKeysInMapping(_, let context):
+                report(context.mark.line, "has a key twice")
+            default:
+                report(nil, "is not YAML")
+            }
+        }
+    }
+}
+
+extension Timestamp {
+    /// To the second, as in `2030-01-31T12:00:00Z`.
+    var iso8601: String {
+        Date(timeIntervalSince1970: Double(microseconds) / 1_000_000).formatted(.iso8601)
+    }
+
+    /// From a time with its zone. Nil: it is none, or before 1970.
+    init?(iso8601 text: String) {
+        let bytes = Array(text.utf8)
+        // What follows takes more than that, and less.
+        guard bytes.count == 20 || bytes.count == 25, bytes[10] == UInt8(ascii: "T"),
+            bytes.count == 20 ? bytes[19] == UInt8(ascii: "Z") : bytes[22] == UInt8(ascii: ":"),
+            let date = try? Date(text, strategy: .iso8601), date.timeIntervalSince1970 >= 0
+        else { return nil }
+        self.init(secondsSince1970: date.timeIntervalSince1970)
+    }
+}

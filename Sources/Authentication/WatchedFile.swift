@@ -1,0 +1,113 @@
+// Yams brings Foundation, and with it this module claims the C structs of the system for itself.
+internal import CoreFoundation
+internal import JobCore
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A file that is read again when it has changed. It is asked, by whoever may block, and says what is new.
+struct WatchedFile: Sendable {
+    enum Reading {
+        case unchanged
+        case changed([UInt8])
+        /// In words, after the file's name. Told again each time until it can be read.
+        case failed(String)
+    }
+
+    /// Tells two versions of a file apart without reading them. The inode: a new file moved over the old one, or a
+    /// symbolic link that points elsewhere now.
+    private struct Version: Equatable {
+        var device: UInt64
+        var inode: UInt64
+        var bytes: Int64
+        var modified: Int64
+        var changed: Int64
+
+        init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+            bytes = Int64(status.st_size)
+            #if canImport(Darwin)
+                modified = Self.nanoseconds(status.st_mtimespec)
+                changed = Self.nanoseconds(status.st_ctimespec)
+            #else
+                modified = Self.nanoseconds(status.st_mtim)
+                changed = Self.nanoseconds(status.st_ctim)
+            #endif
+        }
+
+        private static func nanoseconds(_ time: timespec) -> Int64 {
+            Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
+        }
+    }
+
+    /// A file system's clock may tick this rarely: what was written since has the same times.
+    private static let settlingTime = Duration.seconds(2)
+
+    let path: String
+    let bytesMax: Int
+    private var version: Version?
+    private var hash: SHA256Hash?
+    /// It was old enough when it was read that a later change shows in its version.
+    private var isSettled = false
+
+    init(path: String, bytesMax: Int) {
+        self.path = path
+        self.bytesMax = bytesMax
+    }
+
+    mutating func read(now: Timestamp) -> Reading {
+        // Not blocking: nobody may ever write into a pipe of that name.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return fail("cannot be read: \(Self.reason)") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { return fail("cannot be read: \(Self.reason)") }
+        guard status.st_mode & S_IFMT == S_IFREG else { return fail("is not a file") }
+        // Before it is read: a change meanwhile shows the next time.
+        let current = Version(status)
+        if current == version, isSettled { return .unchanged }
+
+        var bytes = [UInt8](repeating: 0, count: min(max(Int(current.bytes), 0), bytesMax) + 1)
+        var count = 0
+        while count < bytes.count {
+            let offset = count
+            let got = bytes.withUnsafeMutableBytes { buffer in
+                #if canImport(Glibc)
+                    Glibc.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
+                #elseif canImport(Musl)
+                    Musl.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
+                #else
+                    Darwin.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
+                #endif
+            }
+            if got < 0, errno == EINTR { continue }
+            guard got >= 0 else { return fail("cannot be read: \(Self.reason)") }
+            if got == 0 { break }
+            count += got
+        }
+        guard count <= bytesMax else { return fail("is larger than \(bytesMax) bytes") }
+        bytes.removeSubrange(count...)
+
+        version = current
+        let age = now.microseconds - current.modified / 1000
+        isSettled = age > Self.settlingTime.microseconds
+        let hash = SHA256Hash(of: bytes)
+        if hash == self.hash { return .unchanged }
+        self.hash = hash
+        return .changed(bytes)
+    }
+
+    /// It counts as changed when it can be read again.
+    private mutating func fail(_ problem: String) -> Reading {
+        version = nil
+        hash = nil
+        return .failed(problem)
+    }
+
+    private static var reason: String { String(cString: strerror(errno)) }
+}

@@ -1,0 +1,83 @@
+package import Authentication
+import JobCore
+package import RPC
+import Synchronization
+
+/// Lets callers in: by their credentials, and by what the method asks for. Without an authenticator everybody may do
+/// everything, but for methods that no rule lists.
+package final class AccessControl: Admission {
+    private let authenticator: Authenticator?
+    /// Of those that were read: to read one takes longer than the rest of a call.
+    private let certificates = Mutex<[[UInt8]: PeerCertificate]>([:])
+    private static let certificatesMax = 1_000
+
+    /// - Parameter authenticator: nil: nobody is asked who he is.
+    package init(_ authenticator: Authenticator?) {
+        self.authenticator = authenticator
+    }
+
+    package var callersMayEnd: Bool { authenticator != nil }
+
+    package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
+        guard let rule = AccessRules.byPath[request.path] else {
+            return .refused(Status(.permissionDenied, "nobody may call this method"))
+        }
+        guard let authenticator, rule != .nothing else {
+            return .admitted(
+                AdmittedCaller(Caller(name: "", address: request.peer.address, users: .all)))
+        }
+        do {
+            let certificate = try certificate(request, authenticator)
+            switch authenticator.attempt(authorization: request.authorization, certificate: certificate) {
+            case .principal(let credential):
+                return .admitted(try Self.admitted(credential, rule, request))
+            case .refused(let error):
+                return .refused(Self.status(for: error))
+            case .pending:
+                return .later {
+                    do {
+                        let credential = try await authenticator.authenticate(
+                            authorization: request.authorization, certificate: certificate)
+                        return try Self.admitted(credential, rule, request)
+                    } catch let error as AuthenticationError {
+                        throw Self.status(for: error)
+                    }
+                }
+            }
+        } catch let error as AuthenticationError {
+            return .refused(Self.status(for: error))
+        } catch {
+            return .refused(StatusMapping.status(for: error))
+        }
+    }
+
+    /// Of a client that needs none it is not looked at.
+    private func certificate(
+        _ request: AdmissionRequest, _ authenticator: Authenticator
+    ) throws(AuthenticationError) -> PeerCertificate? {
+        guard authenticator.usesCertificates, request.authorization == nil, let der = request.peer.certificate
+        else { return nil }
+        if let known = certificates.withLock({ $0[der] }) { return known }
+        let certificate = try PeerCertificate(der: der)
+        certificates.withLock { known in
+            if known.count >= Self.certificatesMax { known.removeAll(keepingCapacity: true) }
+            known[der] = certificate
+        }
+        return certificate
+    }
+
+    private static func admitted(
+        _ credential: Credential, _ rule: AccessRule, _ request: AdmissionRequest
+    ) throws -> AdmittedCaller {
+        let principal = credential.principal
+        if case .scope(let scope) = rule, !principal.scopes.contains(scope) {
+            throw Status(.permissionDenied, "the call needs the scope \(scope.rawValue)")
+        }
+        let caller = Caller(name: principal.name, address: request.peer.address, users: principal.users)
+        return AdmittedCaller(caller) { credential.isValid(now: .now) }
+    }
+
+    private static func status(for error: AuthenticationError) -> Status {
+        Status(error.isTemporary ? .unavailable : .unauthenticated, error.message)
+    }
+}

@@ -1,0 +1,23 @@
+package import JobCore
+package import RPC
+
+/// Whom the service has let in, for one call or many.
+package final class AdmittedCaller: Admitted {
+    package let caller: Caller
+    private let check: @Sendable () -> Bool
+
+    /// - Parameter check: whether its credential still holds; asked every other second of a long call.
+    init(_ caller: Caller, check: @escaping @Sendable () -> Bool = { true }) {
+        self.caller = caller
+        self.check = check
+    }
+
+    package var isValid: Bool { check() }
+}
+
+extension ServerContext {
+    /// Who calls. Where nobody asked, somebody of whom nothing is known and who may act for all.
+    var caller: Caller {
+        (admitted as? AdmittedCaller)?.caller ?? Caller(name: "", address: "", users: .all)
+    }
+}

@@ -1,0 +1,43 @@
+/// What a caller may be allowed to do.
+package enum Scope: String, Sendable, Hashable, CaseIterable {
+    /// Enqueue, EnqueueBatch and Retry.
+    case enqueue = "jobs.enqueue"
+    /// GetJob, ListJobs and Watch.
+    case read = "jobs.read"
+    case cancel = "jobs.cancel"
+    /// The AdminService: queues, limits, nodes.
+    case admin
+}
+
+/// The users for whom a caller may act, and whose jobs exist for it.
+package enum UserScope: Sendable, Hashable {
+    case all
+    case only(Set<String>)
+
+    package func contains(_ userID: String) -> Bool {
+        switch self {
+        case .all: true
+        // Byte for byte: another spelling of é is another user.
+        case .only(let users):
+            users.firstIndex(of: userID).map { users[$0].hasSameBytes(as: userID) } ?? false
+        }
+    }
+}
+
+/// Who asks: whose jobs it may see and change, and what the audit keeps of it.
+package struct Caller: Sendable, Hashable {
+    /// As its credential names it. Empty: the service asks for none.
+    package var name: String
+    /// Where it calls from, as host:port. Empty: from within the process.
+    package var address: String
+    package var users: UserScope
+
+    package init(name: String, address: String, users: UserScope) {
+        self.name = name
+        self.address = address
+        self.users = users
+    }
+
+    /// The server itself, which does what its settings say.
+    package static let settings = Caller(name: "settings", address: "", users: .all)
+}

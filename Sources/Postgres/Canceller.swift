@@ -1,0 +1,26 @@
+import CPQ
+
+/// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
+@safe final class Canceller: @unchecked Sendable {
+    // The object is written once, by `PQgetCancel`, and freed here; `PQcancel` is the one function of libpq that any
+    // thread may call at any time (libpq manual, 34.20).
+    private let handle: OpaquePointer
+
+    /// Nil when memory is out.
+    init?(_ connection: OpaquePointer) {
+        guard let handle = unsafe PQgetCancel(connection) else { return nil }
+        unsafe self.handle = unsafe handle
+    }
+
+    deinit {
+        unsafe PQfreeCancel(handle)
+    }
+
+    /// Returns once the server has passed it on, or cannot be reached. Blocks.
+    func cancel() {
+        unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
+            // Nothing to do about a failure: the statement has a timeout.
+            _ = unsafe PQcancel(handle, message.baseAddress, Int32(message.count))
+        }
+    }
+}

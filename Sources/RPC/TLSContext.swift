@@ -1,0 +1,103 @@
+internal import Glibc
+internal import Logging
+internal import NIOPosix
+internal import NIOSSL
+internal import Synchronization
+
+/// The server's certificate and key as the files say now: a new connection gets what was read last.
+///
+/// Connections that are open keep what they began with.
+final class TLSContext: Sendable {
+    private struct State {
+        var context: NIOSSLContext
+        /// Of the files when they were last read, in vain or not.
+        var versions: [FileVersion]
+    }
+
+    private let files: ServerConfiguration.TLS
+    private let logger: Logger
+    private let state: Mutex<State>
+
+    /// Reads files, which blocks.
+    ///
+    /// - Throws: what the TLS library reports when a file is wrong.
+    init(_ files: ServerConfiguration.TLS, logger: Logger) throws {
+        self.files = files
+        self.logger = logger
+        // Before the reading: what is written meanwhile is read once more.
+        let versions = files.paths.map(FileVersion.init)
+        state = Mutex(State(context: try Self.read(files), versions: versions))
+    }
+
+    var current: NIOSSLContext { state.withLock { $0.context } }
+
+    /// Reads the files again if one of them has changed, which blocks. If they do not go together, as between two of
+    /// them being written, the last ones stay in use, until the next change.
+    func reloadIfChanged() {
+        let versions = files.paths.map(FileVersion.init)
+        let hasChanged = state.withLock { state in
+            defer { state.versions = versions }
+            return state.versions != versions
+        }
+        guard hasChanged else { return }
+        do {
+            let context = try Self.read(files)
+            state.withLock { $0.context = context }
+            logger.notice("the certificate was read again")
+        } catch {
+            logger.warning(
+                "the certificate's files are wrong: the last one stays in use",
+                metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Of TLS 1.2 those that RFC 9113 (section 9.2.2 and appendix A) leaves; TLS 1.3 has its own.
+    private static let cipherSuites: [NIOTLSCipher] = [
+        .TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, .TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        .TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, .TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        .TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, .TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ]
+
+    private static func read(_ files: ServerConfiguration.TLS) throws -> NIOSSLContext {
+        let chain = try NIOSSLCertificate.fromPEMFile(files.certificateChainPath).map {
+            NIOSSLCertificateSource.certificate($0)
+        }
+        let key = try NIOSSLPrivateKey(file: files.privateKeyPath, format: .pem)
+        var settings = TLSConfiguration.makeServerConfiguration(
+            certificateChain: chain, privateKey: .privateKey(key))
+        settings.minimumTLSVersion = .tlsv12
+        settings.cipherSuiteValues = cipherSuites
+        settings.applicationProtocols = ["h2"]
+        if let path = files.clientCAPath {
+            settings.trustRoots = .file(path)
+            settings.certificateVerification = .noHostnameVerification
+        }
+        return try NIOSSLContext(configuration: settings)
+    }
+}
+
+extension ServerConfiguration.TLS {
+    fileprivate var paths: [String] {
+        [certificateChainPath, privateKeyPath] + (clientCAPath.map { [$0] } ?? [])
+    }
+}
+
+/// Tells whether a file is another one than before.
+private struct FileVersion: Equatable {
+    private var device: UInt64 = 0
+    private var inode: UInt64 = 0
+    private var size: Int64 = 0
+    private var seconds: Int = 0
+    private var nanoseconds: Int = 0
+
+    /// A file that is not there is a version too.
+    init(_ path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return }
+        device = UInt64(status.st_dev)
+        inode = UInt64(status.st_ino)
+        size = Int64(status.st_size)
+        seconds = status.st_mtim.tv_sec
+        nanoseconds = status.st_mtim.tv_nsec
+    }
+}

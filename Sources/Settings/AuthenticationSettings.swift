@@ -1,0 +1,43 @@
+package import JobCore
+
+/// Whose credentials are good. Nothing set: everybody's calls are, as on loopback.
+package struct AuthenticationSettings: Sendable, Hashable {
+    /// The file with the hashes of bearer tokens.
+    package var tokens: String?
+    /// A file or an http(s) address.
+    package var keySet: String?
+    package var issuer: String?
+    package var audience: String?
+    package var leeway = Duration.seconds(30)
+    package var usersClaim = "signalbox_users"
+    /// Only in the file of settings.
+    package var certificates: [CertificateSettings] = []
+
+    package init() {}
+
+    package var isOn: Bool { tokens != nil || keySet != nil || !certificates.isEmpty }
+}
+
+/// Who comes with a certificate that has this name.
+package struct CertificateSettings: Sendable, Hashable {
+    package enum Users: Sendable, Hashable {
+        /// The user that is called as the certificate's owner is.
+        case itself
+        case all
+        case only(Set<String>)
+    }
+
+    /// `dns:…`, `uri:…` or `email:…`.
+    package var name: String
+    /// For the audit; nil: the certificate's own.
+    package var principal: String?
+    package var scopes: Set<Scope>
+    package var users: Users
+
+    package init(name: String, principal: String?, scopes: Set<Scope>, users: Users) {
+        self.name = name
+        self.principal = principal
+        self.scopes = scopes
+        self.users = users
+    }
+}

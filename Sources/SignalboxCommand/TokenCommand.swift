@@ -1,0 +1,59 @@
+import ArgumentParser
+import Authentication
+import FoundationEssentials
+import JobCore
+
+/// `signalbox token …`: for the file of `serve --auth-tokens`.
+struct TokenCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "token", abstract: "Make tokens for callers of a server.", subcommands: [Create.self])
+
+    struct Create: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a token. Prints it, once, and the entry for the server's file of tokens.")
+
+        @Argument(help: "Who will call with it, for the audit.")
+        var name: String
+
+        @Option(help: "What it is good for: jobs.enqueue, jobs.read, jobs.cancel or admin. May be repeated.")
+        var scope: [String]
+
+        @Option(
+            help: "'all', or nothing: the user called NAME. See --user.", completion: .list(["all"]))
+        var users: String?
+
+        @Option(help: "A user for whom it may act. May be repeated.")
+        var user: [String] = []
+
+        @Option(help: "When it ends, as in 2030-01-31T12:00:00Z. Without it: never.")
+        var expires: String?
+
+        func run() throws {
+            guard Principal.isName(name) else {
+                throw ValidationError("NAME wants 1 to \(Principal.nameBytesMax) bytes of text on one line")
+            }
+            let scopes = scope.map(Scope.init(rawValue:))
+            guard !scopes.isEmpty, !scopes.contains(nil) else {
+                let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("--scope wants one of \(names)")
+            }
+            guard users == nil || users == "all" && user.isEmpty else {
+                throw ValidationError("--users wants 'all', and no --user beside it")
+            }
+            var expiry: Timestamp?
+            if let expires {
+                guard let date = try? Date(expires, strategy: .iso8601) else {
+                    throw ValidationError("--expires wants a time, as in 2030-01-31T12:00:00Z")
+                }
+                expiry = Timestamp(microseconds: Int64(date.timeIntervalSince1970 * 1_000_000))
+            }
+            let token = TokenFile.newToken()
+            let entry = TokenFile.Entry(
+                name: name, hash: SHA256Hash(of: Array(token.utf8)), scopes: Set(scopes.compactMap(\.self)),
+                users: users == "all" ? .all : user.isEmpty ? .itself : .only(Set(user)), expiry: expiry)
+            print(
+                "# The token, which is shown only here:\n\(token)\n\n# Its entry, below `tokens:` in the file:\n\(entry.yaml)",
+                terminator: "")
+        }
+    }
+}

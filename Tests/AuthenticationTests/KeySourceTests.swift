@@ -1,0 +1,291 @@
+import Foundation
+import JobCore
+import Testing
+
+@testable import Authentication
+
+@Suite struct KeySourceStateMachineTests {
+    private func time(_ seconds: Int) -> Timestamp { Timestamp(microseconds: Int64(seconds) * 1_000_000) }
+    private var machine = KeySource.StateMachine(interval: .seconds(300), pauseMin: .seconds(10))
+
+    @Test mutating func fetchesAtFirstAndThenRegularly() {
+        #expect(machine.tick(now: time(0)) == .fetch)
+        #expect(machine.tick(now: time(1)) == .nothing)
+        machine.fetched(isGood: true)
+        #expect(machine.tick(now: time(299)) == .nothing)
+        #expect(machine.tick(now: time(300)) == .fetch)
+    }
+
+    @Test mutating func triesAgainSoonAfterAFailure() {
+        #expect(machine.tick(now: time(0)) == .fetch)
+        machine.fetched(isGood: false)
+        #expect(machine.tick(now: time(9)) == .nothing)
+        #expect(machine.tick(now: time(10)) == .fetch)
+    }
+
+    @Test mutating func missesShareAFetch() {
+        #expect(machine.miss(now: time(0)) == .fetch)
+        #expect(machine.miss(now: time(0)) == .wait)
+        #expect(machine.miss(now: time(60)) == .wait)
+        #expect(machine.tick(now: time(600)) == .nothing)
+    }
+
+    @Test mutating func missesAreLimited() {
+        #expect(machine.tick(now: time(0)) == .fetch)
+        machine.fetched(isGood: true)
+        #expect(machine.miss(now: time(9)) == .refuse(.unknownKey))
+        #expect(machine.miss(now: time(10)) == .fetch)
+        machine.fetched(isGood: false)
+        // Nobody knows whether that key exists.
+        #expect(machine.miss(now: time(19)) == .refuse(.keySourceUnavailable))
+        #expect(machine.tick(now: time(19)) == .nothing)
+        #expect(machine.miss(now: time(20)) == .fetch)
+    }
+
+    @Test mutating func aClockThatIsSetBackStopsNothing() {
+        #expect(machine.tick(now: time(1_000_000)) == .fetch)
+        machine.fetched(isGood: true)
+        #expect(machine.tick(now: time(500)) == .fetch)
+    }
+
+    @Test mutating func theEndOfNoFetchMeansNothing() {
+        machine.fetched(isGood: true)
+        #expect(machine.refusal == .keySourceUnavailable)
+        #expect(machine.tick(now: time(0)) == .fetch)
+    }
+}
+
+/// Keys at an address.
+@Suite struct KeyRotationTests {
+    let clock = TestClock()
+    let log = TestLog()
+    let old = SigningKey.p256("old")
+    let new = SigningKey.ed25519("new")
+
+    private func authenticator(_ fetch: @escaping KeySetFetch) throws -> Authenticator {
+        var configuration = AuthenticationConfiguration()
+        let location = try #require(
+            JWTConfiguration.KeyLocation("https://issuer.example/jwks.json?key=canary"))
+        configuration.jwt = JWTConfiguration(keys: location, issuer: JWT.issuer, audience: JWT.audience)
+        return try Authenticator(configuration, logger: log.logger, fetch: fetch) { [clock] in clock.now }
+    }
+
+    private func header(_ key: SigningKey, _ claims: [String: Any?] = [:]) throws -> String {
+        "Bearer \(try key.token(JWT.claims(claims)))"
+    }
+
+    @Test func keysAreFetchedWhenTheyAreNeededFirst() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        #expect(script.count == 0)
+        #expect(await authenticator.refusal(try header(old)) == nil)
+        #expect(await authenticator.refusal(try header(old, ["sub": "bob"])) == nil)
+        #expect(script.count == 1)
+        // What is refused anyway needs no keys.
+        let fresh = try self.authenticator(script.fetch)
+        for (header, code): ([String: Any?], AuthenticationError.Code) in [
+            (["alg": "none"], .unsupportedAlgorithm), (["alg": "HS256"], .unsupportedAlgorithm),
+            (["crit": ["x"]], .malformedToken),
+        ] {
+            #expect(await fresh.refusal("Bearer \(try old.token(JWT.claims(), header: header))") == code)
+        }
+        #expect(script.count == 1)
+    }
+
+    @Test func aNewKeyIsFetchedForItsFirstToken() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        await authenticator.refreshKeys()
+        #expect(script.count == 1)
+        script.answer(.success(try keySet([old, new])))
+
+        clock.advance(by: .seconds(10) - .microseconds(1))
+        #expect(await authenticator.refusal(try header(new)) == .unknownKey)
+        #expect(script.count == 1)
+        clock.advance(by: .microseconds(1))
+        #expect(await authenticator.refusal(try header(new)) == nil)
+        #expect(await authenticator.refusal(try header(old)) == nil)
+        #expect(script.count == 2)
+    }
+
+    @Test func inventedKeyIDsAskAtMostEachTenSeconds() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        for second in 0..<60 {
+            for number in 0..<3 {
+                let token = try new.token(JWT.claims(), header: ["kid": "\(second) \(number)"])
+                #expect(await authenticator.refusal("Bearer \(token)") == .unknownKey)
+            }
+            clock.advance(by: .seconds(1))
+        }
+        #expect(script.count == 6)
+        #expect(await authenticator.refusal(try header(old)) == nil)
+    }
+
+    @Test func callsAtOnceShareAFetch() async throws {
+        let (gate, opener) = AsyncStream.makeStream(of: Void.self)
+        let (begun, beginning) = AsyncStream.makeStream(of: Void.self)
+        let script = ScriptedFetch(.success(try keySet([old, new])))
+        let authenticator = try authenticator { url in
+            beginning.yield()
+            for await _ in gate { break }
+            return try await script.fetch(url)
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                let header = try header(number % 2 == 0 ? old : new, ["sub": "user \(number)"])
+                group.addTask {
+                    let name = try await authenticator.principal(header).name
+                    #expect(name == "user \(number)")
+                }
+            }
+            for await _ in begun { break }
+            opener.yield()
+            opener.finish()
+            try await group.waitForAll()
+        }
+        #expect(script.count == 1)
+    }
+
+    @Test func keysAreFetchedRegularly() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        for _ in 0..<601 {
+            await authenticator.refreshKeys()
+            clock.advance(by: .seconds(1))
+        }
+        #expect(script.count == 3)
+    }
+
+    /// The issuer has taken a key back: what was let in with it ends, and what was not goes on.
+    @Test func aWithdrawnKeyRevokes() async throws {
+        let script = ScriptedFetch(.success(try keySet([old, new])))
+        let authenticator = try authenticator(script.fetch)
+        let first = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+        let second = try await authenticator.authenticate(authorization: header(new), certificate: nil)
+        script.answer(.success(try keySet([new])))
+        clock.advance(by: .seconds(300))
+        #expect(first.isValid(now: clock.now))
+        await authenticator.refreshKeys()
+        #expect(first.problem(now: clock.now)?.code == .revoked)
+        #expect(second.isValid(now: clock.now))
+        #expect(authenticator.known(try header(old)) == nil)
+        #expect(await authenticator.refusal(try header(old)) == .unknownKey)
+
+        // The last one, too; and the same name with another key is another key.
+        for (keys, code): ([SigningKey], AuthenticationError.Code) in [
+            ([], .unknownKey), ([.ed25519("new")], .badSignature),
+        ] {
+            script.answer(.success(try keySet(keys)))
+            clock.advance(by: .seconds(300))
+            await authenticator.refreshKeys()
+            #expect(second.problem(now: clock.now)?.code == .revoked)
+            #expect(await authenticator.refusal(try header(new)) == code)
+        }
+    }
+
+    @Test func theLastGoodKeysAreKept() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        let credential = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+        clock.advance(by: .seconds(300))
+        for answer: Result<String, any Error> in [
+            .failure(ScriptedFetch.Unreachable()), .success("<html>"),
+            .success(String(repeating: " ", count: (1 << 20) + 1)),
+        ] {
+            script.answer(answer)
+            let count = script.count
+            let logged = log.all.count
+            for _ in 0..<30 {
+                await authenticator.refreshKeys()
+                clock.advance(by: .seconds(1))
+            }
+            // Each ten seconds, and one word about it.
+            #expect(script.count == count + 3)
+            #expect(log.all.count == logged + 1)
+            #expect(credential.isValid(now: clock.now))
+            #expect(await authenticator.refusal(try header(old, ["sub": "\(count)"])) == nil)
+            // Whether this one is good cannot be said now.
+            #expect(await authenticator.refusal(try header(new)) == .keySourceUnavailable)
+            clock.advance(by: .seconds(10))
+        }
+        #expect(log.all.allSatisfy { $0.hasPrefix("warning there are no new keys of JWTs") })
+        #expect(!log.all.joined().contains("canary"))
+
+        script.answer(.success(try keySet([old, new])))
+        clock.advance(by: .seconds(10))
+        #expect(await authenticator.refusal(try header(new)) == nil)
+        #expect(log.all.last?.hasPrefix("info the keys of JWTs are good again") == true)
+    }
+
+    @Test func noKeysAtAllIsUnavailable() async throws {
+        let script = ScriptedFetch(.failure(ScriptedFetch.Unreachable()))
+        let authenticator = try authenticator(script.fetch)
+        for _ in 0..<3 {
+            do {
+                _ = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+                Issue.record("not refused")
+            } catch let error as AuthenticationError {
+                #expect(error.code == .keySourceUnavailable && error.isTemporary)
+            }
+        }
+        #expect(script.count == 1)
+        #expect(await authenticator.refusal("Bearer one") == .unknownToken)
+        script.answer(.success(try keySet([old])))
+        clock.advance(by: .seconds(10))
+        #expect(await authenticator.refusal(try header(old)) == nil)
+    }
+
+    @Test func keysInAFile() async throws {
+        let folder = try TestFolder()
+        let path = try folder.write(keySet([old]), to: "jwks.json")
+        var configuration = AuthenticationConfiguration()
+        configuration.jwt = JWTConfiguration(keys: .file(path), issuer: JWT.issuer, audience: JWT.audience)
+        let authenticator = try Authenticator(configuration, logger: log.logger, fetch: noFetch) { [clock] in
+            clock.now
+        }
+        let credential = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+        #expect(await authenticator.refusal(try header(new)) == .unknownKey)
+
+        try folder.write("{", to: "jwks.json")
+        for _ in 0..<3 { authenticator.reload() }
+        #expect(credential.isValid(now: clock.now) && log.all.count == 1)
+        #expect(await authenticator.refusal(try header(new)) == .unknownKey)
+        try FileManager.default.removeItem(atPath: path)
+        for _ in 0..<3 { authenticator.reload() }
+        #expect(credential.isValid(now: clock.now) && log.all.count == 2)
+
+        try folder.write(keySet([new]), to: "jwks.json")
+        authenticator.reload()
+        #expect(credential.problem(now: clock.now)?.code == .revoked)
+        #expect(await authenticator.refusal(try header(old)) == .unknownKey)
+        #expect(await authenticator.refusal(try header(new)) == nil)
+        // Nothing of it asks the network.
+        await authenticator.refreshKeys()
+    }
+
+    @Test func aBadFileKeepsTheServerFromStarting() throws {
+        let folder = try TestFolder()
+        func problems(_ text: String?) throws -> [String] {
+            let path = folder.path("jwks.json")
+            if let text { try folder.write(text, to: "jwks.json") }
+            var configuration = AuthenticationConfiguration()
+            configuration.jwt = JWTConfiguration(keys: .file(path), issuer: "i", audience: "a")
+            configuration.tokenFile = folder.path("tokens.yaml")
+            do {
+                _ = try Authenticator(configuration, logger: quiet, fetch: noFetch)
+                return []
+            } catch {
+                // The other file is named as well.
+                #expect(error.problems.count == 2)
+                return error.problems.filter { $0.hasPrefix(path) }.map { String($0.dropFirst(path.count)) }
+            }
+        }
+        #expect(try problems(nil) == [": cannot be read: No such file or directory"])
+        #expect(try problems("") == [": is no JSON Web Key Set: an object with a list called keys"])
+        #expect(try problems("{\"keys\": []}") == [": has no key that can be used"])
+        #expect(try problems(keySet([try old.jwk(["d": "AA"])])) == [": has no key that can be used"])
+        #expect(
+            try problems(String(repeating: " ", count: (1 << 20) + 1)) == [": is larger than 1048576 bytes"])
+    }
+}

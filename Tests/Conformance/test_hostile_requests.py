@@ -1,0 +1,232 @@
+"""Clients that send much and never finish: half messages, requests ahead of their reader, calls without
+end."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attackers import CHECK, REFLECT
+from frames import (
+    DATA,
+    INITIAL_WINDOW_SIZE,
+    REFUSED_STREAM,
+    Connection,
+    message,
+    raw_frame,
+)
+from grpc_reflection.v1alpha import reflection_pb2
+from harness import PATIENCE_S, postgres_program, unique
+from hostile import MIB, HostileServer, probe
+from hyperframe.frame import WindowUpdateFrame
+from signalbox.v1 import job_pb2, job_service_pb2
+
+ENQUEUE = "/signalbox.v1.JobService/Enqueue"
+BATCH = "/signalbox.v1.JobService/EnqueueBatch"
+RESOURCE_EXHAUSTED = 8
+
+#: Between two frames of a server that has something to say.
+LULL_S = 1.0
+
+
+class Uploader:
+    """Sends on many streams as much as the server's windows allow, in turn."""
+
+    def __init__(self, peer: Connection) -> None:
+        self._peer = peer
+        self._connection_window = 65_535
+        self._stream_windows: dict[int, int] = {}
+        self._frames_seen = 0
+        self.sent: dict[int, int] = {}
+
+    def open(self, path: str) -> int:
+        stream = self._peer.request(path, None, end=False)
+        self._stream_windows[stream] = self._peer.settings.get(INITIAL_WINDOW_SIZE, 65_535)
+        self.sent[stream] = 0
+        return stream
+
+    def _take_windows(self) -> None:
+        for frame in self._peer.frames[self._frames_seen :]:
+            if isinstance(frame, WindowUpdateFrame):
+                if frame.stream_id == 0:
+                    self._connection_window += frame.window_increment
+                elif frame.stream_id in self._stream_windows:
+                    self._stream_windows[frame.stream_id] += frame.window_increment
+        self._frames_seen = len(self._peer.frames)
+
+    def send(self, bytes_each: int) -> None:
+        """Until each stream has as many more bytes, or is over, or the server gives no window for a while."""
+        wanted = {stream: self.sent[stream] + bytes_each for stream in self.sent}
+        while not self._peer.is_closed:
+            self._take_windows()
+            moved = 0
+            for stream, goal in wanted.items():
+                count = min(
+                    16_384, goal - self.sent[stream], self._stream_windows[stream], self._connection_window
+                )
+                if count <= 0 or self._peer.answer_of(stream).is_over:
+                    continue
+                # The prefix of a message of 4 MiB comes first, and then whatever fills it.
+                data = (
+                    bytes(count) if self.sent[stream] else struct.pack(">BI", 0, 4 * MIB) + bytes(count - 5)
+                )
+                self._peer.send(raw_frame(DATA, 0, stream, data))
+                self.sent[stream] += count
+                self._stream_windows[stream] -= count
+                self._connection_window -= count
+                moved += count
+            if all(
+                self.sent[stream] >= goal or self._peer.answer_of(stream).is_over
+                for stream, goal in wanted.items()
+            ):
+                return
+            # Whatever has come already, and more only if it is needed to go on.
+            while not self._peer.is_closed and not self._peer.is_quiet(0.0 if moved else LULL_S):
+                moved += 1
+            if not moved:
+                return
+
+
+def test_half_messages(cluster, record_property):
+    """100 streams with half of a 4 MiB message each: 200 MiB, if somebody kept it."""
+    with probe("half messages", cluster) as attacked:
+        with attacked.attack(), Connection.open(attacked.server.address) as peer:
+            uploader = Uploader(peer)
+            for _ in range(100):
+                uploader.open(BATCH)
+            uploader.send(2 * MIB)
+            over = [stream for stream in uploader.sent if peer.answer_of(stream).is_over]
+            held = sum(sent for stream, sent in uploader.sent.items() if stream not in over)
+            attacked.figures.notes.append(
+                f"{sum(uploader.sent.values()) / MIB:.0f} MiB taken, {len(over)} calls ended, "
+                f"{held / MIB:.0f} MiB of the others held"
+            )
+            # Ended with what the limits of the server are for, or never given room.
+            for stream in over:
+                answer = peer.answer_of(stream)
+                assert answer.grpc_status == RESOURCE_EXHAUSTED, answer
+            # What was held is let go with the connection.
+            assert held <= 32 * MIB
+        attacked.check(record_property)
+
+
+def test_half_messages_on_eight_connections(cluster, record_property):
+    """One connection's share is not each attacker's to have eight times."""
+    with probe("half messages on eight connections", cluster) as attacked:
+        peers = [Connection.open(attacked.server.address) for _ in range(8)]
+        try:
+            with attacked.attack():
+                taken = 0
+                for peer in peers:
+                    uploader = Uploader(peer)
+                    for _ in range(8):
+                        uploader.open(BATCH)
+                    uploader.send(4 * MIB - 16_384)
+                    taken += sum(uploader.sent.values())
+                attacked.figures.notes.append(f"{taken / MIB:.0f} MiB taken")
+        finally:
+            for peer in peers:
+                peer.close()
+        attacked.check(record_property)
+
+
+def test_announced_messages(cluster, record_property):
+    """5 bytes announce a message of 4 MiB: nothing is set aside for it before it comes."""
+    with probe("announced messages", cluster) as attacked:
+        with attacked.attack(), Connection.open(attacked.server.address) as peer:
+            prefix = struct.pack(">BI", 0, 4 * MIB)
+            streams = [peer.request(BATCH, prefix, end=False) for _ in range(900)]
+            peer.settle()
+            assert not any(peer.answer_of(stream).is_over for stream in streams)
+        attacked.check(record_property)
+
+
+def test_requests_ahead_of_their_reader(cluster, record_property):
+    """Reflection answers one question after the other. Who takes no answer may send what the window of a
+    stream holds, and not a byte more: what is not read is not given back."""
+    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="signalbox.v1.JobService")
+    request = message(question.SerializeToString())
+    with probe("requests ahead of their reader", cluster) as attacked:
+        with attacked.attack():
+            with Connection.open(attacked.server.address, settings={INITIAL_WINDOW_SIZE: 0}) as peer:
+                window = peer.settings[INITIAL_WINDOW_SIZE]
+                stream = peer.request(REFLECT, None, end=False)
+                sent = 0
+                answered = 0
+                while sent < 8 * MIB:
+                    batch = request * (16_384 // len(request))
+                    given = sum(
+                        frame.window_increment
+                        for frame in peer.frames
+                        if isinstance(frame, WindowUpdateFrame) and frame.stream_id == stream
+                    )
+                    if window + given - sent < len(batch):
+                        if peer.is_quiet(LULL_S):
+                            break
+                        continue
+                    peer.send(raw_frame(DATA, 0, stream, batch))
+                    sent += len(batch)
+                answered = given
+        attacked.figures.notes.append(
+            f"{sent / 1024:.0f} KiB sent in all, of which {answered / 1024:.0f} KiB were given back"
+        )
+        # The answers to what it did read are what may wait on a stream: 64 KiB, and one that went over that.
+        assert sent <= window + 64 * 1024
+        attacked.check(record_property)
+
+
+@contextmanager
+def nobody_can_write_jobs(server: HostileServer) -> Iterator[None]:
+    """Holds the table that every Enqueue writes to."""
+    psql = subprocess.Popen(
+        [postgres_program("psql"), server.database_url, "-AtXq", "-v", "ON_ERROR_STOP=1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert psql.stdin and psql.stdout
+    try:
+        psql.stdin.write("BEGIN; LOCK TABLE job IN ACCESS EXCLUSIVE MODE;\n\\echo held\n")
+        psql.stdin.flush()
+        assert psql.stdout.readline() == "held\n"
+        yield
+    finally:
+        # Its end gives the lock back.
+        psql.stdin.close()
+        psql.wait(PATIENCE_S)
+        psql.stdout.close()
+
+
+def enqueue_request() -> bytes:
+    job = job_pb2.JobSpec(kind="test.noop", user_id=unique())
+    return message(job_service_pb2.EnqueueRequest(job=job).SerializeToString())
+
+
+def test_calls_that_run_on_after_their_reset(cluster, record_property):
+    """A commit cannot be taken back: an Enqueue runs on when its client has reset it. So the limit of streams
+    is one of handlers, or a client could have any number of them by resetting its calls."""
+    with probe("calls that run on after their reset", cluster) as attacked:
+        with nobody_can_write_jobs(attacked.server), attacked.attack():
+            with Connection.open(attacked.server.address) as peer:
+                limit = 1_000
+                # Under the limit of what a client may reset at once, which is another one.
+                first = [peer.request(ENQUEUE, enqueue_request()) for _ in range(limit)]
+                peer.settle()
+                assert not any(peer.answer_of(stream).is_over for stream in first), "all of them wait"
+                for stream in first[:200]:
+                    peer.send_reset(stream)
+                began = time.monotonic()
+                # Not so many that these resets were too many.
+                more = [peer.request(ENQUEUE, enqueue_request()) for _ in range(50)]
+                for stream in more:
+                    assert peer.answer(stream, settle=False).reset == REFUSED_STREAM
+                attacked.figures.cut_off = time.monotonic() - began
+                # No more than that: what needs no handler's time is refused as well.
+                assert peer.answer(peer.request(CHECK, message(b"")), settle=False).reset == REFUSED_STREAM
+        # Those that were not reset go on when they can.
+        with Connection.open(attacked.server.address) as peer:
+            assert peer.answer(peer.request(ENQUEUE, enqueue_request())).grpc_status == 0
+        attacked.check(record_property)
