@@ -16,8 +16,8 @@ package final class AdmittedCaller: Admitted {
 }
 
 extension ServerContext {
-    /// Who calls. Where nobody asked, somebody of whom nothing is known and who may act for all.
+    /// Who calls. Where nobody asked, somebody who may act for nobody.
     var caller: Caller {
-        (admitted as? AdmittedCaller)?.caller ?? Caller(name: "", address: "", users: .all)
+        (admitted as? AdmittedCaller)?.caller ?? Caller(name: "", address: "", users: .only([]))
     }
 }

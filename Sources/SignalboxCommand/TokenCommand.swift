@@ -51,6 +51,14 @@ struct TokenCommand: ParsableCommand {
             let entry = TokenFile.Entry(
                 name: name, hash: SHA256Hash(of: Array(token.utf8)), scopes: Set(scopes.compactMap(\.self)),
                 users: users == "all" ? .all : user.isEmpty ? .itself : .only(Set(user)), expiry: expiry)
+            // What the server would refuse, or read in another way, is said here.
+            let whole = Array("tokens:\n\(entry.yaml)".utf8)
+            guard user.allSatisfy(Principal.isName), let read = try? TokenFile.parse(whole, name: "entry"),
+                read == [entry]
+            else {
+                throw ValidationError(
+                    "--user wants 1 to 256 bytes of text on one line, --expires a time after 1970")
+            }
             print(
                 "# The token, which is shown only here:\n\(token)\n\n# Its entry, below `tokens:` in the file:\n\(entry.yaml)",
                 terminator: "")

@@ -21,6 +21,7 @@ struct APIBench: Sendable {
     }
 
     private struct Callers: Admission {
+        let callersMayEnd = false
         let byName: [String: UserScope]
 
         func admit(_ request: AdmissionRequest) -> AdmissionAnswer {

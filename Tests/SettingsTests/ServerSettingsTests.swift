@@ -278,6 +278,16 @@ private func problems(
             problems(["--auth-jwks", "k", "--auth-jwt-issuer", "i"]) == [
                 "auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together"
             ])
+        let jwt = ["--auth-jwt-issuer", "i", "--auth-jwt-audience", "a", "--auth-jwks"]
+        for address in ["https://keys", "http://127.0.0.1:1/keys", "http://[::1]/keys", "http://localhost"] {
+            #expect(problems(jwt + [address]) == [])
+        }
+        for address in ["http://keys", "http://127.0.0.1.example/", "HTTP://keys:80/k"] {
+            #expect(
+                problems(jwt + [address]) == [
+                    "auth-jwks: whoever is in between could answer: give https, or insecure"
+                ])
+        }
         let rules = "auth: {certificates: [{san: \"dns:a\", scopes: [admin]}]}"
         #expect(problems(tls, file: rules) == ["auth.certificates needs tls-client-ca"])
         #expect(problems(tls + ["--tls-client-ca", "a"], file: rules) == [])
