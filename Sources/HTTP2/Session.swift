@@ -266,6 +266,13 @@ package import NIOCore
         _ = unsafe nghttp2_session_consume_stream(library, stream.id, bytes)
     }
 
+    /// The peer's window has no room for what is queued: not others' streams hold it up, nor the socket.
+    package func isHeldByPeer(_ stream: Stream) -> Bool {
+        guard !stream.isClosed else { return false }
+        return unsafe nghttp2_session_get_stream_remote_window_size(library, stream.id) <= 0
+            || nghttp2_session_get_remote_window_size(library) <= 0
+    }
+
     /// Makes one `Event.drained` when no more than `mark` bytes are queued on the stream.
     package func notifyWhenDrained(_ stream: Stream, to mark: Int) {
         stream.drainMark = mark

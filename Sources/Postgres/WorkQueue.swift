@@ -194,7 +194,9 @@ final class WorkQueue: Sendable {
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
             state.interruptible[worker] = nil
-            if state.interrupted.contains(worker) { return (.wait, state.wakesClock()) }
+            if state.interrupted.contains(worker) {
+                return (state.isShuttingDown ? .leave : .wait, state.wakesClock())
+            }
             if let work = state.take(for: worker, longMax: longMax) {
                 if work.isInterruptible { state.interruptible[worker] = work.id }
                 return (.work(work), false)

@@ -30,7 +30,8 @@ struct ClientBudget {
     private static let framesEarnedByAnswer = 4
 
     init(configuration: ServerConfiguration, now: NIODeadline) {
-        pingIntervalMin = configuration.pingIntervalMin.timeAmount
+        // A tenth less: on their way PINGs come closer together.
+        pingIntervalMin = (configuration.pingIntervalMin * 9 / 10).timeAmount
         frames = TokenBucket(
             burst: configuration.overheadFramesBurst, perSecond: configuration.overheadFramesPerSecond,
             now: now)

@@ -29,7 +29,9 @@ final class ConnectionRegistry: Sendable {
             }
             var bytes = [UInt8](repeating: 0, count: 16)
             guard inet_pton(AF_INET6, text, &bytes) == 1 else { return nil }
-            network = "\(bytes.prefix(8))"
+            // An address of IPv4, as a socket for both has it (RFC 4291 section 2.5.5.2).
+            let isIPv4 = bytes.prefix(10).allSatisfy { $0 == 0 } && bytes[10] == 0xff && bytes[11] == 0xff
+            network = isIPv4 ? bytes.suffix(4).map(String.init).joined(separator: ".") : "\(bytes.prefix(8))"
         }
     }
 

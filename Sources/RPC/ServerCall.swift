@@ -151,7 +151,7 @@ final class ServerCall {
             bufferedBytes > Self.unfinishedBytesFree ? bufferedBytes - Self.unfinishedBytesFree : 0
         guard unfinishedBytes != countedUnfinishedBytes else { return true }
         defer { countedUnfinishedBytes = unfinishedBytes }
-        return connection.unfinishedRequests.take(Int(unfinishedBytes) - Int(countedUnfinishedBytes))
+        return connection.takeUnfinished(Int(unfinishedBytes) - Int(countedUnfinishedBytes))
     }
 
     func receiveEnd() {
@@ -206,7 +206,8 @@ final class ServerCall {
     /// For the connection's tick: how many of them in a row the client has taken nothing of what is queued for it, or
     /// sent nothing more of a request that takes memory.
     func countStall() -> Int {
-        let isStalled = !stream.takeProgress() || countedUnfinishedBytes > 0 && !isHandlerRunning
+        let isUnread = !stream.takeProgress() && connection.session.isHeldByPeer(stream)
+        let isStalled = isUnread || countedUnfinishedBytes > 0 && !isHandlerRunning
         stalledTicks = isStalled ? stalledTicks &+ 1 : 0
         return Int(stalledTicks)
     }

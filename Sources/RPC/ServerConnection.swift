@@ -15,7 +15,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let unfinishedRequests: SharedBudget
+    private let unfinishedRequests: SharedBudget
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
@@ -26,8 +26,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// and read none, the others wait for their turn.
     private var runningUnary = 0
     private var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
+    private var isStartingWaiting = false
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
+    /// This connection's part of `unfinishedRequests`.
+    private var unfinishedBytes = 0
 
     private let router: Router
     private let logger: Logger
@@ -153,6 +156,17 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         reportIfDone()
     }
 
+    /// False once the client is cut off, or the channel closed, as it may be while events are handled: nobody would end
+    /// what begins then.
+    private var takesCalls: Bool { phase != .cutOff && phase != .closed }
+
+    /// As `SharedBudget.take`, and no connection may have more than half of it.
+    func takeUnfinished(_ change: Int) -> Bool {
+        unfinishedBytes += change
+        let hasRoom = unfinishedRequests.take(change)
+        return hasRoom && (change <= 0 || unfinishedBytes <= configuration.unfinishedRequestBytesMax / 2)
+    }
+
     private var hasTurn: Bool {
         runningUnary < configuration.unaryHandlersPerConnection
             && session.queuedBytes < configuration.outboundBytesPerConnection
@@ -175,10 +189,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func startWaiting() {
+        // Handlers that return at once come back here: the loop that is on takes the rest.
+        guard !isStartingWaiting else { return }
+        isStartingWaiting = true
         while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
             call.startUnary(message)
             handlerReturned()
         }
+        isStartingWaiting = false
     }
 
     private func reportIfDone() {
@@ -194,7 +212,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         var bytes = unwrapInboundIn(data)
         do {
             // In parts, so that a flood is noticed before much is made of it.
-            while phase != .cutOff,
+            while takesCalls,
                 let part = bytes.readSlice(length: min(bytes.readableBytes, Self.readBytes)),
                 part.readableBytes > 0
             {
@@ -307,7 +325,9 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
         phase = .cutOff
         session.goAway(.enhanceYourCalm, excess.rawValue)
+        refuseWaiting(Status(.unavailable, "the client was cut off"))
         flushNow()
+        guard phase != .closed else { return }
         // Not at once: what the client has sent meanwhile would have the system forget what it has not read.
         closeLater(context, in: Self.cutOffTime)
     }
@@ -372,7 +392,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
-        guard phase != .cutOff else { return }
+        guard takesCalls else { return }
         hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
@@ -492,7 +512,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     private func isBlocked() -> Bool {
         guard let context, !context.channel.isWritable else { return false }
         blockedTicks += 1
-        return blockedTicks > timers.stallTicks
+        return blockedTicks >= timers.stallTicks
     }
 
     /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
@@ -511,14 +531,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             }
         }
         // Calls that wait because of those would only stall in their turn.
-        if hasStalled, isFull { refuseWaiting() }
+        if hasStalled, isFull {
+            refuseWaiting(Status(.resourceExhausted, "the answers to earlier calls are not read"))
+        }
         flushNow()
     }
 
-    private func refuseWaiting() {
-        for (call, _) in waitingForTurn {
-            call.fail(Status(.resourceExhausted, "the answers to earlier calls are not read"))
-        }
+    private func refuseWaiting(_ status: Status) {
+        for (call, _) in waitingForTurn { call.fail(status) }
     }
 
     /// As host:port.

@@ -17,7 +17,7 @@ import Testing
 
     @Test func theThirdEarlyPingIsTooMany() {
         var budget = budget
-        let excesses = [0, 9, 18, 27].map { budget.receivedPing(answers: 0, now: start + .seconds($0)) }
+        let excesses = [0, 8, 16, 24].map { budget.receivedPing(answers: 0, now: start + .seconds($0)) }
         #expect(excesses == [nil, nil, nil, .pings])
     }
 
