@@ -66,7 +66,7 @@ package struct ServerConfiguration: Sendable {
     package var keepaliveTimeout = Duration.seconds(20)
     /// A client that takes nothing of what is queued on a stream for this long loses the stream; one whose socket takes
     /// nothing loses the connection.
-    package var stallTimeout = Duration.seconds(20)
+    package var stallTimeout = Duration.seconds(16)
     /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up
     /// to a tenth more or less.
     package var connectionAgeMax: Duration?
