@@ -44,6 +44,8 @@ struct InteropProgram: AsyncParsableCommand {
 
     private var serverConfiguration: ServerConfiguration {
         var configuration = ServerConfiguration()
+        // Its answers are as large as they are asked for.
+        configuration.outboundBytesMax = 64 << 20
         configuration.addresses = [.init(host: "127.0.0.1", port: port)]
         configuration.errorMapper = { error in
             if let error = error as? WireError { return Status(.internalError, error.message) }
