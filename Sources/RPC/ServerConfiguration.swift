@@ -37,7 +37,7 @@ package struct ServerConfiguration: Sendable {
     /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
     /// Handlers of unary methods that run at once on one connection, but for those without a task; more wait for their turn.
-    package var unaryHandlersPerConnection = 8
+    package var unaryHandlersPerConnection = 4
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
