@@ -153,7 +153,7 @@ let package = Package(
         .executableTarget(
             name: "InteropServer",
             dependencies: [
-                "MessageCompression", "RPC", argumentParser, logging, nioCore,
+                "MessageCompression", "RPC", argumentParser, logging, nioCore, nioPosix,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             path: "Tests/InteropServer", swiftSettings: settings),

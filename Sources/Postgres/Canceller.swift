@@ -1,9 +1,10 @@
 import CPQ
 
 /// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
+//
+// @unchecked is right: the object behind the pointer is written once, by `PQgetCancel`, and freed in `deinit`; in between
+// only `PQcancel` reads it, which any thread may call at any time (libpq manual, 34.20).
 @safe final class Canceller: @unchecked Sendable {
-    // The object is written once, by `PQgetCancel`, and freed here; `PQcancel` is the one function of libpq that any
-    // thread may call at any time (libpq manual, 34.20).
     private let handle: OpaquePointer
 
     /// Nil when memory is out.

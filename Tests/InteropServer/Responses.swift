@@ -1,5 +1,6 @@
 import MessageCompression
 import NIOCore
+import NIOPosix
 import RPC
 
 /// A message of an answer, within the limits: clients ask for sizes and times, and this program is to survive them.
@@ -55,11 +56,23 @@ extension ServerContext {
     }
 }
 
+/// Returns when so much time has passed, as the client has asked for. Ends early with the call: its task is cancelled
+/// then.
+private func pass(_ interval: Duration) async throws {
+    let (seconds, attoseconds) = interval.components
+    let time = TimeAmount.nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
+    let timer = MultiThreadedEventLoopGroup.singleton.next().scheduleTask(in: time) {}
+    try await withTaskCancellationHandler {
+        try await timer.futureResult.get()
+    } onCancel: {
+        timer.cancel()
+    }
+}
+
 extension ResponseWriter {
     func write(_ responses: [PlannedResponse], asCompressed: Bool) async throws {
         for response in responses {
-            // Ends early with the call: its task is cancelled then.
-            if response.interval > .zero { try await Task.sleep(for: response.interval) }
+            if response.interval > .zero { try await pass(response.interval) }
             try await write(
                 payloadResponse(size: response.size), compressed: response.compressed ?? asCompressed)
         }

@@ -98,7 +98,6 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
         ({CORE: "struct Selection { let selected = \"select one\" }\n"}, {}),
         ({"Sources/JobStore/A.swift": 'let q = "SELECT 1"\n'}, {}),
         ({"Sources/Postgres/A.swift": "// Jobless, jobber: other words.\nimport CPQ\n"}, {}),
-        ({"Tests/InteropServer/A.swift": "try await Task.sleep(for: interval)\n"}, {}),
         ({TEST: "@testable import JobCore\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
     ],
 )

@@ -70,6 +70,7 @@ class Client:
             self.channel = grpc.secure_channel(target, credentials, options=arguments)
         self._metadata = tuple(metadata)
         self._timeout = timeout
+        self._is_closed = threading.Event()
         # Those that nobody holds any more go by themselves.
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._watches_lock = threading.Lock()
@@ -85,6 +86,7 @@ class Client:
         for watch in watches:
             watch.close()
         self.channel.close()
+        self._is_closed.set()
 
     def __enter__(self) -> Client:
         return self
@@ -106,7 +108,9 @@ class Client:
             delay = retry.delay_after(error, time.monotonic())
             if delay is None:
                 raise error
-            time.sleep(delay)
+            # Until the next try, or `close`.
+            if self._is_closed.wait(delay):
+                raise error
 
     # Jobs
 
