@@ -8,38 +8,38 @@ internal import NIOCore
 /// Lives on the connection's event loop, as does the handler's task.
 final class ServerCall {
     let stream: HTTP2.Stream
-    private let connection: ServerConnection
-    private let context: ServerContext
-    private var machine: ServerStreamStateMachine
+    let connection: ServerConnection
+    let context: ServerContext
+    var machine: ServerStreamStateMachine
 
-    private var task: Task<Void, Never>?
-    private var deadline: Scheduled<Void>?
+    var task: Task<Void, Never>?
+    var deadline: Scheduled<Void>?
     /// The handler waits for a message.
-    private var reader: CheckedContinuation<ByteBuffer?, any Error>?
+    var reader: CheckedContinuation<ByteBuffer?, any Error>?
     /// The handler waits for its messages to drain.
-    private var writer: CheckedContinuation<Void, any Error>?
-    private var isHandlerRunning = false
+    var writer: CheckedContinuation<Void, any Error>?
+    var isHandlerRunning = false
     /// Where the answer goes on, once the handler has returned it.
-    private var source: (any ResponseSource)?
+    var source: (any ResponseSource)?
     /// `task` is what the source has asked for.
-    private var isSourceWorking = false
+    var isSourceWorking = false
     /// The message that a running handler was started with.
-    private var messageBytes: UInt32 = 0
+    var messageBytes: UInt32 = 0
     /// This call's share of the connection's `requestBytes`.
-    private var countedBytes: UInt32 = 0
+    var countedBytes: UInt32 = 0
     /// The same of all connections' unfinished requests.
-    private var countedUnfinishedBytes: UInt32 = 0
+    var countedUnfinishedBytes: UInt32 = 0
     /// What most requests have at most: they come whole, and are not counted.
-    private static let unfinishedBytesFree: UInt32 = 16 * 1024
+    static let unfinishedBytesFree: UInt32 = 16 * 1024
     /// As the headers of the answer say.
-    private var responseCoding: Coding?
+    var responseCoding: Coding?
     /// Ticks in a row at which the client had taken nothing of what is queued for it.
-    private var stalledTicks: UInt16 = 0
+    var stalledTicks: UInt16 = 0
     /// It is not known yet who calls; `hasHeldEnd` is what to do then.
-    private var isHeld = false
-    private var hasHeldEnd = false
+    var isHeld = false
+    var hasHeldEnd = false
 
-    private enum Outcome: Sendable {
+    enum Outcome: Sendable {
         case message(ByteBuffer)
         case end
         case source(any ResponseSource)
@@ -93,7 +93,7 @@ final class ServerCall {
         if isHeld { self.task = task }
     }
 
-    private func admitted(_ result: Result<any Admitted, any Error>) {
+    func admitted(_ result: Result<any Admitted, any Error>) {
         isHeld = false
         task = nil
         defer { connection.handlerReturned() }
@@ -141,7 +141,7 @@ final class ServerCall {
 
     /// After whatever takes in or lets go of a part of the request. False: there is too much of it on all connections.
     @discardableResult
-    private func countRequestBytes() -> Bool {
+    func countRequestBytes() -> Bool {
         // A message has at most four bytes' worth of length, and no more than one is taken in at a time.
         let bufferedBytes = UInt32(machine.bufferedBytes)
         let bytes = bufferedBytes + messageBytes
@@ -212,7 +212,7 @@ final class ServerCall {
         return Int(stalledTicks)
     }
 
-    private func noteCompression() {
+    func noteCompression() {
         if context.mayBeCompressed { context.setRequestWasCompressed(machine.wasCompressed) }
     }
 
@@ -224,12 +224,12 @@ final class ServerCall {
 
     // MARK: The handler
 
-    private var bound: NIOLoopBound<ServerCall> {
+    var bound: NIOLoopBound<ServerCall> {
         NIOLoopBound(self, eventLoop: connection.eventLoop)
     }
 
     /// Runs the handler until it first suspends, and later on the same thread.
-    private func run(_ body: @escaping @Sendable () async throws -> Outcome) {
+    func run(_ body: @escaping @Sendable () async throws -> Outcome) {
         isHandlerRunning = true
         connection.handlerStarted()
         let bound = bound
@@ -248,7 +248,7 @@ final class ServerCall {
     }
 
     /// The same for the most common kind, with one closure less.
-    private func runUnary(_ body: @escaping @Sendable () async throws -> ByteBuffer) {
+    func runUnary(_ body: @escaping @Sendable () async throws -> ByteBuffer) {
         isHandlerRunning = true
         connection.handlerStarted()
         let bound = bound
@@ -278,7 +278,7 @@ final class ServerCall {
         runUnary { try await handler(message, context) }
     }
 
-    private func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
+    func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
         let step: UnaryStep
         do {
             step = try handler(message, context, Reply(call: bound, executor: connection.executor))
@@ -309,7 +309,7 @@ final class ServerCall {
         }
     }
 
-    private func handlerReturned(_ outcome: Outcome) {
+    func handlerReturned(_ outcome: Outcome) {
         isHandlerRunning = false
         task = nil
         messageBytes = 0
@@ -328,7 +328,7 @@ final class ServerCall {
         }
     }
 
-    private func status(for error: any Error) -> Status {
+    func status(for error: any Error) -> Status {
         switch error {
         case let error as Status: return error
         case is CancellationError: return Status(.cancelled, "the call was cancelled")
@@ -336,71 +336,6 @@ final class ServerCall {
             connection.log(error, of: context.path)
             return connection.configuration.errorMapper(error)
         }
-    }
-
-    // MARK: The source
-
-    private func follow(_ source: any ResponseSource) {
-        guard machine.isOpen else { return source.close() }
-        self.source = source
-        let bound = bound
-        source.onReady { [executor = connection.executor] in executor.pump(bound) }
-        pump()
-    }
-
-    /// Queues what the source has, as far as there is room.
-    func pump() {
-        while let source, !isSourceWorking {
-            // A stream with nothing of its own queued is not told when the others' has drained: it may always queue one.
-            guard stream.queuedBytes == 0 || hasRoom else {
-                return connection.session.notifyWhenDrained(
-                    stream, to: connection.configuration.outboundBytesPerStream / 2)
-            }
-            switch source.next() {
-            case .message(let message): guard write(message) else { return closeSource() }
-            case .wait: return
-            case .work(let body): work(body)
-            case .end(let status):
-                closeSource()
-                finish(status)
-            }
-        }
-    }
-
-    private func work(_ body: @escaping @Sendable () async throws -> Void) {
-        isSourceWorking = true
-        connection.handlerStarted()
-        let bound = bound
-        let task = Task.immediate(executorPreference: connection.executor) {
-            var failure: (any Error)?
-            do {
-                try await body()
-            } catch {
-                failure = error
-            }
-            bound.value.worked(failure)
-        }
-        if isSourceWorking { self.task = task }
-    }
-
-    private func worked(_ failure: (any Error)?) {
-        isSourceWorking = false
-        task = nil
-        defer { connection.handlerReturned() }
-        guard source != nil else { return }
-        if let failure {
-            closeSource()
-            finish(status(for: failure))
-        } else {
-            pump()
-        }
-    }
-
-    private func closeSource() {
-        guard let source else { return }
-        self.source = nil
-        if isSourceWorking { task?.cancel() }
-        source.close()
     }
 
     // MARK: Ends
@@ -414,7 +349,7 @@ final class ServerCall {
         closeSource()
     }
 
-    private func releaseWaiters(_ error: any Error) {
+    func releaseWaiters(_ error: any Error) {
         if let reader {
             self.reader = nil
             reader.resume(throwing: error)
@@ -425,7 +360,7 @@ final class ServerCall {
         }
     }
 
-    private func deliver() {
+    func deliver() {
         guard let reader else { return }
         switch machine.pull() {
         case .wait: return
@@ -465,119 +400,5 @@ final class ServerCall {
         guard let writer else { return }
         self.writer = nil
         writer.resume(throwing: CancellationError())
-    }
-
-    // MARK: To the client
-
-    /// True when the handler may go on at once, false when it must wait, nil when the call is over.
-    func writeFromHandler(_ message: ByteBuffer, compressed: Bool) -> Bool? {
-        guard write(message, compressed: compressed) else { return nil }
-        return hasRoom
-    }
-
-    private var hasRoom: Bool {
-        stream.queuedBytes < connection.configuration.outboundBytesPerStream
-            && connection.session.queuedBytes < connection.configuration.outboundBytesPerConnection
-    }
-
-    func waitForDrain(_ continuation: CheckedContinuation<Void, any Error>) {
-        guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
-        guard writer == nil else {
-            return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
-        }
-        writer = continuation
-        // Who waits has just written: there are bytes of its own whose end it is told of.
-        connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
-    }
-
-    /// False when the call is over, also because there is no room for the message: it is queued whole, and
-    /// a unary answer does not wait for room.
-    private func write(_ message: ByteBuffer, compressed: Bool = true) -> Bool {
-        let bytesMax = connection.configuration.outboundBytesMax
-        guard connection.session.queuedBytes + message.readableBytes <= bytesMax else {
-            fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
-            return false
-        }
-        guard sendHeaders() else { return false }
-        if compressed, let shorter = responseCoding?.compress(message) {
-            let prefix = messagePrefix(length: shorter.readableBytes, isCompressed: true)
-            connection.session.write(prefix, shorter, to: stream)
-        } else {
-            connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
-        }
-        connection.needsFlush()
-        return true
-    }
-
-    func sendHeaders() -> Bool {
-        switch machine.send() {
-        case .gone: return false
-        case .send: return true
-        case .sendHeadersFirst:
-            let metadata = context.state
-            responseCoding = metadata.coding
-            if metadata.initial.isEmpty, responseCoding == nil {
-                respond(.prepared(connection.okHeaders), endStream: false)
-            } else {
-                var fields = ServerConnection.responseFields
-                if let responseCoding { fields.append("grpc-encoding", responseCoding.name) }
-                metadata.initial.append(to: &fields)
-                respond(.fields(fields), endStream: false)
-            }
-            connection.needsFlush()
-            return true
-        }
-    }
-
-    /// Nil is OK, the common case.
-    private func finish(_ status: Status?) {
-        deadline?.cancel()
-        deadline = nil
-        switch machine.finish() {
-        case .none: return
-        case .trailersOnly(let reset):
-            if reset { connection.session.resetAfterEnd(stream) }
-            var fields = ServerConnection.responseFields
-            let metadata = context.state
-            metadata.initial.append(to: &fields)
-            metadata.trailing.append(to: &fields)
-            (status ?? Status(.ok)).append(to: &fields)
-            respond(.fields(fields), endStream: true)
-        case .trailers(let reset):
-            if reset { connection.session.resetAfterEnd(stream) }
-            let metadata = context.state.trailing
-            if status == nil && metadata.isEmpty {
-                connection.session.finish(stream, trailers: .prepared(connection.okTrailers))
-            } else {
-                var fields = HeaderFields()
-                metadata.append(to: &fields)
-                (status ?? Status(.ok)).append(to: &fields)
-                connection.session.finish(stream, trailers: .fields(fields))
-            }
-        }
-        connection.needsFlush()
-    }
-
-    private func respond(_ headers: OutboundHeaders, endStream: Bool) {
-        do {
-            try connection.session.respond(stream, headers, endStream: endStream)
-        } catch {
-            // Refused by the library: the only thing left to say is that this stream has failed.
-            connection.session.reset(stream, .internalError)
-        }
-    }
-}
-
-extension Status {
-    /// As trailers, or as part of a Trailers-Only answer (PROTOCOL-HTTP2.md, "Responses").
-    func append(to fields: inout HeaderFields) {
-        fields.append("grpc-status", String(code.rawValue))
-        if !message.isEmpty {
-            fields.append("grpc-message", PercentEncoding.encode(message, bytesMax: Self.messageBytesMax))
-        }
-        if !details.isEmpty && details.count <= Self.detailsBytesMax {
-            fields.append("grpc-status-details-bin", Base64.encode(details))
-        }
-        metadata.append(to: &fields)
     }
 }

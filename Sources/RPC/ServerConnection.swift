@@ -15,54 +15,54 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    private let unfinishedRequests: SharedBudget
+    let unfinishedRequests: SharedBudget
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
-    private var runningHandlers = 0
+    var runningHandlers = 0
     /// Of them, those of unary methods. Their answers are made whole: so that a client cannot have very many made at once,
     /// and read none, the others wait for their turn.
-    private var runningUnary = 0
-    private var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
-    private var isStartingWaiting = false
+    var runningUnary = 0
+    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
+    var isStartingWaiting = false
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
     /// This connection's part of `unfinishedRequests`.
-    private var unfinishedBytes = 0
+    var unfinishedBytes = 0
 
-    private let router: Router
-    private let logger: Logger
-    private var context: ChannelHandlerContext?
-    private var timers: ConnectionTimers
-    private var budget: ClientBudget
-    private var peer = Peer(address: "", certificate: nil)
+    let router: Router
+    let logger: Logger
+    var context: ChannelHandlerContext?
+    var timers: ConnectionTimers
+    var budget: ClientBudget
+    var peer = Peer(address: "", certificate: nil)
     /// Of the requests with `lastHead`.
-    private var lastAdmitted: (any Admitted)?
-    private var tick: Scheduled<Void>?
+    var lastAdmitted: (any Admitted)?
+    var tick: Scheduled<Void>?
     /// Set once the connection is to be closed, for when the client does not let it.
-    private var close: Scheduled<Void>?
-    private var lastHead: RequestHead?
-    private var phase = Phase.serving
+    var close: Scheduled<Void>?
+    var lastHead: RequestHead?
+    var phase = Phase.serving
 
     /// Called once, when the channel is closed and no handler runs any more.
-    private var whenDone: (() -> Void)?
-    private var isReading = false
-    private var isFlushScheduled = false
-    private var isReadHeld = false
-    private var hasHeard = false
-    private var hasBegunCall = false
+    var whenDone: (() -> Void)?
+    var isReading = false
+    var isFlushScheduled = false
+    var isReadHeld = false
+    var hasHeard = false
+    var hasBegunCall = false
     /// Of the streams that were refused, those that were no fault of the client's.
-    private var resetsForgiven = 0
+    var resetsForgiven = 0
     /// Requests that were answered, but should not have been sent.
-    private var clientFaults = 0
+    var clientFaults = 0
     /// Ticks in a row at which the socket took nothing.
-    private var blockedTicks = 0
+    var blockedTicks = 0
     /// What the last flush took, for the size of the next buffer.
-    private var lastFlushBytes = 0
+    var lastFlushBytes = 0
 
-    private enum Phase {
+    enum Phase {
         case serving
         /// The client was told to open no more streams, and has not acknowledged it. Exit: refusing.
         case announcing
@@ -73,12 +73,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case closed
     }
 
-    private static let drainPing: UInt64 = 0x7369_676e_616c_626f
-    private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
-    private static let writeBytes = 64 * 1024
-    private static let readBytes = 16 * 1024
+    static let drainPing: UInt64 = 0x7369_676e_616c_626f
+    static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
+    static let writeBytes = 64 * 1024
+    static let readBytes = 16 * 1024
     /// How long a client that was cut off has to read why.
-    private static let cutOffTime = TimeAmount.milliseconds(500)
+    static let cutOffTime = TimeAmount.milliseconds(500)
 
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
@@ -127,13 +127,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         context.fireChannelInactive()
     }
 
-    private func begin() {
+    func begin() {
         guard tick == nil else { return }
         scheduleTick()
         flushNow()
     }
 
-    private func end() {
+    func end() {
         guard phase != .closed else { return }
         phase = .closed
         tick?.cancel()
@@ -158,7 +158,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// False once the client is cut off, or the channel closed, as it may be while events are handled: nobody would end
     /// what begins then.
-    private var takesCalls: Bool { phase != .cutOff && phase != .closed }
+    var takesCalls: Bool { phase != .cutOff && phase != .closed }
 
     /// As `SharedBudget.take`, and no connection may have more than half of it.
     func takeUnfinished(_ change: Int) -> Bool {
@@ -167,39 +167,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         return hasRoom && (change <= 0 || unfinishedBytes <= configuration.unfinishedRequestBytesMax / 2)
     }
 
-    private var hasTurn: Bool {
-        runningUnary < configuration.unaryHandlersPerConnection
-            && session.queuedBytes < configuration.outboundBytesPerConnection
-    }
-
-    func startInTurn(_ call: ServerCall, _ message: ByteBuffer) {
-        if waitingForTurn.isEmpty && hasTurn { return call.startUnary(message) }
-        // It counts as one that runs, or they could be piled up.
-        handlerStarted()
-        waitingForTurn.append((call, message))
-    }
-
-    func unaryStarted() {
-        runningUnary += 1
-    }
-
-    func unaryReturned() {
-        runningUnary -= 1
-        startWaiting()
-    }
-
-    private func startWaiting() {
-        // Handlers that return at once come back here: the loop that is on takes the rest.
-        guard !isStartingWaiting else { return }
-        isStartingWaiting = true
-        while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
-            call.startUnary(message)
-            handlerReturned()
-        }
-        isStartingWaiting = false
-    }
-
-    private func reportIfDone() {
+    func reportIfDone() {
         guard phase == .closed, runningHandlers == 0, let whenDone else { return }
         self.whenDone = nil
         whenDone()
@@ -228,7 +196,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
     }
 
-    private func excess() -> ClientBudget.Excess? {
+    func excess() -> ClientBudget.Excess? {
         let frames = budget.received(
             overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
         return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
@@ -319,7 +287,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     /// Says why, and closes the connection.
-    private func cutOff(_ excess: ClientBudget.Excess) {
+    func cutOff(_ excess: ClientBudget.Excess) {
         guard let context, phase != .closed, phase != .cutOff else { return }
         logger.debug(
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
@@ -332,7 +300,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         closeLater(context, in: Self.cutOffTime)
     }
 
-    private func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
+    func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
         close?.cancel()
         close = eventLoop.scheduleTask(in: time) {
@@ -340,7 +308,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
     }
 
-    private func closeAfterFlush() {
+    func closeAfterFlush() {
         guard let context, phase != .closed, close == nil else { return }
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
         // An empty write is done when those before it are.
@@ -353,11 +321,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     // MARK: Events
 
-    private func call(of stream: HTTP2.Stream) -> ServerCall? {
+    func call(of stream: HTTP2.Stream) -> ServerCall? {
         stream.owner as? ServerCall
     }
 
-    private func handle(_ event: Event) {
+    func handle(_ event: Event) {
         switch event {
         case .headers(let stream, let block, let endStream):
             if let call = call(of: stream) {
@@ -391,7 +359,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
     }
 
-    private func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
+    func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
         guard takesCalls else { return }
         hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
@@ -441,7 +409,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     /// Nil: everybody may call.
-    private func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
+    func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
         guard let admission = configuration.admission else { return nil }
         if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }
         let answer = admission.admit(
@@ -450,14 +418,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         return answer
     }
 
-    private func refuse(_ stream: HTTP2.Stream, _ status: Status) {
+    func refuse(_ stream: HTTP2.Stream, _ status: Status) {
         var fields = Self.responseFields
         fields.append("grpc-accept-encoding", RequestHead.acceptedEncodings)
         status.append(to: &fields)
         refuse(stream, fields)
     }
 
-    private func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
+    func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
         session.resetAfterEnd(stream)
         do {
             try session.respond(stream, .fields(fields), endStream: true)
@@ -468,83 +436,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func log(_ error: any Error, of path: String) {
         logger.debug("handler failed", metadata: ["method": "\(path)", "error": "\(error)"])
-    }
-
-    // MARK: Time
-
-    private func scheduleTick() {
-        let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        tick = eventLoop.scheduleTask(in: timers.tickInterval) {
-            bound.value.ticked()
-        }
-    }
-
-    private func ticked() {
-        guard phase != .closed, phase != .cutOff else { return }
-        guard !isBlocked() else {
-            logger.debug("client reads nothing")
-            context?.close(promise: nil)
-            return
-        }
-        checkCalls()
-        let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
-        let action = timers.tick(now: .now(), heard: hasHeard, used: used)
-        hasHeard = false
-        hasBegunCall = false
-        switch action {
-        case .none: break
-        case .sendPing:
-            session.ping(Self.keepalivePing)
-            flushNow()
-        case .goAway:
-            beginShutdown()
-        case .abort:
-            return abort("the connection has reached its greatest age")
-        case .close:
-            logger.debug("connection timed out")
-            context?.close(promise: nil)
-            return
-        }
-        scheduleTick()
-    }
-
-    /// The socket has taken nothing for too long.
-    private func isBlocked() -> Bool {
-        guard let context, !context.channel.isWritable else { return false }
-        blockedTicks += 1
-        return blockedTicks >= timers.stallTicks
-    }
-
-    /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
-    private func checkCalls() {
-        let callersMayEnd = configuration.admission?.callersMayEnd == true
-        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
-        let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
-        var hasStalled = false
-        for stream in session.streams {
-            guard let call = call(of: stream) else { continue }
-            if call.countStall() >= timers.stallTicks {
-                session.reset(stream, .enhanceYourCalm)
-                hasStalled = true
-            } else if callersMayEnd, !call.isAdmitted {
-                call.fail(Status(.unauthenticated, "the credential has ended"))
-            }
-        }
-        // Calls that wait because of those would only stall in their turn.
-        if hasStalled, isFull {
-            refuseWaiting(Status(.resourceExhausted, "the answers to earlier calls are not read"))
-        }
-        flushNow()
-    }
-
-    private func refuseWaiting(_ status: Status) {
-        for (call, _) in waitingForTurn { call.fail(status) }
-    }
-
-    /// As host:port.
-    private static func text(_ address: SocketAddress) -> String {
-        guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
-        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
     // MARK: Shutdown
@@ -561,7 +452,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         flushNow()
     }
 
-    private func refuseNewStreams() {
+    func refuseNewStreams() {
         phase = .refusing
         session.refuseNewStreams()
         needsFlush()

@@ -1,0 +1,77 @@
+internal import HTTP2
+internal import Logging
+internal import NIOCore
+
+/// What a connection does at each tick: asks for signs of life, and ends what stalls.
+extension ServerConnection {
+    func scheduleTick() {
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        tick = eventLoop.scheduleTask(in: timers.tickInterval) {
+            bound.value.ticked()
+        }
+    }
+
+    func ticked() {
+        guard phase != .closed, phase != .cutOff else { return }
+        guard !isBlocked() else {
+            logger.debug("client reads nothing")
+            context?.close(promise: nil)
+            return
+        }
+        checkCalls()
+        let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
+        let action = timers.tick(now: .now(), heard: hasHeard, used: used)
+        hasHeard = false
+        hasBegunCall = false
+        switch action {
+        case .none: break
+        case .sendPing:
+            session.ping(Self.keepalivePing)
+            flushNow()
+        case .goAway:
+            beginShutdown()
+        case .abort:
+            return abort("the connection has reached its greatest age")
+        case .close:
+            logger.debug("connection timed out")
+            context?.close(promise: nil)
+            return
+        }
+        scheduleTick()
+    }
+
+    /// The socket has taken nothing for too long.
+    func isBlocked() -> Bool {
+        guard let context, !context.channel.isWritable else { return false }
+        blockedTicks += 1
+        return blockedTicks >= timers.stallTicks
+    }
+
+    /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
+    func checkCalls() {
+        let callersMayEnd = configuration.admission?.callersMayEnd == true
+        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
+        let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
+        var hasStalled = false
+        for stream in session.streams {
+            guard let call = call(of: stream) else { continue }
+            if call.countStall() >= timers.stallTicks {
+                session.reset(stream, .enhanceYourCalm)
+                hasStalled = true
+            } else if callersMayEnd, !call.isAdmitted {
+                call.fail(Status(.unauthenticated, "the credential has ended"))
+            }
+        }
+        // Calls that wait because of those would only stall in their turn.
+        if hasStalled, isFull {
+            refuseWaiting(Status(.resourceExhausted, "the answers to earlier calls are not read"))
+        }
+        flushNow()
+    }
+
+    /// As host:port.
+    static func text(_ address: SocketAddress) -> String {
+        guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
+        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+}
