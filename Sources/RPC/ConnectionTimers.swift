@@ -1,7 +1,7 @@
 internal import NIOCore
 
 /// When a connection is asked for a sign of life, when it is asked to go, and when it is given up. It is told the time
-/// at each tick and decides; a decision comes at most one tick late.
+/// at each tick and decides; a decision comes at most one tick late, that of a slow handshake at once.
 struct ConnectionTimers {
     enum Action: Equatable {
         case none
@@ -64,6 +64,13 @@ struct ConnectionTimers {
 
     mutating func established() {
         isEstablished = true
+    }
+
+    /// How long from now to the next tick. A slow handshake ends when its time does, not at the tick after.
+    func untilNextTick(now: NIODeadline) -> TimeAmount {
+        guard !isEstablished else { return tickInterval }
+        let left = startedAt + configuration.handshakeTimeout.timeAmount - now
+        return max(.nanoseconds(1), min(tickInterval, left))
     }
 
     /// - Parameters:

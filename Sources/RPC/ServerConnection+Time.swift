@@ -6,7 +6,7 @@ internal import NIOCore
 extension ServerConnection {
     func scheduleTick() {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        tick = eventLoop.scheduleTask(in: timers.tickInterval) {
+        tick = eventLoop.scheduleTask(in: timers.untilNextTick(now: .now())) {
             bound.value.ticked()
         }
     }

@@ -21,6 +21,18 @@ import Testing
         #expect(timers.tick(now: start + .seconds(10), heard: true, used: false) == .close)
     }
 
+    /// Ticks come when they come; the end of the time for a handshake is one of them.
+    @Test func aTickFallsOnTheEndOfTheHandshake() {
+        var configuration = configuration
+        configuration.stallTimeout = .seconds(16)
+        var timers = ConnectionTimers(configuration: configuration, now: start)
+        #expect(timers.untilNextTick(now: start) == .seconds(4))
+        #expect(timers.untilNextTick(now: start + .seconds(8)) == .seconds(2))
+        #expect(timers.untilNextTick(now: start + .seconds(11)) == .nanoseconds(1))
+        timers.established()
+        #expect(timers.untilNextTick(now: start + .seconds(8)) == .seconds(4))
+    }
+
     @Test func silenceIsPingedThenClosed() {
         var timers = ConnectionTimers(configuration: configuration, now: start)
         timers.established()
