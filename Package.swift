@@ -225,19 +225,16 @@ let package = Package(
     ]
 )
 
-// Linked with libFuzzer: only where `scripts/fuzz` asks for them.
+// Linked with libFuzzer: only where the tests of conformance ask for it.
 if Context.environment["SIGNALBOX_FUZZ"] != nil {
     package.targets.append(.systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"))
-    let fuzzed: [String: [Target.Dependency]] = [
-        "FuzzFrames": ["HTTP2", "MessageCompression", "RPC", nioCore],
-        "FuzzMessages": ["JobCore", "JobMessages", nioCore],
-        "FuzzMetadata": ["HTTP2", "RPC", nioCore],
-    ]
-    for (name, dependencies) in fuzzed {
-        package.targets.append(
-            .executableTarget(
-                name: name, dependencies: ["CLibFuzzer"] + dependencies, path: "Tests/Fuzz/\(name)",
-                swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))
-    }
+    package.targets.append(
+        .executableTarget(
+            name: "Fuzz",
+            dependencies: [
+                "CLibFuzzer", "HTTP2", "JobCore", "JobMessages", "MessageCompression", "RPC", nioCore,
+            ],
+            path: "Tests/Fuzz/Fuzz",
+            swiftSettings: settings,
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))
 }

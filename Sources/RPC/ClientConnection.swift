@@ -1,6 +1,7 @@
 internal import HTTP2
 internal import Logging
 internal import NIOCore
+internal import NIOSSL
 internal import NIOTLS
 
 /// The client's end of a connection: between the channel's bytes and the calls.
@@ -190,7 +191,15 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        fail(Status(.unavailable, "\(error)"))
+        fail(Status(.unavailable, Self.reason(for: error)))
+    }
+
+    /// The library's own words for a failed handshake name places in its source.
+    private static func reason(for error: any Error) -> String {
+        guard case .handshakeFailed(let cause)? = error as? NIOSSLError else { return "\(error)" }
+        return "\(cause)".contains("CERTIFICATE_VERIFY_FAILED")
+            ? "TLS: nobody who is trusted here has signed the server's certificate"
+            : "TLS: no agreement with the server on how to talk"
     }
 
     // MARK: Sending

@@ -11,6 +11,10 @@ at are counted.
 
 A connection's bytes follow from the seed and its number alone. A finding names the connections that were
 under way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 when there was no finding.
+
+    fuzz_frames.py --write FOLDER --sequences 1000 --seed 7
+
+writes sequences into files instead, for Tests/Fuzz/FuzzFrames to begin with.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hpack
@@ -507,9 +512,21 @@ def fuzz(address: str, sequences: int, seed: int, begin: int = 0, progress: Any 
     return summary
 
 
+def write(folder: Path, sequences: int, seed: int) -> None:
+    """Each file is what a client says from the first byte on, after the byte that FuzzFrames takes its choices from."""
+    blocks = Blocks(random.Random(seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(sequences):
+        data = GREETING + Speaker(seed, number, blocks).sequence()
+        # 1: the preface is in the input, and all of it comes at once.
+        (folder / f"{number:06}").write_bytes(b"\x01" + data)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Random frame sequences against a server that runs.")
-    parser.add_argument("--address", required=True, metavar="HOST:PORT")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--address", metavar="HOST:PORT")
+    target.add_argument("--write", type=Path, metavar="FOLDER")
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
@@ -517,6 +534,9 @@ def main() -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="say only how it ended")
     options = parser.parse_args()
+    if options.write:
+        write(options.write, options.sequences, options.seed)
+        return 0
 
     def progress(summary: Summary) -> None:
         if summary.connections % (10 * BATCH) < BATCH:

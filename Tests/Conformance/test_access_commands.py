@@ -14,7 +14,7 @@ from access import CALL_S, READ, Issuer, Secured, closing
 from authority import Authority, move_over
 from harness import BINARY, Cluster, unique
 
-DONE, NOT_FOUND, REFUSED, USAGE = 0, 3, 5, 64
+DONE, NOT_FOUND, UNREACHABLE, REFUSED, USAGE = 0, 3, 4, 5, 64
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,8 @@ def test_a_JWT_and_TLS(cluster, secured, tmp_path):
             token = tls.issuer.token("ada", "jobs.enqueue", kid=Issuer.ALGORITHMS[0])
             run("enqueue", "test.noop", "--user", "ada", *client, SIGNALBOX_TOKEN=token)
             run("list", *client, code=REFUSED, SIGNALBOX_TOKEN=token)
+            stranger = run("list", "--server", tls.address, "--tls", code=UNREACHABLE)
+            assert "signed the server's certificate" in stranger.stderr and ".cc" not in stranger.stderr
     finally:
         authority.close()
 

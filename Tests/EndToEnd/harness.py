@@ -185,13 +185,14 @@ class Server:
         environment: dict[str, str] | None = None,
         listen: str = "127.0.0.1:0",
         log_level: str = "debug",
+        binary: Path = BINARY,
     ) -> None:
-        assert BINARY.exists(), f"{BINARY} is not there: build it, or set SIGNALBOX_BIN"
+        assert binary.exists(), f"{binary} is not there: build it, or set SIGNALBOX_BIN"
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
         self.folder.chmod(0o755)
         self.name = name or f"node-{uuid.uuid4().hex[:6]}"
         self._command = [
-            *(str(BINARY), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
+            *(str(binary), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
             *("--concurrency", str(concurrency), "--log-level", log_level),
         ]
         if database_url is not None:

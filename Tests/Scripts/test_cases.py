@@ -14,7 +14,9 @@ SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts/lib/cases"
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.timezone.utc)
 REPORT = """\
 <testsuites><testsuite name="pytest">
-  <testcase classname="test_things" name="test_one[tls-a|b]" />
+  <testcase classname="test_things" name="test_one[tls-a|b]">
+    <properties><property name="figures" value="2 | 3" /></properties>
+  </testcase>
   <testcase classname="test_things" name="test_two"><failure message="assert 1 == 2&#10; +  where">…</failure></testcase>
   <testcase classname="test_things" name="test_two"><error message="teardown">…</error></testcase>
   <testcase classname="test_others" name="test_three"><error message="no server">…</error></testcase>
@@ -42,9 +44,9 @@ def reports(tmp_path: Path) -> Path:
 
 
 def test_each_case_is_there_once(script, reports):
-    found = {(case.group, case.name): (case.result, case.problem) for case in script.read(reports)}
+    found = {(case.group, case.name): (case.result, case.text) for case in script.read(reports)}
     assert found == {
-        ("test_things", "one[tls-a|b]"): ("passed", ""),
+        ("test_things", "one[tls-a|b]"): ("passed", "2 | 3"),
         ("test_things", "two"): ("failed", "assert 1 == 2 + where"),
         ("test_others", "three"): ("failed", "no server"),
         ("test_others", "four"): ("skipped", "not here"),
@@ -52,19 +54,27 @@ def test_each_case_is_there_once(script, reports):
     assert len(script.read(reports)) == 4
 
 
-def test_the_table(script, reports):
-    text = script.table(script.read(reports), WHEN, "abc")
-    assert text.startswith("Run on 2026-01-02 03:04 UTC at commit `abc`: 1 passed, 2 failed, 1 skipped.\n")
-    assert "\n### Things: 1 passed, 1 failed\n" in text
-    assert "\n| `one[tls-a\\|b]` | passed |\n" in text
-    assert "\n| `two` | **failed** assert 1 == 2 + where |\n" in text
+def test_a_section(script, reports):
+    cases = [case for case in script.read(reports) if case.group == "test_things"]
+    text = script.section("test_things", cases, WHEN, "abc")
+    assert text.startswith("### Things: 1 passed, 1 failed\nRun on 2026-01-02 03:04 UTC at commit `abc`.\n")
+    assert "\n| `one[tls-a\\|b]` | passed: 2 \\| 3 |\n" in text
+    assert text.endswith("\n| `two` | **failed** assert 1 == 2 + where |")
+
+
+def test_what_was_not_run_stays_and_what_is_gone_goes(script, reports):
+    old = "### Hostile fuzz: 1 passed\nas it was\n\n### Gone: 1 passed\nx\n\n### Things: 3 passed\nold\n"
+    text = script.update(old, script.read(reports), WHEN, "abc")
+    assert text.startswith("### Hostile fuzz: 1 passed\nas it was\n\n### Others: 0 passed, 1 failed, 1 skipped\n")
+    assert "\n### Things: 1 passed, 1 failed\n" in text and "Gone" not in text and "old" not in text
 
 
 def test_only_what_is_between_the_markers_is_replaced(script):
     page = f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n"
-    assert script.replace(page, "new") == f"before\n{script.BEGIN}\nnew\n{script.END}\nafter\n"
+    changed = script.replace(page, lambda old: old.strip() + " and new")
+    assert changed == f"before\n{script.BEGIN}\nold and new\n{script.END}\nafter\n"
     with pytest.raises(SystemExit):
-        script.replace("a page without markers", "new")
+        script.replace("a page without markers", lambda old: old)
 
 
 def run(script, monkeypatch, reports: Path) -> Path:

@@ -1,13 +1,11 @@
-import CLibFuzzer
-import Glibc
 import HTTP2
 import NIOCore
 
 @testable import RPC
 
 /// Any bytes as the headers of a request, and as the texts in them that have a form of their own.
-private func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
-    let input = Array(UnsafeBufferPointer(start: start, count: count))
+func fuzzMetadata(_ bytes: UnsafeBufferPointer<UInt8>) {
+    let input = Array(bytes)
     // Lines of "name:value", where a pseudo-header's name begins with a colon.
     var fields: [(name: String, value: String)] = [(":method", "POST"), (":path", "/t/T")]
     for line in input.split(separator: 0x0a, maxSplits: 64, omittingEmptySubsequences: true) {
@@ -32,14 +30,6 @@ private func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let encoded = PercentEncoding.encode(text, bytesMax: .max)
     precondition(PercentEncoding.decode(encoded) == text, "percent encoding comes back")
     if let timeout = Timeout.decode(input) { _ = Timeout.decode(Array(Timeout.encode(timeout).utf8)) }
-    return 0
 }
 
 private let router = Router([.unary("/t/T") { message, _ in message }])
-
-@main enum FuzzMetadata {
-    static func main() {
-        var (count, arguments) = (CommandLine.argc, Optional(CommandLine.unsafeArgv))
-        exit(LLVMFuzzerRunDriver(&count, &arguments) { start, count in fuzz(start, count) })
-    }
-}

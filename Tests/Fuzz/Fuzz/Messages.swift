@@ -1,0 +1,54 @@
+import JobCore
+import JobMessages
+import NIOCore
+
+/// Any bytes as each message that the service reads, and as those that its client reads.
+func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
+    guard let choice = bytes.first else { return }
+    let bytes = ByteBuffer(bytes: bytes.dropFirst())
+    switch Int(choice) % (requests.count + answers.count + 1) {
+    case let number where number < requests.count:
+        readRequest(requests[number], bytes)
+    case let number where number < requests.count + answers.count:
+        readAnswer(answers[number - requests.count], bytes)
+    default:
+        _ = try? StatusDetails.decode(Array(bytes.readableBytesView))
+    }
+}
+
+private let requests: [any RequestMessage.Type] = [
+    EnqueueRequest.self, EnqueueBatchRequest.self, GetJobRequest.self, ListJobsRequest.self,
+    WatchRequest.self,
+    CancelRequest.self, RetryRequest.self, GetQueueStatsRequest.self, PauseQueueRequest.self,
+    ResumeQueueRequest.self, ListNodesRequest.self, SetUserLimitRequest.self, GetUserLimitRequest.self,
+    HealthCheckRequest.self, ServerReflectionRequest.self,
+]
+
+private let answers: [any ResponseMessage.Type] = [
+    EnqueueResponse.self, EnqueueBatchResponse.self, GetJobResponse.self, ListJobsResponse.self,
+    JobResponse.self,
+    WatchResponse.self, GetQueueStatsResponse.self, EmptyResponse.self, ListNodesResponse.self,
+    UserLimitResponse.self, HealthCheckResponse.self, ServerReflectionResponse.self,
+]
+
+private func readRequest<Request: RequestMessage>(_ type: Request.Type, _ bytes: ByteBuffer) {
+    var violations: [FieldViolation] = []
+    guard let request = try? Request.decode(bytes, into: &violations) else { return }
+    switch request {
+    case let request as EnqueueRequest:
+        _ = request.job?.validated(path: "job.", now: .now, into: &violations)
+    case let request as EnqueueBatchRequest:
+        for job in request.jobs { _ = job.validated(path: "job.", now: .now, into: &violations) }
+    default: break
+    }
+    guard violations.isEmpty else { return }
+    let encoded = request.encode()
+    let again = try? Request.decode(encoded, into: &violations)
+    precondition(violations.isEmpty && again?.encode() == encoded, "what was read is written as it was")
+}
+
+private func readAnswer<Answer: ResponseMessage>(_ type: Answer.Type, _ bytes: ByteBuffer) {
+    guard let answer = try? Answer.decode(bytes) else { return }
+    let encoded = answer.encode()
+    precondition((try? Answer.decode(encoded))?.encode() == encoded, "what was read is written as it was")
+}
