@@ -5,7 +5,7 @@ import Glibc
 @main enum Fuzz {
     static func main() {
         guard chosen != nil else {
-            fputs("usage: Fuzz frames|messages|metadata [libFuzzer's arguments]\n", stderr)
+            print("usage: Fuzz frames|messages|metadata [libFuzzer's arguments]")
             exit(2)
         }
         // The name's place is the program's now.
@@ -14,7 +14,7 @@ import Glibc
     }
 }
 
-private let chosen: ((UnsafeBufferPointer<UInt8>) -> Void)? =
+private let chosen: (@Sendable (UnsafeBufferPointer<UInt8>) -> Void)? =
     switch CommandLine.arguments.dropFirst().first {
     case "frames": fuzzFrames
     case "messages": fuzzMessages

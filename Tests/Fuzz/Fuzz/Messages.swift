@@ -8,9 +8,9 @@ func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
     let bytes = ByteBuffer(bytes: bytes.dropFirst())
     switch Int(choice) % (requests.count + answers.count + 1) {
     case let number where number < requests.count:
-        readRequest(requests[number], bytes)
+        requests[number].fuzz(bytes)
     case let number where number < requests.count + answers.count:
-        readAnswer(answers[number - requests.count], bytes)
+        answers[number - requests.count].fuzz(bytes)
     default:
         _ = try? StatusDetails.decode(Array(bytes.readableBytesView))
     }
@@ -31,24 +31,28 @@ private let answers: [any ResponseMessage.Type] = [
     UserLimitResponse.self, HealthCheckResponse.self, ServerReflectionResponse.self,
 ]
 
-private func readRequest<Request: RequestMessage>(_ type: Request.Type, _ bytes: ByteBuffer) {
-    var violations: [FieldViolation] = []
-    guard let request = try? Request.decode(bytes, into: &violations) else { return }
-    switch request {
-    case let request as EnqueueRequest:
-        _ = request.job?.validated(path: "job.", now: .now, into: &violations)
-    case let request as EnqueueBatchRequest:
-        for job in request.jobs { _ = job.validated(path: "job.", now: .now, into: &violations) }
-    default: break
+extension RequestMessage {
+    fileprivate static func fuzz(_ bytes: ByteBuffer) {
+        var violations: [FieldViolation] = []
+        guard let request = try? decode(bytes, into: &violations) else { return }
+        switch request {
+        case let request as EnqueueRequest:
+            _ = request.job?.validated(path: "job.", now: .now, into: &violations)
+        case let request as EnqueueBatchRequest:
+            for job in request.jobs { _ = job.validated(path: "job.", now: .now, into: &violations) }
+        default: break
+        }
+        guard violations.isEmpty else { return }
+        let encoded = request.encode()
+        let again = try? decode(encoded, into: &violations)
+        precondition(violations.isEmpty && again?.encode() == encoded, "what was read is written as it was")
     }
-    guard violations.isEmpty else { return }
-    let encoded = request.encode()
-    let again = try? Request.decode(encoded, into: &violations)
-    precondition(violations.isEmpty && again?.encode() == encoded, "what was read is written as it was")
 }
 
-private func readAnswer<Answer: ResponseMessage>(_ type: Answer.Type, _ bytes: ByteBuffer) {
-    guard let answer = try? Answer.decode(bytes) else { return }
-    let encoded = answer.encode()
-    precondition((try? Answer.decode(encoded))?.encode() == encoded, "what was read is written as it was")
+extension ResponseMessage {
+    fileprivate static func fuzz(_ bytes: ByteBuffer) {
+        guard let answer = try? decode(bytes) else { return }
+        let encoded = answer.encode()
+        precondition((try? decode(encoded))?.encode() == encoded, "what was read is written as it was")
+    }
 }
