@@ -46,12 +46,14 @@ class Fuzzer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(FUZZ_BIN, name, f"-runs={runs}", f"-seed={SEED}", "-max_len=4096", "-timeout=10"),
+                    *(FUZZ_BIN, name, f"-runs={runs}", f"-seed={SEED}", "-max_len=1024", "-timeout=10"),
                     *("-rss_limit_mb=2048", f"-artifact_prefix={FOUND}/{name}-", "-print_final_stats=1"),
                     *(corpus, seeds),
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Where memory was allocated is kept for each piece of it, and costs a tenth of the time.
+                env={**os.environ, "ASAN_OPTIONS": "malloc_context_size=3"},
             )
 
     def finish(self, patience_s: float) -> str:
