@@ -1,4 +1,3 @@
-internal import Glibc
 package import Logging
 package import NIOCore
 internal import NIOPosix
@@ -157,38 +156,5 @@ package final class Server: Sendable {
             // Fails only when it is closed already.
             try? await channel.close().get()
         }
-    }
-}
-
-/// Stops accepting while there are as many connections as are allowed. Those that wait are the kernel's.
-private final class AcceptLimit: ChannelDuplexHandler {
-    typealias InboundIn = any Channel
-    typealias OutboundIn = any Channel
-
-    private let connections: ConnectionRegistry
-
-    init(connections: ConnectionRegistry) {
-        self.connections = connections
-    }
-
-    /// The system has no more files to give: it says so at once, again and again. Not asked for a while.
-    private static let pause = TimeAmount.milliseconds(100)
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        context.fireErrorCaught(error)
-        let lacking = [EMFILE, ENFILE, ENOBUFS, ENOMEM]
-        guard let error = error as? IOError, lacking.contains(error.errnoCode) else { return }
-        let channel = context.channel
-        channel.setOption(.autoRead, value: false).whenComplete { _ in
-            channel.eventLoop.scheduleTask(in: Self.pause) { channel.setOption(.autoRead, value: true) }
-        }
-    }
-
-    func read(context: ChannelHandlerContext) {
-        let channel = context.channel
-        let hasRoom = connections.hasRoom {
-            channel.eventLoop.execute { channel.read() }
-        }
-        if hasRoom { context.read() }
     }
 }

@@ -64,8 +64,8 @@ package struct ServerConfiguration: Sendable {
     /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
-    /// A client that takes nothing of what is queued on a stream for this long loses the stream; one whose socket takes
-    /// nothing loses the connection.
+    /// A client that takes too little (`Pace.bytesMin`) of what is queued on a stream for this long loses the stream; one
+    /// whose socket takes too little loses the connection. The same for what it sends of a request that takes memory.
     package var stallTimeout = Duration.seconds(16)
     /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up
     /// to a tenth more or less.

@@ -57,8 +57,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var resetsForgiven = 0
     /// Requests that were answered, but should not have been sent.
     var clientFaults = 0
-    /// Ticks in a row at which the socket took nothing.
-    var blockedTicks = 0
+    /// Of what the client lets through its window of the connection.
+    var windowPace = Pace()
+    var bodyBytesSeen = 0
+    /// Of what its socket takes, and what it had taken at the last tick, if there was more for it even then.
+    var socketPace = Pace()
+    var acknowledgedBytesSeen: UInt64?
     /// What the last flush took, for the size of the next buffer.
     var lastFlushBytes = 0
 
@@ -220,7 +224,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
-            blockedTicks = 0
+            acknowledgedBytesSeen = nil
             flushNow()
             if isReadHeld {
                 isReadHeld = false
