@@ -82,9 +82,14 @@ package final class Server: Sendable {
             preconditionFailure("every channel is on a loop of this server's group")
         }
         let id = connections.nextID()
+        let beginning = tls?.current
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
-            unfinishedRequests: unfinishedRequests, logger: logger,
+            unfinishedRequests: unfinishedRequests,
+            isTrusted: {
+                guard let tls, let beginning else { return true }
+                return tls.isTrusted(beginning)
+            }, logger: logger,
             whenDone: { [connections] in connections.remove(id) })
         let source = ConnectionRegistry.Source(channel.remoteAddress)
         guard connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop), from: source) else {
@@ -92,8 +97,8 @@ package final class Server: Sendable {
             // An error here closes the channel.
             throw TooManyConnections()
         }
-        if let tls {
-            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls.current))
+        if let beginning {
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: beginning.context))
         }
         try channel.pipeline.syncOperations.addHandler(connection)
     }

@@ -20,7 +20,7 @@ extension ServerConnection {
         }
         checkCalls()
         let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
-        let action = timers.tick(now: .now(), heard: hasHeard, used: used)
+        let action = timers.tick(now: .now(), heard: hasHeard, used: used, trusted: isTrusted())
         hasHeard = false
         hasBegunCall = false
         switch action {
@@ -30,8 +30,10 @@ extension ServerConnection {
             flushNow()
         case .goAway:
             beginShutdown()
-        case .abort:
+        case .abort(.age):
             return abort("the connection has reached its greatest age")
+        case .abort(.trust):
+            return abort("the authorities of clients have changed: connect again")
         case .close:
             logger.debug("connection timed out")
             context?.close(promise: nil)
@@ -69,8 +71,6 @@ extension ServerConnection {
 
     /// Ends the calls whose clients read too little, and those of callers who may call no longer.
     func checkCalls() {
-        let callersMayEnd = configuration.admission?.callersMayEnd == true
-        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
         let sentBytes = session.bodyBytesSent - bodyBytesSeen
         bodyBytesSeen += sentBytes
         if session.queuedBytes > 0, session.isHeldByPeer {
@@ -78,6 +78,8 @@ extension ServerConnection {
         } else {
             windowPace.rest()
         }
+        let callersMayEnd = configuration.admission?.callersMayEnd == true
+        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
         let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
         var hasStalled = false
         for stream in session.streams {

@@ -16,6 +16,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let session: Session
     let executor: LoopExecutor
     let unfinishedRequests: SharedBudget
+    /// Whether the client would still be let in with the certificate that it has shown.
+    let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
@@ -88,10 +90,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        unfinishedRequests: SharedBudget, logger: Logger, whenDone: @escaping () -> Void
+        unfinishedRequests: SharedBudget, isTrusted: @escaping () -> Bool = { true }, logger: Logger,
+        whenDone: @escaping () -> Void
     ) {
         self.unfinishedRequests = unfinishedRequests
         self.configuration = configuration
+        self.isTrusted = isTrusted
         self.router = router
         self.executor = executor
         self.logger = logger
