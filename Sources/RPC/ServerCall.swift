@@ -18,6 +18,8 @@ final class ServerCall {
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
     /// The handler waits for its messages to drain.
     var writer: CheckedContinuation<Void, any Error>?
+    /// The handler waits for its turn.
+    var turn: CheckedContinuation<Void, any Error>?
     var isHandlerRunning = false
     /// Where the answer goes on, once the handler has returned it.
     var source: (any ResponseSource)?
@@ -284,7 +286,7 @@ final class ServerCall {
             countRequestBytes()
             return
         }
-        connection.unaryStarted()
+        connection.turnTaken()
         let context = context
         runUnary { try await handler(message, context) }
     }
@@ -326,7 +328,7 @@ final class ServerCall {
         messageBytes = 0
         defer {
             countRequestBytes()
-            if case .unary = context.method.handler { connection.unaryReturned() }
+            if case .unary = context.method.handler { connection.turnReturned() }
             connection.handlerReturned()
         }
         switch outcome {
@@ -368,6 +370,10 @@ final class ServerCall {
         if let writer {
             self.writer = nil
             writer.resume(throwing: error)
+        }
+        if let turn {
+            self.turn = nil
+            turn.resume(throwing: error)
         }
     }
 

@@ -36,8 +36,9 @@ package struct ServerConfiguration: Sendable {
     package var connectionsPerAddressMax = 5_000
     /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
-    /// Handlers of unary methods that run at once on one connection, but for those without a task; more wait for their turn.
-    package var unaryHandlersPerConnection = 4
+    /// Handlers of unary methods that run at once on one connection, but for those without a task, and messages that
+    /// streaming ones make in their turn; more wait for theirs.
+    package var turnsPerConnection = 4
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024

@@ -24,10 +24,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     var runningHandlers = 0
-    /// Of them, those of unary methods. Their answers are made whole: so that a client cannot have very many made at once,
-    /// and read none, the others wait for their turn.
-    var runningUnary = 0
-    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
+    /// Of them, those that make an answer, or a large part of one, as a whole: so that a client cannot have very many made
+    /// at once, and read none, the others wait for their turn.
+    var turnsTaken = 0
+    /// With the message that the handler of a unary call is started with; of other calls the handler runs already.
+    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer?)>()
     var isStartingWaiting = false
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
@@ -94,8 +95,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         whenDone: @escaping () -> Void
     ) {
         self.unfinishedRequests = unfinishedRequests
-        self.configuration = configuration
         self.isTrusted = isTrusted
+        self.configuration = configuration
         self.router = router
         self.executor = executor
         self.logger = logger
