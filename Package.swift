@@ -163,7 +163,10 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "RPCTests",
-            dependencies: ["RPC", "HTTP2", "MessageCompression", nioCore, nioPosix, logging],
+            dependencies: [
+                "RPC", "HTTP2", "MessageCompression", nioCore, nioPosix,
+                .product(name: "NIOEmbedded", package: "swift-nio"), logging,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", nioCore],

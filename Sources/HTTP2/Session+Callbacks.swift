@@ -159,6 +159,7 @@ extension Session {
     ) -> Int {
         let count = unsafe stream.moveQueued(into: target)
         queuedBytes -= count
+        bodyBytesSent += count
         if let mark = stream.drainMark, stream.queuedBytes <= mark {
             stream.drainMark = nil
             events.append(.drained(stream))

@@ -23,6 +23,8 @@ package import NIOCore
     package internal(set) var resetsForFaults = 0
     /// Frames received since the beginning for which a stream, or the connection, is reset.
     package internal(set) var invalidFramesReceived = 0
+    /// Bytes of all streams that were handed to the connection since the beginning.
+    package internal(set) var bodyBytesSent = 0
     /// HEADERS and DATA frames sent since the beginning.
     package internal(set) var messageFramesSent = 0
     /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
@@ -266,11 +268,15 @@ package import NIOCore
         _ = unsafe nghttp2_session_consume_stream(library, stream.id, bytes)
     }
 
-    /// The peer's window has no room for what is queued: not others' streams hold it up, nor the socket.
+    /// The peer's window of this stream has no room for what is queued: not others' streams hold it up, nor the socket.
     package func isHeldByPeer(_ stream: Stream) -> Bool {
         guard !stream.isClosed else { return false }
         return unsafe nghttp2_session_get_stream_remote_window_size(library, stream.id) <= 0
-            || nghttp2_session_get_remote_window_size(library) <= 0
+    }
+
+    /// The peer's window of all streams together has no room.
+    package var isHeldByPeer: Bool {
+        unsafe nghttp2_session_get_remote_window_size(library) <= 0
     }
 
     /// Makes one `Event.drained` when no more than `mark` bytes are queued on the stream.

@@ -25,8 +25,8 @@ package final class Stream {
     var isRemoteClosed = false
     /// Reset with NO_ERROR once the end of our side is sent (RFC 9113 section 8.1).
     var resetsAfterEnd = false
-    /// Something queued was handed to the connection, or nothing is queued: see `takeProgress`.
-    private var hasProgressed = true
+    /// Since `takeSentBytes` was called.
+    private var sentBytes = 0
     /// Tell the owner when no more than this many bytes are queued.
     var drainMark: Int?
 
@@ -100,14 +100,14 @@ package final class Stream {
             }
         }
         queuedBytes -= written
-        if written > 0 { hasProgressed = true }
+        sentBytes += written
         return written
     }
 
-    /// False: bytes are queued and, since the last call, none were taken, so the peer reads none.
-    package func takeProgress() -> Bool {
-        defer { hasProgressed = false }
-        return hasProgressed || queuedBytes == 0
+    /// How many of the bytes written were handed to the connection since the last call.
+    package func takeSentBytes() -> Int {
+        defer { sentBytes = 0 }
+        return sentBytes
     }
 
     func dropQueued() -> Int {

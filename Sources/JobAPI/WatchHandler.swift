@@ -14,8 +14,6 @@ package struct WatchHandler: Sendable {
     /// Jobs that are read at once. They are kept while a client takes its time to read them: a thousand such clients must
     /// not fill the memory.
     private static let jobsReadAtOnce = 8
-    /// Jobs whose logs are read at once: each may have 800 KiB.
-    private static let logsReadAtOnce = 1
 
     let store: JobStore
     let feed: JobFeed
@@ -115,13 +113,14 @@ package struct WatchHandler: Sendable {
             try await sendState(of: Array(chunk), in: named, to: subscription, writer)
         }
         // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
-        for start in stride(from: 0, to: subscription.includesLog ? ids.count : 0, by: Self.logsReadAtOnce) {
-            let chunk = ids[start..<min(start + Self.logsReadAtOnce, ids.count)]
-            let logs = try await store.logs(of: chunk.map { (number: numbers[$0] ?? 0, after: 0) })
-            for id in chunk {
-                let log = subscription.unsent(logs[numbers[id] ?? 0] ?? [], of: id)
-                if !log.isEmpty { try await writer.write(WatchResponse.log(id, log).encode()) }
-            }
+        // Each may have 800 KiB.
+        for id in ids where subscription.includesLog {
+            try await writer.write(inTurn: {
+                let number = numbers[id] ?? 0
+                let log = subscription.unsent(
+                    try await store.logs(of: [(number: number, after: 0)])[number] ?? [], of: id)
+                return log.isEmpty ? nil : WatchResponse.log(id, log).encode()
+            })
         }
         try await sendHeartbeat(snapshotComplete: true, writer)
     }

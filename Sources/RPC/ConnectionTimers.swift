@@ -8,10 +8,16 @@ struct ConnectionTimers {
         case sendPing
         /// Silent for too long, or its handshake too slow, or asked to go away and still here.
         case close
-        /// No calls for too long, or its age. Said once; a client that goes closes the connection by its answer.
+        /// No calls for too long, its age, or its certificate. Said once; a client that goes closes the connection by its
+        /// answer.
         case goAway
-        /// Its calls have not ended within the time that its age left them.
-        case abort
+        /// It was asked to go, and its calls have not ended within the time that was left them.
+        case abort(Reason)
+    }
+
+    enum Reason: Equatable {
+        case age
+        case trust
     }
 
     let tickInterval: TimeAmount
@@ -28,9 +34,10 @@ struct ConnectionTimers {
     private var pingedAt: NIODeadline?
     private var goAwaySaidAt: NIODeadline?
     private var agedAt: NIODeadline?
+    private var wasTrusted = true
 
     /// A credential that has ended, or was revoked, ends its calls within five seconds: this, and the time in which the
-    /// owner of the credentials notices.
+    /// owner of the credentials notices. A connection whose certificate is trusted no longer ends after twice this.
     private static let admissionCheckInterval = TimeAmount.seconds(2)
 
     /// - Parameter ageFactor: what the greatest age is multiplied with, so that connections that were opened together do
@@ -53,7 +60,7 @@ struct ConnectionTimers {
         if let grace = configuration.connectionAgeGrace {
             interval = min(interval, .nanoseconds(grace.timeAmount.nanoseconds / 4))
         }
-        if configuration.admission?.callersMayEnd == true {
+        if configuration.admission?.callersMayEnd == true || configuration.tls?.clientCAPath != nil {
             interval = min(interval, Self.admissionCheckInterval)
         }
         self.tickInterval = max(.milliseconds(10), interval)
@@ -76,9 +83,16 @@ struct ConnectionTimers {
     /// - Parameters:
     ///   - heard: bytes came since the last tick.
     ///   - used: a call is open, or was begun since the last tick.
-    mutating func tick(now: NIODeadline, heard: Bool, used: Bool) -> Action {
+    ///   - trusted: the client would still be let in with its certificate.
+    mutating func tick(now: NIODeadline, heard: Bool, used: Bool, trusted: Bool = true) -> Action {
         guard isEstablished else {
-            return now - startedAt >= configuration.handshakeTimeout.timeAmount ? .close : .none
+            let isLate = now - startedAt >= configuration.handshakeTimeout.timeAmount
+            return isLate || !trusted ? .close : .none
+        }
+        guard trusted else {
+            // Calls that are soon over end well; a watch begins again elsewhere.
+            defer { wasTrusted = false }
+            return wasTrusted ? .goAway : .abort(.trust)
         }
         if used { usedAt = now }
         if heard {
@@ -91,7 +105,7 @@ struct ConnectionTimers {
                 return .goAway
             }
             if let grace = configuration.connectionAgeGrace, now - agedAt >= grace.timeAmount {
-                return .abort
+                return .abort(.age)
             }
         }
         if now - usedAt >= configuration.idleTimeout.timeAmount {

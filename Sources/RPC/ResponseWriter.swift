@@ -20,6 +20,38 @@ package struct ResponseWriter: Sendable {
         }
     }
 
+    /// The same for a message that may be large. It is made in its turn: so that many calls of a connection do not have one
+    /// each, of which their client has not read the first.
+    ///
+    /// - Parameter make: nil: there is nothing to send.
+    package func write(inTurn make: () async throws -> ByteBuffer?) async throws {
+        if let message = try await inTurn(make) { try await write(message) }
+    }
+
+    private func inTurn(_ make: () async throws -> ByteBuffer?) async throws -> ByteBuffer? {
+        let call = call
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation {
+                (continuation: CheckedContinuation<Void, any Error>) in
+                if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
+                if call.eventLoop.inEventLoop { return call.value.waitForTurn(continuation) }
+                call.eventLoop.execute { call.value.waitForTurn(continuation) }
+                // As in `waitForDrain`.
+                if Task.isCancelled { call.eventLoop.execute { call.value.cancelTurn() } }
+            }
+        } onCancel: {
+            call.eventLoop.execute { call.value.cancelTurn() }
+        }
+        defer {
+            if call.eventLoop.inEventLoop {
+                call.value.connection.turnReturned()
+            } else {
+                call.eventLoop.execute { call.value.connection.turnReturned() }
+            }
+        }
+        return try await make()
+    }
+
     private func waitForDrain(writing message: ByteBuffer?, _ compressed: Bool) async throws {
         let call = call
         try await withTaskCancellationHandler {

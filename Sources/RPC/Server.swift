@@ -1,4 +1,3 @@
-internal import Glibc
 package import Logging
 package import NIOCore
 internal import NIOPosix
@@ -83,9 +82,14 @@ package final class Server: Sendable {
             preconditionFailure("every channel is on a loop of this server's group")
         }
         let id = connections.nextID()
+        let beginning = tls?.current
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
-            unfinishedRequests: unfinishedRequests, logger: logger,
+            unfinishedRequests: unfinishedRequests,
+            isTrusted: {
+                guard let tls, let beginning else { return true }
+                return tls.isTrusted(beginning)
+            }, logger: logger,
             whenDone: { [connections] in connections.remove(id) })
         let source = ConnectionRegistry.Source(channel.remoteAddress)
         guard connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop), from: source) else {
@@ -93,8 +97,8 @@ package final class Server: Sendable {
             // An error here closes the channel.
             throw TooManyConnections()
         }
-        if let tls {
-            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls.current))
+        if let beginning {
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: beginning.context))
         }
         try channel.pipeline.syncOperations.addHandler(connection)
     }
@@ -157,38 +161,5 @@ package final class Server: Sendable {
             // Fails only when it is closed already.
             try? await channel.close().get()
         }
-    }
-}
-
-/// Stops accepting while there are as many connections as are allowed. Those that wait are the kernel's.
-private final class AcceptLimit: ChannelDuplexHandler {
-    typealias InboundIn = any Channel
-    typealias OutboundIn = any Channel
-
-    private let connections: ConnectionRegistry
-
-    init(connections: ConnectionRegistry) {
-        self.connections = connections
-    }
-
-    /// The system has no more files to give: it says so at once, again and again. Not asked for a while.
-    private static let pause = TimeAmount.milliseconds(100)
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        context.fireErrorCaught(error)
-        let lacking = [EMFILE, ENFILE, ENOBUFS, ENOMEM]
-        guard let error = error as? IOError, lacking.contains(error.errnoCode) else { return }
-        let channel = context.channel
-        channel.setOption(.autoRead, value: false).whenComplete { _ in
-            channel.eventLoop.scheduleTask(in: Self.pause) { channel.setOption(.autoRead, value: true) }
-        }
-    }
-
-    func read(context: ChannelHandlerContext) {
-        let channel = context.channel
-        let hasRoom = connections.hasRoom {
-            channel.eventLoop.execute { channel.read() }
-        }
-        if hasRoom { context.read() }
     }
 }

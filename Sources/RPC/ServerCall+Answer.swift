@@ -25,6 +25,29 @@ extension ServerCall {
         connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
     }
 
+    func waitForTurn(_ continuation: CheckedContinuation<Void, any Error>) {
+        guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
+        guard turn == nil else {
+            return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
+        }
+        turn = continuation
+        connection.resumeInTurn(self)
+    }
+
+    /// The handler has its turn, unless it waits for it no longer.
+    func resumeTurn() {
+        guard let turn else { return }
+        self.turn = nil
+        connection.turnTaken()
+        turn.resume()
+    }
+
+    func cancelTurn() {
+        guard let turn else { return }
+        self.turn = nil
+        turn.resume(throwing: CancellationError())
+    }
+
     /// False when the call is over, also because there is no room for the message: it is queued whole, and
     /// a unary answer does not wait for room.
     func write(_ message: ByteBuffer, compressed: Bool = true) -> Bool {

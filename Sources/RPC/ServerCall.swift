@@ -18,6 +18,8 @@ final class ServerCall {
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
     /// The handler waits for its messages to drain.
     var writer: CheckedContinuation<Void, any Error>?
+    /// The handler waits for its turn.
+    var turn: CheckedContinuation<Void, any Error>?
     var isHandlerRunning = false
     /// Where the answer goes on, once the handler has returned it.
     var source: (any ResponseSource)?
@@ -33,8 +35,10 @@ final class ServerCall {
     static let unfinishedBytesFree: UInt32 = 16 * 1024
     /// As the headers of the answer say.
     var responseCoding: Coding?
-    /// Ticks in a row at which the client had taken nothing of what is queued for it.
-    var stalledTicks: UInt16 = 0
+    /// Of the request, since the last tick.
+    var receivedBytes = 0
+    /// Of what the client takes or sends.
+    var pace = Pace()
     /// It is not known yet who calls; `hasHeldEnd` is what to do then.
     var isHeld = false
     var hasHeldEnd = false
@@ -123,12 +127,12 @@ final class ServerCall {
     }
 
     func receive(_ bytes: ByteBuffer) {
+        receivedBytes += bytes.readableBytes
         switch machine.receive(bytes) {
         case .none: break
         case .deliver: deliver()
         case .fail(let status): fail(status)
         }
-        stalledTicks = 0
         let hasRoom = countRequestBytes()
         let bytesMax = connection.configuration.requestBytesPerConnection
         if countedBytes > 0, connection.requestBytes > bytesMax {
@@ -159,6 +163,8 @@ final class ServerCall {
             hasHeldEnd = true
             return
         }
+        // Whatever the client owes from here on is another thing.
+        pace.rest()
         switch machine.receiveEnd() {
         case .none: break
         case .deliver: deliver()
@@ -203,13 +209,20 @@ final class ServerCall {
         closeSource()
     }
 
-    /// For the connection's tick: how many of them in a row the client has taken nothing of what is queued for it, or
-    /// sent nothing more of a request that takes memory.
+    /// For the connection's tick: for how many of them the client has taken too little of what is queued for it, or sent
+    /// too little of a request that takes memory.
     func countStall() -> Int {
-        let isUnread = !stream.takeProgress() && connection.session.isHeldByPeer(stream)
-        let isStalled = isUnread || countedUnfinishedBytes > 0 && !isHandlerRunning
-        stalledTicks = isStalled ? stalledTicks &+ 1 : 0
-        return Int(stalledTicks)
+        let sentBytes = stream.takeSentBytes()
+        defer { receivedBytes = 0 }
+        if stream.queuedBytes > 0, connection.session.isHeldByPeer(stream) {
+            return pace.tick(moved: sentBytes)
+        }
+        if countedUnfinishedBytes > 0, !isHandlerRunning || reader != nil {
+            return pace.tick(moved: receivedBytes)
+        }
+        pace.rest()
+        // It has its turn with the others, whose bytes count for it.
+        return stream.queuedBytes > 0 ? Int(connection.windowPace.ticks) : 0
     }
 
     func noteCompression() {
@@ -273,7 +286,7 @@ final class ServerCall {
             countRequestBytes()
             return
         }
-        connection.unaryStarted()
+        connection.turnTaken()
         let context = context
         runUnary { try await handler(message, context) }
     }
@@ -315,7 +328,7 @@ final class ServerCall {
         messageBytes = 0
         defer {
             countRequestBytes()
-            if case .unary = context.method.handler { connection.unaryReturned() }
+            if case .unary = context.method.handler { connection.turnReturned() }
             connection.handlerReturned()
         }
         switch outcome {
@@ -357,6 +370,10 @@ final class ServerCall {
         if let writer {
             self.writer = nil
             writer.resume(throwing: error)
+        }
+        if let turn {
+            self.turn = nil
+            turn.resume(throwing: error)
         }
     }
 

@@ -20,7 +20,7 @@ extension ServerConnection {
         }
         checkCalls()
         let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
-        let action = timers.tick(now: .now(), heard: hasHeard, used: used)
+        let action = timers.tick(now: .now(), heard: hasHeard, used: used, trusted: isTrusted())
         hasHeard = false
         hasBegunCall = false
         switch action {
@@ -30,8 +30,10 @@ extension ServerConnection {
             flushNow()
         case .goAway:
             beginShutdown()
-        case .abort:
+        case .abort(.age):
             return abort("the connection has reached its greatest age")
+        case .abort(.trust):
+            return abort("the authorities of clients have changed: connect again")
         case .close:
             logger.debug("connection timed out")
             context?.close(promise: nil)
@@ -40,15 +42,42 @@ extension ServerConnection {
         scheduleTick()
     }
 
-    /// The socket has taken nothing for too long.
+    /// The socket has taken too little for too long.
     func isBlocked() -> Bool {
         guard let context, !context.channel.isWritable else { return false }
-        blockedTicks += 1
-        return blockedTicks >= timers.stallTicks
+        let bytes = Self.acknowledgedBytes(context.channel)
+        defer { acknowledgedBytesSeen = bytes }
+        guard let seen = acknowledgedBytesSeen else {
+            socketPace.rest()
+            return false
+        }
+        return socketPace.tick(moved: Int(bytes &- seen)) >= timers.stallTicks
     }
 
-    /// Ends the calls whose clients read nothing, and those of callers who may call no longer.
+    /// How much the client's system has taken since the beginning; 0 where nobody counts it. What is left in the channel
+    /// says less: the system asks for more only when a third of its own buffer is free, which may be megabytes, and
+    /// minutes of a bad line.
+    static func acknowledgedBytes(_ channel: any Channel) -> UInt64 {
+        var bytes: UInt64 = 0
+        // Answered at once, for this is the channel's loop.
+        (channel as? any SocketOptionProvider)?
+            .unsafeGetSocketOption(level: .tcp, name: .tcp_info).assumeIsolated()
+            .whenSuccess { (info: SIMD16<UInt64>) in bytes = info[tcpBytesAcknowledged] }
+        return bytes
+    }
+
+    /// Where Linux has `tcpi_bytes_acked` in `tcp_info`, in words of eight bytes.
+    private static let tcpBytesAcknowledged = 15
+
+    /// Ends the calls whose clients read too little, and those of callers who may call no longer.
     func checkCalls() {
+        let sentBytes = session.bodyBytesSent - bodyBytesSeen
+        bodyBytesSeen += sentBytes
+        if session.queuedBytes > 0, session.isHeldByPeer {
+            _ = windowPace.tick(moved: sentBytes)
+        } else {
+            windowPace.rest()
+        }
         let callersMayEnd = configuration.admission?.callersMayEnd == true
         guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
         let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection

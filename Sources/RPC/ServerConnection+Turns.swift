@@ -1,10 +1,11 @@
 internal import HTTP2
 internal import NIOCore
 
-/// Unary calls take turns: so many handlers at once, and none while much of what was answered is not read.
+/// What makes a large answer as a whole takes turns: so many at once, and none while much of what was answered is not
+/// read. That is the handler of a unary call, and a part of a streaming one (`ResponseWriter.write(inTurn:)`).
 extension ServerConnection {
     var hasTurn: Bool {
-        runningUnary < configuration.unaryHandlersPerConnection
+        turnsTaken < configuration.turnsPerConnection
             && session.queuedBytes < configuration.outboundBytesPerConnection
     }
 
@@ -15,12 +16,19 @@ extension ServerConnection {
         waitingForTurn.append((call, message))
     }
 
-    func unaryStarted() {
-        runningUnary += 1
+    /// For a handler that runs: it goes on in its turn.
+    func resumeInTurn(_ call: ServerCall) {
+        if waitingForTurn.isEmpty && hasTurn { return call.resumeTurn() }
+        handlerStarted()
+        waitingForTurn.append((call, nil))
     }
 
-    func unaryReturned() {
-        runningUnary -= 1
+    func turnTaken() {
+        turnsTaken += 1
+    }
+
+    func turnReturned() {
+        turnsTaken -= 1
         startWaiting()
     }
 
@@ -29,7 +37,7 @@ extension ServerConnection {
         guard !isStartingWaiting else { return }
         isStartingWaiting = true
         while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
-            call.startUnary(message)
+            if let message { call.startUnary(message) } else { call.resumeTurn() }
             handlerReturned()
         }
         isStartingWaiting = false

@@ -16,16 +16,19 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let session: Session
     let executor: LoopExecutor
     let unfinishedRequests: SharedBudget
+    /// Whether the client would still be let in with the certificate that it has shown.
+    let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
     var eventLoop: any EventLoop { executor.eventLoop }
     /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
     /// more of them than one that waits.
     var runningHandlers = 0
-    /// Of them, those of unary methods. Their answers are made whole: so that a client cannot have very many made at once,
-    /// and read none, the others wait for their turn.
-    var runningUnary = 0
-    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer)>()
+    /// Of them, those that make an answer, or a large part of one, as a whole: so that a client cannot have very many made
+    /// at once, and read none, the others wait for their turn.
+    var turnsTaken = 0
+    /// With the message that the handler of a unary call is started with; of other calls the handler runs already.
+    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer?)>()
     var isStartingWaiting = false
     /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
     var requestBytes = 0
@@ -57,8 +60,12 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var resetsForgiven = 0
     /// Requests that were answered, but should not have been sent.
     var clientFaults = 0
-    /// Ticks in a row at which the socket took nothing.
-    var blockedTicks = 0
+    /// Of what the client lets through its window of the connection.
+    var windowPace = Pace()
+    var bodyBytesSeen = 0
+    /// Of what its socket takes, and what it had taken at the last tick, if there was more for it even then.
+    var socketPace = Pace()
+    var acknowledgedBytesSeen: UInt64?
     /// What the last flush took, for the size of the next buffer.
     var lastFlushBytes = 0
 
@@ -84,9 +91,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        unfinishedRequests: SharedBudget, logger: Logger, whenDone: @escaping () -> Void
+        unfinishedRequests: SharedBudget, isTrusted: @escaping () -> Bool = { true }, logger: Logger,
+        whenDone: @escaping () -> Void
     ) {
         self.unfinishedRequests = unfinishedRequests
+        self.isTrusted = isTrusted
         self.configuration = configuration
         self.router = router
         self.executor = executor
@@ -220,7 +229,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
-            blockedTicks = 0
+            acknowledgedBytesSeen = nil
             flushNow()
             if isReadHeld {
                 isReadHeld = false

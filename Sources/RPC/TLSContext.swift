@@ -4,14 +4,28 @@ internal import NIOPosix
 internal import NIOSSL
 internal import Synchronization
 
-/// The server's certificate and key as the files say now: a new connection gets what was read last.
+/// The server's certificate and key, and the authorities of its clients, as the files say now: a new connection gets what
+/// was read last.
 ///
-/// Connections that are open keep what they began with.
+/// Connections that are open keep what they began with, unless an authority has been removed since: see `isTrusted`.
 final class TLSContext: Sendable {
-    private struct State {
+    private struct Material {
         var context: NIOSSLContext
+        var authorities: Set<NIOSSLCertificate>
+    }
+
+    private struct State {
+        var material: Material
+        /// How often an authority has been removed.
+        var trust = 0
         /// Of the files when they were last read, in vain or not.
         var versions: [FileVersion]
+    }
+
+    /// What a connection begins with.
+    struct Beginning {
+        var context: NIOSSLContext
+        fileprivate var trust: Int
     }
 
     private let files: ServerConfiguration.TLS
@@ -26,10 +40,18 @@ final class TLSContext: Sendable {
         self.logger = logger
         // Before the reading: what is written meanwhile is read once more.
         let versions = files.paths.map(FileVersion.init)
-        state = Mutex(State(context: try Self.read(files), versions: versions))
+        state = Mutex(State(material: try Self.read(files), versions: versions))
     }
 
-    var current: NIOSSLContext { state.withLock { $0.context } }
+    var current: Beginning {
+        state.withLock { Beginning(context: $0.material.context, trust: $0.trust) }
+    }
+
+    /// False: an authority has been removed since then, and may have been the client's. The library does not say whether it
+    /// was; who comes again is looked at again.
+    func isTrusted(_ beginning: Beginning) -> Bool {
+        state.withLock { $0.trust == beginning.trust }
+    }
 
     /// Reads the files again if one of them has changed, which blocks. If they do not go together, as between two of
     /// them being written, the last ones stay in use, until the next change.
@@ -41,9 +63,17 @@ final class TLSContext: Sendable {
         }
         guard hasChanged else { return }
         do {
-            let context = try Self.read(files)
-            state.withLock { $0.context = context }
+            let material = try Self.read(files)
+            let lessIsTrusted = state.withLock { state in
+                let lessIsTrusted = !state.material.authorities.isSubset(of: material.authorities)
+                if lessIsTrusted { state.trust += 1 }
+                state.material = material
+                return lessIsTrusted
+            }
             logger.notice("the certificate was read again")
+            if lessIsTrusted {
+                logger.notice("an authority of clients was removed: all clients have to connect again")
+            }
         } catch {
             logger.warning(
                 "the certificate's files are wrong: the last one stays in use",
@@ -58,7 +88,7 @@ final class TLSContext: Sendable {
         .TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, .TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     ]
 
-    private static func read(_ files: ServerConfiguration.TLS) throws -> NIOSSLContext {
+    private static func read(_ files: ServerConfiguration.TLS) throws -> Material {
         let chain = try NIOSSLCertificate.fromPEMFile(files.certificateChainPath).map {
             NIOSSLCertificateSource.certificate($0)
         }
@@ -68,11 +98,14 @@ final class TLSContext: Sendable {
         settings.minimumTLSVersion = .tlsv12
         settings.cipherSuiteValues = cipherSuites
         settings.applicationProtocols = ["h2"]
+        var authorities: [NIOSSLCertificate] = []
         if let path = files.clientCAPath {
-            settings.trustRoots = .file(path)
+            authorities = try NIOSSLCertificate.fromPEMFile(path)
+            settings.trustRoots = .certificates(authorities)
             settings.certificateVerification = .noHostnameVerification
         }
-        return try NIOSSLContext(configuration: settings)
+        return Material(
+            context: try NIOSSLContext(configuration: settings), authorities: Set(authorities))
     }
 }
 

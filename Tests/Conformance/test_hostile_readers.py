@@ -196,3 +196,37 @@ def test_watches_that_nobody_reads(cluster, record_property):
         attacked.figures.take(results[0], quiet)
         drain_requests(attacked, [peer.socket for peer in peers], began + 3)
         attacked.check(record_property)
+
+
+def read_slowly(attacked: Probe, bytes_each: dict[Connection, int], seconds: float) -> list[Connection]:
+    """Reads so much of each every second; gives those whose connections the server still holds at the end."""
+    ports = {peer: peer.socket.getsockname()[1] for peer in bytes_each}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for peer, count in bytes_each.items():
+            if attacked.server.holds(ports[peer]):
+                peer.socket.recv(count)
+        # The clients' own pace.
+        select.select([], [], [], 1)
+    return [peer for peer, port in ports.items() if attacked.server.holds(port)]
+
+
+@pytest.mark.slow
+def test_answers_that_are_read_slowly(cluster, record_property):
+    """A bad line takes a few KiB a second, and is not taken for a dead one; a few bytes a second are no line."""
+    with probe("answers that are read slowly", cluster) as attacked, ExitStack() as stack:
+        request = large_job(attacked.server)
+        quiet = attacked.honest.call()
+        slow, dripping = (
+            stack.enter_context(Connection.open(attacked.server.address, receive_buffer=4_096))
+            for _ in range(2)
+        )
+        with attacked.honest.calling() as results:
+            # More than what lies in the system's buffers.
+            for _ in range(4):
+                slow.request(GET, request)
+                dripping.request(GET, request)
+            assert read_slowly(attacked, {slow: 4_096, dripping: 16}, STALL_S) == [slow]
+        attacked.figures.take(results[0], quiet)
+        drain_requests(attacked, [slow.socket], time.monotonic())
+        attacked.check(record_property)

@@ -319,6 +319,9 @@ class Renewed:
         """The same stream, which nobody opens again, tells of what happens now."""
         self._watch.until_event("ENQUEUED", self._caller.enqueue(self._user))
 
+    def assert_ends(self) -> None:
+        assert self._watch.end()[0] is grpc.StatusCode.UNAVAILABLE
+
     def close(self) -> None:
         self._watch.close()
         self._channel.close()
@@ -379,7 +382,8 @@ def warnings(log: str) -> str:
 
 @pytest.mark.slow
 def test_new_authorities_of_clients(renewed, authority):
-    """Who is let in is read again too; who is in stays."""
+    """Who is let in is read again too. Who is in stays when an authority is added; when one is taken away all have
+    to come again, and its clients cannot."""
     other = Authority("The next one")
     try:
         stranger = other.issue("dns:stranger")
@@ -396,10 +400,14 @@ def test_new_authorities_of_clients(renewed, authority):
 
         reach(lambda: is_in(stranger), RELOAD_S, "the new authority's client")
         assert is_in(renewed.client)
-        move_over(renewed.clients, other.path.read_bytes())
+        renewed.assert_goes_on()
+        with Connection.open(renewed.server.address, tls=context(authority, renewed.client)) as idle:
+            move_over(renewed.clients, other.path.read_bytes())
+            idle.until_closed(2 * RELOAD_S)
+            assert idle.goaways, "it was asked to go before"
+        renewed.assert_ends()
         reach(lambda: not is_in(renewed.client), RELOAD_S, "an end of the old authority")
         assert is_in(stranger)
-        renewed.assert_goes_on()
     finally:
         other.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from frames import (
     FLOW_CONTROL_ERROR,
@@ -14,7 +16,7 @@ from frames import (
     message,
 )
 from grpc_reflection.v1alpha import reflection_pb2
-from harness import Server, unique
+from harness import PATIENCE_S, Cluster, Server, command_config, unique
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import (
     CHECK,
@@ -27,6 +29,9 @@ from wire import (
     assert_connection_error,
     assert_serves,
 )
+
+#: Between two frames of a server that has something to say.
+LULL_S = 1.0
 
 PAYLOAD = b'"%s"' % (b"a" * 200_000)
 
@@ -76,6 +81,34 @@ def test_the_window_of_the_connection_holds(server: Server, large_job):
         assert len(answer.body) == 65_535
         peer.send_window_update(0, 1_000_000)
         assert_large(peer.answer(stream))
+
+
+#: 200 lines of 4,000 bytes.
+LONG_LOG = r"""
+line=$(head -c 4000 /dev/zero | tr '\0' x)
+for _ in $(seq 200); do echo "$line"; done
+"""
+
+
+def test_many_long_answers_wait_for_the_window_of_the_connection(cluster: Cluster, tmp_path):
+    """40 watches that begin with a log of 800 KB each: who reads them one after the other gets them all."""
+    config = command_config(tmp_path, {"shell.log": LONG_LOG})
+    with closing(Server(cluster.database(), config=config)) as server:
+        with server.client(timeout=PATIENCE_S) as client:
+            id = client.enqueue("shell.log", {}, user_id=unique()).job.id
+            with client.watch(id, timeout=PATIENCE_S) as events:
+                list(events)
+        request = job_service_pb2.WatchRequest(jobs=[{"job_id": id}], include_log=True)
+        body = message(request.SerializeToString())
+        with Connection.open(server.address, connection_window=65_535) as peer:
+            streams = [peer.request(JOBS + "Watch", body) for _ in range(40)]
+            while not peer.is_quiet(LULL_S):
+                pass
+            peer.send_window_update(0, LARGE_WINDOW - 65_535)
+            for stream in streams:
+                answer = peer.answer(stream)
+                assert answer.grpc_status == Code.OK, answer.grpc_message
+                assert len(answer.body) > 800_000
 
 
 def test_a_status_needs_no_window(server: Server):

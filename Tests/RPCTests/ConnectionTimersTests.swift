@@ -85,7 +85,7 @@ import Testing
         #expect(timers.tick(now: start + .seconds(age - 1), heard: true, used: true) == .none)
         #expect(timers.tick(now: start + .seconds(age), heard: true, used: true) == .goAway)
         #expect(timers.tick(now: start + .seconds(age + 49), heard: true, used: true) == .none)
-        #expect(timers.tick(now: start + .seconds(age + 50), heard: true, used: true) == .abort)
+        #expect(timers.tick(now: start + .seconds(age + 50), heard: true, used: true) == .abort(.age))
     }
 
     @Test func anOldConnectionWithoutAGraceIsStillKeptAlive() {
@@ -95,6 +95,19 @@ import Testing
         timers.established()
         #expect(timers.tick(now: start + .seconds(1_000), heard: true, used: true) == .goAway)
         #expect(timers.tick(now: start + .seconds(100_000), heard: false, used: true) == .sendPing)
+    }
+
+    /// The calls of the others that were let in by the same file have a tick's time to end.
+    @Test func aConnectionThatIsTrustedNoLongerGoesAway() {
+        var timers = ConnectionTimers(configuration: configuration, now: start)
+        #expect(timers.tick(now: start, heard: true, used: false, trusted: false) == .close)
+        timers.established()
+        #expect(timers.tick(now: start, heard: true, used: true, trusted: true) == .none)
+        #expect(timers.tick(now: start, heard: true, used: true, trusted: false) == .goAway)
+        #expect(timers.tick(now: start, heard: true, used: true, trusted: false) == .abort(.trust))
+        var configuration = configuration
+        configuration.tls = .init(certificateChainPath: "", privateKeyPath: "", clientCAPath: "")
+        #expect(ConnectionTimers(configuration: configuration, now: start).tickInterval == .seconds(2))
     }
 
     @Test func aTickIsShortEnoughForEveryTime() {

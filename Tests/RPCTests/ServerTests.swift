@@ -127,6 +127,81 @@ import Testing
         }
     }
 
+    /// What fits one by one does so all at once.
+    @Test func largePartsOfAnswersTakeTurns() async throws {
+        let large = ByteBuffer(repeating: 1, count: 60_000)
+        let making = Mutex((now: 0, most: 0))
+        let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
+            try await responses.write(inTurn: { nil })
+            try await responses.write(inTurn: {
+                making.withLock {
+                    $0.now += 1
+                    $0.most = max($0.most, $0.now)
+                }
+                for _ in 0..<10 { await Task.yield() }
+                making.withLock { $0.now -= 1 }
+                return large
+            })
+            do {
+                try await responses.write(inTurn: { throw Status(.dataLoss, "none") })
+            } catch {
+                try await responses.write(large)
+            }
+        }
+        let bound = { (configuration: inout ServerConfiguration) in
+            configuration.outboundBytesPerConnection = 100_000
+            configuration.outboundBytesMax = 6 * 60_100
+            configuration.turnsPerConnection = 3
+        }
+        try await withServer([stream], configure: bound) { _, client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<50 {
+                    group.addTask {
+                        for try await message in try await client.serverStreaming("/t/Stream", ByteBuffer()) {
+                            #expect(message == large)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        #expect(making.withLock { $0.most } == 3)
+    }
+
+    /// Who is called off while it waits for its turn takes none.
+    @Test func callsThatAreOverTakeNoTurn() async throws {
+        let (began, ended, release) = (Signal<Void>(), Signal<Void>(), Signal<Void>())
+        let hold = Method.serverStreaming("/t/Hold") { _, _, responses in
+            try await responses.write(inTurn: {
+                began.send(())
+                try await release.wait()
+                return nil
+            })
+        }
+        let wait = Method.serverStreaming("/t/Wait") { _, _, responses in
+            began.send(())
+            do {
+                try await responses.write(inTurn: {
+                    Issue.record("the call is over")
+                    return nil
+                })
+            } catch {
+                ended.send(())
+            }
+        }
+        try await withServer([hold, wait, echo], configure: { $0.turnsPerConnection = 1 }) { _, client in
+            let holding = try await client.serverStreaming("/t/Hold", ByteBuffer())
+            try await began.wait()
+            let waiting = try await client.serverStreaming("/t/Wait", ByteBuffer())
+            try await began.wait()
+            waiting.cancel()
+            try await ended.wait()
+            release.send(())
+            for try await _ in holding {}
+            #expect(try await client.unary("/t/Echo", ByteBuffer(bytes: [1])) == ByteBuffer(bytes: [1]))
+        }
+    }
+
     @Test func deadlineCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
         try await withServer([hanging(started: started, cancelled: cancelled)]) { _, client in
@@ -176,7 +251,7 @@ import Testing
             running.withLock { $0.now -= 1 }
             return message
         }
-        try await withServer([busy], configure: { $0.unaryHandlersPerConnection = 3 }) { _, client in
+        try await withServer([busy], configure: { $0.turnsPerConnection = 3 }) { _, client in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<100 {
                     group.addTask {

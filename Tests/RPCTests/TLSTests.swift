@@ -3,6 +3,8 @@ import NIOCore
 import RPC
 import Testing
 
+@testable import RPC
+
 @Suite(.timeLimit(.minutes(1))) struct TLSTests {
     /// The certificates as files, for the length of `body`.
     private struct Files {
@@ -104,6 +106,31 @@ import Testing
             tls.privateKeyPath = files.path("client-key")
             try await call(port, tls)
         }
+    }
+
+    @Test func anAuthorityThatIsRemovedEndsTheTrust() throws {
+        let files = try Files()
+        defer { files.remove() }
+        func writeAuthorities(_ texts: [String]) throws {
+            let text = texts.map { $0 + "\n" }.joined()
+            try Data(text.utf8).write(to: URL(fileURLWithPath: files.path("authority")))
+        }
+        let tls = try TLSContext(
+            .init(
+                certificateChainPath: files.path("server"), privateKeyPath: files.path("server-key"),
+                clientCAPath: files.path("authority")),
+            logger: quiet)
+        let first = tls.current
+        try writeAuthorities([TestCertificates.authority, TestCertificates.client])
+        tls.reloadIfChanged()
+        #expect(tls.isTrusted(first))
+        try writeAuthorities([])
+        tls.reloadIfChanged()
+        #expect(tls.isTrusted(first), "a file that is wrong changes nothing")
+        try writeAuthorities([TestCertificates.client])
+        tls.reloadIfChanged()
+        #expect(!tls.isTrusted(first))
+        #expect(tls.isTrusted(tls.current))
     }
 
     @Test func missingFileIsAnError() async throws {

@@ -1,0 +1,28 @@
+/// Whether a client takes or sends what it must, and fast enough. It is asked at each tick at which something of the
+/// client's holds memory, and counts the ticks in which too little has moved.
+struct Pace {
+    /// What must move within `ServerConfiguration.stallTimeout`: the part of a request that is not counted, so that one
+    /// that is worth counting keeps coming as fast as it began. With 16 s it is 1 KiB/s: a bad line has several, and a
+    /// message of 4 MiB that is sent no faster has come, or is over, after 70 minutes.
+    static let bytesMin = 16 * 1024
+
+    /// Since the last time that enough had moved.
+    private var bytes = 0
+    private(set) var ticks: UInt16 = 0
+
+    /// Something is owed, and `bytes` of it have moved since the last tick. Gives the ticks for which that is too little.
+    mutating func tick(moved bytes: Int) -> Int {
+        self.bytes += bytes
+        if self.bytes >= Self.bytesMin {
+            rest()
+        } else if ticks < .max {
+            ticks += 1
+        }
+        return Int(ticks)
+    }
+
+    /// Nothing is owed.
+    mutating func rest() {
+        self = Pace()
+    }
+}

@@ -1,0 +1,58 @@
+import Foundation
+import NIOCore
+import NIOEmbedded
+import Testing
+
+@testable import RPC
+
+@Suite struct AcceptLimitTests {
+    /// Counts what reaches the listening socket.
+    private final class Socket: ChannelOutboundHandler {
+        typealias OutboundIn = any Channel
+        var reads = 0
+
+        func read(context: ChannelHandlerContext) { reads += 1 }
+    }
+
+    private struct Listener {
+        let channel = EmbeddedChannel()
+        let socket = Socket()
+        let connections = ConnectionRegistry(connectionsMax: 1, connectionsPerSourceMax: 1)
+
+        init() throws {
+            try channel.pipeline.syncOperations.addHandlers([socket, AcceptLimit(connections: connections)])
+        }
+
+        func lackFiles() {
+            channel.pipeline.fireErrorCaught(IOError(errnoCode: EMFILE, reason: "accept"))
+        }
+
+        func passPause() { channel.embeddedEventLoop.advanceTime(by: AcceptLimit.pause) }
+    }
+
+    @Test func asksAgainAfterThePause() throws {
+        let listener = try Listener()
+        listener.lackFiles()
+        listener.lackFiles()
+        listener.channel.read()
+        #expect(listener.socket.reads == 0)
+        listener.passPause()
+        #expect(listener.socket.reads == 1)
+        listener.passPause()
+        #expect(listener.socket.reads == 1)
+    }
+
+    @Test func theEndOfThePauseIsNoWayPastTheLimit() throws {
+        let listener = try Listener()
+        let peer = try EmbeddedPeer([])
+        let bound = NIOLoopBound(peer.connection, eventLoop: peer.channel.eventLoop)
+        #expect(listener.connections.add(1, bound, from: nil))
+        listener.lackFiles()
+        listener.channel.read()
+        listener.passPause()
+        #expect(listener.socket.reads == 0)
+        listener.connections.remove(1)
+        listener.channel.embeddedEventLoop.run()
+        #expect(listener.socket.reads == 1)
+    }
+}
