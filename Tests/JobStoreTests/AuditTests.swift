@@ -157,6 +157,27 @@ import Testing
         }
     }
 
+    /// What is undone of a queue or user that nobody knows is no change, and makes neither known.
+    @Test func whatWasNeverSetIsNotUndone() async throws {
+        try await Bench.with { bench in
+            let store = bench.store
+            try await bench.enqueue()
+            try await store.setPaused(false, queue: "nowhere", by: ada)
+            try await store.setUserLimit(nil, userID: "u", queue: "nowhere", by: ada)
+            try await store.setUserLimit(nil, userID: "nobody", queue: "default", by: ada)
+            #expect(try await bench.texts("SELECT name FROM queue") == ["default"])
+            #expect(try await bench.texts("SELECT user_id FROM lane") == ["u"])
+            #expect(try await bench.count("audit") == 1)
+            let limit = try await store.userLimit(userID: "nobody", queue: "nowhere", default: 3)
+            #expect(limit.limit == 3 && !limit.isOverride)
+            // They can be set before there is a job.
+            try await store.setPaused(true, queue: "later", by: ada)
+            try await store.setUserLimit(0, userID: "nobody", queue: "later", by: ada)
+            #expect(try await bench.count("audit") == 3)
+            #expect(try await store.userLimit(userID: "nobody", queue: "later", default: 3).limit == 0)
+        }
+    }
+
     /// A change that cannot be in the audit does not take place.
     @Test func noChangeWithoutItsRow() async throws {
         try await Bench.with { bench in
