@@ -44,6 +44,15 @@ package enum CredentialSource: Sendable, Hashable {
     case jwt(keyID: String?)
     /// The certificate's name that a rule knows. Not revoked: it expires.
     case certificate(SubjectAlternativeName)
+
+    /// As the audit has it.
+    package var ofCaller: Caller.Source {
+        switch self {
+        case .tokenFile: .token
+        case .jwt: .jwt
+        case .certificate: .certificate
+        }
+    }
 }
 
 /// The users that an entry of the token file or a rule names, before it is known who it is for.

@@ -65,8 +65,8 @@ extension Statement {
             ON CONFLICT (name) DO UPDATE SET paused = true WHERE NOT queue.paused
             RETURNING name
         )
-        INSERT INTO audit_entry (caller, address, action, queue)
-        SELECT $2, $3, 'pause_queue', name FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue)
+        SELECT $2, $3, $4::audit_source, 'pause_queue', name FROM changed
         """)
 
     /// A queue that there is not is not paused, and not made for this.
@@ -76,8 +76,8 @@ extension Statement {
         WITH changed AS (
             UPDATE queue SET paused = false WHERE name = $1 AND paused RETURNING name
         )
-        INSERT INTO audit_entry (caller, address, action, queue)
-        SELECT $2, $3, 'resume_queue', name FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue)
+        SELECT $2, $3, $4::audit_source, 'resume_queue', name FROM changed
         """)
 
     static let setQueueLimit = Statement(
@@ -89,8 +89,8 @@ extension Statement {
                 WHERE queue.user_limit IS DISTINCT FROM excluded.user_limit
             RETURNING name, user_limit
         )
-        INSERT INTO audit_entry (caller, address, action, queue, user_limit)
-        SELECT $3, $4, 'set_queue_limit', name, user_limit FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue, user_limit)
+        SELECT $3, $4, $5::audit_source, 'set_queue_limit', name, user_limit FROM changed
         """)
 
     /// Of a user in a queue that both are there, or have no limit to be cleared.
@@ -103,8 +103,8 @@ extension Statement {
                 AND lane.user_limit IS DISTINCT FROM $3
             RETURNING queue.name, lane.user_id, lane.user_limit
         )
-        INSERT INTO audit_entry (caller, address, action, queue, user_id, user_limit)
-        SELECT $4, $5, 'set_user_limit', name, user_id, user_limit FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue, user_id, user_limit)
+        SELECT $4, $5, $6::audit_source, 'set_user_limit', name, user_id, user_limit FROM changed
         """)
 
     static let getUserLimit = Statement(

@@ -5,7 +5,7 @@ import Testing
 
 /// What is of a user for whom the caller may not act is not there, for any method of the store.
 @Suite struct UserScopeTests {
-    private func caller(_ users: UserScope) -> Caller { Caller(name: "c", address: "a:1", users: users) }
+    private func caller(_ users: UserScope) -> Caller { Caller(name: "c", source: .token, address: "a:1", users: users) }
 
     private func refusal(_ body: () async throws -> Void) async -> StoreError? {
         do {
