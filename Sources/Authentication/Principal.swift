@@ -60,13 +60,13 @@ package enum UserGrant: Sendable, Hashable {
     /// The user that is called as the principal is.
     case itself
     case all
-    case only(Set<String>)
+    case only(Set<ExactText>)
 
     package static let usersMax = 10_000
 
     package func users(of name: String) -> UserScope {
         switch self {
-        case .itself: .only([name])
+        case .itself: .only([ExactText(name)])
         case .all: .all
         case .only(let users): .only(users)
         }

@@ -12,14 +12,13 @@ package enum Scope: String, Sendable, Hashable, CaseIterable {
 /// The users for whom a caller may act, and whose jobs exist for it.
 package enum UserScope: Sendable, Hashable {
     case all
-    case only(Set<String>)
+    /// Told apart by their bytes: another spelling of é is another user.
+    case only(Set<ExactText>)
 
     package func contains(_ userID: String) -> Bool {
         switch self {
         case .all: true
-        // Byte for byte: another spelling of é is another user.
-        case .only(let users):
-            users.firstIndex(of: userID).map { users[$0].hasSameBytes(as: userID) } ?? false
+        case .only(let users): users.contains(ExactText(userID))
         }
     }
 }

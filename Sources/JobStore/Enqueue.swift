@@ -216,7 +216,10 @@ extension JobStore {
         var places: [Int] = []
         for (index, job) in jobs.enumerated() {
             if let place = placeByID[job.id] {
-                guard batch[place].spec == job.spec else { throw .conflict(job.id, index: index) }
+                // By its bytes: for Swift two spellings of é are equal, and a user of either is another.
+                guard RequestDigest.digest(of: batch[place].spec) == RequestDigest.digest(of: job.spec) else {
+                    throw .conflict(job.id, index: index)
+                }
                 places.append(place)
             } else {
                 placeByID[job.id] = batch.count
@@ -367,7 +370,9 @@ extension JobStore {
         for row in try connection.execute([Self.findExisting(places.map { jobs[$0] })])[0] {
             let place = places[Int(try row.int64(0)) - 1]
             let digest = try row.optionalBytes(2)
-            if digest != RequestDigest.digest(of: jobs[place].spec) { conflicts[place] = JobID(try row.uuid(1)) }
+            if digest != RequestDigest.digest(of: jobs[place].spec) {
+                conflicts[place] = JobID(try row.uuid(1))
+            }
         }
         return conflicts
     }
