@@ -104,6 +104,14 @@ package enum TokenFile {
                 report(nil, "is not UTF-8")
                 return []
             }
+            // What is left of a file when its writer stops midway: of the users bob and bobby that may be bob twice.
+            guard bytes.isEmpty || bytes.last == UInt8(ascii: "\n") else {
+                report(
+                    bytes.count { $0 == UInt8(ascii: "\n") } + 1,
+                    "the last line has no end, as if the rest of the file were missing; end it with a newline"
+                )
+                return []
+            }
             let root: Node?
             do {
                 root = try Yams.compose(yaml: text)
