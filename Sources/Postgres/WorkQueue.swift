@@ -228,12 +228,11 @@ final class WorkQueue: Sendable {
             state.longWorkers.remove(worker)
             state.interruptible[worker] = nil
             if let interruption = state.interrupted[worker] {
-                let next: Next =
-                    if state.isShuttingDown { .leave } else if interruption.end <= now { .reconnect } else {
-                        .wait(until: interruption.end)
-                    }
                 // What it might have taken now, and was not for others as long as it did long work.
-                return (next, state.idleForWork(longMax: longMax), state.wakesClock())
+                let other = state.idleForWork(longMax: longMax)
+                let isHanging = interruption.end <= now
+                let next: Next = isHanging ? .reconnect : .wait(until: interruption.end)
+                return (state.isShuttingDown ? .leave : next, other, state.wakesClock())
             }
             if let work = state.take(for: worker, longMax: longMax) {
                 if work.isInterruptible { state.interruptible[worker] = work.id }
