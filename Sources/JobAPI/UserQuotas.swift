@@ -41,8 +41,10 @@ package final class UserQuotas: Sendable {
         var questions = PendingQuestions<CheckedContinuation<Result<Void, StoreError>, Never>>()
     }
 
-    /// How many jobs one statement looks at, and about how many users it asks, which together may have that many.
+    /// How many jobs one statement looks at, and about how many users it asks, which together may have that many. It takes
+    /// half a second to count a million and, with their payloads, a second for a quarter of that.
     private static let jobsPerQuestion = 1_000_000
+    private static let jobsPerQuestionWithBytes = 250_000
     private static let usersPerQuestionMax = 500
     /// Nobody knows when there will be room: what a job or a watch takes is over when it is over.
     private static let retryDelay: Duration = .seconds(1)
@@ -64,7 +66,8 @@ package final class UserQuotas: Sendable {
         limitsEnqueues = limitsPending || limits.enqueuesPerSecond != nil
         limitsWatches = limits.watchesMax != nil
         let jobsMax = min(limits.pendingJobsMax ?? .max, JobLimits.pendingQuotaMax)
-        usersPerQuestion = max(1, min(Self.usersPerQuestionMax, Self.jobsPerQuestion / jobsMax))
+        let jobsPerQuestion = withBytes ? Self.jobsPerQuestionWithBytes : Self.jobsPerQuestion
+        usersPerQuestion = max(1, min(Self.usersPerQuestionMax, jobsPerQuestion / jobsMax))
         state = Mutex(
             State(
                 rate: limits.enqueuesPerSecond.map { EnqueueRate(jobsPerSecond: $0) },
