@@ -66,7 +66,8 @@ package final class UserQuotas: Sendable {
         limitsEnqueues = limitsPending || limits.enqueuesPerSecond != nil
         limitsWatches = limits.watchesMax != nil
         let jobsMax = min(limits.pendingJobsMax ?? .max, JobLimits.pendingQuotaMax)
-        let jobsPerQuestion = withBytes ? Self.jobsPerQuestionWithBytes : Self.jobsPerQuestion
+        let jobsPerQuestion =
+            limits.pendingBytesMax == nil ? Self.jobsPerQuestion : Self.jobsPerQuestionWithBytes
         usersPerQuestion = max(1, min(Self.usersPerQuestionMax, jobsPerQuestion / jobsMax))
         state = Mutex(
             State(
