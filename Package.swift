@@ -96,6 +96,7 @@ let package = Package(
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
                 .embedInCode("Migrations/0004_change_arrays.sql"),
                 .embedInCode("Migrations/0005_audit.sql"),
+                .embedInCode("Migrations/0006_audit_source.sql"),
             ],
             swiftSettings: settings),
         .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),

@@ -122,7 +122,7 @@ extension JSONWebToken {
             guard let users = try? claims.decode([String].self, forKey: name),
                 users.count <= UserGrant.usersMax
             else { throw AuthenticationError.badUsers }
-            return .only(Set(users))
+            return .only(Set(users.map(ExactText.init(_:))))
         }
 
         private struct Name: CodingKey, ExpressibleByStringLiteral {
@@ -141,8 +141,9 @@ extension JWTConfiguration {
     func principal(
         of claims: JSONWebToken.Claims, keyID: String?, now: Timestamp
     ) throws(AuthenticationError) -> Principal {
-        guard claims.issuer == issuer else { throw .wrongIssuer }
-        guard claims.audience.contains(audience) else { throw .wrongAudience }
+        // As RFC 7519 compares them: by their characters, with nothing that is only as good.
+        guard let from = claims.issuer, from.hasSameBytes(as: issuer) else { throw .wrongIssuer }
+        guard claims.audience.contains(where: { $0.hasSameBytes(as: audience) }) else { throw .wrongAudience }
         guard let expiry = claims.expiry else { throw .expiryMissing }
         let latest = expiry.advanced(by: leeway)
         guard now < latest else { throw .expired }

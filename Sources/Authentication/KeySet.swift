@@ -1,5 +1,6 @@
 internal import FoundationEssentials
 internal import JWTKit
+internal import JobCore
 
 /// The public keys of an issuer, from a JSON Web Key Set (RFC 7517).
 struct KeySet: Sendable {
@@ -8,7 +9,7 @@ struct KeySet: Sendable {
 
     /// Those that can be used.
     let keys: [VerificationKey]
-    private let byID: [String: VerificationKey]
+    private let byID: [ExactText: VerificationKey]
 
     enum Search {
         case found(VerificationKey)
@@ -31,14 +32,16 @@ struct KeySet: Sendable {
             throw KeySetError("has more than \(Self.keysMax) keys")
         }
         var keys: [VerificationKey] = []
-        var byID: [String: VerificationKey] = [:]
+        var byID: [ExactText: VerificationKey] = [:]
         for (index, entry) in document.keys.enumerated() {
             do throws(KeySetError) {
                 let fresh = try VerificationKey(entry)
                 let key = previous?.keys.first { $0.isSame(as: fresh) } ?? fresh
                 if let id = key.id {
-                    guard byID[id] == nil else { throw KeySetError("has the kid of a key before it") }
-                    byID[id] = key
+                    guard byID[ExactText(id)] == nil else {
+                        throw KeySetError("has the kid of a key before it")
+                    }
+                    byID[ExactText(id)] = key
                 }
                 keys.append(key)
             } catch {
@@ -55,7 +58,7 @@ struct KeySet: Sendable {
         guard let id else {
             return keys.count > 1 ? .ambiguous : keys.first.map { .found($0) } ?? .missing
         }
-        return byID[id].map { .found($0) } ?? .missing
+        return byID[ExactText(id)].map { .found($0) } ?? .missing
     }
 
     /// Revokes what was vouched for by keys that are not in `next` any more.

@@ -44,6 +44,15 @@ package enum CredentialSource: Sendable, Hashable {
     case jwt(keyID: String?)
     /// The certificate's name that a rule knows. Not revoked: it expires.
     case certificate(SubjectAlternativeName)
+
+    /// As the audit has it.
+    package var ofCaller: Caller.Source {
+        switch self {
+        case .tokenFile: .token
+        case .jwt: .jwt
+        case .certificate: .certificate
+        }
+    }
 }
 
 /// The users that an entry of the token file or a rule names, before it is known who it is for.
@@ -51,13 +60,13 @@ package enum UserGrant: Sendable, Hashable {
     /// The user that is called as the principal is.
     case itself
     case all
-    case only(Set<String>)
+    case only(Set<ExactText>)
 
     package static let usersMax = 10_000
 
     package func users(of name: String) -> UserScope {
         switch self {
-        case .itself: .only([name])
+        case .itself: .only([ExactText(name)])
         case .all: .all
         case .only(let users): .only(users)
         }

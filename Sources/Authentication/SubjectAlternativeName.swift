@@ -112,6 +112,8 @@ struct CertificateRules: Sendable {
     }
 
     private func index(for name: SubjectAlternativeName) -> Int? {
+        // As the rules have them. Of other characters some are equal to one of these for Swift, or take in a '/'.
+        guard name.value.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else { return nil }
         let found = exact[name]
         guard name.kind == .uri, let slash = name.value.lastIndex(of: "/") else { return found }
         let last = name.value[slash...].dropFirst()

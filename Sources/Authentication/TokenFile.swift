@@ -34,6 +34,12 @@ package enum TokenFile {
             self.expiry = expiry
         }
 
+        /// Byte for byte: with another spelling of its name it is another principal.
+        package static func == (left: Self, right: Self) -> Bool {
+            left.name.hasSameBytes(as: right.name) && left.hash == right.hash
+                && left.scopes == right.scopes && left.users == right.users && left.expiry == right.expiry
+        }
+
         var principal: Principal {
             Principal(
                 name: name, scopes: scopes, users: users.users(of: name), expiry: expiry, source: .tokenFile)
@@ -48,7 +54,8 @@ package enum TokenFile {
             case .itself: break
             case .all: lines.append("    users: all")
             case .only(let users):
-                lines.append("    users: [\(users.sorted().map(Self.quoted).joined(separator: ", "))]")
+                lines.append(
+                    "    users: [\(users.map(\.text).sorted().map(Self.quoted).joined(separator: ", "))]")
             }
             if let expiry { lines.append("    expires: \(expiry.iso8601)") }
             return lines.joined(separator: "\n") + "\n"
@@ -95,6 +102,14 @@ package enum TokenFile {
         mutating func entries(_ bytes: [UInt8]) -> [Entry] {
             guard let text = String(validating: bytes, as: UTF8.self) else {
                 report(nil, "is not UTF-8")
+                return []
+            }
+            // What is left of a file when its writer stops midway: of the users bob and bobby that may be bob twice.
+            guard bytes.isEmpty || bytes.last == UInt8(ascii: "\n") else {
+                report(
+                    bytes.count { $0 == UInt8(ascii: "\n") } + 1,
+                    "the last line has no end, as if the rest of the file were missing; end it with a newline"
+                )
                 return []
             }
             let root: Node?
@@ -196,7 +211,7 @@ package enum TokenFile {
             let users = (node.sequence ?? []).compactMap { $0.scalar?.string }
                 .filter { (1...JobLimits.userIDBytesMax).contains($0.utf8.count) }
             if let count = node.sequence?.count, count == users.count, count <= UserGrant.usersMax {
-                return .only(Set(users))
+                return .only(Set(users.map(ExactText.init(_:))))
             }
             report(
                 node.mark?.line,

@@ -10,6 +10,9 @@ internal import JobCore
 #endif
 
 /// A file that is read again when it has changed. It is asked, by whoever may block, and says what is new.
+///
+/// But for the first time, what is new counts when it was there at two looks in a row: somebody may still be writing, and
+/// a file that ends too early may well mean something, and something else.
 struct WatchedFile: Sendable {
     enum Reading {
         case unchanged
@@ -52,6 +55,9 @@ struct WatchedFile: Sendable {
     let bytesMax: Int
     private var version: Version?
     private var hash: SHA256Hash?
+    /// Of what was there at the last look, and is to be there once more.
+    private var candidate: SHA256Hash?
+    private var isFirst = true
     /// It was old enough when it was read that a later change shows in its version.
     private var isSettled = false
 
@@ -70,7 +76,7 @@ struct WatchedFile: Sendable {
         guard status.st_mode & S_IFMT == S_IFREG else { return fail("is not a file") }
         // Before it is read: a change meanwhile shows the next time.
         let current = Version(status)
-        if current == version, isSettled { return .unchanged }
+        if current == version, isSettled, candidate == nil { return .unchanged }
 
         var bytes = [UInt8](repeating: 0, count: min(max(Int(current.bytes), 0), bytesMax) + 1)
         var count = 0
@@ -97,7 +103,15 @@ struct WatchedFile: Sendable {
         let age = now.microseconds - current.modified / 1000
         isSettled = age > Self.settlingTime.microseconds
         let hash = SHA256Hash(of: bytes)
-        if hash == self.hash { return .unchanged }
+        if hash == self.hash {
+            candidate = nil
+            return .unchanged
+        }
+        guard isFirst || hash == candidate else {
+            candidate = hash
+            return .unchanged
+        }
+        (isFirst, candidate) = (false, nil)
         self.hash = hash
         return .changed(bytes)
     }
@@ -106,6 +120,7 @@ struct WatchedFile: Sendable {
     private mutating func fail(_ problem: String) -> Reading {
         version = nil
         hash = nil
+        candidate = nil
         return .failed(problem)
     }
 

@@ -24,7 +24,8 @@ package final class AccessControl: Admission {
         }
         guard let authenticator, rule != .nothing else {
             return .admitted(
-                AdmittedCaller(Caller(name: "", address: request.peer.address, users: .all)))
+                AdmittedCaller(
+                    Caller(name: "", source: .unasked, address: request.peer.address, users: .all)))
         }
         do {
             let certificate = try certificate(request, authenticator)
@@ -73,7 +74,9 @@ package final class AccessControl: Admission {
         if case .scope(let scope) = rule, !principal.scopes.contains(scope) {
             throw Status(.permissionDenied, "the call needs the scope \(scope.rawValue)")
         }
-        let caller = Caller(name: principal.name, address: request.peer.address, users: principal.users)
+        let caller = Caller(
+            name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
+            users: principal.users)
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 

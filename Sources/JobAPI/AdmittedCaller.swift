@@ -18,6 +18,7 @@ package final class AdmittedCaller: Admitted {
 extension ServerContext {
     /// Who calls. Where nobody asked, somebody who may act for nobody.
     var caller: Caller {
-        (admitted as? AdmittedCaller)?.caller ?? Caller(name: "", address: "", users: .only([]))
+        (admitted as? AdmittedCaller)?.caller
+            ?? Caller(name: "", source: .unasked, address: "", users: .only([]))
     }
 }

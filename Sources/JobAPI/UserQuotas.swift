@@ -38,20 +38,20 @@ package final class UserQuotas: Sendable {
         var rate: EnqueueRate?
         var pending: PendingQuota?
         var watches: WatchQuota?
-        /// About whom the next question is, and who waits for its answer.
-        var asked: Set<ExactText> = []
-        var askers: [CheckedContinuation<Result<Void, StoreError>, Never>] = []
-        /// From the first question until nobody waits.
-        var isAsking = false
+        var questions = PendingQuestions<CheckedContinuation<Result<Void, StoreError>, Never>>()
     }
 
-    /// About how many users one statement asks.
-    private static let usersPerQuestion = 500
+    /// How many jobs one statement looks at, and about how many users it asks, which together may have that many. It takes
+    /// half a second to count a million and, with their payloads, a second for a quarter of that.
+    private static let jobsPerQuestion = 1_000_000
+    private static let jobsPerQuestionWithBytes = 250_000
+    private static let usersPerQuestionMax = 500
     /// Nobody knows when there will be room: what a job or a watch takes is over when it is over.
     private static let retryDelay: Duration = .seconds(1)
 
     private let store: JobStore
     private let withBytes: Bool
+    private let usersPerQuestion: Int
     /// What is over when too many jobs wait: who limits only their bytes has them counted all the same.
     private let quotaOfJobs: Quota
     let limitsEnqueues: Bool
@@ -66,6 +66,9 @@ package final class UserQuotas: Sendable {
         limitsEnqueues = limitsPending || limits.enqueuesPerSecond != nil
         limitsWatches = limits.watchesMax != nil
         let jobsMax = min(limits.pendingJobsMax ?? .max, JobLimits.pendingQuotaMax)
+        let jobsPerQuestion =
+            limits.pendingBytesMax == nil ? Self.jobsPerQuestion : Self.jobsPerQuestionWithBytes
+        usersPerQuestion = max(1, min(Self.usersPerQuestionMax, jobsPerQuestion / jobsMax))
         state = Mutex(
             State(
                 rate: limits.enqueuesPerSecond.map { EnqueueRate(jobsPerSecond: $0) },
@@ -162,48 +165,31 @@ package final class UserQuotas: Sendable {
         }
     }
 
-    /// However many calls ask, one statement runs at a time, and the next one is for all who have come meanwhile.
+    /// However many calls ask, one statement runs at a time.
     private func ask(about users: [ExactText]) async throws(StoreError) {
         let result = await withCheckedContinuation { continuation in
-            let isFirst = state.withLock { state in
-                state.asked.formUnion(users)
-                state.askers.append(continuation)
-                defer { state.isAsking = true }
-                return !state.isAsking
+            if state.withLock({ $0.questions.add(continuation, about: users) }) {
+                Task { await self.answerAll() }
             }
-            if isFirst { Task { await self.answerAll() } }
         }
         try result.get()
     }
 
     private func answerAll() async {
-        while let (users, askers) = nextQuestion() {
-            var result: Result<Void, StoreError> = .success(())
+        while let users = state.withLock({ $0.questions.next(usersMax: usersPerQuestion) }) {
+            let result: Result<Void, StoreError>
             do throws(StoreError) {
-                for start in stride(from: 0, to: users.count, by: Self.usersPerQuestion) {
-                    try await answer(users[start..<min(start + Self.usersPerQuestion, users.count)])
-                }
+                result = .success(try await answer(users))
             } catch {
                 result = .failure(error)
             }
+            let isGood = if case .success = result { true } else { false }
+            let askers = state.withLock { $0.questions.answered(users, isGood: isGood) }
             for asker in askers { asker.resume(returning: result) }
         }
     }
 
-    private func nextQuestion() -> (
-        users: [ExactText], askers: [CheckedContinuation<Result<Void, StoreError>, Never>]
-    )? {
-        state.withLock { state in
-            guard !state.askers.isEmpty else {
-                state.isAsking = false
-                return nil
-            }
-            defer { (state.asked, state.askers) = ([], []) }
-            return (Array(state.asked), state.askers)
-        }
-    }
-
-    private func answer(_ users: ArraySlice<ExactText>) async throws(StoreError) {
+    private func answer(_ users: [ExactText]) async throws(StoreError) {
         // As old as the statement: what has come since may not be in it.
         let askedAt = ContinuousClock.now
         let jobsMax = state.withLock { state in
@@ -238,9 +224,9 @@ package final class UserQuotas: Sendable {
     }
 
     /// Nil where watches are not limited, or this one is nobody's. Throws the status that refuses it.
-    func openWatch(of users: some Sequence<String>) throws -> Watch? {
+    func openWatch(of users: some Sequence<ExactText>) throws -> Watch? {
         guard limitsWatches else { return nil }
-        let users = Array(Set(users.lazy.map(ExactText.init)))
+        let users = Array(Set(users))
         if let full = state.withLock({ $0.watches?.open(for: users) }) {
             throw Self.refusal(.watches, full, retryAfter: Self.retryDelay)
         }

@@ -49,7 +49,7 @@ package struct WatchHandler: Sendable {
 
     /// Counts a watch for the users that it is limited to, from here on until it is over.
     private func counted(
-        for users: some Sequence<String>, _ begin: () async throws -> Subscription
+        for users: some Sequence<ExactText>, _ begin: () async throws -> Subscription
     ) async throws -> any ResponseSource {
         guard let watch = try quotas.openWatch(of: users) else { return try await begin() }
         do {
@@ -89,7 +89,7 @@ package struct WatchHandler: Sendable {
             throw StatusMapping.notFound(missing)
         }
         named.numbers = places.mapValues { $0.number }
-        return try await counted(for: places.values.lazy.map { $0.userID }) { [named] in
+        return try await counted(for: places.values.lazy.map { ExactText($0.userID) }) { [named] in
             let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
             do {
                 try await sendState(of: named, to: subscription, writer)
@@ -175,7 +175,7 @@ package struct WatchHandler: Sendable {
         }
         try caller.check(userID, "user_id")
         let subscription = { feed.subscribe(userID: userID, queue: queue, users: .all) }
-        return try await beginScope(of: .only([userID]), queue: queue, subscription, writer)
+        return try await beginScope(of: .only([ExactText(userID)]), queue: queue, subscription, writer)
     }
 
     private func beginScope(
@@ -215,7 +215,7 @@ package struct WatchHandler: Sendable {
 
 extension UserScope {
     /// None where it is all.
-    fileprivate var named: Set<String> {
+    fileprivate var named: Set<ExactText> {
         switch self {
         case .all: []
         case .only(let users): users

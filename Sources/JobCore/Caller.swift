@@ -12,32 +12,45 @@ package enum Scope: String, Sendable, Hashable, CaseIterable {
 /// The users for whom a caller may act, and whose jobs exist for it.
 package enum UserScope: Sendable, Hashable {
     case all
-    case only(Set<String>)
+    /// Told apart by their bytes: another spelling of é is another user.
+    case only(Set<ExactText>)
 
     package func contains(_ userID: String) -> Bool {
         switch self {
         case .all: true
-        // Byte for byte: another spelling of é is another user.
-        case .only(let users):
-            users.firstIndex(of: userID).map { users[$0].hasSameBytes(as: userID) } ?? false
+        case .only(let users): users.contains(ExactText(userID))
         }
     }
 }
 
 /// Who asks: whose jobs it may see and change, and what the audit keeps of it.
 package struct Caller: Sendable, Hashable {
+    /// How it is known who it is. Callers of the same name that come by different ways may be different ones.
+    package enum Source: String, Sendable, Hashable {
+        /// Nobody was asked.
+        case unasked = "none"
+        /// A token of the token file.
+        case token
+        case jwt
+        case certificate
+        /// It is no call: the server does what its settings say.
+        case settings
+    }
+
     /// As its credential names it. Empty: the service asks for none.
     package var name: String
+    package var source: Source
     /// Where it calls from, as host:port. Empty: from within the process.
     package var address: String
     package var users: UserScope
 
-    package init(name: String, address: String, users: UserScope) {
+    package init(name: String, source: Source, address: String, users: UserScope) {
         self.name = name
+        self.source = source
         self.address = address
         self.users = users
     }
 
     /// The server itself, which does what its settings say.
-    package static let settings = Caller(name: "settings", address: "", users: .all)
+    package static let settings = Caller(name: "settings", source: .settings, address: "", users: .all)
 }

@@ -1,10 +1,14 @@
 /// Text as a key, told apart by its bytes, as the database does.
 ///
 /// For Swift two spellings of é are equal. As the ids of users they are two, and neither may see what is the other's.
-package struct ExactText: Hashable, Sendable {
+package struct ExactText: Hashable, Sendable, ExpressibleByStringLiteral {
     package let text: String
 
     package init(_ text: String) {
+        self.text = text
+    }
+
+    package init(stringLiteral text: String) {
         self.text = text
     }
 

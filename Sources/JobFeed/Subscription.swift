@@ -88,7 +88,7 @@ package final class Subscription: Sendable {
     package var users: UserScope {
         switch scope {
         case .jobs: .all
-        case .everything(let userID?, _, _): .only([userID])
+        case .everything(let userID?, _, _): .only([ExactText(userID)])
         case .everything(nil, _, let users): users
         }
     }

@@ -61,13 +61,23 @@ extension Statement {
         "pause_queue",
         """
         WITH changed AS (
-            INSERT INTO queue (name, paused) VALUES ($1, $2)
-            ON CONFLICT (name) DO UPDATE SET paused = excluded.paused WHERE queue.paused <> excluded.paused
-            RETURNING name, paused
+            INSERT INTO queue (name, paused) VALUES ($1, true)
+            ON CONFLICT (name) DO UPDATE SET paused = true WHERE NOT queue.paused
+            RETURNING name
         )
-        INSERT INTO audit_entry (caller, address, action, queue)
-        SELECT $3, $4, (CASE WHEN paused THEN 'pause_queue' ELSE 'resume_queue' END)::audit_action, name
-        FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue)
+        SELECT $2, $3, $4::audit_source, 'pause_queue', name FROM changed
+        """)
+
+    /// A queue that there is not is not paused, and not made for this.
+    static let resumeQueue = Statement(
+        "resume_queue",
+        """
+        WITH changed AS (
+            UPDATE queue SET paused = false WHERE name = $1 AND paused RETURNING name
+        )
+        INSERT INTO audit_entry (caller, address, source, action, queue)
+        SELECT $2, $3, $4::audit_source, 'resume_queue', name FROM changed
         """)
 
     static let setQueueLimit = Statement(
@@ -79,20 +89,22 @@ extension Statement {
                 WHERE queue.user_limit IS DISTINCT FROM excluded.user_limit
             RETURNING name, user_limit
         )
-        INSERT INTO audit_entry (caller, address, action, queue, user_limit)
-        SELECT $3, $4, 'set_queue_limit', name, user_limit FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue, user_limit)
+        SELECT $3, $4, $5::audit_source, 'set_queue_limit', name, user_limit FROM changed
         """)
 
+    /// Of a user in a queue that both are there, or have no limit to be cleared.
     static let setUserLimit = Statement(
         "set_user_limit",
         """
         WITH changed AS (
-            UPDATE lane SET user_limit = $2 FROM queue
-            WHERE lane.id = $1 AND queue.id = lane.queue AND lane.user_limit IS DISTINCT FROM $2
+            UPDATE lane SET user_limit = $3 FROM queue
+            WHERE queue.name = $1 AND lane.queue = queue.id AND lane.user_id = $2
+                AND lane.user_limit IS DISTINCT FROM $3
             RETURNING queue.name, lane.user_id, lane.user_limit
         )
-        INSERT INTO audit_entry (caller, address, action, queue, user_id, user_limit)
-        SELECT $3, $4, 'set_user_limit', name, user_id, user_limit FROM changed
+        INSERT INTO audit_entry (caller, address, source, action, queue, user_id, user_limit)
+        SELECT $4, $5, $6::audit_source, 'set_user_limit', name, user_id, user_limit FROM changed
         """)
 
     static let getUserLimit = Statement(
@@ -147,15 +159,15 @@ extension JobStore {
         }
     }
 
+    /// A queue that is unknown can be paused before its first job; that it is not paused changes nothing.
     package func setPaused(
         _ isPaused: Bool, queue: String, by caller: Caller
     ) async throws(StoreError) {
         _ = try await run("pause") { connection throws(PostgresError) in
             try connection.execute(
-                .pauseQueue,
+                isPaused ? .pauseQueue : .resumeQueue,
                 Parameters {
                     $0.append(queue)
-                    $0.append(isPaused)
                     $0.append(auditing: caller)
                 }
             ).affectedRows
@@ -178,16 +190,17 @@ extension JobStore {
         }
     }
 
-    /// Nil: back to the queue's limit.
+    /// Nil: back to the queue's limit, which changes nothing of a user who is unknown.
     package func setUserLimit(
         _ limit: Int?, userID: String, queue: String, by caller: Caller
     ) async throws(StoreError) {
         _ = try await run("user_limit") { [catalog] connection throws(PostgresError) in
-            let lane = try catalog.lane(queue: queue, userID: userID, connection)
+            if limit != nil { _ = try catalog.lane(queue: queue, userID: userID, connection) }
             return try connection.execute(
                 .setUserLimit,
                 Parameters {
-                    $0.append(lane)
+                    $0.append(queue)
+                    $0.append(userID)
                     $0.append(limit.map { Int32($0) })
                     $0.append(auditing: caller)
                 }

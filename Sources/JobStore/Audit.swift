@@ -5,14 +5,15 @@ import Postgres
 // there is no change without it, and none of what was undone.
 
 extension Statement {
-    /// The entries of the jobs that a statement adds, from $2, the ids in order, $21 and $22, the callers, and $23, which of
+    /// The entries of the jobs that a statement adds, from $2, the ids in order, $21 to $23, the callers, and $24, which of
     /// them asked for each job: one row for each caller.
     static func auditing(newJobsMayConflict mayConflict: Bool) -> String {
         """
         audited AS (
-            INSERT INTO audit_entry (caller, address, action, jobs)
-            SELECT ($21::text[])[place], ($22::text[])[place], 'enqueue', array_agg(id)
-            FROM (\(mayConflict ? addedJobs : "SELECT unnest($2::uuid[]) AS id, unnest($23::int[]) AS place")) added
+            INSERT INTO audit_entry (caller, address, source, action, jobs)
+            SELECT ($21::text[])[place], ($22::text[])[place], ($23::text[])[place]::audit_source, 'enqueue',
+                array_agg(id)
+            FROM (\(mayConflict ? addedJobs : "SELECT unnest($2::uuid[]) AS id, unnest($24::int[]) AS place")) added
             GROUP BY place
         )
         """
@@ -23,7 +24,7 @@ extension Statement {
     private static let addedJobs = """
         SELECT id, max(place) AS place FROM (
             SELECT id, NULL::int AS place FROM new
-            UNION ALL SELECT unnest($2::uuid[]), unnest($23::int[])) known
+            UNION ALL SELECT unnest($2::uuid[]), unnest($24::int[])) known
         GROUP BY id HAVING count(*) = 2
         """
 
@@ -48,7 +49,8 @@ struct JobCallers {
 
         /// By the bytes: what is kept of one is never told of another.
         static func == (left: Name, right: Name) -> Bool {
-            left.caller.name.hasSameBytes(as: right.caller.name)
+            left.caller.source == right.caller.source
+                && left.caller.name.hasSameBytes(as: right.caller.name)
                 && left.caller.address.hasSameBytes(as: right.caller.address)
         }
 
@@ -60,6 +62,7 @@ struct JobCallers {
 
     private(set) var names: [String] = []
     private(set) var addresses: [String] = []
+    private(set) var sources: [String] = []
     /// From 1, as Postgres counts.
     private(set) var places: [Int32] = []
 
@@ -80,6 +83,7 @@ struct JobCallers {
             } else {
                 names.append(job.caller.auditName)
                 addresses.append(job.caller.auditAddress)
+                sources.append(job.caller.source.rawValue)
                 place = Int32(names.count)
                 known[name] = place
             }
@@ -90,15 +94,17 @@ struct JobCallers {
 }
 
 extension Parameters {
-    /// Who is named in the audit: name and address.
+    /// Who is named in the audit: name, address, and how that is known.
     mutating func append(auditing caller: Caller) {
         append(caller.auditName)
         append(caller.auditAddress)
+        append(caller.source.rawValue)
     }
 
     mutating func append(_ callers: JobCallers) {
         append(callers.names)
         append(callers.addresses)
+        append(callers.sources)
         append(callers.places)
     }
 }

@@ -28,8 +28,8 @@ extension Statement {
             UNION ALL
             SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[0::bigint], true FROM asked
         ), audited AS (
-            INSERT INTO audit_entry (caller, address, action, jobs)
-            SELECT $5, $6, 'cancel', ARRAY[$2] FROM (SELECT FROM gone UNION ALL SELECT FROM asked) done
+            INSERT INTO audit_entry (caller, address, source, action, jobs)
+            SELECT $5, $6, $7::audit_source, 'cancel', ARRAY[$2] FROM (SELECT FROM gone UNION ALL SELECT FROM asked) done
         )
         SELECT number, lane, sequence, attempt, now(), NULL::bigint, NULL::int FROM gone
         UNION ALL
@@ -65,7 +65,8 @@ extension Statement {
             INSERT INTO change (node, jobs, lanes, sequences)
             SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[sequence] FROM back
         ), audited AS (
-            INSERT INTO audit_entry (caller, address, action, jobs) SELECT $4, $5, 'retry', ARRAY[$2] FROM back
+            INSERT INTO audit_entry (caller, address, source, action, jobs)
+            SELECT $4, $5, $6::audit_source, 'retry', ARRAY[$2] FROM back
         )
         SELECT number, lane, sequence, attempt, due_at FROM back
         """)

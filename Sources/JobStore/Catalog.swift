@@ -69,23 +69,29 @@ final class Catalog: Sendable {
     private static let findKinds = Statement(
         "find_kinds", "SELECT name, id FROM kind WHERE name = ANY ($1::text[])")
 
-    /// The numbers of each job's lane and kind; what is missing is added first, in commits of its own.
+    /// The numbers of each job's lane and kind; nil: not all are remembered.
+    func known(_ jobs: [NewJob]) -> [LaneIDs]? {
+        state.withLock { state in
+            var ids: [LaneIDs] = []
+            ids.reserveCapacity(jobs.count)
+            for job in jobs {
+                guard let lane = state.lanes[LaneName(job.spec)], let kind = state.kinds[job.spec.kind] else {
+                    return nil
+                }
+                ids.append(LaneIDs(lane: lane, kind: kind))
+            }
+            return ids
+        }
+    }
+
+    /// The same; what is missing is added first, in commits of its own. Nothing removes it again.
     func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs] {
+        if let ids = self.known(jobs) { return ids }
         let names = jobs.map { LaneName($0.spec) }
+        // What is known is kept at hand: the memory may be emptied meanwhile.
         let known = state.withLock { state in
             zip(names, jobs).map { name, job in (lane: state.lanes[name], kind: state.kinds[job.spec.kind]) }
         }
-        let ids = known.compactMap { known in
-            known.lane.flatMap { lane in known.kind.map { LaneIDs(lane: lane, kind: $0) } }
-        }
-        return ids.count == jobs.count ? ids : try load(jobs, names, known, connection)
-    }
-
-    /// The same where something is missing. What was `known` is kept at hand: the memory may be emptied meanwhile.
-    private func load(
-        _ jobs: [NewJob], _ names: [LaneName], _ known: [(lane: Int64?, kind: Int32?)],
-        _ connection: Connection
-    ) throws(PostgresError) -> [LaneIDs] {
         var lanes = Dictionary(zip(names, known.map(\.lane)), uniquingKeysWith: { first, _ in first })
         var kinds = Dictionary(
             zip(jobs.map(\.spec.kind), known.map(\.kind)), uniquingKeysWith: { first, _ in first })

@@ -144,6 +144,7 @@ extension JobStore {
         }
         guard hasRoom else { throw .overloaded }
         defer { batchBytes.withLock { $0 -= bytes } }
+        try await refuseConflicts(of: batch, places)
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
             let lanes = try catalog.resolve(batch, connection)
             // Where nothing can conflict, nothing fails alone.
@@ -194,6 +195,16 @@ extension JobStore {
         }
     }
 
+    /// Before lanes are added, where some are missing: a batch that is refused leaves nothing behind.
+    private func refuseConflicts(of batch: [NewJob], _ places: [Int]?) async throws(StoreError) {
+        guard batch.contains(where: { $0.mayConflict }), catalog.known(batch) == nil else { return }
+        let refused = try await run("find_conflicts") { [self] connection throws(PostgresError) in
+            try conflicts(of: batch, connection)
+        }
+        guard let place = refused.keys.min(), let id = refused[place] else { return }
+        throw .conflict(id, index: places?.firstIndex(of: place) ?? place)
+    }
+
     /// A job that comes twice in a batch goes once; `places` says where each one went. Nil: all where they were, since
     /// ids of our own making differ.
     private static func distinct(
@@ -205,7 +216,10 @@ extension JobStore {
         var places: [Int] = []
         for (index, job) in jobs.enumerated() {
             if let place = placeByID[job.id] {
-                guard batch[place].spec == job.spec else { throw .conflict(job.id, index: index) }
+                // By its bytes: for Swift two spellings of é are equal, and a user of either is another.
+                guard RequestDigest.digest(of: batch[place].spec) == RequestDigest.digest(of: job.spec) else {
+                    throw .conflict(job.id, index: index)
+                }
                 places.append(place)
             } else {
                 placeByID[job.id] = batch.count
@@ -243,7 +257,23 @@ extension JobStore {
     private func commitDistinct(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
-        let lanes = try catalog.resolve(jobs, connection)
+        if let lanes = catalog.known(jobs) { return try commit(jobs, lanes, connection) }
+        // Nothing removes a lane again: it is not added for a job that is refused, or refusals would fill the table.
+        let refused = try conflicts(of: jobs, connection)
+        let others = jobs.indices.filter { refused[$0] == nil }
+        var outcomes = jobs.indices.map { index -> Result<EnqueueOutcome, StoreError> in
+            .failure(refused[index].map { .conflict($0, index: 0) } ?? Self.vanished)
+        }
+        guard !others.isEmpty else { return outcomes }
+        let rest = others.map { jobs[$0] }
+        let committed = try commit(rest, try catalog.resolve(rest, connection), connection)
+        for (index, outcome) in zip(others, committed) { outcomes[index] = outcome }
+        return outcomes
+    }
+
+    private func commit(
+        _ jobs: [NewJob], _ lanes: [LaneIDs], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         let offer = StartOffer(jobs, lanes, starter, closedLanes)
         defer { offer?.end() }
         let outcomes = try insert(jobs, lanes, offer) { queries throws(PostgresError) in
@@ -310,15 +340,7 @@ extension JobStore {
         }
         let missing = jobs.indices.filter { isMissing[$0] }
         guard !missing.isEmpty else { return outcomes }
-        let existing = try execute([
-            Query(
-                .findExisting,
-                Parameters {
-                    $0.append(missing.map { jobs[$0].id.uuid })
-                    $0.append(missing.map { jobs[$0].spec.userID })
-                    $0.append(missing.map { jobs[$0].spec.idempotencyKey })
-                })
-        ])
+        let existing = try execute([Self.findExisting(missing.map { jobs[$0] })])
         for row in existing[0] {
             let index = missing[Int(try row.int64(0)) - 1]
             let id = JobID(try row.uuid(1))
@@ -326,6 +348,33 @@ extension JobStore {
             outcomes[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
         }
         return outcomes
+    }
+
+    private static func findExisting(_ jobs: [NewJob]) -> Query {
+        Query(
+            .findExisting,
+            Parameters {
+                $0.append(jobs.map(\.id.uuid))
+                $0.append(jobs.map(\.spec.userID))
+                $0.append(jobs.map(\.spec.idempotencyKey))
+            })
+    }
+
+    /// The jobs whose id or key another one has, with other content: their places, and the ids of the others.
+    private func conflicts(
+        of jobs: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Int: JobID] {
+        let places = jobs.indices.filter { jobs[$0].mayConflict }
+        guard !places.isEmpty else { return [:] }
+        var conflicts: [Int: JobID] = [:]
+        for row in try connection.execute([Self.findExisting(places.map { jobs[$0] })])[0] {
+            let place = places[Int(try row.int64(0)) - 1]
+            let digest = try row.optionalBytes(2)
+            if digest != RequestDigest.digest(of: jobs[place].spec) {
+                conflicts[place] = JobID(try row.uuid(1))
+            }
+        }
+        return conflicts
     }
 
     private func insertParameters(

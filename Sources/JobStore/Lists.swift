@@ -113,7 +113,7 @@ extension JobStore {
         let wanted: UserScope
         if let userID = filter.userID {
             guard users.contains(userID) else { return JobPage(jobs: [], next: nil) }
-            wanted = .only([userID])
+            wanted = .only([ExactText(userID)])
         } else {
             wanted = users
         }

@@ -55,7 +55,7 @@ extension Statement {
         """
         WITH \(newJobs(mayConflict: mayConflict)), \(auditing(newJobsMayConflict: mayConflict)),
         room AS MATERIALIZED (
-            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $25) - (
+            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $26) - (
                 SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = lane.id) AS room
             FROM unnest(string_to_array(current_setting('signalbox.locked_lanes'), ',')::bigint[]) AS l (id)
             JOIN lane ON lane.id = l.id JOIN queue ON queue.id = lane.queue
@@ -66,9 +66,9 @@ extension Statement {
         ), turn AS (
             SELECT number, lane, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, number)
                 AS place
-            FROM new WHERE due_at <= now() AND kind = ANY ($24::int[])
+            FROM new WHERE due_at <= now() AND kind = ANY ($25::int[])
         ), starts AS MATERIALIZED (
-            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $26
+            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $27
         ), entry AS (
             INSERT INTO live (
                 number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts, token, node,

@@ -14,7 +14,7 @@ extension Parameters {
         switch users {
         case .all: appendNull(arrayOf: .text)
         // There is no text with a NUL in Postgres, and so no such user.
-        case .only(let users): append(Array(users).filter { !$0.utf8.contains(0) })
+        case .only(let users): append(users.map(\.text).filter { !$0.utf8.contains(0) })
         }
     }
 }

@@ -17,7 +17,8 @@ import CPQ
         unsafe PQfreeCancel(handle)
     }
 
-    /// Returns once the server has passed it on, or cannot be reached. Blocks.
+    /// Returns once the server has passed it on, or cannot be reached. Blocks, for as long as the network lets it: libpq
+    /// has no timeout here.
     func cancel() {
         unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
             // Nothing to do about a failure: the statement has a timeout.

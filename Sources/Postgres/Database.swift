@@ -29,7 +29,10 @@ package final class Database: Sendable {
         precondition(configuration.connectionCount > 0, "a database needs a connection")
         timeout = configuration.timeout
         let workers = configuration.connectionCount
-        queue = try WorkQueue(workerCount: workers, countMax: configuration.queueCountMax)
+        // As long as to connect anew may take.
+        queue = try WorkQueue(
+            workerCount: workers, countMax: configuration.queueCountMax,
+            interruptionTimeout: configuration.connection.connectTimeout)
         var started = 0
         do throws(PostgresError) {
             while started < workers {

@@ -13,7 +13,8 @@ struct DatabaseWorker: Sendable {
             do throws(PostgresError) {
                 let connection = try Connection(configuration)
                 backoff.reset()
-                if queue.connected(number, connection.canceller) {
+                let cancel = connection.canceller.map { canceller in { @Sendable in canceller.cancel() } }
+                if queue.connected(number, cancel) {
                     configuration.logger.notice("the database is back")
                 }
                 serve(connection)
@@ -45,8 +46,12 @@ struct DatabaseWorker: Sendable {
                 connection.deadline = work.deadline
                 work.finish(.start(connection))
                 connection.deadline = nil
-            case .wait:
-                connection.waitForInput(orWake: waker)
+            case .wait(let end):
+                connection.waitForInput(orWake: waker, until: end)
+            case .reconnect:
+                configuration.logger.warning(
+                    "a request to stop a statement hangs; connecting to the database anew")
+                return
             case .leave:
                 return
             }

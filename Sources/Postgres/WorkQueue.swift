@@ -26,11 +26,24 @@ final class WorkQueue: Sendable {
         let finish: @Sendable (Outcome) -> Void
     }
 
+    /// Blocks, perhaps for minutes.
+    typealias Cancel = @Sendable () -> Void
+
     enum Next {
         case work(Work)
-        /// Nothing to do: wait for the waker.
-        case wait
+        /// Nothing to do: wait for the waker. Until then, if there is a time, and then ask again.
+        case wait(until: ContinuousClock.Instant?)
+        /// A request to stop one of this connection's statements hangs: close it, and connect anew.
+        case reconnect
         case leave
+    }
+
+    /// A statement that is being stopped.
+    private struct Interruption {
+        /// The work whose it is.
+        let id: UInt64
+        /// Then the connection is given up.
+        let end: ContinuousClock.Instant
     }
 
     private struct State {
@@ -42,11 +55,13 @@ final class WorkQueue: Sendable {
         var longWorkers: Set<Int> = []
         /// What workers do that may be interrupted, by worker.
         var interruptible: [Int: UInt64] = [:]
-        /// The workers whose statement is being stopped: they begin nothing else until that is over, or it might be
-        /// stopped instead.
-        var interrupted: Set<Int> = []
-        /// Of the workers that are connected.
-        var cancellers: [Int: Canceller] = [:]
+        /// The workers whose statement is being stopped: on this connection they begin nothing else until that is
+        /// over, or it might be stopped instead. A new connection is another process of the server.
+        var interrupted: [Int: Interruption] = [:]
+        /// The threads that stop statements: of one that hangs, the connection may be gone long before it is.
+        var interruptersCount = 0
+        /// How to stop what a worker runs, of those that are connected.
+        var cancellers: [Int: Cancel] = [:]
         /// The workers that wait for their waker, most recent last.
         var idle: [Int] = []
         var connectedCount = 0
@@ -64,6 +79,11 @@ final class WorkQueue: Sendable {
         /// Whether a worker that is free finds something to do.
         func hasWork(longMax: Int) -> Bool {
             !waiting.isEmpty || !waitingLong.isEmpty && longWorkers.count < longMax
+        }
+
+        /// A worker that waits for its waker, if there is something for it to do.
+        mutating func idleForWork(longMax: Int) -> Int? {
+            hasWork(longMax: longMax) ? idle.popLast() : nil
         }
 
         /// What came first, of what the worker may do.
@@ -97,16 +117,21 @@ final class WorkQueue: Sendable {
     private let countMax: Int
     /// Workers that do long work at once.
     private let longMax: Int
+    /// How long a worker waits for the end of an interruption.
+    private let interruptionTimeout: Duration
     private let ids = Atomic<UInt64>(0)
     let wakers: [Waker]
     private let clock: Waker
 
-    init(workerCount: Int, countMax: Int) throws(PostgresError) {
+    init(
+        workerCount: Int, countMax: Int, interruptionTimeout: Duration
+    ) throws(PostgresError) {
         var wakers: [Waker] = []
         for _ in 0..<workerCount { wakers.append(try Waker()) }
         self.wakers = wakers
         self.clock = try Waker()
         self.countMax = countMax
+        self.interruptionTimeout = interruptionTimeout
         self.longMax = max(1, workerCount - 2)
         self.state = Mutex(State(workersLeft: workerCount))
     }
@@ -131,7 +156,7 @@ final class WorkQueue: Sendable {
                 return .refuse(PostgresError(.overloaded, "\(countMax) pieces of work wait for a connection"))
             }
             if work.isLong { state.waitingLong.append(work) } else { state.waiting.append(work) }
-            if state.hasWork(longMax: longMax), let worker = state.idle.popLast() { return .wake(worker) }
+            if let worker = state.idleForWork(longMax: longMax) { return .wake(worker) }
             return state.wakesClock() ? .wakeClock : .nothing
         }
         switch decision {
@@ -144,29 +169,37 @@ final class WorkQueue: Sendable {
 
     /// Takes work back that has not started; stops the statement of work that has, if it may be interrupted.
     func cancel(_ id: UInt64) {
-        let (found, worker, canceller) = state.withLock { state -> ([Work], Int, Canceller?) in
+        let (found, worker, cancel) = state.withLock { state -> ([Work], Int, Cancel?) in
             let found = state.remove { $0.id == id }
             guard let worker = state.interruptible.first(where: { $0.value == id })?.key,
-                let canceller = state.cancellers[worker], state.interrupted.insert(worker).inserted
+                let cancel = state.cancellers[worker], state.interrupted[worker] == nil,
+                // So many hang only where no request gets through. The statement runs to its end, or its timeout.
+                state.interruptersCount < wakers.count
             else { return (found, 0, nil) }
-            return (found, worker, canceller)
+            state.interrupted[worker] = Interruption(id: id, end: .now + interruptionTimeout)
+            state.interruptersCount += 1
+            return (found, worker, cancel)
         }
         found.first?.finish(
             .refused(PostgresError(.cancelled, "the task was cancelled before the work started")))
-        guard let canceller else { return }
+        guard let cancel else { return }
         do throws(PostgresError) {
             try OSThread.start { [self] in
-                canceller.cancel()
-                interruptionIsOver(worker)
+                cancel()
+                interruptionIsOver(id, worker)
             }
         } catch {
             // No thread to do it: the statement runs to its end, or its timeout.
-            interruptionIsOver(worker)
+            interruptionIsOver(id, worker)
         }
     }
 
-    private func interruptionIsOver(_ worker: Int) {
-        state.withLock { _ = $0.interrupted.remove(worker) }
+    /// The worker may have another connection by now, and another interruption of that.
+    private func interruptionIsOver(_ id: UInt64, _ worker: Int) {
+        state.withLock { state in
+            state.interruptersCount -= 1
+            if state.interrupted[worker]?.id == id { state.interrupted[worker] = nil }
+        }
         wakers[worker].wake()
     }
 
@@ -189,23 +222,28 @@ final class WorkQueue: Sendable {
     // MARK: Workers
 
     /// What the worker, which has a connection, does next. What it did is over.
-    func next(for worker: Int) -> Next {
-        let (next, wakesClock) = state.withLock { state -> (Next, Bool) in
+    func next(for worker: Int, now: ContinuousClock.Instant = .now) -> Next {
+        let (next, other, wakesClock) = state.withLock { state -> (Next, Int?, Bool) in
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
             state.interruptible[worker] = nil
-            if state.interrupted.contains(worker) {
-                return (state.isShuttingDown ? .leave : .wait, state.wakesClock())
+            if let interruption = state.interrupted[worker] {
+                // What it might have taken now, and was not for others as long as it did long work.
+                let other = state.idleForWork(longMax: longMax)
+                let isHanging = interruption.end <= now
+                let next: Next = isHanging ? .reconnect : .wait(until: interruption.end)
+                return (state.isShuttingDown ? .leave : next, other, state.wakesClock())
             }
             if let work = state.take(for: worker, longMax: longMax) {
                 if work.isInterruptible { state.interruptible[worker] = work.id }
-                return (.work(work), false)
+                return (.work(work), nil, false)
             }
             // Long work that still waits is left to those that do such work now.
-            if state.isShuttingDown { return (.leave, false) }
+            if state.isShuttingDown { return (.leave, nil, false) }
             state.idle.append(worker)
-            return (.wait, state.wakesClock())
+            return (.wait(until: nil), nil, state.wakesClock())
         }
+        if let other { wakers[other].wake() }
         if wakesClock { clock.wake() }
         return next
     }
@@ -216,10 +254,10 @@ final class WorkQueue: Sendable {
     }
 
     /// True when it is to be logged.
-    func connected(_ worker: Int, _ canceller: Canceller?) -> Bool {
+    func connected(_ worker: Int, _ cancel: Cancel?) -> Bool {
         state.withLock { state in
             state.connectedCount += 1
-            state.cancellers[worker] = canceller
+            state.cancellers[worker] = cancel
             state.connectError = nil
             return state.outageLog.connected()
         }
@@ -231,10 +269,10 @@ final class WorkQueue: Sendable {
             state.connectedCount -= 1
             state.cancellers[worker] = nil
             state.interruptible[worker] = nil
+            state.interrupted[worker] = nil
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
-            let other = state.hasWork(longMax: longMax) ? state.idle.popLast() : nil
-            return (other, state.wakesClock())
+            return (state.idleForWork(longMax: longMax), state.wakesClock())
         }
         if let other { wakers[other].wake() }
         if wakesClock { clock.wake() }

@@ -24,7 +24,7 @@ package struct CertificateSettings: Sendable, Hashable {
         /// The user that is called as the certificate's owner is.
         case itself
         case all
-        case only(Set<String>)
+        case only(Set<ExactText>)
     }
 
     /// `dns:…`, `uri:…` or `email:…`.

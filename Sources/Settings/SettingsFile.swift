@@ -220,7 +220,9 @@ struct SettingsFile {
                         walker.report(value, path, "wants a list of some of \(names)")
                     }
                 default:
-                    users = value.scalar?.string == "all" ? .all : .only(Set(walker.texts(value, path)))
+                    users =
+                        value.scalar?.string == "all"
+                        ? .all : .only(Set(walker.texts(value, path).map(ExactText.init(_:))))
                 }
             }
             guard let name, !scopes.isEmpty else {

@@ -228,11 +228,13 @@ struct Assembly: Sendable {
         }
     }
 
-    private static let credentialsCheckInterval = Duration.seconds(1)
+    /// What has changed counts at the second look.
+    private static let filesCheckInterval = Duration.milliseconds(500)
+    private static let keysCheckInterval = Duration.seconds(1)
 
     /// Looks at the files with tokens and keys, until it is cancelled.
     private static func keepCurrent(_ authenticator: Authenticator) async {
-        while (try? await Task.sleep(for: credentialsCheckInterval)) != nil {
+        while (try? await Task.sleep(for: filesCheckInterval)) != nil {
             try? await NIOThreadPool.singleton.runIfActive { authenticator.reload() }
         }
     }
@@ -241,7 +243,7 @@ struct Assembly: Sendable {
     private static func refreshKeys(of authenticator: Authenticator) async {
         repeat {
             await authenticator.refreshKeys()
-        } while (try? await Task.sleep(for: credentialsCheckInterval)) != nil
+        } while (try? await Task.sleep(for: keysCheckInterval)) != nil
     }
 
     private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {

@@ -50,7 +50,9 @@ struct TokenCommand: ParsableCommand {
             let token = TokenFile.newToken()
             let entry = TokenFile.Entry(
                 name: name, hash: SHA256Hash(of: Array(token.utf8)), scopes: Set(scopes.compactMap(\.self)),
-                users: users == "all" ? .all : user.isEmpty ? .itself : .only(Set(user)), expiry: expiry)
+                users: users == "all"
+                    ? .all : user.isEmpty ? .itself : .only(Set(user.map(ExactText.init(_:)))), expiry: expiry
+            )
             // What the server would refuse, or read in another way, is said here.
             let whole = Array("tokens:\n\(entry.yaml)".utf8)
             guard user.allSatisfy(Principal.isName), let read = try? TokenFile.parse(whole, name: "entry"),

@@ -74,7 +74,7 @@ private func rule(
             .dns("importer.example."), .uri("importer.example"), .email("importer.example"),
             .dns("ada@example.com"),
             .email("Ada@example.com"), .email("ada@example.com.evil"),
-            .uri("spiffe://example.org/ns/prod/sa/"),
+            .uri("spiffe://example.org/ns/prod/sa/"), .uri("spiffe://example.org/ns/prod/sa/a/\u{301}b"),
             .uri("spiffe://example.org/ns/prod/sa"), .uri("spiffe://example.org/ns/prod/sa/a/b"),
             .uri("spiffe://example.org/ns/prod/sa/a?b"), .uri("spiffe://example.org/ns/prod/sa/a#b"),
             .uri("spiffe://example.org/ns/prod/sa/a%2Fb"), .uri("spiffe://example.org/ns/prod/sa/*"),

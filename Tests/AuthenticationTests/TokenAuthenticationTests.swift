@@ -124,7 +124,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
             file(entry("comes"), entry("changes", "scopes: [jobs.read, admin]"), entry("stays")),
             to: "tokens.yaml")
         #expect(goes.isValid(now: clock.now))
-        authenticator.reload()
+        for _ in 0..<2 { authenticator.reload() }
         #expect(stays.isValid(now: clock.now))
         #expect(authenticator.known("Bearer stays") === stays)
         #expect(goes.problem(now: clock.now)?.code == .revoked)
@@ -135,12 +135,12 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
 
         // Coming back is no pardon for what was opened before.
         try folder.write(file(entry("goes")), to: "tokens.yaml")
-        authenticator.reload()
+        for _ in 0..<2 { authenticator.reload() }
         #expect(!goes.isValid(now: clock.now) && !stays.isValid(now: clock.now))
         #expect(authenticator.known("Bearer goes")?.isValid(now: clock.now) == true)
 
-        try folder.write("tokens: []", to: "tokens.yaml")
-        authenticator.reload()
+        try folder.write("tokens: []\n", to: "tokens.yaml")
+        for _ in 0..<2 { authenticator.reload() }
         #expect(authenticator.known("Bearer goes") == nil)
     }
 
@@ -149,7 +149,10 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         let authenticator = try authenticator(file(entry("one")), log: log)
         let one = try #require(authenticator.known("Bearer one"))
 
-        for text in ["", "tokens: [sbx_canary", file(entry("one"), "  - {hash: sbx_canary}\n")] {
+        for text in [
+            "", "tokens: [sbx_canary", "tokens: [sbx_canary\n",
+            file(entry("one"), "  - {hash: sbx_canary}\n"),
+        ] {
             let before = log.all.count
             try folder.write(text, to: "tokens.yaml")
             for _ in 0..<3 { authenticator.reload() }
@@ -157,7 +160,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         }
         try FileManager.default.removeItem(atPath: folder.path("tokens.yaml"))
         for _ in 0..<3 { authenticator.reload() }
-        #expect(log.all.count == 4)
+        #expect(log.all.count == 5)
         #expect(log.all.last?.contains("No such file") == true)
         #expect(!log.all.joined().contains("canary"))
         #expect(log.all.allSatisfy { $0.hasPrefix("warning the token file is bad") })
@@ -165,9 +168,54 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
 
         try folder.write(file(entry("one"), entry("two")), to: "tokens.yaml")
         for _ in 0..<3 { authenticator.reload() }
-        #expect(log.all.count == 5)
+        #expect(log.all.count == 6)
         #expect(log.all.last?.hasPrefix("info the token file was read again") == true)
         #expect(one.isValid(now: clock.now) && authenticator.known("Bearer two") != nil)
+    }
+
+    /// A writer that truncates the file and writes it piece by piece: nothing counts that is there at one look only.
+    @Test func whatIsStillBeingWrittenDoesNotCount() throws {
+        let log = TestLog()
+        let whole = file(entry("one", "scopes: [jobs.read], users: [ada]"), entry("two"))
+        let authenticator = try authenticator(whole, log: log)
+        let one = try #require(authenticator.known("Bearer one"))
+        // Each of these is a good file, and the first one lets another in.
+        for part in [file(entry("one"), entry("new")), file(entry("new")), "tokens: []\n", "", whole] {
+            try folder.write(part, to: "tokens.yaml")
+            authenticator.reload()
+            #expect(authenticator.known("Bearer one") === one && one.isValid(now: clock.now))
+            #expect(authenticator.known("Bearer two") != nil && authenticator.known("Bearer new") == nil)
+        }
+        authenticator.reload()
+        #expect(log.all.isEmpty)
+        // What was seen once, long ago, is seen for the first time again.
+        try folder.write(file(entry("new")), to: "tokens.yaml")
+        authenticator.reload()
+        #expect(authenticator.known("Bearer new") == nil)
+        authenticator.reload()
+        #expect(authenticator.known("Bearer new") != nil && !one.isValid(now: clock.now))
+    }
+
+    /// For Swift they are equal: the same name, in another spelling.
+    @Test func anotherSpellingOfAUserIsAnother() throws {
+        let (composed, decomposed) = ("\u{E9}ve", "e\u{301}ve")
+        func named(_ name: String, _ more: String = "") -> String {
+            file("  - {name: \(name), hash: \(SHA256Hash(of: "one")), scopes: [jobs.read]\(more)}\n")
+        }
+        let authenticator = try authenticator(named(composed))
+        let users = try #require(authenticator.known("Bearer one")).principal.users
+        #expect(users.contains(composed) && !users.contains(decomposed))
+        // Of an entry that is changed to the other one.
+        try folder.write(named(decomposed), to: "tokens.yaml")
+        for _ in 0..<2 { authenticator.reload() }
+        let principal = try #require(authenticator.known("Bearer one")).principal
+        #expect(principal.name.hasSameBytes(as: decomposed))
+        #expect(principal.users.contains(decomposed) && !principal.users.contains(composed))
+        // And both are two.
+        try folder.write(named("x", ", users: [\(composed), \(decomposed)]"), to: "tokens.yaml")
+        for _ in 0..<2 { authenticator.reload() }
+        let both = try #require(authenticator.known("Bearer one")).principal.users
+        #expect(both.contains(composed) && both.contains(decomposed))
     }
 
     /// Same size, same inode, and the times that it had: what is written twice through a mapping leaves them alone the
@@ -191,7 +239,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         let authenticator = try Authenticator(configuration, logger: quiet, fetch: noFetch)
         for (text, known, unknown) in [(second, "two", "one"), (first, "one", "two")] {
             mapping.copyMemory(from: Array(text.utf8), byteCount: size)
-            authenticator.reload()
+            for _ in 0..<2 { authenticator.reload() }
             #expect(authenticator.known("Bearer \(known)") != nil)
             #expect(authenticator.known("Bearer \(unknown)") == nil)
         }
@@ -210,7 +258,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(authenticator.known("Bearer one") != nil)
         try FileManager.default.removeItem(atPath: link)
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder.path("b.yaml"))
-        authenticator.reload()
+        for _ in 0..<2 { authenticator.reload() }
         #expect(authenticator.known("Bearer one") == nil && authenticator.known("Bearer two") != nil)
     }
 
@@ -228,11 +276,13 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         let path = folder.path("tokens.yaml")
         #expect(problems(path) == ["\(path): cannot be read: No such file or directory"])
         #expect(problems(folder.path("")) == ["\(folder.path("")): is not a file"])
-        try folder.write("tokens: 1", to: "tokens.yaml")
+        try folder.write("tokens: 1\n", to: "tokens.yaml")
         #expect(problems(path) == ["\(path):1: tokens wants a list"])
-        try folder.write("tokens: []\n" + String(repeating: "#", count: (1 << 20) - 11), to: "tokens.yaml")
+        try folder.write(
+            "tokens: []\n" + String(repeating: "#", count: (1 << 20) - 12) + "\n", to: "tokens.yaml")
         #expect(problems(path) == [])
-        try folder.write("tokens: []\n" + String(repeating: "#", count: (1 << 20) - 10), to: "tokens.yaml")
+        try folder.write(
+            "tokens: []\n" + String(repeating: "#", count: (1 << 20) - 11) + "\n", to: "tokens.yaml")
         #expect(problems(path) == ["\(path): is larger than 1048576 bytes"])
         // Nobody writes into it, and nobody waits for that.
         #expect(mkfifo(folder.path("pipe"), 0o600) == 0)

@@ -39,6 +39,7 @@ private func file(
                   - admin
                 users: []
               - {name: bob, hash: "\(SHA256Hash(of: "d"))", scopes: [jobs.read], expires: 2030-06-01T12:00:00+02:00}
+
             """
         let noon = Timestamp(microseconds: 1_906_545_600_000_000)
         #expect(
@@ -155,6 +156,21 @@ private func file(
         #expect((20...22).contains(problems(many).count))
     }
 
+    /// However short it is cut, a file is as it was meant, or wrong, unless a whole line or more is missing.
+    @Test func cutWithinALine() {
+        let whole = file(name: "name: ada", more: "users:\n      - bob\n      - bobby")
+        #expect(problems(whole).isEmpty)
+        #expect(problems(whole + "\r\n").isEmpty)
+        for count in 1..<whole.utf8.count where Array(whole.utf8)[count - 1] != UInt8(ascii: "\n") {
+            let found = problems(String(decoding: whole.utf8.prefix(count), as: UTF8.self))
+            #expect(found.count == 1 && found[0].contains("the last line has no end"), "\(count)")
+        }
+        #expect(
+            problems(String(whole.dropLast(3))) == [
+                "t.yaml:7: the last line has no end, as if the rest of the file were missing; end it with a newline"
+            ])
+    }
+
     @Test func notUTF8() {
         let error = #expect(throws: AuthenticationConfigurationError.self) {
             try TokenFile.parse([0x74, 0xff], name: "t.yaml")
@@ -176,7 +192,7 @@ private func file(
             file(more: "users: \(canary)"), file(more: "expires: \(canary)"), file(more: "\(canary): 1"),
         ]
         for text in texts {
-            let found = problems(text)
+            let found = problems(text + "\n")
             #expect(!found.isEmpty, "\(text)")
             #expect(!found.joined().contains(canary), "\(found)")
         }

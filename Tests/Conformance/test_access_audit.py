@@ -346,6 +346,28 @@ def test_the_caller_is_named_as_its_credential_names_it(cluster, secured):
         authority.close()
 
 
+def test_the_same_name_by_different_credentials(cluster, secured):
+    """Each row says by which of them its caller came, so none is taken for another, nor for the settings."""
+    authority, name = Authority(), "settings"
+    rules = RULES.replace("the importer", name)
+    try:
+        with Secured(cluster, url=secured.url, authority=authority, rules=rules) as tls:
+            token, other = tls.tokens.add(name, ENQUEUE, users="all"), authority.issue("dns:unknown")
+            tls.tokens.write()
+            callers = {
+                "token": tls.somebody(token, certificate=other),
+                "jwt": tls.somebody(tls.issuer.token(name, ENQUEUE, users="*"), certificate=other),
+                "certificate": tls.somebody(certificate=authority.issue("dns:importer.example.com")),
+            }
+            tls.wait_until_known(callers["token"])
+            for source, caller in callers.items():
+                job = caller.enqueue("ada")
+                row = tls.query(f"SELECT caller, source FROM audit WHERE job = '{job}'")
+                assert row == f"{name}|{source}"
+    finally:
+        authority.close()
+
+
 def test_a_name_that_is_not_plain(secured):
     """It is kept as it is: letters of all kinds, quotes, and what looks like SQL."""
     names = ("Zoë 'the importer'", 'a "b" \\', "'; DROP TABLE job; --", "日本", "x" * 256)
@@ -365,8 +387,8 @@ def test_without_authentication(cluster):
     try:
         spec = job_pb2.JobSpec(kind="test.noop", user_id="ada", delay=LATER)
         job = api.jobs.Enqueue(job_service_pb2.EnqueueRequest(job=spec), timeout=CALL_S).job.id
-        row = cluster.query(url, "SELECT caller, action, job, address FROM audit").split("|")
-        assert row[:3] == ["", "enqueue", job] and row[3].startswith("127.0.0.1:")
+        row = cluster.query(url, "SELECT caller, source, action, job, address FROM audit").split("|")
+        assert row[:4] == ["", "none", "enqueue", job] and row[4].startswith("127.0.0.1:")
     finally:
         api.close()
         server.close()

@@ -60,7 +60,7 @@ def test_each_change_is_there_once(cluster, url, own, user):
     limits = [(row["queue"], row["user_id"], row["user_limit"]) for row in rows if row["user_id"]]
     assert limits == [(queue, user, 2), (queue, user, None)]
     # Nobody is asked who he is, but where he calls from is known.
-    assert {row["caller"] for row in rows} == {""}
+    assert {(row["caller"], row["source"]) for row in rows} == {("", "none")}
     assert all(row["address"].startswith("127.0.0.1:") for row in rows)
 
 
@@ -76,7 +76,7 @@ def test_what_the_settings_change(cluster, url, own):
     condition = "caller = 'settings'"
     row = audit(cluster, url, condition)[0]
     assert (row["action"], row["queue"], row["user_limit"]) == ("set_queue_limit", "limited", 7)
-    assert row["address"] == ""
+    assert (row["address"], row["source"]) == ("", "settings")
     # A second server with the same settings changes nothing.
     other = Server(url, config=CONFIG)
     other.close()

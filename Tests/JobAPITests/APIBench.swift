@@ -28,7 +28,8 @@ struct APIBench: Sendable {
             let name = request.authorization ?? ""
             guard let users = byName[name] else { return .refused(Status(.unauthenticated, "")) }
             return .admitted(
-                AdmittedCaller(Caller(name: name, address: request.peer.address, users: users)))
+                AdmittedCaller(
+                    Caller(name: name, source: .token, address: request.peer.address, users: users)))
         }
     }
 

@@ -15,9 +15,11 @@ import Testing
     @Test func anotherSpellingIsAnotherUser() {
         #expect(spellings[0] == spellings[1])
         for (own, other) in [(0, 1), (1, 0)] {
-            let users = UserScope.only([spellings[own], "x"])
+            let users = UserScope.only([ExactText(spellings[own]), "x"])
             #expect(users.contains(spellings[own]) && !users.contains(spellings[other]))
         }
+        let both = UserScope.only(Set(spellings.map(ExactText.init(_:))))
+        #expect(spellings.allSatisfy(both.contains))
     }
 
     @Test func exactTextIsAKey() {

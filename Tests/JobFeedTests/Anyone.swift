@@ -4,7 +4,7 @@ import JobStore
 // What a caller asks for that may act for all.
 
 extension Caller {
-    static let anyone = Caller(name: "anyone", address: "127.0.0.1:1", users: .all)
+    static let anyone = Caller(name: "anyone", source: .token, address: "127.0.0.1:1", users: .all)
 }
 
 extension NewJob {

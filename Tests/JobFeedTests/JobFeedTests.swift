@@ -257,8 +257,8 @@ import Testing
     func scopeIsLimitedToUsers(_ users: [String]) async throws {
         try await with { bench in
             let subscription = bench.feed.subscribe(
-                userID: nil, queue: "default", users: .only(Set(users)))
-            #expect(subscription.users == .only(Set(users)))
+                userID: nil, queue: "default", users: .only(Set(users.map(ExactText.init(_:)))))
+            #expect(subscription.users == .only(Set(users.map(ExactText.init(_:)))))
             var wanted: [JobID] = []
             for user in ["a", users[0], "e\u{301}", "a", users.last ?? ""] {
                 for store in [bench.store, bench.peer] {

@@ -7,14 +7,14 @@ import Testing
 
 /// Who has changed what: one row for each change, by the transaction that makes it.
 @Suite struct AuditTests {
-    private let ada = Caller(name: "ada", address: "10.0.0.1:1234", users: .all)
-    private let bob = Caller(name: "bob", address: "[::1]:99", users: .only(["u", "v"]))
+    private let ada = Caller(name: "ada", source: .token, address: "10.0.0.1:1234", users: .all)
+    private let bob = Caller(name: "bob", source: .jwt, address: "[::1]:99", users: .only(["u", "v"]))
 
     /// The view, without the time, as text.
     private func audit(_ bench: Bench, _ condition: String = "true") async throws -> [String] {
         try await bench.texts(
             """
-            SELECT concat_ws(' ', caller, address, action, job::text, queue, user_id, user_limit::text) FROM audit
+            SELECT concat_ws(' ', caller, source, address, action, job::text, queue, user_id, user_limit::text) FROM audit
             WHERE \(condition) ORDER BY at, action, job
             """)
     }
@@ -33,7 +33,7 @@ import Testing
             let store = bench.store
             let spec = JobSpec(kind: "k", userID: "u")
             let first = try await store.enqueue(NewJob(spec: spec, now: .now, by: ada)).job.id
-            #expect(try await audit(bench) == ["ada 10.0.0.1:1234 enqueue \(first)"])
+            #expect(try await audit(bench) == ["ada token 10.0.0.1:1234 enqueue \(first)"])
             _ = try await store.cancel(first, reason: "secret reason", by: bob)
             // It is final: nothing changes.
             _ = try await store.cancel(first, reason: "", by: ada)
@@ -46,8 +46,8 @@ import Testing
             try await bench.finish(run, .cancelled)
             #expect(
                 try await audit(bench) == [
-                    "ada 10.0.0.1:1234 enqueue \(first)", "bob [::1]:99 cancel \(first)",
-                    "bob [::1]:99 retry \(first)", "ada 10.0.0.1:1234 cancel \(first)",
+                    "ada token 10.0.0.1:1234 enqueue \(first)", "bob jwt [::1]:99 cancel \(first)",
+                    "bob jwt [::1]:99 retry \(first)", "ada token 10.0.0.1:1234 cancel \(first)",
                 ])
             let kept = try await bench.texts("SELECT e::text FROM audit_entry e")
             #expect(kept.count == 4 && !kept.contains { $0.contains("secret") })
@@ -60,7 +60,11 @@ import Testing
     @Test(arguments: [false, true])
     func manyCallersShareACommit(_ mayConflict: Bool) async throws {
         try await Bench.with { bench in
-            let callers = (0..<5).map { Caller(name: "c\($0 % 3)", address: "h:\($0)", users: .all) }
+            // Some differ in nothing but how they are known.
+            let callers = (0..<5).map {
+                Caller(
+                    name: "c\($0 % 3)", source: $0 < 3 ? .token : .jwt, address: "h:\($0 % 3)", users: .all)
+            }
             let jobs = (0..<100).map { number in
                 NewJob(
                     spec: JobSpec(
@@ -71,7 +75,9 @@ import Testing
             _ = try await bench.database.run("commit") { connection throws(PostgresError) in
                 try bench.store.commitEnqueues(jobs, connection).count
             }
-            let wanted = jobs.map { "\($0.caller.name) \($0.caller.address) enqueue \($0.id)" }
+            let wanted = jobs.map {
+                "\($0.caller.name) \($0.caller.source) \($0.caller.address) enqueue \($0.id)"
+            }
             #expect(try await Set(audit(bench)) == Set(wanted))
             #expect(try await bench.count("audit") == 100)
             #expect(try await bench.count("audit_entry") == Set(jobs.map(\.caller)).count)
@@ -98,10 +104,10 @@ import Testing
             let batch = [fresh, other, keyed].map { NewJob(spec: $0, now: .now, by: bob) }
             #expect(await refusal { _ = try await store.enqueueBatch(batch) } == .conflict(ids[1], index: 1))
             let rows = try await audit(bench)
-            #expect(rows == ids.map { "ada 10.0.0.1:1234 enqueue \($0)" })
+            #expect(rows == ids.map { "ada token 10.0.0.1:1234 enqueue \($0)" })
             let mixed = [fresh, named, keyed, named].map { NewJob(spec: $0, now: .now, by: bob) }
             _ = try await store.enqueueBatch(mixed)
-            #expect(try await audit(bench, "caller = 'bob'") == ["bob [::1]:99 enqueue \(mixed[0].id)"])
+            #expect(try await audit(bench, "caller = 'bob'") == ["bob jwt [::1]:99 enqueue \(mixed[0].id)"])
             #expect(try await bench.count("audit") == 3)
             #expect(try await bench.count("job") == 3)
         }
@@ -130,7 +136,7 @@ import Testing
             let spec = JobSpec(kind: "k", userID: "u", idempotencyKey: key)
             let id = try await bench.store.enqueue(NewJob(spec: spec, now: .now, by: ada)).job.id
             #expect(starter.runs.count == 1)
-            #expect(try await audit(bench) == ["ada 10.0.0.1:1234 enqueue \(id)"])
+            #expect(try await audit(bench) == ["ada token 10.0.0.1:1234 enqueue \(id)"])
             // What the workers do is nobody's call.
             try await bench.finish(try #require(starter.runs.first), .success)
             #expect(try await bench.count("audit") == 1)
@@ -149,11 +155,32 @@ import Testing
             }
             #expect(
                 try await audit(bench) == [
-                    "ada 10.0.0.1:1234 pause_queue q", "ada 10.0.0.1:1234 resume_queue q",
-                    "settings  set_queue_limit q 5", "settings  set_queue_limit q 6",
-                    "bob [::1]:99 set_user_limit r u 2", "bob [::1]:99 set_user_limit r u",
+                    "ada token 10.0.0.1:1234 pause_queue q", "ada token 10.0.0.1:1234 resume_queue q",
+                    "settings settings  set_queue_limit q 5", "settings settings  set_queue_limit q 6",
+                    "bob jwt [::1]:99 set_user_limit r u 2", "bob jwt [::1]:99 set_user_limit r u",
                 ])
             #expect(try await bench.count("audit WHERE job IS NOT NULL") == 0)
+        }
+    }
+
+    /// What is undone of a queue or user that nobody knows is no change, and makes neither known.
+    @Test func whatWasNeverSetIsNotUndone() async throws {
+        try await Bench.with { bench in
+            let store = bench.store
+            try await bench.enqueue()
+            try await store.setPaused(false, queue: "nowhere", by: ada)
+            try await store.setUserLimit(nil, userID: "u", queue: "nowhere", by: ada)
+            try await store.setUserLimit(nil, userID: "nobody", queue: "default", by: ada)
+            #expect(try await bench.texts("SELECT name FROM queue") == ["default"])
+            #expect(try await bench.texts("SELECT user_id FROM lane") == ["u"])
+            #expect(try await bench.count("audit") == 1)
+            let limit = try await store.userLimit(userID: "nobody", queue: "nowhere", default: 3)
+            #expect(limit.limit == 3 && !limit.isOverride)
+            // They can be set before there is a job.
+            try await store.setPaused(true, queue: "later", by: ada)
+            try await store.setUserLimit(0, userID: "nobody", queue: "later", by: ada)
+            #expect(try await bench.count("audit") == 3)
+            #expect(try await store.userLimit(userID: "nobody", queue: "later", default: 3).limit == 0)
         }
     }
 
@@ -198,12 +225,12 @@ import Testing
     @Test func namesThatTheDatabaseWouldNotTake() async throws {
         try await Bench.with { bench in
             let odd = Caller(
-                name: "a\0'; DROP TABLE job; --" + String(repeating: "é", count: 300),
+                name: "a\0'; DROP TABLE job; --" + String(repeating: "é", count: 300), source: .token,
                 address: "h:1" + String(repeating: "x", count: 300), users: .all)
             let (other, same) = ("\u{E9}", "e\u{301}")
             for caller in [
-                odd, Caller(name: other, address: "", users: .all),
-                Caller(name: same, address: "", users: .all),
+                odd, Caller(name: other, source: .token, address: "", users: .all),
+                Caller(name: same, source: .token, address: "", users: .all),
             ] {
                 _ = try await bench.store.enqueue(
                     NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now, by: caller))
@@ -212,6 +239,16 @@ import Testing
             #expect(names[0].hasPrefix("a\u{FFFD}'; DROP TABLE job; --é") && names[0].utf8.count <= 256)
             #expect(names[1].hasSameBytes(as: other) && names[2].hasSameBytes(as: same))
             #expect(try await bench.count("audit_entry WHERE octet_length(address) <= 64") == 3)
+        }
+    }
+
+    /// An older program that runs beside a newer one does not say how it knows.
+    @Test func entriesWithoutASource() async throws {
+        try await Bench.with { bench in
+            try await bench.script(
+                "INSERT INTO audit_entry (caller, address, action, queue) VALUES ('old', 'a:1', 'pause_queue', 'q')"
+            )
+            #expect(try await audit(bench) == ["old a:1 pause_queue q"])
         }
     }
 
@@ -239,7 +276,7 @@ import Testing
     @Test func onlyWhatIsOldIsRemoved() async throws {
         try await Bench.with { bench in
             for name in ["old", "new"] {
-                let caller = Caller(name: name, address: "", users: .all)
+                let caller = Caller(name: name, source: .token, address: "", users: .all)
                 _ = try await bench.store.enqueueBatch(
                     (0..<3).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now, by: caller) })
             }

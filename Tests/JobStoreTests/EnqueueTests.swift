@@ -44,6 +44,47 @@ import Testing
         }
     }
 
+    /// Lanes and queues stay: a job that is refused adds none.
+    @Test func whatIsRefusedLeavesNothingBehind() async throws {
+        try await Bench.with { bench in
+            let store = bench.store
+            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: "u", jobID: Self.id), now: .now))
+            let keyed = JobSpec(kind: "k", userID: "u", idempotencyKey: "key")
+            let key = try await store.enqueue(NewJob(spec: keyed, now: .now)).job.id
+            let other = try await bench.peer()
+            let user = NewJob(spec: JobSpec(kind: "k", userID: "v", jobID: Self.id), now: .now)
+            let queue = NewJob(
+                spec: JobSpec(kind: "k", userID: "u", queue: "q", idempotencyKey: "key"), now: .now)
+            let fresh = NewJob(spec: JobSpec(kind: "k", userID: "w"), now: .now)
+            for store in [store, other] {
+                #expect(await conflict { _ = try await store.enqueue(user) } ?? (key, 9) == (Self.id, 0))
+                #expect(await conflict { _ = try await store.enqueue(queue) } ?? (Self.id, 9) == (key, 0))
+                #expect(
+                    await conflict { _ = try await store.enqueueBatch([fresh, user, queue]) } ?? (key, 9)
+                        == (Self.id, 1))
+                #expect(
+                    await conflict { _ = try await store.enqueueBatch([fresh, queue]) } ?? (Self.id, 9)
+                        == (key, 1))
+            }
+            #expect(try await bench.texts("SELECT user_id FROM lane") == ["u"])
+            #expect(try await bench.texts("SELECT name FROM queue") == ["default"])
+            // What shares a commit with one that is refused is added, and what was there is given back.
+            let again = NewJob(spec: keyed, now: .now)
+            let outcomes = try await bench.database.run("commit") { connection throws(PostgresError) in
+                try other.commitEnqueues([user, again, fresh, queue], connection)
+            }
+            guard case .failure(.conflict(Self.id, 0)) = outcomes[0],
+                case .success(.existing(key)) = outcomes[1], case .success(.new) = outcomes[2],
+                case .failure(.conflict(key, 0)) = outcomes[3]
+            else {
+                Issue.record("\(outcomes)")
+                return
+            }
+            #expect(try await bench.texts("SELECT user_id FROM lane ORDER BY 1") == ["u", "w"])
+            #expect(try await bench.texts("SELECT name FROM queue") == ["default"])
+        }
+    }
+
     /// 1,000 calls at once, of which 300 repeat the id or the key of another.
     @Test func manyAtOnceShareCommits() async throws {
         try await Bench.with { bench in

@@ -23,8 +23,8 @@ import Testing
         SET signalbox.locked_lanes = '1,2';
         PREPARE start (
             int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
-            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], text[], text[], int[],
-            int[], int, bigint)
+            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], text[], text[], text[],
+            int[], int[], int, bigint)
             AS \(Statement.insertAndStartJobs.sql);
         PREPARE finish (int, bigint[], bigint[], text[], text[], text[], bytea[], text[]) AS \(Statement.finishRuns.sql);
         PREPARE progress (
@@ -34,13 +34,13 @@ import Testing
             AS \(Statement.saveLog.sql);
         PREPARE trim_log (bigint[], bigint[], bigint[]) AS \(Statement.trimLog.sql);
         PREPARE jobs (uuid[], int, text[]) AS \(Statement.findJobs.sql);
-        PREPARE cancel (int, uuid, text, text[], text, text) AS \(Statement.cancelJob.sql);
+        PREPARE cancel (int, uuid, text, text[], text, text, text) AS \(Statement.cancelJob.sql);
         PREPARE give_back (int, bigint[], bigint[], text[], text[], text[], bigint[], bool[])
             AS \(Statement.returnRuns.sql);
         PREPARE of_user (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfUsers.sql);
         PREPARE of_queue (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfQueue.sql);
         PREPARE events (bigint[], bigint[], bigint, int) AS \(Statement.findEvents.sql);
-        PREPARE retry (int, uuid, text[], text, text) AS \(Statement.retryJob.sql);
+        PREPARE retry (int, uuid, text[], text, text, text) AS \(Statement.retryJob.sql);
         PREPARE places (uuid[], text[]) AS \(Statement.findPlaces.sql);
         PREPARE payload_size (uuid, text[]) AS \(Statement.findPayloadSize.sql);
         PREPARE count_pending (text[], bigint) AS \(Statement.countPending.sql);
@@ -56,7 +56,7 @@ import Testing
         "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}', 4)"
 
     private static let start =
-        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 22).joined(separator: ",")), '{1}', 3, 16)"
+        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 23).joined(separator: ",")), '{1}', 3, 16)"
 
     private static let finish = "EXPLAIN EXECUTE finish (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
     private static let giveBack = "EXPLAIN EXECUTE give_back (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
@@ -66,13 +66,13 @@ import Testing
     private static let log = "EXPLAIN EXECUTE log (1, '{1}', '{1}', '{1}', '{}', '{}', '{}', '{}')"
     private static let trimLog = "EXPLAIN EXECUTE trim_log ('{1}', '{1}', '{1}')"
     private static let cancel =
-        "EXPLAIN EXECUTE cancel (1, '00000000-0000-0000-0000-000000000000', '', '{u}', '', '')"
+        "EXPLAIN EXECUTE cancel (1, '00000000-0000-0000-0000-000000000000', '', '{u}', '', '', 'token')"
     private static let jobs = "EXPLAIN EXECUTE jobs ('{}', 0, '{u}')"
 
     private static let ofUser = "EXPLAIN EXECUTE of_user ('{u}', NULL, 0, 50000, 1000, 10000)"
     private static let ofQueue = "EXPLAIN EXECUTE of_queue (NULL, 'q', 0, 50000, 1000, 10000)"
     private static let byID = [
-        "EXPLAIN EXECUTE retry (1, '00000000-0000-0000-0000-000000000000', '{u}', '', '')",
+        "EXPLAIN EXECUTE retry (1, '00000000-0000-0000-0000-000000000000', '{u}', '', '', 'token')",
         "EXPLAIN EXECUTE places ('{}', '{u}')",
         "EXPLAIN EXECUTE payload_size ('00000000-0000-0000-0000-000000000000', '{u}')",
     ]

@@ -10,7 +10,7 @@ import Testing
         return filter
     }
 
-    private func scope(_ user: String?) -> UserScope { user.map { .only([$0]) } ?? .all }
+    private func scope(_ user: String?) -> UserScope { user.map { .only([ExactText($0)]) } ?? .all }
 
     @Test func filters() async throws {
         try await Bench.with { bench in

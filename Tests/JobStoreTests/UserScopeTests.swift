@@ -5,7 +5,9 @@ import Testing
 
 /// What is of a user for whom the caller may not act is not there, for any method of the store.
 @Suite struct UserScopeTests {
-    private func caller(_ users: UserScope) -> Caller { Caller(name: "c", address: "a:1", users: users) }
+    private func caller(_ users: UserScope) -> Caller {
+        Caller(name: "c", source: .token, address: "a:1", users: users)
+    }
 
     private func refusal(_ body: () async throws -> Void) async -> StoreError? {
         do {
@@ -104,9 +106,9 @@ import Testing
             let theirs = try await bench.enqueue(JobSpec(kind: "k", userID: other, idempotencyKey: "key"))
             #expect(mine.id != theirs.id)
             #expect(try await bench.count("lane") == 2)
-            #expect(try await bench.store.job(theirs.id, for: .only([one])) == nil)
+            #expect(try await bench.store.job(theirs.id, for: .only([ExactText(one)])) == nil)
             for (user, id) in [(one, mine.id), (other, theirs.id)] {
-                let users = UserScope.only([user])
+                let users = UserScope.only([ExactText(user)])
                 #expect(
                     try await bench.store.snapshotJobs(of: users, queue: nil, after: 0).jobs.map(\.id) == [id]
                 )
@@ -169,7 +171,8 @@ import Testing
                             && (filter.userID.map { $0 == job.spec.userID } ?? true)
                     }
                     let found = try await pages(
-                        bench, filter, .only(Set(users)), size: size, scannedMax: scannedMax)
+                        bench, filter, .only(Set(users.map(ExactText.init(_:)))), size: size,
+                        scannedMax: scannedMax)
                     #expect(found.jobs.map(\.id) == wanted.map(\.id).reversed(), "\(users) \(filter)")
                 }
             }
@@ -228,7 +231,8 @@ import Testing
                 var after: Int64? = 0
                 while let from = after {
                     let page = try await bench.store.snapshotJobs(
-                        of: .only(Set(users)), queue: "q", after: from, scannedMax: scannedMax)
+                        of: .only(Set(users.map(ExactText.init(_:)))), queue: "q", after: from,
+                        scannedMax: scannedMax)
                     seen += page.jobs.map(\.id)
                     after = page.next
                 }

@@ -11,6 +11,7 @@ from signalbox import (
     LogEvent,
     NotFound,
     ProgressEvent,
+    ResourceExhausted,
     ServiceError,
     Snapshot,
     SnapshotComplete,
@@ -207,6 +208,32 @@ def test_what_cannot_be_helped_is_raised():
     watch.request()
     with pytest.raises(NotFound):
         watch.ended(no_job(), 0)
+
+
+def test_one_watch_too_many_is_told_at_once_and_waited_out_later():
+    full = make_error(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "as many watches are open as the user may have",
+        [error_details_pb2.RetryInfo(retry_delay={"seconds": 1})],
+    )
+    watch = machine("a", give_up_s=60.0)
+    watch.request()
+    with pytest.raises(ResourceExhausted):
+        watch.ended(full, 0)
+    # Nor is a failure to connect a sign that there is room.
+    watch = machine("a", give_up_s=60.0)
+    watch.request()
+    assert watch.ended(LOST, 0) is not None
+    with pytest.raises(ResourceExhausted):
+        watch.ended(full, 1)
+    # The place of one that was open may still be held by its lost connection.
+    watch = machine("a", give_up_s=60.0)
+    watch.request()
+    feed(watch, snapshot("a", 1))
+    assert watch.ended(LOST, 0) is not None
+    assert watch.ended(full, 1) == pytest.approx(1.0)
+    with pytest.raises(ResourceExhausted):
+        watch.ended(full, 60)
 
 
 def no_job(id: str = "") -> ServiceError:

@@ -25,7 +25,7 @@ import grpc
 from signalbox.v1 import job_pb2, job_service_pb2
 
 from ._backoff import Backoff
-from ._errors import NotFound, ServiceError, Unavailable, make_error
+from ._errors import NotFound, ResourceExhausted, ServiceError, Unavailable, make_error
 from ._requests import WATCHED_JOBS_MAX
 from ._types import (
     JobState,
@@ -111,6 +111,8 @@ class WatchMachine:
         self._give_up_s = give_up_s
         # When the first of the failures in a row was; None: the last connection gave a message.
         self._failing_since: float | None = None
+        # Whether the service ever had this watch.
+        self._was_open = False
         self._backoff = backoff or Backoff()
         self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
         # Of named jobs: the last one that was removed before its end was told.
@@ -148,6 +150,7 @@ class WatchMachine:
 
     def receive(self, message: job_service_pb2.WatchResponse) -> Step:
         """A message of the stream."""
+        self._was_open = True
         self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
@@ -170,6 +173,10 @@ class WatchMachine:
         to wait before the next request; raises what cannot be helped."""
         was_removed = isinstance(error, NotFound) and self._remove(error)
         if error is not None and error.code in _HOPELESS and not was_removed:
+            raise error
+        if isinstance(error, ResourceExhausted) and not self._was_open:
+            # One more than there may be, as with any other call: the caller is told at once. Later it is waited out, for
+            # the place may still be held by the connection that was lost.
             raise error
         if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
             if self._removed is not None:

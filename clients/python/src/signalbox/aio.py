@@ -260,7 +260,8 @@ class Client:
         Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. A lost
         connection is made again and the watch goes on where it was. `after` gives sequences (job id to
         number) to go on from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
-        nothing was heard for `give_up_after` seconds.
+        nothing was heard for `give_up_after` seconds. Raises ResourceExhausted at once where the user
+        may have no more watches; after a lost connection it waits for its place.
         """
         return Watch(self, job_ids, user_id, queue, after, include_log, timeout, give_up_after)
 
