@@ -337,7 +337,10 @@ final class ServerCall {
             finish(nil)
         case .end: finish(nil)
         case .source(let source): follow(source)
-        case .failure(let error): finish(status(for: error))
+        case .failure(let error):
+            // Whoever is gone, or has been answered, is told nothing, and his leaving may well be what failed.
+            guard machine.isOpen else { return connection.log(error, of: context.path) }
+            finish(status(for: error))
         }
     }
 
