@@ -9,8 +9,6 @@ final class AcceptLimit: ChannelDuplexHandler {
 
     private let connections: ConnectionRegistry
     private var isPaused = false
-    /// Asked for during the pause.
-    private var isReadHeld = false
 
     init(connections: ConnectionRegistry) {
         self.connections = connections
@@ -24,20 +22,27 @@ final class AcceptLimit: ChannelDuplexHandler {
         let lacking = [EMFILE, ENFILE, ENOBUFS, ENOMEM]
         guard let error = error as? IOError, lacking.contains(error.errnoCode), !isPaused else { return }
         isPaused = true
-        context.eventLoop.assumeIsolated().scheduleTask(in: Self.pause) { [self] in
-            isPaused = false
-            guard isReadHeld else { return }
-            isReadHeld = false
-            // Through `read`, which looks whether there is room.
-            context.channel.read()
+        let channel = context.channel
+        // What was asked for before is still asked for: only this takes the listener from the loop's selector. It fails
+        // when the listener is closed.
+        try? channel.syncOptions?.setOption(.autoRead, value: false)
+        let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
+        channel.eventLoop.scheduleTask(in: Self.pause) { bound.value.goOn(channel) }
+    }
+
+    private func goOn(_ channel: any Channel) {
+        let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
+        let hasRoom = connections.hasRoom {
+            channel.eventLoop.execute { bound.value.goOn(channel) }
         }
+        guard hasRoom else { return }
+        isPaused = false
+        // It accepts by itself, without a `read` that could look for room.
+        try? channel.syncOptions?.setOption(.autoRead, value: true)
     }
 
     func read(context: ChannelHandlerContext) {
-        guard !isPaused else {
-            isReadHeld = true
-            return
-        }
+        guard !isPaused else { return }
         let channel = context.channel
         let hasRoom = connections.hasRoom {
             channel.eventLoop.execute { channel.read() }
