@@ -20,8 +20,11 @@ SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FUZZERS = ["frames", "messages", "metadata"]
 FUZZ_BIN = Path(os.environ.get("FUZZ_BIN", ROOT / ".build/fuzz/release/Fuzz"))
 FOUND = ROOT / ".build/fuzz/found"
-#: How each is told to end the program at its first finding, and to look for leaks at the end.
-SANITIZERS = {"address": "ASAN_OPTIONS=detect_leaks=1", "thread": "TSAN_OPTIONS=halt_on_error=1"}
+#: With what environment a server ends at the first finding; the one for addresses looks for leaks at its end.
+SANITIZERS = {
+    "address": {"ASAN_OPTIONS": "detect_leaks=1"},
+    "thread": {"TSAN_OPTIONS": "halt_on_error=1", "LD_PRELOAD": str(ROOT / ".build/thread/mutex.so")},
+}
 
 SHORT_RUNS, LONG_RUNS = 20_000, 10_000_000
 SHORT_SEQUENCES, LONG_SEQUENCES = 5_000, 1_000_000
@@ -126,11 +129,10 @@ def test_random_frames(cluster, record_property):
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_random_frames_at_length(sanitizer: str, cluster: Cluster, record_property):
     """Against a server that was built with a sanitizer, which ends it where it finds something."""
-    binary = Path(
-        os.environ.get(f"SIGNALBOX_{sanitizer.upper()}_BIN", ROOT / f".build/{sanitizer}/release/signalbox")
+    binary = ROOT / f".build/{sanitizer}/release/signalbox"
+    server = HostileServer(
+        cluster, binary=binary, environment=SANITIZERS[sanitizer], log_level="warning"
     )
-    environment = dict([SANITIZERS[sanitizer].split("=", 1)])
-    server = HostileServer(cluster, binary=binary, environment=environment, log_level="warning")
     try:
         try:
             summary = check_random_frames(server, LONG_SEQUENCES)
