@@ -281,7 +281,7 @@ package import NIOCore
 
     /// Makes one `Event.drained` when no more than `mark` bytes are queued on the stream.
     package func notifyWhenDrained(_ stream: Stream, to mark: Int) {
-        stream.drainMark = mark
+        stream.drainMark = UInt32(clamping: mark)
     }
 
     private func resume(_ stream: Stream) {
@@ -349,10 +349,10 @@ package import NIOCore
     private func keep(_ stream: Stream) {
         openStreams += 1
         if let slot = freeSlots.popLast() {
-            stream.slot = slot
+            stream.slot = Int32(slot)
             slots[slot] = stream
         } else {
-            stream.slot = slots.count
+            stream.slot = Int32(slots.count)
             slots.append(stream)
         }
     }
@@ -360,8 +360,8 @@ package import NIOCore
     /// The library is done with the stream.
     func release(_ stream: Stream) {
         openStreams -= 1
-        slots[stream.slot] = nil
-        freeSlots.append(stream.slot)
+        slots[Int(stream.slot)] = nil
+        freeSlots.append(Int(stream.slot))
     }
 
     /// Lets the library point to the stream, which is kept alive until it is closed.

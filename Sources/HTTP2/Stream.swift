@@ -2,33 +2,35 @@ internal import NIOCore
 
 /// One stream of a session: its number, what its owner keeps with it, and the bytes waiting to be sent.
 package final class Stream {
+    // Small ones first and together: there may be a hundred thousand streams that wait for hours.
+
     package let id: Int32
-    /// For the session's user: whatever belongs to this stream.
-    package var owner: AnyObject?
+    /// Where the session keeps it.
+    var slot: Int32 = 0
+    /// Handed to the connection since `takeSentBytes` was called.
+    private var sentBytes: UInt32 = 0
     /// Both sides have ended, or it was reset; set before `Event.closed` is seen.
     package internal(set) var isClosed = false
+    /// The library was told that there is nothing to send, and waits for `resume`.
+    var isDeferred = false
+    /// Nothing follows what is queued, except the trailers.
+    var isFinished = false
+    /// The peer has ended its side.
+    var isRemoteClosed = false
+    /// Reset with NO_ERROR once the end of our side is sent (RFC 9113 section 8.1).
+    var resetsAfterEnd = false
+
+    /// For the session's user: whatever belongs to this stream.
+    package var owner: AnyObject?
     /// Bytes written and not yet handed to the connection.
     package private(set) var queuedBytes = 0
 
     /// The first chunk stands outside the queue: a unary answer has one only.
     private var current: Chunk?
     private var rest: CircularBuffer<Chunk>?
-
-    /// Where the session keeps it.
-    var slot = 0
-    /// The library was told that there is nothing to send, and waits for `resume`.
-    var isDeferred = false
-    /// Nothing follows what is queued, except the trailers.
-    var isFinished = false
     var trailers: OutboundHeaders?
-    /// The peer has ended its side.
-    var isRemoteClosed = false
-    /// Reset with NO_ERROR once the end of our side is sent (RFC 9113 section 8.1).
-    var resetsAfterEnd = false
-    /// Since `takeSentBytes` was called.
-    private var sentBytes = 0
     /// Tell the owner when no more than this many bytes are queued.
-    var drainMark: Int?
+    var drainMark: UInt32?
 
     init(id: Int32) {
         self.id = id
@@ -100,14 +102,14 @@ package final class Stream {
             }
         }
         queuedBytes -= written
-        sentBytes += written
+        sentBytes += UInt32(clamping: written)
         return written
     }
 
     /// How many of the bytes written were handed to the connection since the last call.
     package func takeSentBytes() -> Int {
         defer { sentBytes = 0 }
-        return sentBytes
+        return Int(sentBytes)
     }
 
     func dropQueued() -> Int {

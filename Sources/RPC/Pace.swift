@@ -7,16 +7,17 @@ struct Pace {
     static let bytesMin = 16 * 1024
 
     /// Since the last time that enough had moved.
-    private var bytes = 0
+    private var bytes: UInt16 = 0
     private(set) var ticks: UInt16 = 0
 
     /// Something is owed, and `bytes` of it have moved since the last tick. Gives the ticks for which that is too little.
     mutating func tick(moved bytes: Int) -> Int {
-        self.bytes += bytes
-        if self.bytes >= Self.bytesMin {
+        let sum = Int(self.bytes) + bytes
+        if sum >= Self.bytesMin {
             rest()
-        } else if ticks < .max {
-            ticks += 1
+        } else {
+            self.bytes = UInt16(sum)
+            if ticks < .max { ticks += 1 }
         }
         return Int(ticks)
     }

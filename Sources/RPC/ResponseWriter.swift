@@ -37,10 +37,10 @@ package struct ResponseWriter: Sendable {
                 if call.eventLoop.inEventLoop { return call.value.waitForTurn(continuation) }
                 call.eventLoop.execute { call.value.waitForTurn(continuation) }
                 // As in `waitForDrain`.
-                if Task.isCancelled { call.eventLoop.execute { call.value.cancelTurn() } }
+                if Task.isCancelled { call.eventLoop.execute { call.value.cancelWriter() } }
             }
         } onCancel: {
-            call.eventLoop.execute { call.value.cancelTurn() }
+            call.eventLoop.execute { call.value.cancelWriter() }
         }
         defer {
             if call.eventLoop.inEventLoop {

@@ -27,25 +27,21 @@ extension ServerCall {
 
     func waitForTurn(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
-        guard turn == nil else {
+        guard writer == nil else {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
-        turn = continuation
+        writer = continuation
+        waitsForTurn = true
         connection.resumeInTurn(self)
     }
 
     /// The handler has its turn, unless it waits for it no longer.
     func resumeTurn() {
-        guard let turn else { return }
-        self.turn = nil
+        guard waitsForTurn, let writer else { return }
+        self.writer = nil
+        waitsForTurn = false
         connection.turnTaken()
-        turn.resume()
-    }
-
-    func cancelTurn() {
-        guard let turn else { return }
-        self.turn = nil
-        turn.resume(throwing: CancellationError())
+        writer.resume()
     }
 
     /// False when the call is over, also because there is no room for the message: it is queued whole, and

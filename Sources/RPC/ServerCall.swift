@@ -16,15 +16,13 @@ final class ServerCall {
     var deadline: Scheduled<Void>?
     /// The handler waits for a message.
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
-    /// The handler waits for its messages to drain.
+    /// The handler waits for its messages to drain, or for its turn to make one.
     var writer: CheckedContinuation<Void, any Error>?
-    /// The handler waits for its turn.
-    var turn: CheckedContinuation<Void, any Error>?
-    var isHandlerRunning = false
     /// Where the answer goes on, once the handler has returned it.
     var source: (any ResponseSource)?
-    /// `task` is what the source has asked for.
-    var isSourceWorking = false
+
+    // Small ones together: there may be a hundred thousand calls that wait for hours.
+
     /// The message that a running handler was started with.
     var messageBytes: UInt32 = 0
     /// This call's share of the connection's `requestBytes`.
@@ -33,12 +31,17 @@ final class ServerCall {
     var countedUnfinishedBytes: UInt32 = 0
     /// What most requests have at most: they come whole, and are not counted.
     static let unfinishedBytesFree: UInt32 = 16 * 1024
-    /// As the headers of the answer say.
-    var responseCoding: Coding?
     /// Of the request, since the last tick.
-    var receivedBytes = 0
+    var receivedBytes: UInt32 = 0
     /// Of what the client takes or sends.
     var pace = Pace()
+    /// As the headers of the answer say.
+    var responseCoding: Coding?
+    var isHandlerRunning = false
+    /// `task` is what the source has asked for.
+    var isSourceWorking = false
+    /// `writer` waits for its turn.
+    var waitsForTurn = false
     /// It is not known yet who calls; `hasHeldEnd` is what to do then.
     var isHeld = false
     var hasHeldEnd = false
@@ -127,7 +130,7 @@ final class ServerCall {
     }
 
     func receive(_ bytes: ByteBuffer) {
-        receivedBytes += bytes.readableBytes
+        receivedBytes &+= UInt32(clamping: bytes.readableBytes)
         switch machine.receive(bytes) {
         case .none: break
         case .deliver: deliver()
@@ -218,7 +221,7 @@ final class ServerCall {
             return pace.tick(moved: sentBytes)
         }
         if countedUnfinishedBytes > 0, !isHandlerRunning || reader != nil {
-            return pace.tick(moved: receivedBytes)
+            return pace.tick(moved: Int(receivedBytes))
         }
         pace.rest()
         // It has its turn with the others, whose bytes count for it.
@@ -230,7 +233,7 @@ final class ServerCall {
     }
 
     func drained() {
-        guard let writer else { return pump() }
+        guard let writer, !waitsForTurn else { return pump() }
         self.writer = nil
         writer.resume()
     }
@@ -372,11 +375,8 @@ final class ServerCall {
         }
         if let writer {
             self.writer = nil
+            waitsForTurn = false
             writer.resume(throwing: error)
-        }
-        if let turn {
-            self.turn = nil
-            turn.resume(throwing: error)
         }
     }
 
@@ -419,6 +419,7 @@ final class ServerCall {
     func cancelWriter() {
         guard let writer else { return }
         self.writer = nil
+        waitsForTurn = false
         writer.resume(throwing: CancellationError())
     }
 }
