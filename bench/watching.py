@@ -39,7 +39,7 @@ class IdleWatches:
         self._selector = selectors.DefaultSelector()
         self._connections: list[Connection] = []
         self._stop = threading.Event()
-        #: Answers that have come, and streams that have ended.
+        #: Answers that have come, of each watch the first two: what comes later are heartbeats; and streams that have ended.
         self.messages = 0
         self.ended = 0
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -62,6 +62,7 @@ class IdleWatches:
         wait_until(lambda: self.ended > 0 or self.messages >= messages, 60, "watches do not begin", 0.001)
 
     def _read(self) -> None:
+        counts: dict[tuple[int, int], int] = {}
         while not self._stop.is_set():
             for key, _ in self._selector.select(0.2):
                 connection: Connection = key.data
@@ -71,10 +72,12 @@ class IdleWatches:
                     self._selector.unregister(connection.socket)
                     continue
                 connection.feed(data)
-                for _, body in connection.take_ready():
+                for stream, body in connection.take_ready():
+                    count = counts.setdefault((key.fd, stream), 0)
                     if body is None:
                         self.ended += 1
-                    else:
+                    elif count < 2:
+                        counts[key.fd, stream] = count + 1
                         self.messages += 1
 
     def close(self) -> None:
