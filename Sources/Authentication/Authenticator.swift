@@ -7,7 +7,8 @@ internal import Synchronization
 /// Of a call with a bearer token and a certificate, the token counts, be it good or bad: it was put into this very
 /// call, while the certificate is the connection's, which may be a proxy's.
 ///
-/// Nothing here waits for time or starts by itself. The owner calls `reload` twice a second or so, and `refreshKeys` each second.
+/// Nothing here waits for time or starts by itself. The owner calls `reload` twice a second or so, and `refreshKeys` each
+/// second.
 package final class Authenticator: Sendable {
     /// What can be said at once.
     package enum Attempt: Sendable {
@@ -96,7 +97,8 @@ package final class Authenticator: Sendable {
         return try await check.value.get()
     }
 
-    /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it reads: not for event loops and tasks.
+    /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it
+    /// reads: not for event loops and tasks.
     package func reload() {
         tokens?.reload(now: now())
         keys?.reloadFile()

@@ -341,9 +341,12 @@ final class ServerCall {
         case .end: finish(nil)
         case .source(let source): follow(source)
         case .failure(let error):
-            // Whoever is gone, or has been answered, is told nothing, and his leaving may well be what failed.
-            guard machine.isOpen else { return connection.log(error, of: context.path) }
-            finish(status(for: error))
+            if machine.isOpen {
+                finish(status(for: error))
+            } else if !(error is CancellationError) {
+                // Whoever is gone, or has been answered, is told nothing, and his leaving may well be what failed.
+                connection.log(error, of: context.path)
+            }
         }
     }
 

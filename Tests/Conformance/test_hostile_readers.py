@@ -211,7 +211,7 @@ def read_slowly(attacked: Probe, bytes_each: dict[Connection, int], seconds: flo
     return [peer for peer, port in ports.items() if attacked.server.holds(port)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_answers_that_are_read_slowly(cluster, record_property):
     """A bad line takes a few KiB a second, and is not taken for a dead one; a few bytes a second are no line."""
     with probe("answers that are read slowly", cluster) as attacked, ExitStack() as stack:

@@ -158,7 +158,7 @@ def test_an_answer_takes_strikes_back(peer: Connection):
     assert_too_many_pings(peer)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_PINGs_every_ten_seconds(peer: Connection):
     """What a client's keepalive may do, on a connection without calls."""
     for n in range(3):
