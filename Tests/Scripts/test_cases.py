@@ -20,7 +20,7 @@ REPORT = """\
   <testcase classname="test_things" name="test_two"><failure message="assert 1 == 2&#10; +  where">…</failure></testcase>
   <testcase classname="test_things" name="test_two"><error message="teardown">…</error></testcase>
   <testcase classname="test_others" name="test_three"><error message="no server">…</error></testcase>
-  <testcase classname="test_others" name="test_four"><skipped message="not here">…</skipped></testcase>
+  <testcase classname="test_others.TestMore" name="test_four"><skipped message="not here">…</skipped></testcase>
 </testsuite></testsuites>
 """
 
@@ -49,7 +49,7 @@ def test_each_case_is_there_once(script, reports):
         ("test_things", "one[tls-a|b]"): ("passed", "2 | 3"),
         ("test_things", "two"): ("failed", "assert 1 == 2 + where"),
         ("test_others", "three"): ("failed", "no server"),
-        ("test_others", "four"): ("skipped", "not here"),
+        ("test_others", "TestMore: four"): ("skipped", "not here"),
     }
     assert len(script.read(reports)) == 4
 
