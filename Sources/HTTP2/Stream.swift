@@ -102,7 +102,8 @@ package final class Stream {
             }
         }
         queuedBytes -= written
-        sentBytes += UInt32(clamping: written)
+        // As much as it can hold: for hours nobody may ask.
+        sentBytes = UInt32(clamping: Int(sentBytes) + written)
         return written
     }
 

@@ -106,7 +106,7 @@ package final class Server: Sendable {
     private struct TooManyConnections: Error {}
 
     /// How often to look whether the certificate's files have changed.
-    private static let tlsCheckInterval = TimeAmount.seconds(5)
+    private static let tlsCheckInterval = TimeAmount.seconds(2)
 
     private func startTLS() async throws -> TLSContext? {
         guard let files = configuration.tls else { return nil }

@@ -130,7 +130,7 @@ final class ServerCall {
     }
 
     func receive(_ bytes: ByteBuffer) {
-        receivedBytes &+= UInt32(clamping: bytes.readableBytes)
+        receivedBytes = UInt32(clamping: Int(receivedBytes) + bytes.readableBytes)
         switch machine.receive(bytes) {
         case .none: break
         case .deliver: deliver()
@@ -378,7 +378,7 @@ final class ServerCall {
         }
         if let writer {
             self.writer = nil
-            waitsForTurn = false
+            noLongerWaitsForTurn()
             writer.resume(throwing: error)
         }
     }
@@ -422,7 +422,13 @@ final class ServerCall {
     func cancelWriter() {
         guard let writer else { return }
         self.writer = nil
-        waitsForTurn = false
+        noLongerWaitsForTurn()
         writer.resume(throwing: CancellationError())
+    }
+
+    private func noLongerWaitsForTurn() {
+        guard waitsForTurn else { return }
+        waitsForTurn = false
+        connection.leaveTurns(self)
     }
 }

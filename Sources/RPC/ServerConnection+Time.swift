@@ -51,7 +51,7 @@ extension ServerConnection {
             socketPace.rest()
             return false
         }
-        return socketPace.tick(moved: Int(bytes &- seen)) >= timers.stallTicks
+        return socketPace.tick(moved: bytes > seen ? Int(clamping: bytes - seen) : 0) >= timers.stallTicks
     }
 
     /// How much the client's system has taken since the beginning; 0 where nobody counts it. What is left in the channel
@@ -92,6 +92,8 @@ extension ServerConnection {
             }
         }
         // Calls that wait because of those would only stall in their turn.
+        // Their answers are gone: what comes next has its own time.
+        if hasStalled { windowPace.rest() }
         if hasStalled, isFull {
             refuseWaiting(Status(.resourceExhausted, "the answers to earlier calls are not read"))
         }

@@ -19,8 +19,12 @@ extension ServerConnection {
     /// For a handler that runs: it goes on in its turn.
     func resumeInTurn(_ call: ServerCall) {
         if waitingForTurn.isEmpty && hasTurn { return call.resumeTurn() }
-        handlerStarted()
         waitingForTurn.append((call, nil))
+    }
+
+    /// The handler waits no longer: who resets calls and begins others piles up nothing.
+    func leaveTurns(_ call: ServerCall) {
+        waitingForTurn.removeAll { $0.call === call && $0.message == nil }
     }
 
     func turnTaken() {
@@ -37,8 +41,12 @@ extension ServerConnection {
         guard !isStartingWaiting else { return }
         isStartingWaiting = true
         while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
-            if let message { call.startUnary(message) } else { call.resumeTurn() }
-            handlerReturned()
+            if let message {
+                call.startUnary(message)
+                handlerReturned()
+            } else {
+                call.resumeTurn()
+            }
         }
         isStartingWaiting = false
     }

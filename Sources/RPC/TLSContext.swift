@@ -16,6 +16,8 @@ final class TLSContext: Sendable {
 
     private struct State {
         var material: Material
+        /// All by which a connection may have been let in since the last look at which the files were as before.
+        var trusted: Set<NIOSSLCertificate>
         /// How often an authority has been removed.
         var trust = 0
         /// Of the files when they were last read, in vain or not.
@@ -40,7 +42,8 @@ final class TLSContext: Sendable {
         self.logger = logger
         // Before the reading: what is written meanwhile is read once more.
         let versions = files.paths.map(FileVersion.init)
-        state = Mutex(State(material: try Self.read(files), versions: versions))
+        let material = try Self.read(files)
+        state = Mutex(State(material: material, trusted: material.authorities, versions: versions))
     }
 
     var current: Beginning {
@@ -55,29 +58,38 @@ final class TLSContext: Sendable {
 
     /// Reads the files again if one of them has changed, which blocks. If they do not go together, as between two of
     /// them being written, the last ones stay in use, until the next change.
+    ///
+    /// That an authority is gone counts when the files are the same at the next look: they may be half written.
     func reloadIfChanged() {
         let versions = files.paths.map(FileVersion.init)
         let hasChanged = state.withLock { state in
             defer { state.versions = versions }
             return state.versions != versions
         }
-        guard hasChanged else { return }
+        guard hasChanged else { return endTrustInTheRemoved() }
         do {
             let material = try Self.read(files)
-            let lessIsTrusted = state.withLock { state in
-                let lessIsTrusted = !state.material.authorities.isSubset(of: material.authorities)
-                if lessIsTrusted { state.trust += 1 }
+            state.withLock { state in
                 state.material = material
-                return lessIsTrusted
+                state.trusted.formUnion(material.authorities)
             }
             logger.notice("the certificate was read again")
-            if lessIsTrusted {
-                logger.notice("an authority of clients was removed: all clients have to connect again")
-            }
         } catch {
             logger.warning(
                 "the certificate's files are wrong: the last one stays in use",
                 metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func endTrustInTheRemoved() {
+        let lessIsTrusted = state.withLock { state in
+            guard state.trusted != state.material.authorities else { return false }
+            state.trusted = state.material.authorities
+            state.trust += 1
+            return true
+        }
+        if lessIsTrusted {
+            logger.notice("an authority of clients was removed: all clients have to connect again")
         }
     }
 
