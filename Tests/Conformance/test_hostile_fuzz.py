@@ -24,7 +24,7 @@ FOUND = ROOT / ".build/fuzz/found"
 #: With what environment a server ends at the first finding; the one for addresses looks for leaks at its end.
 SANITIZERS = {
     "address": {"ASAN_OPTIONS": "detect_leaks=1"},
-    "thread": {"TSAN_OPTIONS": "halt_on_error=1", "LD_PRELOAD": str(ROOT / ".build/thread/mutex.so")},
+    "thread": {"TSAN_OPTIONS": "halt_on_error=1", "LD_PRELOAD": str(ROOT / ".build/thread/order.so")},
 }
 
 SHORT_RUNS, LONG_RUNS = 20_000, 10_000_000
