@@ -44,7 +44,8 @@ struct MessageArena: ~Copyable {
 
     /// - Parameter budget: bytes, the first chunk of 4 KiB not counted.
     init(budget: Int) {
-        let chunk = unsafe Self.newMemory(bytes: Self.firstChunkBytes)
+        let chunk = UnsafeMutableRawPointer.allocate(
+            byteCount: Self.firstChunkBytes, alignment: Self.alignment)
         unsafe state = chunk.bindMemory(to: State.self, capacity: 1)
         unsafe state.initialize(
             to: State(
@@ -59,7 +60,7 @@ struct MessageArena: ~Copyable {
             unsafe chunk = current.load(as: UnsafeMutableRawPointer?.self)
             unsafe free(current)
         }
-        unsafe free(state)
+        unsafe UnsafeMutableRawPointer(state).deallocate()
     }
 
     /// An allocation was refused.
@@ -81,8 +82,9 @@ struct MessageArena: ~Copyable {
     /// Memory for what is built, aligned to 16 bytes and valid as long as the arena.
     func allocate(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
-            // Right: what is built is built in an arena without a budget, so no message of a peer leads here. What is
-            // left is malloc's failure, which ends a Swift process wherever else it allocates.
+            // Right: only `pack` comes here, whose arena has no budget, with sizes of values that are in memory already; so
+            // no message of a peer leads here, and what is left is malloc's failure, which ends a Swift process wherever
+            // else it allocates.
             fatalError("out of memory")
         }
         return unsafe memory
@@ -90,15 +92,6 @@ struct MessageArena: ~Copyable {
 
     private static func aligned(_ bytes: Int) -> Int {
         (bytes + alignment - 1) & ~(alignment - 1)
-    }
-
-    private static func newMemory(bytes: Int) -> UnsafeMutableRawPointer {
-        guard let memory = unsafe malloc(bytes) else {
-            // Right: the size is ours and small, so malloc has failed for good, and Swift's own allocations end the
-            // process in the same way.
-            fatalError("out of memory")
-        }
-        return unsafe memory
     }
 
     /// Nil when the budget does not allow it.

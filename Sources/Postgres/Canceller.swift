@@ -2,8 +2,9 @@ import CPQ
 
 /// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
 //
-// @unchecked is right: the object behind the pointer is written once, by `PQgetCancel`, and freed in `deinit`; in between
-// only `PQcancel` reads it, which any thread may call at any time (libpq manual, 34.20).
+// @unchecked is right: the pointer never changes, and the object behind it is written once, by `PQgetCancel`, before
+// anybody else can have this. From then on it is read only, by `PQcancel`, which may be called on another thread than the
+// connection's for that very reason (libpq manual, 34.7); and freed in `deinit`, when nobody calls any more.
 @safe final class Canceller: @unchecked Sendable {
     private let handle: OpaquePointer
 

@@ -46,6 +46,14 @@ import Testing
         return id
     }
 
+    /// The first worker's statement is being stopped, which hangs.
+    private func interrupt(_ queue: WorkQueue) {
+        let id = add(queue)
+        #expect(Self.work(queue.next(for: 0)) == id)
+        queue.cancel(id)
+        network.begun.wait()
+    }
+
     private static func work(_ next: WorkQueue.Next) -> UInt64? {
         if case .work(let work) = next { work.id } else { nil }
     }
@@ -72,10 +80,7 @@ import Testing
 
     @Test func aRequestThatHangsIsGivenUpWithItsConnection() throws {
         let queue = try queue(workers: 1)
-        let stopped = add(queue)
-        #expect(Self.work(queue.next(for: 0)) == stopped)
-        queue.cancel(stopped)
-        network.begun.wait()
+        interrupt(queue)
         let now = ContinuousClock.now
         let late = add(queue)
         #expect(Self.waits(queue.next(for: 0, now: now)))
@@ -90,10 +95,7 @@ import Testing
     /// The request of before ends while the next one is under way: that still holds up its connection.
     @Test func theEndOfOneIsNotTheEndOfTheNext() throws {
         let queue = try queue(workers: 2)
-        let first = add(queue)
-        #expect(Self.work(queue.next(for: 0)) == first)
-        queue.cancel(first)
-        network.begun.wait()
+        interrupt(queue)
         queue.disconnected(0)
         let nextNetwork = Network()
         _ = queue.connected(0) { nextNetwork.request() }
@@ -131,10 +133,7 @@ import Testing
     /// Where no request gets through, threads do not pile up.
     @Test func noMoreRequestsHangThanThereAreWorkers() throws {
         let queue = try queue(workers: 1)
-        let first = add(queue)
-        #expect(Self.work(queue.next(for: 0)) == first)
-        queue.cancel(first)
-        network.begun.wait()
+        interrupt(queue)
         queue.disconnected(0)
         connect(0, queue)
         let second = add(queue)

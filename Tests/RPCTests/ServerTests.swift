@@ -130,16 +130,11 @@ import Testing
     /// What fits one by one does so all at once.
     @Test func largePartsOfAnswersTakeTurns() async throws {
         let large = ByteBuffer(repeating: 1, count: 60_000)
-        let making = Mutex((now: 0, most: 0))
+        let making = Crowd()
         let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
             try await responses.write(inTurn: { nil })
             try await responses.write(inTurn: {
-                making.withLock {
-                    $0.now += 1
-                    $0.most = max($0.most, $0.now)
-                }
-                for _ in 0..<10 { await Task.yield() }
-                making.withLock { $0.now -= 1 }
+                await making.stay()
                 return large
             })
             do {
@@ -165,7 +160,7 @@ import Testing
                 try await group.waitForAll()
             }
         }
-        #expect(making.withLock { $0.most } == 3)
+        #expect(making.most == 3)
     }
 
     /// Who is called off while it waits for its turn takes none.
@@ -241,14 +236,9 @@ import Testing
     }
 
     @Test func unaryCallsOfAConnectionTakeTurns() async throws {
-        let running = Mutex((now: 0, most: 0))
+        let running = Crowd()
         let busy = Method.unary("/t/Busy") { message, _ in
-            running.withLock {
-                $0.now += 1
-                $0.most = max($0.most, $0.now)
-            }
-            for _ in 0..<10 { await Task.yield() }
-            running.withLock { $0.now -= 1 }
+            await running.stay()
             return message
         }
         try await withServer([busy], configure: { $0.turnsPerConnection = 3 }) { _, client in
@@ -262,7 +252,7 @@ import Testing
                 try await group.waitForAll()
             }
         }
-        #expect(running.withLock { $0.most } == 3)
+        #expect(running.most == 3)
     }
 
     @Test func serverStreaming() async throws {
@@ -427,5 +417,22 @@ import Testing
             _ = try await Client.connect(host: "127.0.0.1", port: 1, logger: quiet)
         }
         #expect(status.code == .unavailable)
+    }
+}
+
+/// Counts who is in it at once.
+private final class Crowd: Sendable {
+    private let count = Mutex((now: 0, most: 0))
+
+    var most: Int { count.withLock { $0.most } }
+
+    /// For some turns of the executor, so that others come meanwhile if they may.
+    func stay() async {
+        count.withLock {
+            $0.now += 1
+            $0.most = max($0.most, $0.now)
+        }
+        for _ in 0..<10 { await Task.yield() }
+        count.withLock { $0.now -= 1 }
     }
 }
