@@ -73,6 +73,7 @@ extension Session {
             if isEnd { stream.isRemoteClosed = true }
             events.append(.headers(stream, finishedHeaders(), endStream: isEnd))
         case NGHTTP2_SETTINGS.rawValue:
+            if !isAcknowledgement { streamsResettled += openStreams }
             events.append(isAcknowledgement ? .settingsAcknowledged : .settings)
         case NGHTTP2_PING.rawValue:
             guard isAcknowledgement else { return events.append(.ping) }

@@ -29,6 +29,9 @@ package import NIOCore
     package internal(set) var messageFramesSent = 0
     /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
     package var overheadFramesReceived: Int { scanner.overheadFrames }
+    /// The sum of the streams that were open when each SETTINGS since the beginning was received: the library may have
+    /// gone through them all (RFC 9113 section 6.9.2).
+    package internal(set) var streamsResettled = 0
 
     /// The streams that are not closed, each in the slot it knows. Keeps alive what the library points to.
     private var slots: [Stream?] = []
@@ -322,7 +325,7 @@ package import NIOCore
     package func goAway(_ code: ErrorCode, _ reason: String) {
         let last = unsafe nghttp2_session_get_last_proc_stream_id(library)
         var reason = reason
-        _ = unsafe reason.withUTF8 { bytes in
+        _ = reason.withUTF8 { bytes in
             unsafe nghttp2_submit_goaway(
                 library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, code.rawValue, bytes.baseAddress,
                 bytes.count)

@@ -28,6 +28,8 @@ struct ClientBudget {
     private static let pingStrikesMax = 2
     /// A client answers what it is sent by WINDOW_UPDATEs, at most one each for the stream and the connection.
     private static let framesEarnedByAnswer = 4
+    /// A SETTINGS counts as one frame more for each so many streams that it is applied to.
+    private static let streamsPerFrame = 32
 
     init(configuration: ServerConfiguration, now: NIODeadline) {
         // A tenth less: on their way PINGs come closer together.
@@ -42,12 +44,15 @@ struct ClientBudget {
 
     /// - Parameters:
     ///   - overheadFrames: received since the beginning.
+    ///   - streamsResettled: by SETTINGS since the beginning, each stream every time.
     ///   - answers: HEADERS and DATA frames sent since the beginning.
-    mutating func received(overheadFrames: Int, answers: Int, now: @autoclosure () -> NIODeadline) -> Excess?
-    {
-        let count = overheadFrames - framesSeen
+    mutating func received(
+        overheadFrames: Int, streamsResettled: Int, answers: Int, now: @autoclosure () -> NIODeadline
+    ) -> Excess? {
+        let received = overheadFrames + streamsResettled / Self.streamsPerFrame
+        let count = received - framesSeen
         guard count > 0 else { return nil }
-        framesSeen = overheadFrames
+        framesSeen = received
         frames.give((answers - answersSeen) * Self.framesEarnedByAnswer)
         answersSeen = answers
         return frames.take(count, now: now()) ? nil : .frames

@@ -84,6 +84,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     static let writeBytes = 64 * 1024
     static let readBytes = 16 * 1024
+    static let manyStreams = 128
     /// How long a client that was cut off has to read why.
     static let cutOffTime = TimeAmount.milliseconds(500)
 
@@ -189,8 +190,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         var bytes = unwrapInboundIn(data)
         do {
             // In parts, so that a flood is noticed before much is made of it.
-            while takesCalls,
-                let part = bytes.readSlice(length: min(bytes.readableBytes, Self.readBytes)),
+            while takesCalls, let part = bytes.readSlice(length: min(bytes.readableBytes, partBytes)),
                 part.readableBytes > 0
             {
                 try session.receive(part)
@@ -205,9 +205,15 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
     }
 
+    /// Smaller ones where a few bytes can be work for very many streams.
+    var partBytes: Int {
+        session.openStreams > Self.manyStreams ? Self.readBytes / 16 : Self.readBytes
+    }
+
     func excess() -> ClientBudget.Excess? {
         let frames = budget.received(
-            overheadFrames: session.overheadFramesReceived, answers: session.messageFramesSent, now: .now())
+            overheadFrames: session.overheadFramesReceived, streamsResettled: session.streamsResettled,
+            answers: session.messageFramesSent, now: .now())
         return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
     }
 

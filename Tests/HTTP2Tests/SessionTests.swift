@@ -233,6 +233,16 @@ private func data(_ events: [Event]) -> [UInt8] {
         #expect(isTold)
     }
 
+    @Test func settingsAreCountedWithTheStreamsThatTheyChange() throws {
+        let pair = try Pair()
+        for _ in 1...3 { _ = try pair.open() }
+        let before = pair.server.streamsResettled
+        let settings: [UInt8] = [0, 0, 0, 4, 0, 0, 0, 0, 0]
+        let acknowledgement: [UInt8] = [0, 0, 0, 4, 1, 0, 0, 0, 0]
+        try pair.server.receive(ByteBuffer(bytes: settings + settings + acknowledgement))
+        #expect(pair.server.streamsResettled - before == 6)
+    }
+
     @Test func gracefulShutdown() throws {
         let pair = try Pair()
         let (_, opened) = try pair.open()

@@ -47,16 +47,34 @@ import Testing
 
     @Test func framesHaveABurstAndARate() {
         var budget = budget
-        #expect(budget.received(overheadFrames: 100, answers: 0, now: start) == nil)
-        #expect(budget.received(overheadFrames: 110, answers: 0, now: start + .seconds(1)) == nil)
-        #expect(budget.received(overheadFrames: 121, answers: 0, now: start + .seconds(2)) == .frames)
+        #expect(budget.received(overheadFrames: 100, streamsResettled: 0, answers: 0, now: start) == nil)
+        #expect(
+            budget.received(overheadFrames: 110, streamsResettled: 0, answers: 0, now: start + .seconds(1))
+                == nil)
+        #expect(
+            budget.received(overheadFrames: 121, streamsResettled: 0, answers: 0, now: start + .seconds(2))
+                == .frames)
+    }
+
+    /// Of 900 streams each SETTINGS counts as 29 frames.
+    @Test func settingsCountForTheStreamsThatTheyChange() {
+        var budget = budget
+        for count in 1...3 {
+            #expect(
+                budget.received(overheadFrames: count, streamsResettled: count * 900, answers: 0, now: start)
+                    == nil)
+        }
+        #expect(
+            budget.received(overheadFrames: 4, streamsResettled: 3_600, answers: 0, now: start) == .frames)
     }
 
     @Test func whatWasSentMayBeAcknowledged() {
         var budget = budget
         for round in 1...1_000 {
             // Two WINDOW_UPDATEs for each frame.
-            #expect(budget.received(overheadFrames: round * 50, answers: round * 25, now: start) == nil)
+            #expect(
+                budget.received(
+                    overheadFrames: round * 50, streamsResettled: 0, answers: round * 25, now: start) == nil)
         }
     }
 
