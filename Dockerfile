@@ -4,8 +4,8 @@
 #   docker run -p 7600:7600 -e SIGNALBOX_DATABASE_URL=postgresql://user:password@host/database signalbox
 #
 # It listens without TLS and without authentication, on every address of the container: publish the port to
-# networks that you trust, or give it certificates (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY) instead of
-# --insecure.
+# networks that you trust only. Without --insecure it needs a certificate (SIGNALBOX_TLS_CERTIFICATE,
+# SIGNALBOX_TLS_KEY) and to be told who may call (SIGNALBOX_AUTH_TOKENS, or as docs/authentication.md says).
 #
 # With certificates the health check talks TLS too, and needs
 #   SIGNALBOX_SERVER   a name that the certificate has and the container knows, with the port ("jobs.example:7600")

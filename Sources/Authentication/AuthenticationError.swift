@@ -20,6 +20,8 @@ package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConve
         case unknownCertificate
         /// Nothing is known against the caller: the keys to check its token with cannot be had.
         case keySourceUnavailable
+        /// Nor here: there is no room to look at its token.
+        case tooManyChecks
     }
 
     package let code: Code
@@ -33,7 +35,7 @@ package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConve
     package var description: String { message }
 
     /// Whether the same credential may be good a little later: UNAVAILABLE rather than UNAUTHENTICATED.
-    package var isTemporary: Bool { code == .keySourceUnavailable }
+    package var isTemporary: Bool { code == .keySourceUnavailable || code == .tooManyChecks }
 }
 
 extension AuthenticationError {
@@ -71,4 +73,6 @@ extension AuthenticationError {
         .unknownCertificate, "no name of the client certificate is known")
     static let keySourceUnavailable = Self(
         .keySourceUnavailable, "the keys to check the token with cannot be had just now")
+    static let tooManyChecks = Self(
+        .tooManyChecks, "too many tokens are being checked just now: try again")
 }

@@ -25,6 +25,7 @@ package final class Authenticator: Sendable {
     private let keys: KeySource?
     private let certificates: CertificateRules
     private let cache = Mutex(CredentialCache(countMax: cachedTokensMax))
+    private let checks = TokenChecks()
     private let now: @Sendable () -> Timestamp
 
     /// Reads the files. Keys at an address are fetched when they are needed first, or by `refreshKeys`.
@@ -78,6 +79,8 @@ package final class Authenticator: Sendable {
     }
 
     /// Checks a signature, and gets keys, where that is needed.
+    ///
+    /// - Throws: what is wrong; `.tooManyChecks` where 1,000 tokens are being checked already.
     package func authenticate(
         authorization: String?, certificate: PeerCertificate?
     ) async throws(AuthenticationError) -> Credential {
@@ -86,15 +89,7 @@ package final class Authenticator: Sendable {
         case .refused(let error): throw error
         case .pending: break
         }
-        // Not where the caller runs, which may be an event loop: a signature takes as long as many calls.
-        let check = Task.detached { [self] in
-            do throws(AuthenticationError) {
-                return Result<Credential, AuthenticationError>.success(try await verify(authorization ?? ""))
-            } catch {
-                return .failure(error)
-            }
-        }
-        return try await check.value.get()
+        return try await verify(BearerToken.parse(authorization ?? ""))
     }
 
     /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it
@@ -120,29 +115,32 @@ package final class Authenticator: Sendable {
         return keys != nil && JSONWebToken.isLikely(token) ? .pending : .refused(.unknownToken)
     }
 
-    private func verify(_ authorization: String) async throws(AuthenticationError) -> Credential {
-        let bytes = try BearerToken.parse(authorization)
-        let hash = SHA256Hash(of: bytes)
-        // Of many calls that come with a new token at once, most find it checked by now.
-        switch attempt(bytes, hash: hash) {
-        case .principal(let credential): return credential
-        case .refused(let error): throw error
-        case .pending: break
-        }
+    /// Only waits where the caller runs, which may be an event loop: the work is done on threads for it. Who waits for
+    /// keys has none of their places, so tokens whose keys are there pass by.
+    private func verify(_ bytes: [UInt8]) async throws(AuthenticationError) -> Credential {
         guard let keys, let jwt else { throw .unknownToken }
-        let token = try JSONWebToken(bytes)
+        let token = try await checks.run { () throws(AuthenticationError) in try JSONWebToken(bytes) }
         let key = try await keys.key(for: token.keyID)
         // The key says how it is used. A token that could choose might have a public key taken for a shared secret.
         guard token.algorithm == key.algorithm else { throw .otherAlgorithm }
-        guard await key.isValid(token.signature, of: token.signed) else { throw .badSignature }
-        let now = now()
-        let principal = try jwt.principal(
-            of: token.claims(usersClaim: jwt.usersClaim), keyID: key.id, now: now)
-        let credential = Credential(principal, revocation: key.revocation)
-        // The key may have been withdrawn meanwhile.
-        if let problem = credential.problem(now: now) { throw problem }
-        cache.withLock { $0.insert(credential, for: hash) }
-        return credential
+        return try await checks.run { [self] () async throws(AuthenticationError) in
+            let hash = SHA256Hash(of: bytes)
+            // Of many calls that come with a new token at once, most find it checked by now.
+            switch attempt(bytes, hash: hash) {
+            case .principal(let credential): return credential
+            case .refused(let error): throw error
+            case .pending: break
+            }
+            guard await key.isValid(token.signature, of: token.signed) else { throw .badSignature }
+            let now = now()
+            let principal = try jwt.principal(
+                of: token.claims(usersClaim: jwt.usersClaim), keyID: key.id, now: now)
+            let credential = Credential(principal, revocation: key.revocation)
+            // The key may have been withdrawn meanwhile.
+            if let problem = credential.problem(now: now) { throw problem }
+            cache.withLock { $0.insert(credential, for: hash) }
+            return credential
+        }
     }
 
     private func credential(

@@ -149,10 +149,15 @@ extension JWTConfiguration {
         guard now < latest else { throw .expired }
         if let notBefore = claims.notBefore, now.advanced(by: leeway) < notBefore { throw .notYetValid }
         guard let subject = claims.subject, Principal.isName(subject) else { throw .badSubject }
-        // The leeway lets a token in whose time is just over, as another clock may see it. It does not lengthen what
-        // began before: a stream ends with its token, and its caller has a new one or comes again with this one.
+        // The leeway lets a token in whose time is just over, as another clock may see it. It lengthens no stream: one
+        // that began before ends with its token, and one that is begun now soon does.
         return Principal(
             name: subject, scopes: claims.scopes, users: claims.users.users(of: subject),
-            expiry: now < expiry ? expiry : latest, source: .jwt(keyID: keyID))
+            expiry: now < expiry ? expiry : min(latest, now.advanced(by: Self.leewayGrant)),
+            source: .jwt(keyID: keyID))
     }
+
+    /// How long a token is good that only the leeway lets in: enough for a call that is answered. Streams are looked at
+    /// every other second, so that one which began with it ends within 5 s.
+    private static let leewayGrant = Duration.seconds(2)
 }

@@ -61,6 +61,11 @@ struct KeySet: Sendable {
         return byID[ExactText(id)].map { .found($0) } ?? .missing
     }
 
+    /// Those by which no key is found in `next` any more.
+    func idsMissing(in next: KeySet) -> [ExactText] {
+        byID.keys.filter { next.byID[$0] == nil }
+    }
+
     /// Revokes what was vouched for by keys that are not in `next` any more.
     func revokeMissing(in next: KeySet) {
         for key in keys where !next.keys.contains(where: { $0 === key }) {

@@ -6,7 +6,7 @@ extension KeySource {
     /// ```
     /// idle ──due or a miss──▶ fetching
     ///   ▲                        │
-    ///   └───────fetched──────────┘
+    ///   └────fetched, failed─────┘
     /// ```
     struct StateMachine: Sendable {
         private enum State {
@@ -16,9 +16,18 @@ extension KeySource {
             case fetching(since: Timestamp)
         }
 
+        /// Anybody can make up ids: the memory of them is emptied when it is full.
+        static let idsMax = 1_000
+
         private var state = State.idle(since: nil)
         /// What the last fetch has come to. False before the first one.
         private var hasSucceeded = false
+        /// Fetches that have begun, and the last of them that was good, counted from 1.
+        private var begunCount = 0
+        private var lastGood = 0
+        /// Ids of keys that were not there, and the fetch that has looked for each or will: the first to begin after a
+        /// token named it, or the one that brought it no longer.
+        private var lookUps: [ExactText: Int] = [:]
         private let interval: Duration
         private let pauseMin: Duration
 
@@ -40,7 +49,7 @@ extension KeySource {
             guard case .idle(let since) = state,
                 Self.isOver(hasSucceeded ? interval : pauseMin, since: since, now: now)
             else { return .nothing }
-            state = .fetching(since: now)
+            begin(now)
             return .fetch
         }
 
@@ -51,26 +60,52 @@ extension KeySource {
             case refuse(AuthenticationError)
         }
 
-        /// A token's key is not among those that are known.
-        mutating func miss(now: Timestamp) -> MissAction {
+        /// A token's key is not among those that are known. Nil: it names none.
+        mutating func miss(_ id: ExactText?, now: Timestamp) -> MissAction {
+            if let id, lookUps[id] == nil { remember(id, begunCount + 1) }
             switch state {
             case .fetching: return .wait
             case .idle(let since):
                 // Anybody can make up key ids, so their number must not decide how often the issuer is asked.
-                guard Self.isOver(pauseMin, since: since, now: now) else { return .refuse(refusal) }
-                state = .fetching(since: now)
+                guard Self.isOver(pauseMin, since: since, now: now) else { return .refuse(refusal(of: id)) }
+                begin(now)
                 return .fetch
             }
         }
 
-        mutating func fetched(isGood: Bool) {
+        /// - Parameter withdrawn: the ids of keys that were there before.
+        mutating func fetched(withdrawn: [ExactText]) {
             guard case .fetching(let since) = state else { return }
             state = .idle(since: since)
-            hasSucceeded = isGood
+            hasSucceeded = true
+            lastGood = begunCount
+            for id in withdrawn { remember(id, begunCount) }
         }
 
-        /// For a token whose key is not there after all. A key that could not be looked for may exist.
-        var refusal: AuthenticationError { hasSucceeded ? .unknownKey : .keySourceUnavailable }
+        mutating func failed() {
+            guard case .fetching(let since) = state else { return }
+            state = .idle(since: since)
+            hasSucceeded = false
+        }
+
+        /// For a token whose key is not there after all. It may have been published since the last fetch began: only an
+        /// id that was looked up after it was named first is nobody's. One that was forgotten was never named.
+        func refusal(of id: ExactText?) -> AuthenticationError {
+            guard hasSucceeded else { return .keySourceUnavailable }
+            guard let id else { return .unknownKey }
+            guard let lookUp = lookUps[id], lookUp <= lastGood else { return .keySourceUnavailable }
+            return .unknownKey
+        }
+
+        private mutating func begin(_ now: Timestamp) {
+            begunCount += 1
+            state = .fetching(since: now)
+        }
+
+        private mutating func remember(_ id: ExactText, _ lookUp: Int) {
+            if lookUps.count >= Self.idsMax { lookUps.removeAll(keepingCapacity: true) }
+            lookUps[id] = lookUp
+        }
 
         /// A clock that was set back has not stopped time.
         private static func isOver(_ pause: Duration, since: Timestamp?, now: Timestamp) -> Bool {

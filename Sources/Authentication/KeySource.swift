@@ -10,6 +10,8 @@ package typealias KeySetFetch = @Sendable (URL) async throws -> [UInt8]
 final class KeySource: Sendable {
     /// Between two fetches, whatever comes.
     static let fetchPauseMin = Duration.seconds(10)
+    /// Calls that wait for a fetch. It may take its 5 s, and anybody can invent key ids meanwhile.
+    static let waitersMax = 1_000
 
     private struct State {
         /// Nil: there never were any.
@@ -17,6 +19,7 @@ final class KeySource: Sendable {
         var machine: StateMachine
         /// The one under way, or the last one.
         var fetch: Task<Void, Never>?
+        var waiters = 0
         /// What was logged last; nil: all is well.
         var problem: String?
     }
@@ -62,19 +65,28 @@ final class KeySource: Sendable {
     }
 
     /// Waits for a fetch only where it is needed.
+    ///
+    /// - Throws: `.unknownKey` for a key that the issuer does not have; `.keySourceUnavailable` for one that could not
+    ///   be looked up, also where 1,000 calls wait for a fetch already; `.keyIDMissing`.
     func key(for id: String?) async throws(AuthenticationError) -> VerificationKey {
+        // No key of a set has such an id. So what is kept of ids is bounded.
+        guard id?.utf8.count ?? 0 <= VerificationKey.idBytesMax else { throw .unknownKey }
         let (search, fetch) = try state.withLock { state throws(AuthenticationError) in
             let search = Self.search(id, in: state)
-            if case .missing = search { return (search, try startFetchAfterMiss(&state)) }
-            return (search, nil)
-        }
-        if let fetch {
-            await fetch.value
-            return try state.withLock { state throws(AuthenticationError) in
-                try Self.key(Self.search(id, in: state), refusal: state.machine.refusal)
+            guard case .missing = search, let fetch = try startFetchAfterMiss(of: id, &state) else {
+                return (search, nil as Task<Void, Never>?)
             }
+            guard state.waiters < Self.waitersMax else { throw .keySourceUnavailable }
+            state.waiters += 1
+            return (search, fetch)
         }
-        return try Self.key(search, refusal: .unknownKey)
+        guard let fetch else { return try Self.key(search, refusal: .unknownKey) }
+        await fetch.value
+        return try state.withLock { state throws(AuthenticationError) in
+            state.waiters -= 1
+            return try Self.key(
+                Self.search(id, in: state), refusal: state.machine.refusal(of: id.map(ExactText.init(_:))))
+        }
     }
 
     private static func search(_ id: String?, in state: State) -> KeySet.Search {
@@ -92,9 +104,11 @@ final class KeySource: Sendable {
     }
 
     /// Nil: there is nothing to wait for, since a file is looked at all the time.
-    private func startFetchAfterMiss(_ state: inout State) throws(AuthenticationError) -> Task<Void, Never>? {
+    private func startFetchAfterMiss(
+        of id: String?, _ state: inout State
+    ) throws(AuthenticationError) -> Task<Void, Never>? {
         guard case .address(let url) = location else { return nil }
-        switch state.machine.miss(now: now()) {
+        switch state.machine.miss(id.map(ExactText.init(_:)), now: now()) {
         case .fetch: return startFetch(of: url, &state)
         case .wait: return state.fetch
         case .refuse(let error): throw error
@@ -150,7 +164,7 @@ final class KeySource: Sendable {
         let keys = try KeySet(json: json, previous: previous, skipped: &skipped)
         state.withLock { state in
             state.keys = keys
-            state.machine.fetched(isGood: true)
+            state.machine.fetched(withdrawn: previous?.idsMissing(in: keys) ?? [])
         }
         // Also by a set without keys: that is how an issuer withdraws its last one.
         previous?.revokeMissing(in: keys)
@@ -159,7 +173,7 @@ final class KeySource: Sendable {
     }
 
     private func keep(because problem: String) {
-        state.withLock { $0.machine.fetched(isGood: false) }
+        state.withLock { $0.machine.failed() }
         report(problem, "there are no new keys of JWTs: the last good ones stay")
     }
 

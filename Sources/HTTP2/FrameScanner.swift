@@ -4,6 +4,8 @@
 package struct FrameScanner: Sendable {
     /// Frames of the kinds above since the beginning.
     package private(set) var overheadFrames = 0
+    /// HEADERS since the beginning.
+    package private(set) var headersFrames = 0
 
     /// Bytes of the preface or of a payload that are still to come.
     private var remaining: Int
@@ -49,7 +51,10 @@ package struct FrameScanner: Sendable {
         case 0x0:
             // What ends a stream has a purpose. Nobody pads in earnest: a padded frame may be empty all the same.
             guard remaining == 0 && flags & Self.endStream == 0 || flags & Self.padded != 0 else { return }
-        case 0x1, 0x3, 0x5, 0x9:
+        case 0x1:
+            headersFrames += 1
+            return
+        case 0x3, 0x5, 0x9:
             // HEADERS and RST_STREAM are the calls', PUSH_PROMISE is an error; the library limits CONTINUATION.
             return
         default:

@@ -77,6 +77,8 @@ package struct HeaderBlock: Sendable, Equatable {
     private var count = 0
     private var countedBytes = 0
     private var isTruncated = false
+    /// Of all lists that came with the same bytes, what was over the limit.
+    private var excessBytes = 0
 
     init(bytesMax: Int) {
         self.bytesMax = bytesMax
@@ -93,12 +95,19 @@ package struct HeaderBlock: Sendable, Equatable {
         isTruncated = false
     }
 
-    /// False: there is so much that the sender means harm.
+    /// More bytes are about to be read, some kilobytes of them.
+    mutating func beginRead() {
+        excessBytes = 0
+    }
+
+    /// False: so few bytes stand for so much that the sender means harm.
     mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) -> Bool {
-        countedBytes += name.count + value.count + 32
+        let fieldBytes = name.count + value.count + 32
+        countedBytes += fieldBytes
         guard countedBytes <= bytesMax else {
             isTruncated = true
-            return countedBytes <= Self.excessMax * bytesMax
+            excessBytes += fieldBytes
+            return excessBytes <= Self.excessMax * bytesMax
         }
         // In bounds: each field takes 28 bytes less than was counted for it, and both lengths fit two bytes.
         let target = unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...])
@@ -110,7 +119,7 @@ package struct HeaderBlock: Sendable, Equatable {
         return true
     }
 
-    /// Lists up to so many times the limit are told so, and received to their end.
+    /// Lists that are over the limit, by so many times it at once, are told so, and received to their end.
     private static let excessMax = 16
 
     func isEqual(to block: HeaderBlock) -> Bool {

@@ -52,6 +52,7 @@ extension Session {
     private func didBeginHeaders(_ frame: UnsafePointer<nghttp2_frame>?) -> CInt {
         guard let frame = unsafe frame else { return 0 }
         headers.removeAll()
+        headersBegun += 1
         if unsafe role == .server && frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
             register(Stream(id: unsafe frame.pointee.hd.stream_id))
         }

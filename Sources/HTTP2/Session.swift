@@ -29,6 +29,9 @@ package import NIOCore
     package internal(set) var messageFramesSent = 0
     /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
     package var overheadFramesReceived: Int { scanner.overheadFrames }
+    /// HEADERS received since the beginning that the library ignores: of streams that are closed, or opened after GOAWAY.
+    package var headersIgnored: Int { scanner.headersFrames - headersBegun }
+    var headersBegun = 0
     /// The sum of the streams that were open when each SETTINGS since the beginning was received: the library may have
     /// gone through them all (RFC 9113 section 6.9.2).
     package internal(set) var streamsResettled = 0
@@ -137,6 +140,7 @@ package import NIOCore
     /// after that. It throws when the connection should be closed at once.
     package func receive(_ bytes: ByteBuffer) throws(HTTP2Error) {
         input = bytes
+        headers.beginRead()
         let count = bytes.readableBytes
         let result = unsafe bytes.withUnsafeReadableBytes { source in
             let start = unsafe source.baseAddress?.assumingMemoryBound(to: UInt8.self)

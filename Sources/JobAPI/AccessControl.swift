@@ -76,7 +76,7 @@ package final class AccessControl: Admission {
         }
         let caller = Caller(
             name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
-            users: principal.users)
+            users: principal.users, mayRead: principal.scopes.contains(.read))
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 

@@ -12,6 +12,9 @@ package struct AdminServiceHandlers: Sendable {
     let store: JobStore
     let defaultUserLimit: Int
 
+    /// Names, and no more.
+    private static let requestBytesMax = 4 << 10
+
     /// `defaultUserLimit`: that of a queue which has none of its own.
     package init(store: JobStore, defaultUserLimit: Int) {
         self.store = store
@@ -21,29 +24,33 @@ package struct AdminServiceHandlers: Sendable {
     package var methods: [Method] {
         let service = "/signalbox.v1.AdminService/"
         return [
-            .unary(service + "GetQueueStats") { bytes, _ in
+            .unary(service + "GetQueueStats", maxRequestBytes: Self.requestBytesMax) { bytes, _ in
                 let request = try GetQueueStatsRequest.read(bytes) {
                     Self.check($0.queue, required: false, &$1)
                 }
                 return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty))
                     .encode()
             },
-            .unary(service + "ListNodes") { bytes, context in
+            .unary(service + "ListNodes", maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 _ = try ListNodesRequest.read(bytes)
                 return ListNodesResponse(nodes: try await store.nodes(for: context.caller.users)).encode()
             },
-            .unary(service + "PauseQueue") { bytes, context in
+            .unary(service + "PauseQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try PauseQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
                 try await store.setPaused(true, queue: request.queue, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "ResumeQueue") { bytes, context in
+            .unary(service + "ResumeQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try ResumeQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
                 try await store.setPaused(false, queue: request.queue, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "SetUserLimit") { try await setUserLimit($0, by: $1.caller) },
-            .unary(service + "GetUserLimit") { try await getUserLimit($0, for: $1.caller) },
+            .unary(service + "SetUserLimit", maxRequestBytes: Self.requestBytesMax) {
+                try await setUserLimit($0, by: $1.caller)
+            },
+            .unary(service + "GetUserLimit", maxRequestBytes: Self.requestBytesMax) {
+                try await getUserLimit($0, for: $1.caller)
+            },
         ]
     }
 

@@ -1,5 +1,5 @@
 package import JobCore
-package import RPC
+internal import RPC
 
 /// Whom the service has let in, for one call or many.
 package final class AdmittedCaller: Admitted {

@@ -6,6 +6,8 @@ package import RPC
 
 /// `signalbox.v1.JobService`, but for Watch.
 package struct JobServiceHandlers: Sendable {
+    /// Names, labels and reasons: what carries no payload needs no more.
+    private static let requestBytesMax = 16 << 10
     /// The largest Enqueue message: a payload at its limit, and the other fields at theirs.
     private static let enqueueBytesMax = JobLimits.payloadBytesMax + (64 << 10)
 
@@ -32,10 +34,18 @@ package struct JobServiceHandlers: Sendable {
                 try enqueue(bytes, by: context.caller, reply)
             },
             .unary(service + "EnqueueBatch") { try await enqueueBatch($0, by: $1.caller) },
-            .unary(service + "GetJob") { try await getJob($0, for: $1.caller) },
-            .unary(service + "ListJobs") { try await listJobs($0, for: $1.caller) },
-            .unary(service + "Cancel") { try await cancel($0, by: $1.caller) },
-            .unary(service + "Retry") { try await retry($0, by: $1.caller) },
+            .unary(service + "GetJob", maxRequestBytes: Self.requestBytesMax) {
+                try await getJob($0, for: $1.caller)
+            },
+            .unary(service + "ListJobs", maxRequestBytes: Self.requestBytesMax) {
+                try await listJobs($0, for: $1.caller)
+            },
+            .unary(service + "Cancel", maxRequestBytes: Self.requestBytesMax) {
+                try await cancel($0, by: $1.caller)
+            },
+            .unary(service + "Retry", maxRequestBytes: Self.requestBytesMax) {
+                try await retry($0, by: $1.caller)
+            },
         ]
     }
 
@@ -59,7 +69,7 @@ package struct JobServiceHandlers: Sendable {
                         violations.append(Self.unknownKind(spec.kind, "job.kind"))
                     }
                     try Self.check(spec, violations)
-                    return try await enqueue(NewJob(spec: spec, now: now, by: caller))
+                    return try await enqueue(NewJob(spec: spec, now: now, by: caller), by: caller)
                 }
             }
         }
@@ -67,23 +77,24 @@ package struct JobServiceHandlers: Sendable {
         let job = NewJob(spec: spec, now: now, by: caller)
         guard quotas.limitsEnqueues else {
             store.enqueue(job) { enqueued in
-                reply.send { Self.response(try enqueued.get()) }
+                reply.send { Self.response(try enqueued.get(), to: caller) }
             }
             return .later
         }
         let demand = UserQuotas.Demand(spec.userID, payloadBytes: spec.payload.count)
-        guard try quotas.admitAtOnce(demand) else { return .work { try await enqueue(job) } }
+        guard try quotas.admitAtOnce(demand) else { return .work { try await enqueue(job, by: caller) } }
         store.enqueue(job) { enqueued in
             quotas.settle(demand, enqueued)
-            reply.send { Self.response(try enqueued.get()) }
+            reply.send { Self.response(try enqueued.get(), to: caller) }
         }
         return .later
     }
 
-    private func enqueue(_ job: NewJob) async throws -> ByteBuffer {
+    private func enqueue(_ job: NewJob, by caller: Caller) async throws -> ByteBuffer {
         let demand = UserQuotas.Demand(job.spec.userID, payloadBytes: job.spec.payload.count)
         return Self.response(
-            try await quotas.admitting(demand, wereAdded: \.isNew) { try await store.enqueue(job) })
+            try await quotas.admitting(demand, wereAdded: \.isNew) { try await store.enqueue(job) },
+            to: caller)
     }
 
     private static func check(_ spec: JobSpec, _ violations: [FieldViolation]) throws {
@@ -91,8 +102,16 @@ package struct JobServiceHandlers: Sendable {
         try checkPayload(spec.payload, "job.payload")
     }
 
-    private static func response(_ enqueued: Enqueued) -> ByteBuffer {
-        EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
+    private static func response(_ enqueued: Enqueued, to caller: Caller) -> ByteBuffer {
+        EnqueueResponse(job: told(enqueued.job, to: caller), created: enqueued.isNew).encode()
+    }
+
+    /// What a call that changes a job answers: the job that is there already, or is over already, may have a result.
+    private static func told(_ job: JobRecord, to caller: Caller) -> JobRecord {
+        guard !caller.mayRead, job.result != nil else { return job }
+        var job = job
+        job.result = nil
+        return job
     }
 
     private func enqueueBatch(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
@@ -192,7 +211,9 @@ package struct JobServiceHandlers: Sendable {
         }
         let id = try Self.jobID(request.jobID)
         do {
-            return JobResponse(job: try await store.cancel(id, reason: request.reason, by: caller)).encode()
+            return JobResponse(
+                job: Self.told(try await store.cancel(id, reason: request.reason, by: caller), to: caller)
+            ).encode()
         } catch {
             throw StatusMapping.naming(id, in: error)
         }

@@ -2,9 +2,9 @@ import JobCore
 
 /// Who waits to hear how much some users have waiting, and about whom the database is asked next. Pure.
 ///
-/// However many ask, there is one question at a time, about the users of those who have waited longest, and about a bounded
-/// number of them: what many ask for does not make one's question long, and a question that fails is the failure of those
-/// alone who asked about its users.
+/// However many ask, there is one question at a time, about a bounded number of users, and they take turns: what many ask
+/// for does not make one's question long, who asks about very many holds up nobody, and a question that fails is the
+/// failure of those alone who asked about its users.
 struct PendingQuestions<Asker> {
     private struct Waiting {
         let asker: Asker
@@ -12,7 +12,7 @@ struct PendingQuestions<Asker> {
         var users: Set<ExactText>
     }
 
-    /// Those who came first are first.
+    /// In the order of their turns.
     private var waiting: [Waiting] = []
     /// How many of them the question under way is for: who comes later may have seen what it has not.
     private var askingFor = 0
@@ -35,8 +35,13 @@ struct PendingQuestions<Asker> {
         }
         askingFor = waiting.count
         var users: Set<ExactText> = []
-        for one in waiting where users.count < usersMax {
-            for user in one.users where users.count < usersMax { users.insert(user) }
+        // One of each, and then as many as there is room for.
+        for usersOfEach in [1, usersMax] {
+            for one in waiting where users.count < usersMax {
+                let most = min(usersOfEach, usersMax - users.count)
+                let more = Array(one.users.lazy.filter { !users.contains($0) }.prefix(most))
+                users.formUnion(more)
+            }
         }
         return Array(users)
     }
@@ -46,19 +51,25 @@ struct PendingQuestions<Asker> {
     mutating func answered(_ users: [ExactText], isGood: Bool) -> [Asker] {
         var done: [Asker] = []
         var left: [Waiting] = []
+        var hadTheirTurn: [Waiting] = []
         for (index, one) in waiting.enumerated() {
             var one = one
             if index < askingFor {
                 let before = one.users.count
                 for user in users { one.users.remove(user) }
-                if isGood ? one.users.isEmpty : one.users.count < before {
+                let wasAsked = one.users.count < before
+                if isGood ? one.users.isEmpty : wasAsked {
                     done.append(one.asker)
+                    continue
+                }
+                if wasAsked {
+                    hadTheirTurn.append(one)
                     continue
                 }
             }
             left.append(one)
         }
-        waiting = left
+        waiting = left + hadTheirTurn
         return done
     }
 }

@@ -64,7 +64,7 @@ package struct StandardHandlers: Sendable {
 
     package var methods: [Method] {
         [
-            .replying("/grpc.health.v1.Health/Check") { bytes, _, _ in
+            .replying("/grpc.health.v1.Health/Check", maxRequestBytes: Self.requestBytesMax) { bytes, _, _ in
                 // Who asks often asks about all of it, with an empty message.
                 let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                 guard Self.isKnown(service) else {
@@ -72,7 +72,8 @@ package struct StandardHandlers: Sendable {
                 }
                 return .message(health.isServing ? Self.serving : Self.notServing)
             },
-            .serverStreaming("/grpc.health.v1.Health/Watch") { bytes, _, writer in
+            .serverStreaming("/grpc.health.v1.Health/Watch", maxRequestBytes: Self.requestBytesMax) {
+                bytes, _, writer in
                 let request = try HealthCheckRequest.read(bytes)
                 var last: HealthCheckResponse.Status?
                 for await isServing in health.changes() {
@@ -87,10 +88,13 @@ package struct StandardHandlers: Sendable {
                 throw Status(.unavailable, "this server is shutting down")
             },
             // The older name has the same messages; many tools know only that.
-            .bidirectional("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Self.reflect),
-            .bidirectional("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Self.reflect),
+            reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+            reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
         ]
     }
+
+    /// Names. Anybody may ask, and `Watch` keeps its question.
+    private static let requestBytesMax = 1 << 10
 
     private static let serving = HealthCheckResponse(status: .serving).encode()
     private static let notServing = HealthCheckResponse(status: .notServing).encode()
@@ -99,11 +103,13 @@ package struct StandardHandlers: Sendable {
         service.isEmpty || DescriptorTable.services.contains(service)
     }
 
-    private static let reflect: BidirectionalHandler = { requests, _, writer in
-        for try await bytes in requests {
-            let request = try ServerReflectionRequest.read(bytes)
-            let answer = DescriptorTable.answer(request.question)
-            try await writer.write(ServerReflectionResponse(request: request, answer: answer).encode())
+    private func reflection(_ path: String) -> Method {
+        .bidirectional(path, maxRequestBytes: Self.requestBytesMax) { requests, _, writer in
+            for try await bytes in requests {
+                let request = try ServerReflectionRequest.read(bytes)
+                let answer = DescriptorTable.answer(request.question)
+                try await writer.write(ServerReflectionResponse(request: request, answer: answer).encode())
+            }
         }
     }
 }

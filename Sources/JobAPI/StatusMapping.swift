@@ -24,6 +24,10 @@ package enum StatusMapping {
         case .overloaded:
             detailed(.unavailable, "too much waits to be written", retryDelay: .seconds(1))
         case .conflict(let id, _): conflict(id, "a job with this id or key has other content")
+        case .tooManyQueues(let userID):
+            exhausted(
+                "the user has had jobs in \(JobLimits.queuesPerUserMax) queues, which is the most",
+                subject: "user:\(userID)", retryDelay: nil)
         case .cancelled: Status(.cancelled, "the call was cancelled")
         case .notFound: Status(.notFound, "there is no such job")
         case .wrongState(let state):

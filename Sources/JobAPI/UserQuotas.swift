@@ -93,6 +93,7 @@ package final class UserQuotas: Sendable {
             let users = try decide(on: demand, asked: asked)
             guard !users.isEmpty else { return }
             try await ask(about: users)
+            try Task.checkCancellation()
             asked.formUnion(users)
         }
     }

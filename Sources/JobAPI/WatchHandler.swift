@@ -14,6 +14,8 @@ package struct WatchHandler: Sendable {
     /// Jobs that are read at once. They are kept while a client takes its time to read them: a thousand such clients must
     /// not fill the memory.
     private static let jobsReadAtOnce = 8
+    /// A thousand jobs take half of it.
+    private static let requestBytesMax = 128 << 10
 
     let store: JobStore
     let feed: JobFeed
@@ -26,7 +28,8 @@ package struct WatchHandler: Sendable {
     }
 
     package var method: Method {
-        .following("/signalbox.v1.JobService/Watch") { bytes, context, writer in
+        .following("/signalbox.v1.JobService/Watch", maxRequestBytes: Self.requestBytesMax) {
+            bytes, context, writer in
             try await begin(bytes, by: context.caller, writer)
         }
     }

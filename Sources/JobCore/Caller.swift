@@ -43,12 +43,17 @@ package struct Caller: Sendable, Hashable {
     /// Where it calls from, as host:port. Empty: from within the process.
     package var address: String
     package var users: UserScope
+    /// Without it, results are left out of what other calls answer.
+    package var mayRead: Bool
 
-    package init(name: String, source: Source, address: String, users: UserScope) {
+    package init(
+        name: String, source: Source, address: String, users: UserScope, mayRead: Bool = true
+    ) {
         self.name = name
         self.source = source
         self.address = address
         self.users = users
+        self.mayRead = mayRead
     }
 
     /// The server itself, which does what its settings say.

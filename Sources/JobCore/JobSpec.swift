@@ -127,6 +127,8 @@ package enum JobLimits {
     package static let listLabelsMax = 8
     package static let watchedJobsMax = 1000
     package static let userLimitMax = 100_000
+    /// In which a user has ever had jobs: a row is kept of each.
+    package static let queuesPerUserMax = 10_000
     package static let userLimitDefault = 3
     /// Of the jobs that wait of a user with a quota: no more are counted.
     package static let pendingQuotaMax = 100_000

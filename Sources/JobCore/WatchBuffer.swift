@@ -22,6 +22,8 @@ package struct WatchBuffer: Sendable {
     /// Jobs that one read of missing events asks for.
     package static let readJobsMax = 64
     package static let logLinesMax = 256
+    /// Of the text of log lines that are sent as one message.
+    package static let logBytesAtOnce = 16 * 1024
 
     /// What the driver does next.
     package enum Action: Sendable, Equatable {
@@ -220,11 +222,22 @@ package struct WatchBuffer: Sendable {
         }
         if let news = progress.popFirst() { return .tell(news) }
         if let (job, lines) = logLines.first {
-            logLines[job] = nil
+            let sent = Self.sentAtOnce(lines)
+            let rest = Array(lines[sent.endIndex...])
+            logLines[job] = rest.isEmpty ? nil : rest
             if logLines.isEmpty { logLines = [:] }
-            return .sendLog(job, lines)
+            return .sendLog(job, Array(sent))
         }
         return namesJobs && openJobs == 0 ? .end : .wait
+    }
+
+    private static func sentAtOnce(_ lines: [LogLine]) -> ArraySlice<LogLine> {
+        var bytes = 0
+        let fitting = lines.prefix { line in
+            bytes += line.message.utf8.count
+            return bytes <= logBytesAtOnce
+        }
+        return fitting.isEmpty ? lines.prefix(1) : fitting
     }
 
     private mutating func append(_ event: JobEvent, _ news: JobNews) {

@@ -44,7 +44,7 @@ extension Statement {
 
 /// Who asked for the jobs of a commit: each caller once, and for each job which of them.
 struct JobCallers {
-    private struct Name: Hashable {
+    struct Name: Hashable {
         let caller: Caller
 
         /// By the bytes: what is kept of one is never told of another.
@@ -55,8 +55,8 @@ struct JobCallers {
         }
 
         func hash(into hasher: inout Hasher) {
-            hasher.combine(caller.name)
-            hasher.combine(caller.address)
+            hasher.combine(ExactText(caller.name))
+            hasher.combine(ExactText(caller.address))
         }
     }
 

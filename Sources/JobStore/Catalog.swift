@@ -15,7 +15,7 @@ final class Catalog: Sendable {
     /// Names of kinds that callers can make up are bounded by the check that a live node handles them.
     private let kindsMax: Int
 
-    private struct LaneName: Hashable {
+    struct LaneName: Hashable {
         var queue: String
         var userID: String
 
@@ -32,6 +32,11 @@ final class Catalog: Sendable {
         static func == (left: LaneName, right: LaneName) -> Bool {
             left.queue == right.queue && left.userID.hasSameBytes(as: right.userID)
         }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(queue)
+            hasher.combine(ExactText(userID))
+        }
     }
 
     private struct State {
@@ -41,14 +46,19 @@ final class Catalog: Sendable {
 
     private let state = Mutex(State())
 
-    init(lanesMax: Int = 200_000, kindsMax: Int = 10_000) {
+    private let queuesPerUserMax: Int
+
+    init(
+        lanesMax: Int = 200_000, kindsMax: Int = 10_000, queuesPerUserMax: Int = JobLimits.queuesPerUserMax
+    ) {
         self.lanesMax = lanesMax
         self.kindsMax = kindsMax
+        self.queuesPerUserMax = queuesPerUserMax
     }
 
     private static let addQueues = Statement(
         "add_queues",
-        "INSERT INTO queue (name) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING")
+        "INSERT INTO queue (name) SELECT DISTINCT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING")
     private static let addLanes = Statement(
         "add_lanes",
         """
@@ -64,8 +74,18 @@ final class Catalog: Sendable {
         SELECT q.name, l.user_id, l.id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
         JOIN queue q ON q.name = t.queue JOIN lane l ON l.queue = q.id AND l.user_id = t.user_id
         """)
+    /// Of users who are to have so many lanes more, those who would have more than $3.
+    private static let findFullUsers = Statement(
+        "find_full_users",
+        """
+        SELECT u.user_id FROM unnest($1::text[], $2::bigint[]) AS u (user_id, more)
+        WHERE u.more + (SELECT count(*) FROM (
+            SELECT FROM lane WHERE \(Statement.lookUp("lane.user_id", "u.user_id")) LIMIT $3
+        ) l) > $3
+        """)
     private static let addKinds = Statement(
-        "add_kinds", "INSERT INTO kind (name) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING")
+        "add_kinds",
+        "INSERT INTO kind (name) SELECT DISTINCT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING")
     private static let findKinds = Statement(
         "find_kinds", "SELECT name, id FROM kind WHERE name = ANY ($1::text[])")
 
@@ -85,7 +105,9 @@ final class Catalog: Sendable {
     }
 
     /// The same; what is missing is added first, in commits of its own. Nothing removes it again.
-    func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs] {
+    ///
+    /// Nil: the job's user would have lanes in more than `queuesPerUserMax` queues.
+    func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs?] {
         if let ids = self.known(jobs) { return ids }
         let names = jobs.map { LaneName($0.spec) }
         // What is known is kept at hand: the memory may be emptied meanwhile.
@@ -101,24 +123,26 @@ final class Catalog: Sendable {
         }
         let unknown = lanes.filter { $0.value == nil }.map(\.key)
         if !unknown.isEmpty {
-            for (name, id) in try loadLanes(unknown, connection) { lanes[name] = id }
+            for (name, id) in try loadLanes(unknown, queuesMax: queuesPerUserMax, connection) {
+                lanes[name] = id
+            }
         }
-        var ids: [LaneIDs] = []
+        var ids: [LaneIDs?] = []
         ids.reserveCapacity(jobs.count)
         for (name, job) in zip(names, jobs) {
-            guard let lane = lanes[name] ?? nil, let kind = kinds[job.spec.kind] ?? nil else {
-                throw PostgresError(.decoding, "a lane or kind was not found after adding it")
+            guard let kind = kinds[job.spec.kind] ?? nil else {
+                throw PostgresError(.decoding, "a kind was not found after adding it")
             }
-            ids.append(LaneIDs(lane: lane, kind: kind))
+            ids.append((lanes[name] ?? nil).map { LaneIDs(lane: $0, kind: kind) })
         }
         return ids
     }
 
-    /// The number of one lane, added where it is missing.
+    /// The number of one lane, added where it is missing, however many the user has.
     func lane(queue: String, userID: String, _ connection: Connection) throws(PostgresError) -> Int64 {
         let name = LaneName(queue: queue, userID: userID)
         if let known = state.withLock({ $0.lanes[name] }) { return known }
-        guard let lane = try loadLanes([name], connection)[name] else {
+        guard let lane = try loadLanes([name], queuesMax: nil, connection)[name] else {
             throw PostgresError(.decoding, "a lane was not found after adding it")
         }
         return lane
@@ -139,22 +163,30 @@ final class Catalog: Sendable {
         return found
     }
 
+    /// - Parameter queuesMax: who would have lanes in more queues than this gets none of those that are missing.
     private func loadLanes(
-        _ names: [LaneName], _ connection: Connection
+        _ names: [LaneName], queuesMax: Int?, _ connection: Connection
     ) throws(PostgresError) -> [LaneName: Int64] {
-        let parameters = Parameters {
-            $0.append(names.map(\.queue))
-            $0.append(names.map(\.userID))
-        }
-        var result = try connection.execute(Self.findLanes, parameters)
-        if result.rowCount < names.count {
-            try connection.execute(Self.addQueues, Parameters { $0.append(names.map(\.queue)) })
-            try connection.execute(Self.addLanes, parameters)
-            result = try connection.execute(Self.findLanes, parameters)
-        }
-        var found: [LaneName: Int64] = [:]
-        for row in result {
-            found[LaneName(queue: try row.string(0), userID: try row.string(1))] = try row.int64(2)
+        var found = try findLanes(names, connection)
+        if found.count < names.count {
+            var missing = names.filter { found[$0] == nil }
+            if let queuesMax {
+                let full = try fullUsers(missing, queuesMax: queuesMax, connection)
+                missing.removeAll { full.contains(ExactText($0.userID)) }
+            }
+            let (queues, users) = (missing.map(\.queue), missing.map(\.userID))
+            try connection.execute(Self.addQueues, Parameters { $0.append(queues) })
+            try connection.execute(
+                Self.addLanes,
+                Parameters {
+                    $0.append(queues)
+                    $0.append(users)
+                })
+            let added = try findLanes(missing, connection)
+            guard added.count == missing.count else {
+                throw PostgresError(.decoding, "a lane was not found after adding it")
+            }
+            found.merge(added) { _, new in new }
         }
         let lanes = found
         state.withLock { state in
@@ -162,5 +194,40 @@ final class Catalog: Sendable {
             state.lanes.merge(lanes) { _, new in new }
         }
         return found
+    }
+
+    private func findLanes(
+        _ names: [LaneName], _ connection: Connection
+    ) throws(PostgresError) -> [LaneName: Int64] {
+        let result = try connection.execute(
+            Self.findLanes,
+            Parameters {
+                $0.append(names.map(\.queue))
+                $0.append(names.map(\.userID))
+            })
+        var found: [LaneName: Int64] = [:]
+        for row in result {
+            found[LaneName(queue: try row.string(0), userID: try row.string(1))] = try row.int64(2)
+        }
+        return found
+    }
+
+    /// Two nodes that ask at the same time may add a few too many.
+    private func fullUsers(
+        _ missing: [LaneName], queuesMax: Int, _ connection: Connection
+    ) throws(PostgresError) -> Set<ExactText> {
+        var more: [ExactText: Int64] = [:]
+        for name in missing { more[ExactText(name.userID), default: 0] += 1 }
+        let users = Array(more)
+        let result = try connection.execute(
+            Self.findFullUsers,
+            Parameters {
+                $0.append(users.map(\.key.text))
+                $0.append(users.map(\.value))
+                $0.append(Int64(queuesMax))
+            })
+        var full: Set<ExactText> = []
+        for row in result { full.insert(ExactText(try row.string(0))) }
+        return full
     }
 }

@@ -146,7 +146,12 @@ extension JobStore {
         defer { batchBytes.withLock { $0 -= bytes } }
         try await refuseConflicts(of: batch, places)
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
-            let lanes = try catalog.resolve(batch, connection)
+            let resolved = try catalog.resolve(batch, connection)
+            if let place = resolved.firstIndex(where: { $0 == nil }) {
+                let error = StoreError.tooManyQueues(userID: batch[place].spec.userID)
+                return [Result<EnqueueOutcome, StoreError>.failure(error)]
+            }
+            let lanes = resolved.compactMap { $0 }
             // Where nothing can conflict, nothing fails alone.
             if !batch.contains(where: { $0.mayConflict }) {
                 return try insert(batch, lanes) { queries throws(PostgresError) in
@@ -265,9 +270,17 @@ extension JobStore {
             .failure(refused[index].map { .conflict($0, index: 0) } ?? Self.vanished)
         }
         guard !others.isEmpty else { return outcomes }
-        let rest = others.map { jobs[$0] }
-        let committed = try commit(rest, try catalog.resolve(rest, connection), connection)
-        for (index, outcome) in zip(others, committed) { outcomes[index] = outcome }
+        var placed: [(index: Int, lane: LaneIDs)] = []
+        for (index, lane) in zip(others, try catalog.resolve(others.map { jobs[$0] }, connection)) {
+            if let lane {
+                placed.append((index, lane))
+            } else {
+                outcomes[index] = .failure(.tooManyQueues(userID: jobs[index].spec.userID))
+            }
+        }
+        guard !placed.isEmpty else { return outcomes }
+        let committed = try commit(placed.map { jobs[$0.index] }, placed.map(\.lane), connection)
+        for ((index, _), outcome) in zip(placed, committed) { outcomes[index] = outcome }
         return outcomes
     }
 

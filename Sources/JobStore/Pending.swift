@@ -33,8 +33,8 @@ extension Statement {
         LIMIT $2
         """
 
-    /// A user with more queues than this waits uncounted in the rest: to look into all of them would hold up everybody.
-    private static let lanesMax = 1_000
+    /// All that a user may have, and what nodes that added some at the same time may have added beyond that.
+    private static let lanesMax = 2 * JobLimits.queuesPerUserMax
 
     static let findPayloadSize = Statement(
         "find_payload_size",

@@ -47,6 +47,11 @@ struct MessageReader {
         }
     }
 
+    /// What is in it stays for longer than the bytes that it came with.
+    mutating func keep() {
+        buffer = buffer.kept
+    }
+
     /// Is the next message complete, and is it allowed at all? Nothing is read of a message over the limit
     /// beyond its prefix.
     func check() -> Result<Int?, Status> {
@@ -92,7 +97,7 @@ struct MessageReader {
                 return .success(message)
             }
             // A copy of just its size: the caller may keep it for hours.
-            let message = ByteBuffer(buffer.readableBytesView.prefix(length))
+            let message = ByteBuffer(bytes: buffer.readableBytesView.prefix(length))
             buffer.moveReaderIndex(forwardBy: length)
             // Nor does an idle call keep room for the next one.
             if buffer.readableBytes == 0 { buffer = ByteBuffer() }
@@ -132,6 +137,14 @@ struct MessageReader {
         guard released >= Self.windowStepBytes else { return 0 }
         withheldBytes -= released
         return released
+    }
+}
+
+extension ByteBuffer {
+    /// The same bytes in memory of about their size: those that were received may lie in a buffer of very many, which
+    /// lives as long as any of them.
+    var kept: ByteBuffer {
+        storageCapacity <= 2 * readableBytes ? self : ByteBuffer(bytes: readableBytesView)
     }
 }
 

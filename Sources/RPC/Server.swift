@@ -12,7 +12,7 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let executors: [ObjectIdentifier: LoopExecutor]
     private let connections: ConnectionRegistry
-    private let unfinishedRequests: SharedBudget
+    private let budgets: SharedBudgets
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
 
@@ -29,7 +29,7 @@ package final class Server: Sendable {
             uniqueKeysWithValues: group.makeIterator().map {
                 (ObjectIdentifier($0), LoopExecutor(eventLoop: $0))
             })
-        unfinishedRequests = SharedBudget(max: configuration.unfinishedRequestBytesMax)
+        budgets = SharedBudgets(configuration)
         connections = ConnectionRegistry(
             connectionsMax: max(1, configuration.connectionsMax),
             connectionsPerSourceMax: max(1, configuration.connectionsPerAddressMax))
@@ -85,7 +85,7 @@ package final class Server: Sendable {
         let beginning = tls?.current
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
-            unfinishedRequests: unfinishedRequests,
+            budgets: budgets,
             isTrusted: {
                 guard let tls, let beginning else { return true }
                 return tls.isTrusted(beginning)

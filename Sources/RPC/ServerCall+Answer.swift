@@ -52,6 +52,10 @@ extension ServerCall {
             fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
             return false
         }
+        guard connection.countUnread(with: message.readableBytes) else {
+            fail(Status(.resourceExhausted, "too much of what is answered is not read just now"))
+            return false
+        }
         guard sendHeaders() else { return false }
         if compressed, let shorter = responseCoding?.compress(message) {
             let prefix = messagePrefix(length: shorter.readableBytes, isCompressed: true)

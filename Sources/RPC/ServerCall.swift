@@ -27,10 +27,8 @@ final class ServerCall {
     var messageBytes: UInt32 = 0
     /// This call's share of the connection's `requestBytes`.
     var countedBytes: UInt32 = 0
-    /// The same of all connections' unfinished requests.
+    /// The same of its `unfinishedBytes`.
     var countedUnfinishedBytes: UInt32 = 0
-    /// What most requests have at most: they come whole, and are not counted.
-    static let unfinishedBytesFree: UInt32 = 16 * 1024
     /// Of the request, since the last tick.
     var receivedBytes: UInt32 = 0
     /// Of what the client takes or sends.
@@ -70,9 +68,7 @@ final class ServerCall {
         self.machine = ServerStreamStateMachine(
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory,
             coding: head.coding)
-        self.context = ServerContext(
-            method: method, head: head, deadline: head.timeout.map { ContinuousClock.now + $0 },
-            admitted: admitted)
+        self.context = ServerContext(method: method, head: head, admitted: admitted)
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
@@ -131,34 +127,26 @@ final class ServerCall {
 
     func receive(_ bytes: ByteBuffer) {
         receivedBytes = UInt32(clamping: Int(receivedBytes) + bytes.readableBytes)
+        connection.receives(self)
         switch machine.receive(bytes) {
         case .none: break
         case .deliver: deliver()
         case .fail(let status): fail(status)
         }
-        let hasRoom = countRequestBytes()
-        let bytesMax = connection.configuration.requestBytesPerConnection
-        if countedBytes > 0, connection.requestBytes > bytesMax {
-            fail(Status(.resourceExhausted, "the connection's requests are over \(bytesMax) bytes together"))
-        } else if !hasRoom {
-            fail(Status(.resourceExhausted, "too many requests are sent in parts just now"))
-        }
+        if let excess = countRequestBytes() { fail(excess) }
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
     }
 
-    /// After whatever takes in or lets go of a part of the request. False: there is too much of it on all connections.
+    /// After whatever takes in or lets go of a part of the request. The status is there when it takes too much.
     @discardableResult
-    func countRequestBytes() -> Bool {
+    func countRequestBytes() -> Status? {
         // A message has at most four bytes' worth of length, and no more than one is taken in at a time.
         let bufferedBytes = UInt32(machine.bufferedBytes)
         let bytes = bufferedBytes + messageBytes
-        connection.requestBytes += Int(bytes) - Int(countedBytes)
-        countedBytes = bytes
-        let unfinishedBytes =
-            bufferedBytes > Self.unfinishedBytesFree ? bufferedBytes - Self.unfinishedBytesFree : 0
-        guard unfinishedBytes != countedUnfinishedBytes else { return true }
-        defer { countedUnfinishedBytes = unfinishedBytes }
-        return connection.takeUnfinished(Int(unfinishedBytes) - Int(countedUnfinishedBytes))
+        guard bytes != countedBytes || bufferedBytes != countedUnfinishedBytes else { return nil }
+        defer { (countedBytes, countedUnfinishedBytes) = (bytes, bufferedBytes) }
+        return connection.countRequests(
+            Int(bytes) - Int(countedBytes), unfinished: Int(bufferedBytes) - Int(countedUnfinishedBytes))
     }
 
     func receiveEnd() {
@@ -174,6 +162,11 @@ final class ServerCall {
         case .fail(let status): fail(status)
         case .start(let message):
             messageBytes = UInt32(message.readableBytes)
+            // It may have become a thousand times as large by being decompressed.
+            if let excess = countRequestBytes() {
+                messageBytes = 0
+                return fail(excess)
+            }
             noteCompression()
             let context = context
             switch context.method.handler {
@@ -213,15 +206,18 @@ final class ServerCall {
     }
 
     /// For the connection's tick: for how many of them the client has taken too little of what is queued for it, or sent
-    /// too little of a request that takes memory.
+    /// too little of a request that it has begun.
     func countStall() -> Int {
         let sentBytes = stream.takeSentBytes()
         defer { receivedBytes = 0 }
         if stream.queuedBytes > 0, connection.session.isHeldByPeer(stream) {
             return pace.tick(moved: sentBytes)
         }
-        if countedUnfinishedBytes > 0, !isHandlerRunning || reader != nil {
-            return pace.tick(moved: Int(receivedBytes))
+        // Not while it is the server that does not go on.
+        if countedUnfinishedBytes > 0, !isHeld, !connection.isReadHeld, !isHandlerRunning || reader != nil {
+            // More is asked of those who send parts while these are scarce.
+            let isScarce = connection.budgets.unfinishedRequests.isScarce
+            return pace.tick(moved: Int(receivedBytes) / (isScarce ? Pace.scarcity : 1))
         }
         pace.rest()
         // It has its turn with the others, whose bytes count for it.

@@ -51,7 +51,12 @@ package struct ServerConfiguration: Sendable {
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024
-    /// Requests of which a part has come, beyond 16 KiB of each, on all connections together: those that are sent slowly,
+    /// What is unsent on all connections together, beyond 256 KiB of each: answers that are read slowly, or never. A message
+    /// that takes them over this ends its call with RESOURCE_EXHAUSTED.
+    package var unreadAnswerBytesMax = 64 * 1024 * 1024
+    /// The same on all connections together, beyond 64 KiB of each.
+    package var requestBytesMax = 256 * 1024 * 1024
+    /// Requests of which a part has come, on all connections together, beyond 64 KiB of each: those that are sent slowly,
     /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED.
     package var unfinishedRequestBytesMax = 16 * 1024 * 1024
     /// What a client may send ahead on a stream, beyond the message that is waited for.

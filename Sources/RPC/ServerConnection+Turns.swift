@@ -13,7 +13,7 @@ extension ServerConnection {
         if waitingForTurn.isEmpty && hasTurn { return call.startUnary(message) }
         // It counts as one that runs, or they could be piled up.
         handlerStarted()
-        waitingForTurn.append((call, message))
+        waitingForTurn.append((call, message.kept))
     }
 
     /// For a handler that runs: it goes on in its turn.

@@ -15,7 +15,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let unfinishedRequests: SharedBudget
+    let budgets: SharedBudgets
     /// Whether the client would still be let in with the certificate that it has shown.
     let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
@@ -30,10 +30,15 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// With the message that the handler of a unary call is started with; of other calls the handler runs already.
     var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer?)>()
     var isStartingWaiting = false
-    /// The sum of what the calls hold of their requests. Written by `ServerCall` only.
+    /// The sum of what the calls hold of their requests (`countRequests`).
     var requestBytes = 0
-    /// This connection's part of `unfinishedRequests`.
+    /// Of them, what no handler has taken.
     var unfinishedBytes = 0
+    var requestShare = SharedBudget.Share(free: requestBytesFree)
+    var unfinishedShare = SharedBudget.Share(free: requestBytesFree)
+    var unreadShare = SharedBudget.Share(free: unreadBytesFree)
+    /// Whose request was received last, and may share memory with all that was received with it.
+    var lastReceiving: ServerCall?
 
     let router: Router
     let logger: Logger
@@ -46,6 +51,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var tick: Scheduled<Void>?
     /// Set once the connection is to be closed, for when the client does not let it.
     var close: Scheduled<Void>?
+    /// Set while the client is asked to open no more streams.
+    var refusal: Scheduled<Void>?
     var lastHead: RequestHead?
     var phase = Phase.serving
 
@@ -85,6 +92,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     static let writeBytes = 64 * 1024
     static let readBytes = 16 * 1024
     static let manyStreams = 128
+    /// How long a client may take to acknowledge that it is to open no more streams.
+    static let announcementTime = TimeAmount.seconds(5)
     /// How long a client that was cut off has to read why.
     static let cutOffTime = TimeAmount.milliseconds(500)
 
@@ -92,10 +101,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        unfinishedRequests: SharedBudget, isTrusted: @escaping () -> Bool = { true }, logger: Logger,
+        budgets: SharedBudgets, isTrusted: @escaping () -> Bool = { true }, logger: Logger,
         whenDone: @escaping () -> Void
     ) {
-        self.unfinishedRequests = unfinishedRequests
+        self.budgets = budgets
         self.isTrusted = isTrusted
         self.configuration = configuration
         self.router = router
@@ -148,12 +157,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         phase = .closed
         tick?.cancel()
         close?.cancel()
+        refusal?.cancel()
         context = nil
         for stream in session.streams {
             call(of: stream)?.close()
             stream.owner = nil
         }
         startWaiting()
+        _ = countUnread()
         reportIfDone()
     }
 
@@ -170,13 +181,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// what begins then.
     var takesCalls: Bool { phase != .cutOff && phase != .closed }
 
-    /// As `SharedBudget.take`, and no connection may have more than half of it.
-    func takeUnfinished(_ change: Int) -> Bool {
-        unfinishedBytes += change
-        let hasRoom = unfinishedRequests.take(change)
-        return hasRoom && (change <= 0 || unfinishedBytes <= configuration.unfinishedRequestBytesMax / 2)
-    }
-
     func reportIfDone() {
         guard phase == .closed, runningHandlers == 0, let whenDone else { return }
         self.whenDone = nil
@@ -187,6 +191,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard phase != .closed, phase != .cutOff else { return }
         isReading = true
         hasHeard = true
+        defer { receives(nil) }
         var bytes = unwrapInboundIn(data)
         do {
             // In parts, so that a flood is noticed before much is made of it.
@@ -212,9 +217,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func excess() -> ClientBudget.Excess? {
         let frames = budget.received(
-            overheadFrames: session.overheadFramesReceived, streamsResettled: session.streamsResettled,
+            overheadFrames: session.overheadFramesReceived + session.headersIgnored,
+            streamsResettled: session.streamsResettled,
             answers: session.messageFramesSent, now: .now())
         return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
+            ?? budget.sent(resets: session.resetsForFaults - resetsForgiven + clientFaults, now: .now())
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -295,9 +302,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         if wrote { context.flush() }
         session.forEachEvent(handle)
         startWaiting()
-        let faults = session.resetsForFaults - resetsForgiven + clientFaults
-        let excess = budget.sent(resets: faults, now: .now())
-        if let excess { cutOff(excess) }
+        _ = countUnread()
+        if let excess = excess() { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
     }
 
@@ -343,6 +349,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     func handle(_ event: Event) {
         switch event {
         case .headers(let stream, let block, let endStream):
+            if block.isTruncated { clientFaults += 1 }
             if let call = call(of: stream) {
                 // Trailers of a request have no meaning in gRPC, their END_STREAM has.
                 if endStream { call.receiveEnd() }
@@ -368,7 +375,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             let excess = budget.receivedPing(answers: session.messageFramesSent, now: .now())
             if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
-            if opaque == Self.drainPing, phase == .announcing { refuseNewStreams() }
+            if opaque == Self.drainPing { refuseNewStreams() }
         case .settingsAcknowledged, .goAway:
             break
         }
@@ -385,8 +392,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard runningHandlers < configuration.streamsPerConnectionMax,
             session.queuedBytes < 4 * configuration.outboundBytesPerConnection
         else {
-            // The client cannot know.
-            resetsForgiven += 1
+            // The client cannot know. One that it has reset itself is not reset again.
+            if !stream.isClosed { resetsForgiven += 1 }
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead
@@ -413,7 +420,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             if case .later(let work) = answer { call.start(after: work) } else { call.start() }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
-            if block.isTruncated { clientFaults += 1 }
             refuse(stream, status)
         case .refuseHTTP(let status):
             var fields = HeaderFields([":status": status])
@@ -465,9 +471,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         flushNow()
         session.ping(Self.drainPing)
         flushNow()
+        // A client that is gone, or knows no PING, acknowledges nothing.
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        refusal = eventLoop.scheduleTask(in: Self.announcementTime) { bound.value.refuseNewStreams() }
     }
 
     func refuseNewStreams() {
+        guard phase == .announcing else { return }
+        refusal?.cancel()
         phase = .refusing
         session.refuseNewStreams()
         needsFlush()

@@ -5,8 +5,6 @@ internal import Synchronization
 package final class ServerContext: Sendable {
     /// "/package.Service/Method"
     package var path: String { method.path }
-    /// When the client stops waiting. The task is cancelled then.
-    package let deadline: ContinuousClock.Instant?
 
     let method: Method
     private let head: RequestHead
@@ -21,10 +19,9 @@ package final class ServerContext: Sendable {
     }
 
     /// - Parameter admitted: nil also while the call waits for its admission.
-    init(method: Method, head: RequestHead, deadline: ContinuousClock.Instant?, admitted: (any Admitted)?) {
+    init(method: Method, head: RequestHead, admitted: (any Admitted)?) {
         self.method = method
         self.head = head
-        self.deadline = deadline
         lockedState.withLock { $0.admitted = admitted }
         // As the client does it, so it wants it done: its own choice of what CPU and network cost it.
         if let coding = head.coding, accepts(coding) { lockedState.withLock { $0.coding = coding } }

@@ -172,6 +172,23 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
+    /// What was received stays, while what it was received with goes.
+    mutating func keepReceived() {
+        let requests = requests
+        switch consume state {
+        case .receiving(var reader, let headersSent):
+            reader.keep()
+            self = Self(requests, .receiving(reader, headersSent: headersSent))
+        case .received(var reader, let headersSent):
+            reader.keep()
+            self = Self(requests, .received(reader, headersSent: headersSent))
+        case .answered:
+            self = Self(requests, .answered)
+        case .closed:
+            self = Self(requests, .closed)
+        }
+    }
+
     /// Of the message that was started with or pulled last.
     var wasCompressed: Bool {
         switch state {

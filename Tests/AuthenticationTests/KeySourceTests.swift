@@ -11,46 +11,89 @@ import Testing
     @Test mutating func fetchesAtFirstAndThenRegularly() {
         #expect(machine.tick(now: time(0)) == .fetch)
         #expect(machine.tick(now: time(1)) == .nothing)
-        machine.fetched(isGood: true)
+        machine.fetched(withdrawn: [])
         #expect(machine.tick(now: time(299)) == .nothing)
         #expect(machine.tick(now: time(300)) == .fetch)
     }
 
     @Test mutating func triesAgainSoonAfterAFailure() {
         #expect(machine.tick(now: time(0)) == .fetch)
-        machine.fetched(isGood: false)
+        machine.failed()
         #expect(machine.tick(now: time(9)) == .nothing)
         #expect(machine.tick(now: time(10)) == .fetch)
     }
 
     @Test mutating func missesShareAFetch() {
-        #expect(machine.miss(now: time(0)) == .fetch)
-        #expect(machine.miss(now: time(0)) == .wait)
-        #expect(machine.miss(now: time(60)) == .wait)
+        #expect(machine.miss("a", now: time(0)) == .fetch)
+        #expect(machine.miss("b", now: time(0)) == .wait)
+        #expect(machine.miss(nil, now: time(60)) == .wait)
         #expect(machine.tick(now: time(600)) == .nothing)
     }
 
     @Test mutating func missesAreLimited() {
         #expect(machine.tick(now: time(0)) == .fetch)
-        machine.fetched(isGood: true)
-        #expect(machine.miss(now: time(9)) == .refuse(.unknownKey))
-        #expect(machine.miss(now: time(10)) == .fetch)
-        machine.fetched(isGood: false)
+        machine.fetched(withdrawn: [])
+        #expect(machine.miss("a", now: time(9)) == .refuse(.keySourceUnavailable))
+        #expect(machine.miss("a", now: time(10)) == .fetch)
+        machine.failed()
         // Nobody knows whether that key exists.
-        #expect(machine.miss(now: time(19)) == .refuse(.keySourceUnavailable))
+        #expect(machine.miss("a", now: time(19)) == .refuse(.keySourceUnavailable))
         #expect(machine.tick(now: time(19)) == .nothing)
-        #expect(machine.miss(now: time(20)) == .fetch)
+        #expect(machine.miss("a", now: time(20)) == .fetch)
+    }
+
+    /// A key may have been published since the last fetch, until one that began later has not brought it.
+    @Test mutating func onlyAnIDThatWasLookedUpIsUnknown() {
+        #expect(machine.miss("first", now: time(0)) == .fetch)
+        // The answer may have been on its way by then.
+        #expect(machine.miss("during", now: time(1)) == .wait)
+        machine.fetched(withdrawn: [])
+        #expect(machine.refusal(of: "first") == .unknownKey)
+        #expect(machine.miss("first", now: time(2)) == .refuse(.unknownKey))
+        for id: ExactText in ["during", "after", "f\u{131}rst"] {
+            #expect(machine.refusal(of: id) == .keySourceUnavailable)
+            #expect(machine.miss(id, now: time(2)) == .refuse(.keySourceUnavailable))
+        }
+        // The regular fetch counts for all that were named before, and nobody has to ask again.
+        #expect(machine.tick(now: time(300)) == .fetch)
+        machine.fetched(withdrawn: [])
+        for id: ExactText in ["first", "during", "after"] {
+            #expect(machine.miss(id, now: time(301)) == .refuse(.unknownKey))
+        }
+        // A token that names no key means the one that there is.
+        #expect(machine.miss(nil, now: time(301)) == .refuse(.unknownKey))
+    }
+
+    @Test mutating func aWithdrawnKeyIsUnknown() {
+        #expect(machine.tick(now: time(0)) == .fetch)
+        machine.fetched(withdrawn: [])
+        #expect(machine.tick(now: time(300)) == .fetch)
+        machine.fetched(withdrawn: ["old"])
+        #expect(machine.miss("old", now: time(301)) == .refuse(.unknownKey))
+        #expect(machine.miss("new", now: time(301)) == .refuse(.keySourceUnavailable))
+    }
+
+    /// What is forgotten is as if it had never been named.
+    @Test mutating func inventedIDsAreForgotten() {
+        #expect(machine.miss("a", now: time(0)) == .fetch)
+        machine.fetched(withdrawn: [])
+        for number in 1..<KeySource.StateMachine.idsMax {
+            _ = machine.miss(ExactText("\(number)"), now: time(1))
+        }
+        #expect(machine.miss("a", now: time(1)) == .refuse(.unknownKey))
+        #expect(machine.miss("one more", now: time(1)) == .refuse(.keySourceUnavailable))
+        #expect(machine.refusal(of: "a") == .keySourceUnavailable)
     }
 
     @Test mutating func aClockThatIsSetBackStopsNothing() {
         #expect(machine.tick(now: time(1_000_000)) == .fetch)
-        machine.fetched(isGood: true)
+        machine.fetched(withdrawn: [])
         #expect(machine.tick(now: time(500)) == .fetch)
     }
 
     @Test mutating func theEndOfNoFetchMeansNothing() {
-        machine.fetched(isGood: true)
-        #expect(machine.refusal == .keySourceUnavailable)
+        machine.fetched(withdrawn: [])
+        #expect(machine.refusal(of: "a") == .keySourceUnavailable)
         #expect(machine.tick(now: time(0)) == .fetch)
     }
 }
@@ -100,7 +143,8 @@ import Testing
         script.answer(.success(try keySet([old, new])))
 
         clock.advance(by: .seconds(10) - .microseconds(1))
-        #expect(await authenticator.refusal(try header(new)) == .unknownKey)
+        // It could not be looked up: its caller comes again.
+        #expect(await authenticator.refusal(try header(new)) == .keySourceUnavailable)
         #expect(script.count == 1)
         clock.advance(by: .microseconds(1))
         #expect(await authenticator.refusal(try header(new)) == nil)
@@ -114,12 +158,56 @@ import Testing
         for second in 0..<60 {
             for number in 0..<3 {
                 let token = try new.token(JWT.claims(), header: ["kid": "\(second) \(number)"])
-                #expect(await authenticator.refusal("Bearer \(token)") == .unknownKey)
+                let wasLookedUp = second % 10 == 0 && number == 0
+                #expect(
+                    await authenticator.refusal("Bearer \(token)")
+                        == (wasLookedUp ? .unknownKey : .keySourceUnavailable))
             }
             clock.advance(by: .seconds(1))
         }
         #expect(script.count == 6)
         #expect(await authenticator.refusal(try header(old)) == nil)
+    }
+
+    /// No key has an id of more than 1,024 bytes, so nobody is asked, and nothing of it is kept.
+    @Test func anIDThatIsTooLongIsUnknown() async throws {
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let authenticator = try authenticator(script.fetch)
+        for (bytes, count) in [(1025, 0), (1024, 1)] {
+            let token = try new.token(JWT.claims(), header: ["kid": String(repeating: "k", count: bytes)])
+            #expect(await authenticator.refusal("Bearer \(token)") == .unknownKey)
+            #expect(script.count == count)
+        }
+    }
+
+    /// While a fetch hangs, those who wait for it are bounded, and whose key is there waits for nobody.
+    @Test func callsThatWaitForKeysAreBounded() async throws {
+        let (gate, opener) = AsyncStream.makeStream(of: Void.self)
+        let script = ScriptedFetch(.success(try keySet([old])))
+        let location = try #require(JWTConfiguration.KeyLocation("https://issuer.example/jwks.json"))
+        let jwt = JWTConfiguration(keys: location, issuer: JWT.issuer, audience: JWT.audience)
+        let fetch: KeySetFetch = { url in
+            if script.count > 0 { for await _ in gate { break } }
+            return try await script.fetch(url)
+        }
+        let keys = try KeySource(jwt, fetch: fetch, logger: log.logger) { [clock] in clock.now }
+        @Sendable func refusal(_ id: String) async -> AuthenticationError? {
+            do throws(AuthenticationError) {
+                _ = try await keys.key(for: id)
+                return nil
+            } catch { return error }
+        }
+        await keys.refreshIfDue()
+        for _ in 0..<2 {
+            clock.advance(by: .seconds(10))
+            await withTaskGroup(of: AuthenticationError?.self) { group in
+                for _ in 0...KeySource.waitersMax { group.addTask { await refusal("new") } }
+                #expect(await group.next() == .keySourceUnavailable)
+                #expect(await refusal("old") == nil)
+                opener.yield()
+                #expect(await group.allSatisfy { $0 == .unknownKey })
+            }
+        }
     }
 
     @Test func callsAtOnceShareAFetch() async throws {

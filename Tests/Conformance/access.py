@@ -37,9 +37,6 @@ CALL_S = 20.0
 #: How soon a change of a file counts, and how soon a watch ends whose caller may call no longer.
 REVOCATION_S = 5.0
 
-#: For the measuring: this process has to be told, on a machine that does other things too.
-MEASURING_S = 0.5
-
 #: Such a job waits for as long as any test takes.
 LATER = {"seconds": 3_600}
 

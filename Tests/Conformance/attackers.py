@@ -235,6 +235,15 @@ def in_steps_of(make: Callable[[], Flood]) -> Callable[[], Flood]:
     return lambda: in_steps(make(), STREAMS, RST_STREAM)
 
 
+#: The same from a client that waits for those resets: it is cut off for their number alone.
+PROVOKED_IN_STEPS = {
+    f"{name}, step by step": in_steps_of(make)
+    for name, make in PROVOKED.items()
+    # That is the connection's end, and no stream's.
+    if name != "data after the end"
+}
+
+
 #: Each is made when it is wanted: some are megabytes.
 FLOODS: dict[str, Callable[[], Flood]] = {
     # Streams that the client itself resets (CVE-2023-44487).
@@ -259,11 +268,7 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     "empty continuation": lambda: Flood(many(raw_frame(CONTINUATION, 0, 1)), raw_frame(HEADERS, 0, 1, CALL)),
     # Streams that the client makes the server reset (CVE-2025-8671).
     **PROVOKED,
-    **{
-        f"{name}, step by step": in_steps_of(make)
-        for name, make in PROVOKED.items()
-        if name != "data after the end"
-    },
+    **PROVOKED_IN_STEPS,
     # Answered before their end, and so with an RST_STREAM as well, but of NO_ERROR (RFC 9113, 8.1).
     "calls refused before their end": lambda: in_steps(
         Flood(

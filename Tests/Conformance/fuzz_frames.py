@@ -14,7 +14,7 @@ under way; `--begin NUMBER --sequences 1` sends those of one again. Ends with 0 
 
     fuzz_frames.py --write FOLDER --sequences 1000 --seed 7
 
-writes sequences into files instead, for Tests/Fuzz/FuzzFrames to begin with.
+writes sequences into files instead, for Tests/Fuzz/Fuzz/Frames.swift to begin with.
 """
 
 from __future__ import annotations
@@ -513,7 +513,8 @@ def fuzz(address: str, sequences: int, seed: int, begin: int = 0, progress: Any 
 
 
 def write(folder: Path, sequences: int, seed: int) -> None:
-    """Each file is what a client says from the first byte on, after the byte that FuzzFrames takes its choices from."""
+    """Each file is what a client says from the first byte on, after the byte that the frames fuzzer of Tests/Fuzz
+    takes its choices from."""
     blocks = Blocks(random.Random(seed))
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(sequences):

@@ -304,7 +304,17 @@ def probe(
 PHASES_S = (1.5,) if BUILD == "debug" else (1.5, 0.6, 0.6)
 
 
-def flood(probe: Probe, name: str, phases_s: Sequence[float] = PHASES_S) -> None:
+@dataclass
+class Ends:
+    """How a flood's connections ended."""
+
+    connections: int
+    #: As in `attackers.Attack`. The last connection of a phase may have none.
+    codes: dict[str, int]
+    resets_seen: int
+
+
+def flood(probe: Probe, name: str, phases_s: Sequence[float] = PHASES_S) -> Ends:
     """Lets an attacker flood, in phases with quiet between them."""
     attacker = Child("attackers.py", name, probe.server.address)
     cut_off: list[float] = []
@@ -339,6 +349,7 @@ def flood(probe: Probe, name: str, phases_s: Sequence[float] = PHASES_S) -> None
         figures.notes.append(f"{resets} RST_STREAM seen")
     if not_closed:
         figures.problems.append(f"{not_closed} connections were told to go and not closed")
+    return Ends(connections, codes, resets)
 
 
 #: RFC 9113, section 7, by number as in JSON.

@@ -264,7 +264,8 @@ def test_no_change_without_its_row(secured, actor):
     """The same transaction: while the audit takes nothing, nothing changes."""
     job, over = actor.enqueue(), actor.enqueue()
     actor.cancel(over)
-    queue = unique("queue")
+    queue, paused = unique("queue"), unique("queue")
+    actor.pause(paused)
     table = secured.query(
         "SELECT DISTINCT table_name FROM information_schema.view_table_usage"
         " WHERE view_name = 'audit' AND table_schema = 'public'"
@@ -282,6 +283,7 @@ def test_no_change_without_its_row(secured, actor):
         actor.cancel(job, Code.INTERNAL)
         actor.retry(over, Code.INTERNAL)
         actor.pause(queue, Code.INTERNAL)
+        actor.resume(paused, Code.INTERNAL)
         actor.limit(queue, limit=9, code=Code.INTERNAL)
     finally:
         secured.query(f"ALTER TABLE {table} DROP CONSTRAINT full_up")

@@ -38,6 +38,7 @@ from frames import (
 )
 from harness import Server
 from wire import (
+    BATCH,
     CHECK,
     REFLECT,
     SERVING,
@@ -280,7 +281,7 @@ def test_PRIORITY_of_the_wrong_size(peer: Connection):
 
 def test_a_frame_as_large_as_it_may_be(peer: Connection):
     assert peer.settings.get(MAX_FRAME_SIZE, 16_384) == 16_384
-    stream = peer.request(CHECK, None, end=False)
+    stream = peer.request(BATCH, None, end=False)
     peer.send_data(stream, message(bytes(16_379)), frame_bytes=16_384, end=True)
     # No message in protobuf, but one in gRPC: the handler has seen it.
     assert peer.answer(stream).grpc_status == 3

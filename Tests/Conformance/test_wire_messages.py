@@ -17,18 +17,20 @@ from frames import (
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from wire import (
+    BATCH,
     CHECK,
     JOBS,
     LARGE_QUESTION,
+    MESSAGE_BYTES_MAX,
     REFLECT,
     SERVING,
     WATCH_HEALTH,
     Code,
     assert_serves,
     assert_status,
+    batch,
 )
 
-LIMIT = 4 << 20
 SHORT = health_pb2.HealthCheckRequest(service="12345678").SerializeToString()
 
 
@@ -85,12 +87,14 @@ def test_a_message_that_is_cut_short_by_trailers(peer: Connection):
 # Too large
 
 
-@pytest.mark.parametrize(
-    "path", [CHECK, WATCH_HEALTH, REFLECT, *(JOBS + name for name in ("Enqueue", "EnqueueBatch", "Watch"))]
-)
+@pytest.mark.parametrize("path", MESSAGE_BYTES_MAX)
 def test_a_large_message_is_refused_by_its_prefix(peer: Connection, path):
-    """Nothing of it has come, nor is it waited for."""
-    for length in (LIMIT + 1, 2**31, 2**32 - 1):
+    """Nothing of it has come, nor is it waited for. One that is as large as it may be is."""
+    limit = MESSAGE_BYTES_MAX[path]
+    stream = peer.request(path, message(b"", length=limit), end=False)
+    peer.settle()
+    assert not peer.answer_of(stream).is_over
+    for length in (limit + 1, 2**31, 2**32 - 1):
         answer = peer.answer(peer.request(path, message(b"", length=length), end=False))
         assert_status(answer, Code.RESOURCE_EXHAUSTED)
         assert answer.order == ["HEADERS+", "RST_STREAM"] and answer.reset == 0
@@ -99,24 +103,22 @@ def test_a_large_message_is_refused_by_its_prefix(peer: Connection, path):
 
 def test_a_large_message_is_refused_by_a_prefix_in_parts(peer: Connection):
     stream = peer.request(CHECK, None, end=False)
-    for byte in message(b"", length=LIMIT + 1):
+    for byte in message(b"", length=MESSAGE_BYTES_MAX[CHECK] + 1):
         peer.send_data(stream, bytes([byte]))
     assert_status(peer.answer(stream), Code.RESOURCE_EXHAUSTED)
 
 
 def test_the_largest_message(peer: Connection):
-    """Its bytes come as fast as the window is given back. What it asks for is not there."""
-    data = health_pb2.HealthCheckRequest(service="s" * (LIMIT - 5)).SerializeToString()
-    assert len(data) == LIMIT
-    body = message(data)
-    stream = peer.request(CHECK, None, end=False)
+    """Its bytes come as fast as the window is given back."""
+    body = message(batch(MESSAGE_BYTES_MAX[BATCH]))
+    stream = peer.request(BATCH, None, end=False)
     answer = peer.answer_of(stream)
     window = min(peer.settings[0x4], 65_535)
     for at in range(0, len(body), window):
         assert not answer.is_over, f"{answer}"
         peer.send_data(stream, body[at : at + window], end=at + window >= len(body))
         peer.settle()
-    assert_status(peer.answer(stream), Code.NOT_FOUND)
+    assert_status(peer.answer(stream), Code.INVALID_ARGUMENT)
 
 
 # The flag

@@ -12,11 +12,26 @@ from frames import Answer, Connection, Field, grpc_headers, message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from harness import Server, postgres_program
+from signalbox.v1 import job_pb2, job_service_pb2
 
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH_HEALTH = "/grpc.health.v1.Health/Watch"
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 JOBS = "/signalbox.v1.JobService/"
+#: Takes larger messages than any other.
+BATCH = JOBS + "EnqueueBatch"
+
+#: The largest message of a method.
+MESSAGE_BYTES_MAX = {
+    CHECK: 1 << 10,
+    WATCH_HEALTH: 1 << 10,
+    REFLECT: 1 << 10,
+    "/signalbox.v1.AdminService/ListNodes": 4 << 10,
+    JOBS + "GetJob": 16 << 10,
+    JOBS + "Watch": 128 << 10,
+    JOBS + "Enqueue": (1 << 20) + (64 << 10),
+    BATCH: 4 << 20,
+}
 
 #: The answer of `CHECK`, as (flag, message).
 SERVING = (0, b"\x08\x01")
@@ -49,6 +64,14 @@ def peer(server: Server) -> Iterator[Connection]:
     """A connection of its own to the shared server."""
     with Connection.open(server.address) as peer:
         yield peer
+
+
+def batch(size: int) -> bytes:
+    """A message for `BATCH` of this size, some megabytes. Nobody knows the kind of its job."""
+    spec = job_pb2.JobSpec(kind="k" * (size - 10))
+    data = job_service_pb2.EnqueueBatchRequest(jobs=[spec]).SerializeToString()
+    assert len(data) == size
+    return data
 
 
 def symbol_question(symbol: str) -> bytes:

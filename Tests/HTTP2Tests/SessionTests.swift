@@ -171,6 +171,41 @@ private func data(_ events: [Event]) -> [UInt8] {
         #expect(block.value(for: "x-big") == nil)
     }
 
+    /// Each list is over the limit, but bearable. Of many that few bytes stand for, the session ends with those that come at
+    /// once.
+    @Test(arguments: [true, false]) func manyLongListsEndTheSession(_ comeAtOnce: Bool) throws {
+        var small = SessionConfiguration()
+        small.headerListBytesMax = 4_096
+        let pair = try Pair(server: small)
+        var fields = requestFields
+        // The first one is kept in the table, the others name it.
+        for _ in 0..<12 { fields.append("x-bomb", String(repeating: "b", count: 3_900)) }
+        let carry = { _ = try Pair.carry(from: pair.client, to: pair.server) }
+        for _ in 0..<4 {
+            _ = try pair.client.request(fields)
+            if !comeAtOnce { try carry() }
+        }
+        if comeAtOnce {
+            #expect(throws: HTTP2Error.self) { try carry() }
+        } else {
+            #expect(pair.server.openStreams == 4)
+        }
+    }
+
+    /// Of a stream that is over: the library says nothing of them.
+    @Test func ignoredHeadersAreCounted() throws {
+        let pair = try Pair()
+        let stream = try pair.open()
+        pair.client.reset(stream.client, .cancel)
+        try pair.exchange()
+        #expect(pair.server.headersIgnored == 0)
+        // ":method: GET", and the end of the headers.
+        let headers: [UInt8] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82]
+        try pair.server.receive(ByteBuffer(bytes: headers + headers))
+        #expect(pair.server.headersIgnored == 2)
+        #expect(pair.server.streams.isEmpty)
+    }
+
     @Test func equalHeaderListsAreEqualBlocks() throws {
         let pair = try Pair()
         _ = try pair.client.request(requestFields)

@@ -402,6 +402,19 @@ import Testing
         #expect(buffer.next() == .sendLog(Self.job, lines(bound + 2...bound + 2)))
     }
 
+    /// A reader that is slow has one message queued, which must not be a megabyte.
+    @Test func longLogIsSentInParts() {
+        var buffer = watch()
+        let longest = String(repeating: "l", count: JobLimits.logMessageBytesMax)
+        let said = lines(1...6).map {
+            LogLine(number: $0.number, at: $0.at, attempt: $0.attempt, level: $0.level, message: longest)
+        }
+        buffer.receive(log: said, of: Self.job)
+        #expect(buffer.next() == .sendLog(Self.job, Array(said[..<4])))
+        #expect(buffer.next() == .sendLog(Self.job, Array(said[4...])))
+        #expect(buffer.next() == .wait)
+    }
+
     @Test func logGoesOutBeforeTheWatchEnds() {
         var buffer = watch()
         buffer.receive(log: lines(1...1), of: Self.job)

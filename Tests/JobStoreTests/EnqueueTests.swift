@@ -48,7 +48,8 @@ import Testing
     @Test func whatIsRefusedLeavesNothingBehind() async throws {
         try await Bench.with { bench in
             let store = bench.store
-            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: "u", jobID: Self.id), now: .now))
+            _ = try await store.enqueue(
+                NewJob(spec: JobSpec(kind: "k", userID: "u", jobID: Self.id), now: .now))
             let keyed = JobSpec(kind: "k", userID: "u", idempotencyKey: "key")
             let key = try await store.enqueue(NewJob(spec: keyed, now: .now)).job.id
             let other = try await bench.peer()
@@ -192,7 +193,7 @@ import Testing
                 let jobs = names.map { NewJob(spec: JobSpec(kind: "k" + $0, userID: $0), now: .now) }
                 return try await bench.database.run("resolve") { connection throws(PostgresError) in
                     try catalog.resolve(jobs, connection)
-                }
+                }.compactMap { $0 }
             }
             let first = try await resolve(["a", "b"])
             let second = try await resolve(["a", "c", "b", "d", "a"])
@@ -200,6 +201,28 @@ import Testing
                 [second[0], second[2], second[4]].map(\.lane) == [first[0], first[1], first[0]].map(\.lane))
             #expect([second[0], second[2]].map(\.kind) == first.map(\.kind))
             #expect(Set(second.map(\.lane)).count == 4)
+        }
+    }
+
+    /// Of each a row is kept for ever, and what a user has waiting is looked for in all of them.
+    @Test func aUserHasSoManyQueuesAtMost() async throws {
+        try await Bench.with { bench in
+            let catalog = Catalog(queuesPerUserMax: 3)
+            func resolve(_ queues: [String], of user: String) async throws -> [Bool] {
+                let jobs = queues.map { NewJob(spec: JobSpec(kind: "k", userID: user, queue: $0), now: .now) }
+                return try await bench.database.run("resolve") { connection throws(PostgresError) in
+                    try catalog.resolve(jobs, connection)
+                }.map { $0 != nil }
+            }
+            let first = try await resolve(["a", "b", "a"], of: "ada")
+            #expect(first == [true, true, true])
+            // Of those that are too many none is added.
+            let tooMany = try await resolve(["c", "b", "d"], of: "ada")
+            #expect(tooMany == [false, true, false])
+            let last = try await resolve(["c"], of: "ada") + resolve(["d"], of: "ada")
+            #expect(last == [true, false])
+            let others = try await resolve(["d", "e", "f"], of: "bob")
+            #expect(others == [true, true, true])
         }
     }
 

@@ -1,4 +1,5 @@
 import HTTP2
+import MessageCompression
 import NIOCore
 import NIOEmbedded
 import Testing
@@ -21,29 +22,37 @@ final class EmbeddedPeer {
     }
 
     static let dataType: UInt8 = 0
+    static let headersType: UInt8 = 1
+    static let goAwayType: UInt8 = 7
     static let resetType: UInt8 = 3
 
-    /// - Parameter streamWindowBytes: what the client takes on each stream before it opens its window.
-    init(_ methods: [RPC.Method], streamWindowBytes: Int32 = 1 << 20) throws {
+    /// - Parameters:
+    ///   - streamWindowBytes: what the client takes on each stream before it opens its window.
+    ///   - budgets: which others have a part in.
+    init(
+        _ methods: [RPC.Method], streamWindowBytes: Int32 = 1 << 20, budgets: SharedBudgets? = nil,
+        configuration: ServerConfiguration = ServerConfiguration()
+    ) throws {
         var limits = SessionConfiguration()
         limits.streamWindowBytes = streamWindowBytes
         session = Session(role: .client, configuration: limits)
-        let configuration = ServerConfiguration()
         connection = ServerConnection(
             configuration: configuration, router: Router(methods),
             executor: LoopExecutor(eventLoop: channel.embeddedEventLoop),
-            unfinishedRequests: SharedBudget(max: configuration.unfinishedRequestBytesMax), logger: quiet,
-            whenDone: {})
+            budgets: budgets ?? SharedBudgets(configuration), logger: quiet, whenDone: {})
         try channel.pipeline.syncOperations.addHandler(connection)
         try channel.connect(to: SocketAddress(ipAddress: "192.0.2.1", port: 1)).wait()
     }
 
     /// Opens a stream with these bytes as its body.
-    func request(_ path: String, _ body: ByteBuffer, isWhole: Bool) throws -> HTTP2.Stream {
-        let fields = HeaderFields([
+    func request(
+        _ path: String, _ body: ByteBuffer, isWhole: Bool, coding: Coding? = nil
+    ) throws -> HTTP2.Stream {
+        var fields = HeaderFields([
             ":method": "POST", ":scheme": "http", ":path": path, ":authority": "here",
             "content-type": "application/grpc", "te": "trailers",
         ])
+        if let coding { fields.append("grpc-encoding", coding.name) }
         let stream = try session.request(fields)
         session.write(HTTP2.Stream.Prefix(), body, to: stream)
         if isWhole { session.finish(stream, trailers: nil) }
@@ -95,6 +104,23 @@ final class EmbeddedPeer {
         frames.first { $0.type == Self.resetType && $0.stream == stream }.map { frame in
             ErrorCode(rawValue: frame.payload.reduce(0) { $0 << 8 | UInt32($1) })
         }
+    }
+
+    func pass(_ time: TimeAmount) throws {
+        channel.embeddedEventLoop.advanceTime(by: time)
+        try takeFrames()
+    }
+
+    /// The last streams of the GOAWAYs.
+    var goAways: [Int32] {
+        frames.filter { $0.type == Self.goAwayType }.map { frame in
+            frame.payload.prefix(4).reduce(0) { $0 << 8 | Int32($1) }
+        }
+    }
+
+    /// Whether the server has answered it, with trailers or nothing but them.
+    func hasEnded(_ stream: Int32) -> Bool {
+        frames.contains { $0.type == Self.headersType && $0.stream == stream }
     }
 
     private func takeFrames() throws {

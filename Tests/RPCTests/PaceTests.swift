@@ -48,9 +48,9 @@ import Testing
     }
 
     /// For how many ticks, of a hundred, a request lives of which so much comes in each of them.
-    private func ticks(ofRequestWith bytes: Int) throws -> Int {
+    private func ticks(ofRequestWith bytes: Int, beginning count: Int = 20_000) throws -> Int {
         let peer = try EmbeddedPeer([Self.echo])
-        let stream = try peer.request("/t/Echo", beginning(20_000), isWhole: false)
+        let stream = try peer.request("/t/Echo", beginning(count), isWhole: false)
         for tick in 1...100 {
             if bytes > 0 { try peer.sendBody(of: stream.id, bytes) }
             try peer.tick()
@@ -64,6 +64,32 @@ import Testing
 
     @Test func aRequestOfWhichNothingMoreComesIsReset() throws {
         #expect(try ticks(ofRequestWith: 0) == 5)
+        #expect(try ticks(ofRequestWith: 0, beginning: 1) == 4)
+    }
+
+    /// It waits for the client all the same, who may be about to call.
+    @Test func aRequestThatHasNotBegunIsKept() throws {
+        let peer = try EmbeddedPeer([Self.echo])
+        let stream = try peer.request("/t/Echo", ByteBuffer(), isWhole: false)
+        try peer.tick(10)
+        #expect(peer.reset(of: stream.id) == nil)
+    }
+
+    /// Sixteen times as much is asked of who sends in parts while more than half of what all may have is taken.
+    @Test func aSlowRequestIsResetWhereOthersWait() throws {
+        for isScarce in [true, false] {
+            let budgets = SharedBudgets(ServerConfiguration())
+            var others = SharedBudget.Share(free: 0)
+            _ = others.update(isScarce ? 9 << 20 : 7 << 20, of: budgets.unfinishedRequests)
+            let peer = try EmbeddedPeer([Self.echo], budgets: budgets)
+            let stream = try peer.request("/t/Echo", beginning(20_000), isWhole: false)
+            let last = try (1...100).first { _ in
+                try peer.sendBody(of: stream.id, Pace.bytesMin / 4)
+                try peer.tick()
+                return peer.reset(of: stream.id) != nil
+            }
+            #expect(last == (isScarce ? 4 : nil))
+        }
     }
 
     @Test func aRequestThatDripsIsReset() throws {

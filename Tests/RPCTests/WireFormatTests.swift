@@ -155,6 +155,19 @@ import Testing
         #expect(reader.buffer.capacity < 4_096)
     }
 
+    @Test func whatStaysLetsGoOfWhatItCameWith() throws {
+        var reader = MessageReader(messageBytesMax: 100, sharesMemory: true)
+        var received = ByteBuffer(repeating: 9, count: 60_000)
+        received.writeBytes(framed([1, 2, 3]).dropLast())
+        received.moveReaderIndex(forwardBy: 60_000)
+        reader.append(received)
+        #expect(reader.buffer.storageCapacity >= 60_000)
+        reader.keep()
+        #expect(reader.buffer.storageCapacity < 32)
+        reader.append(ByteBuffer(bytes: [3]))
+        #expect(try reader.next().get() == ByteBuffer(bytes: [1, 2, 3]))
+    }
+
     @Test func windowIsGivenBackForWhatIsTaken() throws {
         var reader = MessageReader(messageBytesMax: 1 << 20, sharesMemory: false)
         let message = [UInt8](repeating: 1, count: 20_000)

@@ -1,0 +1,67 @@
+internal import NIOCore
+internal import NIOPosix
+internal import Synchronization
+
+/// Where JWTs are checked: on threads of their own, and no more of them at once than can be done soon.
+///
+/// Anybody can send what looks like a token, as often as he likes, and to check it costs as much as whole calls. On the
+/// pool that runs tasks it would delay the renewal of leases.
+final class TokenChecks: Sendable {
+    /// Up to about a second's work for one thread. To wait for more than that helps nobody: the client comes again.
+    static let checksMax = 1_000
+
+    private let checksMax: Int
+    /// Those that wait and those that are under way.
+    private let checks = Mutex(0)
+
+    init(checksMax: Int = checksMax) {
+        self.checksMax = checksMax
+    }
+
+    /// Does it when its turn comes, in the order of arrival; not at all if the caller was cancelled meanwhile.
+    ///
+    /// - Parameter body: waits for nothing, since it keeps its place from others for as long as it lasts.
+    /// - Throws: what `body` does; `.tooManyChecks` where 1,000 wait or are under way.
+    func run<Value: Sendable>(
+        _ body: @escaping @Sendable () async throws(AuthenticationError) -> Value
+    ) async throws(AuthenticationError) -> Value {
+        let hasPlace = checks.withLock { checks in
+            guard checks < checksMax else { return false }
+            checks += 1
+            return true
+        }
+        guard hasPlace else { throw .tooManyChecks }
+        let check = Task.detached(executorPreference: CheckThreads.shared) {
+            [self] () -> Result<Value, AuthenticationError> in
+            // With its turn, also where the caller is gone: who comes and goes has no more places than who waits.
+            defer { checks.withLock { $0 -= 1 } }
+            // Nobody hears what it is.
+            guard !Task.isCancelled else { return .failure(.tooManyChecks) }
+            do throws(AuthenticationError) { return .success(try await body()) } catch {
+                return .failure(error)
+            }
+        }
+        return try await withTaskCancellationHandler {
+            await check.value
+        } onCancel: {
+            check.cancel()
+        }.get()
+    }
+}
+
+/// The threads of all checks. They last as long as the process.
+final class CheckThreads: TaskExecutor {
+    /// Half of the cores: the others are for the calls of those who are known already, and for jobs.
+    static let count = max(1, System.coreCount / 2)
+    static let shared = CheckThreads()
+
+    private let threads = NIOThreadPool(numberOfThreads: count)
+
+    private init() { threads.start() }
+
+    /// Of each check there is one at a time, so that what waits here is bounded as they are.
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        threads.submit { [self] _ in job.runSynchronously(on: asUnownedTaskExecutor()) }
+    }
+}

@@ -1,0 +1,40 @@
+import JobCore
+import Testing
+
+@testable import JobStore
+
+/// Keys of tables in memory that callers make up: what Swift calls equal has hashes of its own.
+@Suite struct SpellingTests {
+    /// Seven marks on a letter, each time in another order: a half before the other, each turned round.
+    private let texts: [String] = {
+        let marks: [Unicode.Scalar] = [
+            "\u{301}", "\u{323}", "\u{327}", "\u{345}", "\u{334}", "\u{3099}", "\u{93C}",
+        ]
+        return marks.indices.flatMap { start in
+            let turned = marks[start...] + marks[..<start]
+            return [Array(turned), turned.reversed()].map { order in
+                var text = "e"
+                text.unicodeScalars.append(contentsOf: order)
+                return text
+            }
+        }
+    }()
+
+    @Test func ofUsersInLanes() {
+        let names = texts.map { Catalog.LaneName(queue: "q", userID: $0) }
+        #expect(texts.allSatisfy { $0 == texts[0] } && Set(names).count == texts.count)
+        #expect(Set(names.map(\.hashValue)).count == texts.count)
+    }
+
+    @Test func ofCallers() {
+        for isName in [true, false] {
+            let names = texts.map { text in
+                JobCallers.Name(
+                    caller: Caller(
+                        name: isName ? text : "n", source: .token, address: isName ? "a" : text, users: .all))
+            }
+            #expect(Set(names).count == texts.count)
+            #expect(Set(names.map(\.hashValue)).count == texts.count)
+        }
+    }
+}

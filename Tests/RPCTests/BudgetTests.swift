@@ -1,0 +1,102 @@
+import HTTP2
+import NIOCore
+import Testing
+
+@testable import MessageCompression
+@testable import RPC
+
+@Suite struct SharedBudgetTests {
+    @Test func eachGetsHalfOfWhatIsLeft() {
+        let budget = SharedBudget(max: 1_000)
+        var first = SharedBudget.Share(free: 10)
+        #expect([510, 511, 510].map { first.update($0, of: budget) } == [true, false, true])
+        var second = SharedBudget.Share(free: 10)
+        #expect([260, 261].map { second.update($0, of: budget) } == [true, false])
+        #expect(budget.isScarce)
+        #expect([0].map { first.update($0, of: budget) } == [true])
+        #expect([510].map { second.update($0, of: budget) } == [true])
+        #expect(!budget.isScarce)
+    }
+
+    @Test func whatIsFreeIsNotCounted() {
+        let budget = SharedBudget(max: 0)
+        var share = SharedBudget.Share(free: 10)
+        #expect([10, 11, 10].map { share.update($0, of: budget) } == [true, false, true])
+    }
+}
+
+/// What one client, or many, can have the server hold.
+@Suite struct BudgetTests {
+    /// Answers nobody.
+    private static let silent = Method.replying("/t/Silent") { _, _, _ in .later }
+    private static let large = Method.replying("/t/Large") { _, _, _ in
+        .message(ByteBuffer(repeating: 7, count: 1 << 20))
+    }
+
+    private func framed(_ message: ByteBuffer, flag: UInt8 = 0) -> ByteBuffer {
+        var framed = ByteBuffer(bytes: [flag])
+        framed.writeInteger(UInt32(message.readableBytes))
+        framed.writeImmutableBuffer(message)
+        return framed
+    }
+
+    /// A few kilobytes stand for four megabytes.
+    @Test func decompressedRequestsCountForTheConnection() throws {
+        var configuration = ServerConfiguration()
+        configuration.requestBytesPerConnection = 8 << 20
+        let peer = try EmbeddedPeer([Self.silent], configuration: configuration)
+        let message = try #require(Coding.gzip.compress(ByteBuffer(repeating: 0, count: 4 << 20)))
+        let ids = try (0..<3).map { _ in
+            try peer.request("/t/Silent", framed(message, flag: 1), isWhole: true, coding: .gzip).id
+        }
+        #expect(peer.connection.requestBytes == 8 << 20)
+        #expect(peer.connection.runningHandlers == 2)
+        #expect(ids.map(peer.hasEnded) == [false, false, true])
+    }
+
+    /// Each may have 8 MiB unread, but all together 64 MiB.
+    @Test func unreadAnswersOfManyConnectionsAreBounded() throws {
+        let budgets = SharedBudgets(ServerConfiguration())
+        var unread = 0
+        for _ in 0..<16 {
+            let peer = try EmbeddedPeer([Self.large], streamWindowBytes: 1, budgets: budgets)
+            for _ in 0..<8 { _ = try peer.request("/t/Large", framed(ByteBuffer()), isWhole: true) }
+            unread += peer.connection.session.queuedBytes
+        }
+        #expect(unread > 32 << 20)
+        #expect(unread <= 68 << 20)
+    }
+
+    /// It comes at the end of very many others.
+    @Test func aRequestThatIsNotWholeKeepsItsOwnBytesOnly() throws {
+        let peer = try EmbeddedPeer([Self.silent])
+        _ = try peer.request("/t/Silent", ByteBuffer(bytes: [0, 0]), isWhole: false)
+        #expect(peer.connection.lastReceiving == nil)
+        #expect(peer.connection.unfinishedBytes == 2)
+    }
+
+    /// Of trailers that are too long nothing is used, but reading them is work.
+    @Test func trailersThatAreTooLongAreFaults() throws {
+        var configuration = ServerConfiguration()
+        configuration.faultsBurst = 10
+        let peer = try EmbeddedPeer([Self.silent], configuration: configuration)
+        let trailers = HeaderFields(["x-long": String(repeating: "l", count: 9_000)])
+        for _ in 0..<20 {
+            let stream = try peer.request("/t/Silent", framed(ByteBuffer()), isWhole: false)
+            peer.session.finish(stream, trailers: .fields(trailers))
+            try peer.send()
+        }
+        #expect(peer.connection.phase == .cutOff)
+    }
+
+    @Test func aClientThatAcknowledgesNothingIsRefusedNewStreams() throws {
+        let peer = try EmbeddedPeer([Self.silent])
+        let stream = try peer.request("/t/Silent", framed(ByteBuffer()), isWhole: true)
+        peer.connection.beginShutdown()
+        #expect(peer.connection.phase == .announcing)
+        try peer.pass(ServerConnection.announcementTime)
+        #expect(peer.connection.phase == .refusing)
+        #expect(!peer.hasEnded(stream.id))
+        #expect(peer.goAways == [Int32.max, stream.id])
+    }
+}
