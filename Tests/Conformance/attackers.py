@@ -165,13 +165,18 @@ def _over_the_limit() -> Flood:
     return Flood(each_stream(lambda stream: headers(stream, oversized, end=True), 2_000), repeats=False)
 
 
+#: What names the newest entry of the dynamic table: the index after the 61 static ones.
+NEWEST = b"\xbe"
+
+
+def charge() -> bytes:
+    """The headers of a call, with one of almost 4 KiB that fills the dynamic table."""
+    return bytes(Encoder().encode([*grpc_headers(CHECK), ("x-bomb", "b" * 3_900)]))
+
+
 def _bomb() -> Flood:
-    """A header of almost 4 KiB that fills the dynamic table, and a block of 100 KiB that names it 100,000
-    times: 400 MB of headers."""
-    encoder = Encoder()
-    first = bytes(encoder.encode([*grpc_headers(CHECK), ("x-bomb", "b" * 3_900)]))
-    # The newest entry of the dynamic table: the index after the 61 static ones.
-    fuse = block(grpc_headers(CHECK)) + b"\xbe" * 100_000
+    """A block of 100 KiB that names a header of 4 KiB 100,000 times: 400 MB of headers."""
+    fuse = block(grpc_headers(CHECK)) + NEWEST * 100_000
     parts = [fuse[at : at + 16_384] for at in range(0, len(fuse), 16_384)]
 
     def frames(stream: int) -> bytes:
@@ -179,7 +184,22 @@ def _bomb() -> Flood:
         flags = [END_STREAM] + [0] * (len(parts) - 2) + [END_HEADERS]
         return b"".join(raw_frame(*item) for item in zip(kinds, flags, cycle([stream]), parts))
 
-    return Flood(each_stream(frames, 50, first=3), headers(1, first, end=True), repeats=False)
+    return Flood(each_stream(frames, 50, first=3), headers(1, charge(), end=True), repeats=False)
+
+
+def _small_bombs() -> Flood:
+    """Each call has 128 KiB of headers, in some hundred bytes."""
+    fuse = block(grpc_headers(CHECK)) + NEWEST * 32
+    calls = each_stream(lambda stream: headers(stream, fuse, end=True), first=3)
+    return Flood(calls, headers(1, charge(), end=True), repeats=False)
+
+
+def _trailer_bombs() -> Flood:
+    """The same as trailers, of which nobody reads anything."""
+    calls = each_stream(
+        lambda stream: headers(stream, CALL) + headers(stream, NEWEST * 32, end=True), first=3
+    )
+    return Flood(calls, headers(1, charge(), end=True), repeats=False)
 
 
 def _settings_with_streams() -> Flood:
@@ -317,6 +337,8 @@ FLOODS: dict[str, Callable[[], Flood]] = {
     "header lists over the limit": _over_the_limit,
     "header lists over the limit, step by step": lambda: in_steps(_over_the_limit(), 2_000, HEADERS),
     "header bomb": _bomb,
+    "small header bombs": _small_bombs,
+    "trailer bombs": _trailer_bombs,
     # Over the number of streams that the server allows.
     "too many streams": lambda: Flood(
         each_stream(lambda stream: headers(stream, call(REFLECT)), 4_000), repeats=False

@@ -398,3 +398,29 @@ def test_nodes_name_the_jobs_that_one_may_see(secured, bob):
     assert named["bob"] == {ids[1]}
     for id in ids:
         secured.root.cancel(id)
+
+
+# What is told of a user's own jobs
+
+
+def test_results_are_for_those_who_may_read(secured, bob, limited):
+    """A job that is there, or over, is the answer to calls that need another scope; its result is not."""
+    token = secured.tokens.add(unique("writer"), ENQUEUE, CANCEL, users=[bob])
+    secured.tokens.write()
+    writer = secured.somebody(token)
+    secured.wait_until_known(writer)
+    echo = {"kind": "test.echo", "payload": {"said": "secret"}, "idempotency_key": "once", "now": True}
+    job = limited.enqueue(bob, **echo)
+    limited.watch(job=job).end()
+    assert b"secret" in limited.get(job).result.data
+
+    assert writer.cancel(job).id == writer.enqueue(bob, **echo) == job
+    spec = job_pb2.JobSpec(
+        kind="test.echo", user_id=bob, payload=b'{"said": "secret"}', idempotency_key="once"
+    )
+    for caller, sees in [(limited, True), (writer, False)]:
+        again = caller.jobs.Enqueue(job_service_pb2.EnqueueRequest(job=spec), timeout=CALL_S)
+        assert not again.created and again.job.id == job
+        for answer in again.job, caller.cancel(job):
+            assert answer.HasField("result") == sees
+            assert (b"secret" in answer.SerializeToString()) == sees

@@ -161,15 +161,17 @@ def test_stalled_watches(cluster, record_property):
                 for peer, mine in zip(peers, streams):
                     mine += [peer.request(WATCH, request) for _ in range(25)]
                     until_begun(peer, mine)
+            all_wait = time.monotonic()
+            dropped = [
+                until_dropped(peer, mine, all_wait + STALL_S + 5) for peer, mine in zip(peers, streams)
+            ]
+            seconds = time.monotonic() - all_wait
         attacked.figures.take(results[0], quiet)
-        all_wait = time.monotonic()
         answers = [peer.answer_of(stream) for peer, mine in zip(peers, streams) for stream in mine]
         # Whoever stalled first may have been dropped already. That is no error of the watch.
         refused = [answer for answer in answers if answer.grpc_status is not None]
         assert not refused, refused[0]
         attacked.figures.notes.append(f"all began to speak within {all_wait - began:.1f} s")
-        dropped = [until_dropped(peer, mine, all_wait + STALL_S + 5) for peer, mine in zip(peers, streams)]
-        seconds = time.monotonic() - all_wait
         growth = attacked.memory.growth()
         attacked.figures.notes.append(
             f"{growth / 1_000 / 1024:.1f} KiB for each watch, "

@@ -3,6 +3,7 @@ end."""
 
 from __future__ import annotations
 
+import gzip
 import struct
 import subprocess
 import time
@@ -161,6 +162,27 @@ def test_parts_of_small_messages(cluster, record_property):
                 # Those that the first have left no room for.
                 assert {answer.grpc_status for answer in over} <= {RESOURCE_EXHAUSTED}, over[0]
         attacked.figures.notes.append(f"{taken / MIB:.0f} MiB taken, {refused} calls refused")
+        attacked.check(record_property)
+
+
+def test_small_messages_that_become_large(cluster, record_property):
+    """100 calls of 4 KiB, each of which is 4 MiB when it is decompressed: 400 MiB, if nobody counted them as what
+    they have become."""
+    job = job_pb2.JobSpec(payload=bytes(4 * MIB - 64))
+    bomb = gzip.compress(job_service_pb2.EnqueueBatchRequest(jobs=[job]).SerializeToString())
+    body = struct.pack(">BI", 1, len(bomb)) + bomb
+    with probe("small messages that become large", cluster) as attacked:
+        with attacked.attack(), Connection.open(attacked.server.address) as peer:
+            # Whole, but for their ends, which come all at once.
+            streams = [
+                peer.request(BATCH, body, ("grpc-encoding", "gzip"), end=False) for _ in range(100)
+            ]
+            peer.settle()
+            peer.send(b"".join(raw_frame(DATA, END_STREAM, stream, b"") for stream in streams))
+            answers = [peer.answer(stream) for stream in streams]
+            codes = {answer.grpc_status for answer in answers}
+            assert codes <= {INVALID_ARGUMENT, RESOURCE_EXHAUSTED}, codes
+        attacked.figures.notes.append(f"{len(body):,} bytes each")
         attacked.check(record_property)
 
 
