@@ -2,7 +2,7 @@
 /// GOAWAY, DATA without data, and frames of types that are not known. The library answers or ignores most of these
 /// without a word, so nobody else sees a flood of them.
 package struct FrameScanner: Sendable {
-    /// Frames of the kinds above since the beginning.
+    /// Frames that cost their sender nothing since the beginning.
     package private(set) var overheadFrames = 0
     /// HEADERS since the beginning.
     package private(set) var headersFrames = 0
@@ -52,10 +52,11 @@ package struct FrameScanner: Sendable {
             // What ends a stream has a purpose. Nobody pads in earnest: a padded frame may be empty all the same.
             guard remaining == 0 && flags & Self.endStream == 0 || flags & Self.padded != 0 else { return }
         case 0x1:
+            // Those that are the calls' are taken off again (`Session.headersIgnored`).
             headersFrames += 1
             return
         case 0x3, 0x5, 0x9:
-            // HEADERS and RST_STREAM are the calls', PUSH_PROMISE is an error; the library limits CONTINUATION.
+            // RST_STREAM is the calls', PUSH_PROMISE is an error; the library limits CONTINUATION.
             return
         default:
             break

@@ -93,7 +93,7 @@ package struct StandardHandlers: Sendable {
         ]
     }
 
-    /// Names. Anybody may ask, and `Watch` keeps its question.
+    /// Names. Anybody may ask for the health, and `Watch` keeps its question.
     private static let requestBytesMax = 1 << 10
 
     private static let serving = HealthCheckResponse(status: .serving).encode()

@@ -42,7 +42,12 @@ final class Catalog: Sendable {
     private struct State {
         var lanes: [LaneName: Int64] = [:]
         var kinds: [String: Int32] = [:]
+        /// When they had lanes in as many queues as they may. No way leads back, but each is looked at again now and then:
+        /// an operator may have removed some.
+        var fullUsers: [ExactText: ContinuousClock.Instant] = [:]
     }
+    private static let fullUsersMax = 1_000
+    private static let fullUserTime: Duration = .seconds(10)
 
     private let state = Mutex(State())
 
@@ -74,14 +79,13 @@ final class Catalog: Sendable {
         SELECT q.name, l.user_id, l.id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
         JOIN queue q ON q.name = t.queue JOIN lane l ON l.queue = q.id AND l.user_id = t.user_id
         """)
-    /// Of users who are to have so many lanes more, those who would have more than $3.
-    private static let findFullUsers = Statement(
-        "find_full_users",
+    /// How many lanes some users have, counted up to $2.
+    private static let countLanes = Statement(
+        "count_lanes",
         """
-        SELECT u.user_id FROM unnest($1::text[], $2::bigint[]) AS u (user_id, more)
-        WHERE u.more + (SELECT count(*) FROM (
-            SELECT FROM lane WHERE \(Statement.lookUp("lane.user_id", "u.user_id")) LIMIT $3
-        ) l) > $3
+        SELECT u.user_id, (SELECT count(*) FROM (
+            SELECT FROM lane WHERE \(Statement.lookUp("lane.user_id", "u.user_id")) LIMIT $2
+        ) l) FROM unnest($1::text[]) AS u (user_id)
         """)
     private static let addKinds = Statement(
         "add_kinds",
@@ -107,7 +111,11 @@ final class Catalog: Sendable {
     /// The same; what is missing is added first, in commits of its own. Nothing removes it again.
     ///
     /// Nil: the job's user would have lanes in more than `queuesPerUserMax` queues.
-    func resolve(_ jobs: [NewJob], _ connection: Connection) throws(PostgresError) -> [LaneIDs?] {
+    ///
+    /// - Parameter together: if there is such a job, no lane is added for the others either.
+    func resolve(
+        _ jobs: [NewJob], together: Bool = false, _ connection: Connection
+    ) throws(PostgresError) -> [LaneIDs?] {
         if let ids = self.known(jobs) { return ids }
         let names = jobs.map { LaneName($0.spec) }
         // What is known is kept at hand: the memory may be emptied meanwhile.
@@ -123,9 +131,8 @@ final class Catalog: Sendable {
         }
         let unknown = lanes.filter { $0.value == nil }.map(\.key)
         if !unknown.isEmpty {
-            for (name, id) in try loadLanes(unknown, queuesMax: queuesPerUserMax, connection) {
-                lanes[name] = id
-            }
+            let loaded = try loadLanes(unknown, isLimited: true, together: together, connection)
+            for (name, id) in loaded { lanes[name] = id }
         }
         var ids: [LaneIDs?] = []
         ids.reserveCapacity(jobs.count)
@@ -142,7 +149,7 @@ final class Catalog: Sendable {
     func lane(queue: String, userID: String, _ connection: Connection) throws(PostgresError) -> Int64 {
         let name = LaneName(queue: queue, userID: userID)
         if let known = state.withLock({ $0.lanes[name] }) { return known }
-        guard let lane = try loadLanes([name], queuesMax: nil, connection)[name] else {
+        guard let lane = try loadLanes([name], isLimited: false, connection)[name] else {
             throw PostgresError(.decoding, "a lane was not found after adding it")
         }
         return lane
@@ -163,17 +170,17 @@ final class Catalog: Sendable {
         return found
     }
 
-    /// - Parameter queuesMax: who would have lanes in more queues than this gets none of those that are missing.
+    /// - Parameter isLimited: those that would be too many of a user are not added, nor any `together` with them.
     private func loadLanes(
-        _ names: [LaneName], queuesMax: Int?, _ connection: Connection
+        _ names: [LaneName], isLimited: Bool, together: Bool = false, _ connection: Connection
     ) throws(PostgresError) -> [LaneName: Int64] {
         var found = try findLanes(names, connection)
-        if found.count < names.count {
-            var missing = names.filter { found[$0] == nil }
-            if let queuesMax {
-                let full = try fullUsers(missing, queuesMax: queuesMax, connection)
-                missing.removeAll { full.contains(ExactText($0.userID)) }
-            }
+        var missing = names.filter { found[$0] == nil }
+        if isLimited, !missing.isEmpty {
+            let allowed = try allowed(of: missing, connection)
+            missing = together && allowed.count < missing.count ? [] : allowed
+        }
+        if !missing.isEmpty {
             let (queues, users) = (missing.map(\.queue), missing.map(\.userID))
             try connection.execute(Self.addQueues, Parameters { $0.append(queues) })
             try connection.execute(
@@ -212,22 +219,40 @@ final class Catalog: Sendable {
         return found
     }
 
-    /// Two nodes that ask at the same time may add a few too many.
-    private func fullUsers(
-        _ missing: [LaneName], queuesMax: Int, _ connection: Connection
-    ) throws(PostgresError) -> Set<ExactText> {
-        var more: [ExactText: Int64] = [:]
-        for name in missing { more[ExactText(name.userID), default: 0] += 1 }
-        let users = Array(more)
-        let result = try connection.execute(
-            Self.findFullUsers,
-            Parameters {
-                $0.append(users.map(\.key.text))
-                $0.append(users.map(\.value))
-                $0.append(Int64(queuesMax))
-            })
-        var full: Set<ExactText> = []
-        for row in result { full.insert(ExactText(try row.string(0))) }
-        return full
+    /// Of lanes that are missing those that their users may have. Two nodes that ask at the same time may add a few too many.
+    private func allowed(
+        of missing: [LaneName], _ connection: Connection
+    ) throws(PostgresError) -> [LaneName] {
+        let now = ContinuousClock.now
+        let users = Set(missing.map { ExactText($0.userID) })
+        let full = state.withLock { state in
+            users.filter { state.fullUsers[$0].map { $0.duration(to: now) < Self.fullUserTime } ?? false }
+        }
+        let others = Array(users.subtracting(full))
+        var room: [ExactText: Int] = [:]
+        if !others.isEmpty {
+            let result = try connection.execute(
+                Self.countLanes,
+                Parameters {
+                    $0.append(others.map(\.text))
+                    $0.append(Int64(queuesPerUserMax))
+                })
+            for row in result {
+                room[ExactText(try row.string(0))] = queuesPerUserMax - Int(try row.int64(1))
+            }
+        }
+        let newlyFull = room.filter { $0.value <= 0 }.map(\.key)
+        if !newlyFull.isEmpty {
+            state.withLock { state in
+                if state.fullUsers.count + newlyFull.count > Self.fullUsersMax { state.fullUsers = [:] }
+                for user in newlyFull.prefix(Self.fullUsersMax) { state.fullUsers[user] = now }
+            }
+        }
+        return missing.filter { name in
+            let user = ExactText(name.userID)
+            guard let left = room[user], left > 0 else { return false }
+            room[user] = left - 1
+            return true
+        }
     }
 }

@@ -146,7 +146,7 @@ extension JobStore {
         defer { batchBytes.withLock { $0 -= bytes } }
         try await refuseConflicts(of: batch, places)
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
-            let resolved = try catalog.resolve(batch, connection)
+            let resolved = try catalog.resolve(batch, together: true, connection)
             if let place = resolved.firstIndex(where: { $0 == nil }) {
                 let error = StoreError.tooManyQueues(userID: batch[place].spec.userID)
                 return [Result<EnqueueOutcome, StoreError>.failure(error)]

@@ -43,7 +43,7 @@ struct ClientBudget {
     }
 
     /// - Parameters:
-    ///   - overheadFrames: received since the beginning.
+    ///   - overheadFrames: received since the beginning: those that cost their sender nothing.
     ///   - streamsResettled: by SETTINGS since the beginning, each stream every time.
     ///   - answers: HEADERS and DATA frames sent since the beginning.
     mutating func received(

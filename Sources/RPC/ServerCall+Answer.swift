@@ -47,12 +47,14 @@ extension ServerCall {
     /// False when the call is over, also because there is no room for the message: it is queued whole, and
     /// a unary answer does not wait for room.
     func write(_ message: ByteBuffer, compressed: Bool = true) -> Bool {
+        guard machine.isOpen else { return false }
         let bytesMax = connection.configuration.outboundBytesMax
         guard connection.session.queuedBytes + message.readableBytes <= bytesMax else {
             fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
             return false
         }
-        guard connection.countUnread(with: message.readableBytes) else {
+        let hasRoom = connection.countUnread(with: message.readableBytes)
+        guard hasRoom || stream.queuedBytes + message.readableBytes <= ServerConnection.smallCallBytes else {
             fail(Status(.resourceExhausted, "too much of what is answered is not read just now"))
             return false
         }

@@ -146,7 +146,8 @@ final class ServerCall {
         guard bytes != countedBytes || bufferedBytes != countedUnfinishedBytes else { return nil }
         defer { (countedBytes, countedUnfinishedBytes) = (bytes, bufferedBytes) }
         return connection.countRequests(
-            Int(bytes) - Int(countedBytes), unfinished: Int(bufferedBytes) - Int(countedUnfinishedBytes))
+            Int(bytes) - Int(countedBytes), unfinished: Int(bufferedBytes) - Int(countedUnfinishedBytes),
+            held: Int(bytes))
     }
 
     func receiveEnd() {
@@ -211,13 +212,16 @@ final class ServerCall {
         let sentBytes = stream.takeSentBytes()
         defer { receivedBytes = 0 }
         if stream.queuedBytes > 0, connection.session.isHeldByPeer(stream) {
-            return pace.tick(moved: sentBytes)
+            return pace.tick(
+                moved: connection.paced(
+                    sentBytes, connection.unreadShare, of: connection.budgets.unreadAnswers))
         }
         // Not while it is the server that does not go on.
         if countedUnfinishedBytes > 0, !isHeld, !connection.isReadHeld, !isHandlerRunning || reader != nil {
-            // More is asked of those who send parts while these are scarce.
-            let isScarce = connection.budgets.unfinishedRequests.isScarce
-            return pace.tick(moved: Int(receivedBytes) / (isScarce ? Pace.scarcity : 1))
+            return pace.tick(
+                moved: connection.paced(
+                    Int(receivedBytes), connection.unfinishedShare, of: connection.budgets.unfinishedRequests)
+            )
         }
         pace.rest()
         // It has its turn with the others, whose bytes count for it.

@@ -48,16 +48,16 @@ package struct ServerConfiguration: Sendable {
     package var outboundBytesPerConnection = 2 * 1024 * 1024
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
     package var outboundBytesMax = 8 * 1024 * 1024
+    /// What is unsent on all connections together, beyond 256 KiB of each: answers that are read slowly, or never. A message
+    /// that takes them over this, and a stream over 16 KiB, ends its call with RESOURCE_EXHAUSTED.
+    package var unreadAnswerBytesMax = 64 * 1024 * 1024
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024
-    /// What is unsent on all connections together, beyond 256 KiB of each: answers that are read slowly, or never. A message
-    /// that takes them over this ends its call with RESOURCE_EXHAUSTED.
-    package var unreadAnswerBytesMax = 64 * 1024 * 1024
     /// The same on all connections together, beyond 64 KiB of each.
     package var requestBytesMax = 256 * 1024 * 1024
     /// Requests of which a part has come, on all connections together, beyond 64 KiB of each: those that are sent slowly,
-    /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED.
+    /// or never to their end. A call that takes them over this, and has more than 16 KiB, ends with RESOURCE_EXHAUSTED.
     package var unfinishedRequestBytesMax = 16 * 1024 * 1024
     /// What a client may send ahead on a stream, beyond the message that is waited for.
     package var streamWindowBytes = 256 * 1024
@@ -71,7 +71,7 @@ package struct ServerConfiguration: Sendable {
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
     /// A client that takes too little (`Pace.bytesMin`) of what is queued on a stream for this long loses the stream; one
-    /// whose socket takes too little loses the connection. The same for what it sends of a request that takes memory.
+    /// whose socket takes too little loses the connection. The same for what it sends of a request that it has begun.
     package var stallTimeout = Duration.seconds(16)
     /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up
     /// to a tenth more or less.
@@ -80,8 +80,9 @@ package struct ServerConfiguration: Sendable {
     package var connectionAgeGrace: Duration?
     /// The third PING that follows another one faster than this, with nothing sent in between, ends the connection.
     package var pingIntervalMin = Duration.seconds(10)
-    /// Frames that say nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), at once and per second
-    /// after that, beyond those that acknowledge what was sent. More of them end the connection.
+    /// Frames that say nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, GOAWAY, empty or padded DATA, HEADERS of streams
+    /// that are over, unknown ones), at once and per second after that, beyond those that acknowledge what was sent. A
+    /// SETTINGS counts one more for each 32 open streams. More of them end the connection.
     package var overheadFramesBurst = 1_000
     package var overheadFramesPerSecond = 200
     /// Streams that the server had to reset because the client broke the rules, at once and per second after that. More of

@@ -15,7 +15,7 @@ extension ServerConnection {
         guard phase != .closed, phase != .cutOff else { return }
         guard !isBlocked() else {
             logger.debug("client reads nothing")
-            context?.close(promise: nil)
+            closeAtOnce()
             return
         }
         checkCalls()
@@ -51,7 +51,9 @@ extension ServerConnection {
             socketPace.rest()
             return false
         }
-        return socketPace.tick(moved: bytes > seen ? Int(clamping: bytes - seen) : 0) >= timers.stallTicks
+        let moved = bytes > seen ? Int(clamping: bytes - seen) : 0
+        return socketPace.tick(moved: paced(moved, unreadShare, of: budgets.unreadAnswers))
+            >= timers.stallTicks
     }
 
     /// How much the client's system has taken since the beginning; 0 where nobody counts it. What is left in the channel
@@ -74,7 +76,7 @@ extension ServerConnection {
         let sentBytes = session.bodyBytesSent - bodyBytesSeen
         bodyBytesSeen += sentBytes
         if session.queuedBytes > 0, session.isHeldByPeer {
-            _ = windowPace.tick(moved: sentBytes)
+            _ = windowPace.tick(moved: paced(sentBytes, unreadShare, of: budgets.unreadAnswers))
         } else {
             windowPace.rest()
         }

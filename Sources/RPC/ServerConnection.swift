@@ -164,7 +164,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             stream.owner = nil
         }
         startWaiting()
-        _ = countUnread()
+        countUnread()
         reportIfDone()
     }
 
@@ -212,7 +212,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// Smaller ones where a few bytes can be work for very many streams.
     var partBytes: Int {
-        session.openStreams > Self.manyStreams ? Self.readBytes / 16 : Self.readBytes
+        session.openStreams > Self.manyStreams ? Self.readBytes / 8 : Self.readBytes
     }
 
     func excess() -> ClientBudget.Excess? {
@@ -302,7 +302,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         if wrote { context.flush() }
         session.forEachEvent(handle)
         startWaiting()
-        _ = countUnread()
+        countUnread()
         if let excess = excess() { cutOff(excess) }
         if session.isFinished { closeAfterFlush() }
     }
@@ -322,11 +322,15 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
-        let bound = NIOLoopBound(context, eventLoop: eventLoop)
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
         close?.cancel()
-        close = eventLoop.scheduleTask(in: time) {
-            bound.value.close(promise: nil)
-        }
+        close = eventLoop.scheduleTask(in: time) { bound.value.closeAtOnce() }
+    }
+
+    /// Without TLS's goodbye: until that is answered, whatever the client sends would be read and deciphered.
+    func closeAtOnce() {
+        let tls = try? context?.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
+        (tls ?? context)?.close(promise: nil)
     }
 
     func closeAfterFlush() {
@@ -347,6 +351,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func handle(_ event: Event) {
+        // What comes with the end of a channel begins nothing any more: nobody would end it.
+        if phase == .closed {
+            guard case .closed = event else { return }
+        }
         switch event {
         case .headers(let stream, let block, let endStream):
             if block.isTruncated { clientFaults += 1 }
@@ -379,84 +387,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .settingsAcknowledged, .goAway:
             break
         }
-    }
-
-    func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
-        guard takesCalls else { return }
-        hasBegunCall = true
-        // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
-        // It may try again, for a refused call has not begun.
-        guard session.openStreams <= configuration.streamsPerConnectionMax else {
-            return session.reset(stream, .refusedStream)
-        }
-        guard runningHandlers < configuration.streamsPerConnectionMax,
-            session.queuedBytes < 4 * configuration.outboundBytesPerConnection
-        else {
-            // The client cannot know. One that it has reset itself is not reset again.
-            if !stream.isClosed { resetsForgiven += 1 }
-            return session.reset(stream, .refusedStream)
-        }
-        let head: RequestHead
-        if let lastHead, lastHead.block == block {
-            head = lastHead
-        } else {
-            head = RequestHead(block, router: router, messageBytesMax: configuration.messageBytesMax)
-            lastHead = head
-            lastAdmitted = nil
-        }
-        switch head.verdict {
-        case .call(let method, let messageBytesMax):
-            let answer = admission(for: head, method.path)
-            var admitted: (any Admitted)?
-            switch answer {
-            case .admitted(let somebody): admitted = somebody
-            case .refused(let status): return refuse(stream, status)
-            case .later, nil: break
-            }
-            let call = ServerCall(
-                stream: stream, connection: self, method: method, head: head,
-                messageBytesMax: messageBytesMax, admitted: admitted)
-            stream.owner = call
-            if case .later(let work) = answer { call.start(after: work) } else { call.start() }
-            if endStream { call.receiveEnd() }
-        case .refuse(let status):
-            refuse(stream, status)
-        case .refuseHTTP(let status):
-            var fields = HeaderFields([":status": status])
-            // RFC 9110 section 15.5.6.
-            if status == "405" { fields.append("allow", "POST") }
-            refuse(stream, fields)
-        }
-    }
-
-    /// Nil: everybody may call.
-    func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
-        guard let admission = configuration.admission else { return nil }
-        if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }
-        let answer = admission.admit(
-            AdmissionRequest(path: path, authorization: head.authorization, peer: peer))
-        if case .admitted(let somebody) = answer { lastAdmitted = somebody }
-        return answer
-    }
-
-    func refuse(_ stream: HTTP2.Stream, _ status: Status) {
-        var fields = Self.responseFields
-        fields.append("grpc-accept-encoding", RequestHead.acceptedEncodings)
-        status.append(to: &fields)
-        refuse(stream, fields)
-    }
-
-    func refuse(_ stream: HTTP2.Stream, _ fields: HeaderFields) {
-        session.resetAfterEnd(stream)
-        do {
-            try session.respond(stream, .fields(fields), endStream: true)
-        } catch {
-            session.reset(stream, .internalError)
-        }
-    }
-
-    func log(_ error: any Error, of path: String) {
-        logger.debug("handler failed", metadata: ["method": "\(path)", "error": "\(error)"])
     }
 
     // MARK: Shutdown
@@ -494,6 +424,6 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         session.terminate(.noError)
         flushNow()
         // Whatever could be sent at once is sent; the client is not waited for.
-        context?.close(promise: nil)
+        closeAtOnce()
     }
 }

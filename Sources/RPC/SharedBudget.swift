@@ -29,7 +29,7 @@ final class SharedBudget: Sendable {
     struct Share {
         /// Of this, nothing is counted.
         let free: Int
-        private var counted = 0
+        private(set) var counted = 0
 
         init(free: Int) {
             self.free = free

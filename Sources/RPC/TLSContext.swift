@@ -110,8 +110,6 @@ final class TLSContext: Sendable {
         settings.minimumTLSVersion = .tlsv12
         settings.cipherSuiteValues = cipherSuites
         settings.applicationProtocols = ["h2"]
-        // Until the client has said goodbye too, its bytes are read and deciphered.
-        settings.shutdownTimeout = ServerConnection.cutOffTime
         var authorities: [NIOSSLCertificate] = []
         if let path = files.clientCAPath {
             authorities = try NIOSSLCertificate.fromPEMFile(path)

@@ -208,21 +208,26 @@ import Testing
     @Test func aUserHasSoManyQueuesAtMost() async throws {
         try await Bench.with { bench in
             let catalog = Catalog(queuesPerUserMax: 3)
-            func resolve(_ queues: [String], of user: String) async throws -> [Bool] {
+            func resolve(
+                _ queues: [String], of user: String, together: Bool = false
+            ) async throws -> [Bool] {
                 let jobs = queues.map { NewJob(spec: JobSpec(kind: "k", userID: user, queue: $0), now: .now) }
                 return try await bench.database.run("resolve") { connection throws(PostgresError) in
-                    try catalog.resolve(jobs, connection)
+                    try catalog.resolve(jobs, together: together, connection)
                 }.map { $0 != nil }
             }
             let first = try await resolve(["a", "b", "a"], of: "ada")
             #expect(first == [true, true, true])
-            // Of those that are too many none is added.
-            let tooMany = try await resolve(["c", "b", "d"], of: "ada")
-            #expect(tooMany == [false, true, false])
-            let last = try await resolve(["c"], of: "ada") + resolve(["d"], of: "ada")
-            #expect(last == [true, false])
-            let others = try await resolve(["d", "e", "f"], of: "bob")
-            #expect(others == [true, true, true])
+            // Of a batch none is added.
+            let batch = try await resolve(["c", "b", "d"], of: "ada", together: true)
+            #expect(batch == [false, true, false])
+            // Of others as many as there is room for.
+            let others = try await resolve(["c", "b", "d"], of: "ada")
+            #expect(others.count { $0 } == 2 && others[1])
+            let again = try await resolve(["e"], of: "ada") + resolve(["a", "b"], of: "ada")
+            #expect(again == [false, true, true])
+            let bobs = try await resolve(["d", "e", "f"], of: "bob")
+            #expect(bobs == [true, true, true])
         }
     }
 

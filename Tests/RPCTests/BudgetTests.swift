@@ -67,6 +67,29 @@ import Testing
         #expect(unread <= 68 << 20)
     }
 
+    /// Whoever has taken all that there is: a small call on the same connection is none of it.
+    @Test func smallCallsDoNotAnswerForLargeOnes() throws {
+        let budgets = SharedBudgets(ServerConfiguration())
+        let small = Method.replying("/t/Small") { message, _, _ in .message(message) }
+        let peer = try EmbeddedPeer([Self.large, small], streamWindowBytes: 1, budgets: budgets)
+        func answers(_ path: String, _ bytes: Int) throws -> Bool {
+            let before = peer.connection.session.queuedBytes
+            let message = framed(ByteBuffer(repeating: 1, count: bytes))
+            _ = try peer.request(path, message, isWhole: true)
+            return peer.connection.session.queuedBytes > before
+        }
+        var isAnswered = try answers("/t/Large", 0)
+        #expect(isAnswered)
+        var others = SharedBudget.Share(free: 0)
+        _ = others.update(64 << 20, of: budgets.unreadAnswers)
+        for _ in 0..<20 {
+            isAnswered = try answers("/t/Small", 1_000)
+            #expect(isAnswered)
+        }
+        isAnswered = try answers("/t/Large", 0)
+        #expect(!isAnswered)
+    }
+
     /// It comes at the end of very many others.
     @Test func aRequestThatIsNotWholeKeepsItsOwnBytesOnly() throws {
         let peer = try EmbeddedPeer([Self.silent])

@@ -83,6 +83,7 @@ import Testing
             _ = others.update(isScarce ? 9 << 20 : 7 << 20, of: budgets.unfinishedRequests)
             let peer = try EmbeddedPeer([Self.echo], budgets: budgets)
             let stream = try peer.request("/t/Echo", beginning(20_000), isWhole: false)
+            for _ in 0..<4 { try peer.sendBody(of: stream.id, 16_000) }
             let last = try (1...100).first { _ in
                 try peer.sendBody(of: stream.id, Pace.bytesMin / 4)
                 try peer.tick()
@@ -101,9 +102,13 @@ import Testing
         #expect(try ticks(ofRequestWith: Pace.bytesMin / 4) == 100)
     }
 
-    /// For how many ticks, of a hundred, an answer is kept of which the client takes so much in each of them.
-    private func ticks(ofAnswerWith bytes: UInt32) throws -> Int {
-        let peer = try EmbeddedPeer([Self.large], streamWindowBytes: 20_000)
+    /// For how many ticks, of a hundred, an answer is kept of which the client takes so much in each of them, while others
+    /// have so much unread.
+    private func ticks(ofAnswerWith bytes: UInt32, unreadByOthers: Int = 0) throws -> Int {
+        let budgets = SharedBudgets(ServerConfiguration())
+        var others = SharedBudget.Share(free: 0)
+        _ = others.update(unreadByOthers, of: budgets.unreadAnswers)
+        let peer = try EmbeddedPeer([Self.large], streamWindowBytes: 20_000, budgets: budgets)
         let id = try peer.request("/t/Large", ByteBuffer(bytes: [0, 0, 0, 0, 0]), isWhole: true).id
         #expect(peer.bodyBytes(of: id) == 20_000)
         for tick in 1...100 {
@@ -126,6 +131,8 @@ import Testing
 
     @Test func anAnswerThatIsTakenSlowlyIsKept() throws {
         #expect(try ticks(ofAnswerWith: UInt32(Pace.bytesMin) / 4) == 100)
+        #expect(try ticks(ofAnswerWith: UInt32(Pace.bytesMin) / 4, unreadByOthers: 20 << 20) == 100)
+        #expect(try ticks(ofAnswerWith: UInt32(Pace.bytesMin) / 4, unreadByOthers: 40 << 20) < 6)
     }
 
     /// The streams have room, the connection has not: what one of them is sent counts for all.
