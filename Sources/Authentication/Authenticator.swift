@@ -10,6 +10,8 @@ internal import Synchronization
 /// Nothing here waits for time or starts by itself. The owner calls `reload` twice a second or so, and `refreshKeys` each
 /// second.
 package final class Authenticator: Sendable {
+    private typealias Check = Task<Result<Credential, AuthenticationError>, Never>
+
     /// What can be said at once.
     package enum Attempt: Sendable {
         case principal(Credential)
@@ -26,6 +28,7 @@ package final class Authenticator: Sendable {
     private let certificates: CertificateRules
     private let cache = Mutex(CredentialCache(countMax: cachedTokensMax))
     private let checks = TokenChecks()
+    private let underWay = Mutex<[SHA256Hash: Check]>([:])
     private let now: @Sendable () -> Timestamp
 
     /// Reads the files. Keys at an address are fetched when they are needed first, or by `refreshKeys`.
@@ -89,7 +92,7 @@ package final class Authenticator: Sendable {
         case .refused(let error): throw error
         case .pending: break
         }
-        return try await verify(BearerToken.parse(authorization ?? ""))
+        return try await check(BearerToken.parse(authorization ?? "")).value.get()
     }
 
     /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it
@@ -115,22 +118,35 @@ package final class Authenticator: Sendable {
         return keys != nil && JSONWebToken.isLikely(token) ? .pending : .refused(.unknownToken)
     }
 
-    /// Only waits where the caller runs, which may be an event loop: the work is done on threads for it. Who waits for
-    /// keys has none of their places, so tokens whose keys are there pass by.
-    private func verify(_ bytes: [UInt8]) async throws(AuthenticationError) -> Credential {
+    /// Very many calls may come with the same new token at once: it is checked once, for all of them.
+    private func check(_ bytes: [UInt8]) -> Check {
+        let hash = SHA256Hash(of: bytes)
+        return underWay.withLock { underWay in
+            if let check = underWay[hash] { return check }
+            let check = Task.detached { [self] in
+                defer { self.underWay.withLock { $0[hash] = nil } }
+                do throws(AuthenticationError) {
+                    return Result<Credential, AuthenticationError>.success(try await verify(bytes, hash))
+                } catch {
+                    return .failure(error)
+                }
+            }
+            underWay[hash] = check
+            return check
+        }
+    }
+
+    /// Only waits where it runs: the work is done on threads for it. Who waits for keys has none of their places, so tokens
+    /// whose keys are there pass by.
+    private func verify(
+        _ bytes: [UInt8], _ hash: SHA256Hash
+    ) async throws(AuthenticationError) -> Credential {
         guard let keys, let jwt else { throw .unknownToken }
         let token = try await checks.run { () throws(AuthenticationError) in try JSONWebToken(bytes) }
         let key = try await keys.key(for: token.keyID)
         // The key says how it is used. A token that could choose might have a public key taken for a shared secret.
         guard token.algorithm == key.algorithm else { throw .otherAlgorithm }
         return try await checks.run { [self] () async throws(AuthenticationError) in
-            let hash = SHA256Hash(of: bytes)
-            // Of many calls that come with a new token at once, most find it checked by now.
-            switch attempt(bytes, hash: hash) {
-            case .principal(let credential): return credential
-            case .refused(let error): throw error
-            case .pending: break
-            }
             guard await key.isValid(token.signature, of: token.signed) else { throw .badSignature }
             let now = now()
             let principal = try jwt.principal(

@@ -4,10 +4,10 @@ internal import Synchronization
 
 /// Where JWTs are checked: on threads of their own, and no more of them at once than can be done soon.
 ///
-/// Anybody can send what looks like a token, as often as he likes, and to check it costs as much as whole calls. On the
+/// Anybody can send what looks like a token, as often as he likes, and to check a signature is work. On the
 /// pool that runs tasks it would delay the renewal of leases.
 final class TokenChecks: Sendable {
-    /// Up to about a second's work for one thread. To wait for more than that helps nobody: the client comes again.
+    /// Whoever would wait behind so many is better told to come again.
     static let checksMax = 1_000
 
     private let checksMax: Int
@@ -18,7 +18,7 @@ final class TokenChecks: Sendable {
         self.checksMax = checksMax
     }
 
-    /// Does it when its turn comes, in the order of arrival; not at all if the caller was cancelled meanwhile.
+    /// Does it when its turn comes, in the order of arrival.
     ///
     /// - Parameter body: waits for nothing, since it keeps its place from others for as long as it lasts.
     /// - Throws: what `body` does; `.tooManyChecks` where 1,000 wait or are under way.
@@ -33,19 +33,12 @@ final class TokenChecks: Sendable {
         guard hasPlace else { throw .tooManyChecks }
         let check = Task.detached(executorPreference: CheckThreads.shared) {
             [self] () -> Result<Value, AuthenticationError> in
-            // With its turn, also where the caller is gone: who comes and goes has no more places than who waits.
             defer { checks.withLock { $0 -= 1 } }
-            // Nobody hears what it is.
-            guard !Task.isCancelled else { return .failure(.tooManyChecks) }
             do throws(AuthenticationError) { return .success(try await body()) } catch {
                 return .failure(error)
             }
         }
-        return try await withTaskCancellationHandler {
-            await check.value
-        } onCancel: {
-            check.cancel()
-        }.get()
+        return try await check.value.get()
     }
 }
 
