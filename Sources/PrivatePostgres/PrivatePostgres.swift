@@ -142,9 +142,11 @@ package final class PrivatePostgres: Sendable {
                 [
                     "start", "--wait", "--timeout=\(seconds)", "-D", directory.data, "-l", directory.startLog,
                     "-o",
-                    // The log: a file a day of the week, begun anew each time.
+                    // The log: a file a day of the week, begun anew each time. Without the details of errors, which may
+                    // be rows, with payloads in them.
                     "-k ../run -p \(Self.port) -c listen_addresses= -c logging_collector=on "
-                        + "-c log_filename=postgresql-%a.log -c log_truncate_on_rotation=on -c log_rotation_size=0",
+                        + "-c log_filename=postgresql-%a.log -c log_truncate_on_rotation=on -c log_rotation_size=0 "
+                        + "-c log_error_verbosity=terse",
                 ], as: user, timeout: .seconds(seconds + 10))
             if outcome.isSuccess, await connectError() == nil {
                 logger.info(

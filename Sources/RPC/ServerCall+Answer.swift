@@ -54,7 +54,8 @@ extension ServerCall {
             return false
         }
         let hasRoom = connection.countUnread(with: message.readableBytes)
-        guard hasRoom || stream.queuedBytes + message.readableBytes <= ServerConnection.smallCallBytes else {
+        guard hasRoom || stream.queuedBytes + message.readableBytes <= ServerConnection.smallAnswerBytes
+        else {
             fail(Status(.resourceExhausted, "too much of what is answered is not read just now"))
             return false
         }

@@ -49,7 +49,7 @@ package struct ServerConfiguration: Sendable {
     /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
     package var outboundBytesMax = 8 * 1024 * 1024
     /// What is unsent on all connections together, beyond 256 KiB of each: answers that are read slowly, or never. A message
-    /// that takes them over this, and a stream over 16 KiB, ends its call with RESOURCE_EXHAUSTED.
+    /// that takes them over this, and its stream over 2 KiB, ends its call with RESOURCE_EXHAUSTED.
     package var unreadAnswerBytesMax = 64 * 1024 * 1024
     /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
     /// takes them over this ends with RESOURCE_EXHAUSTED.
@@ -57,7 +57,8 @@ package struct ServerConfiguration: Sendable {
     /// The same on all connections together, beyond 64 KiB of each.
     package var requestBytesMax = 256 * 1024 * 1024
     /// Requests of which a part has come, on all connections together, beyond 64 KiB of each: those that are sent slowly,
-    /// or never to their end. A call that takes them over this, and has more than 16 KiB, ends with RESOURCE_EXHAUSTED.
+    /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED, one of up to 16 KiB only when
+    /// it is not whole with what comes at once.
     package var unfinishedRequestBytesMax = 16 * 1024 * 1024
     /// What a client may send ahead on a stream, beyond the message that is waited for.
     package var streamWindowBytes = 256 * 1024

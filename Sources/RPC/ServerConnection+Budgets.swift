@@ -6,9 +6,11 @@ extension ServerConnection {
     static let requestBytesFree = 64 * 1024
     /// What ordinary answers have until the client has read on.
     static let unreadBytesFree = 256 * 1024
-    /// A call that holds no more than this, or has no more to say, does not answer for what all connections have: there
-    /// may be another one on its connection, which does.
-    static let smallCallBytes = 16 * 1024
+    /// A request of no more than this does not answer for what all connections have, unless it stays unfinished: there may
+    /// be another one on its connection, which does.
+    static let smallRequestBytes = 16 * 1024
+    /// The same of what is unread of a call with its next message: a change that is made is acknowledged.
+    static let smallAnswerBytes = 2 * 1024
 
     /// Of the call's request, of which it holds so many bytes now, more or less is held, and of what no handler has taken.
     /// The status is there when that is too much.
@@ -21,15 +23,15 @@ extension ServerConnection {
         if change > 0, requestBytes > bytesMax {
             return Status(.resourceExhausted, "the connection's requests are over \(bytesMax) bytes together")
         }
-        guard held > Self.smallCallBytes else { return nil }
+        guard held > Self.smallRequestBytes else { return nil }
         if change > 0, !hasRoom {
             return Status(.resourceExhausted, "the requests of all connections are too much just now")
         }
-        if unfinished > 0, !hasRoomUnfinished {
-            return Status(.resourceExhausted, "too many requests are sent in parts just now")
-        }
-        return nil
+        return unfinished > 0 && !hasRoomUnfinished ? Self.tooManyParts : nil
     }
+
+    private static let tooManyParts = Status(
+        .resourceExhausted, "too many requests are sent in parts just now")
 
     /// To be called whenever more or less may be unsent. False: with these bytes it is too much on all connections.
     @discardableResult
@@ -42,10 +44,18 @@ extension ServerConnection {
         share.counted > 0 && budget.isScarce ? moved / Pace.scarcity : moved
     }
 
-    /// A request that is not whole by the time another is received, or when all is, keeps no more than its own bytes.
+    /// A request that is not taken by the time another is received, or when all is, keeps no more than its own bytes, and
+    /// these only where there is room for them.
     func receives(_ call: ServerCall?) {
-        guard lastReceiving !== call else { return }
-        lastReceiving?.machine.keepReceived()
+        guard let last = lastReceiving, last !== call else {
+            lastReceiving = call
+            return
+        }
         lastReceiving = call
+        last.machine.keepReceived()
+        guard last.machine.bufferedBytes > 0, !unfinishedShare.hasRoom(in: budgets.unfinishedRequests) else {
+            return
+        }
+        last.fail(Self.tooManyParts)
     }
 }

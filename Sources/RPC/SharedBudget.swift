@@ -35,6 +35,11 @@ final class SharedBudget: Sendable {
             self.free = free
         }
 
+        /// Whether there is as much left as it has.
+        func hasRoom(in budget: SharedBudget) -> Bool {
+            counted <= budget.max - budget.used.load(ordering: .relaxed)
+        }
+
         /// It has so much now. False: that is more than there is left. So one connection gets half of it, the next one half
         /// of the rest: whoever takes all that he can leaves something to others. It is taken all the same, and is to be
         /// given back soon.

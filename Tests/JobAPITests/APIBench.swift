@@ -37,6 +37,8 @@ struct APIBench: Sendable {
     let database: Database
     let kinds: [Int32]
     let client: Client
+    /// Of the methods that it serves.
+    let paths: [String]
 
     /// - Parameter callers: for whom each may act, by its name.
     static func with<R: Sendable>(
@@ -66,18 +68,20 @@ struct APIBench: Sendable {
                 configuration.eventLoopThreads = 1
                 configuration.admission = Callers(byName: callers)
                 configuration.errorMapper = StatusMapping.status
-                let server = Server(
-                    configuration: configuration,
-                    methods: JobServiceHandlers(
+                let methods =
+                    JobServiceHandlers(
                         store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas
                     ).methods + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
-                        + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods, logger: quiet)
+                    + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods
+                let server = Server(configuration: configuration, methods: methods, logger: quiet)
                 try await server.start()
                 do {
                     let client = try await Client.connect(
                         host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
                     let value = try await body(
-                        APIBench(store: store, database: database, kinds: kinds, client: client))
+                        APIBench(
+                            store: store, database: database, kinds: kinds, client: client,
+                            paths: methods.map(\.path)))
                     await client.close()
                     await server.shutdown(grace: .zero)
                     return value

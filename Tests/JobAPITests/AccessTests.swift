@@ -22,6 +22,14 @@ import Testing
         #expect(status(AccessControl(nil), "/signalbox.v1.JobService/New") == .permissionDenied)
     }
 
+    /// A method that is added without one could be called by nobody, and a rule without a method is left over.
+    @Test func everyMethodHasARule() async throws {
+        try await APIBench.with { bench in
+            let paths = bench.paths + StandardHandlers(health: HealthState()).methods.map(\.path)
+            #expect(paths.sorted() == AccessRules.byPath.keys.sorted())
+        }
+    }
+
     @Test func withoutAnAuthenticatorEverybodyMayCall() {
         for path in AccessRules.byPath.keys { #expect(status(AccessControl(nil), path) == .ok) }
     }

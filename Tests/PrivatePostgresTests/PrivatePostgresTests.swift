@@ -51,6 +51,7 @@ import Testing
             #expect(try await query(first, "SELECT current_setting('server_encoding')") == "UTF8")
             #expect(try await query(first, "SELECT current_setting('listen_addresses')") == "")
             #expect(try await query(first, "SELECT current_setting('fsync')") == "on")
+            #expect(try await query(first, "SELECT current_setting('log_error_verbosity')") == "terse")
 
             // The server must be in a session of its own, and hold nothing of ours.
             #expect(getsid(process) != getsid(0))

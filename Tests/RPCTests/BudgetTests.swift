@@ -67,6 +67,22 @@ import Testing
         #expect(unread <= 68 << 20)
     }
 
+    /// Parts of 15 KiB, of which each would be too little to count.
+    @Test func manySmallPartsOfRequestsAreBounded() throws {
+        let budgets = SharedBudgets(ServerConfiguration())
+        let peers = try (0..<24).map { _ in try EmbeddedPeer([Self.silent], budgets: budgets) }
+        for peer in peers {
+            for _ in 0..<100 {
+                let stream = try peer.request(
+                    "/t/Silent", ByteBuffer(bytes: [0, 0, 1, 0, 0]), isWhole: false)
+                try peer.sendBody(of: stream.id, 15_000)
+            }
+        }
+        let held = peers.map(\.connection.unfinishedBytes).reduce(0, +)
+        #expect(held > 8 << 20)
+        #expect(held <= 18 << 20)
+    }
+
     /// Whoever has taken all that there is: a small call on the same connection is none of it.
     @Test func smallCallsDoNotAnswerForLargeOnes() throws {
         let budgets = SharedBudgets(ServerConfiguration())
