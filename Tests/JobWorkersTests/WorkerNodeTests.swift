@@ -106,7 +106,8 @@ import Testing
         let runner = ScriptedRunner { _ in throw RunFailure(message: "no", isPermanent: true) }
         try await NodeBench.with(runner) { bench in
             let id = try await bench.enqueue()
-            #expect(await bench.events(upTo: .failed) == [.enqueued, .started, .failed])
+            let events = await bench.events(upTo: .failed)
+            #expect(events == [.enqueued, .started, .failed])
             #expect(try await bench.job(id)?.error == JobError(reason: "permanent", message: "no"))
         }
     }
