@@ -82,9 +82,10 @@ struct MessageArena: ~Copyable {
     /// Memory for what is built, aligned to 16 bytes and valid as long as the arena.
     func allocate(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
-            // Right: only `pack` comes here, whose arena has no budget, with sizes of values that are in memory already; so
-            // no message of a peer leads here, and what is left is malloc's failure, which ends a Swift process wherever
-            // else it allocates.
+            // Proof that this is right: nil has three causes. No budget: only what `pack` builds comes here, and its arena
+            // has none. A size of 2⁴⁰ or more: these are sizes of values that are in memory already. malloc's failure: it
+            // ends a Swift process wherever else it allocates. So no message of a peer leads here (`unpack` is told of
+            // nil by `allocator`).
             fatalError("out of memory")
         }
         return unsafe memory

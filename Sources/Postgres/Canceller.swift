@@ -2,9 +2,9 @@ import CPQ
 
 /// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
 //
-// @unchecked is right: the pointer never changes, and the object behind it is written once, by `PQgetCancel`, before
-// anybody else can have this. From then on it is read only, by `PQcancel`, which may be called on another thread than the
-// connection's for that very reason (libpq manual, 34.7); and freed in `deinit`, when nobody calls any more.
+// Proof that @unchecked is right: `handle` is a constant. What it points to is written once, by `PQgetCancel` in `init`,
+// before another thread can have this object, and shares nothing with the connection. After that it is only read, by
+// `PQcancel`, which the manual allows on another thread than the connection's for that very reason (34.7). It is freed once, in `deinit`, when no reference is left and so no call of `cancel` runs.
 @safe final class Canceller: @unchecked Sendable {
     private let handle: OpaquePointer
 
