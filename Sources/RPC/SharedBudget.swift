@@ -35,9 +35,9 @@ final class SharedBudget: Sendable {
             self.free = free
         }
 
-        /// Whether there is as much left as it has.
+        /// Whether there is as much left as it has. What is free needs no room.
         func hasRoom(in budget: SharedBudget) -> Bool {
-            counted <= budget.max - budget.used.load(ordering: .relaxed)
+            counted == 0 || counted <= budget.max - budget.used.load(ordering: .relaxed)
         }
 
         /// It has so much now. False: that is more than there is left. So one connection gets half of it, the next one half

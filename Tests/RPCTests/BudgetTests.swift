@@ -22,6 +22,10 @@ import Testing
         let budget = SharedBudget(max: 0)
         var share = SharedBudget.Share(free: 10)
         #expect([10, 11, 10].map { share.update($0, of: budget) } == [true, false, true])
+        // However much others have taken.
+        var other = SharedBudget.Share(free: 0)
+        _ = other.update(1, of: budget)
+        #expect(share.hasRoom(in: budget) && !other.hasRoom(in: budget))
     }
 }
 
