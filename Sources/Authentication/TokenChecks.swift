@@ -10,13 +10,8 @@ final class TokenChecks: Sendable {
     /// Whoever would wait behind so many is better told to come again.
     static let checksMax = 1_000
 
-    private let checksMax: Int
     /// Those that wait and those that are under way.
     private let checks = Mutex(0)
-
-    init(checksMax: Int = checksMax) {
-        self.checksMax = checksMax
-    }
 
     /// Does it when its turn comes, in the order of arrival.
     ///
@@ -26,7 +21,7 @@ final class TokenChecks: Sendable {
         _ body: @escaping @Sendable () async throws(AuthenticationError) -> Value
     ) async throws(AuthenticationError) -> Value {
         let hasPlace = checks.withLock { checks in
-            guard checks < checksMax else { return false }
+            guard checks < Self.checksMax else { return false }
             checks += 1
             return true
         }

@@ -26,7 +26,7 @@ package enum StatusMapping {
         case .conflict(let id, _): conflict(id, "a job with this id or key has other content")
         case .tooManyQueues(let userID):
             exhausted(
-                "the user has had jobs in \(JobLimits.queuesPerUserMax) queues, which is the most",
+                "the user would have had jobs in more than \(JobLimits.queuesPerUserMax) queues",
                 subject: "user:\(userID)", retryDelay: nil)
         case .cancelled: Status(.cancelled, "the call was cancelled")
         case .notFound: Status(.notFound, "there is no such job")

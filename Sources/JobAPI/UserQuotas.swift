@@ -45,6 +45,7 @@ package final class UserQuotas: Sendable {
     /// half a second to count a million and, with their payloads, a second for a quarter of that.
     private static let jobsPerQuestion = 1_000_000
     private static let jobsPerQuestionWithBytes = 250_000
+    /// Each may have 10,000 lanes, and to look into those takes 18 ms.
     private static let usersPerQuestionMax = 50
     /// Nobody knows when there will be room: what a job or a watch takes is over when it is over.
     private static let retryDelay: Duration = .seconds(1)

@@ -17,7 +17,7 @@ package struct ExactText: Hashable, Sendable, ExpressibleByStringLiteral {
     }
 
     /// Of the bytes: for Swift's own hash all spellings are one, and of eight marks on a letter there are 40,320, which
-    /// anybody can make up. In one chain of a table they would take seconds.
+    /// anybody can make up. They would all be in one chain of a table.
     package func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }

@@ -22,7 +22,7 @@ package struct WatchBuffer: Sendable {
     /// Jobs that one read of missing events asks for.
     package static let readJobsMax = 64
     package static let logLinesMax = 256
-    /// Of the text of log lines that are sent as one message.
+    /// Of the text of log lines that are sent as one message: at least one line, which has 4 KiB at most.
     package static let logBytesAtOnce = 16 * 1024
 
     /// What the driver does next.
@@ -233,11 +233,10 @@ package struct WatchBuffer: Sendable {
 
     private static func sentAtOnce(_ lines: [LogLine]) -> ArraySlice<LogLine> {
         var bytes = 0
-        let fitting = lines.prefix { line in
-            bytes += line.message.utf8.count
-            return bytes <= logBytesAtOnce
+        return lines.prefix { line in
+            defer { bytes += line.message.utf8.count }
+            return bytes == 0 || bytes + line.message.utf8.count <= logBytesAtOnce
         }
-        return fitting.isEmpty ? lines.prefix(1) : fitting
     }
 
     private mutating func append(_ event: JobEvent, _ news: JobNews) {

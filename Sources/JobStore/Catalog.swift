@@ -42,8 +42,7 @@ final class Catalog: Sendable {
     private struct State {
         var lanes: [LaneName: Int64] = [:]
         var kinds: [String: Int32] = [:]
-        /// When they had lanes in as many queues as they may. No way leads back, but each is looked at again now and then:
-        /// an operator may have removed some.
+        /// When they were found to have lanes in as many queues as they may: each is counted again now and then only.
         var fullUsers: [ExactText: ContinuousClock.Instant] = [:]
     }
     private static let fullUsersMax = 1_000

@@ -11,7 +11,7 @@ package enum StoreError: Error, Sendable, Equatable {
     case cancelled
     /// The id or the idempotency key belongs to a job with other content. `index` is that in a batch.
     case conflict(JobID, index: Int)
-    /// The job's user has jobs in as many queues as one may (`JobLimits.queuesPerUserMax`).
+    /// The job's user would have had jobs in more queues than one may (`JobLimits.queuesPerUserMax`).
     case tooManyQueues(userID: String)
     case notFound
     /// The job is not in a state that allows it.
