@@ -4,7 +4,8 @@ import CPQ
 //
 // Proof that @unchecked is right: `handle` is a constant. What it points to is written once, by `PQgetCancel` in `init`,
 // before another thread can have this object, and shares nothing with the connection. After that it is only read, by
-// `PQcancel`, which the manual allows on another thread than the connection's for that very reason (34.7). It is freed once, in `deinit`, when no reference is left and so no call of `cancel` runs.
+// `PQcancel`, which the manual allows on another thread than the connection's for that very reason (34.7). It is freed
+// once, in `deinit`, when no reference is left and so no call of `cancel` runs.
 @safe final class Canceller: @unchecked Sendable {
     private let handle: OpaquePointer
 
