@@ -472,6 +472,9 @@ def test_rotation_at_an_address(cluster, issuer, address):
         for _ in range(100):
             assert code(stranger(issuer, secured)) in {UNAUTHENTICATED, UNAVAILABLE}
         assert len(address.requests) <= 2 + (time.monotonic() - began) / FETCH_PAUSE_S
+        # One that was looked up is nobody's.
+        nobody = stranger(issuer, secured)
+        reach(lambda: code(nobody) is UNAUTHENTICATED, FETCH_PAUSE_S + REVOCATION_S, "a key that was looked up")
 
         # A key that is new is good as soon as it may be looked up, without anybody's doing.
         issuer.new_key("next")
