@@ -4,6 +4,7 @@ import JobStore
 import JobWorkers
 import Logging
 import Postgres
+import Synchronization
 import TestDatabase
 
 /// Does what its test says.
@@ -38,8 +39,10 @@ struct NodeBench: Sendable {
     let database: Database
     let store: JobStore
     let node: WorkerNode
-    /// What the store told, in order; for one reader.
+    /// What the store told, as it told it; for one reader. A claim may be told of before the enqueue that it found: the
+    /// thread that committed that is not done telling.
     let events: AsyncStream<JobEvent>
+    private let enqueued = Enqueued()
 
     static func with(
         _ runner: ScriptedRunner, configure: (inout WorkerNode.Configuration) -> Void = { _ in },
@@ -90,14 +93,15 @@ struct NodeBench: Sendable {
         return try await store.enqueue(NewJob(spec: spec, now: .now)).job.id
     }
 
-    /// What was told, up to the first event of this type.
+    /// What happened to the one job that is under way, up to the first event of this type.
     func events(upTo type: JobEventType) async -> [JobEventType] {
-        var types: [JobEventType] = []
+        var told: [JobEvent] = []
         for await event in events {
-            types.append(event.type)
-            if event.type == type { break }
+            told.append(event)
+            if event.type == .enqueued { enqueued.insert(event.jobID) }
+            if let last = told.first(where: { $0.type == type }), enqueued.contains(last.jobID) { break }
         }
-        return types
+        return told.sorted { $0.sequence < $1.sequence }.map(\.type)
     }
 
     func job(_ id: JobID) async throws -> JobRecord? {
@@ -109,4 +113,11 @@ struct NodeBench: Sendable {
             try connection.executeScript(sql)
         }
     }
+}
+
+/// The jobs whose enqueue was told of.
+private final class Enqueued: Sendable {
+    private let jobs = Mutex<Set<JobID>>([])
+    func insert(_ job: JobID) { jobs.withLock { _ = $0.insert(job) } }
+    func contains(_ job: JobID) -> Bool { jobs.withLock { $0.contains(job) } }
 }
