@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
         "cpu": found[1] if found else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(int(memory[1]) / 2**20) if memory else None,
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
     }
 
 

@@ -27,7 +27,7 @@ BINARY = Path(os.environ.get("SIGNALBOX_BIN", ROOT / ".build/release/signalbox")
 JOBS = "/signalbox.v1.JobService"
 ADMIN = "/signalbox.v1.AdminService"
 
-#: Jobs at once on a node, where a measure does not say otherwise: the best of those that `drain` tries, on 2 cores.
+#: Jobs at once on a node, where a measure does not say otherwise.
 CONCURRENCY = 2000
 
 

@@ -1,7 +1,6 @@
 import ArgumentParser
 import ClientCommands
 import Foundation
-import Settings
 import Signalbox
 
 /// The program: a server, and a client for it.
