@@ -38,12 +38,16 @@ struct Service: Sendable {
     private static let tokenFileBytesMax = 16 << 10
 
     private static func metadata(_ target: ClientSettings) async throws -> Metadata {
-        var token = target.token
+        var text = target.token
         if let path = target.tokenFile {
-            token = String(decoding: try await Files.read(path, bytesMax: tokenFileBytesMax), as: UTF8.self)
+            text = String(decoding: try await Files.read(path, bytesMax: tokenFileBytesMax), as: UTF8.self)
         }
+        guard let text else { return Metadata() }
         // The end of the line that an editor adds is no part of it.
-        guard let token = token?.split(whereSeparator: \.isWhitespace).first else { return Metadata() }
+        guard let token = text.split(whereSeparator: \.isWhitespace).first else {
+            let place = target.tokenFile.map { "'\($0.printable)'" } ?? "SIGNALBOX_TOKEN"
+            throw FileError(description: "there is no token in \(place)")
+        }
         return ["authorization": "Bearer \(token)"]
     }
 
@@ -88,8 +92,8 @@ struct Service: Sendable {
     }
 }
 
-/// Runs a command's calls on one connection. A `Status` that it throws is said on standard error and
-/// becomes the exit code.
+/// Runs a command's calls on one connection. A `Status` that it throws is said on standard error and becomes the exit
+/// code; a file that cannot be used is wrong usage.
 func withService(_ target: ClientSettings, _ body: (Service) async throws -> Void) async throws {
     try await explaining {
         let service = try await Service.connect(target)
@@ -109,6 +113,10 @@ func explaining(_ body: () async throws -> Void) async throws {
     } catch let status as Status {
         try complain(status.explanation)
         throw status.exitCode
+    } catch let error as FileError {
+        throw ValidationError("\(error).")
+    } catch let error as TLSFileError {
+        throw ValidationError("\(error).")
     }
 }
 

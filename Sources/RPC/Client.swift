@@ -46,7 +46,7 @@ package struct ClientConfiguration: Sendable {
 /// A connection to a gRPC server. Any number of calls may run on it at once.
 ///
 /// It does not connect again by itself: when a call throws UNAVAILABLE, make a new client. All errors are
-/// `Status`, or `CancellationError` when the calling task is cancelled.
+/// `Status`, or `CancellationError` when the calling task is cancelled, and of `connect` `TLSFileError`.
 package final class Client: Sendable {
     private let channel: any Channel
     private let connection: NIOLoopBound<ClientConnection>
@@ -64,12 +64,7 @@ package final class Client: Sendable {
         host: String, port: Int, configuration: ClientConfiguration = ClientConfiguration(),
         group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, logger: Logger
     ) async throws -> Client {
-        let tls: NIOSSLContext?
-        do {
-            tls = try await makeTLS(configuration.tls)
-        } catch {
-            throw Status(.invalidArgument, "TLS: \(error)")
-        }
+        let tls = try await makeTLS(configuration.tls)
         let serverName = configuration.tls?.serverName ?? host
         let authority = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         do {
@@ -135,14 +130,15 @@ package final class Client: Sendable {
             var settings = TLSConfiguration.makeClientConfiguration()
             settings.minimumTLSVersion = .tlsv12
             settings.applicationProtocols = ["h2"]
-            if let path = tls.rootsPath { settings.trustRoots = .file(path) }
+            if let path = tls.rootsPath { settings.trustRoots = .certificates(try TLSFile.certificates(path)) }
             if let path = tls.certificateChainPath {
-                settings.certificateChain = try NIOSSLCertificate.fromPEMFile(path).map { .certificate($0) }
+                settings.certificateChain = try TLSFile.certificates(path).map { .certificate($0) }
             }
             if let path = tls.privateKeyPath {
-                settings.privateKey = .privateKey(try NIOSSLPrivateKey(file: path, format: .pem))
+                settings.privateKey = .privateKey(try TLSFile.privateKey(path))
             }
-            return try NIOSSLContext(configuration: settings)
+            let paths = [tls.certificateChainPath, tls.privateKeyPath].compactMap(\.self)
+            return try TLSFile.context(settings, from: paths)
         }
     }
 

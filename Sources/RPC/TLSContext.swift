@@ -36,8 +36,7 @@ final class TLSContext: Sendable {
 
     /// Reads files, which blocks.
     ///
-    /// - Throws: what the TLS library reports when a file is wrong.
-    init(_ files: ServerConfiguration.TLS, logger: Logger) throws {
+    init(_ files: ServerConfiguration.TLS, logger: Logger) throws(TLSFileError) {
         self.files = files
         self.logger = logger
         // Before the reading: what is written meanwhile is read once more.
@@ -100,11 +99,11 @@ final class TLSContext: Sendable {
         .TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, .TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     ]
 
-    private static func read(_ files: ServerConfiguration.TLS) throws -> Material {
-        let chain = try NIOSSLCertificate.fromPEMFile(files.certificateChainPath).map {
+    private static func read(_ files: ServerConfiguration.TLS) throws(TLSFileError) -> Material {
+        let chain = try TLSFile.certificates(files.certificateChainPath).map {
             NIOSSLCertificateSource.certificate($0)
         }
-        let key = try NIOSSLPrivateKey(file: files.privateKeyPath, format: .pem)
+        let key = try TLSFile.privateKey(files.privateKeyPath)
         var settings = TLSConfiguration.makeServerConfiguration(
             certificateChain: chain, privateKey: .privateKey(key))
         settings.minimumTLSVersion = .tlsv12
@@ -112,12 +111,12 @@ final class TLSContext: Sendable {
         settings.applicationProtocols = ["h2"]
         var authorities: [NIOSSLCertificate] = []
         if let path = files.clientCAPath {
-            authorities = try NIOSSLCertificate.fromPEMFile(path)
+            authorities = try TLSFile.certificates(path)
             settings.trustRoots = .certificates(authorities)
             settings.certificateVerification = .noHostnameVerification
         }
         return Material(
-            context: try NIOSSLContext(configuration: settings), authorities: Set(authorities))
+            context: try TLSFile.context(settings, from: files.paths), authorities: Set(authorities))
     }
 }
 

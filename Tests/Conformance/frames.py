@@ -568,11 +568,12 @@ class Connection:
         self.until(lambda: self.is_closed, timeout, "end of the connection")
 
     def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for this long, nor does the connection end."""
+        """Whether nothing comes for this long. The end of the connection is a failure."""
         try:
             self.receive(seconds)
         except TimeoutError:
             return True
+        assert not self.is_closed, f"the connection ended\n{self.history()}"
         return False
 
     def history(self) -> str:

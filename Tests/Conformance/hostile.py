@@ -32,7 +32,7 @@ MEMORY_MAX = 32 * MIB
 #: The honest client's p99 under attack, to its own p99 without.
 P99_RATIO_MAX = 2.0
 #: How the server was built: "release" or "debug".
-BUILD = os.environ.get("SIGNALBOX_BUILD", "release" if "release" in str(BINARY) else "debug")
+BUILD = os.environ.get("SIGNALBOX_BUILD", BINARY.resolve().parent.name)
 #: A p99 below this passes whatever the ratio. Quiet, it is a fraction of a millisecond, and there a scheduler
 #: that gives somebody else one turn (about 3 ms) is a ratio of ten: that would measure the machine. Without
 #: optimisation what a connection may do before it is cut off takes ten to thirty times as long, and only what
@@ -255,10 +255,14 @@ class Probe:
         self.figures = Figures(name)
         self.server = server
         self.honest = Honest(server.address, ca)
-        # What a server takes once, whoever calls, is not the attacker's.
-        warm = self.honest.call(2 * QUIET_CALLS)
-        assert not warm.failures, warm.failures
-        self.memory = Memory(server)
+        try:
+            # What a server takes once, whoever calls, is not the attacker's.
+            warm = self.honest.call(2 * QUIET_CALLS)
+            assert not warm.failures, warm.failures
+            self.memory = Memory(server)
+        except BaseException:
+            self.honest.close()
+            raise
 
     @contextmanager
     def attack(self) -> Iterator[None]:

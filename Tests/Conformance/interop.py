@@ -114,8 +114,12 @@ class InteropServer:
         line = self.process.stdout.readline().decode() if is_there else ""
         found = re.fullmatch(r"listening on (127\.0\.0\.1):(\d+)\n", line)
         if not found:
+            said = self.log()
             self.process.kill()
-            raise AssertionError(f"{' '.join(command)}\nis not serving: {line!r}\n{self.log()}")
+            self.process.wait(PATIENCE_S)
+            harness._servers.remove(self)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise AssertionError(f"{' '.join(command)}\nis not serving: {line!r}\n{said}")
         self.host, self.port = found[1], int(found[2])
 
     @property

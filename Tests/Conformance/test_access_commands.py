@@ -22,6 +22,11 @@ def secured(cluster: Cluster) -> Iterator[Secured]:
     yield from closing(Secured(cluster, name="commands"))
 
 
+@pytest.fixture(scope="module")
+def authority() -> Iterator[Authority]:
+    yield from closing(Authority())
+
+
 def run(*arguments: str, code: int | None = DONE, **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [str(BINARY), *arguments],
@@ -88,16 +93,31 @@ def test_from_nothing_to_a_job(secured, tmp_path):
     run("list", *server, code=REFUSED, SIGNALBOX_TOKEN=token + "x")
 
 
-def test_the_file_is_for_its_owner(secured, tmp_path):
-    """One that is not there or empty is said to be so, and no call is made without credentials instead."""
+def test_a_file_without_a_token(secured, tmp_path):
+    """It is said to be so, and no call is made without credentials instead."""
     server = ["--server", secured.address]
     for text in (None, "", "\n \n"):
         path = tmp_path / "token"
         if text is not None:
             path.write_text(text)
-        done = run("list", *server, "--token-file", str(path), code=None)
-        assert done.returncode != DONE
-        assert str(path) in done.stderr or "token" in done.stderr
+        done = run("list", *server, "--token-file", str(path), code=USAGE)
+        assert str(path) in done.stderr
+
+
+def test_files_of_TLS_that_are_wrong(secured, authority, tmp_path):
+    garbage, none = tmp_path / "garbage.pem", tmp_path / "none.pem"
+    garbage.write_text("garbage\n")
+    own, other = authority.issue("dns:ada"), authority.issue("dns:bob")
+    for path in map(str, (garbage, none)):
+        for files in (
+            ["--tls-ca", path],
+            ["--tls-certificate", path, "--tls-key", str(own.key)],
+            ["--tls-certificate", str(own.certificate), "--tls-key", path],
+        ):
+            done = run("list", "--server", secured.address, *files, code=USAGE)
+            assert f"'{path}'" in done.stderr
+    files = ["--tls-certificate", str(own.certificate), "--tls-key", str(other.key)]
+    assert str(other.key) in run("list", "--server", secured.address, *files, code=USAGE).stderr
 
 
 @pytest.mark.parametrize(
@@ -162,27 +182,23 @@ def test_wrong_usage(arguments):
     assert not re.search(r"sbx_\w{20}", done.stdout + done.stderr)
 
 
-def test_a_JWT_and_TLS(cluster, secured, tmp_path):
+def test_a_JWT_and_TLS(cluster, secured, authority):
     """The same options with a certificate, and a JWT in place of a token."""
-    authority = Authority()
-    try:
-        rules = "auth:\n  certificates:\n    - {san: dns:ada, name: ada, scopes: [jobs.read], users: all}\n"
-        with Secured(cluster, url=secured.url, authority=authority, rules=rules) as tls:
-            own = authority.issue("dns:ada")
-            client = ["--server", tls.address, "--tls-ca", str(authority.path)]
-            client += ["--tls-certificate", str(own.certificate), "--tls-key", str(own.key)]
-            run("list", *client)
-            run("enqueue", "test.noop", "--user", "ada", *client, code=REFUSED)
-            token = tls.issuer.token("ada", "jobs.enqueue", kid=Issuer.ALGORITHMS[0])
-            run("enqueue", "test.noop", "--user", "ada", *client, SIGNALBOX_TOKEN=token)
-            run("list", *client, code=REFUSED, SIGNALBOX_TOKEN=token)
-            stranger = run("list", "--server", tls.address, "--tls", code=UNREACHABLE)
-            assert "signed the server's certificate" in stranger.stderr and ".cc" not in stranger.stderr
-    finally:
-        authority.close()
+    rules = "auth:\n  certificates:\n    - {san: dns:ada, name: ada, scopes: [jobs.read], users: all}\n"
+    with Secured(cluster, url=secured.url, authority=authority, rules=rules) as tls:
+        own = authority.issue("dns:ada")
+        client = ["--server", tls.address, "--tls-ca", str(authority.path)]
+        client += ["--tls-certificate", str(own.certificate), "--tls-key", str(own.key)]
+        run("list", *client)
+        run("enqueue", "test.noop", "--user", "ada", *client, code=REFUSED)
+        token = tls.issuer.token("ada", "jobs.enqueue", kid=Issuer.ALGORITHMS[0])
+        run("enqueue", "test.noop", "--user", "ada", *client, SIGNALBOX_TOKEN=token)
+        run("list", *client, code=REFUSED, SIGNALBOX_TOKEN=token)
+        stranger = run("list", "--server", tls.address, "--tls", code=UNREACHABLE)
+        assert "signed the server's certificate" in stranger.stderr and ".cc" not in stranger.stderr
 
 
-def test_a_watch_says_why_it_ended(secured, tmp_path):
+def test_a_watch_says_why_it_ended(secured):
     """It is not tried again and again with a token that is no longer good."""
     user = unique("ada")
     token = secured.tokens.add(user, READ)

@@ -165,7 +165,7 @@ def bad_tokens(issuer: Issuer) -> dict[str, str]:
     good = made()
     return {
         "expired": made(exp=now - 120),
-        "not valid yet": made(nbf=now + 120),
+        "not valid yet": made(nbf=now + 3_600),
         "no end": made(exp=None),
         "an end that is text": made(exp=str(now + 300)),
         "another issuer": made(iss=ISSUER + "x"),

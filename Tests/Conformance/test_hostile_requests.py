@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import gzip
 import struct
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 from attackers import CHECK, REFLECT, WATCH_HEALTH
@@ -25,10 +23,11 @@ from frames import (
 )
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from harness import PATIENCE_S, postgres_program, unique
+from harness import unique
 from hostile import MIB, HostileServer, probe
 from hyperframe.frame import WindowUpdateFrame
 from signalbox.v1 import job_pb2, job_service_pb2
+from wire import Lock
 
 ENQUEUE = "/signalbox.v1.JobService/Enqueue"
 BATCH = "/signalbox.v1.JobService/EnqueueBatch"
@@ -306,28 +305,6 @@ def test_requests_ahead_of_their_reader(cluster, record_property):
         attacked.check(record_property)
 
 
-@contextmanager
-def nobody_can_write_jobs(server: HostileServer) -> Iterator[None]:
-    """Holds the table that every Enqueue writes to."""
-    psql = subprocess.Popen(
-        [postgres_program("psql"), server.database_url, "-AtXq", "-v", "ON_ERROR_STOP=1"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert psql.stdin and psql.stdout
-    try:
-        psql.stdin.write("BEGIN; LOCK TABLE job IN ACCESS EXCLUSIVE MODE;\n\\echo held\n")
-        psql.stdin.flush()
-        assert psql.stdout.readline() == "held\n"
-        yield
-    finally:
-        # Its end gives the lock back.
-        psql.stdin.close()
-        psql.wait(PATIENCE_S)
-        psql.stdout.close()
-
-
 def enqueue_request() -> bytes:
     job = job_pb2.JobSpec(kind="test.noop", user_id=unique())
     return message(job_service_pb2.EnqueueRequest(job=job).SerializeToString())
@@ -337,7 +314,7 @@ def test_calls_that_run_on_after_their_reset(cluster, record_property):
     """A commit cannot be taken back: an Enqueue runs on when its client has reset it. So the limit of streams
     is one of handlers, or a client could have any number of them by resetting its calls."""
     with probe("calls that run on after their reset", cluster) as attacked:
-        with nobody_can_write_jobs(attacked.server), attacked.attack():
+        with Lock(attacked.server.database_url, "job"), attacked.attack():
             with Connection.open(attacked.server.address) as peer:
                 limit = 1_000
                 # Under the limit of what a client may reset at once, which is another one.

@@ -430,7 +430,7 @@ class Start:
             timeout=CALL_S,
             check=False,
         )
-        assert done.returncode != 0, done.stdout
+        assert done.returncode > 0, (done.returncode, done.stdout)
         assert "serving on" not in done.stdout
         return done.stderr + done.stdout
 
@@ -521,13 +521,13 @@ def test_files_that_are_wrong(attempt, authority, tmp_path):
     assert "tls-certificate" in attempt.refuses(*key)
     assert "tls-certificate" in attempt.refuses(*clients, str(authority.path))
     for path in (garbage, none):
-        assert attempt.refuses("--tls-certificate", str(path), *key)
-        assert attempt.refuses("--tls-key", str(path), *certificate)
-        assert attempt.refuses(*certificate, *key, *clients, str(path))
+        assert str(path) in attempt.refuses("--tls-certificate", str(path), *key)
+        assert str(path) in attempt.refuses("--tls-key", str(path), *certificate)
+        assert str(path) in attempt.refuses(*certificate, *key, *clients, str(path))
         assert str(path) in attempt.refuses("--auth-tokens", str(path))
         jwt = ["--auth-jwt-issuer", "x", "--auth-jwt-audience", "x"]
         assert str(path) in attempt.refuses("--auth-jwks", str(path), *jwt)
-    assert attempt.refuses(*certificate, "--tls-key", str(other.key)), "they do not go together"
+    assert str(other.key) in attempt.refuses(*certificate, "--tls-key", str(other.key)), "they do not go together"
 
 
 def test_settings_that_do_not_go_together(attempt, authority, tmp_path):

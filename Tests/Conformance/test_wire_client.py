@@ -309,7 +309,7 @@ def test_GOAWAY_to_a_call_that_is_being_processed(health):
 
 
 def test_a_deadline(health):
-    """The client does not wait for a server to tell it, and takes the call back."""
+    """The client does not wait for a server to tell it, and takes the call back, or ends the connection."""
     resets: list[int | None] = []
 
     def script(server: Connection, request: Answer) -> None:

@@ -149,7 +149,7 @@ def test_a_window_that_shrinks_below_zero(server: Server, large_job):
 
 
 @pytest.mark.parametrize("size", [16_384, 50_000, 2**24 - 1])
-def test_frames_are_as_large_as_the_client_takes(server: Server, large_job, size):
+def test_frames_are_no_larger_than_the_client_takes(server: Server, large_job, size):
     settings = {INITIAL_WINDOW_SIZE: LARGE_WINDOW, MAX_FRAME_SIZE: size}
     with Connection.open(server.address, settings=settings) as peer:
         assert_large(peer.answer(peer.request(JOBS + "GetJob", message(large_job))))

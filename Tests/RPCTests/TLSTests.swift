@@ -148,7 +148,7 @@ import Testing
         configuration.tls = .init(
             certificateChainPath: "/nowhere/cert.pem", privateKeyPath: "/nowhere/key.pem")
         let server = Server(configuration: configuration, methods: [], logger: quiet)
-        await #expect(throws: (any Error).self) { try await server.start() }
+        await #expect(throws: TLSFileError.self) { try await server.start() }
         await server.shutdown(grace: .zero)
     }
 }
