@@ -1,4 +1,6 @@
-# The service in a container. Postgres is outside of it:
+# The service in a container. scripts/check-dockerfile tries its last stage where there is no container engine.
+#
+# Postgres is outside of it:
 #
 #   docker build -t signalbox .
 #   docker run -p 7600:7600 -e SIGNALBOX_DATABASE_URL=postgresql://user:password@host/database signalbox

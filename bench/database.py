@@ -200,5 +200,7 @@ class Cluster:
         self.database_named("postgres").script(sql)
 
     def close(self) -> None:
-        self._stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)

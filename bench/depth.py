@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from .flow import CONNECTIONS, STREAMS, USER_LIMIT
 from .load import h2load
 from .processes import Failed
 from .registry import Environment, Figures, least, measure, most
-from .server import JOBS, Server, enqueue_request, serving, users, wait_until
+from .server import JOBS, Server, enqueue_request, looking, serving, users, wait_until
 from .sql import fill, fill_by_two, fill_finished, prepare_queue
 from .statistics_of import in_turns, median, percentile, ratio_of
 
@@ -55,13 +54,19 @@ def logged(cluster: Cluster, session: Session) -> Iterator[Callable[[], str]]:
     """Has Postgres log how long each statement takes; what it has logged since."""
     session.query("ALTER SYSTEM SET log_parameter_max_length = 0")
     session.query("ALTER SYSTEM SET log_min_duration_statement = 0; SELECT pg_reload_conf()")
-    time.sleep(0.5)
+    # A new connection has what Postgres has read, and has told those that are there to read.
+    wait_until(lambda: _setting(cluster, "log_min_duration_statement") == "0", 10, "the settings are not read")
     size = cluster.log_size()
     try:
         yield lambda: cluster.log(size)
     finally:
         session.query("ALTER SYSTEM RESET ALL")
         session.query("SELECT pg_reload_conf()")
+
+
+def _setting(cluster: Cluster, name: str) -> str:
+    with cluster.database_named("postgres").session() as session:
+        return session.value(f"SHOW {name}")
 
 
 def drain_some(server: Server, session: Session, jobs: int, others_running: int = 0) -> float:
@@ -214,27 +219,15 @@ def depth_finished(env: Environment) -> Figures:
 def depth_transaction(env: Environment) -> Figures:
     """800 jobs/s while another session holds a snapshot, so that nothing dead can be removed."""
     seconds, rate = env.seconds(600, 3), 800
-    backlog: list[int] = []
-    stop = threading.Event()
     with ExitStack() as stack:
         database = stack.enter_context(env.database())
         server = stack.enter_context(serving(database, *USER_LIMIT))
         session, other = stack.enter_context(database.session()), stack.enter_context(database.session())
         other.query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current(), count(*) FROM live")
-
-        def look() -> None:
-            while not stop.wait(1):
-                backlog.append(session.count("SELECT count(*) FROM live"))
-
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        try:
-            bodies = [enqueue_request(user, queue=QUEUE) for user in users(CONNECTIONS)]
-            url = f"{server.url}{JOBS}/Enqueue"
+        bodies = [enqueue_request(user, queue=QUEUE) for user in users(CONNECTIONS)]
+        url = f"{server.url}{JOBS}/Enqueue"
+        with looking(lambda: session.count("SELECT count(*) FROM live"), 1) as backlog:
             calls = h2load(url, bodies, connections=CONNECTIONS, streams=STREAMS, seconds=seconds, rate=rate)
-        finally:
-            stop.set()
-            watcher.join()
         other.query("ROLLBACK")
         begin = time.monotonic()
         wait_until(lambda: session.value("SELECT EXISTS (SELECT FROM live)") == "f", 300, "the backlog stays", 0.05)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from .drain import empty, settle
 from .load import h2load
 from .processes import Failed, forget_resident_max, resident_bytes, resident_bytes_max
 from .registry import Environment, Figures, guide, measure, most
-from .server import JOBS, Server, enqueue_request, serving, users
+from .server import JOBS, Server, enqueue_request, looking, serving, users
 from .statistics_of import median
 
 QUEUE = "flow"
@@ -29,17 +28,17 @@ class Step:
 
     wanted: float
     calls_per_s: float
-    #: Jobs that waited or ran, once a second.
-    backlog: list[int]
+    #: Jobs that waited or ran, twice a second.
+    backlog: list[float]
     seconds: float
 
     @property
     def growth_per_s(self) -> float:
         """From the second third of the time to its last."""
         count = len(self.backlog)
+        if count < 3:
+            raise Failed(f"too few looks at the backlog: {count}")
         middle, last = self.backlog[count // 3 : 2 * count // 3], self.backlog[2 * count // 3 :]
-        if not middle or not last:
-            return 0.0
         return (sum(last) / len(last) - sum(middle) / len(middle)) / (self.seconds / 3)
 
     @property
@@ -51,21 +50,9 @@ class Step:
 def step(server: Server, session: Session, rate: float | None, seconds: float) -> Step:
     """Enqueues at this rate (None: as fast as it goes), then waits until all has run, and clears away."""
     bodies = [enqueue_request(user, queue=QUEUE) for user in users(USERS)]
-    backlog: list[int] = []
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(min(0.5, seconds / 6)):
-            backlog.append(session.count("SELECT count(*) FROM live"))
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        url = f"{server.url}{JOBS}/Enqueue"
+    url = f"{server.url}{JOBS}/Enqueue"
+    with looking(lambda: session.count("SELECT count(*) FROM live"), min(0.5, seconds / 6)) as backlog:
         calls = h2load(url, bodies, connections=CONNECTIONS, streams=STREAMS, seconds=seconds, rate=rate)
-    finally:
-        stop.set()
-        watcher.join()
     deadline = time.monotonic() + 60
     while session.value("SELECT EXISTS (SELECT FROM live)") == "t":
         if time.monotonic() > deadline:
@@ -99,7 +86,7 @@ def flow(env: Environment) -> Figures:
     return {
         "jobs_per_s": low,
         "unpaced_calls_per_s": unpaced,
-        "backlog": float(median(best.backlog)) if best and best.backlog else 0.0,
+        "backlog": float(median(best.backlog)) if best else 0.0,
         "tried_per_s": [item.wanted for item in steps],
     }
 
@@ -128,23 +115,11 @@ def memory(env: Environment) -> Figures:
 def memory_long(env: Environment) -> Figures:
     """30 minutes at 2,000 jobs/s: the last 10 minutes' median against that of the 10 before them."""
     seconds, rate = env.seconds(1800, 6), env.size(2000, 500)
-    samples: list[float] = []
-    stop = threading.Event()
     with env.database() as database, serving(database, *USER_LIMIT) as server:
-
-        def look() -> None:
-            while not stop.wait(seconds / 360):
-                samples.append(resident_bytes(server.pid) / MIB)
-
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        try:
-            bodies = [enqueue_request(user, queue=QUEUE) for user in users(CONNECTIONS)]
-            url = f"{server.url}{JOBS}/Enqueue"
+        bodies = [enqueue_request(user, queue=QUEUE) for user in users(CONNECTIONS)]
+        url = f"{server.url}{JOBS}/Enqueue"
+        with looking(lambda: resident_bytes(server.pid) / MIB, seconds / 360) as samples:
             h2load(url, bodies, connections=CONNECTIONS, streams=STREAMS, seconds=seconds, rate=rate)
-        finally:
-            stop.set()
-            watcher.join()
     third = len(samples) // 3
     middle, last = median(samples[third : 2 * third]), median(samples[2 * third :])
     return {"growth_percent": (last / middle - 1) * 100, "middle_mib": middle, "last_mib": last, "per_s": float(rate)}

@@ -22,9 +22,6 @@ from .wire import Connection
 #: The first calls of a connection find nothing warm.
 WARM_UP = 50
 
-#: A third of the lease, which is 15 s: how often a node says that it lives, and hears who else does.
-RENEWAL_S = 5
-
 
 def watch_request(job_id: str) -> bytes:
     return bytes(service.WatchRequest(jobs=[service.WatchedJob(job_id=job_id)]).SerializeToString())
@@ -99,8 +96,6 @@ def cancel(env: Environment) -> Figures:
         worker = stack.enter_context(serving(database, name="worker"))
         same = _cancels(worker, worker, samples)
         other = stack.enter_context(serving(database, name="other", concurrency=0))
-        # The nodes find out about each other when they renew their leases.
-        time.sleep(RENEWAL_S + 1)
         figures = spread("same_node", same) | spread("other_node", _cancels(worker, other, env.size(250, 20)))
     return figures
 

@@ -85,18 +85,16 @@ def h2load_get(url: str, *, connections: int, streams: int, seconds: float) -> C
     return parse_h2load(run([program("h2load"), *options, url], seconds + 30))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def nghttpd() -> Iterator[str]:
     """The URL of a small file, served by nghttp2's own server with one worker."""
-    with tempfile.TemporaryDirectory(prefix="sbx-files-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sbx-files-") as folder, socket.socket() as held:
+        # As long as it is bound, though it does not listen, no other process is given its port. nghttpd asks for the
+        # port by its number, and with the same option, so it may have it too.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
         Path(folder, "small").write_bytes(b"\x00\x00\x00\x00\x02\x08\x01")
-        port = free_port()
         process = subprocess.Popen(
             [program("nghttpd"), "--no-tls", "-n1", "-a", "127.0.0.1", "-d", folder, str(port)],
             stdin=subprocess.DEVNULL,
@@ -104,15 +102,17 @@ def nghttpd() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for_port(port)
+            _wait_for_port(process, port)
             yield f"http://127.0.0.1:{port}/small"
         finally:
             end(process)
 
 
-def _wait_for_port(port: int) -> None:
+def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 10
     while True:
+        if process.poll() is not None:
+            raise Failed(f"what should listen on port {port} has ended: exit code {process.returncode}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return

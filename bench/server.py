@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +46,18 @@ class Server:
             # What still runs when a measure is over is nobody's.
             *("--grace", "100ms", *arguments),
         ]
+        # Its settings are those above: none that are meant for another server, or for a client.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")}
         # What it warns of goes to a file, so that a warning cannot fill a pipe and stop it.
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
             )
-        self.address = self._wait_for_address()
+        try:
+            self.address = self._wait_for_address()
+        except BaseException:
+            self.close()
+            raise
         self.url = f"http://{self.address}"
 
     def _wait_for_address(self) -> str:
@@ -57,7 +65,6 @@ class Server:
         line = self.process.stdout.readline() if select.select([self.process.stdout], [], [], 30)[0] else ""
         if found := re.match(r"signalbox: serving on (\S+)", line):
             return found[1]
-        end(self.process)
         raise Failed(f"the server does not serve: {self.log()[-2000:]}")
 
     @property
@@ -139,3 +146,22 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, inter
         if time.monotonic() > deadline:
             raise Failed(f"after {timeout_s:g} s: {what}")
         time.sleep(interval_s)
+
+
+@contextmanager
+def looking(look: Callable[[], float], interval_s: float) -> Iterator[list[float]]:
+    """What is seen, look after look, while something else goes on. A look that fails fails the measure."""
+    seen: list[float] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(interval_s):
+            seen.append(look())
+
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(watch)
+        try:
+            yield seen
+        finally:
+            stop.set()
+        watcher.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 
 from . import peer
@@ -10,7 +9,7 @@ from .database import Database, Session
 from .load import Calls, h2load, h2load_get, nghttpd, pgbench
 from .processes import Failed, cpu_seconds
 from .registry import Environment, Figures, guide, least, measure, most
-from .server import JOBS, Server, batch_request, enqueue_request, serving, users
+from .server import JOBS, Server, batch_request, enqueue_request, serving, users, wait_until
 from .sql import BATCH_INSERT, SINGLE_INSERT, SINGLE_TABLE, prepare_queue
 from .statistics_of import in_turns, median, ratio_of
 
@@ -58,9 +57,15 @@ def _empty(session: Session) -> None:
 
 def _counted(session: Session, done: int, in_flight: int) -> None:
     """That what was answered is in the database."""
-    # h2load leaves at once; what it had sent by then is still written.
-    time.sleep(0.2)
-    rows = session.count("SELECT count(*) FROM job")
+    rows = -1
+
+    def stays() -> bool:
+        nonlocal rows
+        before, rows = rows, session.count("SELECT count(*) FROM job")
+        return rows == before
+
+    # h2load leaves at once; what it had sent by then is still written, and must not fall into the next side's time.
+    wait_until(stays, 10, "jobs are still written", 0.05)
     if not done <= rows <= done + in_flight:
         raise Failed(f"{done} jobs were answered, {rows} are in the database")
 

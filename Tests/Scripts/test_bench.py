@@ -1,11 +1,15 @@
-"""The parts of the benchmark that need no server: goals, parsing, the table, the picture, the wire."""
+"""The parts of the benchmark that need no server: goals, parsing, the table, the picture, the wire, what it starts."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tempfile
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as bench  # noqa: E402
-from bench import depth, load, picture, results, wire  # noqa: E402
+from bench import depth, flow, load, picture, results, server, wire  # noqa: E402
+from bench.database import Database  # noqa: E402
 from bench.processes import Failed, Unavailable  # noqa: E402
 from bench.registry import MEASURES, Environment, Measure, guide, least, most  # noqa: E402
 from bench.statistics_of import in_turns, percentile, ratio_of  # noqa: E402
@@ -126,6 +131,97 @@ def test_h2load_is_understood() -> None:
 def test_failed_calls_fail_the_measure() -> None:
     with pytest.raises(Failed):
         load.parse_h2load(H2LOAD.format(failed=1))
+
+
+def test_a_port_is_not_waited_for_when_nothing_will_listen_on_it() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    process.wait(60)
+    with pytest.raises(Failed, match="exit code 7"):
+        load._wait_for_port(process, 1)
+
+
+def test_the_growth_is_that_of_the_last_third() -> None:
+    step = flow.Step(wanted=1000, calls_per_s=990, backlog=[500, 10, 12, 70, 72], seconds=6)
+    assert step.growth_per_s == (71 - 11) / 2
+    assert not step.is_sustained
+    assert flow.Step(wanted=1000, calls_per_s=990, backlog=[500, 10, 12], seconds=6).is_sustained
+
+
+@pytest.mark.parametrize("backlog", [[], [1.0], [1.0, 1.0]])
+def test_a_rate_is_not_sustained_for_want_of_looks(backlog: list[float]) -> None:
+    with pytest.raises(Failed, match="too few looks"):
+        _ = flow.Step(wanted=1000, calls_per_s=1000, backlog=backlog, seconds=6).is_sustained
+
+
+def test_it_looks_until_the_work_is_done() -> None:
+    looked = threading.Event()
+
+    def look() -> float:
+        looked.set()
+        return 1.5
+
+    with server.looking(look, 0.001) as seen:
+        assert looked.wait(60)
+    assert set(seen) == {1.5}
+
+
+def test_a_look_that_fails_fails_the_measure() -> None:
+    looked = threading.Event()
+
+    def look() -> float:
+        looked.set()
+        raise Failed("psql has ended")
+
+    with pytest.raises(Failed, match="psql has ended"), server.looking(look, 0.001):
+        assert looked.wait(60)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What is started for the server. Temporary folders are made in `folders`, beside it."""
+    path = tmp_path / "signalbox"
+    path.touch(0o755)
+    (tmp_path / "folders").mkdir()
+    monkeypatch.setattr(server, "BINARY", path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "folders"))
+    return path
+
+
+NOWHERE = Database.__new__(Database)
+NOWHERE.url = "postgresql:///nowhere"
+
+
+def test_a_server_that_does_not_serve_leaves_nothing(program: Path, tmp_path: Path) -> None:
+    program.write_text("#!/bin/sh\necho 'no such database' >&2\nexit 1\n")
+    with pytest.raises(Failed, match="does not serve: no such database"), server.serving(NOWHERE):
+        pass
+    assert list((tmp_path / "folders").iterdir()) == []
+
+
+def test_a_server_that_is_not_waited_for_any_longer_is_ended(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+
+    def ended(read: list[IO[str]], *_: object) -> None:
+        pids.append(read[0].readline().strip())
+        raise SystemExit(143)
+
+    program.write_text("#!/bin/sh\necho $$\nexec tail -f /dev/null\n")
+    monkeypatch.setattr(server.select, "select", ended)
+    with pytest.raises(SystemExit), server.serving(NOWHERE):
+        pass
+    assert [Path("/proc", pid).exists() for pid in pids] == [False]
+    assert list((tmp_path / "folders").iterdir()) == []
+
+
+def test_a_server_has_no_settings_but_its_own(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNALBOX_TOKEN", "sbx_of_somebody")
+    monkeypatch.setenv("LANG", "C")
+    program.write_text("#!/bin/sh\nenv >&2\necho 'signalbox: serving on 127.0.0.1:1'\nexec tail -f /dev/null\n")
+    with server.serving(NOWHERE) as node:
+        assert node.address == "127.0.0.1:1"
+        assert "LANG=C\n" in node.log() and "SIGNALBOX_" not in node.log()
 
 
 def test_claims_are_added_up_from_the_log() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -95,6 +96,11 @@ def test_the_page_has_the_last_whole_run(script, reports, monkeypatch, capsys):
 def test_a_run_that_was_cut_short_leaves_the_page_as_it_is(script, reports, monkeypatch, status):
     (reports / "suite.status").write_text(status)
     page = run(script, monkeypatch, reports)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ending:
         script.main()
-    assert "old" in page.read_text()
+    assert ending.value.code == 3 and "old" in page.read_text()
+
+
+def test_a_page_that_cannot_be_written_has_another_exit_code(reports):
+    done = subprocess.run([sys.executable, SCRIPT, reports, reports / "nowhere.md"], capture_output=True)
+    assert done.returncode == 1

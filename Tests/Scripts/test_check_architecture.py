@@ -41,7 +41,8 @@ def violations(script, folder: Path, files: dict[str, str], targets: dict[str, l
 
 CORE = "Sources/JobCore/A.swift"
 TEST = "Tests/JobCoreTests/A.swift"
-#: By itself: what looks for sleeps in tests would find the ones that are to be found here.
+PYTHON_TEST = "Tests/EndToEnd/test_a.py"
+#: By itself: this file is among the tests in which sleeps are looked for.
 SLEEP = "sleep"
 
 
@@ -82,6 +83,10 @@ SLEEP = "sleep"
         ({TEST: f"try await Task.{SLEEP}(for: .seconds(1))\n"}, {}, "a sleep in a test"),
         ({TEST: f"u{SLEEP}(10)\n"}, {}, "a sleep in a test"),
         ({TEST: f"// It is short.\nu{SLEEP}(10)\n"}, {}, "a sleep in a test"),
+        ({TEST: f"nano{SLEEP}(&time, nil)\n"}, {}, "a sleep in a test"),
+        ({TEST: f"clock_nano{SLEEP}(CLOCK_MONOTONIC, 0, &time, nil)\n"}, {}, "a sleep in a test"),
+        ({PYTHON_TEST: f"import time\ntime.{SLEEP}(1)\n"}, {}, "test_a.py:2: a sleep in a test"),
+        ({PYTHON_TEST: f"await {SLEEP}(1)  # A while.\n"}, {}, "a sleep in a test"),
     ],
 )
 def test_a_violation_is_found(script, tmp_path, files, targets, expected):
@@ -101,6 +106,7 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
         ({"Sources/JobStore/A.swift": 'let q = "SELECT 1"\n'}, {}),
         ({"Sources/Postgres/A.swift": "// Jobless, jobber: other words.\nimport CPQ\n"}, {}),
         ({TEST: "@testable import JobCore\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
+        ({PYTHON_TEST: f"query('SELECT pg_{SLEEP}(60)')  # No {SLEEP}(60) here.\n"}, {}),
     ],
 )
 def test_what_is_allowed_is_not_found(script, tmp_path, files, targets):
