@@ -27,16 +27,15 @@ enum Timeout {
         let limit: Int64 = 99_999_999
         let (seconds, attoseconds) = timeout.components
         guard seconds >= 0, attoseconds >= 0 else { return "0n" }
-        if seconds == 0, attoseconds / 1_000_000_000 <= limit {
-            return "\(attoseconds / 1_000_000_000)n"
-        }
+        let nanoseconds = (attoseconds + 999_999_999) / 1_000_000_000
+        if seconds == 0, nanoseconds <= limit { return "\(nanoseconds)n" }
         if seconds < 99 {
             return "\(seconds * 1_000_000 + (attoseconds + 999_999_999_999) / 1_000_000_000_000)u"
         }
         if seconds < 99_999 {
             return "\(seconds * 1_000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)m"
         }
-        if seconds <= limit { return "\(seconds)S" }
-        return "\(min(seconds / 3600, limit))H"
+        let whole = min(seconds, secondsMax - 1) + (attoseconds > 0 ? 1 : 0)
+        return whole <= limit ? "\(whole)S" : "\((whole + 3599) / 3600)H"
     }
 }

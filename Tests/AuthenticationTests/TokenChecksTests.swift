@@ -7,7 +7,7 @@ import Testing
 @testable import Authentication
 
 /// One at a time: they hold the threads of all checks.
-@Suite(.serialized) struct TokenChecksTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct TokenChecksTests {
     @Test func noMoreAtOnceThanThreads() async throws {
         let checks = TokenChecks()
         let running = Running()

@@ -244,18 +244,26 @@ import Testing
 
     @Test func cancellationEndsTheProvider() async throws {
         try await withStorage { storage in
-            let say = "case $1 in -v) exec sleep 600;; esac; exec espeak-ng \"$@\""
+            // A named pipe whose only writer is the provider: its reader ends when that is dead.
+            let pipe = storage + "/pipe"
+            try #require(mkfifo(pipe, 0o600) == 0)
+            let say =
+                "case $1 in -v) exec 9>\(pipe); echo up >&9; exec sleep 600;; esac; exec espeak-ng \"$@\""
             let dialogue = Dialogue(
                 storage: storage, tools: DialogueTools(espeakNG: try script(say, in: storage)))
-            let (started, starts) = AsyncStream.makeStream(of: Void.self)
             let task = Task { [id, input = input(["ann": "en", "bob": "en"])] in
-                defer { starts.finish() }
-                return try await dialogue.speak(
-                    input, id: id, report: { _ in starts.yield() }, save: { _ in })
+                try await dialogue.speak(input, id: id, report: { _ in }, save: { _ in })
             }
-            for await _ in started { break }
-            task.cancel()
-            await #expect(throws: CancellationError.self) { try await task.value }
+            _ = try await Subprocess.run(
+                .name("cat"), arguments: [pipe], input: .none, output: .sequence, error: .discarded
+            ) { reader in
+                var said = reader.standardOutput.makeAsyncIterator()
+                let isUp = try await said.next() != nil
+                task.cancel()
+                await #expect(throws: CancellationError.self) { try await task.value }
+                let isOver = try await said.next() == nil
+                #expect(isUp && isOver)
+            }
         }
     }
 

@@ -73,7 +73,10 @@ import Testing
     /// Each job ends cancelled: at once, or by its run, which is told.
     @Test func cancelAgainstClaim() async throws {
         try await Bench.with(connections: 8) { bench in
-            let jobs = (0..<200).map { NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 20)"), now: .now) }
+            // So many attempts as nobody claims.
+            let jobs = (0..<200).map {
+                NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 20)", maxAttempts: 100), now: .now)
+            }
             _ = try await bench.store.enqueueBatch(jobs)
             let peer = try await bench.peer()
             try await withThrowingTaskGroup(of: Void.self) { group in

@@ -5,7 +5,7 @@ import Testing
 
 @testable import JobStore
 
-@Suite struct ChangesTests {
+@Suite(.timeLimit(.minutes(2))) struct ChangesTests {
     /// Reads until there is nothing more.
     private func drain(_ store: JobStore, _ cursor: inout ChangeCursor) async throws -> [RemoteChange] {
         var all: [RemoteChange] = []

@@ -51,6 +51,9 @@ import Testing
         PREPARE trim_audit (bigint, bigint) AS \(Statement.trimAudit.sql);
         """
 
+    /// The tables that lists read, and no others: there are those of tests that are about having no statistics.
+    private static let analyzeLists = "ANALYZE job, live, finished, history, progress, lane, queue, kind;"
+
     private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
     private static let claim =
         "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}', 4)"
@@ -207,7 +210,7 @@ import Testing
                     EXECUTE list (\(user), NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20)
                     """)
                 #expect(!shown.contains("rows=3000") && !shown.contains("Seq Scan"), "\(shown)")
-                try connection.executeScript("DEALLOCATE list; ANALYZE")
+                try connection.executeScript("DEALLOCATE list;" + Self.analyzeLists)
             }
         }
     }
@@ -243,7 +246,7 @@ import Testing
                 #expect(scans.last?.contains("Index Only Scan") == true, "\(shown)")
                 #expect(scans.last?.contains("(actual rows=30 loops=2)") == true, "\(shown)")
                 expectConditions(shown, "a list of users")
-                try connection.executeScript("DEALLOCATE ALL; ANALYZE;" + Self.prepare)
+                try connection.executeScript("DEALLOCATE ALL;" + Self.analyzeLists + Self.prepare)
             }
         }
     }

@@ -10,6 +10,9 @@ import Testing
     @Test func kindsAreDistinctAndTimed() {
         #expect(
             TestRunners.all.map(\.definition.kind) == ["test.echo", "test.noop", "test.sleep", "test.fail"])
+        #expect(
+            TestRunners.all.map(\.definition.timeout)
+                == [.seconds(60), .seconds(60), .seconds(3600), .seconds(60)])
     }
 
     @Test func echoAndNoop() async throws {

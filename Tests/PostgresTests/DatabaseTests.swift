@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import Logging
 import Postgres
@@ -5,7 +6,7 @@ import Synchronization
 import TestDatabase
 import Testing
 
-@Suite struct DatabaseTests {
+@Suite(.timeLimit(.minutes(2))) struct DatabaseTests {
     private static let answer = Statement("answer", "SELECT 42::int8")
 
     @Test func runsWorkOnSeveralConnections() async throws {
@@ -82,24 +83,26 @@ import Testing
         }
     }
 
-    /// Holds the only connection until `release`, and says when it has it.
+    /// Holds connections until `release`, and says when it has one.
     private final class Gate: Sendable {
         private let (entered, entry) = AsyncStream.makeStream(of: Void.self)
-        private let isOpen = Mutex(false)
+        private let open = DispatchSemaphore(value: 0)
         private let entries = Mutex(0)
         var entryCount: Int { entries.withLock { $0 } }
 
         func hold() {
             entries.withLock { $0 += 1 }
             entry.yield()
-            while !isOpen.withLock({ $0 }) { _ = sched_yield() }
+            open.wait()
+            // For the next one that is held.
+            open.signal()
         }
 
         func waitUntilHeld() async {
             for await _ in entered { return }
         }
 
-        func release() { isOpen.withLock { $0 = true } }
+        func release() { open.signal() }
     }
 
     @Test func theQueueIsBoundedAndCancellable() async throws {
@@ -165,6 +168,7 @@ import Testing
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase(connectionCount: 1) { database in
                 try await schema.withDatabase { other in
+                    let pid = try await database.run("pid") { $0.backendProcessID }
                     for _ in 0..<20 {
                         let asleep = Task {
                             try await database.run("sleep", timeout: .seconds(50), isInterruptible: true) {
@@ -172,13 +176,18 @@ import Testing
                                 try connection.execute(Statement(nil, "SELECT pg_sleep(50)")).count
                             }
                         }
-                        let pid = try await other.run("wait") { connection throws(PostgresError) -> Int32 in
-                            let find = Statement(
-                                nil, "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(50)'")
-                            while true {
-                                if let row = Array(try connection.execute(find)).first {
-                                    return try row.int32(0)
-                                }
+                        let find = Statement(
+                            nil,
+                            """
+                            SELECT pid FROM pg_stat_activity
+                            WHERE pid = $1 AND state = 'active' AND query = 'SELECT pg_sleep(50)'
+                            """)
+                        var isAsleep = false
+                        while !isAsleep {
+                            isAsleep = try await other.run("look") { connection throws(PostgresError) in
+                                _ = try connection.execute(Statement(nil, "SELECT pg_sleep(0.001)"))
+                                let found = try connection.execute(find, Parameters { $0.append(pid) })
+                                return found.rowCount == 1
                             }
                         }
                         asleep.cancel()

@@ -2,7 +2,7 @@ import Postgres
 import TestDatabase
 import Testing
 
-@Suite struct ListenerTests {
+@Suite(.timeLimit(.minutes(2))) struct ListenerTests {
     private static let notify = Statement("notify", "SELECT pg_notify($1, $2)::text")
 
     @Test func listensAndConnectsAgain() async throws {

@@ -6,7 +6,7 @@ import Testing
 @testable import PrivatePostgres
 
 /// One server at a time: each start waits for disks.
-@Suite(.serialized) struct PrivatePostgresTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct PrivatePostgresTests {
     private let logger = Logger(label: "tests", factory: { _ in SwiftLogNoOpLogHandler() })
 
     /// A directory that any user may enter, as the state directory's parent must be, and what becomes of a server in it.

@@ -130,11 +130,11 @@ import Testing
     /// What fits one by one does so all at once.
     @Test func largePartsOfAnswersTakeTurns() async throws {
         let large = ByteBuffer(repeating: 1, count: 60_000)
-        let making = Crowd()
+        let making = Crowd(meeting: 3)
         let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
             try await responses.write(inTurn: { nil })
             try await responses.write(inTurn: {
-                await making.stay()
+                try await making.stay()
                 return large
             })
             do {
@@ -197,11 +197,12 @@ import Testing
         }
     }
 
+    /// Late enough for the handler to have begun, on a machine that is busy.
     @Test func deadlineCancelsTheHandler() async throws {
         let (started, cancelled) = (Signal<Void>(), Signal<Void>())
         try await withServer([hanging(started: started, cancelled: cancelled)]) { _, client in
             let status = try await status {
-                _ = try await client.unary("/t/Hang", ByteBuffer(), timeout: .seconds(1))
+                _ = try await client.unary("/t/Hang", ByteBuffer(), timeout: .seconds(5))
             }
             #expect(status.code == .deadlineExceeded)
             try await cancelled.wait()
@@ -236,9 +237,9 @@ import Testing
     }
 
     @Test func unaryCallsOfAConnectionTakeTurns() async throws {
-        let running = Crowd()
+        let running = Crowd(meeting: 3)
         let busy = Method.unary("/t/Busy") { message, _ in
-            await running.stay()
+            try await running.stay()
             return message
         }
         try await withServer([busy], configure: { $0.turnsPerConnection = 3 }) { _, client in
@@ -422,17 +423,34 @@ import Testing
 
 /// Counts who is in it at once.
 private final class Crowd: Sendable {
-    private let count = Mutex((now: 0, most: 0))
+    private struct State {
+        var now = 0
+        var most = 0
+        var waiting: [Signal<Void>] = []
+    }
 
-    var most: Int { count.withLock { $0.most } }
+    private let state = Mutex(State())
+    private let count: Int
 
-    /// For some turns of the executor, so that others come meanwhile if they may.
-    func stay() async {
-        count.withLock {
-            $0.now += 1
-            $0.most = max($0.most, $0.now)
+    /// - Parameter count: the first ones wait until so many are in it.
+    init(meeting count: Int) { self.count = count }
+
+    var most: Int { state.withLock(\.most) }
+
+    /// Until enough have met, and for some turns of the executor, so that more come meanwhile if they may.
+    func stay() async throws {
+        let met = Signal<Void>()
+        let released = state.withLock { state -> [Signal<Void>] in
+            state.now += 1
+            state.most = max(state.most, state.now)
+            state.waiting.append(met)
+            guard state.most >= count else { return [] }
+            defer { state.waiting = [] }
+            return state.waiting
         }
+        for waiter in released { waiter.send(()) }
+        try await met.wait()
         for _ in 0..<10 { await Task.yield() }
-        count.withLock { $0.now -= 1 }
+        state.withLock { $0.now -= 1 }
     }
 }

@@ -21,14 +21,18 @@ import Testing
 
     @Test(arguments: [
         Duration.nanoseconds(5), .milliseconds(1), .milliseconds(1_500), .seconds(98), .seconds(100),
-        .seconds(100_000),
-        .seconds(1_000_000_000),
+        .seconds(100_000), .milliseconds(100_000_001), .seconds(100_000_001), .seconds(1_000_000_000),
     ])
     func timeoutsGoRound(_ duration: Duration) throws {
         let text = Timeout.encode(duration)
         #expect(text.utf8.count <= 9)
         let decoded = try #require(Timeout.decode(Array(text.utf8)))
-        #expect(decoded > duration * 0.999 && decoded < duration * 1.001)
+        #expect(decoded >= duration && decoded < duration * 1.001)
+    }
+
+    @Test func aTimeoutWithoutEndIsOfAHundredYears() {
+        #expect(Timeout.encode(.seconds(Int64.max)) == "876000H")
+        #expect(Timeout.encode(.seconds(-1)) == "0n")
     }
 
     @Test(arguments: [

@@ -59,14 +59,19 @@ import Testing
         configure(&configuration)
         let server = Server(configuration: configuration, methods: methods, logger: quiet)
         try await server.start()
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connect(host: "127.0.0.1", port: server.port ?? 0) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+        do {
+            let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+                .connect(host: "127.0.0.1", port: server.port ?? 0) { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+                    }
                 }
+            try await channel.executeThenClose { inbound, outbound in
+                try await body(Wire(inbound, outbound))
             }
-        try await channel.executeThenClose { inbound, outbound in
-            try await body(Wire(inbound, outbound))
+        } catch {
+            await server.shutdown(grace: .zero)
+            throw error
         }
         await server.shutdown(grace: .zero)
     }

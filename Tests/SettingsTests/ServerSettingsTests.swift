@@ -1,7 +1,8 @@
 import Foundation
 import JobCore
-import Settings
 import Testing
+
+@testable import Settings
 
 private let machine = Machine(
     cores: 4, hostName: "box", processID: 77, isRoot: false, stateHome: "", home: "/home/ada")
@@ -293,18 +294,17 @@ private func problems(
         #expect(problems(tls + ["--tls-client-ca", "a"], file: rules) == [])
     }
 
-    @Test func theHelpNamesEverySetting() {
-        let help = ServerSettings.help
-        for name in [
-            "listen", "database-url", "state-dir", "concurrency", "node-name", "test-kinds", "user-limit",
-            "grace", "retention", "audit-retention", "max-pending-per-user", "max-pending-payload-per-user",
-            "enqueue-rate-per-user", "max-watches-per-user", "lease", "poll-interval", "log-level",
-            "log-format", "event-loops",
-            "database-connections", "insecure", "tls-certificate", "tls-key", "tls-client-ca",
-            "max-connections", "config",
-        ] {
-            #expect(help.contains("\n  --\(name)"))
+    @Test func theHelpNamesEverySetting() throws {
+        let (help, settings) = (ServerSettings.help, try resolve())
+        for setting in ServerSettings.Table.all {
+            let value = setting.placeholder.map { " " + $0 } ?? ""
+            #expect(help.contains("\n  --\(setting.name)\(value)\n"))
         }
+        // Each property has its setting, but for those that are only in the file.
+        let properties = [Mirror(reflecting: settings), Mirror(reflecting: settings.authentication)]
+            .flatMap { $0.children.compactMap(\.label) }
+            .filter { !["authentication", "queues", "commands", "certificates"].contains($0) }
+        #expect(ServerSettings.Table.all.count == properties.count)
         #expect(help.contains("--retention DURATION\n"))
         #expect(help.contains("[default: 7d; env: SIGNALBOX_RETENTION]"))
         #expect(help.split(separator: "\n").allSatisfy { $0.count <= 110 })
