@@ -130,7 +130,9 @@ package final class Client: Sendable {
             var settings = TLSConfiguration.makeClientConfiguration()
             settings.minimumTLSVersion = .tlsv12
             settings.applicationProtocols = ["h2"]
-            if let path = tls.rootsPath { settings.trustRoots = .certificates(try TLSFile.certificates(path)) }
+            if let path = tls.rootsPath {
+                settings.trustRoots = .certificates(try TLSFile.certificates(path))
+            }
             if let path = tls.certificateChainPath {
                 settings.certificateChain = try TLSFile.certificates(path).map { .certificate($0) }
             }

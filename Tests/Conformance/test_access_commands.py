@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from access import CALL_S, READ, Issuer, Secured, closing
 from authority import Authority, move_over
-from harness import BINARY, Cluster, unique
+from harness import BINARY, Cluster, clean_environment, unique
 
 DONE, NOT_FOUND, UNREACHABLE, REFUSED, USAGE = 0, 3, 4, 5, 64
 
@@ -33,7 +32,7 @@ def run(*arguments: str, code: int | None = DONE, **environment: str) -> subproc
         capture_output=True,
         text=True,
         timeout=CALL_S,
-        env={**os.environ, "USER": "shell", **environment},
+        env={**clean_environment(), "USER": "shell", **environment},
         check=False,
     )
     said = f"{done.stdout}{done.stderr}"
@@ -210,7 +209,7 @@ def test_a_watch_says_why_it_ended(secured):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SIGNALBOX_TOKEN": token},
+        env={**clean_environment(), "SIGNALBOX_TOKEN": token},
     ) as process:
         assert process.stdout
         assert job in process.stdout.readline()

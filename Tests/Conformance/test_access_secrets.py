@@ -35,7 +35,7 @@ from access import (
 )
 from authority import move_over
 from frames import Connection, message
-from harness import BINARY, Cluster, command_config, unique
+from harness import BINARY, Cluster, clean_environment, command_config, unique
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import JOBS
 
@@ -370,6 +370,7 @@ def test_files_with_secrets_where_they_do_not_belong(stage):
             capture_output=True,
             text=True,
             timeout=CALL_S,
+            env=clean_environment(),
             check=False,
         )
         assert done.returncode != 0
@@ -404,7 +405,12 @@ def test_the_command_line_does_not_say_its_token(stage, tmp_path):
         ["list", "--help"],
     ):
         done = subprocess.run(
-            [str(BINARY), *arguments], capture_output=True, text=True, timeout=CALL_S, check=False
+            [str(BINARY), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=CALL_S,
+            env=clean_environment(),
+            check=False,
         )
         assert not find(canary, {" ".join(arguments[:1]): done.stdout + done.stderr})
     assert_nowhere(stage, "token")

@@ -15,7 +15,7 @@ from access import CALL_S, Somebody, closing, reach
 from authority import LOOPBACK, Authority, Pair, move_over
 from frames import Connection, tls_context
 from grpc_health.v1 import health_pb2
-from harness import BINARY, Cluster, Server, unique
+from harness import BINARY, Cluster, Server, clean_environment, unique
 from wire import CHECK, SERVING, Code
 
 #: How soon a new connection has to see a new certificate.
@@ -428,6 +428,7 @@ class Start:
             capture_output=True,
             text=True,
             timeout=CALL_S,
+            env=clean_environment(),
             check=False,
         )
         assert done.returncode > 0, (done.returncode, done.stdout)

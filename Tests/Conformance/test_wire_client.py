@@ -35,7 +35,7 @@ from frames import (
     message,
     raw_frame,
 )
-from harness import BINARY
+from harness import BINARY, clean_environment
 from wire import CHECK, SERVING
 
 RESPONSE: list[Field] = [(":status", "200"), ("content-type", "application/grpc")]
@@ -90,6 +90,7 @@ def health() -> Iterator[Callable[..., Outcome]]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env=clean_environment(),
             )
             try:
                 with Connection.accept(listener) as server:

@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ PATIENCE_S = 30.0
 
 #: Servers that a failed test may be about.
 _servers: list[Server] = []
+
+# By itself it would end this process at once, and leave behind what fixtures have started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, without settings of Signalbox that whoever runs the tests may have exported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")}
 
 
 # Postgres
@@ -84,20 +93,13 @@ class Cluster:
         self.folder.chmod(0o755)
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self._run(
-            "initdb",
-            "-D",
-            str(self._data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-locale",
-            "-N",
-        )
-        self.start()
+        arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+        try:
+            self._run("initdb", "-D", str(self._data), *arguments)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def _run(self, name: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -164,8 +166,12 @@ class Cluster:
         return done.stdout.strip()
 
     def close(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                with suppress(subprocess.TimeoutExpired):
+                    self.stop(how)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 # Servers
@@ -202,13 +208,18 @@ class Server:
             path.write_text(config)
             self._command += ["--config", str(path)]
         self._command += arguments
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**clean_environment(), **(environment or {})}
         self._log = self.folder / "log"
         #: What it has said on standard output, over all its starts.
         self.output: list[str] = []
         self.address = ""
+        self.process: subprocess.Popen[str] | None = None
         _servers.append(self)
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -244,7 +255,7 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        return self.process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
         """As if the machine had lost power."""
@@ -257,15 +268,17 @@ class Server:
         return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
-        if self.is_running:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        if self in _servers:
-            _servers.remove(self)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if self.is_running:
+                self.process.terminate()
+                try:
+                    self.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    self.kill()
+        finally:
+            if self in _servers:
+                _servers.remove(self)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def client(self, **options: Any) -> signalbox.Client:
         return signalbox.Client(self.address, **options)

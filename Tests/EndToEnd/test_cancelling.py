@@ -92,10 +92,15 @@ def test_cancelling_one_frees_its_place(client, user):
 
 
 def test_a_failed_job_is_put_back_with_a_fresh_budget(client, user):
-    id = client.enqueue("test.fail", {"times": 4}, user_id=user, max_attempts=2, retry_policy=SOON).id
+    queue = unique("held")
+    id = client.enqueue(
+        "test.fail", {"times": 4}, user_id=user, queue=queue, max_attempts=2, retry_policy=SOON
+    ).id
     assert client.wait(id, timeout=30).state is JobState.FAILED
+    client.pause(queue)
     job = client.retry(id)
     assert job.state is JobState.PENDING and job.finished_at is None and job.max_attempts == 4
+    client.resume(queue)
     job = client.wait(id, timeout=30)
     assert job.state is JobState.FAILED and len(job.attempts) == 4
     client.retry(id)
@@ -110,10 +115,14 @@ def test_a_failed_job_is_put_back_with_a_fresh_budget(client, user):
 
 
 def test_a_cancelled_job_is_put_back(client, user):
-    id = client.enqueue("test.echo", 7, user_id=user, delay=FAR).id
+    # Paused: put back it is due at once, and might have started before it is looked at.
+    queue = unique("held")
+    client.pause(queue)
+    id = client.enqueue("test.echo", 7, user_id=user, queue=queue, delay=FAR).id
     client.cancel(id)
     job = client.retry(id)
-    assert job.state is JobState.PENDING and job.error is None or job.state is not JobState.CANCELLED
+    assert job.state is JobState.PENDING and job.error is None
+    client.resume(queue)
     assert client.result(id, timeout=30) == 7
 
 

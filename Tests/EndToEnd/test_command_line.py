@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from harness import BINARY, PATIENCE_S, Proxy, Server, unique
+from harness import BINARY, PATIENCE_S, Proxy, Server, clean_environment, unique
 
 DONE, FAILED, NOT_FOUND, UNAVAILABLE, REFUSED, USAGE = 0, 1, 3, 4, 5, 64
 
@@ -22,7 +24,8 @@ class Shell:
     """Runs `signalbox` with a server's address in the environment."""
 
     def __init__(self, address: str) -> None:
-        self.environment = {**os.environ, "SIGNALBOX_SERVER": address, "USER": "shell", "LC_ALL": "C.UTF-8"}
+        own = {"SIGNALBOX_SERVER": address, "USER": "shell", "LC_ALL": "C.UTF-8"}
+        self.environment = {**clean_environment(), **own}
 
     def run(self, *arguments: str, code: int = DONE, input: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -137,7 +140,7 @@ def test_watch_gives_every_event_as_json(shell, client, user):
     assert [m for m in shell.json("watch", job.id, "--after", "3") if "lifecycle" in m] == []
 
 
-def test_watch_goes_on_when_the_connection_is_cut(server, client, proxy: Proxy, user):
+def test_watch_goes_on_when_the_connection_is_cut(client, proxy: Proxy, user):
     queue = unique("cut")
     client.pause(queue)
     id = client.enqueue("test.sleep", {"ms": 50}, user_id=user, queue=queue).id
@@ -177,20 +180,25 @@ def test_watch_of_a_user_goes_on(shell, client, user):
 
 
 def test_bars_on_a_terminal(shell, client, user):
-    id = client.enqueue("test.sleep", {"ms": 600, "steps": 6}, user_id=user).id
+    queue = unique("held")
+    client.pause(queue)
+    id = client.enqueue("test.sleep", {"ms": 1_500, "steps": 6}, user_id=user, queue=queue).id
     near, far = pty.openpty()
     watch = subprocess.Popen([str(BINARY), "watch", id], stdout=far, env=shell.environment)
     os.close(far)
     output = b""
     try:
-        while chunk := os.read(near, 65536):
-            output += chunk
-    except OSError:
-        # How Linux says that the other side is closed.
-        pass
+        assert select.select([near], [], [], PATIENCE_S)[0], "nothing is drawn"
+        client.resume(queue)
+        # An error is how Linux says that the other side is closed.
+        with suppress(OSError):
+            while select.select([near], [], [], PATIENCE_S)[0] and (chunk := os.read(near, 65536)):
+                output += chunk
+        assert watch.wait(PATIENCE_S) == DONE
     finally:
         os.close(near)
-        assert watch.wait(PATIENCE_S) == DONE
+        watch.kill()
+        watch.wait(30)
     text = output.decode()
     assert "\x1b[1A" in text and "[" + "█" in text
     last_frame = text.split("\x1b[1A")[-1]

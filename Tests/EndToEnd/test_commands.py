@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -115,12 +116,16 @@ def logged(shell: signalbox.Client, id: str) -> list[str]:
     return [line.message for line in shell.get(id).log]
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie has)."""
+def ends(pid: int) -> bool:
+    """Whether a process ends (a zombie has): what is killed may live a moment longer than its job."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
         return True
+    try:
+        return bool(select.select([process], [], [], PATIENCE_S)[0])
+    finally:
+        os.close(process)
 
 
 def test_payload_and_facts(shell):
@@ -218,11 +223,11 @@ def test_cancel_asks_first(shell):
     assert job.state is JobState.CANCELLED and "asked to stop" in [line.message for line in job.log]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", ["cancel", "timeout"])
 def test_what_does_not_stop_is_killed_with_its_children(shell, by):
     user = unique()
-    timeout = timedelta(seconds=1) if by == "timeout" else None
+    # Enough for it to start and to log a line.
+    timeout = timedelta(seconds=5) if by == "timeout" else None
     id = shell.enqueue("shell.stubborn", user_id=user, max_attempts=1, job_timeout=timeout).id
     with shell.watch(id, include_log=True, timeout=PATIENCE_S) as watch:
         line = until(watch, lambda item: isinstance(item, LogEvent))[-1].lines[0].message
@@ -233,23 +238,21 @@ def test_what_does_not_stop_is_killed_with_its_children(shell, by):
     job = shell.get(id)
     wanted = AttemptOutcome.CANCELLED if by == "cancel" else AttemptOutcome.TIMED_OUT
     assert [attempt.outcome for attempt in job.attempts] == [wanted]
-    assert all(is_gone(int(pid)) for pid in line.split())
+    assert all(ends(int(pid)) for pid in line.split())
 
 
 def test_nothing_is_left_running(shell):
     user = unique()
     id = shell.enqueue("shell.orphan", user_id=user).id
     assert shell.wait(id, timeout=30).state is JobState.SUCCEEDED
-    assert is_gone(int(logged(shell, id)[0]))
+    assert ends(int(logged(shell, id)[0]))
 
 
 def test_output_without_end_is_bounded(shell, node):
     id = shell.enqueue("shell.flood", user_id=unique(), max_attempts=1).id
-    job = shell.wait(id, timeout=60)
-    assert job.is_final
-    assert len(job.log) <= 200
-    if job.state is JobState.SUCCEEDED:
-        assert "line 20000" in [line.message for line in job.log]
+    assert shell.result(id, timeout=60) == "survived"
+    *_, last, cut = logged(shell, id)
+    assert last == "line 20000" and cut == "x" * 4_096
     resident = int(Path(f"/proc/{node.process.pid}/statm").read_text().split()[1]) * os.sysconf(
         "SC_PAGE_SIZE"
     )
@@ -257,11 +260,11 @@ def test_output_without_end_is_bounded(shell, node):
 
 
 def test_the_limit_of_log_lines_counts_on(shell):
-    """200 lines are kept of all that were written."""
+    """The last 200 lines are kept, with the numbers that they have among all 20,001."""
     user = unique()
     with shell.watch(user_id=user, timeout=PATIENCE_S) as watch:
         until(watch, is_complete)
         id = shell.enqueue("shell.flood", user_id=user, max_attempts=1).id
         until(watch, lambda item: isinstance(item, signalbox.JobEvent) and item.state.is_final)
     numbers = [line.number for line in shell.get(id).log]
-    assert numbers == sorted(set(numbers)) and len(numbers) <= 200
+    assert numbers == list(range(19_802, 20_002))

@@ -160,7 +160,7 @@ def test_ten_thousand_jobs_at_once(client, user):
     assert not any(item.created for item in again)
 
 
-def test_a_batch_is_all_or_none(client, api, user):
+def test_a_batch_is_all_or_none(client, user):
     taken = client.enqueue("test.echo", 1, user_id=user, idempotency_key="taken", delay=FAR)
     jobs = [NewJob("test.noop", user_id=user, delay=FAR) for _ in range(5)]
     with pytest.raises(signalbox.AlreadyExists) as caught:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from harness import (
     Api,
     Cluster,
     Server,
+    clean_environment,
     detail_of,
     events_of,
     is_complete,
@@ -47,7 +49,6 @@ def node(own: Cluster) -> Iterator[Server]:
     node.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restarted", "crashed"])
 def test_the_database_goes_away_and_comes_back(own: Cluster, node: Server, how):
     api, user = Api(node.address), unique()
@@ -82,7 +83,6 @@ def test_the_database_goes_away_and_comes_back(own: Cluster, node: Server, how):
     api.close()
 
 
-@pytest.mark.slow
 def test_a_watch_through_a_restart_of_the_database(own: Cluster, node: Server):
     user = unique()
     with node.client(timeout=PATIENCE_S) as client:
@@ -121,7 +121,13 @@ def test_connections_that_the_database_ends_are_made_again(own: Cluster):
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(BINARY), *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
+    return subprocess.run(
+        [str(BINARY), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=clean_environment(),
+    )
 
 
 def test_a_database_newer_than_the_binary_is_refused(own: Cluster):
@@ -140,21 +146,22 @@ def test_a_database_newer_than_the_binary_is_refused(own: Cluster):
         f"FROM {table} m ORDER BY {column} DESC LIMIT 1",
     )
     refused = run("serve", "--database-url", url, "--listen", "127.0.0.1:0")
-    assert (
-        refused.returncode not in (0, -signal.SIGSEGV, -signal.SIGTRAP) and "newer" in refused.stderr.lower()
-    )
+    assert refused.returncode > 0 and "newer" in refused.stderr.lower()
 
 
-def test_two_nodes_that_migrate_at_once(own: Cluster):
+def test_three_nodes_that_migrate_at_once(own: Cluster):
     url = own.database()
-    with ThreadPoolExecutor(3) as pool:
-        servers = list(pool.map(lambda n: Server(url, name=f"n{n}"), range(3)))
-    try:
+    with ExitStack() as stack:
+
+        def start(n: int) -> Server:
+            server = Server(url, name=f"n{n}")
+            stack.callback(server.close)
+            return server
+
+        with ThreadPoolExecutor(3) as pool:
+            servers = list(pool.map(start, range(3)))
         with servers[0].client() as client:
             assert {node.name for node in client.nodes() if node.alive} == {"n0", "n1", "n2"}
-    finally:
-        for server in servers:
-            server.close()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,7 @@ def test_a_wrong_setting_is_named(arguments, said):
 
 def test_a_database_that_is_not_there_is_named_and_can_be_waited_for_no_longer():
     command = [str(BINARY), "serve", "--listen", "127.0.0.1:0", "--database-url", NOWHERE]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_environment())
     try:
         assert process.stderr
         said = next((line for line in process.stderr if '"127.0.0.1", port 1' in line), None)

@@ -344,21 +344,17 @@ def test_a_method_that_is_not_known(api: Api, path):
 def test_compressed_messages(api: Api, compression):
     job = job_pb2.JobSpec(kind="test.echo", user_id=unique(), payload=b'"%s"' % (b"a" * 100_000))
     request = job_service_pb2.EnqueueRequest(job=job)
-    try:
-        answer = api.jobs.Enqueue(request, timeout=20, compression=compression)
-        read = job_service_pb2.GetJobRequest(job_id=answer.job.id, include_payload=True)
-        assert api.jobs.GetJob(read, timeout=20, compression=compression).job.payload == job.payload
-    except grpc.RpcError as error:
-        # Not every encoding has to be known; it must be said as the protocol says it.
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    answer = api.jobs.Enqueue(request, timeout=20, compression=compression)
+    read = job_service_pb2.GetJobRequest(job_id=answer.job.id, include_payload=True)
+    assert api.jobs.GetJob(read, timeout=20, compression=compression).job.payload == job.payload
 
 
 def test_a_compressed_bomb(api: Api):
-    """A mebibyte of zeros is a kilobyte on the wire."""
+    """200 MiB of zeros are 200 KiB on the wire."""
     call = api.channel.unary_unary(ENQUEUE)
     with pytest.raises(grpc.RpcError) as caught:
         call(field(1, field(4, bytes(200 << 20))), timeout=30, compression=grpc.Compression.Gzip)
-    assert caught.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert api.health.Check(health_pb2.HealthCheckRequest(), timeout=20).status == SERVING
 
 
@@ -366,19 +362,11 @@ def test_two_messages_where_one_belongs(api: Api):
     call = api.channel.stream_unary(ENQUEUE)
     with pytest.raises(grpc.RpcError) as caught:
         call(iter([spec(), spec()]), timeout=20)
-    assert caught.value.code() in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_no_message_where_one_belongs(api: Api):
     call = api.channel.stream_unary(ENQUEUE)
     with pytest.raises(grpc.RpcError) as caught:
         call(iter([]), timeout=20)
-    assert caught.value.code() in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

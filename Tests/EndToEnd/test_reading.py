@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import grpc
 import pytest
 import signalbox
 from google.protobuf.duration_pb2 import Duration
@@ -143,12 +142,6 @@ def test_the_payload_comes_only_when_asked_for(client, api, crowd):
     assert api.jobs.GetJob(request, timeout=20).job.id == id
 
 
-def test_without_any_filter_it_lists_everything(api):
+def test_without_any_filter_it_lists_everything(api, crowd):
     request = job_service_pb2.ListJobsRequest(page_size=3)
     assert len(api.jobs.ListJobs(request, timeout=20).jobs) == 3
-
-
-def test_a_deadline_is_kept(api):
-    with pytest.raises(grpc.RpcError) as caught:
-        api.jobs.ListJobs(job_service_pb2.ListJobsRequest(page_size=1_000), timeout=0.0001)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -219,7 +219,7 @@ def test_a_thousand_jobs(client, user):
     assert by_job.keys() == set(ids) and all(sequences == [2, 3] for sequences in by_job.values())
 
 
-def test_many_watch_the_same_job(server, client, user):
+def test_many_watch_the_same_job(client, user):
     queue = unique("held")
     client.pause(queue)
     id = client.enqueue("test.fail", {"times": 1}, user_id=user, queue=queue, retry_policy=SOON).id
@@ -239,8 +239,12 @@ def test_many_watch_the_same_job(server, client, user):
 
 
 def test_progress_is_the_latest(client, user):
-    id = client.enqueue("test.sleep", {"ms": 1_000, "steps": 5}, user_id=user).id
+    queue = unique("held")
+    client.pause(queue)
+    id = client.enqueue("test.sleep", {"ms": 1_000, "steps": 5}, user_id=user, queue=queue).id
     with client.watch(id, timeout=PATIENCE_S) as watch:
+        until(watch, is_complete)
+        client.resume(queue)
         reports = [item for item in watch if isinstance(item, ProgressEvent)]
     assert reports and all(report.attempt == 1 and report.progress.steps == 5 for report in reports)
     steps = [report.progress.step for report in reports]
@@ -250,7 +254,7 @@ def test_progress_is_the_latest(client, user):
 
 
 def test_a_slow_reader_misses_no_lifecycle_event(server, api, user):
-    """2,000 reports while nobody reads; then everything that matters is there, in order."""
+    """1,500 reports while nobody reads; then everything that matters is there, in order."""
     with server.client(timeout=20) as client:
         queue = unique("held")
         client.pause(queue)
@@ -291,7 +295,6 @@ def test_the_same_job_twice_in_a_request(api, client, user):
     assert list(violations(caught.value)) == ["jobs[1].job_id"]
 
 
-@pytest.mark.slow
 def test_a_heartbeat_comes_every_15_seconds(api, user):
     call = api.jobs.Watch(job_service_pb2.WatchRequest(user_id=user), timeout=PATIENCE_S)
     first = next(call)
@@ -299,5 +302,6 @@ def test_a_heartbeat_comes_every_15_seconds(api, user):
     began = time.monotonic()
     second = next(call)
     assert second.HasField("heartbeat") and not second.heartbeat.snapshot_complete
-    assert 13 < time.monotonic() - began < 20
+    # From when the first was read, which may be later than it was sent.
+    assert 10 < time.monotonic() - began < 20
     call.cancel()
