@@ -148,6 +148,7 @@ let package = Package(
             name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
 
         // Tests.
+        .target(name: "TestRandom", path: "Tests/TestRandom", swiftSettings: settings),
         .target(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
@@ -158,9 +159,10 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             path: "Tests/InteropServer", swiftSettings: settings),
-        .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", nioCore], swiftSettings: settings),
         .testTarget(
-            name: "MessageCompressionTests", dependencies: ["MessageCompression", nioCore],
+            name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", nioCore], swiftSettings: settings),
+        .testTarget(
+            name: "MessageCompressionTests", dependencies: ["MessageCompression", "TestRandom", nioCore],
             swiftSettings: settings),
         .testTarget(
             name: "RPCTests",
@@ -170,7 +172,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", nioCore],
+            name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", "TestRandom", nioCore],
             exclude: ["capture.py"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "TestDatabase", logging],
@@ -178,7 +180,8 @@ let package = Package(
         .testTarget(
             name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["JobCore"], swiftSettings: settings),
+        .testTarget(
+            name: "JobCoreTests", dependencies: ["JobCore", "TestRandom"], swiftSettings: settings),
         .testTarget(
             name: "AuthenticationTests",
             dependencies: [

@@ -1,5 +1,6 @@
 import HTTP2
 import NIOCore
+import TestRandom
 import Testing
 
 extension Session {
@@ -309,7 +310,7 @@ private func data(_ events: [Event]) -> [UInt8] {
     }
 
     @Test(arguments: 0..<200 as Range<UInt64>) func anythingAtAllIsSurvived(_ seed: UInt64) throws {
-        var random = SeededRandom(state: seed)
+        var random = SeededRandom(seed: seed)
         let pair = try Pair()
         _ = try pair.open()
         let bytes = (0..<200).map { _ in UInt8.random(in: 0...255, using: &random) }
@@ -321,18 +322,5 @@ private func data(_ events: [Event]) -> [UInt8] {
             // As good an end as any.
         }
         _ = pair.server.allEvents()
-    }
-}
-
-/// SplitMix64: the same bytes for the same seed, so that a failure can be seen again.
-private struct SeededRandom: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import JobCore
+import TestRandom
 import Testing
 
 @Suite struct IdentifiersTests {

@@ -1,5 +1,6 @@
 import Foundation
 import JobCore
+import TestRandom
 import Testing
 
 @Suite struct JSONTextTests {

@@ -1,4 +1,5 @@
 import JobCore
+import TestRandom
 import Testing
 
 /// A database with jobs that happen, and a watch that hears of it in any order, late, twice or not at all, and reads

@@ -1,6 +1,7 @@
 import JobCore
 import JobMessages
 import NIOCore
+import TestRandom
 import Testing
 
 /// Bytes that no honest client sends.
@@ -25,7 +26,7 @@ import Testing
     }
 
     @Test func changedBytesNeverCrash() {
-        var random = SplitMix(state: 7)
+        var random = SeededRandom(seed: 7)
         let messages = [
             EnqueueRequest(job: Samples.draft).encode(),
             GetJobResponse(job: Samples.record, includePayload: true).encode(),
@@ -214,18 +215,5 @@ import Testing
         }
         let id = Wire.bytes(1, Wire.text(1, "x"))
         #expect(throws: DecodingError.self) { try JobResponse.decode(Wire.buffer(bytes + id)) }
-    }
-}
-
-/// Steele, Lea and Flood's generator: the same bytes in every run.
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

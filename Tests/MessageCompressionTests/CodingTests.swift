@@ -1,5 +1,6 @@
 import MessageCompression
 import NIOCore
+import TestRandom
 import Testing
 
 @Suite struct CodingTests {
@@ -15,7 +16,7 @@ import Testing
     func whatDoesNotShrinkIsLeftAsItIs(_ coding: Coding, _ seed: UInt64) {
         #expect(coding.compress(ByteBuffer()) == nil)
         #expect(coding.compress(ByteBuffer(string: "short")) == nil)
-        var random = SeededRandom(state: seed)
+        var random = SeededRandom(seed: seed)
         let noise = ByteBuffer(
             bytes: (0..<10_000).map { _ in UInt8.random(in: .min ... .max, using: &random) })
         #expect(coding.compress(noise) == nil)
@@ -54,18 +55,5 @@ import Testing
         let zeros = ByteBuffer(repeating: 0, count: 10 << 20)
         let bomb = try #require(Coding.gzip.compress(zeros))
         #expect(throws: DecompressionError.tooLarge) { try Coding.gzip.decompress(bomb, bytesMax: 4096) }
-    }
-}
-
-/// SplitMix64: the same bytes for the same seed, so that a failure can be seen again.
-private struct SeededRandom: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }
