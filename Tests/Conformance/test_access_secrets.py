@@ -113,12 +113,26 @@ class Stage:
         self.note(error.value)
         return error.value.code()
 
+    def log_of_postgres(self) -> str:
+        """With all that Postgres has said by now, which a thread copies to the file, and an error after it."""
+        last = new_canary()
+        with suppress(subprocess.CalledProcessError):
+            self.secured.query(f"SELECT '{last}'::int")
+        log = ""
+
+        def has_all() -> bool:
+            nonlocal log
+            log = self._postgres_log.read_bytes()[self.postgres_log_size :].decode(errors="replace")
+            return last in log
+
+        reach(has_all, CALL_S, "the last words of Postgres")
+        return log
+
     def texts(self) -> dict[str, str]:
-        log = self._postgres_log.read_bytes()[self.postgres_log_size :]
         return {
             "the log": self.secured.server.log(),
             "standard output": "".join(self.secured.server.output),
-            "the log of Postgres": log.decode(errors="replace"),
+            "the log of Postgres": self.log_of_postgres(),
             "the audit": self.secured.query("SELECT audit::text FROM audit"),
             "errors": "\n".join(self.errors),
         }
