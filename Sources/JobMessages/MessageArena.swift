@@ -82,11 +82,12 @@ struct MessageArena: ~Copyable {
     /// Memory for what is built, aligned to 16 bytes and valid as long as the arena.
     func allocate(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
-            // Proof that this is right: nil has three causes. No budget: only what `pack` builds comes here, and its arena
-            // has none. A size of 2⁴⁰ or more: these are sizes of values that are in memory already. malloc's failure: it
-            // ends a Swift process wherever else it allocates. So no message of a peer leads here (`unpack` is told of
-            // nil by `allocator`).
-            fatalError("out of memory")
+            // Proof that `fatalError` is right. `allocate(bytes:from:)` gives nil in three cases:
+            // - the budget is used up: cannot be, for only `pack` builds, and its arena's budget is `Int.max`;
+            // - 2⁴⁰ bytes or more are asked for: cannot be, for what is built is a copy of values in memory;
+            // - malloc fails: then any other allocation of Swift's would end the process too.
+            // What a peer sends is not built but unpacked: `allocator` hands its nil to protobuf-c, an error of the call.
+            fatalError("out of memory")  // Right: only malloc can have failed; the proof is above.
         }
         return unsafe memory
     }

@@ -2,11 +2,13 @@ import CPQ
 
 /// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
 //
-// Proof that @unchecked is right: `handle` is a constant. What it points to is written once, by `PQgetCancel` in `init`,
-// before another thread can have this object, and shares nothing with the connection. After that it is only read, by
-// `PQcancel`, which the manual allows on another thread than the connection's for that very reason (34.7). It is freed
-// once, in `deinit`, when no reference is left and so no call of `cancel` runs.
-@safe final class Canceller: @unchecked Sendable {
+// Proof that `@unchecked Sendable` is right. The one property, `handle`, is a constant; what it points to
+// - is written once, by `PQgetCancel` in `init`, before another thread can have this object;
+// - shares nothing with the connection: it is a copy of what is needed to reach the server;
+// - is then only read: to `PQcancel` it is read-only, the manual says (34.7), and so any thread may call that;
+// - is freed once, by `deinit`, which no `cancel` can be beside: each holds this object until `PQcancel` has returned.
+@safe
+final class Canceller: @unchecked Sendable {  // Right: one constant, only read. The proof is above.
     private let handle: OpaquePointer
 
     /// Nil when memory is out.
@@ -23,8 +25,11 @@ import CPQ
     /// has no timeout here.
     func cancel() {
         unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
-            // Nothing to do about a failure: the statement has a timeout.
-            _ = unsafe PQcancel(handle, message.baseAddress, Int32(message.count))
+            // To the end of the call: `handle` is freed with this object.
+            withExtendedLifetime(self) {
+                // Nothing to do about a failure: the statement has a timeout.
+                _ = unsafe PQcancel(handle, message.baseAddress, Int32(message.count))
+            }
         }
     }
 }
