@@ -1,6 +1,7 @@
 """How soon: from a call to its job's start, to its end at a watcher, and from a cancel to its effect.
 
-The client is a bare socket with frames encoded beforehand (wire.py): Python's grpcio takes a good part of such a time itself.
+The client is a bare socket with frames encoded beforehand (wire.py): Python's grpcio takes a good part of such a time
+itself.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MEMORY_MAX = 32 * MIB
 #: The honest client's p99 under attack, to its own p99 without.
 P99_RATIO_MAX = 2.0
 #: How the server was built: "release" or "debug".
-BUILD = os.environ.get("SIGNALBOX_BUILD", BINARY.resolve().parent.name)
+BUILD = os.environ.get("SIGNALBOX_BUILD", "release" if BINARY.resolve().parent.name == "release" else "debug")
 #: A p99 below this passes whatever the ratio. Quiet, it is a fraction of a millisecond, and there a scheduler
 #: that gives somebody else one turn (about 3 ms) is a ratio of ten: that would measure the machine. Without
 #: optimisation what a connection may do before it is cut off takes ten to thirty times as long, and only what
