@@ -51,18 +51,22 @@ let package = Package(
             name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
+        // Needed everywhere, and knows nothing of jobs.
+        .target(name: "Support", swiftSettings: settings),
+
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
         .target(
-            name: "JobMessages", dependencies: ["CJobMessages", "CProtobufC", "JobCore", nioCore],
+            name: "JobMessages", dependencies: ["CJobMessages", "CProtobufC", "JobCore", "Support", nioCore],
             swiftSettings: settingsCallingC),
-        .target(name: "HTTP2", dependencies: ["CNGHTTP2", nioCore], swiftSettings: settingsCallingC),
+        .target(
+            name: "HTTP2", dependencies: ["CNGHTTP2", "Support", nioCore], swiftSettings: settingsCallingC),
         .target(
             name: "MessageCompression", dependencies: ["CZlib", nioCore], swiftSettings: settingsCallingC),
         .target(
             name: "RPC",
             dependencies: [
-                "HTTP2", "MessageCompression", nioCore, nioPosix,
+                "HTTP2", "MessageCompression", "Support", nioCore, nioPosix,
                 .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"), logging,
             ],
@@ -75,11 +79,11 @@ let package = Package(
             swiftSettings: settingsCallingC),
 
         // The service.
-        .target(name: "JobCore", dependencies: [deque], swiftSettings: settings),
+        .target(name: "JobCore", dependencies: ["Support", deque], swiftSettings: settings),
         .target(
             name: "Authentication",
             dependencies: [
-                "JobCore", crypto, logging, nioCore, nioPosix,
+                "JobCore", "Support", crypto, logging, nioCore, nioPosix,
                 .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -90,7 +94,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobStore",
-            dependencies: ["JobCore", "Postgres", crypto, deque],
+            dependencies: ["JobCore", "Postgres", "Support", crypto, deque],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
@@ -99,23 +103,26 @@ let package = Package(
                 .embedInCode("Migrations/0006_audit_source.sql"),
             ],
             swiftSettings: settings),
-        .target(name: "JobFeed", dependencies: ["JobCore", "JobStore", logging], swiftSettings: settings),
+        .target(
+            name: "JobFeed", dependencies: ["JobCore", "JobStore", "Support", logging],
+            swiftSettings: settings),
         .target(
             name: "JobWorkers",
             dependencies: [
-                "JobCore", "JobStore", logging, .product(name: "Metrics", package: "swift-metrics"),
+                "JobCore", "JobStore", "Support", logging,
+                .product(name: "Metrics", package: "swift-metrics"),
                 subprocess,
             ],
             swiftSettings: settings),
         .target(
             name: "JobAPI",
             dependencies: [
-                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", nioCore,
+                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", nioCore,
             ],
             swiftSettings: settings),
         .target(
             name: "Settings",
-            dependencies: ["JobCore", argumentParser, .product(name: "Yams", package: "Yams")],
+            dependencies: ["JobCore", "Support", argumentParser, .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
 
         // What others use: the library to embed, the program.
@@ -123,7 +130,7 @@ let package = Package(
             name: "Signalbox",
             dependencies: [
                 "Authentication", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres",
-                "PrivatePostgres", "RPC", "Settings", logging, nioPosix,
+                "PrivatePostgres", "RPC", "Settings", "Support", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -131,12 +138,15 @@ let package = Package(
         .target(
             name: "ClientCommands",
             dependencies: [
-                "JobCore", "JobMessages", "RPC", "Settings", argumentParser, nioCore, nioPosix, logging,
+                "JobCore", "JobMessages", "RPC", "Settings", "Support", argumentParser, nioCore, nioPosix,
+                logging,
             ],
             swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
-            dependencies: ["Authentication", "ClientCommands", "JobCore", "Signalbox", argumentParser],
+            dependencies: [
+                "Authentication", "ClientCommands", "JobCore", "Signalbox", "Support", argumentParser,
+            ],
             swiftSettings: settings),
 
         // An example: dialogues spoken aloud.
@@ -160,19 +170,21 @@ let package = Package(
             ],
             path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(
-            name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", nioCore], swiftSettings: settings),
+            name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", "Support", nioCore],
+            swiftSettings: settings),
         .testTarget(
             name: "MessageCompressionTests", dependencies: ["MessageCompression", "TestRandom", nioCore],
             swiftSettings: settings),
         .testTarget(
             name: "RPCTests",
             dependencies: [
-                "RPC", "HTTP2", "MessageCompression", nioCore, nioPosix,
+                "RPC", "HTTP2", "MessageCompression", "Support", nioCore, nioPosix,
                 .product(name: "NIOEmbedded", package: "swift-nio"), logging,
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobMessagesTests", dependencies: ["JobMessages", "JobCore", "TestRandom", nioCore],
+            name: "JobMessagesTests",
+            dependencies: ["JobMessages", "JobCore", "TestRandom", "Support", nioCore],
             exclude: ["capture.py"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "TestDatabase", logging],
@@ -181,11 +193,11 @@ let package = Package(
             name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["JobCore", "TestRandom"], swiftSettings: settings),
+            name: "JobCoreTests", dependencies: ["JobCore", "TestRandom", "Support"], swiftSettings: settings),
         .testTarget(
             name: "AuthenticationTests",
             dependencies: [
-                "Authentication", "JobCore", crypto, logging, nioCore, nioPosix,
+                "Authentication", "JobCore", "Support", crypto, logging, nioCore, nioPosix,
                 .product(name: "CryptoExtras", package: "swift-crypto"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -195,36 +207,40 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "JobStoreTests",
-            dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", logging],
+            dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", "Support", logging],
             swiftSettings: settings),
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", logging,
+                "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", "Support",
+                logging,
             ],
             swiftSettings: settings),
         .testTarget(
             name: "JobAPITests",
             dependencies: [
                 "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
-                "RPC", "TestDatabase", logging, nioCore,
+                "RPC", "TestDatabase", "Support", logging, nioCore,
             ],
             swiftSettings: settings),
         .testTarget(
             name: "JobFeedTests",
-            dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", logging],
+            dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", "Support", logging],
             swiftSettings: settings),
         .testTarget(
             name: "JobWorkersTests",
             dependencies: [
-                "JobCore", "JobStore", "JobWorkers", "Postgres", "TestDatabase", logging, subprocess,
+                "JobCore", "JobStore", "JobWorkers", "Postgres", "TestDatabase", "Support", logging,
+                subprocess,
             ],
             swiftSettings: settings),
-        .testTarget(name: "SettingsTests", dependencies: ["JobCore", "Settings"], swiftSettings: settings),
+        .testTarget(
+            name: "SettingsTests", dependencies: ["JobCore", "Settings", "Support"], swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", argumentParser, logging,
+                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", "Support", argumentParser,
+                logging,
                 nioCore,
             ],
             swiftSettings: settings),

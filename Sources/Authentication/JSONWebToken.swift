@@ -1,5 +1,6 @@
 internal import FoundationEssentials
 internal import JobCore
+import Support
 
 /// The ways to sign that are accepted. A key has one of them; what a token's header says only has to agree.
 enum SignatureAlgorithm: String, Sendable, Hashable {

@@ -1,6 +1,7 @@
 internal import FoundationEssentials
 internal import JWTKit
 internal import JobCore
+import Support
 
 /// The public keys of an issuer, from a JSON Web Key Set (RFC 7517).
 struct KeySet: Sendable {

@@ -1,4 +1,5 @@
 internal import JobCore
+import Support
 
 extension KeySource {
     /// Decides when the keys are fetched. It knows neither the keys nor the network.

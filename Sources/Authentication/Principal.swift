@@ -1,5 +1,6 @@
 package import JobCore
 internal import Synchronization
+package import Support
 
 /// Who calls, as its credentials say.
 package struct Principal: Sendable, Hashable {

@@ -1,6 +1,7 @@
 internal import Foundation
 package import JobCore
 internal import Yams
+import Support
 
 /// The file with the bearer tokens that the service knows: of each its hash, and who comes with it.
 ///

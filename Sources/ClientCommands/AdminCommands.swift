@@ -1,6 +1,7 @@
 package import ArgumentParser
 import JobCore
 import JobMessages
+import Support
 
 package struct StatsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -18,7 +19,7 @@ package struct StatsCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.getQueueStats, GetQueueStatsRequest(queue: queue ?? ""),
+                Service.Path.getQueueStats, GetQueueStatsRequest(queue: ExactText(queue ?? "")),
                 GetQueueStatsResponse.self)
             if json { return try response.queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
             var table = Self.table
@@ -104,7 +105,7 @@ package struct QueueCommand: AsyncParsableCommand {
 
         package func run() async throws {
             try await withService(service.target()) {
-                let request = PauseQueueRequest(queue: name)
+                let request = PauseQueueRequest(queue: ExactText(name))
                 _ = try await $0.call(Service.Path.pauseQueue, request, EmptyResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: true)) }
@@ -124,7 +125,7 @@ package struct QueueCommand: AsyncParsableCommand {
 
         package func run() async throws {
             try await withService(service.target()) {
-                let request = ResumeQueueRequest(queue: name)
+                let request = ResumeQueueRequest(queue: ExactText(name))
                 _ = try await $0.call(Service.Path.resumeQueue, request, EmptyResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: false)) }
@@ -153,7 +154,7 @@ package struct HealthCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.checkHealth, HealthCheckRequest(service: serviceName ?? ""),
+                Service.Path.checkHealth, HealthCheckRequest(service: ExactText(serviceName ?? "")),
                 HealthCheckResponse.self)
             let word = Self.word(response.status)
             if json { try JSONLine.write(HealthView(status: word)) } else { try Terminal.write(word + "\n") }

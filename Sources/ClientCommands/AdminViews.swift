@@ -1,4 +1,5 @@
 import JobCore
+import Support
 
 struct QueueStatsView: Encodable {
     let queue: String
@@ -62,7 +63,7 @@ struct UserLimitView: Encodable {
     let running: Int
 
     init(_ limit: UserLimit) {
-        userId = limit.userID
+        userId = limit.userID.text
         queue = limit.queue
         self.limit = limit.limit
         isOverride = limit.isOverride

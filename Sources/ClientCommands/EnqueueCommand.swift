@@ -2,6 +2,7 @@ package import ArgumentParser
 import FoundationEssentials
 import JobCore
 import JobMessages
+import Support
 
 package struct EnqueueCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -112,13 +113,13 @@ package struct EnqueueCommand: AsyncParsableCommand {
             throw ValidationError("Say on whose behalf: --user (the variable USER is not set).")
         }
         var draft = JobSpecDraft()
-        draft.kind = kind
-        draft.userID = user
-        draft.queue = queue ?? ""
+        draft.kind = ExactText(kind)
+        draft.userID = ExactText(user)
+        draft.queue = ExactText(queue ?? "")
         draft.payload = try await payload.read()
-        draft.contentType = payload.contentType ?? ""
-        draft.jobID = id ?? ""
-        draft.idempotencyKey = key ?? ""
+        draft.contentType = ExactText(payload.contentType ?? "")
+        draft.jobID = ExactText(id ?? "")
+        draft.idempotencyKey = ExactText(key ?? "")
         draft.priority = priority ?? 0
         draft.delay = delay
         draft.runAt = at
@@ -129,7 +130,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         draft.retryJitter = retry.jitter ?? 0
         draft.timeout = jobTimeout
         draft.softTimeout = softTimeout
-        draft.labels = label.map { ($0.key, $0.value) }
+        draft.labels = label.map { (ExactText($0.key), ExactText($0.value)) }
         return draft
     }
 }

@@ -1,6 +1,7 @@
 package import ArgumentParser
 import JobCore
 import JobMessages
+import Support
 
 package struct CancelCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -25,7 +26,7 @@ package struct CancelCommand: AsyncParsableCommand {
         let reason = reason ?? ""
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
-            let request = CancelRequest(jobID: id.description, reason: reason)
+            let request = CancelRequest(jobID: "\(id)", reason: ExactText(reason))
             let response = try await service.call(Service.Path.cancel, request, JobResponse.self)
             try show(response.job, json: json)
         }
@@ -47,7 +48,7 @@ package struct RetryCommand: AsyncParsableCommand {
     package func run() async throws {
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
-            let request = RetryRequest(jobID: id.description)
+            let request = RetryRequest(jobID: "\(id)")
             let response = try await service.call(Service.Path.retry, request, JobResponse.self)
             try show(response.job, json: json)
         }

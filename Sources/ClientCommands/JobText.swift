@@ -1,4 +1,5 @@
 import JobCore
+import Support
 
 /// A job with its history, for people.
 enum JobText {
@@ -7,7 +8,7 @@ enum JobText {
 
     static func lines(_ job: JobRecord, includesPayload: Bool) -> [String] {
         var facts: [(String, String)] = [
-            ("id", job.id.description), ("kind", job.spec.kind), ("user", job.spec.userID),
+            ("id", job.id.description), ("kind", job.spec.kind), ("user", job.spec.userID.text),
             ("queue", job.spec.queue),
             ("state", job.cancelRequested ? "\(job.state.word), being cancelled" : job.state.word),
             ("attempt", "\(job.attempt) of \(job.spec.maxAttempts)"),
@@ -20,17 +21,17 @@ enum JobText {
         }
         if let timeout = job.spec.timeout { facts.append(("timeout", timeout.brief)) }
         if let timeout = job.spec.softTimeout { facts.append(("soft timeout", timeout.brief)) }
-        if let key = job.spec.idempotencyKey { facts.append(("key", key)) }
+        if let key = job.spec.idempotencyKey { facts.append(("key", key.text)) }
         for (key, value) in job.spec.labels.sorted(by: { $0.key < $1.key }) {
             facts.append(("label", "\(key)=\(value)"))
         }
         if let progress = job.progress { facts.append(("progress", WatchLine.text(progress))) }
         if let error = job.error { facts.append(("error", error.text)) }
         if includesPayload {
-            facts.append(("payload", content(job.spec.payload, type: job.spec.contentType)))
+            facts.append(("payload", content(job.spec.payload, type: job.spec.contentType.text)))
         }
         if let result = job.result {
-            facts.append(("result", content(result.data, type: result.contentType)))
+            facts.append(("result", content(result.data, type: result.contentType.text)))
         }
 
         let width = facts.map(\.0.count).max() ?? 0

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import JobCore
+import Support
 
 // The messages of signalbox.v1 as `--json` prints them: their field names, times and durations as
 // protobuf's JSON mapping writes them, numbers as numbers, enum values without their prefix.
@@ -35,7 +36,7 @@ struct JobView: Encodable {
     init(_ job: JobRecord, history: Bool = false, payload showsPayload: Bool = false) {
         id = job.id.description
         kind = job.spec.kind
-        userId = job.spec.userID
+        userId = job.spec.userID.text
         queue = job.spec.queue
         priority = job.spec.priority
         state = job.state.word
@@ -46,13 +47,15 @@ struct JobView: Encodable {
         finishedAt = job.finishedAt?.text
         attempt = job.attempt
         maxAttempts = job.spec.maxAttempts
-        labels = job.spec.labels
-        idempotencyKey = job.spec.idempotencyKey
+        // Of two spellings of one key, an object of JSON that Foundation writes has one.
+        labels = Dictionary(
+            job.spec.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { _, last in last })
+        idempotencyKey = job.spec.idempotencyKey?.text
         cancelRequested = job.cancelRequested
         progress = job.progress.map(ProgressView.init)
         result = job.result.map(ResultView.init)
         error = job.error.map(ErrorView.init)
-        contentType = job.spec.contentType
+        contentType = job.spec.contentType.text
         retryPolicy = RetryPolicyView(job.spec.retryPolicy)
         timeout = job.spec.timeout?.text
         softTimeout = job.spec.softTimeout?.text
@@ -151,7 +154,7 @@ struct ContentView: Encodable {
     let base64: String?
 
     /// Nil when there are none.
-    init?(_ bytes: [UInt8], contentType: String) {
+    init?(_ bytes: [UInt8], contentType: ExactText) {
         if bytes.isEmpty { return nil }
         let value =
             MediaType.isJSON(contentType) && JSONText.isValid(bytes)
@@ -171,7 +174,7 @@ struct ResultView: Encodable {
 
     init(_ result: JobResult) {
         let content = ContentView(result.data, contentType: result.contentType)
-        contentType = result.contentType
+        contentType = result.contentType.text
         json = content?.json
         text = content?.text
         base64 = content?.base64

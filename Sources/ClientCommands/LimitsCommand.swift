@@ -1,6 +1,7 @@
 package import ArgumentParser
 import JobCore
 import JobMessages
+import Support
 
 package struct LimitsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -26,7 +27,7 @@ package struct LimitsCommand: AsyncParsableCommand {
         package func run() async throws {
             let json = service.json
             try await withService(service.target()) {
-                let request = GetUserLimitRequest(userID: user, queue: queue ?? "")
+                let request = GetUserLimitRequest(userID: ExactText(user), queue: ExactText(queue ?? ""))
                 let response = try await $0.call(Service.Path.getUserLimit, request, UserLimitResponse.self)
                 try LimitsCommand.show(response.limit, json: json)
             }
@@ -66,7 +67,7 @@ package struct LimitsCommand: AsyncParsableCommand {
             let json = service.json
             try await withService(service.target()) {
                 let request = SetUserLimitRequest(
-                    userID: user, queue: queue ?? "", limit: limit ?? 0, clear: clear)
+                    userID: ExactText(user), queue: ExactText(queue ?? ""), limit: limit ?? 0, clear: clear)
                 let response = try await $0.call(Service.Path.setUserLimit, request, UserLimitResponse.self)
                 try LimitsCommand.show(response.limit, json: json)
             }

@@ -1,6 +1,7 @@
 package import ArgumentParser
 import JobCore
 import JobMessages
+import Support
 
 package struct ListCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -76,11 +77,11 @@ package struct ListCommand: AsyncParsableCommand {
 
     private func request() -> ListJobsRequest {
         var request = ListJobsRequest()
-        request.userID = user ?? ""
-        request.queue = queue ?? ""
-        request.kind = kind ?? ""
+        request.userID = ExactText(user ?? "")
+        request.queue = ExactText(queue ?? "")
+        request.kind = ExactText(kind ?? "")
         request.states = Set(state)
-        request.labels = label.map { ($0.key, $0.value) }
+        request.labels = label.map { (ExactText($0.key), ExactText($0.value)) }
         request.createdFrom = createdFrom
         request.createdTo = createdTo
         return request
@@ -99,7 +100,7 @@ package struct ListCommand: AsyncParsableCommand {
             case .succeeded: ""
             }
         return [
-            job.id.description, job.spec.kind, job.spec.userID, job.spec.queue, job.state.word,
+            job.id.description, job.spec.kind, job.spec.userID.text, job.spec.queue, job.state.word,
             "\(job.attempt)/\(job.spec.maxAttempts)", job.createdAt.text, details,
         ]
     }

@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import RPC
 import Settings
+import Support
 
 /// A connection to the server, with messages instead of bytes.
 struct Service: Sendable {
@@ -71,7 +72,7 @@ struct Service: Sendable {
     }
 
     func getJob(_ id: JobID, includePayload: Bool = false) async throws -> JobRecord {
-        let request = GetJobRequest(jobID: id.description, includePayload: includePayload)
+        let request = GetJobRequest(jobID: "\(id)", includePayload: includePayload)
         return try await call(Path.getJob, request, GetJobResponse.self).job
     }
 

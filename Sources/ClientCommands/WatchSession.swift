@@ -1,6 +1,7 @@
 import JobCore
 import JobMessages
 import RPC
+import Support
 
 /// One watch over all its connections: what was told already, and where to go on. Pure.
 ///
@@ -55,10 +56,10 @@ struct WatchSession: Sendable {
             let open = ids.filter { !isFinal($0) }
             return WatchRequest(
                 jobs: open.map {
-                    WatchRequest.Watched(jobID: $0.description, afterSequence: known[$0]?.sequence ?? 0)
+                    WatchRequest.Watched(jobID: "\($0)", afterSequence: known[$0]?.sequence ?? 0)
                 }, includeLog: includesLog)
         case .all(let userID, let queue):
-            return WatchRequest(userID: userID, queue: queue)
+            return WatchRequest(userID: ExactText(userID), queue: ExactText(queue))
         }
     }
 

@@ -1,5 +1,6 @@
 import JobCore
 import JobMessages
+import Support
 
 /// One message of a watch: exactly one field is set.
 struct WatchView: Encodable {
@@ -54,7 +55,7 @@ struct WatchView: Encodable {
                 jobId: event.jobID.description, sequence: event.sequence, type: event.type.word,
                 state: event.state.word, at: event.at.text, attempt: event.attempt, node: event.node,
                 error: event.error.map(ErrorView.init), dueAt: event.dueAt?.text,
-                result: event.result.map(ResultView.init), kind: event.kind, userId: event.userID,
+                result: event.result.map(ResultView.init), kind: event.kind, userId: event.userID.text,
                 queue: event.queue)
         case .progress(let id, let attempt, let report):
             progress = ProgressEvent(

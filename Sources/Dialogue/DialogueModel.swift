@@ -112,12 +112,12 @@ extension DialogueInput {
                     "turns[\(index)].text: wanted are 1 to \(Self.textBytesMax) bytes that are not only "
                         + "spaces, without NUL")
             }
+            guard (1...Self.nameBytesMax).contains(turn.speaker.utf8.count) else {
+                throw .permanent("turns[\(index)].speaker: wanted are 1 to \(Self.nameBytesMax) bytes")
+            }
             if let voice = known[turn.speaker] {
                 voices.append(voice)
                 continue
-            }
-            guard (1...Self.nameBytesMax).contains(turn.speaker.utf8.count) else {
-                throw .permanent("turns[\(index)].speaker: wanted are 1 to \(Self.nameBytesMax) bytes")
             }
             guard let name = self.voices[turn.speaker] else {
                 throw .permanent("voices: there is none for the speaker '\(turn.speaker)'")
@@ -130,6 +130,11 @@ extension DialogueInput {
     }
 
     private func voice(named name: String, of speaker: String) throws(DialogueError) -> Voice {
+        // Before anything is compared: that takes time that grows with the square of a text's combining marks.
+        guard name.utf8.count <= 2 * Self.nameBytesMax, (provider?.utf8.count ?? 0) <= Self.nameBytesMax
+        else {
+            throw .permanent("the voice of '\(speaker)': wanted are 1 to \(Self.nameBytesMax) bytes")
+        }
         let names = SpeechProvider.allCases.map(\.rawValue).joined(separator: ", ")
         let parts = name.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         let providerName = parts.count == 2 ? String(parts[0]) : provider ?? SpeechProvider.espeakNG.rawValue

@@ -1,3 +1,5 @@
+package import Support
+
 #if canImport(Darwin)
     internal import Darwin
 #elseif canImport(Musl)
@@ -35,10 +37,9 @@ package struct HeaderBlock: Sendable, Equatable {
     }
 
     /// The first value of the field, or nil. Names are lower case; a value that is not UTF-8 is repaired.
-    package func value(for name: String) -> String? {
-        let wanted = Array(name.utf8)
-        for field in fields where field.name.elementsEqual(wanted) {
-            return String(decoding: field.value, as: UTF8.self)
+    package func value(for name: StaticString) -> ExactText? {
+        for field in fields where name.withUTF8Buffer({ unsafe field.name.elementsEqual($0) }) {
+            return ExactText(decoding: field.value)
         }
         return nil
     }

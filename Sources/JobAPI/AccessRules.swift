@@ -9,6 +9,8 @@ enum AccessRule: Sendable, Hashable {
     case scope(Scope)
 }
 
+// exact in this file: the paths are our methods' own, not those that callers wrote.
+
 /// The rule for each method. A method that is not here can be called by nobody.
 enum AccessRules {
     static let byPath: [String: AccessRule] = {

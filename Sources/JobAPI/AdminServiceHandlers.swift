@@ -3,6 +3,7 @@ import JobMessages
 package import JobStore
 import NIOCore
 package import RPC
+import Support
 
 /// `signalbox.v1.AdminService`.
 ///
@@ -28,7 +29,7 @@ package struct AdminServiceHandlers: Sendable {
                 let request = try GetQueueStatsRequest.read(bytes) {
                     Self.check($0.queue, required: false, &$1)
                 }
-                return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty))
+                return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty?.text))
                     .encode()
             },
             .unary(service + "ListNodes", maxRequestBytes: Self.requestBytesMax) { bytes, context in
@@ -37,12 +38,12 @@ package struct AdminServiceHandlers: Sendable {
             },
             .unary(service + "PauseQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try PauseQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
-                try await store.setPaused(true, queue: request.queue, by: context.caller)
+                try await store.setPaused(true, queue: request.queue.text, by: context.caller)
                 return EmptyResponse().encode()
             },
             .unary(service + "ResumeQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try ResumeQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
-                try await store.setPaused(false, queue: request.queue, by: context.caller)
+                try await store.setPaused(false, queue: request.queue.text, by: context.caller)
                 return EmptyResponse().encode()
             },
             .unary(service + "SetUserLimit", maxRequestBytes: Self.requestBytesMax) {
@@ -57,13 +58,13 @@ package struct AdminServiceHandlers: Sendable {
     private func setUserLimit(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         let request = try SetUserLimitRequest.read(bytes) { request, check in
             Self.check(request.queue, required: false, &check)
-            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
+            check.userID(request.userID, required: true)
             check.require(
                 (0...JobLimits.userLimitMax).contains(request.limit), "limit", "is over 100,000")
             check.require(!request.clear || request.limit == 0, "limit", "must be 0 with clear")
         }
         try caller.check(request.userID, "user_id")
-        let queue = request.queue.nonEmpty ?? JobLimits.defaultQueue
+        let queue = request.queue.nonEmpty?.text ?? JobLimits.defaultQueue
         try await store.setUserLimit(
             request.clear ? nil : request.limit, userID: request.userID, queue: queue, by: caller)
         return try await limit(request.userID, queue)
@@ -72,19 +73,19 @@ package struct AdminServiceHandlers: Sendable {
     private func getUserLimit(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try GetUserLimitRequest.read(bytes) { request, check in
             Self.check(request.queue, required: false, &check)
-            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
+            check.userID(request.userID, required: true)
         }
         try caller.check(request.userID, "user_id")
-        return try await limit(request.userID, request.queue.nonEmpty ?? JobLimits.defaultQueue)
+        return try await limit(request.userID, request.queue.nonEmpty?.text ?? JobLimits.defaultQueue)
     }
 
-    private func limit(_ userID: String, _ queue: String) async throws -> ByteBuffer {
+    private func limit(_ userID: ExactText, _ queue: String) async throws -> ByteBuffer {
         UserLimitResponse(
             limit: try await store.userLimit(userID: userID, queue: queue, default: defaultUserLimit)
         ).encode()
     }
 
-    private static func check(_ queue: String, required: Bool, _ check: inout FieldCheck) {
+    private static func check(_ queue: ExactText, required: Bool, _ check: inout FieldCheck) {
         check.name(queue, "queue", bytesMax: JobLimits.queueBytesMax, required: required)
     }
 }

@@ -3,6 +3,7 @@ import JobMessages
 package import JobStore
 import NIOCore
 package import RPC
+import Support
 
 /// `signalbox.v1.JobService`, but for Watch.
 package struct JobServiceHandlers: Sendable {
@@ -56,24 +57,20 @@ package struct JobServiceHandlers: Sendable {
         guard let spec = request.job?.validated(path: "job.", now: now, into: &violations) else {
             throw StatusMapping.invalid(violations)
         }
+        try Self.checkPayload(spec.payload, "job.payload")
         // What is wrong with the request itself is said first; whatever else there is to say is not for everybody.
-        if violations.isEmpty { try caller.check(spec.userID, "job.user_id") }
-        if !violations.contains(where: { $0.field == "job.kind" }) {
-            switch kinds.verdict(on: spec.kind) {
-            case .known, .knownFromBefore: break
-            case .unknown: violations.append(Self.unknownKind(spec.kind, "job.kind"))
-            case .notRemembered:
-                return .work { [violations] in
-                    var violations = violations
-                    if try await kinds.firstUnknown([spec.kind]) != nil {
-                        violations.append(Self.unknownKind(spec.kind, "job.kind"))
-                    }
-                    try Self.check(spec, violations)
-                    return try await enqueue(NewJob(spec: spec, now: now, by: caller), by: caller)
+        try caller.check(spec.userID, "job.user_id")
+        switch kinds.verdict(on: spec.kind) {
+        case .known, .knownFromBefore: break
+        case .unknown: throw Self.unknownKind(spec.kind, "job.kind")
+        case .notRemembered:
+            return .work {
+                guard try await kinds.firstUnknown([spec.kind]) == nil else {
+                    throw Self.unknownKind(spec.kind, "job.kind")
                 }
+                return try await enqueue(NewJob(spec: spec, now: now, by: caller), by: caller)
             }
         }
-        try Self.check(spec, violations)
         let job = NewJob(spec: spec, now: now, by: caller)
         guard quotas.limitsEnqueues else {
             store.enqueue(job) { enqueued in
@@ -97,11 +94,6 @@ package struct JobServiceHandlers: Sendable {
             to: caller)
     }
 
-    private static func check(_ spec: JobSpec, _ violations: [FieldViolation]) throws {
-        guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
-        try checkPayload(spec.payload, "job.payload")
-    }
-
     private static func response(_ enqueued: Enqueued, to caller: Caller) -> ByteBuffer {
         EnqueueResponse(job: told(enqueued.job, to: caller), created: enqueued.isNew).encode()
     }
@@ -121,16 +113,17 @@ package struct JobServiceHandlers: Sendable {
         var jobs: [NewJob] = []
         jobs.reserveCapacity(request.jobs.count)
         for (index, draft) in request.jobs.enumerated() {
-            let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations)
-            jobs.append(NewJob(spec: spec, now: now, by: caller))
+            if let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations) {
+                try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
+                jobs.append(NewJob(spec: spec, now: now, by: caller))
+            }
             if violations.count >= Self.violationsMax { break }
-            try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
         }
         guard violations.isEmpty else { throw StatusMapping.invalid(violations) }
         for (index, job) in jobs.enumerated() { try caller.check(job.spec.userID, "jobs[\(index)].user_id") }
         if let unknown = try await kinds.firstUnknown(jobs.lazy.map(\.spec.kind)) {
             let index = jobs.firstIndex { $0.spec.kind == unknown } ?? 0
-            throw StatusMapping.invalid([Self.unknownKind(unknown, "jobs[\(index)].kind")])
+            throw Self.unknownKind(unknown, "jobs[\(index)].kind")
         }
         let enqueued = try await quotas.admitting(
             UserQuotas.Demand(jobs), wereAdded: { $0.contains { $0.created } }
@@ -160,7 +153,7 @@ package struct JobServiceHandlers: Sendable {
 
     private func listJobs(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         let request = try ListJobsRequest.read(bytes) { request, check in
-            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
+            check.userID(request.userID, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
             check.name(request.kind, "kind", bytesMax: JobLimits.kindBytesMax, required: false)
             check.labels(request.labels, countMax: JobLimits.listLabelsMax)
@@ -170,8 +163,8 @@ package struct JobServiceHandlers: Sendable {
         var filter = JobFilter()
         filter.userID = request.userID.nonEmpty
         if let userID = filter.userID { try caller.check(userID, "user_id") }
-        filter.queue = request.queue.nonEmpty
-        filter.kind = request.kind.nonEmpty
+        filter.queue = request.queue.nonEmpty?.text
+        filter.kind = request.kind.nonEmpty?.text
         filter.states = request.states
         filter.labels = Dictionary(
             request.labels.map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last })
@@ -179,7 +172,7 @@ package struct JobServiceHandlers: Sendable {
         filter.createdTo = request.createdTo
         var before: Int64?
         if !request.pageToken.isEmpty {
-            before = PageToken.decode(request.pageToken, filter)
+            before = PageToken.decode(request.pageToken.text, filter)
             guard before != nil else {
                 throw StatusMapping.invalid([
                     FieldViolation(
@@ -197,7 +190,7 @@ package struct JobServiceHandlers: Sendable {
         var page = page
         while true {
             let token = page.next.map { PageToken.encode($0, filter) } ?? ""
-            let bytes = ListJobsResponse(jobs: page.jobs, nextPageToken: token).encode()
+            let bytes = ListJobsResponse(jobs: page.jobs, nextPageToken: ExactText(token)).encode()
             guard bytes.readableBytes > bytesMax, page.jobs.count > 1 else { return bytes }
             let fitting = page.jobs.count * bytesMax / bytes.readableBytes
             page.jobs = Array(page.jobs.prefix(max(1, min(fitting, page.jobs.count - 1))))
@@ -212,7 +205,8 @@ package struct JobServiceHandlers: Sendable {
         let id = try Self.jobID(request.jobID)
         do {
             return JobResponse(
-                job: Self.told(try await store.cancel(id, reason: request.reason, by: caller), to: caller)
+                job: Self.told(
+                    try await store.cancel(id, reason: request.reason.text, by: caller), to: caller)
             ).encode()
         } catch {
             throw StatusMapping.naming(id, in: error)
@@ -237,8 +231,8 @@ package struct JobServiceHandlers: Sendable {
         }
     }
 
-    static func jobID(_ text: String, _ field: String = "job_id") throws -> JobID {
-        guard let id = JobID(text) else {
+    static func jobID(_ text: ExactText, _ field: String = "job_id") throws -> JobID {
+        guard let id = JobID(text.text) else {
             throw StatusMapping.invalid([
                 FieldViolation(
                     field: field,
@@ -256,11 +250,7 @@ package struct JobServiceHandlers: Sendable {
         }
     }
 
-    private static func unknownKind(_ kind: String, _ field: String) -> FieldViolation {
-        FieldViolation(field: field, description: "no live node handles \(kind)")
+    private static func unknownKind(_ kind: String, _ field: String) -> Status {
+        StatusMapping.invalid([FieldViolation(field: field, description: "no live node handles \(kind)")])
     }
-}
-
-extension String {
-    var nonEmpty: String? { isEmpty ? nil : self }
 }

@@ -1,3 +1,5 @@
+// exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
+
 package import JobStore
 import Synchronization
 

@@ -1,5 +1,6 @@
 import Foundation
 import JobCore
+import Support
 
 /// Where the next page of a list begins, and which list it is of: a token that was not made for the same
 /// filters is refused.
@@ -22,9 +23,9 @@ enum PageToken {
 
     /// FNV-1a, 64 bits: it tells mistakes apart, not attackers; a token grants nothing.
     private static func digest(_ number: Int64, _ filter: JobFilter) -> UInt64 {
-        let labels = filter.labels.sorted { $0.key < $1.key }.map { "\($0.key)\u{1}\($0.value)" }
+        let labels = filter.labels.sorted { $0.key < $1.key }.map { "\($0.key.text)\u{1}\($0.value.text)" }
         let text = [
-            "signalbox", "\(number)", filter.userID ?? "", filter.queue ?? "", filter.kind ?? "",
+            "signalbox", "\(number)", filter.userID?.text ?? "", filter.queue ?? "", filter.kind ?? "",
             filter.states.map(\.rawValue).sorted().joined(separator: ","), labels.joined(separator: "\u{2}"),
             filter.createdFrom.map { "\($0.microseconds)" } ?? "",
             filter.createdTo.map { "\($0.microseconds)" } ?? "",

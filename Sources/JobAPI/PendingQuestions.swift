@@ -1,4 +1,5 @@
 import JobCore
+import Support
 
 /// Who waits to hear how much some users have waiting, and about whom the database is asked next. Pure.
 ///

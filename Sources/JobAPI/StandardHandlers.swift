@@ -2,6 +2,7 @@ import JobMessages
 import NIOCore
 package import RPC
 import Synchronization
+import Support
 
 /// Whether this server takes calls, for `grpc.health.v1.Health`.
 package final class HealthState: Sendable {
@@ -99,7 +100,7 @@ package struct StandardHandlers: Sendable {
     private static let serving = HealthCheckResponse(status: .serving).encode()
     private static let notServing = HealthCheckResponse(status: .notServing).encode()
 
-    private static func isKnown(_ service: String) -> Bool {
+    private static func isKnown(_ service: ExactText) -> Bool {
         service.isEmpty || DescriptorTable.services.contains(service)
     }
 

@@ -3,6 +3,7 @@ import JobMessages
 import JobStore
 import NIOCore
 package import RPC
+import Support
 
 /// The one place where what went wrong becomes a gRPC status (`google.rpc.Code`), with the typed details
 /// of `google.rpc` that say how to go on.

@@ -2,6 +2,7 @@ import JobCore
 package import JobStore
 import RPC
 import Synchronization
+import Support
 
 /// What each user may have and do at most, whoever calls for it. Off unless set; then nothing of it is kept or asked.
 package final class UserQuotas: Sendable {
@@ -23,14 +24,14 @@ package final class UserQuotas: Sendable {
         init(_ jobs: [NewJob]) {
             var byUser: [ExactText: PendingQuota.Amount] = [:]
             for job in jobs {
-                byUser[ExactText(job.spec.userID), default: .zero] += .init(
+                byUser[job.spec.userID, default: .zero] += .init(
                     jobs: 1, bytes: job.spec.payload.count)
             }
             users = byUser.map { ($0.key, $0.value) }
         }
 
-        init(_ userID: String, payloadBytes: Int) {
-            users = [(ExactText(userID), .init(jobs: 1, bytes: payloadBytes))]
+        init(_ userID: ExactText, payloadBytes: Int) {
+            users = [(userID, .init(jobs: 1, bytes: payloadBytes))]
         }
     }
 

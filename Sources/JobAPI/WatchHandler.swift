@@ -4,6 +4,7 @@ import JobMessages
 package import JobStore
 import NIOCore
 package import RPC
+import Support
 
 /// `signalbox.v1.JobService/Watch`.
 ///
@@ -38,7 +39,7 @@ package struct WatchHandler: Sendable {
         _ bytes: ByteBuffer, by caller: Caller, _ writer: ResponseWriter
     ) async throws -> any ResponseSource {
         let request = try WatchRequest.read(bytes) { request, check in
-            check.text(request.userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: false)
+            check.userID(request.userID, required: false)
             check.name(request.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
             let isScope = !request.userID.isEmpty || !request.queue.isEmpty
             check.require(isScope || !request.jobs.isEmpty, "jobs", "or user_id or queue is required")
@@ -92,7 +93,7 @@ package struct WatchHandler: Sendable {
             throw StatusMapping.notFound(missing)
         }
         named.numbers = places.mapValues { $0.number }
-        return try await counted(for: places.values.lazy.map { ExactText($0.userID) }) { [named] in
+        return try await counted(for: places.values.lazy.map(\.userID)) { [named] in
             let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
             do {
                 try await sendState(of: named, to: subscription, writer)
@@ -171,14 +172,14 @@ package struct WatchHandler: Sendable {
     private func beginScope(
         _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
     ) async throws -> any ResponseSource {
-        let queue = request.queue.nonEmpty
+        let queue = request.queue.nonEmpty?.text
         guard let userID = request.userID.nonEmpty else {
             let subscription = { feed.subscribe(userID: nil, queue: queue, users: caller.users) }
             return try await beginScope(of: caller.users, queue: queue, subscription, writer)
         }
         try caller.check(userID, "user_id")
         let subscription = { feed.subscribe(userID: userID, queue: queue, users: .all) }
-        return try await beginScope(of: .only([ExactText(userID)]), queue: queue, subscription, writer)
+        return try await beginScope(of: .only([userID]), queue: queue, subscription, writer)
     }
 
     private func beginScope(

@@ -1,3 +1,5 @@
+package import Support
+
 /// What a caller may be allowed to do.
 package enum Scope: String, Sendable, Hashable, CaseIterable {
     /// Enqueue, EnqueueBatch and Retry.
@@ -15,10 +17,10 @@ package enum UserScope: Sendable, Hashable {
     /// Told apart by their bytes: another spelling of é is another user.
     case only(Set<ExactText>)
 
-    package func contains(_ userID: String) -> Bool {
+    package func contains(_ userID: ExactText) -> Bool {
         switch self {
         case .all: true
-        case .only(let users): users.contains(ExactText(userID))
+        case .only(let users): users.contains(userID)
         }
     }
 }

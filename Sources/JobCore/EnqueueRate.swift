@@ -1,3 +1,5 @@
+package import Support
+
 /// How fast each user may enqueue: so many jobs a second, and at once as many as a second's. Pure.
 ///
 /// Of each user there is only the moment up to which its jobs have used up its share, as if they had come evenly. Who has

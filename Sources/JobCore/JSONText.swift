@@ -6,20 +6,44 @@ package enum JSONText {
     /// Deeper nesting is refused: a reader of the payload would have to recurse as deep.
     package static let depthMax = 128
 
-    package static func isValid(_ bytes: [UInt8]) -> Bool {
-        guard (try? UTF8Span(validating: bytes.span)) != nil else { return false }
+    /// The longest key of an object, in bytes as it is written, without its quotes. Most readers put keys into a table, and
+    /// Swift's takes time that grows with the square of a key's combining marks.
+    package static let keyBytesMax = 1024
+
+    package enum Verdict: Sendable {
+        case valid
+        case invalid
+        /// It is JSON, but for a key of more than `keyBytesMax`.
+        case keyTooLong
+    }
+
+    package static func verdict(on bytes: [UInt8]) -> Verdict {
+        guard (try? UTF8Span(validating: bytes.span)) != nil else { return .invalid }
         var scanner = Scanner(bytes: bytes)
-        return scanner.document()
+        guard scanner.document() else { return .invalid }
+        return scanner.hasLongKey ? .keyTooLong : .valid
+    }
+
+    package static func isValid(_ bytes: [UInt8]) -> Bool {
+        verdict(on: bytes) == .valid
     }
 
     private struct Scanner {
         let bytes: [UInt8]
         var position = 0
+        var hasLongKey = false
 
         mutating func document() -> Bool {
             guard value(depth: 0) else { return false }
             skipSpace()
             return position == bytes.count
+        }
+
+        private mutating func key() -> Bool {
+            let start = position
+            guard current == UInt8(ascii: "\""), string() else { return false }
+            if position - start - 2 > JSONText.keyBytesMax { hasLongKey = true }
+            return true
         }
 
         private var current: UInt8? { position < bytes.count ? bytes[position] : nil }
@@ -59,7 +83,7 @@ package enum JSONText {
             if take(UInt8(ascii: "}")) { return true }
             while true {
                 skipSpace()
-                guard current == UInt8(ascii: "\""), string() else { return false }
+                guard key() else { return false }
                 skipSpace()
                 guard take(UInt8(ascii: ":")), value(depth: depth + 1) else { return false }
                 skipSpace()

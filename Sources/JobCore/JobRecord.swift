@@ -1,3 +1,5 @@
+package import Support
+
 /// A job as it is now, with as much of its history as was asked for.
 package struct JobRecord: Sendable, Hashable {
     /// The store's own number of the job: later jobs have higher ones.
@@ -66,9 +68,9 @@ package struct JobError: Sendable, Hashable {
 /// What a handler returned.
 package struct JobResult: Sendable, Hashable {
     package var data: [UInt8]
-    package var contentType: String
+    package var contentType: ExactText
 
-    package init(data: [UInt8], contentType: String) {
+    package init(data: [UInt8], contentType: ExactText) {
         self.data = data
         self.contentType = contentType
     }
@@ -146,15 +148,18 @@ package struct Attempt: Sendable, Hashable {
 }
 
 extension String {
-    /// At most `limit` bytes of UTF-8, cut between characters, without NUL (which Postgres has no text
-    /// for).
+    /// At most `limit` bytes of UTF-8, cut between Unicode scalars. U+FFFD stands for NUL, which text in Postgres cannot
+    /// have. Nothing after the limit is looked at.
     package func cut(toBytes limit: Int) -> String {
-        let clean = utf8.contains(0) ? replacing("\0", with: "\u{FFFD}") : self
-        guard clean.utf8.count > limit else { return clean }
-        var end = clean.utf8.index(clean.startIndex, offsetBy: limit)
-        while end > clean.startIndex, Index(end, within: clean.unicodeScalars) == nil {
-            end = clean.utf8.index(before: end)
+        guard utf8.count > limit || utf8.contains(0) else { return self }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(min(utf8.count, limit))
+        for byte in utf8.prefix(limit + 1) {
+            if byte == 0 { bytes.append(contentsOf: "\u{FFFD}".utf8) } else { bytes.append(byte) }
         }
-        return String(clean[..<end])
+        guard bytes.count > limit else { return String(decoding: bytes, as: UTF8.self) }
+        var end = limit
+        while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 }
+        return String(decoding: bytes[..<end], as: UTF8.self)
     }
 }

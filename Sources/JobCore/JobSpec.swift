@@ -1,13 +1,15 @@
+package import Support
+
 /// What a caller asks for, checked and with its defaults filled in (`JobSpecDraft.validated`).
 package struct JobSpec: Sendable, Hashable {
     package var kind: String
-    package var userID: String
+    package var userID: ExactText
     package var queue: String
     package var payload: [UInt8]
-    package var contentType: String
+    package var contentType: ExactText
     /// The caller's own id.
     package var jobID: JobID?
-    package var idempotencyKey: String?
+    package var idempotencyKey: ExactText?
     /// −100 to 100, higher first.
     package var priority: Int
     package var due: Due
@@ -16,7 +18,7 @@ package struct JobSpec: Sendable, Hashable {
     /// Nil: the kind's own, filled in when a run starts.
     package var timeout: Duration?
     package var softTimeout: Duration?
-    package var labels: [String: String]
+    package var labels: [ExactText: ExactText]
 
     /// About what it takes in memory while it waits to be written.
     package var bytes: Int {
@@ -33,11 +35,11 @@ package struct JobSpec: Sendable, Hashable {
     }
 
     package init(
-        kind: String, userID: String, queue: String = JobLimits.defaultQueue, payload: [UInt8] = [],
-        contentType: String = JobLimits.defaultContentType, jobID: JobID? = nil,
-        idempotencyKey: String? = nil, priority: Int = 0, due: Due = .after(.zero),
+        kind: String, userID: ExactText, queue: String = JobLimits.defaultQueue, payload: [UInt8] = [],
+        contentType: ExactText = JobLimits.defaultContentType, jobID: JobID? = nil,
+        idempotencyKey: ExactText? = nil, priority: Int = 0, due: Due = .after(.zero),
         maxAttempts: Int = JobLimits.maxAttemptsDefault, retryPolicy: RetryPolicy = RetryPolicy(),
-        timeout: Duration? = nil, softTimeout: Duration? = nil, labels: [String: String] = [:]
+        timeout: Duration? = nil, softTimeout: Duration? = nil, labels: [ExactText: ExactText] = [:]
     ) {
         self.kind = kind
         self.userID = userID
@@ -103,6 +105,8 @@ package enum Interruption: String, Sendable, Hashable {
 
 /// The limits that the API states. Sizes in bytes.
 package enum JobLimits {
+    /// The 36 characters of a UUID.
+    package static let jobIDBytes = 36
     package static let kindBytesMax = 128
     package static let queueBytesMax = 128
     package static let userIDBytesMax = 256
@@ -122,6 +126,8 @@ package enum JobLimits {
     package static let labelValueBytesMax = 256
     package static let batchJobsMax = 10_000
     package static let cancelReasonBytesMax = 1024
+    /// A token of ours is shorter.
+    package static let pageTokenBytesMax = 256
     package static let pageSizeDefault = 50
     package static let pageSizeMax = 1000
     package static let listLabelsMax = 8
@@ -145,5 +151,5 @@ package enum JobLimits {
     package static let attemptsReturnedMax = 1000
 
     package static let defaultQueue = "default"
-    package static let defaultContentType = "application/json"
+    package static let defaultContentType: ExactText = "application/json"
 }

@@ -1,3 +1,5 @@
+package import Support
+
 /// A field of a request that is wrong.
 package struct FieldViolation: Sendable, Hashable {
     /// A path, as in `jobs[3].kind`.
@@ -12,13 +14,13 @@ package struct FieldViolation: Sendable, Hashable {
 
 /// A job as a caller described it, not yet checked. Nil and the zero values of protobuf mean "not given".
 package struct JobSpecDraft: Sendable {
-    package var kind = ""
-    package var userID = ""
-    package var queue = ""
+    package var kind: ExactText = ""
+    package var userID: ExactText = ""
+    package var queue: ExactText = ""
     package var payload: [UInt8] = []
-    package var contentType = ""
-    package var jobID = ""
-    package var idempotencyKey = ""
+    package var contentType: ExactText = ""
+    package var jobID: ExactText = ""
+    package var idempotencyKey: ExactText = ""
     package var priority = 0
     package var runAt: Timestamp?
     package var delay: Duration?
@@ -29,23 +31,24 @@ package struct JobSpecDraft: Sendable {
     package var retryJitter = 0.0
     package var timeout: Duration?
     package var softTimeout: Duration?
-    package var labels: [(key: String, value: String)] = []
+    package var labels: [(key: ExactText, value: ExactText)] = []
 
     package init() {}
 
-    /// The spec with its defaults, adding to `violations` what is wrong with it. `path` comes before each
-    /// field's name, as in `job.`. The spec means nothing when a violation was added.
+    /// The spec with its defaults; nil where `violations` has something already, or something was added to it because it
+    /// is wrong. `path` comes before each field's name, as in `job.`.
     package func validated(
         path: String, now: Timestamp, into violations: inout [FieldViolation]
-    ) -> JobSpec {
+    ) -> JobSpec? {
         var check = FieldCheck(path: path, violations: violations)
         check.name(kind, "kind", bytesMax: JobLimits.kindBytesMax, required: true)
         check.name(queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
-        check.text(userID, "user_id", bytesMax: JobLimits.userIDBytesMax, required: true)
-        check.text(contentType, "content_type", bytesMax: JobLimits.contentTypeBytesMax, required: false)
-        check.text(
+        check.userID(userID, required: true)
+        check.plainText(
+            contentType, "content_type", bytesMax: JobLimits.contentTypeBytesMax, required: false)
+        check.plainText(
             idempotencyKey, "idempotency_key", bytesMax: JobLimits.idempotencyKeyBytesMax, required: false)
-        let id = JobID(jobID)
+        let id = JobID(jobID.text)
         check.require(jobID.isEmpty || id != nil, "job_id", "is not a UUID of 36 characters")
         check.require(JobLimits.priorityRange.contains(priority), "priority", "is not within −100 to 100")
         check.require(
@@ -71,17 +74,22 @@ package struct JobSpecDraft: Sendable {
             check.require(softTimeout < timeout, "soft_timeout", "is not less than timeout")
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
-        let type = contentType.isEmpty ? JobLimits.defaultContentType : contentType
-        if !payload.isEmpty, MediaType.isJSON(type) {
-            check.require(JSONText.isValid(payload), "payload", "is not JSON, as content_type says")
+        let type = contentType.nonEmpty ?? JobLimits.defaultContentType
+        // It is the dearest check, and of no use where the request is refused anyway. A payload that is too long is refused
+        // with another status, so nothing is read of it.
+        if check.violations.isEmpty, (1...JobLimits.payloadBytesMax).contains(payload.count),
+            MediaType.isJSON(type)
+        {
+            check.json(payload, "payload")
         }
         violations = check.violations
+        guard violations.isEmpty else { return nil }
 
         let defaults = RetryPolicy()
         return JobSpec(
-            kind: kind, userID: userID, queue: queue.isEmpty ? JobLimits.defaultQueue : queue,
-            payload: payload, contentType: type, jobID: id,
-            idempotencyKey: idempotencyKey.isEmpty ? nil : idempotencyKey, priority: priority,
+            kind: kind.text, userID: userID, queue: queue.nonEmpty?.text ?? JobLimits.defaultQueue,
+            payload: payload, contentType: type, jobID: id, idempotencyKey: idempotencyKey.nonEmpty,
+            priority: priority,
             due: runAt.map { .at($0) } ?? .after(delay ?? .zero),
             maxAttempts: maxAttempts == 0 ? JobLimits.maxAttemptsDefault : maxAttempts,
             retryPolicy: RetryPolicy(
@@ -108,13 +116,33 @@ package struct FieldCheck {
     }
 
     /// UTF-8 without NUL was checked when the text was read.
-    package mutating func text(_ value: String, _ field: String, bytesMax: Int, required: Bool) {
+    package mutating func text(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         if required { require(!value.isEmpty, field, "is required") }
         require(value.utf8.count <= bytesMax, field, "is longer than \(bytesMax) bytes")
     }
 
-    /// A name of a kind or a queue: letters, digits and `._-/`.
-    package mutating func name(_ value: String, _ field: String, bytesMax: Int, required: Bool) {
+    /// Text of one line. Control characters would forge lines of a log, and move the cursor of a terminal.
+    package mutating func plainText(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
+        text(value, field, bytesMax: bytesMax, required: required)
+        require(!value.hasControlCharacter, field, "has a control character")
+    }
+
+    package mutating func userID(_ value: ExactText, required: Bool) {
+        plainText(value, "user_id", bytesMax: JobLimits.userIDBytesMax, required: required)
+    }
+
+    package mutating func json(_ bytes: [UInt8], _ field: String) {
+        switch JSONText.verdict(on: bytes) {
+        case .valid: break
+        case .invalid: require(false, field, "is not JSON, as content_type says")
+        case .keyTooLong:
+            require(false, field, "has a key of more than \(JSONText.keyBytesMax) bytes in its JSON")
+        }
+    }
+
+    /// A name of a kind or a queue: letters, digits and `._-/`. So it is ASCII, which Swift compares by its bytes, and
+    /// may be a `String` from here on.
+    package mutating func name(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         text(value, field, bytesMax: bytesMax, required: required)
         require(
             value.utf8.allSatisfy(Self.isNameByte), field,
@@ -127,11 +155,11 @@ package struct FieldCheck {
         if let value { require(range.contains(value), field, "is not within \(stated)") }
     }
 
-    package mutating func labels(_ labels: [(key: String, value: String)], countMax: Int) {
+    package mutating func labels(_ labels: [(key: ExactText, value: ExactText)], countMax: Int) {
         require(labels.count <= countMax, "labels", "are more than \(countMax)")
         for (key, value) in labels.prefix(countMax) {
-            text(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
-            text(value, "labels", bytesMax: JobLimits.labelValueBytesMax, required: false)
+            plainText(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
+            plainText(value, "labels", bytesMax: JobLimits.labelValueBytesMax, required: false)
         }
     }
 
@@ -148,18 +176,12 @@ package struct FieldCheck {
 
 /// What a content type says about its bytes.
 package enum MediaType {
-    /// `application/json` or a type with the suffix `+json`, with or without parameters.
-    package static func isJSON(_ type: String) -> Bool {
+    /// `application/json` or a type with the suffix `+json` (RFC 6839 section 3.1), with or without parameters.
+    package static func isJSON(_ type: ExactText) -> Bool {
         if type == JobLimits.defaultContentType { return true }
-        let name = type.prefix { $0 != ";" }.trimmingSuffix { $0 == " " }.lowercased()
-        return name == "application/json" || name.hasSuffix("+json")
-    }
-}
-
-extension Substring {
-    fileprivate func trimmingSuffix(while predicate: (Character) -> Bool) -> Substring {
-        var end = endIndex
-        while end > startIndex, predicate(self[index(before: end)]) { end = index(before: end) }
-        return self[..<end]
+        var name = type.utf8.prefix { $0 != UInt8(ascii: ";") }
+        while name.last == UInt8(ascii: " ") { name.removeLast() }
+        let lowercased = ExactText(decoding: name).lowercasedASCII
+        return lowercased == JobLimits.defaultContentType || lowercased.ends(with: "+json")
     }
 }

@@ -1,3 +1,5 @@
+package import Support
+
 /// Where a job is in its life, and every way it may move. `docs/job-lifecycle.md` draws this
 /// machine; the database holds the same arrows with constraints (see `JobStore`'s migrations).
 ///
@@ -73,13 +75,13 @@ package struct JobEvent: Sendable, Hashable {
     package var dueAt: Timestamp?
     package var result: JobResult?
     package var kind: String
-    package var userID: String
+    package var userID: ExactText
     package var queue: String
 
     package init(
         jobID: JobID, sequence: Int64, type: JobEventType, state: JobState, at: Timestamp, attempt: Int,
         node: String? = nil, error: JobError? = nil, dueAt: Timestamp? = nil, result: JobResult? = nil,
-        kind: String, userID: String, queue: String
+        kind: String, userID: ExactText, queue: String
     ) {
         self.jobID = jobID
         self.sequence = sequence

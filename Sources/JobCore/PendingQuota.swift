@@ -1,3 +1,5 @@
+package import Support
+
 /// How much of each user may wait, over all nodes. Pure.
 ///
 /// What a user has waiting is what the database had when it was asked, and what this node has let in since. What has left

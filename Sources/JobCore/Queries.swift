@@ -1,13 +1,14 @@
 package import FoundationEssentials
+package import Support
 
 /// Which jobs ListJobs returns: those that match every filter given, newest first.
 package struct JobFilter: Sendable, Hashable {
-    package var userID: String?
+    package var userID: ExactText?
     package var queue: String?
     package var kind: String?
     /// Empty: every state.
     package var states: Set<JobState> = []
-    package var labels: [String: String] = [:]
+    package var labels: [ExactText: ExactText] = [:]
     package var createdFrom: Timestamp?
     package var createdTo: Timestamp?
 
@@ -67,14 +68,14 @@ package struct NodeRecord: Sendable, Hashable {
 
 /// How many jobs of a user may run at once in a queue.
 package struct UserLimit: Sendable, Hashable {
-    package var userID: String
+    package var userID: ExactText
     package var queue: String
     package var limit: Int
     /// Set for this user, and not the queue's.
     package var isOverride: Bool
     package var running: Int
 
-    package init(userID: String, queue: String, limit: Int, isOverride: Bool, running: Int) {
+    package init(userID: ExactText, queue: String, limit: Int, isOverride: Bool, running: Int) {
         self.userID = userID
         self.queue = queue
         self.limit = limit

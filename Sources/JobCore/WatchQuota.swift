@@ -1,3 +1,5 @@
+package import Support
+
 /// How many watches of each user are open. Pure.
 package struct WatchQuota: Sendable {
     package let watchesMax: Int

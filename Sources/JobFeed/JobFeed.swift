@@ -2,6 +2,7 @@ package import JobCore
 package import JobStore
 package import Logging
 import Synchronization
+package import Support
 
 /// Carries what happens to jobs to those who watch: what this node commits at once, what other nodes commit
 /// through the feed of changes in the database.
@@ -41,7 +42,7 @@ package final class JobFeed: Sendable {
         /// or may still take place: the database may go on with it for as long as a statement may take.
         var recheckAgainAt: ContinuousClock.Instant?
         /// Whose each lane is that a watch of a user or a queue was asked about.
-        var lanes: [Int64: (userID: String, queue: String)] = [:]
+        var lanes: [Int64: (userID: ExactText, queue: String)] = [:]
 
         func hearers(of number: Int64, andScopes: Bool = false) -> Hearers {
             Hearers(named: byJob[number], scopes: andScopes && !scopes.isEmpty ? Array(scopes.values) : [])
@@ -100,7 +101,7 @@ package final class JobFeed: Sendable {
     }
 
     /// Watches everything of a user, a queue or both, as far as it is of `users`.
-    package func subscribe(userID: String?, queue: String?, users: UserScope) -> Subscription {
+    package func subscribe(userID: ExactText?, queue: String?, users: UserScope) -> Subscription {
         state.withLock { state in
             let subscription = add(
                 &state, scope: .everything(userID: userID, queue: queue, users: users), .many([:]),
@@ -375,8 +376,8 @@ package final class JobFeed: Sendable {
         guard !scopes.isEmpty else { return [] }
         let ids = Set(changes.map(\.lane))
         // What is remembered may be forgotten any time, but not while this batch needs it.
-        var lanes: [Int64: (userID: String, queue: String)] = state.withLock { state in
-            var known: [Int64: (userID: String, queue: String)] = [:]
+        var lanes: [Int64: (userID: ExactText, queue: String)] = state.withLock { state in
+            var known: [Int64: (userID: ExactText, queue: String)] = [:]
             for id in ids { known[id] = state.lanes[id] }
             return known
         }

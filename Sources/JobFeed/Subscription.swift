@@ -1,5 +1,6 @@
 package import JobCore
 import Synchronization
+package import Support
 
 /// One watch: what it still has to send, and how to tell that there is something.
 ///
@@ -18,11 +19,11 @@ package final class Subscription: Sendable {
         case jobs
         /// With memory of its own: most watches are of jobs. `users`: for whom the watcher may act; what is of others it
         /// is never told.
-        indirect case everything(userID: String?, queue: String?, users: UserScope)
+        indirect case everything(userID: ExactText?, queue: String?, users: UserScope)
 
-        func holds(userID: String, queue: String) -> Bool {
+        func holds(userID: ExactText, queue: String) -> Bool {
             guard case .everything(let ofUser, let inQueue, let users) = self else { return false }
-            return (ofUser?.hasSameBytes(as: userID) ?? true) && (inQueue == nil || inQueue == queue)
+            return (ofUser == nil || ofUser == userID) && (inQueue == nil || inQueue == queue)
                 && users.contains(userID)
         }
     }
@@ -88,7 +89,7 @@ package final class Subscription: Sendable {
     package var users: UserScope {
         switch scope {
         case .jobs: .all
-        case .everything(let userID?, _, _): .only([ExactText(userID)])
+        case .everything(let userID?, _, _): .only([userID])
         case .everything(nil, _, let users): users
         }
     }

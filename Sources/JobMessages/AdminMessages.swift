@@ -3,14 +3,15 @@ import CProtobufC
 import FoundationEssentials
 package import JobCore
 package import NIOCore
+package import Support
 
 // MARK: - Queues
 
 package struct GetQueueStatsRequest: RequestMessage, Hashable {
     /// Empty: every queue.
-    package var queue: String
+    package var queue: ExactText
 
-    package init(queue: String = "") {
+    package init(queue: ExactText = "") {
         self.queue = queue
     }
 
@@ -18,7 +19,7 @@ package struct GetQueueStatsRequest: RequestMessage, Hashable {
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> GetQueueStatsRequest {
         try unsafe decode(bytes, signalbox__v1__get_queue_stats_request__unpack, into: &violations) {
-            unsafe GetQueueStatsRequest(queue: $1.text($0.queue, "queue"))
+            unsafe GetQueueStatsRequest(queue: $1.queue($0.queue))
         }
     }
 
@@ -55,9 +56,9 @@ package struct GetQueueStatsResponse: ResponseMessage, Hashable {
 }
 
 package struct PauseQueueRequest: RequestMessage, Hashable {
-    package var queue: String
+    package var queue: ExactText
 
-    package init(queue: String = "") {
+    package init(queue: ExactText = "") {
         self.queue = queue
     }
 
@@ -65,7 +66,7 @@ package struct PauseQueueRequest: RequestMessage, Hashable {
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> PauseQueueRequest {
         try unsafe decode(bytes, signalbox__v1__pause_queue_request__unpack, into: &violations) {
-            unsafe PauseQueueRequest(queue: $1.text($0.queue, "queue"))
+            unsafe PauseQueueRequest(queue: $1.queue($0.queue))
         }
     }
 
@@ -77,9 +78,9 @@ package struct PauseQueueRequest: RequestMessage, Hashable {
 }
 
 package struct ResumeQueueRequest: RequestMessage, Hashable {
-    package var queue: String
+    package var queue: ExactText
 
-    package init(queue: String = "") {
+    package init(queue: ExactText = "") {
         self.queue = queue
     }
 
@@ -87,7 +88,7 @@ package struct ResumeQueueRequest: RequestMessage, Hashable {
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> ResumeQueueRequest {
         try unsafe decode(bytes, signalbox__v1__resume_queue_request__unpack, into: &violations) {
-            unsafe ResumeQueueRequest(queue: $1.text($0.queue, "queue"))
+            unsafe ResumeQueueRequest(queue: $1.queue($0.queue))
         }
     }
 
@@ -114,7 +115,7 @@ package struct EmptyResponse: ResponseMessage, Hashable {
 extension FieldReader {
     fileprivate mutating func queueStats(_ message: Signalbox__V1__QueueStats, _ field: String) -> QueueStats
     {
-        var stats = unsafe QueueStats(queue: text(message.queue, "\(field).queue"))
+        var stats = unsafe QueueStats(queue: answerText(message.queue, "\(field).queue").text)
         unsafe stats.pending = Int64(clamping: message.pending)
         unsafe stats.scheduled = Int64(clamping: message.scheduled)
         unsafe stats.running = Int64(clamping: message.running)
@@ -191,13 +192,15 @@ package struct ListNodesResponse: ResponseMessage, Hashable {
 
 extension FieldReader {
     fileprivate mutating func node(_ message: Signalbox__V1__Node, _ field: String) -> NodeRecord {
-        let kinds = unsafe values(message.n_kinds, message.kinds).map { unsafe text($0, "\(field).kinds") }
+        let kinds = unsafe values(message.n_kinds, message.kinds).map {
+            unsafe answerText($0, "\(field).kinds").text
+        }
         let jobs = unsafe values(message.n_running_job_ids, message.running_job_ids).map {
             unsafe jobID($0, "\(field).running_job_ids")
         }
         return unsafe NodeRecord(
-            id: jobID(message.id, "\(field).id").uuid, name: text(message.name, "\(field).name"),
-            version: text(message.version, "\(field).version"),
+            id: jobID(message.id, "\(field).id").uuid, name: answerText(message.name, "\(field).name").text,
+            version: answerText(message.version, "\(field).version").text,
             startedAt: requiredTimestamp(message.started_at, "\(field).started_at"),
             heartbeatAt: requiredTimestamp(message.last_heartbeat_at, "\(field).last_heartbeat_at"),
             isAlive: message.alive != 0, concurrency: Int(message.concurrency), kinds: kinds,
@@ -225,13 +228,13 @@ extension MessageArena {
 // MARK: - Limits
 
 package struct SetUserLimitRequest: RequestMessage, Hashable {
-    package var userID: String
-    package var queue: String
+    package var userID: ExactText
+    package var queue: ExactText
     package var limit: Int
     /// Back to the queue's limit.
     package var clear: Bool
 
-    package init(userID: String = "", queue: String = "", limit: Int = 0, clear: Bool = false) {
+    package init(userID: ExactText = "", queue: ExactText = "", limit: Int = 0, clear: Bool = false) {
         self.userID = userID
         self.queue = queue
         self.limit = limit
@@ -244,7 +247,7 @@ package struct SetUserLimitRequest: RequestMessage, Hashable {
         try unsafe decode(bytes, signalbox__v1__set_user_limit_request__unpack, into: &violations) {
             message, reader in
             unsafe SetUserLimitRequest(
-                userID: reader.text(message.user_id, "user_id"), queue: reader.text(message.queue, "queue"),
+                userID: reader.userID(message.user_id), queue: reader.queue(message.queue),
                 limit: Int(message.limit), clear: message.clear != 0)
         }
     }
@@ -260,10 +263,10 @@ package struct SetUserLimitRequest: RequestMessage, Hashable {
 }
 
 package struct GetUserLimitRequest: RequestMessage, Hashable {
-    package var userID: String
-    package var queue: String
+    package var userID: ExactText
+    package var queue: ExactText
 
-    package init(userID: String = "", queue: String = "") {
+    package init(userID: ExactText = "", queue: ExactText = "") {
         self.userID = userID
         self.queue = queue
     }
@@ -273,7 +276,7 @@ package struct GetUserLimitRequest: RequestMessage, Hashable {
     ) throws(DecodingError) -> GetUserLimitRequest {
         try unsafe decode(bytes, signalbox__v1__get_user_limit_request__unpack, into: &violations) {
             unsafe GetUserLimitRequest(
-                userID: $1.text($0.user_id, "user_id"), queue: $1.text($0.queue, "queue"))
+                userID: $1.userID($0.user_id), queue: $1.queue($0.queue))
         }
     }
 
@@ -299,8 +302,8 @@ package struct UserLimitResponse: ResponseMessage, Hashable {
             let limit = unsafe message.limit?.pointee ?? Signalbox__V1__UserLimit()
             return unsafe UserLimitResponse(
                 limit: UserLimit(
-                    userID: reader.text(limit.user_id, "limit.user_id"),
-                    queue: reader.text(limit.queue, "limit.queue"), limit: Int(limit.limit),
+                    userID: reader.answerText(limit.user_id, "limit.user_id"),
+                    queue: reader.answerText(limit.queue, "limit.queue").text, limit: Int(limit.limit),
                     isOverride: limit.is_override != 0, running: Int(limit.running)))
         }
     }

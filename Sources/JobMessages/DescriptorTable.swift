@@ -1,4 +1,5 @@
 import CJobMessages
+package import Support
 
 /// What server reflection is asked about: the services' own definitions, from the generated tables, which
 /// are constant.
@@ -20,35 +21,35 @@ package enum DescriptorTable {
         }
     }()
 
-    private static let fileOfName: [String: Int] = {
+    private static let fileOfName: [ExactText: Int] = {
         let table = unsafe UnsafeBufferPointer(
             start: signalbox_descriptor_files(), count: signalbox_descriptor_file_count())
-        let names = unsafe table.enumerated().map { unsafe (String(cString: $1.name), $0) }
+        let names = unsafe table.enumerated().map { unsafe (ExactText(String(cString: $1.name)), $0) }
         return Dictionary(names, uniquingKeysWith: { first, _ in first })
     }()
 
-    private static let fileOfSymbol: [String: Int] = {
+    private static let fileOfSymbol: [ExactText: Int] = {
         let table = unsafe UnsafeBufferPointer(
             start: signalbox_descriptor_symbols(), count: signalbox_descriptor_symbol_count())
-        let names = unsafe table.map { unsafe (String(cString: $0.name), Int($0.file)) }
+        let names = unsafe table.map { unsafe (ExactText(String(cString: $0.name)), Int($0.file)) }
         return Dictionary(names, uniquingKeysWith: { first, _ in first })
     }()
 
     /// Full names, sorted.
-    package static let services: [String] = {
+    package static let services: [ExactText] = {
         let table = unsafe UnsafeBufferPointer(
             start: signalbox_descriptor_services(), count: signalbox_descriptor_service_count())
-        return unsafe table.compactMap { unsafe $0.map { unsafe String(cString: $0) } }
+        return unsafe table.compactMap { unsafe $0.map { unsafe ExactText(String(cString: $0)) } }
     }()
 
     /// The file, then everything that it imports, each once; nil if there is none of this name.
-    package static func files(named name: String) -> [[UInt8]]? {
+    package static func files(named name: ExactText) -> [[UInt8]]? {
         fileOfName[name].map(withImports)
     }
 
     /// The file that declares a service, method, message, field, enum or enum value, given by its full name
     /// without leading dot, then everything that it imports.
-    package static func files(containingSymbol name: String) -> [[UInt8]]? {
+    package static func files(containingSymbol name: ExactText) -> [[UInt8]]? {
         fileOfSymbol[name].map(withImports)
     }
 

@@ -1,6 +1,7 @@
 import CJobMessages
 import CProtobufC
 import JobCore
+import Support
 
 // MARK: - JobSpec
 
@@ -20,13 +21,16 @@ enum SpecPath: CustomStringConvertible {
 extension FieldReader {
     mutating func spec(_ message: Signalbox__V1__JobSpec, at path: SpecPath) -> JobSpecDraft {
         var draft = JobSpecDraft()
-        unsafe draft.kind = text(message.kind, "\(path).kind")
-        unsafe draft.userID = text(message.user_id, "\(path).user_id")
-        unsafe draft.queue = text(message.queue, "\(path).queue")
+        unsafe draft.kind = text(message.kind, "\(path).kind", bytesMax: JobLimits.kindBytesMax)
+        unsafe draft.userID = text(
+            message.user_id, "\(path).user_id", bytesMax: JobLimits.userIDBytesMax)
+        unsafe draft.queue = text(message.queue, "\(path).queue", bytesMax: JobLimits.queueBytesMax)
         unsafe draft.payload = bytes(message.payload)
-        unsafe draft.contentType = text(message.content_type, "\(path).content_type")
-        unsafe draft.jobID = text(message.job_id, "\(path).job_id")
-        unsafe draft.idempotencyKey = text(message.idempotency_key, "\(path).idempotency_key")
+        unsafe draft.contentType = text(
+            message.content_type, "\(path).content_type", bytesMax: JobLimits.contentTypeBytesMax)
+        unsafe draft.jobID = idText(message.job_id, "\(path).job_id")
+        unsafe draft.idempotencyKey = text(
+            message.idempotency_key, "\(path).idempotency_key", bytesMax: JobLimits.idempotencyKeyBytesMax)
         unsafe draft.priority = Int(message.priority)
         unsafe draft.maxAttempts = Int(message.max_attempts)
         switch unsafe message.due_case {
@@ -48,9 +52,18 @@ extension FieldReader {
         unsafe draft.softTimeout = duration(message.soft_timeout, "\(path).soft_timeout")
         // One more than allowed is enough to be refused.
         unsafe draft.labels = list(message.n_labels, message.labels, limit: JobLimits.labelsMax + 1) {
-            unsafe (key: text($1.key, "\(path).labels"), value: text($1.value, "\(path).labels"))
+            unsafe label($1.key, $1.value, "\(path).labels")
         }
         return draft
+    }
+
+    mutating func label(
+        _ key: ProtobufCBinaryData, _ value: ProtobufCBinaryData, _ field: @autoclosure () -> String
+    ) -> (key: ExactText, value: ExactText) {
+        unsafe (
+            key: text(key, field(), bytesMax: JobLimits.labelKeyBytesMax),
+            value: text(value, field(), bytesMax: JobLimits.labelValueBytesMax)
+        )
     }
 }
 
@@ -210,11 +223,11 @@ extension FieldReader {
     mutating func job(_ message: Signalbox__V1__Job, _ field: @autoclosure () -> String) -> JobRecord {
         let dueAt = unsafe requiredTimestamp(message.due_at, "\(field()).due_at")
         var spec = unsafe JobSpec(
-            kind: text(message.kind, "\(field()).kind"),
-            userID: text(message.user_id, "\(field()).user_id"),
-            queue: text(message.queue, "\(field()).queue"), payload: bytes(message.payload),
-            contentType: text(message.content_type, "\(field()).content_type"),
-            idempotencyKey: textIfAny(message.idempotency_key, "\(field()).idempotency_key"),
+            kind: answerText(message.kind, "\(field()).kind").text,
+            userID: answerText(message.user_id, "\(field()).user_id"),
+            queue: answerText(message.queue, "\(field()).queue").text, payload: bytes(message.payload),
+            contentType: answerText(message.content_type, "\(field()).content_type"),
+            idempotencyKey: answerText(message.idempotency_key, "\(field()).idempotency_key").nonEmpty,
             priority: Int(message.priority), due: .at(dueAt), maxAttempts: Int(message.max_attempts),
             timeout: duration(message.timeout, "\(field()).timeout"),
             softTimeout: duration(message.soft_timeout, "\(field()).soft_timeout"))
@@ -226,7 +239,7 @@ extension FieldReader {
                 maxDelay: duration(policy.max_delay, "\(name).max_delay") ?? .zero, jitter: policy.jitter)
         }
         let labels = unsafe list(message.n_labels, message.labels) {
-            unsafe (text($1.key, "\(field()).labels"), text($1.value, "\(field()).labels"))
+            unsafe (answerText($1.key, "\(field()).labels"), answerText($1.value, "\(field()).labels"))
         }
         spec.labels = Dictionary(labels, uniquingKeysWith: { _, last in last })
         var record = unsafe JobRecord(
@@ -251,13 +264,14 @@ extension FieldReader {
         _ field: @autoclosure () -> String
     ) -> [LogLine] {
         unsafe list(count, lines) { index, message in
-            let name = unsafe text(message.level, "\(field())[\(index)].level")
+            let name = unsafe answerText(message.level, "\(field())[\(index)].level").text
             let level = LogLine.Level(rawValue: name)
             if level == nil { add("\(field())[\(index)].level", "is unknown") }
             return unsafe LogLine(
                 number: Int64(clamping: message.number),
                 at: requiredTimestamp(message.at, "\(field())[\(index)].at"), attempt: Int(message.attempt),
-                level: level ?? .info, message: text(message.message, "\(field())[\(index)].message"))
+                level: level ?? .info,
+                message: answerText(message.message, "\(field())[\(index)].message").text)
         }
     }
 
@@ -267,7 +281,7 @@ extension FieldReader {
         let outcome = unsafe Attempt.Outcome(onWire: message.outcome)
         if outcome == nil { add("\(field()).outcome", "is unknown") }
         return unsafe Attempt(
-            number: Int(message.number), node: text(message.node, "\(field()).node"),
+            number: Int(message.number), node: answerText(message.node, "\(field()).node").text,
             startedAt: requiredTimestamp(message.started_at, "\(field()).started_at"),
             endedAt: timestamp(message.ended_at, "\(field()).ended_at"), outcome: outcome ?? .running,
             error: error(message.error, "\(field()).error"))
@@ -278,8 +292,8 @@ extension FieldReader {
     ) -> Progress? {
         guard let message = unsafe message?.pointee else { return nil }
         return unsafe Progress(
-            stage: text(message.stage, "\(field()).stage"), fraction: message.fraction,
-            message: text(message.message, "\(field()).message"), step: Int(message.step),
+            stage: answerText(message.stage, "\(field()).stage").text, fraction: message.fraction,
+            message: answerText(message.message, "\(field()).message").text, step: Int(message.step),
             steps: Int(message.steps),
             updatedAt: requiredTimestamp(message.updated_at, "\(field()).updated_at"))
     }
@@ -289,7 +303,8 @@ extension FieldReader {
     ) -> JobResult? {
         guard let message = unsafe message?.pointee else { return nil }
         return unsafe JobResult(
-            data: bytes(message.data), contentType: text(message.content_type, "\(field()).content_type"))
+            data: bytes(message.data),
+            contentType: answerText(message.content_type, "\(field()).content_type"))
     }
 
     mutating func error(
@@ -297,8 +312,8 @@ extension FieldReader {
     ) -> JobError? {
         guard let message = unsafe message?.pointee else { return nil }
         return unsafe JobError(
-            reason: text(message.reason, "\(field()).reason"),
-            message: text(message.message, "\(field()).message"))
+            reason: answerText(message.reason, "\(field()).reason").text,
+            message: answerText(message.message, "\(field()).message").text)
     }
 
     mutating func state(_ state: Signalbox__V1__JobState, _ field: @autoclosure () -> String) -> JobState {

@@ -1,6 +1,7 @@
 import CJobMessages
 package import JobCore
 package import NIOCore
+package import Support
 
 // A job that was decoded has the number 0, is due `.at` its due time, and has no `spec.jobID`.
 
@@ -94,9 +95,9 @@ package struct GetJobResponse: ResponseMessage, Hashable {
 package struct ListJobsResponse: ResponseMessage, Hashable {
     package var jobs: [JobRecord]
     /// Empty: that was all.
-    package var nextPageToken: String
+    package var nextPageToken: ExactText
 
-    package init(jobs: [JobRecord], nextPageToken: String) {
+    package init(jobs: [JobRecord], nextPageToken: ExactText) {
         self.jobs = jobs
         self.nextPageToken = nextPageToken
     }
@@ -105,7 +106,7 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
         try unsafe decode(bytes, signalbox__v1__list_jobs_response__unpack) { message, reader in
             unsafe ListJobsResponse(
                 jobs: reader.list(message.n_jobs, message.jobs) { unsafe reader.job($1, "jobs[\($0)]") },
-                nextPageToken: reader.text(message.next_page_token, "next_page_token"))
+                nextPageToken: reader.answerText(message.next_page_token, "next_page_token"))
         }
     }
 
@@ -201,12 +202,13 @@ extension FieldReader {
             jobID: jobID(message.job_id, "lifecycle.job_id"), sequence: Int64(clamping: message.sequence),
             type: type ?? .enqueued, state: state(message.state, "lifecycle.state"),
             at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
-            node: textIfAny(message.node, "lifecycle.node"),
+            node: answerText(message.node, "lifecycle.node").nonEmpty?.text,
             error: error(message.error, "lifecycle.error"),
             dueAt: timestamp(message.due_at, "lifecycle.due_at"),
-            result: result(message.result, "lifecycle.result"), kind: text(message.kind, "lifecycle.kind"),
-            userID: text(message.user_id, "lifecycle.user_id"),
-            queue: text(message.queue, "lifecycle.queue"))
+            result: result(message.result, "lifecycle.result"),
+            kind: answerText(message.kind, "lifecycle.kind").text,
+            userID: answerText(message.user_id, "lifecycle.user_id"),
+            queue: answerText(message.queue, "lifecycle.queue").text)
     }
 }
 

@@ -1,6 +1,7 @@
 import CJobMessages
 package import JobCore
 package import NIOCore
+package import Support
 
 // MARK: - Requests
 
@@ -68,10 +69,10 @@ package struct EnqueueBatchRequest: RequestMessage {
 }
 
 package struct GetJobRequest: RequestMessage, Hashable {
-    package var jobID: String
+    package var jobID: ExactText
     package var includePayload: Bool
 
-    package init(jobID: String = "", includePayload: Bool = false) {
+    package init(jobID: ExactText = "", includePayload: Bool = false) {
         self.jobID = jobID
         self.includePayload = includePayload
     }
@@ -82,7 +83,7 @@ package struct GetJobRequest: RequestMessage, Hashable {
         try unsafe decode(bytes, signalbox__v1__get_job_request__unpack, into: &violations) {
             message, reader in
             unsafe GetJobRequest(
-                jobID: reader.text(message.job_id, "job_id"), includePayload: message.include_payload != 0)
+                jobID: reader.idText(message.job_id, "job_id"), includePayload: message.include_payload != 0)
         }
     }
 
@@ -96,18 +97,18 @@ package struct GetJobRequest: RequestMessage, Hashable {
 
 /// Empty text and unset times match everything.
 package struct ListJobsRequest: RequestMessage {
-    package var userID = ""
-    package var queue = ""
-    package var kind = ""
+    package var userID: ExactText = ""
+    package var queue: ExactText = ""
+    package var kind: ExactText = ""
     /// Empty: every state.
     package var states: Set<JobState> = []
     /// Decoding gives at most one more than is allowed.
-    package var labels: [(key: String, value: String)] = []
+    package var labels: [(key: ExactText, value: ExactText)] = []
     package var createdFrom: Timestamp?
     package var createdTo: Timestamp?
     /// 0: not given.
     package var pageSize = 0
-    package var pageToken = ""
+    package var pageToken: ExactText = ""
 
     package init() {}
 
@@ -120,9 +121,9 @@ package struct ListJobsRequest: RequestMessage {
         try unsafe decode(bytes, signalbox__v1__list_jobs_request__unpack, into: &violations) {
             message, reader in
             var request = ListJobsRequest()
-            unsafe request.userID = reader.text(message.user_id, "user_id")
-            unsafe request.queue = reader.text(message.queue, "queue")
-            unsafe request.kind = reader.text(message.kind, "kind")
+            unsafe request.userID = reader.userID(message.user_id)
+            unsafe request.queue = reader.queue(message.queue)
+            unsafe request.kind = reader.text(message.kind, "kind", bytesMax: JobLimits.kindBytesMax)
             let states = unsafe reader.values(min(message.n_states, statesMax + 1), message.states)
             if states.count > statesMax { reader.add("states", "are more than \(statesMax)") }
             for state in states.prefix(statesMax) {
@@ -134,12 +135,13 @@ package struct ListJobsRequest: RequestMessage {
             }
             let labelsMax = JobLimits.listLabelsMax + 1
             unsafe request.labels = reader.list(message.n_labels, message.labels, limit: labelsMax) {
-                unsafe (key: reader.text($1.key, "labels"), value: reader.text($1.value, "labels"))
+                unsafe reader.label($1.key, $1.value, "labels")
             }
             unsafe request.createdFrom = reader.timestamp(message.created_from, "created_from")
             unsafe request.createdTo = reader.timestamp(message.created_to, "created_to")
             unsafe request.pageSize = Int(message.page_size)
-            unsafe request.pageToken = reader.text(message.page_token, "page_token")
+            unsafe request.pageToken = reader.text(
+                message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax)
             return request
         }
     }
@@ -167,11 +169,11 @@ package struct ListJobsRequest: RequestMessage {
 
 package struct WatchRequest: RequestMessage, Hashable {
     package struct Watched: Sendable, Hashable {
-        package var jobID: String
+        package var jobID: ExactText
         /// 0: from the snapshot on.
         package var afterSequence: Int64
 
-        package init(jobID: String, afterSequence: Int64 = 0) {
+        package init(jobID: ExactText, afterSequence: Int64 = 0) {
             self.jobID = jobID
             self.afterSequence = afterSequence
         }
@@ -179,12 +181,12 @@ package struct WatchRequest: RequestMessage, Hashable {
 
     /// Decoding adds a violation, and gives none, when there are more than 1,000.
     package var jobs: [Watched]
-    package var userID: String
-    package var queue: String
+    package var userID: ExactText
+    package var queue: ExactText
     package var includeLog: Bool
 
     package init(
-        jobs: [Watched] = [], userID: String = "", queue: String = "", includeLog: Bool = false
+        jobs: [Watched] = [], userID: ExactText = "", queue: ExactText = "", includeLog: Bool = false
     ) {
         self.jobs = jobs
         self.userID = userID
@@ -204,12 +206,12 @@ package struct WatchRequest: RequestMessage, Hashable {
             }
             let jobs = unsafe reader.list(count, message.jobs) { index, watched in
                 unsafe Watched(
-                    jobID: reader.text(watched.job_id, "jobs[\(index)].job_id"),
+                    jobID: reader.idText(watched.job_id, "jobs[\(index)].job_id"),
                     afterSequence: Int64(clamping: watched.after_sequence))
             }
             return unsafe WatchRequest(
-                jobs: jobs, userID: reader.text(message.user_id, "user_id"),
-                queue: reader.text(message.queue, "queue"), includeLog: message.include_log != 0)
+                jobs: jobs, userID: reader.userID(message.user_id),
+                queue: reader.queue(message.queue), includeLog: message.include_log != 0)
         }
     }
 
@@ -228,10 +230,10 @@ package struct WatchRequest: RequestMessage, Hashable {
 }
 
 package struct CancelRequest: RequestMessage, Hashable {
-    package var jobID: String
-    package var reason: String
+    package var jobID: ExactText
+    package var reason: ExactText
 
-    package init(jobID: String = "", reason: String = "") {
+    package init(jobID: ExactText = "", reason: ExactText = "") {
         self.jobID = jobID
         self.reason = reason
     }
@@ -242,7 +244,9 @@ package struct CancelRequest: RequestMessage, Hashable {
         try unsafe decode(bytes, signalbox__v1__cancel_request__unpack, into: &violations) {
             message, reader in
             unsafe CancelRequest(
-                jobID: reader.text(message.job_id, "job_id"), reason: reader.text(message.reason, "reason"))
+                jobID: reader.idText(message.job_id, "job_id"),
+                reason: reader.text(
+                    message.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax))
         }
     }
 
@@ -255,9 +259,9 @@ package struct CancelRequest: RequestMessage, Hashable {
 }
 
 package struct RetryRequest: RequestMessage, Hashable {
-    package var jobID: String
+    package var jobID: ExactText
 
-    package init(jobID: String = "") {
+    package init(jobID: ExactText = "") {
         self.jobID = jobID
     }
 
@@ -266,7 +270,7 @@ package struct RetryRequest: RequestMessage, Hashable {
     ) throws(DecodingError) -> RetryRequest {
         try unsafe decode(bytes, signalbox__v1__retry_request__unpack, into: &violations) {
             message, reader in
-            unsafe RetryRequest(jobID: reader.text(message.job_id, "job_id"))
+            unsafe RetryRequest(jobID: reader.idText(message.job_id, "job_id"))
         }
     }
 

@@ -2,6 +2,7 @@ import CJobMessages
 import CProtobufC
 package import JobCore
 import NIOCore
+import Support
 
 #if canImport(Glibc)
     import Glibc
@@ -162,6 +163,10 @@ extension MessageArena {
 
     func bytes(_ bytes: [UInt8]) -> ProtobufCBinaryData {
         unsafe bytes.withUnsafeBytes { unsafe copy($0) }
+    }
+
+    func text(_ text: ExactText) -> ProtobufCBinaryData {
+        self.text(text.text)
     }
 
     func text(_ text: String) -> ProtobufCBinaryData {

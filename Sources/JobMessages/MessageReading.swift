@@ -3,6 +3,7 @@ import CProtobufC
 import FoundationEssentials
 package import JobCore
 package import NIOCore
+import Support
 
 /// What a client asks for.
 package protocol RequestMessage: Sendable {
@@ -62,8 +63,15 @@ struct FieldReader {
         violations.append(FieldViolation(field: field(), description: description))
     }
 
-    /// Empty when it is wrong.
-    mutating func text(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> String {
+    /// The length is checked before anything else is done with the text: one that is too long is cut, and only used to find
+    /// what else is wrong. Empty when it is not UTF-8, or holds NUL.
+    mutating func text(
+        _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String, bytesMax: Int
+    ) -> ExactText {
+        if unsafe data.len > bytesMax {
+            add(field(), "is longer than \(bytesMax) bytes")
+            return unsafe cutText(data, bytesMax: bytesMax)
+        }
         guard let start = unsafe data.data, unsafe data.len > 0 else { return "" }
         let bytes = unsafe UnsafeBufferPointer(start: start, count: data.len)
         guard let text = unsafe String(validating: bytes, as: UTF8.self) else {
@@ -74,13 +82,40 @@ struct FieldReader {
             add(field(), "contains NUL")
             return ""
         }
-        return text
+        return ExactText(text)
     }
 
-    /// Nil for an empty text.
-    mutating func textIfAny(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> String? {
-        unsafe data.len == 0 ? nil : text(data, field())
+    /// The beginning of a text.
+    func cutText(_ data: ProtobufCBinaryData, bytesMax: Int) -> ExactText {
+        guard let start = unsafe data.data, unsafe data.len > 0 else { return "" }
+        return unsafe ExactText(
+            decoding: UnsafeBufferPointer(start: start, count: min(data.len, bytesMax)))
     }
+
+    /// A job's id as a caller has written it. `JobID` says whether it is one, which a longer text is not.
+    mutating func idText(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> ExactText {
+        if unsafe data.len > JobLimits.jobIDBytes {
+            return unsafe cutText(data, bytesMax: JobLimits.jobIDBytes + 1)
+        }
+        return unsafe text(data, field(), bytesMax: JobLimits.jobIDBytes)
+    }
+
+    mutating func userID(_ data: ProtobufCBinaryData) -> ExactText {
+        unsafe text(data, "user_id", bytesMax: JobLimits.userIDBytesMax)
+    }
+
+    mutating func queue(_ data: ProtobufCBinaryData) -> ExactText {
+        unsafe text(data, "queue", bytesMax: JobLimits.queueBytesMax)
+    }
+
+    /// A text in an answer, of a server that may be newer than this and have other limits.
+    mutating func answerText(
+        _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String
+    ) -> ExactText {
+        unsafe text(data, field(), bytesMax: Self.answerTextBytesMax)
+    }
+
+    private static let answerTextBytesMax = 64 << 10
 
     func bytes(_ data: ProtobufCBinaryData) -> [UInt8] {
         guard let start = unsafe data.data else { return [] }
@@ -147,7 +182,7 @@ struct FieldReader {
     }
 
     mutating func jobID(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> JobID {
-        if let id = unsafe JobID(text(data, field())) { return id }
+        if let id = unsafe JobID(idText(data, field()).text) { return id }
         add(field(), "is not a UUID of 36 characters")
         return Self.noJob
     }

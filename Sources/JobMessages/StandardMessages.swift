@@ -2,6 +2,7 @@ import CJobMessages
 import CProtobufC
 package import JobCore
 package import NIOCore
+package import Support
 
 // Health (grpc/health/v1/health.proto) and server reflection (grpc/reflection/v1/reflection.proto; v1alpha
 // is the same on the wire).
@@ -10,9 +11,9 @@ package import NIOCore
 
 package struct HealthCheckRequest: RequestMessage, Hashable {
     /// Empty: the whole server.
-    package var service: String
+    package var service: ExactText
 
-    package init(service: String = "") {
+    package init(service: ExactText = "") {
         self.service = service
     }
 
@@ -20,7 +21,7 @@ package struct HealthCheckRequest: RequestMessage, Hashable {
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> HealthCheckRequest {
         try unsafe decode(bytes, grpc__health__v1__health_check_request__unpack, into: &violations) {
-            unsafe HealthCheckRequest(service: $1.text($0.service, "service"))
+            unsafe HealthCheckRequest(service: $1.name($0.service, "service"))
         }
     }
 
@@ -84,18 +85,18 @@ package struct ServerReflectionRequest: RequestMessage, Hashable {
     package enum Question: Sendable, Hashable {
         /// None that this version knows.
         case none
-        case fileByName(String)
-        case fileContainingSymbol(String)
-        case fileContainingExtension(type: String, number: Int32)
-        case allExtensionNumbers(type: String)
+        case fileByName(ExactText)
+        case fileContainingSymbol(ExactText)
+        case fileContainingExtension(type: ExactText, number: Int32)
+        case allExtensionNumbers(type: ExactText)
         /// What the text says does not matter.
-        case listServices(String)
+        case listServices(ExactText)
     }
 
-    package var host: String
+    package var host: ExactText
     package var question: Question
 
-    package init(host: String = "", question: Question) {
+    package init(host: ExactText = "", question: Question) {
         self.host = host
         self.question = question
     }
@@ -121,8 +122,8 @@ package struct ServerReflectionResponse: ResponseMessage, Hashable {
     package enum Answer: Sendable, Hashable {
         /// Each a serialised google.protobuf.FileDescriptorProto.
         case files([[UInt8]])
-        case extensionNumbers(type: String, [Int32])
-        case services([String])
+        case extensionNumbers(type: ExactText, [Int32])
+        case services([ExactText])
         /// The code is that of a gRPC status.
         case error(code: Int, message: String)
     }
@@ -159,26 +160,33 @@ package struct ServerReflectionResponse: ResponseMessage, Hashable {
 }
 
 extension FieldReader {
+    /// The name of a service, file, symbol or host: nothing that a caller can ask for has a longer one.
+    fileprivate mutating func name(
+        _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String
+    ) -> ExactText {
+        unsafe text(data, field(), bytesMax: 1024)
+    }
+
     fileprivate mutating func reflectionRequest(
         _ message: Grpc__Reflection__V1__ServerReflectionRequest
     ) -> ServerReflectionRequest {
-        var request = unsafe ServerReflectionRequest(host: text(message.host, "host"), question: .none)
+        var request = unsafe ServerReflectionRequest(host: name(message.host, "host"), question: .none)
         switch unsafe message.message_request_case {
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
-            unsafe request.question = .fileByName(text(message.file_by_filename, "file_by_filename"))
+            unsafe request.question = .fileByName(name(message.file_by_filename, "file_by_filename"))
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
             unsafe request.question = .fileContainingSymbol(
-                text(message.file_containing_symbol, "file_containing_symbol"))
+                name(message.file_containing_symbol, "file_containing_symbol"))
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
             guard let asked = unsafe message.file_containing_extension?.pointee else { break }
             unsafe request.question = .fileContainingExtension(
-                type: text(asked.containing_type, "file_containing_extension.containing_type"),
+                type: name(asked.containing_type, "file_containing_extension.containing_type"),
                 number: asked.extension_number)
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
             unsafe request.question = .allExtensionNumbers(
-                type: text(message.all_extension_numbers_of_type, "all_extension_numbers_of_type"))
+                type: name(message.all_extension_numbers_of_type, "all_extension_numbers_of_type"))
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
-            unsafe request.question = .listServices(text(message.list_services, "list_services"))
+            unsafe request.question = .listServices(name(message.list_services, "list_services"))
         default:
             break
         }
@@ -196,19 +204,20 @@ extension FieldReader {
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE:
             guard let answer = unsafe message.all_extension_numbers_response?.pointee else { break }
             return unsafe .extensionNumbers(
-                type: text(answer.base_type_name, "all_extension_numbers_response.base_type_name"),
+                type: answerText(
+                    answer.base_type_name, "all_extension_numbers_response.base_type_name"),
                 values(answer.n_extension_number, answer.extension_number))
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE:
             guard let answer = unsafe message.list_services_response?.pointee else { break }
             return unsafe .services(
                 list(answer.n_service, answer.service) {
-                    unsafe text($1.name, "list_services_response.service[\($0)].name")
+                    unsafe answerText($1.name, "list_services_response.service[\($0)].name")
                 })
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE:
             guard let answer = unsafe message.error_response?.pointee else { break }
             return unsafe .error(
                 code: Int(answer.error_code),
-                message: text(answer.error_message, "error_response.error_message"))
+                message: answerText(answer.error_message, "error_response.error_message").text)
         default:
             break
         }

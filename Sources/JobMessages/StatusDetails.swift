@@ -2,6 +2,7 @@ import CJobMessages
 import CProtobufC
 package import JobCore
 import NIOCore
+import Support
 
 /// A google.rpc.Status, as it travels in `grpc-status-details-bin`: what a program needs to know about an
 /// error.
@@ -62,10 +63,10 @@ package struct StatusDetails: Sendable, Hashable {
     private static let violationOverheadBytes = 12
 
     private static let typePrefix = "type.googleapis.com/"
-    private static let badRequestType = typePrefix + "google.rpc.BadRequest"
-    private static let retryInfoType = typePrefix + "google.rpc.RetryInfo"
-    private static let quotaFailureType = typePrefix + "google.rpc.QuotaFailure"
-    private static let resourceInfoType = typePrefix + "google.rpc.ResourceInfo"
+    private static let badRequestType: ExactText = "\(typePrefix)google.rpc.BadRequest"
+    private static let retryInfoType: ExactText = "\(typePrefix)google.rpc.RetryInfo"
+    private static let quotaFailureType: ExactText = "\(typePrefix)google.rpc.QuotaFailure"
+    private static let resourceInfoType: ExactText = "\(typePrefix)google.rpc.ResourceInfo"
 
     /// At most `bytesMax`: text is cut, and violations that do not fit are left out.
     package func encode() -> [UInt8] {
@@ -75,7 +76,7 @@ package struct StatusDetails: Sendable, Hashable {
         let buffer = unsafe MessageArena.pack(google__rpc__status__init) { status, arena in
             unsafe status.code = Int32(clamping: code)
             unsafe status.message = arena.text(message)
-            var details: [(type: String, value: ProtobufCBinaryData)] = unsafe []
+            var details: [(type: ExactText, value: ProtobufCBinaryData)] = unsafe []
             if !violations.isEmpty {
                 let badRequest = unsafe arena.make(google__rpc__bad_request__init) { detail in
                     unsafe (detail.n_field_violations, detail.field_violations) = arena.list(
@@ -138,14 +139,14 @@ package struct StatusDetails: Sendable, Hashable {
     /// Details of other types are ignored.
     package static func decode(_ bytes: [UInt8]) throws(DecodingError) -> StatusDetails {
         var reader = FieldReader()
-        var others: [(type: String, value: [UInt8])] = []
+        var others: [(type: ExactText, value: [UInt8])] = []
         var details = try unsafe MessageArena.unpack(ByteBuffer(bytes: bytes), google__rpc__status__unpack) {
             status in
             unsafe others = reader.list(status.n_details, status.details) {
-                unsafe (reader.text($1.type_url, "details[\($0)].type_url"), reader.bytes($1.value))
+                unsafe (reader.answerText($1.type_url, "details[\($0)].type_url"), reader.bytes($1.value))
             }
             return unsafe StatusDetails(
-                code: Int(status.code), message: reader.text(status.message, "message"))
+                code: Int(status.code), message: reader.answerText(status.message, "message").text)
         }
         for (type, value) in others { try details.add(type, ByteBuffer(bytes: value), &reader) }
         if let violation = reader.violations.first { throw .invalid(violation) }
@@ -153,15 +154,16 @@ package struct StatusDetails: Sendable, Hashable {
     }
 
     private mutating func add(
-        _ type: String, _ value: ByteBuffer, _ reader: inout FieldReader
+        _ type: ExactText, _ value: ByteBuffer, _ reader: inout FieldReader
     ) throws(DecodingError) {
         switch type {
         case Self.badRequestType:
             badRequest += try unsafe MessageArena.unpack(value, google__rpc__bad_request__unpack) { detail in
                 unsafe reader.list(detail.n_field_violations, detail.field_violations) {
                     unsafe FieldViolation(
-                        field: reader.text($1.field, "field_violations[\($0)].field"),
-                        description: reader.text($1.description, "field_violations[\($0)].description"))
+                        field: reader.answerText($1.field, "field_violations[\($0)].field").text,
+                        description: reader.answerText($1.description, "field_violations[\($0)].description")
+                            .text)
                 }
             }
         case Self.retryInfoType:
@@ -172,16 +174,16 @@ package struct StatusDetails: Sendable, Hashable {
             quota = try unsafe MessageArena.unpack(value, google__rpc__quota_failure__unpack) { detail in
                 unsafe reader.list(detail.n_violations, detail.violations) {
                     unsafe Quota(
-                        subject: reader.text($1.subject, "violations[\($0)].subject"),
-                        description: reader.text($1.description, "violations[\($0)].description"))
+                        subject: reader.answerText($1.subject, "violations[\($0)].subject").text,
+                        description: reader.answerText($1.description, "violations[\($0)].description").text)
                 }
             }.first
         case Self.resourceInfoType:
             resource = try unsafe MessageArena.unpack(value, google__rpc__resource_info__unpack) {
                 unsafe Resource(
-                    type: reader.text($0.resource_type, "resource_type"),
-                    name: reader.text($0.resource_name, "resource_name"),
-                    description: reader.text($0.description, "description"))
+                    type: reader.answerText($0.resource_type, "resource_type").text,
+                    name: reader.answerText($0.resource_name, "resource_name").text,
+                    description: reader.answerText($0.description, "description").text)
             }
         default:
             break

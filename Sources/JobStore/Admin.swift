@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+package import Support
 
 extension Statement {
     static let queueStats = Statement(
@@ -192,7 +193,7 @@ extension JobStore {
 
     /// Nil: back to the queue's limit, which changes nothing of a user who is unknown.
     package func setUserLimit(
-        _ limit: Int?, userID: String, queue: String, by caller: Caller
+        _ limit: Int?, userID: ExactText, queue: String, by caller: Caller
     ) async throws(StoreError) {
         _ = try await run("user_limit") { [catalog] connection throws(PostgresError) in
             if limit != nil { _ = try catalog.lane(queue: queue, userID: userID, connection) }
@@ -200,7 +201,7 @@ extension JobStore {
                 .setUserLimit,
                 Parameters {
                     $0.append(queue)
-                    $0.append(userID)
+                    $0.append(userID.text)
                     $0.append(limit.map { Int32($0) })
                     $0.append(auditing: caller)
                 }
@@ -209,13 +210,13 @@ extension JobStore {
     }
 
     package func userLimit(
-        userID: String, queue: String, default: Int
+        userID: ExactText, queue: String, default: Int
     ) async throws(StoreError) -> UserLimit {
         try await read("get_user_limit") { connection throws(PostgresError) in
             let row = try connection.execute(
                 .getUserLimit,
                 Parameters {
-                    $0.append(userID)
+                    $0.append(userID.text)
                     $0.append(queue)
                     $0.append(Int32(`default`))
                 }

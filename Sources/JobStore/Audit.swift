@@ -1,5 +1,6 @@
 import JobCore
 import Postgres
+import Support
 
 // Every change that a call makes has its row in the audit, by the statement that makes it or by one of its transaction:
 // there is no change without it, and none of what was undone.

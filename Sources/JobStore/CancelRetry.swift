@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+import Support
 
 extension Statement {
     /// A job that waits is cancelled at once; one that runs is asked to stop. Neither row comes back when

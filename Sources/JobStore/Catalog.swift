@@ -1,6 +1,9 @@
+// exact in this file: kinds and queues are names that were checked to be ASCII, which Swift compares by its bytes.
+
 import JobCore
 import Postgres
 import Synchronization
+import Support
 
 /// The numbers that the store has for a job's queue, user and kind.
 struct LaneIDs: Sendable {
@@ -17,25 +20,15 @@ final class Catalog: Sendable {
 
     struct LaneName: Hashable {
         var queue: String
-        var userID: String
+        var userID: ExactText
 
-        init(queue: String, userID: String) {
+        init(queue: String, userID: ExactText) {
             self.queue = queue
             self.userID = userID
         }
 
         init(_ spec: JobSpec) {
             self.init(queue: spec.queue, userID: spec.userID)
-        }
-
-        /// Two spellings of é are two users, in two lanes.
-        static func == (left: LaneName, right: LaneName) -> Bool {
-            left.queue == right.queue && left.userID.hasSameBytes(as: right.userID)
-        }
-
-        func hash(into hasher: inout Hasher) {
-            hasher.combine(queue)
-            hasher.combine(ExactText(userID))
         }
     }
 
@@ -145,7 +138,7 @@ final class Catalog: Sendable {
     }
 
     /// The number of one lane, added where it is missing, however many the user has.
-    func lane(queue: String, userID: String, _ connection: Connection) throws(PostgresError) -> Int64 {
+    func lane(queue: String, userID: ExactText, _ connection: Connection) throws(PostgresError) -> Int64 {
         let name = LaneName(queue: queue, userID: userID)
         if let known = state.withLock({ $0.lanes[name] }) { return known }
         guard let lane = try loadLanes([name], isLimited: false, connection)[name] else {
@@ -180,7 +173,7 @@ final class Catalog: Sendable {
             missing = together && allowed.count < missing.count ? [] : allowed
         }
         if !missing.isEmpty {
-            let (queues, users) = (missing.map(\.queue), missing.map(\.userID))
+            let (queues, users) = (missing.map(\.queue), missing.map(\.userID.text))
             try connection.execute(Self.addQueues, Parameters { $0.append(queues) })
             try connection.execute(
                 Self.addLanes,
@@ -209,11 +202,11 @@ final class Catalog: Sendable {
             Self.findLanes,
             Parameters {
                 $0.append(names.map(\.queue))
-                $0.append(names.map(\.userID))
+                $0.append(names.map(\.userID.text))
             })
         var found: [LaneName: Int64] = [:]
         for row in result {
-            found[LaneName(queue: try row.string(0), userID: try row.string(1))] = try row.int64(2)
+            found[LaneName(queue: try row.string(0), userID: ExactText(try row.string(1)))] = try row.int64(2)
         }
         return found
     }
@@ -223,7 +216,7 @@ final class Catalog: Sendable {
         of missing: [LaneName], _ connection: Connection
     ) throws(PostgresError) -> [LaneName] {
         let now = ContinuousClock.now
-        let users = Set(missing.map { ExactText($0.userID) })
+        let users = Set(missing.map(\.userID))
         let full = state.withLock { state in
             users.filter { state.fullUsers[$0].map { $0.duration(to: now) < Self.fullUserTime } ?? false }
         }
@@ -248,7 +241,7 @@ final class Catalog: Sendable {
             }
         }
         return missing.filter { name in
-            let user = ExactText(name.userID)
+            let user = name.userID
             guard let left = room[user], left > 0 else { return false }
             room[user] = left - 1
             return true

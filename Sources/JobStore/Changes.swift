@@ -1,5 +1,6 @@
 import JobCore
 package import Postgres
+package import Support
 
 /// A change that some node committed.
 package struct RemoteChange: Sendable {
@@ -198,11 +199,12 @@ extension JobStore {
     }
 
     /// Whose each lane is.
-    package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: (userID: String, queue: String)] {
+    package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: (userID: ExactText, queue: String)]
+    {
         try await run("lanes") { connection throws(PostgresError) in
-            var lanes: [Int64: (userID: String, queue: String)] = [:]
+            var lanes: [Int64: (userID: ExactText, queue: String)] = [:]
             for row in try connection.execute(.findLanes, Parameters { $0.append(ids) }) {
-                lanes[try row.int64(0)] = (try row.string(1), try row.string(2))
+                lanes[try row.int64(0)] = (ExactText(try row.string(1)), try row.string(2))
             }
             return lanes
         }

@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+import Support
 
 /// A run as claimed: what a worker needs, and what every later write of it names. A class, for it goes through many
 /// hands, and a copy of it would be many.
@@ -175,7 +176,7 @@ private struct OpenLane {
     var firstKind: Int
     var kinds = 1
     var userLimit: Int32
-    var userID: String
+    var userID: ExactText
     var queue: String
 }
 
@@ -241,7 +242,7 @@ extension JobStore {
                 lanes.append(
                     OpenLane(
                         lane: last, firstKind: kinds.count, userLimit: try row.int32(4),
-                        userID: try row.string(5), queue: try row.string(6)))
+                        userID: ExactText(try row.string(5)), queue: try row.string(6)))
             }
         }
         // The end of the scan: the next one begins with the first lane again.
@@ -305,10 +306,10 @@ extension JobStore {
 
 extension ClaimedRun {
     /// Reads the columns of `claimRuns`.
-    convenience init(_ row: Row, userID: String, queue: String) throws(PostgresError) {
+    convenience init(_ row: Row, userID: ExactText, queue: String) throws(PostgresError) {
         let spec = JobSpec(
             kind: try row.string(8), userID: userID, queue: queue, payload: try row.bytes(9),
-            contentType: try row.string(10), maxAttempts: Int(try row.int32(11)),
+            contentType: ExactText(try row.string(10)), maxAttempts: Int(try row.int32(11)),
             retryPolicy: RetryPolicy(
                 initialDelay: .milliseconds(try row.int64(14)), factor: try row.double(15),
                 maxDelay: .milliseconds(try row.int64(16)), jitter: try row.double(17)),

@@ -2,6 +2,7 @@ import FoundationEssentials
 package import JobCore
 import Postgres
 import Synchronization
+import Support
 
 /// A job on its way in. A class, for it goes through many hands, and a copy of it would be many.
 package final class NewJob: Sendable {
@@ -221,7 +222,6 @@ extension JobStore {
         var places: [Int] = []
         for (index, job) in jobs.enumerated() {
             if let place = placeByID[job.id] {
-                // By its bytes: for Swift two spellings of é are equal, and a user of either is another.
                 guard RequestDigest.digest(of: batch[place].spec) == RequestDigest.digest(of: job.spec) else {
                     throw .conflict(job.id, index: index)
                 }
@@ -368,8 +368,8 @@ extension JobStore {
             .findExisting,
             Parameters {
                 $0.append(jobs.map(\.id.uuid))
-                $0.append(jobs.map(\.spec.userID))
-                $0.append(jobs.map(\.spec.idempotencyKey))
+                $0.append(jobs.map(\.spec.userID.text))
+                $0.append(jobs.map(\.spec.idempotencyKey?.text))
             })
     }
 
@@ -409,7 +409,7 @@ extension JobStore {
             $0.append(nodeNumber)
             $0.append(jobs.map(\.id.uuid))
             $0.append(lanes.map(\.lane))
-            $0.append(jobs.map(\.spec.userID))
+            $0.append(jobs.map(\.spec.userID.text))
             $0.append(lanes.map(\.kind))
             $0.append(jobs.map { Int16($0.spec.priority) })
             $0.append(jobs.map { Int32($0.spec.maxAttempts) })
@@ -421,8 +421,8 @@ extension JobStore {
             $0.append(jobs.map(\.spec.retryPolicy.factor))
             $0.append(jobs.map(\.spec.retryPolicy.maxDelay.milliseconds))
             $0.append(jobs.map(\.spec.retryPolicy.jitter))
-            $0.append(jobs.map(\.spec.contentType))
-            $0.append(jobs.map(\.spec.idempotencyKey))
+            $0.append(jobs.map(\.spec.contentType.text))
+            $0.append(jobs.map(\.spec.idempotencyKey?.text))
             $0.append(byteArrays: digests)
             $0.append(jobs.map { Labels.json($0.spec.labels) })
             $0.append(byteArrays: jobs.map(\.spec.payload))

@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+import Support
 
 /// The end of a run, as it is to be written.
 package struct Ending: Sendable {
@@ -186,7 +187,7 @@ private func finishQuery(_ endings: [Ending], node: Int32) -> Query {
             $0.append(errors.map { $0?.reason })
             $0.append(errors.map { $0?.message })
             $0.append(byteArrays: results.map { $0?.data })
-            $0.append(results.map { $0?.contentType })
+            $0.append(results.map { $0?.contentType.text })
         })
 }
 

@@ -1,10 +1,11 @@
 import JobCore
+import Support
 
 /// A row of a job's history: how an attempt ended, with its start, or another change of state.
 struct JobChange: Sendable {
     var key: JobKey
     var kind: String
-    var userID: String
+    var userID: ExactText
     var queue: String
     var sequence: Int64
     var type: JobEventType

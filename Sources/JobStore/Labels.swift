@@ -1,15 +1,35 @@
 import Foundation
+import JobCore
+import Support
 
 /// Labels as the JSON object that the database keeps.
+///
+/// Each text is coded by itself: Foundation would put the keys of an object into a table, where two spellings of é are one
+/// key.
 enum Labels {
-    static func json(_ labels: [String: String]) -> String? {
+    static func json(_ labels: [ExactText: ExactText]) -> String? {
         guard !labels.isEmpty else { return nil }
-        // A dictionary of strings is always encodable.
-        return (try? JSONEncoder().encode(labels)).map { String(decoding: $0, as: UTF8.self) }
+        let members = labels.map { "\(quoted($0)):\(quoted($1))" }
+        return "{\(members.joined(separator: ","))}"
     }
 
-    static func parse(_ json: String?) -> [String: String] {
-        guard let json else { return [:] }
-        return (try? JSONDecoder().decode([String: String].self, from: Data(json.utf8))) ?? [:]
+    /// Empty for what is no object of texts, which `json` does not make.
+    static func parse(_ json: String?) -> [ExactText: ExactText] {
+        guard let json, let object = JSONObject(Array(json.utf8)[...]) else { return [:] }
+        var labels: [ExactText: ExactText] = [:]
+        for member in object.members {
+            guard let key = text(member.quotedKey), let value = text(member.value) else { return [:] }
+            labels[key] = value
+        }
+        return labels
+    }
+
+    private static func quoted(_ text: ExactText) -> String {
+        // A text is always encodable.
+        (try? JSONEncoder().encode(text.text)).map { String(decoding: $0, as: UTF8.self) } ?? "\"\""
+    }
+
+    private static func text(_ quoted: ArraySlice<UInt8>) -> ExactText? {
+        (try? JSONDecoder().decode(String.self, from: Data(quoted))).map { ExactText($0) }
     }
 }

@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+import Support
 
 extension Statement {
     /// At most $9 jobs are looked at, and no more than it takes to find $10. Where the page is short, `edge` is the
@@ -113,7 +114,7 @@ extension JobStore {
         let wanted: UserScope
         if let userID = filter.userID {
             guard users.contains(userID) else { return JobPage(jobs: [], next: nil) }
-            wanted = .only([ExactText(userID)])
+            wanted = .only([userID])
         } else {
             wanted = users
         }

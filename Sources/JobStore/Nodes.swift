@@ -1,6 +1,9 @@
+// exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
+
 package import FoundationEssentials
 package import JobCore
 import Postgres
+import Support
 
 /// How a node presents itself.
 package struct NodeDescription: Sendable {
@@ -187,7 +190,7 @@ extension JobStore {
             for row in results[1] { renewal.cancels.append((try row.int64(0), try row.string(1))) }
             for row in results[3] {
                 renewal.strays.append(
-                    try ClaimedRun(row, userID: try row.string(20), queue: try row.string(21)))
+                    try ClaimedRun(row, userID: ExactText(try row.string(20)), queue: try row.string(21)))
             }
             return renewal
         }
@@ -222,7 +225,8 @@ extension JobStore {
             for row in results[1] {
                 orphans.append(
                     OrphanedRun(
-                        run: try ClaimedRun(row, userID: try row.string(20), queue: try row.string(21)),
+                        run: try ClaimedRun(
+                            row, userID: ExactText(try row.string(20)), queue: try row.string(21)),
                         node: try row.string(22),
                         onInterruption: Interruption(rawValue: try row.string(23)) ?? .retry,
                         cancelReason: try row.optionalString(24)))

@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+package import Support
 
 extension Statement {
     /// How many jobs of each user wait, counted up to $2.
@@ -47,7 +48,7 @@ extension JobStore {
     /// Whose a job is, and how many bytes of payload it has; nil if there is none.
     package func payloadSize(
         _ id: JobID, for users: UserScope
-    ) async throws(StoreError) -> (userID: String, bytes: Int)? {
+    ) async throws(StoreError) -> (userID: ExactText, bytes: Int)? {
         try await read("payload_size") { connection throws(PostgresError) in
             let result = try connection.execute(
                 .findPayloadSize,
@@ -56,7 +57,7 @@ extension JobStore {
                     $0.append(users)
                 })
             guard let row = result.first else { return nil }
-            return (try row.string(0), Int(try row.int32(1)))
+            return (ExactText(try row.string(0)), Int(try row.int32(1)))
         }
     }
 

@@ -1,6 +1,7 @@
 import FoundationEssentials
 package import JobCore
 import Postgres
+package import Support
 
 extension Statement {
     /// Everything about a job but its history; the columns that `JobRecord.init(row:)` reads.
@@ -132,16 +133,18 @@ extension JobStore {
     /// How the database names the jobs that there are, and whose they are.
     package func places(
         of ids: [JobID], for users: UserScope
-    ) async throws(StoreError) -> [JobID: (number: Int64, userID: String)] {
+    ) async throws(StoreError) -> [JobID: (number: Int64, userID: ExactText)] {
         try await read("places") { connection throws(PostgresError) in
-            var places: [JobID: (number: Int64, userID: String)] = [:]
+            var places: [JobID: (number: Int64, userID: ExactText)] = [:]
             let result = try connection.execute(
                 .findPlaces,
                 Parameters {
                     $0.append(ids.map(\.uuid))
                     $0.append(users)
                 })
-            for row in result { places[JobID(try row.uuid(0))] = (try row.int64(1), try row.string(2)) }
+            for row in result {
+                places[JobID(try row.uuid(0))] = (try row.int64(1), ExactText(try row.string(2)))
+            }
             return places
         }
     }

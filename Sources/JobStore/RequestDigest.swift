@@ -1,5 +1,6 @@
 import Crypto
 import JobCore
+import Support
 
 /// What makes two requests the same: SHA-256 over every field that the caller sets, each with its length.
 enum RequestDigest {
@@ -11,9 +12,11 @@ enum RequestDigest {
             hash.update(data: Array(bytes))
         }
         func add(_ text: String) { add(Array(text.utf8)) }
-        for text in [spec.kind, spec.userID, spec.queue, spec.contentType, spec.idempotencyKey ?? ""] {
-            add(text)
-        }
+        add(spec.kind)
+        add(spec.userID.text)
+        add(spec.queue)
+        add(spec.contentType.text)
+        add(spec.idempotencyKey?.text ?? "")
         add(spec.payload)
         switch spec.due {
         case .after(let delay): add("after \(delay.microseconds)")
@@ -26,8 +29,8 @@ enum RequestDigest {
         )
         add("\(spec.timeout?.microseconds ?? -1) \(spec.softTimeout?.microseconds ?? -1)")
         for (key, value) in spec.labels.sorted(by: { $0.key < $1.key }) {
-            add(key)
-            add(value)
+            add(key.text)
+            add(value.text)
         }
         return Array(hash.finalize())
     }

@@ -1,13 +1,15 @@
 import FoundationEssentials
 import JobCore
 import Postgres
+import Support
 
 extension JobRecord {
     /// From the columns of `Statement.recordColumns`, then the result and its type.
     init(_ row: Row) throws(PostgresError) {
         let spec = JobSpec(
-            kind: try row.string(2), userID: try row.string(3), queue: try row.string(4),
-            contentType: try row.string(14), idempotencyKey: try row.optionalString(15),
+            kind: try row.string(2), userID: ExactText(try row.string(3)), queue: try row.string(4),
+            contentType: ExactText(try row.string(14)),
+            idempotencyKey: try row.optionalString(15).map { ExactText($0) },
             priority: Int(try row.int16(5)), maxAttempts: Int(try row.int32(6)),
             retryPolicy: RetryPolicy(
                 initialDelay: .milliseconds(try row.int64(10)), factor: try row.double(11),
@@ -35,7 +37,7 @@ extension JobRecord {
                 updatedAt: Timestamp(microseconds: try row.timestamp(32)))
         }
         if let data = try row.optionalBytes(34) {
-            result = JobResult(data: data, contentType: try row.optionalString(35) ?? "")
+            result = JobResult(data: data, contentType: ExactText(try row.optionalString(35) ?? ""))
         }
     }
 }
@@ -56,7 +58,7 @@ extension JobChange {
         let result = try row.optionalBytes(14)
         self.init(
             key: JobKey(number: try row.int64(0), lane: try row.int64(16), id: JobID(try row.uuid(1))),
-            kind: try row.string(2), userID: try row.string(3), queue: try row.string(4),
+            kind: try row.string(2), userID: ExactText(try row.string(3)), queue: try row.string(4),
             sequence: try row.int64(5), type: JobEventType(rawValue: try row.string(6)) ?? .enqueued,
             attempt: Int(try row.int32(7)), node: try row.optionalString(8),
             startedAt: try row.optionalTimestamp(9).map { Timestamp(microseconds: $0) },
@@ -66,7 +68,7 @@ extension JobChange {
                 JobError(reason: $0, message: message ?? "")
             },
             result: result.map { [type = try row.optionalString(15)] in
-                JobResult(data: $0, contentType: type ?? "")
+                JobResult(data: $0, contentType: ExactText(type ?? ""))
             })
     }
 }

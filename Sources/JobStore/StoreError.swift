@@ -1,5 +1,6 @@
 package import JobCore
 import Postgres
+package import Support
 
 /// Why the store could not do what it was asked to.
 package enum StoreError: Error, Sendable, Equatable {
@@ -12,7 +13,7 @@ package enum StoreError: Error, Sendable, Equatable {
     /// The id or the idempotency key belongs to a job with other content. `index` is that in a batch.
     case conflict(JobID, index: Int)
     /// The job's user would have had jobs in more queues than one may (`JobLimits.queuesPerUserMax`).
-    case tooManyQueues(userID: String)
+    case tooManyQueues(userID: ExactText)
     case notFound
     /// The job is not in a state that allows it.
     case wrongState(JobState)
@@ -29,6 +30,7 @@ package enum StoreError: Error, Sendable, Equatable {
         case .overloaded: self = .overloaded
         case .server where error.isConnectionLoss || error.isRetryable: self = .unavailable("\(error)")
         // Out of connections, disk or memory; or stopped by the operator: a bad day, not a bug.
+        // exact: five characters of ASCII that the database gives
         case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
             self = .unavailable("\(error)")
         case .cancelled: self = .cancelled

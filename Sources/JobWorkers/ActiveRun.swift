@@ -2,6 +2,7 @@ import JobCore
 import JobStore
 import Logging
 import Synchronization
+import Support
 
 /// A run on this node: what its handler sees of it, and what it has said that is not written yet.
 final class ActiveRun: Run {
@@ -55,12 +56,12 @@ final class ActiveRun: Run {
 
     var jobID: JobID { claimed.key.id }
     var kind: String { claimed.spec.kind }
-    var userID: String { claimed.spec.userID }
+    var userID: String { claimed.spec.userID.text }
     var queue: String { claimed.spec.queue }
     var attempt: Int { claimed.attempt }
     var maxAttempts: Int { claimed.maxAttempts }
     var payload: [UInt8] { claimed.spec.payload }
-    var contentType: String { claimed.spec.contentType }
+    var contentType: String { claimed.spec.contentType.text }
     var checkpoint: [UInt8]? { claimed.checkpoint }
     var grace: Duration { state.withLock(\.grace) }
 

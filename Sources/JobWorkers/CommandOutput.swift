@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import JobCore
+import Support
 
 /// What a line of a command's standard output says. `docs/command-handlers.md` is for those who write one.
 package enum CommandRecord: Sendable, Equatable {
@@ -102,64 +103,90 @@ package struct LineSplitter: ~Copyable {
 }
 
 /// Reads the lines of a command's standard output.
+///
+/// A command can be made to write what its job's user likes. So keys are compared by their bytes, and only single values are
+/// given to Foundation's decoder, which puts every key of an object into a table.
 package enum CommandOutput {
     /// Never empty. A line that is not an object of ours is a log line.
     package static func records(in line: LineSplitter.Line) -> [CommandRecord] {
-        let text = [CommandRecord.log(.info, String(decoding: line.bytes, as: UTF8.self))]
-        guard let start = line.bytes.firstIndex(where: { $0 != 0x20 && $0 != 0x09 }),
-            line.bytes[start] == UInt8(ascii: "{")
-        else { return text }
-        var members = JSONMembers(bytes: line.bytes, at: start)
+        let text = [
+            CommandRecord.log(
+                .info, String(decoding: line.bytes.prefix(JobLimits.logMessageBytesMax + 1), as: UTF8.self))
+        ]
         if line.isCut {
-            // Too long to be judged as a whole: by its first key, is it ours?
-            guard let key = members.firstKey(), Key(rawValue: key) != nil else { return text }
-            return [.violation("a line with \"\(key)\" is longer than \(LineSplitter.recordBytesMax) bytes")]
+            // It is too long to be judged as a whole, so its first key tells whether it is ours.
+            guard let quoted = JSONObject.firstKey(of: line.bytes[...]),
+                let key = Key.allCases.first(where: { quoted.elementsEqual("\"\($0.name)\"".utf8) })
+            else { return text }
+            return [
+                .violation("a line with \"\(key.name)\" is longer than \(LineSplitter.recordBytesMax) bytes")
+            ]
         }
-        guard JSONText.isValid(line.bytes) else { return text }
-        let values = members.all()
+        let verdict = JSONText.verdict(on: line.bytes)
+        guard verdict != .invalid, let object = JSONObject(line.bytes[...]) else { return text }
         var records: [CommandRecord] = []
         for key in Key.allCases {
-            guard let value = values[key.rawValue] else { continue }
-            let contentType = values["content_type"].flatMap { decoded(String.self, from: $0) }
-            guard let record = record(key, value: value, contentType: contentType) else { return text }
+            guard let value = object[key.name] else { continue }
+            if verdict == .keyTooLong {
+                return [
+                    .violation(
+                        "a line with \"\(key.name)\" that has a JSON key of more than \(JSONText.keyBytesMax) bytes"
+                    )
+                ]
+            }
+            guard let record = record(key, value: value, contentType: object["content_type"]) else {
+                return text
+            }
             records.append(record)
         }
         return records.isEmpty ? text : records
     }
 
-    private enum Key: String, CaseIterable {
-        case progress, log, checkpoint, result
-        case resultBase64 = "result_base64"
-        case retryAfter = "retry_after_ms"
-        case error
+    private enum Key: CaseIterable {
+        case progress, log, checkpoint, result, resultBase64, retryAfter, error
+
+        var name: StaticString {
+            switch self {
+            case .progress: "progress"
+            case .log: "log"
+            case .checkpoint: "checkpoint"
+            case .result: "result"
+            case .resultBase64: "result_base64"
+            case .retryAfter: "retry_after_ms"
+            case .error: "error"
+            }
+        }
     }
 
-    private struct ProgressFields: Decodable {
-        var stage: String?
-        var fraction: Double?
-        var message: String?
-        var step: Double?
-        var steps: Double?
-    }
+    /// Thrown where a value does not have the shape that its key asks for.
+    private struct WrongShape: Error {}
 
-    private struct LogFields: Decodable {
-        var level: String?
-        var message: String
-    }
+    /// The members of a record's value. Absent and null mean the same.
+    private struct Fields {
+        let object: JSONObject
 
-    private struct ErrorFields: Decodable {
-        var reason: String?
-        var message: String?
+        init?(_ value: ArraySlice<UInt8>) {
+            guard let object = JSONObject(value) else { return nil }
+            self.object = object
+        }
+
+        func value<T: Decodable>(_ name: StaticString, as type: T.Type) throws(WrongShape) -> T? {
+            guard let value = object[name], !value.elementsEqual("null".utf8) else { return nil }
+            guard let decoded = CommandOutput.scalar(type, from: value) else { throw WrongShape() }
+            return decoded
+        }
     }
 
     /// Nil where the value does not have the key's shape.
-    private static func record(_ key: Key, value: ArraySlice<UInt8>, contentType: String?) -> CommandRecord? {
+    private static func record(
+        _ key: Key, value: ArraySlice<UInt8>, contentType: ArraySlice<UInt8>?
+    ) -> CommandRecord? {
         switch key {
         case .progress:
-            return decoded(ProgressFields.self, from: value).map { .progress(progress($0)) }
+            return (try? progress(value)).map { .progress($0) }
         case .log:
-            if let message = decoded(String.self, from: value) { return .log(.info, message) }
-            return decoded(LogFields.self, from: value).map { .log(level($0.level), $0.message) }
+            if let message = scalar(String.self, from: value) { return .log(.info, message) }
+            return try? log(value)
         case .checkpoint:
             guard value.count <= JobLimits.checkpointBytesMax else {
                 return .violation(
@@ -169,45 +196,62 @@ package enum CommandOutput {
         case .result:
             return result(Array(value), contentType: JobLimits.defaultContentType)
         case .resultBase64:
-            guard let text = decoded(String.self, from: value), let data = Data(base64Encoded: text)
+            guard let text = scalar(String.self, from: value), let data = Data(base64Encoded: text)
             else { return .violation("result_base64 is not base64") }
-            return result(Array(data), contentType: contentType ?? "application/octet-stream")
+            let type = contentType.flatMap { scalar(String.self, from: $0) }.map { ExactText($0) }
+            return result(Array(data), contentType: type ?? "application/octet-stream")
         case .retryAfter:
-            guard let milliseconds = decoded(Double.self, from: value), milliseconds >= 0 else { return nil }
+            guard let milliseconds = scalar(Double.self, from: value), milliseconds >= 0 else { return nil }
             let longest = JobLimits.retryDelayMax
             return .retryAfter(min(.milliseconds(Int64(min(milliseconds, 1e12))), longest))
         case .error:
-            return decoded(ErrorFields.self, from: value).map {
-                .error(reason: $0.reason, message: $0.message)
-            }
+            return try? error(value)
         }
     }
 
-    private static func result(_ data: [UInt8], contentType: String) -> CommandRecord {
+    private static func result(_ data: [UInt8], contentType: ExactText) -> CommandRecord {
         guard data.count <= JobLimits.resultBytesMax else {
             return .violation(
                 "a result of \(data.count) bytes; at most \(JobLimits.resultBytesMax) are kept")
         }
         guard (1...JobLimits.contentTypeBytesMax).contains(contentType.utf8.count),
-            !contentType.utf8.contains(0)
+            !contentType.hasControlCharacter
         else {
-            return .violation("content_type is not 1 to \(JobLimits.contentTypeBytesMax) bytes of text")
+            return .violation(
+                "content_type is not 1 to \(JobLimits.contentTypeBytesMax) bytes of text without control characters"
+            )
         }
         return .result(JobResult(data: data, contentType: contentType))
     }
 
-    private static func progress(_ fields: ProgressFields) -> CommandProgress {
+    private static func progress(_ value: ArraySlice<UInt8>) throws(WrongShape) -> CommandProgress {
         func whole(_ number: Double?) -> Int { Int(min(max(number ?? 0, 0), Double(Int32.max))) }
-        let step = whole(fields.step)
-        let steps = whole(fields.steps)
+        guard let fields = Fields(value) else { throw WrongShape() }
+        let step = whole(try fields.value("step", as: Double.self))
+        let steps = whole(try fields.value("steps", as: Double.self))
         return CommandProgress(
-            stage: fields.stage ?? "",
-            fraction: fields.fraction ?? (steps > 0 ? Double(step) / Double(steps) : 0),
-            message: fields.message ?? "", step: step, steps: steps)
+            stage: try fields.value("stage", as: String.self) ?? "",
+            fraction: try fields.value("fraction", as: Double.self)
+                ?? (steps > 0 ? Double(step) / Double(steps) : 0),
+            message: try fields.value("message", as: String.self) ?? "", step: step, steps: steps)
     }
 
-    private static func level(_ name: String?) -> LogLine.Level {
-        switch name?.lowercased() {
+    private static func log(_ value: ArraySlice<UInt8>) throws(WrongShape) -> CommandRecord {
+        guard let fields = Fields(value), let message = try fields.value("message", as: String.self) else {
+            throw WrongShape()
+        }
+        return .log(level(try fields.value("level", as: String.self).map { ExactText($0) }), message)
+    }
+
+    private static func error(_ value: ArraySlice<UInt8>) throws(WrongShape) -> CommandRecord {
+        guard let fields = Fields(value) else { throw WrongShape() }
+        return .error(
+            reason: try fields.value("reason", as: String.self),
+            message: try fields.value("message", as: String.self))
+    }
+
+    private static func level(_ name: ExactText?) -> LogLine.Level {
+        switch name?.lowercasedASCII {  // exact: an ExactText
         case "trace", "debug": .debug
         case "warn", "warning": .warning
         case "error", "critical", "fatal": .error
@@ -215,94 +259,11 @@ package enum CommandOutput {
         }
     }
 
-    private static func decoded<T: Decodable>(_ type: T.Type, from value: ArraySlice<UInt8>) -> T? {
-        try? JSONDecoder().decode(type, from: Data(value))
-    }
-}
-
-/// Finds the members of a JSON object and keeps their text: a checkpoint or a result must come out byte
-/// for byte as it was written, which a parser that builds numbers cannot promise.
-private struct JSONMembers {
-    let bytes: [UInt8]
-    private var position: Int
-
-    /// `start` is the place of the `{`.
-    init(bytes: [UInt8], at start: Int) {
-        self.bytes = bytes
-        self.position = start + 1
-    }
-
-    /// The first key, of an object that may be incomplete.
-    mutating func firstKey() -> String? {
-        skipSpace()
-        guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { return nil }
-        let start = position
-        skipString()
-        guard position <= bytes.count else { return nil }
-        return key(bytes[start..<position])
-    }
-
-    /// Every member; of a key that comes twice, the last. The bytes must be valid JSON.
-    mutating func all() -> [String: ArraySlice<UInt8>] {
-        var members: [String: ArraySlice<UInt8>] = [:]
-        while true {
-            skipSpace()
-            guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { return members }
-            let keyStart = position
-            skipString()
-            let name = key(bytes[keyStart..<position])
-            skipSpace()
-            position += 1  // the colon
-            skipSpace()
-            let start = position
-            skipValue()
-            var end = position
-            while end > start, isSpace(bytes[end - 1]) { end -= 1 }
-            if let name { members[name] = bytes[start..<end] }
-            position += 1  // the comma, or the brace at the end
+    /// A text or a number.
+    private static func scalar<T: Decodable>(_ type: T.Type, from value: ArraySlice<UInt8>) -> T? {
+        guard let first = value.first, first != UInt8(ascii: "{"), first != UInt8(ascii: "[") else {
+            return nil
         }
-    }
-
-    private func key(_ quoted: ArraySlice<UInt8>) -> String? {
-        try? JSONDecoder().decode(String.self, from: Data(quoted))
-    }
-
-    /// To the comma or the brace after the value.
-    private mutating func skipValue() {
-        var depth = 0
-        while position < bytes.count {
-            switch bytes[position] {
-            case UInt8(ascii: "\""):
-                skipString()
-                continue
-            case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-            case UInt8(ascii: ","):
-                if depth == 0 { return }
-            case UInt8(ascii: "}"), UInt8(ascii: "]"):
-                if depth == 0 { return }
-                depth -= 1
-            default: break
-            }
-            position += 1
-        }
-    }
-
-    /// From the opening quote to after the closing one.
-    private mutating func skipString() {
-        position += 1
-        while position < bytes.count {
-            let byte = bytes[position]
-            position += byte == UInt8(ascii: "\\") ? 2 : 1
-            if byte == UInt8(ascii: "\"") { return }
-        }
-        position = bytes.count
-    }
-
-    private mutating func skipSpace() {
-        while position < bytes.count, isSpace(bytes[position]) { position += 1 }
-    }
-
-    private func isSpace(_ byte: UInt8) -> Bool {
-        byte == 0x20 || byte == 0x09 || byte == 0x0D || byte == 0x0A
+        return try? JSONDecoder().decode(type, from: Data(value))
     }
 }

@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import JobCore
+import Support
 
 /// Kinds for trials, known only to a node started with `--test-kinds`.
 package enum TestRunners {
@@ -7,7 +8,15 @@ package enum TestRunners {
         TestEchoRunner(), TestNoopRunner(), TestSleepRunner(), TestFailRunner(),
     ]
 
+    /// Enough for what the kinds for trials take. It bounds the time of the decoder, which runs on the cooperative pool and
+    /// puts every key into a table.
+    private static let payloadBytesMax = 4 << 10
+
     fileprivate static func payload<T: Decodable>(_ type: T.Type, of run: any Run) throws -> T {
+        guard run.payload.count <= payloadBytesMax else {
+            throw wrongPayload(
+                of: run.kind, "has \(run.payload.count) bytes; the kind takes at most \(payloadBytesMax)")
+        }
         do {
             return try JSONDecoder().decode(type, from: Data(run.payload))
         } catch {
@@ -34,7 +43,7 @@ package struct TestEchoRunner: JobRunner {
     package init() {}
 
     package func run(_ run: any Run) async throws -> JobResult {
-        JobResult(data: run.payload, contentType: run.contentType)
+        JobResult(data: run.payload, contentType: ExactText(run.contentType))
     }
 }
 

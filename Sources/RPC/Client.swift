@@ -66,6 +66,7 @@ package final class Client: Sendable {
     ) async throws -> Client {
         let tls = try await makeTLS(configuration.tls)
         let serverName = configuration.tls?.serverName ?? host
+        // exact: our own user's
         let authority = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         do {
             let bootstrap = ClientBootstrap(group: group)

@@ -184,6 +184,7 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        // exact: the TLS library gives one of those that were offered
         if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent, negotiated != "h2" {
             fail(Status(.unavailable, "the server does not speak HTTP/2 (ALPN)"))
         }
@@ -197,6 +198,7 @@ final class ClientConnection: ChannelDuplexHandler {
     /// The library's own words for a failed handshake name places in its source.
     private static func reason(for error: any Error) -> String {
         guard case .handshakeFailed(let cause)? = error as? NIOSSLError else { return "\(error)" }
+        // exact: the TLS library's words
         return "\(cause)".contains("CERTIFICATE_VERIFY_FAILED")
             ? "TLS: nobody who is trusted here has signed the server's certificate"
             : "TLS: no agreement with the server on how to talk"

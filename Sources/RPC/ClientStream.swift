@@ -1,5 +1,6 @@
 internal import HTTP2
 internal import NIOCore
+import Support
 
 /// One call as the client sees it, on the connection's event loop.
 final class ClientStream {
@@ -42,7 +43,7 @@ final class ClientStream {
         case .answering:
             end(with: ResponseStatus.of(trailers: block))
         case .waiting:
-            if let http = block.value(for: ":status"), http.hasPrefix("1") { return }
+            if let http = block.value(for: ":status"), http.starts(with: "1") { return }
             if endStream || ResponseStatus.refusal(of: block) != nil {
                 // Trailers-Only, or not gRPC at all.
                 end(with: ResponseStatus.refusal(of: block) ?? ResponseStatus.of(trailers: block))
@@ -164,10 +165,10 @@ enum ResponseStatus {
     static func refusal(of headers: HeaderBlock) -> Status? {
         if headers.isTruncated { return Status(.internalError, "the answer's headers are over the limit") }
         let http = headers.value(for: ":status") ?? ""
-        guard http == "200" else {
+        guard http == "200" else {  // exact: an ExactText
             if headers.value(for: "grpc-status") != nil { return of(trailers: headers) }
             let code: Status.Code =
-                switch http {
+                switch http {  // exact: an ExactText
                 case "400": .internalError
                 case "401": .unauthenticated
                 case "403": .permissionDenied
@@ -177,9 +178,10 @@ enum ResponseStatus {
                 }
             return Status(code, "HTTP status \(http)")
         }
-        guard headers.value(for: "content-type")?.hasPrefix("application/grpc") == true else {
+        guard headers.value(for: "content-type")?.starts(with: "application/grpc") == true else {
             return Status(.unknown, "the answer is not gRPC")
         }
+        // exact: an ExactText
         if let encoding = headers.value(for: "grpc-encoding"), encoding != "identity" {
             return Status(.internalError, "the answer is compressed, unasked")
         }
@@ -190,7 +192,7 @@ enum ResponseStatus {
         guard let text = trailers.value(for: "grpc-status") else {
             return Status(.unknown, "the answer has no status")
         }
-        let code = Int(text).flatMap(Status.Code.init(rawValue:)) ?? .unknown
+        let code = Int(text.text).flatMap(Status.Code.init(rawValue:)) ?? .unknown
         let message = trailers.value(for: "grpc-message").map { PercentEncoding.decode($0.utf8) } ?? ""
         let details = trailers.value(for: "grpc-status-details-bin").flatMap { Base64.decode($0.utf8) } ?? []
         return Status(code, message, details: details, metadata: Metadata(trailers))

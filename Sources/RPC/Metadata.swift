@@ -1,4 +1,5 @@
 internal import HTTP2
+internal import Support
 
 /// The custom metadata of a call: an ordered multimap (PROTOCOL-HTTP2.md, "Custom-Metadata").
 ///
@@ -10,7 +11,7 @@ package struct Metadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
     }
 
     struct Entry: Sendable, Equatable {
-        var key: String
+        var key: ExactText
         var value: Content
     }
 
@@ -30,15 +31,15 @@ package struct Metadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
     /// Adds a text value. Characters that HTTP does not carry in a field become '?'; a key of gRPC's or HTTP's
     /// own (`grpc-…`, `:…`, `te`, `content-type`) is not sent.
     package mutating func add(_ value: String, for key: String) {
-        let key = key.lowercased()
-        precondition(!key.hasSuffix("-bin"), "a -bin key has bytes for its value")
+        let key = ExactText(key).lowercasedASCII
+        precondition(!key.ends(with: "-bin"), "a -bin key has bytes for its value")
         entries.append(Entry(key: key, value: .text(value)))
     }
 
     /// Adds bytes; the key must end in `-bin`.
     package mutating func add(bytes value: [UInt8], for key: String) {
-        let key = key.lowercased()
-        precondition(key.hasSuffix("-bin"), "only a -bin key has bytes for its value")
+        let key = ExactText(key).lowercasedASCII
+        precondition(key.ends(with: "-bin"), "only a -bin key has bytes for its value")
         entries.append(Entry(key: key, value: .bytes(value)))
     }
 
@@ -49,7 +50,7 @@ package struct Metadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
 
     /// All text values of the key, in order.
     package func values(for key: String) -> [String] {
-        let key = key.lowercased()
+        let key = ExactText(key).lowercasedASCII
         return entries.compactMap { entry in
             guard entry.key == key, case .text(let text) = entry.value else { return nil }
             return text
@@ -58,7 +59,7 @@ package struct Metadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
 
     /// All values of a `-bin` key, in order.
     package func bytes(for key: String) -> [[UInt8]] {
-        let key = key.lowercased()
+        let key = ExactText(key).lowercasedASCII
         return entries.compactMap { entry in
             guard entry.key == key, case .bytes(let bytes) = entry.value else { return nil }
             return bytes
@@ -71,9 +72,9 @@ extension Metadata {
     init(_ block: HeaderBlock) {
         for field in block.fields {
             guard field.name.first != UInt8(ascii: ":") else { continue }
-            let key = String(decoding: field.name, as: UTF8.self)
+            let key = ExactText(decoding: field.name)
             guard !Self.isReserved(key) else { continue }
-            if key.hasSuffix("-bin") {
+            if key.ends(with: "-bin") {
                 for part in field.value.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
                 {
                     guard let bytes = Base64.decode(part.trimmingSpaces) else { continue }
@@ -90,22 +91,23 @@ extension Metadata {
         for entry in entries where !Self.isReserved(entry.key) && Self.isValid(key: entry.key) {
             switch entry.value {
             case .bytes(let bytes):
-                fields.append(entry.key, Base64.encode(bytes))
+                fields.append(entry.key.text, Base64.encode(bytes))
             case .text(let text):
                 fields.append(
-                    entry.key, text.utf8.map { (0x20...0x7e).contains($0) ? $0 : UInt8(ascii: "?") })
+                    entry.key.text, text.utf8.map { (0x20...0x7e).contains($0) ? $0 : UInt8(ascii: "?") })
             }
         }
     }
 
     /// Fields that are the protocol's, not the application's.
-    private static func isReserved(_ key: String) -> Bool {
-        key.hasPrefix("grpc-") || key.hasPrefix(":") || key == "te" || key == "content-type" || key == "host"
-            || key == "connection"
+    private static func isReserved(_ key: ExactText) -> Bool {
+        if key.starts(with: "grpc-") || key.starts(with: ":") { return true }
+        // exact: an ExactText
+        return key == "te" || key == "content-type" || key == "host" || key == "connection"
     }
 
     /// "Header-Name → 1*( %x30-39 / %x61-7A / "_" / "-" / ".")"
-    private static func isValid(key: String) -> Bool {
+    private static func isValid(key: ExactText) -> Bool {
         !key.isEmpty
             && key.utf8.allSatisfy { byte in
                 switch byte {

@@ -1,4 +1,5 @@
 package import NIOCore
+internal import Support
 
 /// Takes one message, returns one.
 ///
@@ -102,13 +103,17 @@ package final class Method: Sendable {
 
 /// Finds the method of a path.
 struct Router: Sendable {
-    private let methods: [String: Method]
+    private let methods: [ExactText: Method]
+    private let pathBytesMax: Int
 
     init(_ methods: [Method]) {
-        self.methods = Dictionary(methods.map { ($0.path, $0) }) { first, _ in
+        self.methods = Dictionary(methods.map { (ExactText($0.path), $0) }) { first, _ in
             preconditionFailure("two methods with the path \(first.path)")
         }
+        pathBytesMax = methods.lazy.map(\.path.utf8.count).max() ?? 0
     }
 
-    subscript(path: String) -> Method? { methods[path] }
+    subscript(path: ArraySlice<UInt8>) -> Method? {
+        path.count <= pathBytesMax ? methods[ExactText(decoding: path)] : nil
+    }
 }

@@ -1,5 +1,6 @@
 internal import HTTP2
 internal import MessageCompression
+internal import Support
 
 /// What the headers of a request ask for, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
 ///
@@ -22,12 +23,14 @@ final class RequestHead: Sendable {
     /// What the client takes in answers.
     let acceptedCodings: [Coding]
 
+    private static let pathShownBytesMax = 128
+
     /// The value of `grpc-accept-encoding` that says what this server takes.
     static let acceptedEncodings = "identity,gzip,deflate"
 
     init(_ block: HeaderBlock, router: Router, messageBytesMax: Int) {
         self.block = block
-        var path: String?
+        var path: ArraySlice<UInt8>?
         var isPost = false
         var isGRPC = false
         var timeout: Duration?
@@ -39,7 +42,7 @@ final class RequestHead: Sendable {
             // Names are told apart by length first; a string is made only of the path.
             switch field.name.count {
             case 5 where field.name.isEqual(to: ":path"):
-                path = String(decoding: field.value, as: UTF8.self)
+                path = field.value
             case 7 where field.name.isEqual(to: ":method"):
                 isPost = field.value.isEqual(to: "POST")
             case 12 where field.name.isEqual(to: "content-type"):
@@ -80,10 +83,12 @@ final class RequestHead: Sendable {
             verdict = .refuseHTTP(status: "415")
         } else if let refusal {
             verdict = .refuse(refusal)
-        } else if let path, let method = router[path] {
+        } else if let method = router[path ?? []] {
             verdict = .call(method, messageBytesMax: method.requestBytesMax ?? messageBytesMax)
         } else {
-            verdict = .refuse(Status(.unimplemented, "unknown method \(path ?? "")"))
+            // The path is told so far as any of ours is long.
+            let shown = ExactText(decoding: (path ?? []).prefix(Self.pathShownBytesMax))
+            verdict = .refuse(Status(.unimplemented, "unknown method \(shown)"))
         }
     }
 

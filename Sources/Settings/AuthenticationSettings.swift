@@ -1,4 +1,5 @@
 package import JobCore
+package import Support
 
 /// Whose credentials are good. Nothing set: everybody's calls are, as on loopback.
 package struct AuthenticationSettings: Sendable, Hashable {

@@ -1,6 +1,7 @@
 import Foundation
 package import JobCore
 import Yams
+import Support
 
 /// What a settings file says, checked for keys that nobody knows.
 struct SettingsFile {

@@ -19,6 +19,13 @@ struct HandlerRunner<Handler: JobHandler>: JobRunner {
 
     private func attempt(_ run: any Run) async throws -> JobResult {
         let input: Handler.Input
+        // A payload need not say that it is JSON, and then the API has not looked at it.
+        if run.payload.count > JSONText.keyBytesMax, JSONText.verdict(on: run.payload) == .keyTooLong {
+            throw RunFailure(
+                reason: "bad_input",
+                message: "the payload has a key of more than \(JSONText.keyBytesMax) bytes in its JSON",
+                isPermanent: true)
+        }
         do {
             // No payload is the JSON value null: for handlers whose input is optional.
             let payload = run.payload.isEmpty ? Data("null".utf8) : Data(run.payload)

@@ -2,6 +2,7 @@ import ArgumentParser
 import Authentication
 import FoundationEssentials
 import JobCore
+import Support
 
 /// `signalbox token …`: for the file of `serve --auth-tokens`.
 struct TokenCommand: ParsableCommand {

@@ -6,6 +6,7 @@ import Testing
 import X509
 
 @testable import Authentication
+import Support
 
 private func rule(
     _ pattern: String, name: String? = nil, scopes: Set<Scope> = [.read], users: UserGrant = .itself

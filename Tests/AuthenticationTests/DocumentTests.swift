@@ -2,6 +2,7 @@ import Authentication
 import Foundation
 import JobCore
 import Testing
+import Support
 
 /// What docs/authentication.md shows works.
 @Suite struct DocumentTests {

@@ -4,6 +4,7 @@ import CryptoExtras
 import Foundation
 import JobCore
 import Testing
+import Support
 
 /// One key of each kind, in a file.
 @Suite struct JWTAuthenticationTests {

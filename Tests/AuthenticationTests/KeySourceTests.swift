@@ -3,6 +3,7 @@ import JobCore
 import Testing
 
 @testable import Authentication
+import Support
 
 @Suite struct KeySourceStateMachineTests {
     private func time(_ seconds: Int) -> Timestamp { Timestamp(microseconds: Int64(seconds) * 1_000_000) }

@@ -2,6 +2,7 @@ import Authentication
 import Foundation
 import JobCore
 import Testing
+import Support
 
 private func entry(_ token: String, _ more: String = "scopes: [jobs.read]") -> String {
     "  - {name: of-\(token), hash: \(SHA256Hash(of: token)), \(more)}\n"
@@ -204,18 +205,19 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         }
         let authenticator = try authenticator(named(composed))
         let users = try #require(authenticator.known("Bearer one")).principal.users
-        #expect(users.contains(composed) && !users.contains(decomposed))
+        #expect(users.contains(ExactText(composed)) && !users.contains(ExactText(decomposed)))
         // Of an entry that is changed to the other one.
         try folder.write(named(decomposed), to: "tokens.yaml")
         for _ in 0..<2 { authenticator.reload() }
         let principal = try #require(authenticator.known("Bearer one")).principal
         #expect(principal.name.hasSameBytes(as: decomposed))
-        #expect(principal.users.contains(decomposed) && !principal.users.contains(composed))
+        #expect(
+            principal.users.contains(ExactText(decomposed)) && !principal.users.contains(ExactText(composed)))
         // And both are two.
         try folder.write(named("x", ", users: [\(composed), \(decomposed)]"), to: "tokens.yaml")
         for _ in 0..<2 { authenticator.reload() }
         let both = try #require(authenticator.known("Bearer one")).principal.users
-        #expect(both.contains(composed) && both.contains(decomposed))
+        #expect(both.contains(ExactText(composed)) && both.contains(ExactText(decomposed)))
     }
 
     /// Same size, same inode, and the times that it had: what is written twice through a mapping leaves them alone the

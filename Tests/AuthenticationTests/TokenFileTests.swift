@@ -2,6 +2,7 @@ import Authentication
 import Foundation
 import JobCore
 import Testing
+import Support
 
 private let hash = SHA256Hash(of: "sbx_secret")
 

@@ -3,6 +3,7 @@ import JobCore
 import Testing
 
 @testable import ClientCommands
+import Support
 
 @Suite struct ArgumentTests {
     @Test(arguments: [
@@ -39,7 +40,7 @@ import Testing
         let draft = try await command.draft(environment: [:])
         #expect(draft.kind == "speech.dialogue" && draft.userID == "ada" && draft.queue == "audio")
         #expect(draft.payload == Array(#"{"a":1}"#.utf8))
-        #expect(draft.jobID == Sample.id.description && draft.idempotencyKey == "k")
+        #expect(draft.jobID.text == Sample.id.description && draft.idempotencyKey == "k")
         #expect(draft.priority == -5 && draft.delay == .seconds(5) && draft.maxAttempts == 7)
         #expect(draft.retryInitialDelay == .seconds(1) && draft.retryFactor == 3)
         #expect(draft.retryMaxDelay == .seconds(60) && draft.retryJitter == 0.1)

@@ -8,6 +8,7 @@ import Settings
 import Testing
 
 @testable import ClientCommands
+import Support
 
 /// The commands against a gRPC server that answers as the test says.
 @Suite struct CommandTests {

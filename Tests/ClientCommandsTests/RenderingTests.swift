@@ -5,6 +5,7 @@ import RPC
 import Testing
 
 @testable import ClientCommands
+import Support
 
 @Suite struct TableTests {
     @Test func columnsLineUp() {
@@ -60,7 +61,7 @@ import Testing
 
     @Test func bytesAsWhatTheyAre() throws {
         func text(_ bytes: [UInt8], _ type: String) throws -> String {
-            try JSONLine.text(ResultView(JobResult(data: bytes, contentType: type)))
+            try JSONLine.text(ResultView(JobResult(data: bytes, contentType: ExactText(type))))
         }
         #expect(try text(Array("null".utf8), "application/json").contains(#""json":null"#))
         #expect(try text(Array("{".utf8), "application/json").contains(#""text":"{""#))

@@ -1,4 +1,5 @@
 import JobCore
+import Support
 
 /// Jobs and events to show.
 enum Sample {

@@ -4,16 +4,17 @@ import RPC
 import Testing
 
 @testable import ClientCommands
+import Support
 
 @Suite struct WatchSessionTests {
     @Test func aNamedJobGoesOnAfterTheLastEvent() {
         var session = WatchSession(.jobs([Sample.id]))
-        #expect(session.request().jobs == [.init(jobID: Sample.id.description)])
+        #expect(session.request().jobs == [.init(jobID: "\(Sample.id)")])
         #expect(session.receive(.snapshot(Sample.job(.pending, sequence: 1))) != nil)
         let started = WatchResponse.lifecycle(Sample.event(.started, .running, sequence: 2))
         #expect(session.receive(started) == started)
         #expect(session.receive(started) == nil)
-        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 2)])
+        #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
         #expect(!session.isOver)
         #expect(session.receive(.lifecycle(Sample.event(.failed, .failed, sequence: 3))) != nil)
         #expect(session.isOver)
@@ -26,7 +27,7 @@ import Testing
         #expect(session.receive(.snapshot(Sample.job(.succeeded, sequence: 3))) != nil)
         // The event has the result; a connection that is lost before it begins there.
         #expect(!session.isOver)
-        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 2)])
+        #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
         let last = WatchResponse.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3))
         #expect(session.receive(last) == last)
         #expect(session.receive(last) == nil)
@@ -38,12 +39,12 @@ import Testing
         var session = WatchSession(.jobs([Sample.id, Sample.other]))
         #expect(session.request().jobs.count == 2)
         _ = session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
-        #expect(session.request().jobs == [.init(jobID: Sample.other.description)])
+        #expect(session.request().jobs == [.init(jobID: "\(Sample.other)")])
     }
 
     @Test func whatEndedAtTheGivenSequenceIsLookedUp() {
         var session = WatchSession(.jobs([Sample.id]), after: 3)
-        #expect(session.request().jobs == [.init(jobID: Sample.id.description, afterSequence: 3)])
+        #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 3)])
         #expect(session.unaccounted() == [Sample.id])
         #expect(session.account(for: Sample.id, Sample.job(.failed, sequence: 3)) == nil)
         #expect(session.isOver)

@@ -2,6 +2,7 @@ import HTTP2
 import NIOCore
 import TestRandom
 import Testing
+import Support
 
 extension Session {
     /// Those since the last call.

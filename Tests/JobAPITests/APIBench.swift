@@ -11,6 +11,7 @@ import TestDatabase
 import Testing
 
 @testable import JobAPI
+import Support
 
 /// The services over a schema of its own, without workers, and a client of them. Whoever calls names itself: what a
 /// credential proves is tested elsewhere.
@@ -120,7 +121,7 @@ struct APIBench: Sendable {
     {
         var draft = JobSpecDraft()
         draft.kind = "k"
-        draft.userID = user
+        draft.userID = ExactText(user)
         change(&draft)
         let request = EnqueueRequest(job: draft)
         return try await call(Path.job + "Enqueue", request, as: name, EnqueueResponse.self).job

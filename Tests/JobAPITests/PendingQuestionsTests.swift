@@ -2,6 +2,7 @@ import JobCore
 import Testing
 
 @testable import JobAPI
+import Support
 
 /// Who is asked about, and who hears of it.
 @Suite struct PendingQuestionsTests {

@@ -5,6 +5,7 @@ import RPC
 import Testing
 
 @testable import JobAPI
+import Support
 
 /// What is over a quota is refused, and told how long to wait.
 @Suite(.timeLimit(.minutes(2))) struct UserQuotasTests {
@@ -19,7 +20,7 @@ import Testing
     private func draft(_ user: String, payload: String = "") -> JobSpecDraft {
         var draft = JobSpecDraft()
         draft.kind = "k"
-        draft.userID = user
+        draft.userID = ExactText(user)
         draft.payload = Array(payload.utf8)
         return draft
     }
@@ -160,7 +161,7 @@ import Testing
         try await APIBench.with(limits: limits { $0.pendingJobsMax = 1 }) { bench in
             let first = try await bench.enqueue("a", as: "root").id.description
             let call = { (method: String, id: String) in
-                try await bench.status(Path.job + method, CancelRequest(jobID: id), as: "root")
+                try await bench.status(Path.job + method, CancelRequest(jobID: ExactText(id)), as: "root")
             }
             #expect(try await call("Cancel", first).code == .ok)
             let second = try await bench.enqueue("a", as: "root").id.description
@@ -175,7 +176,7 @@ import Testing
         try await APIBench.with(limits: limits { $0.watchesMax = 2 }) { bench in
             let jobs = [
                 try await bench.enqueue("a", as: "root").id, try await bench.enqueue("b", as: "root").id,
-            ].map { WatchRequest.Watched(jobID: $0.description) }
+            ].map { WatchRequest.Watched(jobID: "\($0)") }
             let (ofUser, ofBoth, ofQueue) = (
                 WatchRequest(userID: "a"), WatchRequest(jobs: jobs), WatchRequest(queue: "default")
             )
@@ -203,12 +204,13 @@ import Testing
     @Test func watchesThatAreOver() async throws {
         try await APIBench.with(limits: limits { $0.watchesMax = 1 }) { bench in
             let job = try await bench.enqueue("a", as: "root").id.description
-            _ = try await bench.status(Path.job + "Cancel", CancelRequest(jobID: job), as: "root")
-            let tooFar = WatchRequest(jobs: [.init(jobID: job, afterSequence: 99)])
+            _ = try await bench.status(Path.job + "Cancel", CancelRequest(jobID: ExactText(job)), as: "root")
+            let tooFar = WatchRequest(jobs: [.init(jobID: ExactText(job), afterSequence: 99)])
             for _ in 0..<5 {
                 #expect(try await bench.status(Path.job + "Watch", tooFar, as: "root").code == .outOfRange)
                 // All of it is final: it ends by itself, after the last message, when the stream is closed on both sides.
-                var watch = try await bench.watch(WatchRequest(jobs: [.init(jobID: job)]), as: "root")
+                var watch = try await bench.watch(
+                    WatchRequest(jobs: [.init(jobID: ExactText(job))]), as: "root")
                 while try await watch.next() != nil {}
             }
         }

@@ -5,23 +5,24 @@ import RPC
 import Testing
 
 @testable import JobAPI
+import Support
 
 /// Nobody learns anything of another user's jobs.
 @Suite(.timeLimit(.minutes(2))) struct UsersTests {
     private typealias Path = APIBench.Path
 
-    private let id = "0197a0de-0000-4000-8000-00000000abcd"
+    private let id: ExactText = "0197a0de-0000-4000-8000-00000000abcd"
 
     private func list(of user: String = "", pageSize: Int = 0) -> ListJobsRequest {
         var request = ListJobsRequest()
-        request.userID = user
+        request.userID = ExactText(user)
         request.pageSize = pageSize
         return request
     }
 
     /// How every call that names jobs ends, for a caller that may not see this one.
     private func statuses(_ bench: APIBench, _ own: JobID, as name: String) async throws -> [Status] {
-        let watched = [own.description, id].map { WatchRequest.Watched(jobID: $0) }
+        let watched = ["\(own)", id].map { WatchRequest.Watched(jobID: $0) }
         let calls: [(String, any RequestMessage)] = [
             ("GetJob", GetJobRequest(jobID: id)), ("GetJob", GetJobRequest(jobID: id, includePayload: true)),
             ("Cancel", CancelRequest(jobID: id)), ("Retry", RetryRequest(jobID: id)),
@@ -64,7 +65,7 @@ import Testing
             func draft(_ user: String) -> JobSpecDraft {
                 var draft = JobSpecDraft()
                 draft.kind = "k"
-                draft.userID = user
+                draft.userID = ExactText(user)
                 return draft
             }
             for known in [false, true] {
@@ -122,7 +123,7 @@ import Testing
             func taken(_ user: String, payload: String) async throws -> Status {
                 var draft = JobSpecDraft()
                 draft.kind = "k"
-                draft.userID = user
+                draft.userID = ExactText(user)
                 draft.jobID = id
                 draft.payload = Array(payload.utf8)
                 return try await bench.status(Path.job + "Enqueue", EnqueueRequest(job: draft), as: user)
@@ -130,7 +131,7 @@ import Testing
             let own = try await taken("a", payload: "1")
             #expect(own.code == .alreadyExists)
             for payload in ["1", "\"secret\""] { #expect(try await taken("b", payload: payload) == own) }
-            #expect(try own.decodedDetails.resource?.name == id)
+            #expect(try own.decodedDetails.resource?.name == id.text)
             // The key of another is free.
             try await bench.enqueue("a", as: "a") { $0.idempotencyKey = "key" }
             #expect(try await bench.enqueue("b", as: "b") { $0.idempotencyKey = "key" }.spec.userID == "b")
@@ -216,9 +217,9 @@ import Testing
         try await APIBench.with { bench in
             let job = try await bench.enqueue("a", as: "ab")
             _ = try await bench.call(
-                Path.job + "Cancel", CancelRequest(jobID: job.id.description), as: "a", JobResponse.self)
+                Path.job + "Cancel", CancelRequest(jobID: "\(job.id)"), as: "a", JobResponse.self)
             _ = try await bench.call(
-                Path.job + "Retry", RetryRequest(jobID: job.id.description), as: "root", JobResponse.self)
+                Path.job + "Retry", RetryRequest(jobID: "\(job.id)"), as: "root", JobResponse.self)
             for method in ["PauseQueue", "ResumeQueue"] {
                 let request = PauseQueueRequest(queue: "q")
                 #expect(try await bench.status(Path.admin + method, request, as: "root").code == .ok)

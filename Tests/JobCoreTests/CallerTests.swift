@@ -1,5 +1,6 @@
 import JobCore
 import Testing
+import Support
 
 @Suite struct CallerTests {
     /// The same letter, as one code point and as two.
@@ -16,10 +17,10 @@ import Testing
         #expect(spellings[0] == spellings[1])
         for (own, other) in [(0, 1), (1, 0)] {
             let users = UserScope.only([ExactText(spellings[own]), "x"])
-            #expect(users.contains(spellings[own]) && !users.contains(spellings[other]))
+            #expect(users.contains(ExactText(spellings[own])) && !users.contains(ExactText(spellings[other])))
         }
         let both = UserScope.only(Set(spellings.map(ExactText.init(_:))))
-        #expect(spellings.allSatisfy(both.contains))
+        #expect(spellings.allSatisfy { both.contains(ExactText($0)) })
     }
 
     @Test func exactTextIsAKey() {

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import JobCore
+import Support
 
 @Suite struct EnqueueRateTests {
     private let start = ContinuousClock.now

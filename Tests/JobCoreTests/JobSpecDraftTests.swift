@@ -1,5 +1,6 @@
 import JobCore
 import Testing
+import Support
 
 @Suite struct JobSpecDraftTests {
     private static let now = Timestamp(microseconds: 1_720_000_800_000_000)
@@ -14,7 +15,7 @@ import Testing
 
     private func check(
         _ change: (inout JobSpecDraft) -> Void = { _ in }
-    ) -> (spec: JobSpec, violations: [FieldViolation]) {
+    ) -> (spec: JobSpec?, violations: [FieldViolation]) {
         var violations: [FieldViolation] = []
         let spec = draft(change).validated(path: "job.", now: Self.now, into: &violations)
         return (spec, violations)
@@ -24,10 +25,11 @@ import Testing
         check(change).violations.map(\.field)
     }
 
-    private func text(_ count: Int) -> String { String(repeating: "a", count: count) }
+    private func text(_ count: Int) -> ExactText { ExactText(String(repeating: "a", count: count)) }
 
-    @Test func defaults() {
-        let (spec, violations) = check()
+    @Test func defaults() throws {
+        let (valid, violations) = check()
+        let spec = try #require(valid)
         #expect(violations.isEmpty)
         #expect(spec == JobSpec(kind: "mail.send", userID: "ada"))
         #expect(spec.queue == "default" && spec.contentType == "application/json")
@@ -80,8 +82,8 @@ import Testing
         #expect(fields { $0.kind = text(129) } == ["job.kind"])
         #expect(fields { $0.kind = "azAZ09._-/" } == [])
         for wrong in ["a b", "a:b", "é", "a\n", "@", "[", "`", "{", "a+b"] {
-            #expect(fields { $0.kind = wrong } == ["job.kind"])
-            #expect(fields { $0.queue = wrong } == ["job.queue"])
+            #expect(fields { $0.kind = ExactText(wrong) } == ["job.kind"])
+            #expect(fields { $0.queue = ExactText(wrong) } == ["job.queue"])
         }
         #expect(fields { $0.queue = text(128) } == [])
         #expect(fields { $0.queue = text(129) } == ["job.queue"])
@@ -92,8 +94,8 @@ import Testing
         #expect(fields { $0.userID = text(256) } == [])
         #expect(fields { $0.userID = text(257) } == ["job.user_id"])
         // Bytes, not characters.
-        #expect(fields { $0.userID = String(repeating: "é", count: 128) } == [])
-        #expect(fields { $0.userID = String(repeating: "é", count: 128) + "a" } == ["job.user_id"])
+        #expect(fields { $0.userID = ExactText(String(repeating: "é", count: 128)) } == [])
+        #expect(fields { $0.userID = ExactText(String(repeating: "é", count: 128) + "a") } == ["job.user_id"])
         #expect(fields { $0.contentType = text(128) } == [])
         #expect(fields { $0.contentType = text(129) } == ["job.content_type"])
         #expect(fields { $0.idempotencyKey = text(256) } == [])
@@ -124,7 +126,7 @@ import Testing
         for delay in [Duration.zero, tenYears] { #expect(fields { $0.delay = delay } == []) }
         for delay in [.zero - tick, tenYears + tick] { #expect(fields { $0.delay = delay } == ["job.delay"]) }
         for moment in [Self.now.advanced(by: tenYears), Self.now, Timestamp(microseconds: 0)] {
-            #expect(check { $0.runAt = moment }.spec.due == .at(moment))
+            #expect(check { $0.runAt = moment }.spec?.due == .at(moment))
             #expect(fields { $0.runAt = moment } == [])
         }
         #expect(fields { $0.runAt = Self.now.advanced(by: tenYears + tick) } == ["job.run_at"])
@@ -162,7 +164,9 @@ import Testing
     }
 
     @Test func labels() {
-        func many(_ count: Int) -> [(key: String, value: String)] { (0..<count).map { ("k\($0)", "v") } }
+        func many(_ count: Int) -> [(key: ExactText, value: ExactText)] {
+            (0..<count).map { ("k\($0)", "v") }
+        }
         #expect(fields { $0.labels = many(32) } == [])
         #expect(fields { $0.labels = many(33) } == ["job.labels"])
         #expect(fields { $0.labels = [(text(64), text(256))] } == [])
@@ -192,7 +196,7 @@ import Testing
         "application/json", "Application/JSON", "application/json;charset=utf-8",
         "application/json ; charset=utf-8", "application/ld+json", "image/svg+JSON; a=b",
     ])
-    func json(_ type: String) {
+    func json(_ type: ExactText) {
         #expect(MediaType.isJSON(type))
     }
 
@@ -200,7 +204,7 @@ import Testing
         "", ";", "application/jsonl", "application/json-seq", "text/plain", "application/x-json", "json",
         "text/plain;application/json", "application/octet-stream",
     ])
-    func other(_ type: String) {
+    func other(_ type: ExactText) {
         #expect(!MediaType.isJSON(type))
     }
 }

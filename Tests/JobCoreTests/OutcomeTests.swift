@@ -1,5 +1,6 @@
 import JobCore
 import Testing
+import Support
 
 @Suite struct OutcomeTests {
     private static let oops = JobError(reason: "failed", message: "oops")

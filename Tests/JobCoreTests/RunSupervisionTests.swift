@@ -1,5 +1,6 @@
 import JobCore
 import Testing
+import Support
 
 @Suite struct RunSupervisionTests {
     private let start = ContinuousClock.now

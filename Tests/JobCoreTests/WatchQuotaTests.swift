@@ -1,6 +1,7 @@
 import Testing
 
 @testable import JobCore
+import Support
 
 @Suite struct WatchQuotaTests {
     private let ada = ExactText("ada")

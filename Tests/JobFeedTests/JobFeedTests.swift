@@ -7,6 +7,7 @@ import TestDatabase
 import Testing
 
 @testable import JobFeed
+import Support
 
 /// Two nodes on one schema; the feed is that of the first.
 @Suite(.timeLimit(.minutes(2))) struct JobFeedTests {
@@ -17,7 +18,7 @@ import Testing
         let kinds: [Int32]
 
         func enqueue(by store: JobStore, user: String = "u") async throws -> JobRecord {
-            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: user), now: .now)).job
+            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: ExactText(user)), now: .now)).job
         }
 
         func claim(by store: JobStore) async throws -> ClaimedRun {

@@ -1,5 +1,6 @@
 import JobMessages
 import Testing
+import Support
 
 @Suite struct DescriptorTableTests {
     /// A FileDescriptorProto starts with its name.
@@ -28,7 +29,7 @@ import Testing
         ("signalbox.v1.AdminService", "signalbox/v1/admin_service.proto"),
         ("grpc.health.v1.HealthCheckResponse.ServingStatus", "grpc/health/v1/health.proto"),
     ])
-    func symbols(_ symbol: String, _ file: String) {
+    func symbols(_ symbol: ExactText, _ file: String) {
         #expect(names(DescriptorTable.files(containingSymbol: symbol)).first == file)
     }
 

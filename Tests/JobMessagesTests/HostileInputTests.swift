@@ -3,6 +3,7 @@ import JobMessages
 import NIOCore
 import TestRandom
 import Testing
+import Support
 
 /// Bytes that no honest client sends.
 @Suite struct HostileInputTests {

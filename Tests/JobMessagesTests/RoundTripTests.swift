@@ -3,6 +3,7 @@ import JobCore
 import JobMessages
 import NIOCore
 import Testing
+import Support
 
 /// What one side encodes the other decodes.
 @Suite struct RoundTripTests {
@@ -56,7 +57,7 @@ import Testing
     }
 
     @Test func requestsAboutJobs() throws {
-        try roundTrip(GetJobRequest(jobID: Samples.id.description, includePayload: true))
+        try roundTrip(GetJobRequest(jobID: "\(Samples.id)", includePayload: true))
         try roundTrip(
             WatchRequest(
                 jobs: [.init(jobID: "a"), .init(jobID: "b", afterSequence: 7)], userID: "u", queue: "q",

@@ -2,6 +2,7 @@ import FoundationEssentials
 import JobCore
 import JobMessages
 import NIOCore
+import Support
 
 /// Values with every field set, used by all tests.
 enum Samples {
@@ -18,7 +19,7 @@ enum Samples {
         draft.queue = "night"
         draft.payload = Array("{\"a\":1}".utf8)
         draft.contentType = "application/json"
-        draft.jobID = id.description
+        draft.jobID = "\(id)"
         draft.idempotencyKey = "k1"
         draft.priority = -7
         draft.runAt = at(1_700_000_000, 123_456)

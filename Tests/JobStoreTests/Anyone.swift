@@ -1,6 +1,7 @@
 import JobCore
 
 @testable import JobStore
+import Support
 
 // What a caller asks for that may act for all.
 
@@ -47,7 +48,7 @@ extension JobStore {
         try await setQueueLimit(limit, queue: queue, by: .anyone)
     }
 
-    func setUserLimit(_ limit: Int?, userID: String, queue: String) async throws(StoreError) {
+    func setUserLimit(_ limit: Int?, userID: ExactText, queue: String) async throws(StoreError) {
         try await setUserLimit(limit, userID: userID, queue: queue, by: .anyone)
     }
 

@@ -4,6 +4,7 @@ import TestDatabase
 import Testing
 
 @testable import JobStore
+import Support
 
 /// Who has changed what: one row for each change, by the transaction that makes it.
 @Suite struct AuditTests {
@@ -133,7 +134,7 @@ import Testing
     func jobsThatStartAtOnce(_ key: String?) async throws {
         try await Bench.with { bench in
             let starter = StartTests.Starter(bench)
-            let spec = JobSpec(kind: "k", userID: "u", idempotencyKey: key)
+            let spec = JobSpec(kind: "k", userID: "u", idempotencyKey: key.map { ExactText($0) })
             let id = try await bench.store.enqueue(NewJob(spec: spec, now: .now, by: ada)).job.id
             #expect(starter.runs.count == 1)
             #expect(try await audit(bench) == ["ada token 10.0.0.1:1234 enqueue \(id)"])

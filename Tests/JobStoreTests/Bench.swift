@@ -4,6 +4,7 @@ import JobStore
 import Postgres
 import Synchronization
 import TestDatabase
+import Support
 
 /// A migrated schema of its own, with a store that is registered as node `one`.
 struct Bench: Sendable {

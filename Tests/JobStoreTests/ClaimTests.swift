@@ -5,6 +5,7 @@ import Postgres
 import Synchronization
 import TestDatabase
 import Testing
+import Support
 
 @Suite struct ClaimTests {
     private final class Counts: Sendable {
@@ -89,7 +90,7 @@ import Testing
                     ClaimRequest(slots: 10, kinds: bench.kinds, cursor: cursor, defaultUserLimit: 3))
                 cursor = claim.cursor
                 for run in claim.runs {
-                    if run.spec.userID != "whale" { small.insert(run.spec.userID) }
+                    if run.spec.userID != "whale" { small.insert(run.spec.userID.text) }
                     try await bench.finish(run, .success)
                 }
             }
@@ -114,7 +115,7 @@ import Testing
                     ClaimRequest(slots: 1, kinds: bench.kinds, cursor: cursor, defaultUserLimit: 3))
                 cursor = claim.cursor
                 for run in claim.runs {
-                    order.append(run.spec.userID)
+                    order.append(run.spec.userID.text)
                     try await bench.finish(run, .success)
                 }
             }
@@ -133,7 +134,7 @@ import Testing
             for _ in 0..<100 {
                 let claim = try await bench.store.claim(
                     ClaimRequest(slots: 1, kinds: bench.kinds, cursor: cursor, defaultUserLimit: 1))
-                users.formUnion(claim.runs.map(\.spec.userID))
+                users.formUnion(claim.runs.map(\.spec.userID.text))
                 cursor = claim.cursor
             }
             #expect(users.count == 100)
@@ -159,7 +160,7 @@ import Testing
         try await Bench.with { bench in
             _ = try await batch(bench, (0..<40).map { JobSpec(kind: "k", userID: $0 % 2 == 0 ? "a" : "b") })
             func running(_ user: String) async throws -> Int {
-                try await bench.store.userLimit(userID: user, queue: "default", default: 3).running
+                try await bench.store.userLimit(userID: ExactText(user), queue: "default", default: 3).running
             }
             #expect(try await bench.claim(limit: 3).count == 6)
             try await bench.store.setQueueLimit(4, queue: "default")

@@ -3,6 +3,7 @@ import Postgres
 import Testing
 
 @testable import JobStore
+import Support
 
 @Suite struct EnqueueTests {
     private static let id = JobID("0197a0de-0000-4000-8000-00000000abcd")!
@@ -92,8 +93,10 @@ import Testing
             let specs = (0..<1000).map { number -> JobSpec in
                 let user = "u\(number % 10)"
                 switch number {
-                case 0..<700: return JobSpec(kind: "k", userID: user, idempotencyKey: "key\(number)")
-                case 700..<850: return JobSpec(kind: "k", userID: user, idempotencyKey: "key\(number - 700)")
+                case 0..<700:
+                    return JobSpec(kind: "k", userID: ExactText(user), idempotencyKey: "key\(number)")
+                case 700..<850:
+                    return JobSpec(kind: "k", userID: ExactText(user), idempotencyKey: "key\(number - 700)")
                 default:
                     return JobSpec(
                         kind: "k", userID: "u",
@@ -141,7 +144,7 @@ import Testing
     @Test func keyIsTheUsersOwn() async throws {
         try await Bench.with { bench in
             for user in ["a", "b"] {
-                let spec = JobSpec(kind: "k", userID: user, idempotencyKey: "same")
+                let spec = JobSpec(kind: "k", userID: ExactText(user), idempotencyKey: "same")
                 let answer = try await bench.store.enqueue(NewJob(spec: spec, now: .now))
                 #expect(answer.isNew)
             }
@@ -190,7 +193,9 @@ import Testing
         try await Bench.with { bench in
             let catalog = Catalog(lanesMax: 3, kindsMax: 2)
             func resolve(_ names: [String]) async throws -> [LaneIDs] {
-                let jobs = names.map { NewJob(spec: JobSpec(kind: "k" + $0, userID: $0), now: .now) }
+                let jobs = names.map {
+                    NewJob(spec: JobSpec(kind: "k" + $0, userID: ExactText($0)), now: .now)
+                }
                 return try await bench.database.run("resolve") { connection throws(PostgresError) in
                     try catalog.resolve(jobs, connection)
                 }.compactMap { $0 }
@@ -211,7 +216,9 @@ import Testing
             func resolve(
                 _ queues: [String], of user: String, together: Bool = false
             ) async throws -> [Bool] {
-                let jobs = queues.map { NewJob(spec: JobSpec(kind: "k", userID: user, queue: $0), now: .now) }
+                let jobs = queues.map {
+                    NewJob(spec: JobSpec(kind: "k", userID: ExactText(user), queue: $0), now: .now)
+                }
                 return try await bench.database.run("resolve") { connection throws(PostgresError) in
                     try catalog.resolve(jobs, together: together, connection)
                 }.map { $0 != nil }

@@ -1,6 +1,7 @@
 import JobCore
 import JobStore
 import Testing
+import Support
 
 @Suite struct EventsTests {
     /// A job that has seen everything.

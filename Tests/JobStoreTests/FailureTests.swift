@@ -5,6 +5,7 @@ import TestDatabase
 import Testing
 
 @testable import JobStore
+import Support
 
 @Suite struct FailureTests {
     private func failure<T>(_ body: () async throws -> T) async -> StoreError? {

@@ -3,6 +3,7 @@ import Postgres
 import Testing
 
 @testable import JobStore
+import Support
 
 @Suite struct FinishTests {
     @Test func success() async throws {

@@ -1,6 +1,7 @@
 import JobCore
 import JobStore
 import Testing
+import Support
 
 @Suite struct NodeTests {
     private func expire(_ bench: Bench, _ store: JobStore) async throws {
@@ -65,7 +66,7 @@ import Testing
             let peer = try await bench.peer()
             for (kind, user) in [("k", "a"), ("once", "b"), ("k", "c")] {
                 _ = try await bench.enqueue(
-                    JobSpec(kind: kind, userID: user, maxAttempts: 7, timeout: .seconds(3)))
+                    JobSpec(kind: kind, userID: ExactText(user), maxAttempts: 7, timeout: .seconds(3)))
             }
             let runs = try await bench.claim(by: peer)
             #expect(runs.count == 3)

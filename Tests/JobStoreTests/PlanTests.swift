@@ -4,6 +4,7 @@ import TestDatabase
 import Testing
 
 @testable import JobStore
+import Support
 
 /// The statements of a claim, and those that look for live jobs, use their indexes, whatever the planner knows of the
 /// tables.

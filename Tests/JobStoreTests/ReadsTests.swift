@@ -2,6 +2,7 @@ import JobCore
 import Testing
 
 @testable import JobStore
+import Support
 
 @Suite struct ReadsTests {
     private func filter(_ change: (inout JobFilter) -> Void) -> JobFilter {
@@ -69,7 +70,7 @@ import Testing
                 var pages = 0
                 repeat {
                     let page = try await bench.store.list(
-                        filter { $0.userID = user }, before: before, size: 5)
+                        filter { $0.userID = user.map { ExactText($0) } }, before: before, size: 5)
                     #expect(page.jobs.count <= 5)
                     seen += page.jobs.map(\.id)
                     before = page.next
@@ -77,7 +78,8 @@ import Testing
                     // Newer jobs do not disturb the pages.
                     try await bench.enqueue()
                 } while before != nil && pages < 20
-                #expect(seen == jobs.filter { user == nil || $0.spec.userID == user }.map(\.id).reversed())
+                #expect(
+                    seen == jobs.filter { user == nil || $0.spec.userID.text == user }.map(\.id).reversed())
             }
         }
     }
@@ -93,7 +95,7 @@ import Testing
             for user in [nil, "u"] {
                 let wanted = filter {
                     $0.kind = "rare"
-                    $0.userID = user
+                    $0.userID = user.map { ExactText($0) }
                 }
                 let first = try await bench.store.list(wanted, before: nil, size: 5)
                 #expect(first.jobs.isEmpty)

@@ -2,6 +2,7 @@ import JobCore
 import Testing
 
 @testable import JobStore
+import Support
 
 /// Keys of tables in memory that callers make up: what Swift calls equal has hashes of its own.
 @Suite struct SpellingTests {
@@ -21,7 +22,7 @@ import Testing
     }()
 
     @Test func ofUsersInLanes() {
-        let names = texts.map { Catalog.LaneName(queue: "q", userID: $0) }
+        let names = texts.map { Catalog.LaneName(queue: "q", userID: ExactText($0)) }
         #expect(texts.allSatisfy { $0 == texts[0] } && Set(names).count == texts.count)
         #expect(Set(names.map(\.hashValue)).count == texts.count)
     }

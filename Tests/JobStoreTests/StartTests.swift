@@ -4,6 +4,7 @@ import Postgres
 import Synchronization
 import TestDatabase
 import Testing
+import Support
 
 /// Jobs that start in the transaction that adds them.
 @Suite struct StartTests {
@@ -111,7 +112,7 @@ import Testing
             let starter = Starter(bench, limit: 3)
             let jobs = try await enqueue(bench, (0..<20).map { JobSpec(kind: "k", userID: "u\($0 % 2)") })
             #expect(Set(starter.runs.map(\.token)).count == 6)
-            for user in ["u0", "u1"] { #expect(starter.runs.count { $0.spec.userID == user } == 3) }
+            for user in ["u0", "u1"] { #expect(starter.runs.count { $0.spec.userID.text == user } == 3) }
             let running = Set(starter.runs.map(\.key.id))
             for job in jobs {
                 let state = try await bench.job(job.id).state

@@ -2,6 +2,7 @@ import JobCore
 import Testing
 
 @testable import JobStore
+import Support
 
 /// What is of a user for whom the caller may not act is not there, for any method of the store.
 @Suite struct UserScopeTests {
@@ -39,14 +40,14 @@ import Testing
 
     /// A job in each state, of a user.
     private func jobs(_ bench: Bench, of user: String) async throws -> [JobID] {
-        let succeeded = try await bench.start(JobSpec(kind: "k", userID: user, payload: [1]))
+        let succeeded = try await bench.start(JobSpec(kind: "k", userID: ExactText(user), payload: [1]))
         try await bench.finish(succeeded, .success)
-        let failed = try await bench.start(JobSpec(kind: "k", userID: user, payload: [1]))
+        let failed = try await bench.start(JobSpec(kind: "k", userID: ExactText(user), payload: [1]))
         try await bench.finish(failed, .failure)
-        let running = try await bench.start(JobSpec(kind: "k", userID: user, payload: [1]))
-        let waiting = try await bench.enqueue(JobSpec(kind: "k", userID: user, payload: [1]))
+        let running = try await bench.start(JobSpec(kind: "k", userID: ExactText(user), payload: [1]))
+        let waiting = try await bench.enqueue(JobSpec(kind: "k", userID: ExactText(user), payload: [1]))
         let later = try await bench.enqueue(
-            JobSpec(kind: "k", userID: user, payload: [1], due: .after(.seconds(1000))))
+            JobSpec(kind: "k", userID: ExactText(user), payload: [1], due: .after(.seconds(1000))))
         return [succeeded.key.id, failed.key.id, running.key.id, waiting.id, later.id]
     }
 
@@ -89,7 +90,7 @@ import Testing
         try await Bench.with { bench in
             var ids: [JobID] = []
             for user in ["a", "b", "c"] {
-                ids.append(try await bench.enqueue(JobSpec(kind: "k", userID: user)).id)
+                ids.append(try await bench.enqueue(JobSpec(kind: "k", userID: ExactText(user))).id)
             }
             let users = UserScope.only(["a", "c"])
             #expect(Set(try await bench.store.places(of: ids, for: users).keys) == [ids[0], ids[2]])
@@ -102,8 +103,10 @@ import Testing
     @Test func anotherSpellingIsAnotherUser() async throws {
         try await Bench.with { bench in
             let (one, other) = ("\u{E9}", "e\u{301}")
-            let mine = try await bench.enqueue(JobSpec(kind: "k", userID: one, idempotencyKey: "key"))
-            let theirs = try await bench.enqueue(JobSpec(kind: "k", userID: other, idempotencyKey: "key"))
+            let mine = try await bench.enqueue(
+                JobSpec(kind: "k", userID: ExactText(one), idempotencyKey: "key"))
+            let theirs = try await bench.enqueue(
+                JobSpec(kind: "k", userID: ExactText(other), idempotencyKey: "key"))
             #expect(mine.id != theirs.id)
             #expect(try await bench.count("lane") == 2)
             #expect(try await bench.store.job(theirs.id, for: .only([ExactText(one)])) == nil)
@@ -120,7 +123,7 @@ import Testing
             }
             // Nor after a claim, which knows the user by the lane.
             for run in try await bench.claim() {
-                #expect(run.spec.userID.hasSameBytes(as: run.key.id == mine.id ? one : other))
+                #expect(run.spec.userID == ExactText(run.key.id == mine.id ? one : other))
             }
         }
     }
@@ -161,12 +164,13 @@ import Testing
             for users in [["a", "b"], ["a", "busy"], ["a", "b", "busy", "nobody"], ["nobody", "else"]] {
                 for change in [
                     { _ in }, { $0.kind = "rare" }, { $0.queue = "q" }, { $0.states = [.succeeded] },
-                    { $0.userID = users[0] },
+                    { $0.userID = ExactText(users[0]) },
                 ] as [(inout JobFilter) -> Void] {
                     var filter = JobFilter()
                     change(&filter)
                     let wanted = jobs.filter { job in
-                        users.contains(job.spec.userID) && (filter.kind.map { $0 == job.spec.kind } ?? true)
+                        users.contains(job.spec.userID.text)
+                            && (filter.kind.map { $0 == job.spec.kind } ?? true)
                             && (filter.queue.map { $0 == job.spec.queue } ?? true) && filter.states.isEmpty
                             && (filter.userID.map { $0 == job.spec.userID } ?? true)
                     }
@@ -199,7 +203,7 @@ import Testing
     @Test func listOfSeveralEndsAtTheTimeAskedFor() async throws {
         try await Bench.with { bench in
             for user in ["a", "b"] {
-                for _ in 0..<20 { try await bench.enqueue(JobSpec(kind: "k", userID: user)) }
+                for _ in 0..<20 { try await bench.enqueue(JobSpec(kind: "k", userID: ExactText(user))) }
             }
             try await bench.script(
                 """
@@ -223,7 +227,7 @@ import Testing
             for number in 0..<12 {
                 let user = ["a", "b", "c"][number % 3]
                 let job = try await bench.enqueue(
-                    JobSpec(kind: "k", userID: user, queue: number % 4 == 0 ? "other" : "q"))
+                    JobSpec(kind: "k", userID: ExactText(user), queue: number % 4 == 0 ? "other" : "q"))
                 if number % 4 != 0 { ids[user, default: []].append(job.id) }
             }
             for users in [["a"], ["a", "b"], ["nobody"], [], ["a", "b", "c"]] {

@@ -6,6 +6,7 @@ import Testing
 
 @testable import JobStore
 @testable import JobWorkers
+import Support
 
 @Suite(.timeLimit(.minutes(1))) struct ActiveRunTests {
     /// Runs `body` with a run that was just claimed, and no database.

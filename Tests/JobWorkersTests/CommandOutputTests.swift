@@ -1,6 +1,7 @@
 import JobCore
 import JobWorkers
 import Testing
+import Support
 
 @Suite struct CommandOutputTests {
     private func records(_ line: String) -> [CommandRecord] {

@@ -3,6 +3,7 @@ import JobCore
 import JobWorkers
 import Subprocess
 import Testing
+import Support
 
 @Suite(.timeLimit(.minutes(2))) struct CommandRunnerTests {
     private func runner(

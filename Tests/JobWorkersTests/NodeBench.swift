@@ -6,6 +6,7 @@ import Logging
 import Postgres
 import Synchronization
 import TestDatabase
+import Support
 
 /// Does what its test says.
 struct ScriptedRunner: JobRunner {

@@ -1,6 +1,7 @@
 import JobCore
 import JobWorkers
 import Testing
+import Support
 
 @Suite struct TestRunnersTests {
     private func text(_ result: JobResult) -> String {

@@ -5,6 +5,7 @@ import Postgres
 import Synchronization
 import TestDatabase
 import Testing
+import Support
 
 @Suite(.timeLimit(.minutes(2))) struct WorkerNodeTests {
     @Test func success() async throws {
@@ -12,7 +13,7 @@ import Testing
             run.report(stage: "half", fraction: 0.5, message: "m", step: 1, steps: 2)
             run.log(.info, "hello")
             try await run.save(checkpoint: [9])
-            return JobResult(data: run.payload, contentType: run.contentType)
+            return JobResult(data: run.payload, contentType: ExactText(run.contentType))
         }
         try await NodeBench.with(runner) { bench in
             let id = try await bench.enqueue {

@@ -3,6 +3,7 @@ import NIOCore
 import NIOPosix
 import RPC
 import Testing
+import Support
 
 /// What a server does with clients that are not ours: a session driven by hand over a socket.
 @Suite(.timeLimit(.minutes(1))) struct WireTests {
@@ -109,8 +110,8 @@ import Testing
             for event in try await wire.events(until: { if case .closed = $0 { true } else { false } }) {
                 switch event {
                 case .headers(_, let block, _):
-                    answer.http = block.value(for: ":status") ?? answer.http
-                    answer.grpc = block.value(for: "grpc-status") ?? answer.grpc
+                    answer.http = block.value(for: ":status")?.text ?? answer.http
+                    answer.grpc = block.value(for: "grpc-status")?.text ?? answer.grpc
                 case .closed(_, let reason):
                     code = reason
                 default:
@@ -187,7 +188,7 @@ import Testing
         var (status, bytes) = (String?.none, 0)
         for event in try await wire.events(until: { if case .closed = $0 { true } else { false } }) {
             switch event {
-            case .headers(_, let block, _): status = block.value(for: "grpc-status") ?? status
+            case .headers(_, let block, _): status = block.value(for: "grpc-status")?.text ?? status
             case .data(_, let part): bytes += part.readableBytes
             default: break
             }

@@ -3,6 +3,7 @@ import JobCore
 import Testing
 
 @testable import Settings
+import Support
 
 private let machine = Machine(
     cores: 4, hostName: "box", processID: 77, isRoot: false, stateHome: "", home: "/home/ada")
