@@ -118,7 +118,7 @@ def test_neither_payloads_nor_credentials_are_kept(cluster, tmp_path):
     )
     server = Server(url, arguments=["--auth-tokens", str(tokens), "--insecure"])
     try:
-        with server.client(timeout=20, metadata=[("authorization", f"Bearer {token}")]) as client:
+        with server.client(timeout=20, token=token) as client:
             payload = {"text": "payload-canary"}
             done = client.enqueue("test.echo", payload, user_id="u")
             client.result(done.id, timeout=30)
@@ -128,7 +128,7 @@ def test_neither_payloads_nor_credentials_are_kept(cluster, tmp_path):
                 until(watch, is_event(JobEventType.FAILED))
             waiting = client.enqueue("test.echo", payload, user_id="u", idempotency_key="k")
             client.cancel(waiting.id, reason="reason-canary")
-        with server.client(timeout=20, metadata=[("authorization", "Bearer bad-canary")]) as client:
+        with server.client(timeout=20, token="bad-canary") as client:
             with pytest.raises(Unauthenticated):
                 client.enqueue("test.echo", payload, user_id="u")
         rows = audit(cluster, url)

@@ -298,9 +298,9 @@ def test_close_ends_a_watch_that_just_connects(script, monkeypatch):
     client = signalbox.Client(target)
     connect = signalbox.Watch._open
 
-    def close_and_connect(self, request):
+    def close_and_connect(self, *arguments):
         client.close()
-        return connect(self, request)
+        return connect(self, *arguments)
 
     monkeypatch.setattr(signalbox.Watch, "_open", close_and_connect)
     assert list(client.watch("a", timeout=20)) == []

@@ -29,6 +29,7 @@ from signalbox._errors import (
     Unavailable,
     Unimplemented,
 )
+from signalbox._security import TLS
 from signalbox._types import (
     Attempt,
     AttemptOutcome,
@@ -93,6 +94,7 @@ __all__ = [
     "SignalboxError",
     "Snapshot",
     "SnapshotComplete",
+    "TLS",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -24,6 +24,7 @@ from ._backoff import UnaryRetry
 from ._channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S
 from ._errors import DeadlineExceeded, JobCancelled, JobFailed, ServiceError, from_rpc_error
 from ._requests import job_spec, list_request, watch_ids
+from ._security import TLS, Metadata, Security, Token
 from ._types import (
     Enqueued,
     EnqueuedItem,
@@ -48,8 +49,13 @@ class Client:
     """A connection to the service; safe to share among threads.
 
     `target` is a gRPC target: "host:port", or "ipv4:10.0.0.1:8080,10.0.0.2:8080" to name several nodes.
-    Without `credentials` the connection is plain text. `metadata` goes with every call. `timeout` is what a
-    unary call may take in all, in seconds, retries included; each method takes its own.
+    `tls` is True, for a server whose certificate a public authority has signed, or a `TLS` that says more.
+    `token` says who calls: a text, or a function that is asked for one before each call, and may be called by several
+    threads at once. What it raises ends the call or the watch. `metadata` goes with every call as well. `timeout` is
+    what a unary call may take in all, in seconds, retries included; each method takes its own.
+
+    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it, unless
+    `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
     """
@@ -58,17 +64,19 @@ class Client:
         self,
         target: str,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
+        token: Token | None = None,
+        tls: bool | TLS = False,
+        insecure: bool = False,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
         timeout: float = DEFAULT_TIMEOUT_S,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        arguments = [*CHANNEL_OPTIONS, *options]
-        if credentials is None:
+        self._security = security = Security(target, token, tls, insecure, metadata)
+        arguments = [*CHANNEL_OPTIONS, *options, *security.options]
+        if security.credentials is None:
             self.channel = grpc.insecure_channel(target, options=arguments)
         else:
-            self.channel = grpc.secure_channel(target, credentials, options=arguments)
-        self._metadata = tuple(metadata)
+            self.channel = grpc.secure_channel(target, security.credentials, options=arguments)
         self._timeout = timeout
         self._is_closed = threading.Event()
         # Those that nobody holds any more go by themselves.
@@ -100,9 +108,10 @@ class Client:
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         retry = UnaryRetry(deadline, safe)
         while True:
+            metadata = self._security.metadata()
             try:
                 left = max(0.001, deadline - time.monotonic())
-                return method(request, timeout=left, metadata=self._metadata)
+                return method(request, timeout=left, metadata=metadata)
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
             delay = retry.delay_after(error, time.monotonic())
@@ -364,6 +373,7 @@ class Watch(Iterator[WatchItem]):
             after,
             include_log,
             give_up_after,
+            renews=client._security.renews,
         )
         self._closed = threading.Event()
         self._call: Any = None
@@ -380,7 +390,7 @@ class Watch(Iterator[WatchItem]):
         return next(self._items)
 
     def __enter__(self) -> Watch:
-        self._first = _Stream(self, self._machine.request())
+        self._first = _Stream(self, self._machine.request(), self._client._security.metadata())
         self._first.wait_for_headers()
         return self
 
@@ -406,9 +416,11 @@ class Watch(Iterator[WatchItem]):
         machine = self._machine
         while not self._closed.is_set():
             error = None
+            first, self._first = self._first, None
+            # Here, for what a token's function raises is no failure of the stream.
+            metadata = () if first else self._client._security.metadata()
             try:
-                stream, self._first = self._first or _Stream(self, machine.request()), None
-                with stream:
+                with first or _Stream(self, machine.request(), metadata) as stream:
                     for message in stream:
                         step = machine.receive(message)
                         yield from step.items
@@ -442,8 +454,9 @@ class Watch(Iterator[WatchItem]):
             error, ended = None, True
             if self._closed.is_set():
                 return False
+            metadata = self._client._security.metadata()
             try:
-                with _Stream(self, request) as stream:
+                with _Stream(self, request, metadata) as stream:
                     for message in stream:
                         step = machine.receive_fill(message)
                         yield from step.items
@@ -463,19 +476,19 @@ class Watch(Iterator[WatchItem]):
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was not over in time")
 
-    def _open(self, request: job_service_pb2.WatchRequest) -> Any:
+    def _open(self, request: job_service_pb2.WatchRequest, metadata: Metadata) -> Any:
         left = None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
         # grpc's stubs have no types.
         stub: Callable[..., Any] = self._client._jobs.Watch
-        return stub(request, timeout=left, metadata=self._client._metadata)
+        return stub(request, timeout=left, metadata=metadata)
 
 
 class _Stream:
     """One connection of a watch. A thread cancels the call when nothing is heard for too long."""
 
-    def __init__(self, watch: Watch, request: job_service_pb2.WatchRequest) -> None:
+    def __init__(self, watch: Watch, request: job_service_pb2.WatchRequest, metadata: Metadata) -> None:
         self._watch = watch
-        self._call = watch._open(request)
+        self._call = watch._open(request, metadata)
         self._outer = watch._call
         watch._call = self._call
         if watch._closed.is_set():

@@ -25,7 +25,7 @@ import grpc
 from signalbox.v1 import job_pb2, job_service_pb2
 
 from ._backoff import Backoff
-from ._errors import NotFound, ResourceExhausted, ServiceError, Unavailable, make_error
+from ._errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated, Unavailable, make_error
 from ._requests import WATCHED_JOBS_MAX
 from ._types import (
     JobState,
@@ -91,7 +91,8 @@ class _Known:
 class WatchMachine:
     """One watch, over all its connections.
 
-    `give_up_s`: how long without any message until the last error is raised; None: never.
+    `give_up_s`: how long without any message until the last error is raised; None: never. `renews`: each connection
+    has a new token, so that the end of one that was good is not the end of the watch.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class WatchMachine:
         include_log: bool = False,
         give_up_s: float | None = 300.0,
         backoff: Backoff | None = None,
+        renews: bool = False,
     ) -> None:
         self._by_job = bool(job_ids)
         self._user_id = user_id
@@ -113,6 +115,9 @@ class WatchMachine:
         self._failing_since: float | None = None
         # Whether the service ever had this watch.
         self._was_open = False
+        self._renews = renews
+        # Whether this connection gave a message: its token was good.
+        self._heard = False
         self._backoff = backoff or Backoff()
         self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
         # Of named jobs: the last one that was removed before its end was told.
@@ -134,6 +139,7 @@ class WatchMachine:
 
     def request(self) -> job_service_pb2.WatchRequest:
         """Asks for a (new) stream, from where we are."""
+        self._heard = False
         self._seen.clear()
         self._behind.clear()
         self._filling.clear()
@@ -150,7 +156,7 @@ class WatchMachine:
 
     def receive(self, message: job_service_pb2.WatchResponse) -> Step:
         """A message of the stream."""
-        self._was_open = True
+        self._was_open = self._heard = True
         self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
@@ -172,7 +178,8 @@ class WatchMachine:
         """The stream ended: with OK (None) or an error. Gives None when the watch is done, else the seconds
         to wait before the next request; raises what cannot be helped."""
         was_removed = isinstance(error, NotFound) and self._remove(error)
-        if error is not None and error.code in _HOPELESS and not was_removed:
+        has_expired = isinstance(error, Unauthenticated) and self._renews and self._heard
+        if error is not None and error.code in _HOPELESS and not was_removed and not has_expired:
             raise error
         if isinstance(error, ResourceExhausted) and not self._was_open:
             # One more than there may be, as with any other call: the caller is told at once. Later it is waited out, for

@@ -26,6 +26,7 @@ from ._channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S
 from ._client import result_of
 from ._errors import Cancelled, DeadlineExceeded, ServiceError, from_rpc_error
 from ._requests import job_spec, list_request, watch_ids
+from ._security import TLS, AsyncToken, Metadata, Security
 from ._types import (
     Enqueued,
     EnqueuedItem,
@@ -50,8 +51,13 @@ class Client:
     """A connection to the service, for one event loop.
 
     `target` is a gRPC target: "host:port", or "ipv4:10.0.0.1:8080,10.0.0.2:8080" to name several nodes.
-    Without `credentials` the connection is plain text. `metadata` goes with every call. `timeout` is what a
-    unary call may take in all, in seconds, retries included; each method takes its own.
+    `tls` is True, for a server whose certificate a public authority has signed, or a `TLS` that says more.
+    `token` says who calls: a text, or a function (also a coroutine function) that is asked for one before each call
+    and must not block. What it raises ends the call or the watch. `metadata` goes with every call as well. `timeout` is
+    what a unary call may take in all, in seconds, retries included; each method takes its own.
+
+    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it, unless
+    `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
     """
@@ -60,17 +66,19 @@ class Client:
         self,
         target: str,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
+        token: AsyncToken | None = None,
+        tls: bool | TLS = False,
+        insecure: bool = False,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
         timeout: float = DEFAULT_TIMEOUT_S,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        arguments = [*CHANNEL_OPTIONS, *options]
-        if credentials is None:
+        self._security = security = Security(target, token, tls, insecure, metadata)
+        arguments = [*CHANNEL_OPTIONS, *options, *security.options]
+        if security.credentials is None:
             self.channel = grpc.aio.insecure_channel(target, options=arguments)
         else:
-            self.channel = grpc.aio.secure_channel(target, credentials, options=arguments)
-        self._metadata = tuple(metadata)
+            self.channel = grpc.aio.secure_channel(target, security.credentials, options=arguments)
         self._timeout = timeout
         # Those that nobody holds any more go by themselves.
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
@@ -93,13 +101,34 @@ class Client:
     ) -> None:
         await self.close()
 
+    async def _show(self, within: float, pending: set[Any]) -> Metadata:
+        """What goes with the next call. A token has these seconds to be there; while it is awaited it is among
+        `pending`, and cancelling it there raises Cancelled here."""
+        if not self._security.renews:
+            return self._security.metadata()
+        # In a task of its own, so that a cancellation of it is not taken for one of our own task.
+        asking = asyncio.create_task(self._security.async_metadata())
+        pending.add(asking)
+        try:
+            await asyncio.wait((asking,), timeout=max(0.001, within))
+        finally:
+            is_over = asking.done()
+            asking.cancel()
+            pending.discard(asking)
+        if not is_over:
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the token was not there in time")
+        if asking.cancelled():
+            raise Cancelled(grpc.StatusCode.CANCELLED, "the token is not awaited any more")
+        return asking.result()
+
     async def _call(self, method: Any, request: Any, timeout: float | None, safe: bool = True) -> Any:
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         retry = UnaryRetry(deadline, safe)
         while True:
+            metadata = await self._show(deadline - time.monotonic(), set())
             try:
                 left = max(0.001, deadline - time.monotonic())
-                return await method(request, timeout=left, metadata=self._metadata)
+                return await method(request, timeout=left, metadata=metadata)
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
             delay = retry.delay_after(error, time.monotonic())
@@ -341,7 +370,15 @@ class Watch(AsyncIterator[WatchItem]):
     ) -> None:
         self._client = client
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._machine = WatchMachine(watch_ids(job_ids), user_id, queue, after, include_log, give_up_after)
+        self._machine = WatchMachine(
+            watch_ids(job_ids),
+            user_id,
+            queue,
+            after,
+            include_log,
+            give_up_after,
+            renews=client._security.renews,
+        )
         self._items = self._run()
         self._calls: set[Any] = set()
         # Opened by `async with`, not yet read.
@@ -356,7 +393,9 @@ class Watch(AsyncIterator[WatchItem]):
         return await anext(self._items)
 
     async def __aenter__(self) -> Watch:
-        self._first = self._open(self._machine.request())
+        self._first = await self._open(self._machine.request())
+        if self._first is None:
+            return self
         try:
             # The service sends its headers once it has the watch. A failure is told when the stream is read.
             await asyncio.wait_for(self._first.initial_metadata(), SILENCE_S)
@@ -387,7 +426,9 @@ class Watch(AsyncIterator[WatchItem]):
         machine = self._machine
         while not self._closed.is_set():
             error: ServiceError | None = None
-            call, self._first = self._first or self._open(machine.request()), None
+            call, self._first = self._first or await self._open(machine.request()), None
+            if call is None:
+                return
             try:
                 while (message := await _read(call)) is not None:
                     step = machine.receive(message)
@@ -422,11 +463,21 @@ class Watch(AsyncIterator[WatchItem]):
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was not over in time")
 
-    def _open(self, request: job_service_pb2.WatchRequest) -> Any:
+    async def _open(self, request: job_service_pb2.WatchRequest) -> Any:
+        """A new stream; None: the watch was closed while a token was awaited."""
+        within = SILENCE_S if self._deadline is None else self._deadline - time.monotonic()
+        try:
+            metadata = await self._client._show(within, self._calls)
+        except Cancelled:
+            if self._closed.is_set():
+                return None
+            raise
+        if self._closed.is_set():
+            return None
         left = None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
         # grpc's stubs have no types.
         stub: Callable[..., Any] = self._client._jobs.Watch
-        call = stub(request, timeout=left, metadata=self._client._metadata)
+        call = stub(request, timeout=left, metadata=metadata)
         self._calls.add(call)
         return call
 
@@ -451,7 +502,10 @@ class _Fill:
             if self._watch._closed.is_set():
                 self.is_lost = True
                 return
-            call = self._watch._open(request)
+            call = await self._watch._open(request)
+            if call is None:
+                self.is_lost = True
+                return
             try:
                 while (message := await _read(call)) is not None:
                     step = machine.receive_fill(message)
