@@ -12,6 +12,8 @@ package struct ClientSettings: Sendable, Hashable {
     /// A file with a bearer token, sent with each call; or the token itself.
     package var tokenFile: String?
     package var token: String?
+    /// A token may go without TLS to another machine.
+    package var insecure: Bool
     /// Of one call; a stream has none.
     package var timeout: Duration
 
@@ -38,6 +40,10 @@ package struct ClientSettings: Sendable, Hashable {
             "How long one call may take.")
 
         static let all: [any AnySetting] = [server, tls, tlsCA, tlsCertificate, tlsKey, tokenFile, timeout]
+
+        /// A flag alone: `SIGNALBOX_INSECURE` is the server's, and what is exported for a server must not make
+        /// its machine's clients careless.
+        static let insecure = "insecure"
     }
 
     /// - Parameter flags: by name without `--`, only those that were given.
@@ -52,13 +58,32 @@ package struct ClientSettings: Sendable, Hashable {
             tlsCA: reader.value(Table.tlsCA), tlsCertificate: reader.value(Table.tlsCertificate),
             tlsKey: reader.value(Table.tlsKey), tokenFile: reader.value(Table.tokenFile),
             token: environment["SIGNALBOX_TOKEN"].flatMap { $0.isEmpty ? nil : $0 },
-            timeout: reader.value(Table.timeout))
+            insecure: flags[Table.insecure] == "true", timeout: reader.value(Table.timeout))
         if settings.tlsCA != nil || settings.tlsCertificate != nil { settings.tls = true }
         if (settings.tlsCertificate == nil) != (settings.tlsKey == nil) {
             reader.problems.append("tls-certificate and tls-key are needed together")
         }
+        settings.checkTransport(into: &reader.problems)
         guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
         return settings
+    }
+
+    /// A token is worth as much as a password: without TLS it goes to this machine only, unless that is asked for.
+    private func checkTransport(into problems: inout [String]) {
+        if tls {
+            if insecure {
+                problems.append(
+                    "--insecure: TLS is asked for too, by a flag or a variable SIGNALBOX_TLS…: leave one of them out. "
+                        + "--insecure sends a token without TLS; it does not make TLS trust a certificate, which "
+                        + "--tls-ca FILE does")
+            }
+        } else if !insecure, !server.isLoopback, tokenFile != nil || token != nil {
+            let source = tokenFile == nil ? "SIGNALBOX_TOKEN" : "token-file"
+            problems.append(
+                "the token of \(source) was not sent: \(server) is not on this machine, and without TLS everybody on "
+                    + "the way could read it. Give --tls or --tls-ca FILE, or --insecure to send it in the clear"
+            )
+        }
     }
 }
 
@@ -78,6 +103,10 @@ package struct ClientOptions: ParsableArguments {
     package var tokenFile: String?
     @Option(name: .long, help: ClientSettings.Table.timeout.argumentHelp)
     package var timeout: String?
+    @Flag(
+        name: .customLong(ClientSettings.Table.insecure),
+        help: "Send a token in the clear, without TLS, to another machine. Only a flag, with no variable.")
+    package var insecure = false
 
     package init() {}
 
@@ -90,6 +119,7 @@ package struct ClientOptions: ParsableArguments {
         flags[ClientSettings.Table.tlsKey.name] = tlsKey
         flags[ClientSettings.Table.tokenFile.name] = tokenFile
         flags[ClientSettings.Table.timeout.name] = timeout
+        flags[ClientSettings.Table.insecure] = insecure ? "true" : nil
         return try ClientSettings.resolve(flags: flags, environment: environment)
     }
 }

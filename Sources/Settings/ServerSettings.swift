@@ -91,6 +91,8 @@ package struct ServerSettings: Sendable, Hashable {
     package var listen: HostPort
     /// Nil: a private Postgres. May carry a password: never logged.
     package var databaseURL: String?
+    /// It was given as a flag, which everybody on the machine can read in the list of processes.
+    package var databaseURLIsFlag: Bool
     package var stateDirectory: String
     package var concurrency: Int
     package var nodeName: String
@@ -140,7 +142,12 @@ extension ServerSettings {
             "Where to listen. Port 0: any free one.")
         static let databaseURL = Setting(
             "database-url", .optionalText("URL"), default: nil,
-            "The Postgres to use, as in postgresql://user@host/name. Unset: the server runs one of its own.")
+            "The Postgres to use, as in postgresql://user@host/name?sslmode=verify-full. Unset: the server runs "
+                + "one of its own. With a Postgres on another machine sslmode=verify-full is recommended, with "
+                + "sslrootcert=FILE for the authority: libpq's default, prefer, tries encryption but does not "
+                + "require it, and does not verify the server. A password does not belong in the flag, which "
+                + "every user of the machine can read, but in the variable, the file of settings or a passfile.",
+            isSecret: true)
         static let stateDirectory = Setting(
             "state-dir", .text("FOLDER"), default: \.stateDirectory,
             shownAs: "$XDG_STATE_HOME/signalbox, else ~/.local/state/signalbox; /var/lib/signalbox for root",
@@ -200,7 +207,9 @@ extension ServerSettings {
             "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
         static let insecure = Setting(
             "insecure", .bool, default: false,
-            "Listen without TLS, and serve everybody, even where other machines can reach it.")
+            "Allow to listen without TLS, and to serve everybody, where other machines can reach it, and to "
+                + "fetch auth-jwks over http from another machine. Without auth settings anybody who reaches "
+                + "the server may do everything then. Logged as a warning at every start.")
         static let authTokens = Setting(
             "auth-tokens", .optionalText("FILE"), default: nil,
             "File with the hashes of the bearer tokens that are good; see `signalbox token create`.")
@@ -320,6 +329,7 @@ extension ServerSettings {
     private init(_ reader: inout SettingsReader, configFile: String?) {
         self.init(
             listen: reader.value(Table.listen), databaseURL: reader.value(Table.databaseURL),
+            databaseURLIsFlag: reader.flags[Table.databaseURL.name] != nil,
             stateDirectory: reader.value(Table.stateDirectory),
             concurrency: reader.value(Table.concurrency), nodeName: reader.value(Table.nodeName),
             testKinds: reader.value(Table.testKinds), userLimit: reader.value(Table.userLimit),
@@ -381,14 +391,19 @@ extension ServerSettings {
             problems.append("auth.certificates needs tls-client-ca")
         }
         guard !listen.isLoopback, !insecure else { return }
+        let reached = "listen: other machines can reach \(listen)"
         if tlsCertificate == nil {
             problems.append(
-                "listen: other machines can reach \(listen): give tls-certificate and tls-key, or insecure")
+                "\(reached), and there is no TLS: give a certificate with --tls-certificate FILE and --tls-key "
+                    + "FILE (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY), or --insecure (SIGNALBOX_INSECURE=true) "
+                    + "to send everything in the clear")
         }
         if !authentication.isOn {
             problems.append(
-                "listen: other machines can reach \(listen): say who may call, by auth-tokens, auth-jwks or "
-                    + "auth.certificates, or give insecure")
+                "\(reached), and nobody is asked who calls: give tokens with --auth-tokens FILE "
+                    + "(SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or auth-jwks, or rules for "
+                    + "client certificates in the file, or --insecure (SIGNALBOX_INSECURE=true) to let everybody "
+                    + "do everything")
         }
     }
 }

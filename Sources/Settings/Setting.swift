@@ -10,21 +10,28 @@ package struct Setting<Value: Sendable>: AnySetting {
     /// The default as the help shows it.
     package let defaultText: String
     let defaultValue: @Sendable (Machine) -> Value
+    /// What was given is not shown, not even when it is wrong: it may have a password.
+    let isSecret: Bool
 
-    init(_ name: String, _ kind: SettingKind<Value>, default value: Value, _ help: String) {
-        self.init(name, kind, default: { _ in value }, shownAs: kind.show(value), help)
+    init(
+        _ name: String, _ kind: SettingKind<Value>, default value: Value, _ help: String,
+        isSecret: Bool = false
+    ) {
+        self.init(
+            name, kind, default: { _ in value }, shownAs: kind.show(value), help, isSecret: isSecret)
     }
 
     /// With a default that depends on the machine.
     init(
         _ name: String, _ kind: SettingKind<Value>, default value: @escaping @Sendable (Machine) -> Value,
-        shownAs defaultText: String, _ help: String
+        shownAs defaultText: String, _ help: String, isSecret: Bool = false
     ) {
         self.name = name
         self.kind = kind
         self.help = help
         self.defaultText = defaultText
         self.defaultValue = value
+        self.isSecret = isSecret
     }
 
     package var placeholder: String? { kind.placeholder }
@@ -84,7 +91,8 @@ struct SettingsReader {
             return setting.defaultValue(machine)
         }
         if let value = setting.kind.parse(text) { return value }
-        problems.append("\(place): '\(text.cut(toBytes: 200))' is wrong: wants \(setting.kind.wants)")
+        let shown = setting.isSecret ? "what it is set to" : "'\(text.cut(toBytes: 200))'"
+        problems.append("\(place): \(shown) is wrong: wants \(setting.kind.wants)")
         return setting.defaultValue(machine)
     }
 }
@@ -101,8 +109,13 @@ enum FlagReader {
             let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let flag = String(parts.first ?? "")
             guard argument.hasPrefix("--"), let setting = byFlag[flag] else {
-                let known = argument.hasPrefix("-") ? Suggestion.text(for: flag, among: byFlag.keys) : ""
-                problems.append("unknown argument '\(argument.cut(toBytes: 200))'\(known)")
+                // Nothing of a value, which may be a secret whose flag was misspelt.
+                problems.append(
+                    argument.hasPrefix("-")
+                        ? "unknown argument '\(flag.cut(toBytes: 200))'"
+                            + Suggestion.text(for: flag, among: byFlag.keys)
+                        : "argument \(arguments.count - rest.count) is no setting: they are given as --name VALUE"
+                )
                 continue
             }
             let value: String

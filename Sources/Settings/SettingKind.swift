@@ -1,3 +1,11 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// How the text of a setting becomes a value.
 package struct SettingKind<Value: Sendable>: Sendable {
     /// In the help, as in `DURATION`. Nil: a switch, whose flag stands alone.
@@ -101,7 +109,7 @@ where Value: RawRepresentable & CaseIterable & Sendable, Value.RawValue == Strin
     }
 }
 
-/// Where a server listens. The host of an IPv6 address is without its brackets.
+/// Where a server listens, or where a client finds one. The host of an IPv6 address is without its brackets.
 package struct HostPort: Sendable, Hashable, CustomStringConvertible {
     package var host: String
     /// 0: any free one.
@@ -132,11 +140,16 @@ package struct HostPort: Sendable, Hashable, CustomStringConvertible {
         host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    /// Nobody outside this machine can reach it.
+    /// Nobody outside this machine can reach it, or is reached by it: 127.0.0.0/8, ::1, either of them written as
+    /// an IPv4-mapped address, and the name `localhost`. A name that somebody's resolver says is one of these
+    /// addresses is not taken for one, and neither is an unusual spelling such as `127.1`.
     package var isLoopback: Bool {
-        if host == "localhost" || host == "::1" { return true }
-        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
-        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+        if host.lowercased() == "localhost" { return true }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        if inet_pton(AF_INET, host, &bytes) == 1 { return bytes[0] == 127 }
+        guard inet_pton(AF_INET6, host, &bytes) == 1 else { return false }
+        let mapped: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 127]
+        return bytes.starts(with: mapped) || bytes == [UInt8](repeating: 0, count: 15) + [1]
     }
 }
 

@@ -283,6 +283,44 @@ def test_nobody_there():
         assert done.stdout == "" and NOWHERE in done.stderr
 
 
+TOKEN = "sbx_s3cret"
+
+
+@pytest.fixture
+def elsewhere(server) -> str:
+    """The shared server by an address that is not loopback, though Linux takes it there."""
+    return f"0.0.0.0:{server.address.rpartition(':')[2]}"
+
+
+def test_a_token_goes_to_another_machine_with_tls_or_insecure_only(elsewhere, user, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    by_variable, by_file = Shell(elsewhere), Shell(elsewhere)
+    by_variable.environment["SIGNALBOX_TOKEN"] = TOKEN
+    by_file.environment["SIGNALBOX_TOKEN_FILE"] = str(file)
+    id = str(uuid.uuid4())
+    for shell in (by_variable, by_file):
+        # What is exported for a server says nothing about its clients.
+        shell.environment["SIGNALBOX_INSECURE"] = "true"
+        for arguments in (["health"], ["list"], ["get", id], ["watch", id], ["cancel", id], ["stats"]):
+            done = shell.run(*arguments, code=USAGE)
+            assert f"{elsewhere} is not on this machine" in done.stderr and "--tls-ca FILE" in done.stderr
+            assert "--insecure" in done.stderr and "s3cret" not in done.stdout + done.stderr
+        assert shell.lines("health", "--insecure") == ["SERVING"]
+        (id,) = shell.lines("enqueue", "test.noop", "--user", user, "--insecure")
+        shell.run("watch", id, "--insecure")
+    # The server speaks no TLS, and gets nothing.
+    by_file.run("health", "--tls", code=UNAVAILABLE)
+    assert "leave one of them out" in by_file.run("health", "--tls", "--insecure", code=USAGE).stderr
+
+
+def test_a_token_for_this_machine_needs_no_tls(shell, server):
+    shell.environment["SIGNALBOX_TOKEN"] = TOKEN
+    port = server.address.rpartition(":")[2]
+    for host in ("127.0.0.1", "[::ffff:127.0.0.1]", "localhost"):
+        assert shell.lines("health", "--server", f"{host}:{port}") == ["SERVING"]
+
+
 def test_a_job_that_is_not_there(shell):
     id = str(uuid.uuid4())
     for command in ("get", "watch", "cancel", "retry"):

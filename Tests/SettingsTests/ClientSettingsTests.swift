@@ -29,6 +29,67 @@ import Testing
         #expect(error?.problems == ["tls-certificate and tls-key are needed together"])
     }
 
+    private func problems(_ arguments: [String], _ environment: [String: String] = [:]) throws -> [String] {
+        do {
+            _ = try ClientOptions.parse(arguments).settings(environment: environment)
+            return []
+        } catch let error as SettingsError {
+            return error.problems
+        }
+    }
+
+    private let token = ["SIGNALBOX_TOKEN": "sbx_s3cret"]
+
+    /// Whether it is there or not: the file is not read for this.
+    @Test(arguments: [
+        "10.0.0.1:7600", "[::ffff:10.0.0.1]:7600", "box.example.org:7600", "localhost.example.org:1",
+        "0.0.0.0:1",
+    ])
+    func aTokenDoesNotLeaveTheMachineWithoutTLS(_ server: String) throws {
+        let ways: [(source: String, arguments: [String], environment: [String: String])] = [
+            ("SIGNALBOX_TOKEN", [], token), ("token-file", ["--token-file", "t"], [:]),
+            ("token-file", ["--token-file", "t"], token),
+            ("token-file", [], ["SIGNALBOX_TOKEN_FILE": "t"]),
+        ]
+        for (source, arguments, environment) in ways {
+            #expect(
+                try problems(["--server", server] + arguments, environment) == [
+                    "the token of \(source) was not sent: \(server) is not on this machine, and without TLS "
+                        + "everybody on the way could read it. Give --tls or --tls-ca FILE, or --insecure to "
+                        + "send it in the clear"
+                ])
+            for flags in [["--tls"], ["--tls-ca", "ca.pem"], ["--insecure"]] {
+                #expect(try problems(["--server", server] + arguments + flags, environment) == [])
+            }
+        }
+        #expect(try problems(["--server", server]) == [])
+        #expect(try problems(["--server", server], ["SIGNALBOX_TOKEN": ""]) == [])
+    }
+
+    @Test(arguments: [
+        "127.0.0.1:7600", "127.1.2.3:1", "[::1]:7600", "[::ffff:127.0.0.1]:1", "localhost:7600",
+    ])
+    func aTokenForThisMachineNeedsNoTLS(_ server: String) throws {
+        #expect(try problems(["--server", server], token) == [])
+        #expect(try problems(["--server", server, "--token-file", "t"]) == [])
+    }
+
+    /// What is exported for a server says nothing about its clients.
+    @Test func theVariableOfTheServerDoesNotMakeAClientInsecure() throws {
+        let both = ["SIGNALBOX_INSECURE": "true"].merging(token) { first, _ in first }
+        #expect(try problems(["--server", "box:1"], both).count == 1)
+    }
+
+    @Test func insecureIsNoWayToTrustACertificate() throws {
+        let ways: [(flags: [String], environment: [String: String])] = [
+            (["--tls"], [:]), (["--tls-ca", "ca.pem"], token), ([], ["SIGNALBOX_TLS": "true"]),
+        ]
+        for (flags, environment) in ways {
+            let problem = try #require(problems(["--insecure"] + flags, environment).first)
+            #expect(problem.hasPrefix("--insecure: TLS is asked for too"))
+        }
+    }
+
     @Test func badValues() {
         let error = #expect(throws: SettingsError.self) {
             try ClientSettings.resolve(flags: ["server": "x"], environment: ["SIGNALBOX_TLS": "maybe"])

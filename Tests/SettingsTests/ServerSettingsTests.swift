@@ -145,7 +145,8 @@ private func problems(
     @Test func unknownArguments() {
         #expect(
             problems(["--grase", "serve", "--lease"]) == [
-                "unknown argument '--grase' (did you mean '--grace'?)", "unknown argument 'serve'",
+                "unknown argument '--grase' (did you mean '--grace'?)",
+                "argument 2 is no setting: they are given as --name VALUE",
                 "--lease: its value is missing",
             ])
         #expect(problems(["--grace=1s", "--grace=2s"]) == ["--grace: is given twice"])
@@ -269,9 +270,13 @@ private func problems(
         #expect(problems(["--tls-client-ca", "c"]) == ["tls-client-ca needs tls-certificate and tls-key"])
         #expect(
             problems(["--listen", "0.0.0.0:1"]) == [
-                "listen: other machines can reach 0.0.0.0:1: give tls-certificate and tls-key, or insecure",
-                "listen: other machines can reach 0.0.0.0:1: say who may call, by auth-tokens, auth-jwks or "
-                    + "auth.certificates, or give insecure",
+                "listen: other machines can reach 0.0.0.0:1, and there is no TLS: give a certificate with "
+                    + "--tls-certificate FILE and --tls-key FILE (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY), or "
+                    + "--insecure (SIGNALBOX_INSECURE=true) to send everything in the clear",
+                "listen: other machines can reach 0.0.0.0:1, and nobody is asked who calls: give tokens with "
+                    + "--auth-tokens FILE (SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or "
+                    + "auth-jwks, or rules for client certificates in the file, or --insecure "
+                    + "(SIGNALBOX_INSECURE=true) to let everybody do everything",
             ])
         #expect(problems(["--listen", "0.0.0.0:1", "--insecure"]) == [])
         let tls = ["--tls-key", "k", "--tls-certificate", "c"]
@@ -295,6 +300,33 @@ private func problems(
         #expect(problems(tls + ["--tls-client-ca", "a"], file: rules) == [])
     }
 
+    @Test func knowsThatTheDatabaseWasGivenAsAFlag() throws {
+        let variable = ["SIGNALBOX_DATABASE_URL": "postgresql:///b"]
+        #expect(try resolve(["--database-url", "postgresql:///a"], environment: variable).databaseURLIsFlag)
+        #expect(try !resolve(environment: variable).databaseURLIsFlag)
+        #expect(try !resolve(file: "database_url: postgresql:///c").databaseURLIsFlag)
+        #expect(try !resolve().databaseURLIsFlag)
+    }
+
+    @Test func aProblemShowsNothingOfASecret() {
+        let secret = "postgresql://ada:s3cret@box/db"
+        #expect(
+            problems(["--databse-url=\(secret)"]) == [
+                "unknown argument '--databse-url' (did you mean '--database-url'?)"
+            ])
+        #expect(
+            problems(["--test-kinds", "--databse-url", secret]) == [
+                "unknown argument '--databse-url' (did you mean '--database-url'?)",
+                "argument 3 is no setting: they are given as --name VALUE",
+            ])
+        let tooLong = secret + String(repeating: "x", count: 4096)
+        let wants = "what it is set to is wrong: wants text of 1 to 4096 bytes"
+        #expect(problems(["--database-url", tooLong]) == ["--database-url: \(wants)"])
+        #expect(
+            problems(environment: ["SIGNALBOX_DATABASE_URL": tooLong]) == ["SIGNALBOX_DATABASE_URL: \(wants)"]
+        )
+    }
+
     @Test func theHelpNamesEverySetting() throws {
         let (help, settings) = (ServerSettings.help, try resolve())
         for setting in ServerSettings.Table.all {
@@ -305,6 +337,8 @@ private func problems(
         let properties = [Mirror(reflecting: settings), Mirror(reflecting: settings.authentication)]
             .flatMap { $0.children.compactMap(\.label) }
             .filter { !["authentication", "queues", "commands", "certificates"].contains($0) }
+            // How another one was given.
+            .filter { $0 != "databaseURLIsFlag" }
         #expect(ServerSettings.Table.all.count == properties.count)
         #expect(help.contains("--retention DURATION\n"))
         #expect(help.contains("[default: 7d; env: SIGNALBOX_RETENTION]"))

@@ -34,12 +34,20 @@ import Testing
         #expect(HostPort(text) == nil)
     }
 
-    @Test func knowsLoopback() {
-        for host in ["127.0.0.1", "127.9.9.9", "::1", "localhost"] {
-            #expect(HostPort(host: host, port: 1).isLoopback)
-        }
-        for host in ["0.0.0.0", "10.0.0.1", "::", "127.example.org", "127.0.0.1.example.org"] {
-            #expect(!HostPort(host: host, port: 1).isLoopback)
-        }
+    @Test(arguments: [
+        "127.0.0.1", "127.9.9.9", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "::ffff:7f00:2", "localhost",
+        "LocalHost",
+    ])
+    func loopback(_ host: String) {
+        #expect(HostPort(host: host, port: 1).isLoopback)
+    }
+
+    /// Also what only a resolver could say to be loopback.
+    @Test(arguments: [
+        "0.0.0.0", "10.0.0.1", "::", "127.example.org", "127.0.0.1.example.org", "127.0.0", "127.0.0.+1",
+        "127.0.0.1.", "localhost.", "localhost.example.org", "::ffff:10.0.0.1", "::7f00:1", "::2", "1::1", "",
+    ])
+    func beyondLoopback(_ host: String) {
+        #expect(!HostPort(host: host, port: 1).isLoopback)
     }
 }
