@@ -3,11 +3,19 @@
 # Postgres is outside of it:
 #
 #   docker build -t signalbox .
-#   docker run -p 7600:7600 -e SIGNALBOX_DATABASE_URL=postgresql://user:password@host/database signalbox
+#   docker run -p 7600:7600 --env-file signalbox.env -v /etc/signalbox:/etc/signalbox:ro signalbox
 #
-# It listens without TLS and without authentication, on every address of the container: publish the port to
-# networks that you trust only. Without --insecure it needs a certificate (SIGNALBOX_TLS_CERTIFICATE,
-# SIGNALBOX_TLS_KEY) and to be told who may call (SIGNALBOX_AUTH_TOKENS, or as docs/authentication.md says).
+# with, in signalbox.env, which other users of the machine cannot read:
+#
+#   SIGNALBOX_DATABASE_URL=postgresql://user:password@host/database?sslmode=verify-full&sslrootcert=/etc/signalbox/postgres-ca.pem
+#   SIGNALBOX_TLS_CERTIFICATE=/etc/signalbox/server.pem
+#   SIGNALBOX_TLS_KEY=/etc/signalbox/server.key
+#   SIGNALBOX_AUTH_TOKENS=/etc/signalbox/tokens.yaml
+#
+# The server runs as user 10001, who must be able to read these files. Who may call can also be said as
+# docs/authentication.md says. Without a certificate, or with nobody who may call, the server says what to give and
+# exits, for it listens on every address of the container. SIGNALBOX_INSECURE=true makes it start all the same, and
+# everybody who reaches the port may then do everything: publish it to networks that you trust only.
 #
 # With certificates the health check talks TLS too, and needs
 #   SIGNALBOX_SERVER   a name that the certificate has and the container knows, with the port ("jobs.example:7600")
@@ -43,6 +51,7 @@ STOPSIGNAL SIGTERM
 # Docker kills after 10 seconds: by then runs have had their grace, and the rest of the shutdown its time. With a
 # longer --stop-timeout it may be longer.
 ENV SIGNALBOX_GRACE=5s
+ENV SIGNALBOX_LISTEN=0.0.0.0:7600
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["signalbox", "health"]
 ENTRYPOINT ["signalbox"]
-CMD ["serve", "--listen", "0.0.0.0:7600", "--insecure"]
+CMD ["serve"]
