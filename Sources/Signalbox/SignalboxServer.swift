@@ -50,6 +50,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// Serves until a graceful shutdown is triggered (`ServiceGroup`) or the task is cancelled. Prints one line,
     /// `signalbox: serving on HOST:PORT`, once it is ready.
     public func run() async throws {
+        for warning in settings.warnings { logger.warning(warning) }
+        if let notice = settings.unverifiedDatabaseNotice { logger.notice(notice) }
         let assembly: Assembly
         do {
             let runners = try allRunners()
@@ -129,10 +131,11 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             guard let url = settings.databaseURL else {
                 throw SettingsError(problems: ["migrate needs database-url"])
             }
+            let logger = ServerLog.start(settings)
+            if let warning = settings.passwordInFlagWarning { logger.warning(warning) }
             let database = try Database(
                 Database.Configuration(
-                    connection: Assembly.connection(url, logger: ServerLog.start(settings)),
-                    connectionCount: 1))
+                    connection: Assembly.connection(url, logger: logger), connectionCount: 1))
             let ran = try await Migrator.migrate(database)
             await database.shutdown()
             let list = ran.map(String.init).joined(separator: ", ")

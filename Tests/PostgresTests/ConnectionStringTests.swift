@@ -31,4 +31,37 @@ import Testing
     func whatLibpqTakesIsFine(_ string: String) {
         #expect(Connection.problem(ofConnectionString: string) == nil)
     }
+
+    @Test(arguments: [
+        "postgresql://ada:s3cret@box/db", "postgres://ada:s3cret@/db",
+        "postgresql://ada@box/db?password=s3cret",
+        "host=box password=s3cret", "password = 's3 cret' dbname=db", "host=box sslkey=k sslpassword=s3cret",
+    ])
+    func aPasswordIsFound(_ string: String) throws {
+        #expect(try #require(Connection.target(ofConnectionString: string)).hasSecret)
+    }
+
+    @Test(arguments: [
+        "", "postgresql://ada@box/db", "postgresql://ada:@box/db", "postgresql:///db?passfile=/run/password",
+        "host=box user=password dbname=password", "passfile='/x password=y'", "host=box password=''",
+    ])
+    func noPasswordIsFound(_ string: String) throws {
+        #expect(try #require(Connection.target(ofConnectionString: string)).hasSecret == false)
+    }
+
+    @Test(arguments: [
+        ("postgresql://a:1,[::1]:2/db?sslmode=verify-full", ["a", "::1"], "verify-full"),
+        ("host=a hostaddr=10.0.0.1 sslmode=disable", ["10.0.0.1"], "disable"),
+        ("postgresql:///db?host=/run/x&sslmode=require", ["/run/x"], "require"),
+        ("postgresql://box/db?ssl=true", ["box"], "require"),
+        ("service=elsewhere sslmode=allow", [], "allow"),
+    ])
+    func theWayToTheServer(_ string: String, _ hosts: [String], _ mode: String) throws {
+        let target = try #require(Connection.target(ofConnectionString: string))
+        #expect(target.hosts == hosts && target.sslMode == mode)
+    }
+
+    @Test func aMalformedOneHasNoTarget() {
+        #expect(Connection.target(ofConnectionString: "postgresql://ada:s3cret@[::1/db") == nil)
+    }
 }

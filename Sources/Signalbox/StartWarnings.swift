@@ -1,0 +1,68 @@
+import Logging
+import Postgres
+import Settings
+
+extension ServerSettings {
+    /// What is unsafe about these settings, each a whole sentence without any secret. Logged at every start.
+    var warnings: [Logger.Message] {
+        insecureWarnings + [passwordInFlagWarning].compactMap(\.self)
+    }
+
+    private var insecureWarnings: [Logger.Message] {
+        guard insecure else { return [] }
+        var warnings: [Logger.Message] = []
+        if !authentication.isOn {
+            warnings.append(
+                """
+                --insecure: nobody is asked who calls: anybody who reaches \(listen) may do everything, which is to \
+                enqueue, read and cancel the jobs of all users, and to administer the server
+                """)
+        }
+        if tlsCertificate == nil {
+            warnings.append(
+                """
+                --insecure: there is no TLS: whoever is between a client and \(listen) can read and change all that \
+                is sent, tokens and payloads too
+                """)
+        }
+        if warnings.isEmpty {
+            warnings.append(
+                """
+                --insecure: the server has TLS and asks who calls; with --insecure it would also start without \
+                them, and fetches auth-jwks over http from another machine: leave --insecure out unless you need that
+                """)
+        }
+        return warnings
+    }
+
+    /// `migrate` has this one only.
+    var passwordInFlagWarning: Logger.Message? {
+        guard databaseURLIsFlag, databaseTarget?.hasSecret == true else { return nil }
+        return """
+            --database-url has a password in it, which every user of this machine can read in the list of processes: \
+            give the URL in the variable SIGNALBOX_DATABASE_URL or in the file of --config, or the password in a \
+            passfile (passfile=FILE in the URL, or ~/.pgpass)
+            """
+    }
+
+    /// Says that nobody verifies that the database is the one that was meant, where that matters.
+    var unverifiedDatabaseNotice: Logger.Message? {
+        guard let target = databaseTarget, target.sslMode != "verify-full",
+            let host = target.hosts.first(where: Self.isBeyondThisMachine)
+        else { return nil }
+        return """
+            the Postgres on \(host) is used with sslmode=\(target.sslMode), with which nobody verifies that it is \
+            the one on \(host): give sslmode=verify-full, with sslrootcert=FILE for the authority that has signed \
+            its certificate
+            """
+    }
+
+    private var databaseTarget: ConnectionTarget? {
+        databaseURL.flatMap { Connection.target(ofConnectionString: $0) }
+    }
+
+    /// A path and an abstract name (`@…`) are those of Unix sockets.
+    private static func isBeyondThisMachine(_ host: String) -> Bool {
+        !host.hasPrefix("/") && !host.hasPrefix("@") && !HostPort(host: host, port: 0).isLoopback
+    }
+}
