@@ -1,4 +1,4 @@
-"""The fixtures of the end-to-end tests, for those tests here that need a real server."""
+"""The fixtures of the end-to-end tests, for those tests here that need a real server, and certificates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "Tests/EndToEnd"))
+for folder in ("Tests/EndToEnd", "Tests/Conformance"):
+    # At the end, for both have a conftest of their own.
+    sys.path.append(str(Path(__file__).resolve().parents[3] / folder))
 
 from harness import (  # noqa: E402, F401
     client,

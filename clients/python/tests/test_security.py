@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from authority import LOOPBACK, Authority, Pair
 from test_watch import event, heartbeat, snapshot
 
 import signalbox
@@ -22,10 +21,6 @@ import signalbox.aio
 from signalbox import JobEvent
 from signalbox._security import Security, is_loopback
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "Tests/Conformance"))
-
-from authority import LOOPBACK, Authority, Pair  # noqa: E402
 
 TOKEN = "sbx_s3cret"
 SUCCEEDED = 3

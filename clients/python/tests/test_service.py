@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from harness import BINARY, PATIENCE_S, events_of, is_complete, is_event, until
+from authority import LOOPBACK, Authority
+from harness import BINARY, PATIENCE_S, Server, events_of, is_complete, is_event, until
 
 import signalbox
 import signalbox.aio
@@ -208,3 +210,54 @@ def test_a_users_watch_goes_on_although_a_job_still_runs(client, proxy, user):
         later = client.enqueue("test.echo", 2, user_id=user, queue=queue).id
         until(watch, is_event(JobEventType.SUCCEEDED, later))
     client.cancel(long)
+
+
+@pytest.fixture(scope="module")
+def secured(cluster, tmp_path_factory):
+    """A server that talks TLS and asks for a token, with the authority's file and the token."""
+    authority = Authority()
+    pair = authority.issue(*LOOPBACK)
+    token = "sbx_" + "a" * 43
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens.yaml"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    scopes = "[jobs.enqueue, jobs.read, jobs.cancel]"
+    tokens.write_text(
+        f"tokens:\n  - {{name: importer, hash: 'sha256:{digest}', users: all, scopes: {scopes}}}\n"
+    )
+    tls = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
+    server = Server(cluster.database(), arguments=[*tls, "--auth-tokens", str(tokens)])
+    yield server, authority.path, token
+    server.close()
+    authority.close()
+
+
+def test_tls_and_a_token(secured, user):
+    server, authority, token = secured
+    tls = signalbox.TLS(ca=authority)
+    with server.client(token=token, tls=tls, timeout=20) as client:
+        job = client.enqueue("test.sleep", {"ms": 50}, user_id=user)
+        with client.watch(job.id, timeout=30) as watch:
+            assert events_of(watch)[-1].type is JobEventType.SUCCEEDED
+    with server.client(tls=tls, timeout=20) as client, pytest.raises(signalbox.Unauthenticated):
+        client.get(job.id)
+    with server.client(token=token, timeout=20) as client, pytest.raises(signalbox.Unavailable):
+        client.retry(job.id)
+    assert token not in server.log()
+
+
+async def test_tls_and_a_token_for_asyncio(secured, user):
+    server, authority, token = secured
+    tls = signalbox.TLS(ca=authority.read_bytes())
+
+    async def renewed() -> str:
+        return token
+
+    async with signalbox.aio.Client(server.address, token=renewed, tls=tls, timeout=20) as client:
+        job = await client.enqueue("test.sleep", {"ms": 50}, user_id=user)
+        async with client.watch(job.id, timeout=30) as watch:
+            items = [item async for item in watch]
+        assert events_of(items)[-1].type is JobEventType.SUCCEEDED
+    async with signalbox.aio.Client(server.address, token="unknown", tls=tls, timeout=20) as client:
+        with pytest.raises(signalbox.Unauthenticated):
+            async with client.watch(job.id, timeout=30) as watch:
+                _ = [item async for item in watch]
