@@ -140,8 +140,8 @@ package struct HostPort: Sendable, Hashable, CustomStringConvertible {
         host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    /// Nobody outside this machine can reach it, or is reached by it: 127.0.0.0/8, ::1, either of them written as
-    /// an IPv4-mapped address, and the name `localhost`. A name that somebody's resolver says is one of these
+    /// Nobody outside this machine can reach it, or is reached by it: 127.0.0.0/8 (also written as an IPv4-mapped
+    /// address), ::1, and the name `localhost`. A name that somebody's resolver says is one of these
     /// addresses is not taken for one, and neither is an unusual spelling such as `127.1`.
     package var isLoopback: Bool {
         if host.lowercased() == "localhost" { return true }

@@ -17,8 +17,9 @@ USAGE = 64
 @pytest.fixture(scope="module")
 def check_dockerfile() -> Any:
     path = ROOT / "scripts/check-dockerfile"
-    module = module_from_spec(spec_from_loader("check_dockerfile", SourceFileLoader("check_dockerfile", str(path))))
-    module.__loader__.exec_module(module)
+    loader = SourceFileLoader("check_dockerfile", str(path))
+    module = module_from_spec(spec_from_loader("check_dockerfile", loader))
+    loader.exec_module(module)
     return module
 
 

@@ -186,8 +186,8 @@ def secured(authority: Authority) -> Iterator[Place]:
 
 
 def use(how: str, target: str, body: str, **options: Any) -> Any:
-    """Calls a method of a client, awaited where it has to be: "get", "retry" (which is sent once only), or "watch" to
-    its end."""
+    """Calls a method of a client, awaited where it has to be: "get", "retry" (which is sent once only), or
+    "watch" to its end."""
 
     async def run() -> Any:
         async with signalbox.aio.Client(target, timeout=20, **options) as client:
@@ -247,7 +247,10 @@ def test_a_coroutine_function_gives_the_token_for_asyncio(plain):
 @both
 def test_a_watch_outlives_the_token_that_it_began_with(how, plain):
     expired = grpc.StatusCode.UNAUTHENTICATED
-    plain.service.watches = [([snapshot("a", 1), heartbeat(True)], expired), ([event("a", 2, SUCCEEDED)], None)]
+    plain.service.watches = [
+        ([snapshot("a", 1), heartbeat(True)], expired),
+        ([event("a", 2, SUCCEEDED)], None),
+    ]
     items = use(how, plain.target, "watch", token=counting())
     assert [item.sequence for item in items if isinstance(item, JobEvent)] == [2]
     assert plain.service.seen == ["Bearer t1", "Bearer t2"]
@@ -334,7 +337,7 @@ async def test_a_task_that_waits_for_a_token_can_be_cancelled(plain):
 
 @both
 def test_a_proxy_does_not_see_the_token_for_this_machine(how, plain, monkeypatch):
-    """By itself grpc asks a proxy for a connection to this machine, too, and then talks through it in the clear."""
+    """By itself grpc asks a proxy for a connection to this machine too, and talks through it in the clear."""
     proxy = socket.create_server(("127.0.0.1", 0))
     came = threading.Event()
 

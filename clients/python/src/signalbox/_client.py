@@ -50,12 +50,13 @@ class Client:
 
     `target` is a gRPC target: "host:port", or "ipv4:10.0.0.1:8080,10.0.0.2:8080" to name several nodes.
     `tls` is True, for a server whose certificate a public authority has signed, or a `TLS` that says more.
-    `token` says who calls: a text, or a function that is asked for one before each call, and may be called by several
-    threads at once. What it raises ends the call or the watch. `metadata` goes with every call as well. `timeout` is
-    what a unary call may take in all, in seconds, retries included; each method takes its own.
+    `token` says who calls: a text, or a function that is asked for one before each call, and may be called by
+    several threads at once. What it raises ends the call or the watch. `metadata` goes with every call as
+    well. `timeout` is what a unary call may take in all, in seconds, retries included; each method takes its
+    own.
 
-    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it, unless
-    `insecure` is True.
+    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it,
+    unless `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
     """

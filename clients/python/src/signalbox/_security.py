@@ -1,6 +1,7 @@
-"""TLS, tokens, and the one rule about both: a token goes in the clear to this machine only, unless that is asked for.
+"""TLS, tokens, and the one rule about both: a token goes in the clear to this machine only, unless that is
+asked for.
 
-What both clients share. Nothing here connects; TLS reads its files.
+Both clients share it. Nothing here connects; files of TLS are read.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _TOKEN_CHARACTERS_MAX = 8 << 10
 class TLS:
     """How to talk TLS. Each part is the path of a PEM file, or its content as bytes.
 
-    `ca`: the authorities to trust. Without it: those that come with grpcio, which are the public ones, or those of
-    the file that the variable GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names.
+    `ca`: the authorities to trust. Without it: those that come with grpcio, which are the public ones, or those
+    of the file that the variable GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names.
 
     `certificate` and `key`: the client's own, with its chain, for a server that asks for one.
 
@@ -79,15 +80,15 @@ def _channel_credentials(tls: bool | TLS) -> grpc.ChannelCredentials | None:
     )
 
 
-# Targets, as https://github.com/grpc/grpc/blob/master/doc/naming.md has them. What is not clearly this machine is
-# another one: names that a resolver would have to be asked about, parts that are escaped, schemes not known here.
+# Targets, as https://github.com/grpc/grpc/blob/master/doc/naming.md has them. What is not clearly this machine
+# is another one: names that a resolver would have to be asked about, escaped parts, schemes not known here.
 
 _HOST = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([^:\[\]/?#%@\s]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
 
 
 def is_loopback(target: str) -> bool:
-    """Whether nobody outside this machine can be reached by a gRPC target: Unix sockets, 127.0.0.0/8, ::1, either of
-    them as an IPv4-mapped address, and the name localhost."""
+    """Whether nobody outside this machine can be reached by a gRPC target: Unix sockets, 127.0.0.0/8 (also as
+    IPv4-mapped addresses), ::1, and the name localhost."""
     scheme, colon, rest = target.partition(":")
     if colon and scheme in ("unix", "unix-abstract"):
         return True
@@ -161,8 +162,8 @@ class Security:
                 self.options = (("grpc.enable_http_proxy", 0),)
             elif not insecure:
                 raise ValueError(
-                    f"there is a token, {target} is not on this machine, and without TLS everybody on the way could "
-                    "read it: give tls=True or tls=TLS(ca=…), or insecure=True to send it in the clear"
+                    f"there is a token, {target} is not on this machine, and without TLS everybody on the way "
+                    "could read it: give tls=True or tls=TLS(ca=…), or insecure=True to send it in the clear"
                 )
         #: Each call asks for the token, which may be another one than before.
         self.renews = callable(token)

@@ -91,8 +91,8 @@ class _Known:
 class WatchMachine:
     """One watch, over all its connections.
 
-    `give_up_s`: how long without any message until the last error is raised; None: never. `renews`: each connection
-    has a new token, so that the end of one that was good is not the end of the watch.
+    `give_up_s`: how long without any message until the last error is raised; None: never. `renews`: each
+    connection has a new token, so that the end of one that was good is not the end of the watch.
     """
 
     def __init__(

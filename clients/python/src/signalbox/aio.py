@@ -52,12 +52,12 @@ class Client:
 
     `target` is a gRPC target: "host:port", or "ipv4:10.0.0.1:8080,10.0.0.2:8080" to name several nodes.
     `tls` is True, for a server whose certificate a public authority has signed, or a `TLS` that says more.
-    `token` says who calls: a text, or a function (also a coroutine function) that is asked for one before each call
-    and must not block. What it raises ends the call or the watch. `metadata` goes with every call as well. `timeout` is
-    what a unary call may take in all, in seconds, retries included; each method takes its own.
+    `token` says who calls: a text, or a function (also a coroutine function) that is asked for one before each
+    call and must not block. What it raises ends the call or the watch. `metadata` goes with every call as well.
+    `timeout` is what a unary call may take in all, in seconds, retries included; each method takes its own.
 
-    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it, unless
-    `insecure` is True.
+    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it,
+    unless `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
     """
@@ -102,7 +102,7 @@ class Client:
         await self.close()
 
     async def _show(self, within: float, pending: set[Any]) -> Metadata:
-        """What goes with the next call. A token has these seconds to be there; while it is awaited it is among
+        """What goes with the next call. A token has these seconds to be there; while it is awaited it is in
         `pending`, and cancelling it there raises Cancelled here."""
         if not self._security.renews:
             return self._security.metadata()
