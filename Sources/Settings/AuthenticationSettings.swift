@@ -16,6 +16,14 @@ package struct AuthenticationSettings: Sendable, Hashable {
 
     package init() {}
 
+    /// The keys come from another machine without TLS: whoever is in between can put in keys of their own.
+    package var fetchesKeysInTheClear: Bool {
+        guard let keySet, keySet.lowercased().hasPrefix("http://") else { return false }
+        let authority = keySet.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" }
+        let host = HostPort(String(authority)) ?? HostPort("\(authority):80")
+        return host?.isLoopback != true
+    }
+
     package var isOn: Bool { tokens != nil || keySet != nil || !certificates.isEmpty }
 }
 

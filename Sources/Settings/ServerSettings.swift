@@ -380,12 +380,8 @@ extension ServerSettings {
         if jwt.contains(where: { $0 == nil }) && jwt.contains(where: { $0 != nil }) {
             problems.append("auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together")
         }
-        if let keySet = authentication.keySet, keySet.lowercased().hasPrefix("http://"), !insecure {
-            let authority = keySet.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" }
-            let host = HostPort(String(authority)) ?? HostPort("\(authority):80")
-            if host?.isLoopback != true {
-                problems.append("auth-jwks: whoever is in between could answer: give https, or insecure")
-            }
+        if authentication.fetchesKeysInTheClear, !insecure {
+            problems.append("auth-jwks: whoever is in between could answer: give https, or insecure")
         }
         if !authentication.certificates.isEmpty, tlsClientCA == nil {
             problems.append("auth.certificates needs tls-client-ca")

@@ -25,11 +25,18 @@ extension ServerSettings {
                 is sent, tokens and payloads too
                 """)
         }
+        if authentication.fetchesKeysInTheClear {
+            warnings.append(
+                """
+                --insecure: the keys of auth-jwks are fetched without TLS: whoever is in between can put in keys of \
+                their own, and then call as anybody
+                """)
+        }
         if warnings.isEmpty {
             warnings.append(
                 """
-                --insecure: the server has TLS and asks who calls; with --insecure it would also start without \
-                them, and fetches auth-jwks over http from another machine: leave --insecure out unless you need that
+                --insecure: these settings do not need it, and with it the server would also start without TLS and \
+                without asking who calls: leave it out
                 """)
         }
         return warnings
@@ -39,9 +46,9 @@ extension ServerSettings {
     var passwordInFlagWarning: Logger.Message? {
         guard databaseURLIsFlag, databaseTarget?.hasSecret == true else { return nil }
         return """
-            --database-url has a password in it, which every user of this machine can read in the list of processes: \
-            give the URL in the variable SIGNALBOX_DATABASE_URL or in the file of --config, or the password in a \
-            passfile (passfile=FILE in the URL, or ~/.pgpass)
+            --database-url has a password in it, and every user of this machine can read flags in the list of \
+            processes: give the URL in the variable SIGNALBOX_DATABASE_URL or in the file of --config, or the \
+            password in a passfile (passfile=FILE in the URL, or ~/.pgpass)
             """
     }
 

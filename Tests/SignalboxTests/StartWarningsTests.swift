@@ -37,7 +37,12 @@ import Testing
         #expect(try warnings(arguments + tls) == [everybody])
         #expect(try warnings(arguments + tokens) == [clear])
         let needless = try warnings(arguments + tls + tokens)
-        #expect(needless.count == 1 && needless[0].hasPrefix("--insecure: the server has TLS"))
+        #expect(needless.count == 1 && needless[0].hasPrefix("--insecure: these settings do not need it"))
+        let jwt = ["--auth-jwt-issuer", "i", "--auth-jwt-audience", "a", "--auth-jwks"]
+        #expect(try warnings(arguments + tls + jwt + ["https://keys/"]) == needless)
+        let keys = try warnings(arguments + tls + jwt + ["http://keys/"])
+        #expect(
+            keys.count == 1 && keys[0].hasPrefix("--insecure: the keys of auth-jwks are fetched"))
         // On loopback too: other users of the machine reach that.
         #expect(try warnings(["--insecure"]).count == 2)
     }
