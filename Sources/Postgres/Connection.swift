@@ -11,6 +11,8 @@ package import Logging
         /// A connection URI or `key=value` string, as libpq takes it (libpq manual, 34.1.1). What it leaves out
         /// comes from the `PG…` environment variables and libpq's defaults.
         package var connectionString: String
+        /// Counts as the variable PGPASSWORD would: where the string has none. Nil: libpq looks for that variable.
+        package var password: String?
         package var applicationName: String
         /// Set with `set_config` after connecting, because a transaction-mode pooler refuses startup options:
         /// `search_path`, `statement_timeout`, `idle_in_transaction_session_timeout`, …
@@ -23,11 +25,13 @@ package import Logging
         package var logger: Logger
 
         package init(
-            connectionString: String, applicationName: String, sessionSettings: [String: String] = [:],
+            connectionString: String, password: String? = nil, applicationName: String,
+            sessionSettings: [String: String] = [:],
             preparesStatements: Bool = true, connectTimeout: Duration = .seconds(5),
             timeout: Duration = .seconds(30), logger: Logger
         ) {
             self.connectionString = connectionString
+            self.password = password
             self.applicationName = applicationName
             self.sessionSettings = sessionSettings
             self.preparesStatements = preparesStatements
@@ -112,6 +116,8 @@ package import Logging
         // Later words win, and the connection string is expanded at its place.
         let options = [
             ("tcp_user_timeout", "30000"), ("keepalives_idle", "30"),
+            // An empty one is none.
+            ("password", configuration.password ?? ""),
             ("dbname", configuration.connectionString),
             ("fallback_application_name", configuration.applicationName), ("client_encoding", "UTF8"),
         ]
