@@ -78,6 +78,9 @@ let package = Package(
             name: "PrivatePostgres", dependencies: ["Postgres", logging, subprocess],
             swiftSettings: settingsCallingC),
 
+        // A call of the system that Swift cannot make.
+        .target(name: "CProcess"),
+
         // The service.
         .target(name: "JobCore", dependencies: ["Support", deque], swiftSettings: settings),
         .target(
@@ -129,8 +132,8 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers", "Postgres",
-                "PrivatePostgres", "RPC", "Settings", "Support", logging, nioPosix,
+                "Authentication", "CProcess", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers",
+                "Postgres", "PrivatePostgres", "RPC", "Settings", "Support", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],

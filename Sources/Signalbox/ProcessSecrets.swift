@@ -1,0 +1,36 @@
+import CProcess
+import Foundation
+import Glibc
+
+/// Keeps what this process knows, such as the database's password, from the processes that it starts and from others
+/// of its user.
+enum ProcessSecrets {
+    /// Variables that a server reads once, or should not have been given.
+    private static let variables = ["SIGNALBOX_DATABASE_URL", "SIGNALBOX_TOKEN", "PGPASSWORD"]
+
+    /// Makes the process not dumpable. From then on, only root can read its files in /proc that tell secrets
+    /// (`environ`, `mem`, `fd`), and only root can trace it. It writes no core file either.
+    ///
+    /// A program that is executed is dumpable again, so commands are not affected.
+    static func forbidReading() throws {
+        guard process_forbid_dumps() == 0 else {
+            throw ProcessSecretsError(reason: String(cString: strerror(errno)))
+        }
+    }
+
+    /// Removes the secret variables from the environment, so that programs which inherit it do not get them. They
+    /// remain in the block of memory that /proc/PID/environ shows, which `forbidReading` has closed.
+    ///
+    /// To be called before there are threads that may read the environment.
+    static func forgetVariables() {
+        for name in variables { unsetenv(name) }
+    }
+}
+
+struct ProcessSecretsError: Error, CustomStringConvertible {
+    let reason: String
+
+    var description: String {
+        "the process cannot be made one that others of its user cannot read (PR_SET_DUMPABLE): \(reason)"
+    }
+}
