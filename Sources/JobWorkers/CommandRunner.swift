@@ -20,17 +20,35 @@ package struct CommandDefinition: Sendable, Hashable {
     package var command: [String]
     /// Nil: the server's own.
     package var workingDirectory: String?
-    /// On top of the server's own environment, without its `SIGNALBOX_…` settings.
+    /// All that it gets besides the facts of its job (`CommandEnvironment`).
     package var environment: [String: String]
+    /// Nil: the server's own. Only root can give another one.
+    package var user: CommandUser?
+    /// Where setpriv(1) is, which starts the command with its user and its rights.
+    package var setpriv: String
 
     package init(
         _ definition: KindDefinition, command: [String], workingDirectory: String? = nil,
-        environment: [String: String] = [:]
+        environment: [String: String] = [:], user: CommandUser? = nil, setpriv: String = "/usr/bin/setpriv"
     ) {
         self.definition = definition
         self.command = command
         self.workingDirectory = workingDirectory
         self.environment = environment
+        self.user = user
+        self.setpriv = setpriv
+    }
+
+    /// The arguments of setpriv: no program that the command executes gets more rights than it has (set-user-ID
+    /// programs such as sudo), and its user and groups, where they are not the server's.
+    fileprivate var launch: [String] {
+        var arguments = ["--no-new-privs"]
+        if let user, !user.isOurs {
+            let groups = user.supplementaryGroups.map(String.init).joined(separator: ",")
+            arguments += ["--reuid=\(user.userID)", "--regid=\(user.groupID)"]
+            arguments.append(groups.isEmpty ? "--clear-groups" : "--groups=\(groups)")
+        }
+        return arguments + ["--"] + command
     }
 }
 
@@ -41,8 +59,8 @@ package struct CommandDefinition: Sendable, Hashable {
 /// sysexits.h). Any other code or death by a signal: a failure that is retried.
 ///
 /// When the task is cancelled the group gets SIGTERM, and SIGKILL shortly before the run's grace is
-/// over, and at the latest when the run is given up. At a soft timeout it gets SIGUSR1. Whatever is left of the group when its leader has exited is
-/// killed. What the command still writes while it wraps up counts: a checkpoint is saved.
+/// over, and at the latest when the run is given up. At a soft timeout it gets SIGUSR1. Whatever is left of the
+/// group when its leader has exited is killed. What the command still writes while it wraps up counts: a checkpoint is saved.
 package struct CommandRunner: JobRunner {
     /// EX_DATAERR: no other input would make this job succeed.
     package static let exitCodePermanent: Int32 = 65
@@ -100,10 +118,10 @@ private struct CommandRun: Sendable {
     private static let forever: Duration = .seconds(100 * 86_400)
 
     func outcome() async throws -> CommandOutcome {
-        let folder = try await saveCheckpoint()
+        let checkpoint = try await saveCheckpoint()
         let outcome: Result<CommandOutcome, any Error>
         do {
-            outcome = .success(try await spawned(checkpoint: folder.map { $0 + "/checkpoint" }))
+            outcome = .success(try await spawned(checkpoint: checkpoint))
         } catch let error as SubprocessError {
             // A deploy mends it: retried.
             outcome = .failure(
@@ -111,8 +129,9 @@ private struct CommandRun: Sendable {
         } catch {
             outcome = .failure(error)
         }
-        if let folder {
-            try? await offloaded { try FileManager.default.removeItem(atPath: folder) }
+        if let checkpoint {
+            // The command may have removed it already.
+            try? await offloaded { _ = unlink(checkpoint) }
         }
         return try outcome.get()
     }
@@ -120,10 +139,11 @@ private struct CommandRun: Sendable {
     private func spawned(checkpoint: String?) async throws -> CommandOutcome {
         var options = PlatformOptions()
         options.processGroupID = 0
-        let path = command.command[0]
+        // setpriv(1) changes the user, not `options.userID`: glibc's setuid may wait in the child for a lock that
+        // another thread held when it was forked. It then executes the command, in the same process.
         let result = try await Subprocess.run(
-            path.contains("/") ? .path(FilePath(path)) : .name(path),
-            arguments: Arguments(Array(command.command.dropFirst())),
+            .path(FilePath(command.setpriv)),
+            arguments: Arguments(command.launch),
             environment: environment(checkpoint: checkpoint),
             workingDirectory: command.workingDirectory.map { FilePath($0) },
             platformOptions: options,
@@ -250,33 +270,44 @@ private struct CommandRun: Sendable {
         }
     }
 
-    /// The server's environment without its own settings (one is the database's URL) and without libpq's
-    /// password, then the definition's, then the job's facts.
+    /// The definition's, then the job's facts.
     private func environment(checkpoint: String?) -> Environment {
-        var changes: [Environment.Key: String?] = ["PGPASSWORD": nil]
-        for key in ProcessInfo.processInfo.environment.keys where key.hasPrefix("SIGNALBOX_") {
-            changes[.init(rawValue: key)!] = .some(nil)
-        }
-        for (key, value) in command.environment { changes[.init(rawValue: key)!] = value }
-        changes["SIGNALBOX_JOB_ID"] = run.jobID.description
-        changes["SIGNALBOX_ATTEMPT"] = String(run.attempt)
-        changes["SIGNALBOX_MAX_ATTEMPTS"] = String(run.maxAttempts)
-        changes["SIGNALBOX_KIND"] = run.kind
-        changes["SIGNALBOX_USER_ID"] = run.userID
-        changes["SIGNALBOX_QUEUE"] = run.queue
-        changes["SIGNALBOX_CONTENT_TYPE"] = run.contentType
-        changes["SIGNALBOX_CHECKPOINT"] = .some(checkpoint)
-        return .inherit.updating(changes)
+        var variables: [Environment.Key: String] = [:]
+        for (name, value) in command.environment { variables[.init(rawValue: name)!] = value }
+        variables["SIGNALBOX_JOB_ID"] = run.jobID.description
+        variables["SIGNALBOX_ATTEMPT"] = String(run.attempt)
+        variables["SIGNALBOX_MAX_ATTEMPTS"] = String(run.maxAttempts)
+        variables["SIGNALBOX_KIND"] = run.kind
+        variables["SIGNALBOX_USER_ID"] = run.userID
+        variables["SIGNALBOX_QUEUE"] = run.queue
+        variables["SIGNALBOX_CONTENT_TYPE"] = run.contentType
+        variables["SIGNALBOX_CHECKPOINT"] = checkpoint
+        return .custom(variables)
     }
 
-    /// The private folder with the checkpoint in it; nil where there is none.
+    /// A new file with the checkpoint in it, which only the command's user can read; nil where there is none.
+    ///
+    /// It is a file without a folder of its own: that would belong to the command's user, and a server that is root
+    /// could be led elsewhere by links in it when it is removed.
     private func saveCheckpoint() async throws -> String? {
         guard let checkpoint = run.checkpoint else { return nil }
         let path = FileManager.default.temporaryDirectory.path + "/signalbox-" + UUID().uuidString
         return try await offloaded {
-            try FileManager.default.createDirectory(
-                atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-            try Data(checkpoint).write(to: URL(filePath: path + "/checkpoint"))
+            let file = try FileDescriptor.open(
+                path, .writeOnly, options: [.create, .exclusiveCreate, .noFollow, .closeOnExec],
+                permissions: [.ownerReadWrite])
+            do {
+                try file.closeAfter {
+                    try file.writeAll(checkpoint)
+                    guard let user = command.user, !user.isOurs else { return }
+                    guard fchown(file.rawValue, user.userID, user.groupID) == 0 else {
+                        throw Errno(rawValue: errno)
+                    }
+                }
+            } catch {
+                unlink(path)
+                throw error
+            }
             return path
         }
     }

@@ -70,11 +70,18 @@ package struct CommandSettings: Sendable, Hashable {
     package var onInterruption: Interruption
     package var workingDirectory: String?
     package var environment: [String: String]
+    /// Names of variables of the server that the command gets too.
+    package var environmentFrom: [String]
+    /// Each a name or a number. A group needs a user. Nil: the server's user, which then is not root; the user's
+    /// primary group.
+    package var user: String?
+    package var group: String?
 
     package init(
         kind: String, command: [String], timeout: Duration, softTimeout: Duration? = nil,
         onInterruption: Interruption = .retry, workingDirectory: String? = nil,
-        environment: [String: String] = [:]
+        environment: [String: String] = [:], environmentFrom: [String] = [], user: String? = nil,
+        group: String? = nil
     ) {
         self.kind = kind
         self.command = command
@@ -83,6 +90,9 @@ package struct CommandSettings: Sendable, Hashable {
         self.onInterruption = onInterruption
         self.workingDirectory = workingDirectory
         self.environment = environment
+        self.environmentFrom = environmentFrom
+        self.user = user
+        self.group = group
     }
 }
 
@@ -283,7 +293,9 @@ extension ServerSettings {
                 The user limit of single queues.
           commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}]
                 Executables that run the jobs of a kind. Further keys: soft_timeout (DURATION; sends
-                SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}).
+                SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}),
+                environment_from ([NAME, …]; variables of the server that the command gets too), user,
+                group. A server that runs as root needs user for each command.
           auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]}
                 What a client may do that shows a certificate with this name. Further keys: name (for the
                 audit), users (all, or [NAME, …]; without it the user called name).
@@ -321,7 +333,7 @@ extension ServerSettings {
             }
         }
         let settings = ServerSettings(&reader, configFile: configFile)
-        settings.check(into: &reader.problems)
+        settings.check(machine, into: &reader.problems)
         guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
         return settings
     }
@@ -369,7 +381,12 @@ extension ServerSettings {
     }
 
     /// What no setting tells alone.
-    private func check(into problems: inout [String]) {
+    private func check(_ machine: Machine, into problems: inout [String]) {
+        for command in commands where machine.isRoot && command.user == nil {
+            problems.append(
+                "commands: '\(command.kind)' has no user, and this server runs as root: give the user to run it as "
+                    + "(user: NAME), or let it be root (user: root)")
+        }
         if (tlsCertificate == nil) != (tlsKey == nil) {
             problems.append("tls-certificate and tls-key are needed together")
         }

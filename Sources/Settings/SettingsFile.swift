@@ -156,9 +156,12 @@ struct SettingsFile {
             var onInterruption: Interruption?
             var workingDirectory: String?
             var environment: [String: String] = [:]
+            var environmentFrom: [String] = []
+            var user: String?
+            var group: String?
             let known: Set = [
                 "kind", "command", "timeout", "soft_timeout", "on_interruption", "working_directory",
-                "environment",
+                "environment", "environment_from", "user", "group",
             ]
             let timeouts = SettingKind.duration(JobLimits.timeoutMin...JobLimits.timeoutMax)
             let before = problems.count
@@ -172,6 +175,9 @@ struct SettingsFile {
                 case "soft_timeout": softTimeout = walker.value(value, path, timeouts)
                 case "on_interruption": onInterruption = walker.value(value, path, .choice)
                 case "working_directory": workingDirectory = walker.value(value, path, .text("FOLDER"))
+                case "environment_from": environmentFrom = walker.variables(value, path)
+                case "user": user = walker.value(value, path, .text("NAME", bytesMax: 256))
+                case "group": group = walker.value(value, path, .text("NAME", bytesMax: 256))
                 default: environment = walker.environment(value, path)
                 }
             }
@@ -185,10 +191,31 @@ struct SettingsFile {
             if let softTimeout, softTimeout >= timeout {
                 report(node, path + ".soft_timeout", "is not less than timeout")
             }
+            if group != nil, user == nil { report(node, path + ".group", "needs user too") }
+            if user != nil {
+                // The program that changes the user gets the same environment, while it still has the server's rights.
+                let steering = (environment.keys + environmentFrom).filter(Self.steersPrograms).sorted()
+                for name in steering {
+                    report(
+                        node, path,
+                        "'\(name)' cannot be set for a command with a user: set it in the command itself, as in "
+                            + "command: [env, \(name)=…, …]")
+                }
+            }
             return CommandSettings(
                 kind: kind, command: words, timeout: timeout, softTimeout: softTimeout,
                 onInterruption: onInterruption ?? .retry, workingDirectory: workingDirectory,
-                environment: environment)
+                environment: environment, environmentFrom: environmentFrom, user: user, group: group)
+        }
+
+        /// Whether a variable names code or files that the system's libraries load into any program. From those that
+        /// glibc takes out of the environment of set-user-ID programs (ld.so(8)).
+        private static func steersPrograms(_ variable: String) -> Bool {
+            variable.hasPrefix("LD_")
+                || [
+                    "GCONV_PATH", "GLIBC_TUNABLES", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "MALLOC_TRACE",
+                    "NLSPATH", "RESOLV_HOST_CONF", "RES_OPTIONS",
+                ].contains(variable)
         }
 
         mutating func certificates(_ node: Node) -> [CertificateSettings] {
@@ -259,10 +286,7 @@ struct SettingsFile {
         private mutating func environment(_ node: Node, _ path: String) -> [String: String] {
             var environment: [String: String] = [:]
             eachMember(of: node, in: path + ".", known: nil) { walker, key, value in
-                let isName = key.utf8.allSatisfy { $0 != UInt8(ascii: "=") && $0 != 0 }
-                guard isName, let first = key.first, !("0"..."9").contains(first),
-                    !key.hasPrefix("SIGNALBOX_")
-                else {
+                guard Self.isVariable(key) else {
                     return walker.report(value, path, "'\(key.cut(toBytes: 200))' cannot be set")
                 }
                 guard let text = walker.scalar(value, "\(path).\(key)") else { return }
@@ -270,6 +294,23 @@ struct SettingsFile {
                 environment[key] = text
             }
             return environment
+        }
+
+        /// Names of variables of the server.
+        private mutating func variables(_ node: Node, _ path: String) -> [String] {
+            let names = texts(node, path)
+            for name in names where !Self.isVariable(name) {
+                report(node, path, "'\(name.cut(toBytes: 200))' cannot be passed on")
+            }
+            return names
+        }
+
+        /// Whether a command may have a variable of this name. Those of `SIGNALBOX_` are the server's settings, the
+        /// database's password among them, and the facts of a job.
+        private static func isVariable(_ name: String) -> Bool {
+            guard let first = name.first, !("0"..."9").contains(first) else { return false }
+            return !name.hasPrefix("SIGNALBOX_")
+                && name.utf8.allSatisfy { $0 != UInt8(ascii: "=") && $0 != 0 }
         }
     }
 }

@@ -31,24 +31,26 @@ struct Assembly: Sendable {
     private let server: Server
 
     /// Brings everything up; throws, with nothing left running, when a part cannot be.
+    ///
+    /// - Parameter databasePassword: for a connection whose settings give none.
     static func start(
-        _ settings: ServerSettings, runners: [any JobRunner], logger: Logger
+        _ settings: ServerSettings, databasePassword: String? = nil, runners: [any JobRunner], logger: Logger
     ) async throws -> Assembly {
         var undo: [Undo] = []
         do {
             var privatePostgres: PrivatePostgres?
-            let connectionString: String
+            let connection: Connection.Configuration
             if let url = settings.databaseURL {
-                connectionString = url
+                connection = Self.connection(url, password: databasePassword, logger: logger)
             } else {
                 let started = try await PrivatePostgres.start(
                     PrivatePostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
                 undo.append { await started.stop() }
                 privatePostgres = started
-                connectionString = started.connectionString
+                connection = Self.connection(started.connectionString, logger: logger)
             }
             return try await Assembly(
-                settings, runners: runners, logger: logger, connectionString: connectionString,
+                settings, runners: runners, logger: logger, connection: connection,
                 privatePostgres: privatePostgres, undo: &undo)
         } catch {
             let steps = undo
@@ -63,13 +65,12 @@ struct Assembly: Sendable {
 
     /// Adds to `undo` what ends each part; when it throws, all of them are to be called, the last first.
     private init(
-        _ settings: ServerSettings, runners: [any JobRunner], logger: Logger, connectionString: String,
-        privatePostgres: PrivatePostgres?, undo: inout [Undo]
+        _ settings: ServerSettings, runners: [any JobRunner], logger: Logger,
+        connection: Connection.Configuration, privatePostgres: PrivatePostgres?, undo: inout [Undo]
     ) async throws {
         self.settings = settings
         self.logger = logger
         self.privatePostgres = privatePostgres
-        let connection = Self.connection(connectionString, logger: logger)
         let database = try Database(
             Database.Configuration(
                 connection: connection, connectionCount: settings.databaseConnections))
@@ -183,9 +184,11 @@ struct Assembly: Sendable {
         logger.notice("stopped")
     }
 
-    static func connection(_ connectionString: String, logger: Logger) -> Connection.Configuration {
+    static func connection(
+        _ connectionString: String, password: String? = nil, logger: Logger
+    ) -> Connection.Configuration {
         Connection.Configuration(
-            connectionString: connectionString, applicationName: "signalbox",
+            connectionString: connectionString, password: password, applicationName: "signalbox",
             sessionSettings: JobStore.sessionSettings, logger: logger)
     }
 

@@ -3,6 +3,7 @@ import JobCore
 import JobStore
 package import JobWorkers
 public import Logging
+import NIOPosix
 import Postgres
 public import ServiceLifecycle
 package import Settings
@@ -20,8 +21,15 @@ package let signalboxVersion = "0.1.0"
 /// ```
 ///
 /// Its settings are those of `signalbox serve`: flags, then environment (`SIGNALBOX_…`), then file.
+///
+/// Handlers are a part of the process: they can read all that the server knows, the database's password and every job
+/// among it. What should not is a command, with a user of its own (docs/command-handlers.md).
 public struct SignalboxServer: Service, CustomStringConvertible {
     private let settings: ServerSettings
+    /// Of which commands get a part. It may hold secrets: never logged.
+    private let environment: [String: String]
+    /// For a connection whose settings give none; nil: libpq looks in its environment.
+    private let databasePassword: String?
     private let runners: [any JobRunner]
     private let logger: Logger
 
@@ -38,25 +46,34 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     ) throws {
         self.init(
             settings: try Self.resolveSettings(arguments: arguments, environment: environment),
-            runners: handlers.map(Self.runner), logger: logger)
+            environment: environment, runners: handlers.map(Self.runner), logger: logger)
     }
 
-    package init(settings: ServerSettings, runners: [any JobRunner] = [], logger: Logger) {
+    package init(
+        settings: ServerSettings, environment: [String: String] = ProcessInfo.processInfo.environment,
+        databasePassword: String? = nil, runners: [any JobRunner] = [], logger: Logger
+    ) {
         self.settings = settings
+        self.environment = environment
+        self.databasePassword = databasePassword
         self.runners = runners
         self.logger = logger
     }
 
     /// Serves until a graceful shutdown is triggered (`ServiceGroup`) or the task is cancelled. Prints one line,
     /// `signalbox: serving on HOST:PORT`, once it is ready.
+    ///
+    /// With commands in its settings it makes the process one that others of its user, such as the commands, can neither
+    /// read nor trace, and that writes no core files (PR_SET_DUMPABLE of prctl(2)).
     public func run() async throws {
         for warning in settings.warnings { logger.warning(warning) }
         if let notice = settings.unverifiedDatabaseNotice { logger.notice(notice) }
         let assembly: Assembly
         do {
-            let runners = try allRunners()
+            let runners = try await allRunners()
             assembly = try await cancelWhenGracefulShutdown {
-                try await Assembly.start(settings, runners: runners, logger: logger)
+                try await Assembly.start(
+                    settings, databasePassword: databasePassword, runners: runners, logger: logger)
             }
         } catch {
             // Stopped before it was up: that is an end in order.
@@ -71,6 +88,10 @@ public struct SignalboxServer: Service, CustomStringConvertible {
 
     /// Runs a whole program: reads the settings, serves until SIGTERM or SIGINT, exits.
     ///
+    /// The process becomes one that others of its user can neither read nor trace, and that writes no core files.
+    /// `SIGNALBOX_DATABASE_URL`, `SIGNALBOX_TOKEN` and `PGPASSWORD` leave its environment once they are read, so that
+    /// programs which handlers start do not inherit them.
+    ///
     /// Exit codes: 0 after a shutdown in order, 64 for settings that are wrong, 1 for all else.
     public static func main(handlers: [any JobHandler]) async -> Never {
         var arguments = Array(CommandLine.arguments.dropFirst())
@@ -83,26 +104,37 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             print(ServerSettings.help)
             exit(0)
         }
-        let settings: ServerSettings
+        let environment = ProcessInfo.processInfo.environment
         do {
-            settings = try Self.resolveSettings(
-                arguments: arguments, environment: ProcessInfo.processInfo.environment)
-        } catch {
-            complain("\(error)")
-            exit(64)
-        }
-        let logger = ServerLog.start(settings)
-        exitAtSecondSignal()
-        do {
+            try ProcessSecrets.forbidReading()
+            let settings = try Self.resolveSettings(arguments: arguments, environment: environment)
+            try checkFlags(arguments, settings)
+            ProcessSecrets.forgetVariables()
+            let logger = ServerLog.start(settings)
+            exitAtSecondSignal()
+            let server = SignalboxServer(
+                settings: settings, environment: environment, databasePassword: environment["PGPASSWORD"],
+                runners: runners, logger: logger)
             let group = ServiceGroup(
-                services: [SignalboxServer(settings: settings, runners: runners, logger: logger)],
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+                services: [server], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             try await group.run()
             exit(0)
         } catch {
             complain("\(error)")
-            exit(1)
+            exit(error is SettingsError ? 64 : 1)
         }
+    }
+
+    /// The flags of a process are there for every other process to read, whoever's it is.
+    private static func checkFlags(_ arguments: [String], _ settings: ServerSettings) throws(SettingsError) {
+        let isFlag = arguments.contains { $0 == "--database-url" || $0.hasPrefix("--database-url=") }
+        guard isFlag, !settings.commands.isEmpty, let url = settings.databaseURL,
+            Connection.hasPassword(connectionString: url)
+        else { return }
+        throw SettingsError(problems: [
+            "--database-url: has a password, which commands could read in the arguments of the server: give it in "
+                + "SIGNALBOX_DATABASE_URL or in the file"
+        ])
     }
 
     /// Who asks twice does not want to wait: what still runs is left to the other nodes to rescue.
@@ -126,6 +158,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             exit(0)
         }
         do {
+            try ProcessSecrets.forbidReading()
             let settings = try Self.resolveSettings(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
             guard let url = settings.databaseURL else {
@@ -158,9 +191,9 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         return settings
     }
 
-    private func allRunners() throws -> [any JobRunner] {
+    private func allRunners() async throws -> [any JobRunner] {
         var all = runners
-        all += settings.commands.map(Self.runner)
+        all += try await commandRunners()
         if settings.testKinds { all += TestRunners.all }
         var kinds: Set<String> = []
         for runner in all {
@@ -180,14 +213,13 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         return open(handler)
     }
 
-    private static func runner(_ command: CommandSettings) -> any JobRunner {
-        CommandRunner(
-            CommandDefinition(
-                KindDefinition(
-                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
-                    onInterruption: command.onInterruption),
-                command: command.command, workingDirectory: command.workingDirectory,
-                environment: command.environment))
+    private func commandRunners() async throws -> [any JobRunner] {
+        guard !settings.commands.isEmpty else { return [] }
+        try ProcessSecrets.forbidReading()
+        // It looks up users, which blocks.
+        return try await NIOThreadPool.singleton.runIfActive { [settings, environment] in
+            try CommandSetup.runners(settings.commands, environment: environment)
+        }
     }
 
     private static func complain(_ text: String) {

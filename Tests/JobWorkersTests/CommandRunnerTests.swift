@@ -8,13 +8,13 @@ import Support
 @Suite(.timeLimit(.minutes(2))) struct CommandRunnerTests {
     private func runner(
         _ script: String, softTimeout: Duration? = nil, workingDirectory: String? = nil,
-        environment: [String: String] = [:]
+        environment: [String: String] = [:], user: CommandUser? = nil
     ) -> CommandRunner {
         CommandRunner(
             CommandDefinition(
                 KindDefinition(kind: "test.command", timeout: .seconds(60), softTimeout: softTimeout),
                 command: ["/bin/sh", "-c", script], workingDirectory: workingDirectory,
-                environment: environment))
+                environment: environment, user: user))
     }
 
     private func failure(_ runner: CommandRunner, _ run: FakeRun = FakeRun()) async throws -> RunFailure {
@@ -56,30 +56,75 @@ import Support
     }
 
     /// In a process of its own: what sets the environment must not run beside what reads it.
-    @Test func hidesTheServersSettings() async {
+    @Test func hasNothingOfTheServersEnvironmentButWhatItIsGiven() async {
         await #expect(processExitsWith: .success) {
-            setenv("SIGNALBOX_DATABASE_URL", "postgres://secret", 1)
-            setenv("COLOUR", "red", 1)
+            setenv("DATABASE_URL", "postgres://secret", 1)
             let run = FakeRun()
-            _ = try await CommandRunnerTests().runner("env").run(run)
+            _ = try await CommandRunnerTests().runner("env", environment: ["COLOUR": "red"]).run(run)
             #expect(run.logLines.contains("COLOUR=red"))
-            #expect(!run.logLines.contains { $0.contains("postgres://secret") })
+            #expect(!run.logLines.contains { $0.contains("secret") })
         }
+    }
+
+    @Test func neverGetsNewPrivileges() async throws {
+        let run = FakeRun()
+        _ = try await runner("grep NoNewPrivs /proc/self/status").run(run)
+        #expect(run.logLines == ["NoNewPrivs:\t1"])
+    }
+
+    /// setpriv(1) executes it, and leaves no process of its own.
+    @Test func isAChildOfTheServerAndLeadsItsGroup() async throws {
+        let run = FakeRun()
+        _ = try await runner(#"echo "$PPID $(($(cut -d' ' -f5 /proc/$$/stat) - $$))""#).run(run)
+        #expect(run.logLines == ["\(getpid()) 0"])
+    }
+
+    @Test(
+        .enabled(if: geteuid() == 0, "only root changes users"),
+        arguments: [0, 2])
+    func runsAsItsUser(groupCount: Int) async throws {
+        let groups = (0..<groupCount).map { gid_t(54_323 + $0) }
+        let user = CommandUser(
+            userID: 54_321, groupID: 54_322, supplementaryGroups: groups, name: nil, home: "/")
+        let run = FakeRun(checkpoint: "3")
+        let script = #"""
+            grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status | tr -s '\t ' ' '
+            stat -c '%a %u %g' "$SIGNALBOX_CHECKPOINT"; cat "$SIGNALBOX_CHECKPOINT"; echo
+            """#
+        _ = try await runner(script, user: user).run(run)
+        #expect(
+            run.logLines == [
+                "Uid: 54321 54321 54321 54321", "Gid: 54322 54322 54322 54322",
+                "Groups: " + groups.map { "\($0) " }.joined(), "CapEff: 0000000000000000",
+                "600 54321 54322", "3",
+            ])
+    }
+
+    /// A user that is none of ours can leave nothing in the checkpoint's place that its removal follows.
+    @Test func aCheckpointThatTheCommandReplacesIsRemovedAlone() async throws {
+        let victim = FileManager.default.temporaryDirectory.path + "/victim-" + UUID().uuidString
+        try Data("kept".utf8).write(to: URL(filePath: victim))
+        defer { unlink(victim) }
+        let run = FakeRun(checkpoint: "3")
+        let script = #"ln -sf "$VICTIM" "$SIGNALBOX_CHECKPOINT"; echo "$SIGNALBOX_CHECKPOINT""#
+        _ = try await runner(script, environment: ["VICTIM": victim]).run(run)
+        #expect(FileManager.default.contents(atPath: victim) == Data("kept".utf8))
+        var status = stat()
+        #expect(lstat(try #require(run.logLines.first), &status) == -1 && errno == ENOENT)
     }
 
     @Test func givesTheCheckpointInAPrivateFileAndRemovesIt() async throws {
         let run = FakeRun(checkpoint: #"{"step":3}"#)
         let result = try await runner(
             #"""
-            echo "$SIGNALBOX_CHECKPOINT"; stat -c %a "$(dirname "$SIGNALBOX_CHECKPOINT")"
+            echo "$SIGNALBOX_CHECKPOINT"; stat -c %a "$SIGNALBOX_CHECKPOINT"
             printf '{"result":%s}\n' "$(cat "$SIGNALBOX_CHECKPOINT")"
             """#
         ).run(run)
         #expect(text(result) == #"{"step":3}"#)
-        #expect(run.logLines.last == "700")
+        #expect(run.logLines.last == "600")
         let path = try #require(run.logLines.first)
         #expect(!FileManager.default.fileExists(atPath: path))
-        #expect(!FileManager.default.fileExists(atPath: (path as NSString).deletingLastPathComponent))
     }
 
     // MARK: What comes out
@@ -154,12 +199,19 @@ import Support
         }
     }
 
-    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/hostname"])
+    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/passwd"])
     func aMissingExecutableIsRetried(_ path: String) async throws {
         let definition = KindDefinition(kind: "k", timeout: .seconds(1))
         let failure = try await failure(CommandRunner(CommandDefinition(definition, command: [path])))
         #expect(!failure.isPermanent)
-        #expect(failure.message.contains(path))
+        #expect(failure.message.contains("failed to execute \(path): "))
+    }
+
+    @Test func aMissingSetprivIsRetried() async throws {
+        let definition = KindDefinition(kind: "k", timeout: .seconds(1))
+        let command = CommandDefinition(definition, command: ["tool"], setpriv: "/nowhere/setpriv")
+        let failure = try await failure(CommandRunner(command))
+        #expect(!failure.isPermanent && failure.message.contains("/nowhere/setpriv"))
     }
 
     // MARK: Ends

@@ -185,6 +185,9 @@ private func problems(
                     on_interruption: fail
                     working_directory: /srv
                     environment: {VOICE: en, RATE: 22050}
+                    environment_from: [API_KEY]
+                    user: speech
+                    group: 1001
                   - {kind: other, command: [tool], timeout: 1s}
                 """)
         #expect(settings.queues == ["speech": QueueSettings(userLimit: 1)])
@@ -193,7 +196,8 @@ private func problems(
                 CommandSettings(
                     kind: "speech/say", command: ["./speak", "--fast", "3"], timeout: .seconds(600),
                     softTimeout: .seconds(540), onInterruption: .fail, workingDirectory: "/srv",
-                    environment: ["VOICE": "en", "RATE": "22050"]),
+                    environment: ["VOICE": "en", "RATE": "22050"], environmentFrom: ["API_KEY"],
+                    user: "speech", group: "1001"),
                 CommandSettings(kind: "other", command: ["tool"], timeout: .seconds(1)),
             ])
     }
@@ -232,6 +236,58 @@ private func problems(
                 "s.yaml:12: commands[10]: wants keys with values",
                 "s.yaml:13: queues: 'no name' is no name of a queue",
                 "s.yaml:13: queues.q.user_limit: '-1' is wrong: wants a whole number from 0 to 100000",
+            ])
+    }
+
+    /// A server that is root would make its commands root as well.
+    @Test func rootNamesTheUsersOfCommands() {
+        func problems(_ rest: String, isRoot: Bool = true) -> [String] {
+            var machine = machine
+            machine.isRoot = isRoot
+            do throws(SettingsError) {
+                _ = try ServerSettings.resolve(
+                    arguments: ["--config", "s.yaml"], environment: [:], machine: machine
+                ) { _ in "commands: [{kind: a, command: [x], timeout: 1s\(rest)}]" }
+                return []
+            } catch {
+                return error.problems
+            }
+        }
+        #expect(
+            problems("") == [
+                "commands: 'a' has no user, and this server runs as root: give the user to run it as "
+                    + "(user: NAME), or let it be root (user: root)"
+            ])
+        #expect(problems(", user: ada") == [] && problems(", user: root") == [])
+        #expect(problems("", isRoot: false) == [])
+    }
+
+    @Test func badUsersAndVariablesOfCommands() {
+        let file = """
+            commands:
+              - {kind: a, command: [x], timeout: 1s, group: ada}
+              - {kind: b, command: [x], timeout: 1s, user: "", group: [x]}
+              - {kind: c, command: [x], timeout: 1s, environment_from: [SIGNALBOX_DATABASE_URL, "A=B", 1A, "", OK]}
+              - {kind: d, command: [x], timeout: 1s, environment_from: API_KEY}
+              - {kind: e, command: [x], timeout: 1s, user: e, environment: {LD_PRELOAD: x}, environment_from: [GCONV_PATH]}
+              - {kind: f, command: [x], timeout: 1s, environment: {LD_LIBRARY_PATH: /srv/lib, "": x}}
+            """
+        func steers(_ name: String) -> String {
+            "s.yaml:6: commands[4]: '\(name)' cannot be set for a command with a user: set it in the command itself, "
+                + "as in command: [env, \(name)=…, …]"
+        }
+        #expect(
+            problems(file: file) == [
+                "s.yaml:2: commands[0].group: needs user too",
+                "s.yaml:3: commands[1].user: '' is wrong: wants text of 1 to 256 bytes",
+                "s.yaml:3: commands[1].group: wants one value",
+                "s.yaml:4: commands[2].environment_from: 'SIGNALBOX_DATABASE_URL' cannot be passed on",
+                "s.yaml:4: commands[2].environment_from: 'A=B' cannot be passed on",
+                "s.yaml:4: commands[2].environment_from: '1A' cannot be passed on",
+                "s.yaml:4: commands[2].environment_from: '' cannot be passed on",
+                "s.yaml:5: commands[3].environment_from: wants a list of texts",
+                steers("GCONV_PATH"), steers("LD_PRELOAD"),
+                "s.yaml:7: commands[5].environment: '' cannot be set",
             ])
     }
 

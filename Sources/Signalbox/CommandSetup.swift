@@ -1,0 +1,66 @@
+import Foundation
+import Glibc
+import JobCore
+import JobWorkers
+import Settings
+
+/// Makes runners of the commands in the settings. What is wrong with their users is found here, at the start.
+enum CommandSetup {
+    /// Reads the system's user database, which may block. Throws a `SettingsError` that names each command whose user
+    /// or group is unknown or cannot be given to it.
+    ///
+    /// - Parameter environment: the server's.
+    static func runners(
+        _ commands: [CommandSettings], environment: [String: String]
+    ) throws(SettingsError) -> [CommandRunner] {
+        guard let setpriv = find("setpriv", path: environment["PATH"] ?? "") else {
+            throw SettingsError(problems: [
+                "commands: setpriv, which starts them, is not in PATH: install util-linux"
+            ])
+        }
+        var problems: [String] = []
+        var runners: [CommandRunner] = []
+        for command in commands {
+            do throws(CommandUserError) {
+                let user = try user(of: command)
+                runners.append(runner(command, user, environment, setpriv))
+            } catch {
+                problems.append("commands: '\(command.kind)': \(error)")
+            }
+        }
+        guard problems.isEmpty else { throw SettingsError(problems: problems) }
+        return runners
+    }
+
+    private static func user(of command: CommandSettings) throws(CommandUserError) -> CommandUser? {
+        guard let name = command.user else { return nil }
+        let user = try CommandUser.lookUp(user: name, group: command.group)
+        guard geteuid() == 0 || user.isOurs else {
+            throw CommandUserError(
+                "it cannot run as user \(user.userID) and group \(user.groupID): only a server that runs as root can "
+                    + "give a command another user or group than its own (\(geteuid()), \(getegid()))")
+        }
+        return user
+    }
+
+    private static func runner(
+        _ command: CommandSettings, _ user: CommandUser?, _ environment: [String: String], _ setpriv: String
+    ) -> CommandRunner {
+        CommandRunner(
+            CommandDefinition(
+                KindDefinition(
+                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
+                    onInterruption: command.onInterruption),
+                command: command.command, workingDirectory: command.workingDirectory,
+                environment: CommandEnvironment.make(
+                    server: environment, from: command.environmentFrom, own: command.environment, user: user),
+                user: user, setpriv: setpriv))
+    }
+
+    /// Where a program is, in a PATH or in the usual folders.
+    private static func find(_ program: String, path: String) -> String? {
+        (path.split(separator: ":").filter { $0.hasPrefix("/") } + ["/usr/bin", "/bin"])
+            .map { "\($0)/\(program)" }
+            .first { FileManager.default.isExecutableFile(atPath: $0) }
+    }
+}
