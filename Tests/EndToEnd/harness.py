@@ -192,13 +192,15 @@ class Server:
         listen: str = "127.0.0.1:0",
         log_level: str = "debug",
         binary: Path = BINARY,
+        prefix: Sequence[str] = (),
     ) -> None:
+        """With a prefix: by a program that executes what comes after it, such as setpriv."""
         assert binary.exists(), f"{binary} is not there: build it, or set SIGNALBOX_BIN"
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
         self.folder.chmod(0o755)
         self.name = name or f"node-{uuid.uuid4().hex[:6]}"
         self._command = [
-            *(str(binary), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
+            *(*prefix, str(binary), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
             *("--concurrency", str(concurrency), "--log-level", log_level),
         ]
         if database_url is not None:
@@ -439,28 +441,25 @@ def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
 
 # Fixtures
 
-COMMANDS = """\
-commands:
-{entries}
-"""
-
 COMMAND = """\
   - kind: {kind}
-    command: ["/usr/bin/env", "bash", "{path}"]
-    timeout: {timeout}
-    on_interruption: {on_interruption}
+    command: [{command}]
 """
 
 
-def command_config(folder: Path, scripts: dict[str, str], **options: str) -> str:
-    """A configuration file with a command handler for each script (by kind)."""
+def command_config(folder: Path, scripts: dict[str, str], program: str = "bash", **options: str) -> str:
+    """A configuration file with a command handler for each script (by kind), which the program runs."""
     settings = {"timeout": "60s", "on_interruption": "retry", **options}
+    if os.geteuid() == 0:
+        # A server that is root wants to be told.
+        settings.setdefault("user", "root")
     entries = []
     for kind, script in scripts.items():
-        path = folder / f"{kind}.sh"
+        path = folder / f"{kind}.script"
         path.write_text(script)
-        entries.append(COMMAND.format(kind=kind, path=path, **settings))
-    return COMMANDS.format(entries="".join(entries))
+        entries.append(COMMAND.format(kind=kind, command=f'"/usr/bin/env", "{program}", "{path}"'))
+        entries += [f"    {key}: {value}\n" for key, value in settings.items()]
+    return "commands:\n" + "".join(entries)
 
 
 @pytest.fixture(scope="session")
