@@ -76,6 +76,7 @@ class HostileServer(Server):
         raise AssertionError("the server computes although nobody asks anything")
 
     def open_files(self) -> int:
+        """For root alone: a server lets nobody else look."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def holds(self, client_port: int) -> bool:
@@ -93,7 +94,8 @@ class HostileServer(Server):
 
 
 class Memory:
-    """The server's resident memory from now on, to its highest point."""
+    """The server's resident memory from now on, to its highest point. For root alone: a server lets nobody else
+    begin anew."""
 
     def __init__(self, server: Server) -> None:
         self._folder = Path(f"/proc/{server.process.pid}")
