@@ -1,5 +1,6 @@
 import JobCore
 import Postgres
+import Support
 
 extension Statement {
     /// That a row is of a user for whom the caller may act: `parameter` names them; null: all.

@@ -72,22 +72,6 @@ extension Connection {
         return nil
     }
 
-    /// Whether a connection string that has no `problem` holds a password: the user's, or that of a private key.
-    package static func hasPassword(connectionString string: String) -> Bool {
-        let options = unsafe PQconninfoParse(string, nil)
-        defer { unsafe PQconninfoFree(options) }
-        guard var option = unsafe options else { return false }
-        while let keyword = unsafe option.pointee.keyword {
-            if unsafe option.pointee.val != nil,
-                unsafe ["password", "sslpassword"].contains(String(cString: keyword))
-            {
-                return true
-            }
-            unsafe option += 1
-        }
-        return false
-    }
-
     private static func isMisplaced(_ value: String, for keyword: String) -> Bool {
         switch keyword {
         case "port": !value.allSatisfy { "0123456789, ".contains($0) }

@@ -108,7 +108,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         do {
             try ProcessSecrets.forbidReading()
             let settings = try Self.resolveSettings(arguments: arguments, environment: environment)
-            try checkFlags(arguments, settings)
+            try checkFlags(settings)
             ProcessSecrets.forgetVariables()
             let logger = ServerLog.start(settings)
             exitAtSecondSignal()
@@ -125,12 +125,9 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// The flags of a process are there for every other process to read, whoever's it is.
-    private static func checkFlags(_ arguments: [String], _ settings: ServerSettings) throws(SettingsError) {
-        let isFlag = arguments.contains { $0 == "--database-url" || $0.hasPrefix("--database-url=") }
-        guard isFlag, !settings.commands.isEmpty, let url = settings.databaseURL,
-            Connection.hasPassword(connectionString: url)
-        else { return }
+    /// Every process of the machine can read the flags of another one, and a job's user may choose what a command does.
+    private static func checkFlags(_ settings: ServerSettings) throws(SettingsError) {
+        guard settings.passwordInFlagWarning != nil, !settings.commands.isEmpty else { return }
         throw SettingsError(problems: [
             "--database-url: has a password, which commands could read in the arguments of the server: give it in "
                 + "SIGNALBOX_DATABASE_URL or in the file"
