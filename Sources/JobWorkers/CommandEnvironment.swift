@@ -1,3 +1,5 @@
+// exact in this file: the environment and its names are the operator's.
+
 /// The variables that a command gets, but for the facts of its job.
 package enum CommandEnvironment {
     /// What a program needs to find others, its user's files, the time and its language. Nothing else of the server's

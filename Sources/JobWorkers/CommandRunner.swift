@@ -1,3 +1,5 @@
+// exact in this file: commands and environments are the operator's.
+
 import Dispatch
 import FoundationEssentials
 import Glibc
