@@ -109,7 +109,7 @@ extension JobStore {
             case .success(.new(let inserted)):
                 completion(.success(Enqueued(job: inserted.record(job), isNew: true)))
             case .success(.existing(let id)):
-                Task { completion(await existing(id, for: job.caller.users)) }
+                readExisting(id, for: job) { completion($0.map { Enqueued(job: $0, isNew: false) }) }
             case .failure(let error):
                 completion(.failure(error))
             }
@@ -122,16 +122,6 @@ extension JobStore {
             enqueue(job) { continuation.resume(returning: $0) }
         }
         return try result.get()
-    }
-
-    /// The digest is the same, and so is the user.
-    private func existing(_ id: JobID, for users: UserScope) async -> Result<Enqueued, StoreError> {
-        do throws(StoreError) {
-            guard let existing = try await job(id, for: users) else { throw Self.vanished }
-            return .success(Enqueued(job: existing, isNew: false))
-        } catch {
-            return .failure(error)
-        }
     }
 
     /// Adds all jobs or none, in one transaction. Returns each job's id and whether it is new, in order.
@@ -235,26 +225,42 @@ extension JobStore {
         return (batch, places)
     }
 
-    /// One result per job.
+    /// How often jobs whose id comes again are tried to be added, in one commit.
+    private static let roundsMax = 3
+
+    /// One result per job, as if they had come one after the other. A few statements, however many have the same id.
     func commitEnqueues(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
-        // A statement cannot tell two jobs of the same id apart: the second one has to see the first one committed.
         // Ids of our own making differ.
         if jobs.allSatisfy({ $0.spec.jobID == nil }) { return try commitDistinct(jobs, connection) }
-        var firstIndex: [JobID: Int] = [:]
-        firstIndex.reserveCapacity(jobs.count)
-        for (index, job) in jobs.enumerated() where firstIndex[job.id] == nil { firstIndex[job.id] = index }
-        if firstIndex.count == jobs.count { return try commitDistinct(jobs, connection) }
-        let firsts = firstIndex.values.sorted()
-        let others = jobs.indices.filter { firstIndex[jobs[$0].id] != $0 }
         var outcomes = [Result<EnqueueOutcome, StoreError>](
-            repeating: .failure(Self.vanished), count: jobs.count)
-        for (index, outcome) in zip(firsts, try commitDistinct(firsts.map { jobs[$0] }, connection)) {
-            outcomes[index] = outcome
-        }
-        for (index, outcome) in zip(others, try commitEnqueues(others.map { jobs[$0] }, connection)) {
-            outcomes[index] = outcome
+            repeating: .failure(Self.contended), count: jobs.count)
+        var open = Array(jobs.indices)
+        for _ in 0..<Self.roundsMax {
+            // A statement cannot tell two jobs of the same id apart: the first of each goes.
+            var firstByID: [JobID: Int] = [:]
+            firstByID.reserveCapacity(open.count)
+            for index in open where firstByID[jobs[index].id] == nil { firstByID[jobs[index].id] = index }
+            let firsts = firstByID.count == open.count ? open : firstByID.values.sorted()
+            for (index, outcome) in zip(firsts, try commitDistinct(firsts.map { jobs[$0] }, connection)) {
+                outcomes[index] = outcome
+            }
+            if firsts.count == open.count { return outcomes }
+            var digests: [Int: [UInt8]] = [:]
+            open = open.filter { index in
+                guard let first = firstByID[jobs[index].id], first != index else { return false }
+                let digest = digests[first] ?? RequestDigest.digest(of: jobs[first].spec)
+                digests[first] = digest
+                guard RequestDigest.digest(of: jobs[index].spec) == digest else { return true }
+                outcomes[index] = outcomes[first].map { .existing($0.id(of: jobs[first])) }
+                return false
+            }
+            // Those with other content: by now their ids are taken, unless the first was refused.
+            let found = try existing(open.map { jobs[$0] }, connection)
+            for (place, outcome) in found { outcomes[open[place]] = outcome }
+            open = open.indices.filter { found[$0] == nil }.map { open[$0] }
+            if open.isEmpty { return outcomes }
         }
         return outcomes
     }
@@ -309,7 +315,9 @@ extension JobStore {
     }
 
     private static let batchBytesMax = 64 << 20
-    private static let vanished = StoreError.unavailable("the job with this id is just being removed")
+    static let vanished = StoreError.unavailable("the job with this id is just being removed")
+    private static let contended = StoreError.unavailable(
+        "too many different jobs with this id have come at once, and those before were refused; try again")
 
     /// One result per job. The ids are unique. `execute` runs statements in one round trip.
     private func insert(
@@ -373,21 +381,29 @@ extension JobStore {
             })
     }
 
+    /// What there is with the id or the key of these jobs, by their places.
+    private func existing(
+        _ jobs: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Int: Result<EnqueueOutcome, StoreError>] {
+        let places = jobs.indices.filter { jobs[$0].mayConflict }
+        guard !places.isEmpty else { return [:] }
+        var existing: [Int: Result<EnqueueOutcome, StoreError>] = [:]
+        for row in try connection.execute([Self.findExisting(places.map { jobs[$0] })])[0] {
+            let place = places[Int(try row.int64(0)) - 1]
+            let id = JobID(try row.uuid(1))
+            let isSame = try row.optionalBytes(2) == RequestDigest.digest(of: jobs[place].spec)
+            existing[place] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
+        }
+        return existing
+    }
+
     /// The jobs whose id or key another one has, with other content: their places, and the ids of the others.
     private func conflicts(
         of jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Int: JobID] {
-        let places = jobs.indices.filter { jobs[$0].mayConflict }
-        guard !places.isEmpty else { return [:] }
-        var conflicts: [Int: JobID] = [:]
-        for row in try connection.execute([Self.findExisting(places.map { jobs[$0] })])[0] {
-            let place = places[Int(try row.int64(0)) - 1]
-            let digest = try row.optionalBytes(2)
-            if digest != RequestDigest.digest(of: jobs[place].spec) {
-                conflicts[place] = JobID(try row.uuid(1))
-            }
+        try existing(jobs, connection).compactMapValues { outcome in
+            if case .failure(.conflict(let id, _)) = outcome { id } else { nil }
         }
-        return conflicts
     }
 
     private func insertParameters(
@@ -436,6 +452,14 @@ enum EnqueueOutcome: Sendable {
     case new(InsertedJob)
     /// There is one with the same id or key, and the same content.
     case existing(JobID)
+
+    /// Of the job that there is now.
+    func id(of job: NewJob) -> JobID {
+        switch self {
+        case .new: job.id
+        case .existing(let id): id
+        }
+    }
 }
 
 struct InsertedJob: Sendable {

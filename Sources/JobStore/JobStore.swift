@@ -53,6 +53,7 @@ package final class JobStore: Sendable {
     private let node = Mutex(Node())
     private let observers = Mutex(Observers())
     let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { $0.spec.bytes })
+    let existingJobs = GroupCommit<ExistingJob, JobRecord>(limits: ExistingJob.limits)
     /// Of the batches that are on their way to the database, which no group commit bounds.
     let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })

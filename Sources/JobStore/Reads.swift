@@ -117,17 +117,24 @@ extension JobStore {
         _ ids: [JobID], for users: UserScope, resultBytesMax: Int
     ) async throws(StoreError) -> [JobRecord] {
         try await read("jobs") { connection throws(PostgresError) in
-            var jobs: [JobRecord] = []
-            let result = try connection.execute(
-                .findJobs,
-                Parameters {
-                    $0.append(ids.map(\.uuid))
-                    $0.append(Int32(resultBytesMax))
-                    $0.append(users)
-                })
-            for row in result { jobs.append(try JobRecord(row)) }
-            return jobs
+            try Self.jobs(ids, for: users, resultBytesMax: resultBytesMax, connection)
         }
+    }
+
+    /// The same on a connection.
+    static func jobs(
+        _ ids: [JobID], for users: UserScope, resultBytesMax: Int, _ connection: Connection
+    ) throws(PostgresError) -> [JobRecord] {
+        var jobs: [JobRecord] = []
+        let result = try connection.execute(
+            .findJobs,
+            Parameters {
+                $0.append(ids.map(\.uuid))
+                $0.append(Int32(resultBytesMax))
+                $0.append(users)
+            })
+        for row in result { jobs.append(try JobRecord(row)) }
+        return jobs
     }
 
     /// How the database names the jobs that there are, and whose they are.

@@ -1,0 +1,50 @@
+import JobCore
+import Postgres
+
+/// A job that somebody has enqueued again, and wants to have as it is.
+struct ExistingJob: Sendable {
+    let id: JobID
+    /// The user of both requests, which are the same.
+    let userID: String
+
+    /// Each may have a result of a MiB, all of which are in memory at once.
+    static var limits: GroupCommit<ExistingJob, JobRecord>.Limits {
+        var limits = GroupCommit<ExistingJob, JobRecord>.Limits()
+        limits.batchItemsMax = 64
+        return limits
+    }
+}
+
+extension JobStore {
+    /// Reads the job of an earlier request that was the same as `job`. Many share a statement: to repeat a request costs
+    /// the others no connection each time.
+    func readExisting(
+        _ id: JobID, for job: NewJob, completion: @escaping @Sendable (Result<JobRecord, StoreError>) -> Void
+    ) {
+        let wanted = ExistingJob(id: id, userID: job.spec.userID)
+        let startReader = {
+            self.startWriter(self.existingJobs) { [self] wanted, connection throws(PostgresError) in
+                try records(wanted, connection)
+            }
+        }
+        existingJobs.submit(wanted, startWriter: startReader, completion: completion)
+    }
+
+    private func records(
+        _ wanted: [ExistingJob], _ connection: Connection
+    ) throws(PostgresError) -> [Result<JobRecord, StoreError>] {
+        let users = UserScope.only(Set(wanted.map { ExactText($0.userID) }))
+        var records: [JobID: JobRecord] = [:]
+        for record in try Self.jobs(
+            Array(Set(wanted.map(\.id))), for: users, resultBytesMax: JobLimits.resultBytesMax, connection)
+        {
+            records[record.id] = record
+        }
+        return wanted.map { wanted in
+            guard let record = records[wanted.id], record.spec.userID.hasSameBytes(as: wanted.userID) else {
+                return .failure(Self.vanished)
+            }
+            return .success(record)
+        }
+    }
+}
