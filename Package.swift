@@ -215,8 +215,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobCore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase", "Support",
-                logging,
+                "JobCore", "JobStore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase",
+                "Support", logging,
             ],
             swiftSettings: settings),
         .testTarget(

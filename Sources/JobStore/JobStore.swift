@@ -33,6 +33,9 @@ package final class JobStore: Sendable {
         "plan_cache_mode": "force_generic_plan",
     ]
 
+    /// What every session of the store begins with, after the settings.
+    package static let sessionStatements = [Statement.holdSchema]
+
     private struct Node {
         var number: Int32 = 0
         var name = ""

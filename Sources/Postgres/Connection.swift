@@ -17,6 +17,8 @@ package import Logging
         /// Set with `set_config` after connecting, because a transaction-mode pooler refuses startup options:
         /// `search_path`, `statement_timeout`, `idle_in_transaction_session_timeout`, …
         package var sessionSettings: [String: String]
+        /// Run after the settings, in the same round trip; what they return is thrown away.
+        package var sessionStatements: [Statement]
         /// Prepared statements do not survive a transaction-mode pooler (libpq 15): turn them off there.
         package var preparesStatements: Bool
         package var connectTimeout: Duration
@@ -26,7 +28,7 @@ package import Logging
 
         package init(
             connectionString: String, password: String? = nil, applicationName: String,
-            sessionSettings: [String: String] = [:],
+            sessionSettings: [String: String] = [:], sessionStatements: [Statement] = [],
             preparesStatements: Bool = true, connectTimeout: Duration = .seconds(5),
             timeout: Duration = .seconds(30), logger: Logger
         ) {
@@ -34,6 +36,7 @@ package import Logging
             self.password = password
             self.applicationName = applicationName
             self.sessionSettings = sessionSettings
+            self.sessionStatements = sessionStatements
             self.preparesStatements = preparesStatements
             self.connectTimeout = connectTimeout
             self.timeout = timeout
@@ -148,18 +151,20 @@ package import Logging
     }
 
     private func applySessionSettings() throws(PostgresError) {
-        guard !configuration.sessionSettings.isEmpty else { return }
+        // The path may still be one in which others' functions come first.
+        let set = Statement(nil, "SELECT pg_catalog.set_config($1, $2, false)")
+        let queries =
+            configuration.sessionSettings.sorted { $0.key < $1.key }.map { name, value in
+                Query(
+                    set,
+                    Parameters {
+                        $0.append(name)
+                        $0.append(value)
+                    })
+            } + configuration.sessionStatements.map { Query($0) }
+        guard !queries.isEmpty else { return }
         deadline = .now + configuration.connectTimeout
         defer { deadline = nil }
-        let statement = Statement(nil, "SELECT set_config($1, $2, false)")
-        let queries = configuration.sessionSettings.sorted { $0.key < $1.key }.map { name, value in
-            Query(
-                statement,
-                Parameters {
-                    $0.append(name)
-                    $0.append(value)
-                })
-        }
         _ = try roundTrip(queries)
     }
 

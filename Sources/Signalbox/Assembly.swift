@@ -189,7 +189,8 @@ struct Assembly: Sendable {
     ) -> Connection.Configuration {
         Connection.Configuration(
             connectionString: connectionString, password: password, applicationName: "signalbox",
-            sessionSettings: JobStore.sessionSettings, logger: logger)
+            sessionSettings: JobStore.sessionSettings, sessionStatements: JobStore.sessionStatements,
+            logger: logger)
     }
 
     // MARK: Who may call
