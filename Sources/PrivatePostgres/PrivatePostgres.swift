@@ -17,9 +17,10 @@ import Synchronization
 
 /// A Postgres server of our own, for those who have none: made, started, watched and stopped here.
 ///
-/// It listens on a Unix socket in a directory that only its user may enter, and so trusts who connects. The server is a
-/// daemon: it survives our death, and the next owner of the state directory takes it over. Its durability is
-/// the stock one.
+/// It listens on a Unix socket only, in a directory that only its user may enter, and lets in only the user that we run as,
+/// whom the kernel names to it (`AccessFiles`). The service's role owns its database and nothing else (`DatabaseSetup`).
+/// The server is a daemon: it survives our death, and the next owner of the state directory takes it over. Its durability
+/// is the stock one.
 package final class PrivatePostgres: Sendable {
     package struct Configuration: Sendable {
         /// Where the data is kept; `nil`: `$STATE_DIRECTORY`, then `/var/lib/signalbox` for root, then
@@ -45,10 +46,14 @@ package final class PrivatePostgres: Sendable {
     }
 
     static let port = 5432
-    /// The name of the role, a superuser, and of the database.
-    private static let name = "signalbox"
+    /// The cluster's superuser, which `initdb` makes and nothing can demote; we are it while we set things up. Its name is
+    /// that in the data of every version.
+    static let superuser = "signalbox"
+    /// The service's role, which can do nothing outside of its database.
+    static let role = "signalbox_service"
+    static let database = "signalbox"
 
-    /// How to connect to the database.
+    /// How to connect to the database as the service's role.
     package let connectionString: String
     private let configuration: Configuration
     private let directory: StateDirectory
@@ -70,19 +75,22 @@ package final class PrivatePostgres: Sendable {
         let environment = ProcessInfo.processInfo.environment
         let directory = try StateDirectory(
             StateDirectory.path(
-                explicit: configuration.stateDirectory, environment: environment, isRoot: ServerUser.isRoot))
-        try directory.create(isRoot: ServerUser.isRoot)
+                explicit: configuration.stateDirectory, environment: environment, isRoot: ServerUser.isRoot)
+        ).made(isRoot: ServerUser.isRoot)
         let lock = try StateLock(directory)
+        let user = try ServerUser.choose(for: directory)
+        // As Postgres wants it too, which lets a group read.
+        try FileStatus.find(directory.data)?.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o027)
+        try ServerUser.makeDirectory(directory.run, for: user)
         let dataVersion = try directory.dataVersion()
         let tools = try await ServerTools.find(
             explicit: configuration.binDirectory ?? environment["SIGNALBOX_POSTGRES_BIN_DIRECTORY"],
             dataVersion: dataVersion)
-        let user = try ServerUser.choose(for: directory)
         let server = PrivatePostgres(configuration, directory, tools, user, lock, logger)
-        try ServerUser.makeDirectory(directory.run, for: user)
         if dataVersion == nil { try await server.makeData() }
+        try AccessFiles.write(in: directory.data, for: user)
         try await server.ensureRunning()
-        try await server.ensureDatabase()
+        try await DatabaseSetup.run { server.superuserConnection(database: $0) }
         return server
     }
 
@@ -97,26 +105,40 @@ package final class PrivatePostgres: Sendable {
         self.user = user
         self.lock = lock
         self.logger = logger
-        self.connectionString = Self.connectionString(directory, database: Self.name)
+        self.connectionString = Self.connectionString(directory, role: Self.role, database: Self.database)
     }
 
     /// The path holds nothing that ends the quotes: `StateDirectory` saw to that.
-    private static func connectionString(_ directory: StateDirectory, database: String) -> String {
-        "host='\(directory.run)' port=\(port) user=\(name) dbname=\(database)"
+    private static func connectionString(
+        _ directory: StateDirectory, role: String, database: String
+    ) -> String {
+        "host='\(directory.run)' port=\(port) user=\(role) dbname=\(database)"
+    }
+
+    private func superuserConnection(database: String) -> Connection.Configuration {
+        Connection.Configuration(
+            connectionString: Self.connectionString(directory, role: Self.superuser, database: database),
+            applicationName: "signalbox", sessionSettings: DatabaseSetup.sessionSettings, logger: logger)
     }
 
     /// Makes the data next to its place and renames it, so that what is at its place is whole.
     private func makeData() async throws {
         let unfinished = directory.unfinishedData
         logger.info("making a database", metadata: ["directory": "\(directory.data)"])
-        if FileManager.default.fileExists(atPath: unfinished) {
-            try FileManager.default.removeItem(atPath: unfinished)
+        if try FileStatus.find(unfinished) != nil {
+            try ServerUser.makeDirectory(unfinished, for: user)
+            // By its owner: it may put links in there while root removes what they lead to.
+            let outcome = try await tools.run(
+                "find", [unfinished, "-mindepth", "1", "-delete"], as: user, timeout: .seconds(60))
+            guard outcome.isSuccess else {
+                throw PrivatePostgresError(.stateDirectory, "cannot empty \(unfinished): \(outcome.text)")
+            }
         }
         try ServerUser.makeDirectory(unfinished, for: user)
         let outcome = try await tools.run(
             "initdb",
             [
-                "-D", unfinished, "-U", Self.name, "--encoding=UTF8", "--locale=C", "--auth-local=trust",
+                "-D", unfinished, "-U", Self.superuser, "--encoding=UTF8", "--locale=C", "--auth-local=peer",
                 "--auth-host=reject",
             ], as: user, timeout: .seconds(120))
         guard outcome.isSuccess else {
@@ -134,7 +156,7 @@ package final class PrivatePostgres: Sendable {
         let deadline = ContinuousClock.now + configuration.startTimeout
         while true {
             guard let noAnswer = await connectError() else { return }
-            _ = try? FileManager.default.removeItem(atPath: directory.startLog)
+            unsafe unlink(directory.startLog)
             let seconds = max(1, Int((deadline - .now).components.seconds))
             // No argument has a path in it but the two that `StateDirectory` checked: the rest goes through a shell.
             let outcome = try await tools.run(
@@ -144,7 +166,8 @@ package final class PrivatePostgres: Sendable {
                     "-o",
                     // The log: a file a day of the week, begun anew each time. Without the details of errors, which may
                     // be rows, with payloads in them.
-                    "-k ../run -p \(Self.port) -c listen_addresses= -c logging_collector=on "
+                    "-k ../run -c unix_socket_permissions=0700 -p \(Self.port) -c listen_addresses= "
+                        + "-c logging_collector=on "
                         + "-c log_filename=postgresql-%a.log -c log_truncate_on_rotation=on -c log_rotation_size=0 "
                         + "-c log_error_verbosity=terse",
                 ], as: user, timeout: .seconds(seconds + 10))
@@ -169,28 +192,11 @@ package final class PrivatePostgres: Sendable {
     /// Why the server does not answer; `nil` when it does.
     private func connectError() async -> PostgresError? {
         do throws(PostgresError) {
-            try await Connection.once(connectionConfiguration(database: "postgres")) { _ in }
+            try await Connection.once(superuserConnection(database: "postgres")) { _ in }
             return nil
         } catch {
             return error
         }
-    }
-
-    private func ensureDatabase() async throws {
-        let name = Self.name
-        try await Connection.once(connectionConfiguration(database: "postgres")) {
-            connection throws(PostgresError) in
-            let find = Statement(nil, "SELECT 1 FROM pg_database WHERE datname = $1")
-            let found = try connection.execute(find, Parameters { $0.append(name) })
-            // Not in a transaction, which CREATE DATABASE refuses.
-            if found.isEmpty { try connection.executeScript("CREATE DATABASE \(name)") }
-        }
-    }
-
-    private func connectionConfiguration(database: String) -> Connection.Configuration {
-        Connection.Configuration(
-            connectionString: Self.connectionString(directory, database: database),
-            applicationName: "signalbox", logger: logger)
     }
 
     // MARK: Running
@@ -201,9 +207,9 @@ package final class PrivatePostgres: Sendable {
         // backoff; only the latest matters.
         let (events, sink) = AsyncStream.makeStream(
             of: Listener.Event.self, bufferingPolicy: .bufferingNewest(1))
-        let listener = try Listener(connectionConfiguration(database: "postgres"), channels: []) {
-            sink.yield($0)
-        }
+        let connection = Connection.Configuration(
+            connectionString: connectionString, applicationName: "signalbox", logger: logger)
+        let listener = try Listener(connection, channels: []) { sink.yield($0) }
         for await event in events {
             if isStopping.withLock({ $0 }) { break }
             guard case .disconnected(let error) = event else { continue }

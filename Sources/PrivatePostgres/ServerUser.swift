@@ -13,42 +13,52 @@ struct ServerUser: Sendable, Equatable {
 
     static var isRoot: Bool { geteuid() == 0 }
 
-    /// `nil` when we are not root: the server is then ours. Data that exists keeps its owner.
+    /// `nil` when we are not root: the server is then ours. Data that exists keeps its owner, but for `nobody`: that is
+    /// whoever has no other name, on any host that has a share in common with this one.
     static func choose(for directory: StateDirectory) throws -> ServerUser? {
         guard isRoot else { return nil }
-        var status = stat()
-        if unsafe stat(directory.data, &status) == 0, status.st_uid != 0 {
-            return ServerUser(userID: status.st_uid, groupID: status.st_gid)
+        let data = try FileStatus.find(directory.data)
+        if let data, data.userID != 0, !isNobody(data.userID) {
+            return ServerUser(userID: data.userID, groupID: data.groupID)
         }
-        guard let user = named("postgres") ?? named("nobody") else {
+        guard let user = SystemUser.find("postgres") else {
             throw PrivatePostgresError(
-                .stateDirectory, "Postgres does not run as root, and there is no user postgres or nobody")
+                .stateDirectory,
+                """
+                Postgres does not run as root, and there is no user postgres; make it (useradd --system postgres), \
+                or run this program as a user other than root
+                """)
         }
-        return user
+        if let data, isNobody(data.userID) {
+            throw PrivatePostgresError(
+                .stateDirectory,
+                """
+                \(directory.data) belongs to the user nobody, which is not this server's alone; stop what uses it, \
+                and run: chown -R postgres: '\(directory.data)'; rm -rf '\(directory.run)'
+                """)
+        }
+        return ServerUser(userID: user.userID, groupID: user.groupID)
     }
 
-    /// Looks in the system's user database.
-    private static func named(_ name: String) -> ServerUser? {
-        var entry = unsafe passwd()
-        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16384) { buffer in
-            var found: UnsafeMutablePointer<passwd>?
-            guard unsafe getpwnam_r(name, &entry, buffer.baseAddress!, buffer.count, &found) == 0,
-                unsafe found != nil
-            else { return nil }
-            return unsafe ServerUser(userID: entry.pw_uid, groupID: entry.pw_gid)
-        }
+    private static func isNobody(_ userID: uid_t) -> Bool {
+        userID == 65534 || userID == SystemUser.find("nobody")?.userID
     }
 
-    /// Makes a directory that only the server's user may enter; leaves one that exists, but for its owner.
+    /// Makes a folder that only the server's user may enter, or checks the one that is there.
     static func makeDirectory(_ path: String, for user: ServerUser?) throws {
-        let made = unsafe mkdir(path, 0o700)
-        guard made == 0 || errno == EEXIST else {
+        guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
             throw PrivatePostgresError(.stateDirectory, "cannot make \(path): \(StateLock.lastError())")
         }
-        // The user of the server cannot put a link in our own directory, but lchown costs nothing.
-        if let user, unsafe lchown(path, user.userID, user.groupID) != 0 {
+        let status = try FileStatus.get(path)
+        guard let user, status.userID == geteuid() else {
+            return try status.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o077)
+        }
+        // Just made, or when we were stopped here before: nobody else can have been in it.
+        try status.checkIsFolder(of: geteuid(), forbidden: 0o077)
+        guard unsafe lchown(path, user.userID, user.groupID) == 0 else {
             throw PrivatePostgresError(
-                .stateDirectory, "cannot give \(path) to user \(user.userID): \(StateLock.lastError())")
+                .stateDirectory,
+                "cannot give \(path) to \(SystemUser.name(user.userID)): \(StateLock.lastError())")
         }
     }
 }

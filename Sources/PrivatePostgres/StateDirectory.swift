@@ -4,6 +4,14 @@
     import Foundation
 #endif
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// Where the private server keeps things:
 ///
 ///     lock                 held while a process owns the directory; says which
@@ -62,25 +70,61 @@ struct StateDirectory: Sendable {
         }
     }
 
-    /// Makes the directory itself. Root's is open to the server's user, who owns what is inside.
-    func create(isRoot: Bool) throws {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: path, withIntermediateDirectories: true,
-                attributes: [.posixPermissions: isRoot ? 0o755 : 0o700])
-        } catch {
-            throw PrivatePostgresError(
-                .stateDirectory, "cannot make the state directory \(path)", cause: error)
+    /// Makes what is missing of the path, and checks all of it from `/` on: whoever could replace one of the folders could
+    /// put another state directory in our way. Links in the path are resolved, once; in the state directory none are
+    /// followed. Root's is open to the server's user, who owns what is inside.
+    func made(isRoot: Bool) throws -> StateDirectory {
+        let (existing, missing) = try resolved()
+        let names = existing.split(separator: "/").map(String.init) + missing
+        var path = "/"
+        for (place, name) in names.enumerated() {
+            try FileStatus.get(path).checkIsParent()
+            path += (place == 0 ? "" : "/") + name
+            guard place >= names.count - missing.count else { continue }
+            guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
+                throw PrivatePostgresError(
+                    .stateDirectory, "cannot make the state directory \(path): \(StateLock.lastError())")
+            }
+            // Once it is seen to be ours nobody else can replace it, since its parent has been checked.
+            try FileStatus.get(path).checkIsStateDirectory()
+            guard unsafe !isRoot || chmod(path, 0o755) == 0 else {
+                throw PrivatePostgresError(
+                    .stateDirectory, "cannot let the server's user into \(path): \(StateLock.lastError())")
+            }
         }
+        try FileStatus.get(path).checkIsStateDirectory()
+        return try StateDirectory(path)
+    }
+
+    /// The real path of as much as there is, and the names of what there is not.
+    private func resolved() throws -> (existing: String, missing: [String]) {
+        let names = path.split(separator: "/").map(String.init)
+        var count = names.count
+        while true {
+            let existing = "/" + names.prefix(count).joined(separator: "/")
+            if let real = unsafe realpath(existing, nil) {
+                defer { unsafe free(real) }
+                let missing = names.dropFirst(count).filter { $0 != "." }
+                guard !missing.contains("..") else { break }
+                return (unsafe String(cString: real), missing)
+            }
+            let (code, reason) = (errno, StateLock.lastError())
+            // A link that leads nowhere is there, and is not made another one's folder.
+            guard code == ENOENT, count > 0, try FileStatus.find(existing) == nil else {
+                throw PrivatePostgresError(
+                    .stateDirectory, "cannot use the state directory \(path): \(existing): \(reason)")
+            }
+            count -= 1
+        }
+        throw PrivatePostgresError(.stateDirectory, "name the state directory without ..: \(path)")
     }
 
     /// The major version that wrote the data; `nil` when there is none yet.
     func dataVersion() throws -> Int? {
-        guard FileManager.default.fileExists(atPath: data) else { return nil }
-        let file = data + "/PG_VERSION"
-        guard let bytes = FileManager.default.contents(atPath: file),
+        guard try FileStatus.find(data) != nil else { return nil }
+        guard
             let version = Int(
-                String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace).first ?? "")
+                Self.end(of: data + "/PG_VERSION").split(whereSeparator: \.isWhitespace).first ?? "")
         else {
             throw PrivatePostgresError(
                 .stateDirectory, "\(data) is not a data directory of Postgres: it has no readable PG_VERSION")
@@ -90,14 +134,28 @@ struct StateDirectory: Sendable {
 
     /// The first line of `postmaster.pid`. The process may be long gone.
     func postmasterID() -> Int32? {
-        guard let bytes = FileManager.default.contents(atPath: data + "/postmaster.pid") else { return nil }
-        return Int32(String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).first ?? "")
+        Int32(Self.end(of: data + "/postmaster.pid").split(whereSeparator: \.isNewline).first ?? "")
     }
 
     /// What the server said while it started: the end of it.
-    func startMessages() -> String {
-        let bytes = FileManager.default.contents(atPath: startLog) ?? Data()
-        return String(decoding: bytes.suffix(4096), as: UTF8.self).trimmingSpace
+    func startMessages() -> String { Self.end(of: startLog).trimmingSpace }
+
+    private static let endBytesMax = 4096
+
+    /// The end of a file that the server's user has written: of its own, and not of one that it has put a link to. Empty
+    /// when there is none.
+    private static func end(of path: String) -> String {
+        let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return "" }
+        defer { close(descriptor) }
+        guard let status = try? FileStatus.of(descriptor, path), status.kind == .file, status.linkCount == 1
+        else {
+            return ""
+        }
+        var bytes = [UInt8](repeating: 0, count: endBytesMax)
+        let from = max(0, status.size - off_t(endBytesMax))
+        let count = unsafe pread(descriptor, &bytes, bytes.count, from)
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
     }
 }
 

@@ -12,10 +12,20 @@ final class StateLock: Sendable {
 
     init(_ directory: StateDirectory) throws {
         // Not for children: a server that held the lock would keep it beyond our death.
-        let descriptor = unsafe open(directory.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        // Nothing in it is changed before it is known to be a file of ours, and locked.
+        let descriptor = unsafe open(
+            directory.lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            throw PrivatePostgresError(
-                .stateDirectory, "cannot write to the state directory \(directory.path): \(Self.lastError())")
+            let reason = Self.lastError()
+            // Of what cannot be opened so, such as a link, this says more.
+            try FileStatus.find(directory.lock)?.checkIsFile()
+            throw PrivatePostgresError(.stateDirectory, "cannot open \(directory.lock): \(reason)")
+        }
+        do {
+            try FileStatus.of(descriptor, directory.lock).checkIsFile()
+        } catch {
+            close(descriptor)
+            throw error
         }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             defer { close(descriptor) }

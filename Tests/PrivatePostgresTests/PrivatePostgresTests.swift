@@ -7,10 +7,10 @@ import Testing
 
 /// One server at a time: each start waits for disks.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct PrivatePostgresTests {
-    private let logger = Logger(label: "tests", factory: { _ in SwiftLogNoOpLogHandler() })
+    let logger = Logger(label: "tests", factory: { _ in SwiftLogNoOpLogHandler() })
 
     /// A directory that any user may enter, as the state directory's parent must be, and what becomes of a server in it.
-    private func withDirectory(_ body: (PrivatePostgres.Configuration) async throws -> Void) async throws {
+    func withDirectory(_ body: (PrivatePostgres.Configuration) async throws -> Void) async throws {
         let directory = FileManager.default.temporaryDirectory.path + "/sb-" + UUID().uuidString.prefix(8)
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o755])
@@ -35,7 +35,7 @@ import Testing
         try result.get()
     }
 
-    private func query(_ server: PrivatePostgres, _ sql: String) async throws -> String? {
+    func query(_ server: PrivatePostgres, _ sql: String) async throws -> String? {
         let configuration = Connection.Configuration(
             connectionString: server.connectionString, applicationName: "tests", logger: logger)
         return try await Connection.once(configuration) { connection throws(PostgresError) in
@@ -81,8 +81,12 @@ import Testing
     @Test func anUnfinishedFirstStartIsBegunAnew() async throws {
         try await withDirectory { configuration in
             let state = try StateDirectory(configuration.stateDirectory ?? "")
+            let user = try ServerUser.choose(for: state.made(isRoot: ServerUser.isRoot))
+            try ServerUser.makeDirectory(state.unfinishedData, for: user)
             try FileManager.default.createDirectory(
-                atPath: state.unfinishedData + "/base", withIntermediateDirectories: true)
+                atPath: state.unfinishedData + "/base", withIntermediateDirectories: false)
+            // What a link in it leads to is not what is to be removed.
+            #expect(symlink(state.path, state.unfinishedData + "/link") == 0)
             let server = try await PrivatePostgres.start(configuration, logger: logger)
             #expect(!FileManager.default.fileExists(atPath: state.unfinishedData))
             await server.stop()
@@ -133,6 +137,7 @@ import Testing
     @Test func whatCannotBeUsedIsSaid() async throws {
         try await withDirectory { configuration in
             let path = configuration.stateDirectory ?? ""
+            let state = try StateDirectory(path)
             func code(_ configuration: PrivatePostgres.Configuration) async -> PrivatePostgresError.Code? {
                 do {
                     _ = try await PrivatePostgres.start(configuration, logger: logger)
@@ -146,8 +151,7 @@ import Testing
             // No server where it is said to be.
             #expect(await code(.init(stateDirectory: path, binDirectory: "/nonexistent")) == .binaries)
             // Data that is none.
-            try FileManager.default.createDirectory(
-                atPath: path + "/postgres", withIntermediateDirectories: true)
+            try ServerUser.makeDirectory(state.data, for: ServerUser.choose(for: state))
             #expect(await code(configuration) == .stateDirectory)
             // Data of a version that is not installed.
             try Data("9\n".utf8).write(to: URL(fileURLWithPath: path + "/postgres/PG_VERSION"))

@@ -1,0 +1,57 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Looks in the system's databases of users and groups.
+enum SystemUser {
+    /// `getpwnam_r` and its like want room for the entry's texts.
+    private static let entryBytesMax = 16384
+
+    static func find(_ name: String) -> (userID: uid_t, groupID: gid_t)? {
+        var entry = unsafe passwd()
+        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: entryBytesMax) { buffer in
+            var found: UnsafeMutablePointer<passwd>?
+            guard unsafe getpwnam_r(name, &entry, buffer.baseAddress!, buffer.count, &found) == 0,
+                unsafe found != nil
+            else { return nil }
+            return unsafe (entry.pw_uid, entry.pw_gid)
+        }
+    }
+
+    /// Nil: the system knows no user with this number.
+    static func knownName(_ userID: uid_t) -> String? {
+        var entry = unsafe passwd()
+        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: entryBytesMax) { buffer in
+            var found: UnsafeMutablePointer<passwd>?
+            guard unsafe getpwuid_r(userID, &entry, buffer.baseAddress!, buffer.count, &found) == 0,
+                unsafe found != nil
+            else { return nil }
+            return unsafe String(cString: entry.pw_name)
+        }
+    }
+
+    /// For messages and commands: the name, else the number.
+    static func name(_ userID: uid_t) -> String { knownName(userID) ?? "\(userID)" }
+
+    /// Whether a group is the user's alone: it is called like the user, and has no other member.
+    static func hasGroupAlone(_ userID: uid_t, _ groupID: gid_t) -> Bool {
+        guard let name = knownName(userID) else { return false }
+        var entry = unsafe group()
+        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: entryBytesMax) { buffer in
+            var found: UnsafeMutablePointer<group>?
+            guard unsafe getgrgid_r(groupID, &entry, buffer.baseAddress!, buffer.count, &found) == 0,
+                unsafe found != nil, unsafe String(cString: entry.gr_name) == name
+            else { return false }
+            guard var member = unsafe entry.gr_mem else { return true }
+            while let text = unsafe member.pointee {
+                if unsafe String(cString: text) != name { return false }
+                unsafe member += 1
+            }
+            return true
+        }
+    }
+}
