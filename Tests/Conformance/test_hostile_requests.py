@@ -6,6 +6,8 @@ from __future__ import annotations
 import gzip
 import struct
 import time
+import uuid
+from collections import Counter
 from contextlib import ExitStack
 
 import pytest
@@ -24,7 +26,7 @@ from frames import (
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from harness import unique
-from hostile import MIB, HostileServer, probe
+from hostile import MIB, probe
 from hyperframe.frame import WindowUpdateFrame
 from signalbox.v1 import job_pb2, job_service_pb2
 from wire import Lock
@@ -334,4 +336,52 @@ def test_calls_that_run_on_after_their_reset(cluster, record_property):
         # Those that were not reset go on when they can.
         with Connection.open(attacked.server.address) as peer:
             assert peer.answer(peer.request(ENQUEUE, enqueue_request())).grpc_status == 0
+        attacked.check(record_property)
+
+
+#: The longest that another caller waits for a commit of his own meanwhile.
+NEIGHBOUR_S = 1.0
+ALREADY_EXISTS = 6
+
+
+@pytest.mark.parametrize("is_equal", [True, False], ids=["equal", "different"])
+def test_one_id_again_and_again(cluster, record_property, is_equal):
+    """3,000 Enqueues of one id, which cannot all be told apart in one statement: others' commits wait for theirs,
+    and must not wait for 3,000."""
+    user, id = unique(), str(uuid.uuid4())
+
+    def repeat(number: int) -> bytes:
+        labels = {} if is_equal else {"number": str(number)}
+        job = job_pb2.JobSpec(kind="test.noop", user_id=user, job_id=id, labels=labels)
+        return message(job_service_pb2.EnqueueRequest(job=job).SerializeToString())
+
+    with probe("one id again and again", cluster) as attacked, ExitStack() as stack:
+        address = attacked.server.address
+        peers = [stack.enter_context(Connection.open(address)) for _ in range(3)]
+        neighbour = stack.enter_context(Connection.open(address))
+        answers = []
+        with attacked.attack():
+            streams = [
+                (peer, peer.request(ENQUEUE, repeat(1_000 * place + number)))
+                for place, peer in enumerate(peers)
+                for number in range(1_000)
+            ]
+            waits = []
+            for _ in range(20):
+                began = time.monotonic()
+                answer = neighbour.answer(neighbour.request(ENQUEUE, enqueue_request()), settle=False)
+                waits.append(time.monotonic() - began)
+                assert answer.grpc_status == 0, answer
+            answers = [peer.answer(stream, settle=False) for peer, stream in streams]
+        attacked.figures.notes.append(f"another's Enqueue took {1_000 * max(waits):.0f} ms at most")
+        codes = Counter(answer.grpc_status for answer in answers)
+        replies = [
+            job_service_pb2.EnqueueResponse.FromString(answer.messages[0][1])
+            for answer in answers
+            if answer.grpc_status == 0
+        ]
+        assert codes == ({0: 3_000} if is_equal else {0: 1, ALREADY_EXISTS: 2_999}), codes
+        assert sum(reply.created for reply in replies) == 1
+        assert {reply.job.id for reply in replies} == {id}
+        assert max(waits) <= NEIGHBOUR_S
         attacked.check(record_property)
