@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .processes import Failed, not_root, postgres_program, postgres_user, run
+from .processes import POSTGRES_USER, Failed, not_root, postgres_program, run
 
 #: The longest that a statement may take; one that fills a table adds half a million rows.
 STATEMENT_TIMEOUT_S = 120.0
@@ -108,9 +108,8 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-bench-"))
         self._as = not_root()
         if self._as:
-            shutil.chown(self.folder, postgres_user())
-        # Socket paths are short (107 bytes), and whoever runs the server must reach it.
-        self.folder.chmod(0o755)
+            # Nobody else may enter: it trusts whoever connects.
+            shutil.chown(self.folder, POSTGRES_USER)
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._names = 0

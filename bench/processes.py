@@ -43,15 +43,15 @@ def postgres_program(name: str) -> str:
     return program(name)
 
 
-def postgres_user() -> str:
-    return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
+#: Whom Postgres runs as when we are root. Its packages make it.
+POSTGRES_USER = "postgres"
 
 
 def not_root() -> list[str]:
     """What a program of Postgres, which refuses to run as root, is started with."""
     if os.geteuid() != 0:
         return []
-    user = pwd.getpwnam(postgres_user())
+    user = pwd.getpwnam(POSTGRES_USER)
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 

@@ -66,6 +66,10 @@ def postgres_program(name: str) -> str:
     return found
 
 
+#: Whom Postgres runs as when we are root. Its packages make it.
+POSTGRES_USER = "postgres"
+
+
 def _not_root() -> list[str]:
     """What a program of Postgres, which refuses to run as root, is started with.
 
@@ -74,11 +78,7 @@ def _not_root() -> list[str]:
     """
     if os.geteuid() != 0:
         return []
-    return ["setpriv", f"--reuid={_user()}", f"--regid={pwd.getpwnam(_user()).pw_gid}", "--clear-groups"]
-
-
-def _user() -> str:
-    return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
+    return ["setpriv", f"--reuid={POSTGRES_USER}", f"--regid={pwd.getpwnam(POSTGRES_USER).pw_gid}", "--clear-groups"]
 
 
 class Cluster:
@@ -88,9 +88,8 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-"))
         self._as = _not_root()
         if self._as:
-            shutil.chown(self.folder, _user())
-        # Socket paths are short (107 bytes), and whoever runs the server must reach it.
-        self.folder.chmod(0o755)
+            # Nobody else may enter: it trusts whoever connects.
+            shutil.chown(self.folder, POSTGRES_USER)
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]

@@ -48,7 +48,6 @@ struct ThrowawayServer: Sendable {
         as=
         if [ "$(id -u)" = 0 ]; then
             user=postgres
-            id "$user" >/dev/null 2>&1 || user=nobody
             chown "$user" "$dir"
             as="setpriv --reuid=$(id -u $user) --regid=$(id -g $user) --clear-groups"
         fi
