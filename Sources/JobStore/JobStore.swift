@@ -198,8 +198,8 @@ package final class JobStore: Sendable {
 
     private static let batchesInARow = 16
 
-    /// Writes a batch; when the database refuses something in it, its items one by one, so that one bad item
-    /// fails alone.
+    /// Writes a batch; when the database refuses something in it, its halves, and so on, so that one bad item fails alone:
+    /// of 2,000 it is found with 22 more commits, and the others do not wait for 2,000.
     private func commitBatch<Item, Outcome>(
         _ items: [Item], _ connection: Connection,
         _ commit: ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
@@ -211,7 +211,9 @@ package final class JobStore: Sendable {
             if case .unavailable = failure { tell([.uncertain]) }
             guard case .broken = failure, items.count > 1 else { return items.map { _ in .failure(failure) } }
         }
-        return items.flatMap { commitBatch([$0], connection, commit) }
+        let middle = items.count / 2
+        return commitBatch(Array(items[..<middle]), connection, commit)
+            + commitBatch(Array(items[middle...]), connection, commit)
     }
 
     /// Again when it lost a deadlock, which undid it all.

@@ -146,4 +146,31 @@ import Testing
             }
         }
     }
+
+    /// What the database refuses fails alone, and those that came with it are not committed one by one for it.
+    @Test func oneThatIsRefusedByTheDatabase() async throws {
+        try await Bench.with { bench in
+            try await bench.script("ALTER TABLE job ADD CONSTRAINT none_of_bad CHECK (user_id <> 'bad')")
+            let outcomes = await withTaskGroup(of: Result<Enqueued, StoreError>.self) { group in
+                for number in 0..<Self.count {
+                    let spec = JobSpec(kind: "k", userID: number == 123 ? "bad" : "u")
+                    group.addTask {
+                        do throws(StoreError) {
+                            return .success(try await bench.store.enqueue(NewJob(spec: spec, now: .now)))
+                        } catch {
+                            return .failure(error)
+                        }
+                    }
+                }
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+            let failures = outcomes.compactMap { if case .failure(let error) = $0 { error } else { nil } }
+            #expect(failures.count == 1)
+            if case .broken? = failures.first {} else { Issue.record("\(failures)") }
+            #expect(try await bench.count("job") == Self.count - 1)
+            // A row for each commit.
+            let commits = try await bench.count("change")
+            #expect(commits < Self.count / 4)
+        }
+    }
 }
