@@ -16,6 +16,7 @@ let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -112,15 +113,14 @@ let package = Package(
         .target(
             name: "JobWorkers",
             dependencies: [
-                "JobCore", "JobStore", "Support", logging,
-                .product(name: "Metrics", package: "swift-metrics"),
-                subprocess,
+                "JobCore", "JobStore", "Support", logging, metrics, subprocess,
             ],
             swiftSettings: settings),
         .target(
             name: "JobAPI",
             dependencies: [
-                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", nioCore,
+                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", logging,
+                metrics, nioCore,
             ],
             swiftSettings: settings),
         .target(
@@ -223,7 +223,7 @@ let package = Package(
             name: "JobAPITests",
             dependencies: [
                 "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
-                "RPC", "TestDatabase", "Support", logging, nioCore,
+                "RPC", "TestDatabase", "Support", logging, metrics, nioCore,
             ],
             swiftSettings: settings),
         .testTarget(

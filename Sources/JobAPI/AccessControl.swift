@@ -20,35 +20,42 @@ package final class AccessControl: Admission {
 
     package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
         guard let rule = AccessRules.byPath[request.path] else {
-            return .refused(Status(.permissionDenied, "nobody may call this method"))
+            return .refused(Self.denied("nobody may call this method"))
         }
         guard let authenticator, rule != .nothing else {
+            // Where nobody is asked, everybody counts as somebody who has shown credentials: a bound on health checks
+            // alone would be none.
             return .admitted(
                 AdmittedCaller(
-                    Caller(name: "", source: .unasked, address: request.peer.address, users: .all)))
+                    Caller(name: "", source: .unasked, address: request.peer.address, users: .all),
+                    isAnonymous: authenticator != nil))
         }
+        let certificate: PeerCertificate?
         do {
-            let certificate = try certificate(request, authenticator)
-            switch authenticator.attempt(authorization: request.authorization, certificate: certificate) {
-            case .principal(let credential):
-                return .admitted(try Self.admitted(credential, rule, request))
-            case .refused(let error):
-                return .refused(Self.status(for: error))
-            case .pending:
-                return .later {
-                    do {
-                        let credential = try await authenticator.authenticate(
-                            authorization: request.authorization, certificate: certificate)
-                        return try Self.admitted(credential, rule, request)
-                    } catch let error as AuthenticationError {
-                        throw Self.status(for: error)
-                    }
-                }
-            }
-        } catch let error as AuthenticationError {
-            return .refused(Self.status(for: error))
+            certificate = try self.certificate(request, authenticator)
         } catch {
-            return .refused(StatusMapping.status(for: error))
+            return .refused(Self.refusal(for: error))
+        }
+        switch authenticator.attempt(authorization: request.authorization, certificate: certificate) {
+        case .principal(let credential):
+            do {
+                return .admitted(try Self.admitted(credential, rule, request))
+            } catch {
+                return .refused(error)
+            }
+        case .refused(let error):
+            return .refused(Self.refusal(for: error))
+        case .pending:
+            return .later {
+                let credential: Credential
+                do throws(AuthenticationError) {
+                    credential = try await authenticator.authenticate(
+                        authorization: request.authorization, certificate: certificate)
+                } catch {
+                    throw Self.refusal(for: error)
+                }
+                return try Self.admitted(credential, rule, request)
+            }
         }
     }
 
@@ -69,10 +76,10 @@ package final class AccessControl: Admission {
 
     private static func admitted(
         _ credential: Credential, _ rule: AccessRule, _ request: AdmissionRequest
-    ) throws -> AdmittedCaller {
+    ) throws(AdmissionRefusal) -> AdmittedCaller {
         let principal = credential.principal
         if case .scope(let scope) = rule, !principal.scopes.contains(scope) {
-            throw Status(.permissionDenied, "the call needs the scope \(scope.rawValue)")
+            throw denied("the call needs the scope \(scope.rawValue)", caller: principal.name)
         }
         let caller = Caller(
             name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
@@ -80,7 +87,13 @@ package final class AccessControl: Admission {
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 
-    private static func status(for error: AuthenticationError) -> Status {
-        Status(error.isTemporary ? .unavailable : .unauthenticated, error.message)
+    private static func denied(_ message: String, caller: String = "") -> AdmissionRefusal {
+        AdmissionRefusal(Status(.permissionDenied, message), reason: "permissionDenied", caller: caller)
+    }
+
+    private static func refusal(for error: AuthenticationError) -> AdmissionRefusal {
+        AdmissionRefusal(
+            Status(error.isTemporary ? .unavailable : .unauthenticated, error.message),
+            reason: error.code.rawValue)
     }
 }

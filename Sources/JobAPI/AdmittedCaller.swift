@@ -4,13 +4,19 @@ internal import RPC
 /// Whom the service has let in, for one call or many.
 package final class AdmittedCaller: Admitted {
     package let caller: Caller
+    package let isAnonymous: Bool
     private let check: @Sendable () -> Bool
 
-    /// - Parameter check: whether its credential still holds; asked every other second of a long call.
-    init(_ caller: Caller, check: @escaping @Sendable () -> Bool = { true }) {
+    /// - Parameters:
+    ///   - isAnonymous: as `Admitted` has it.
+    ///   - check: whether its credential still holds; asked every other second of a long call.
+    init(_ caller: Caller, isAnonymous: Bool = false, check: @escaping @Sendable () -> Bool = { true }) {
         self.caller = caller
+        self.isAnonymous = isAnonymous
         self.check = check
     }
+
+    package var name: String { caller.name }
 
     package var isValid: Bool { check() }
 }

@@ -37,12 +37,32 @@ package struct Peer: Sendable {
 
 package enum AdmissionAnswer: Sendable {
     case admitted(any Admitted)
-    case refused(Status)
-    /// It takes more to know. The call waits meanwhile, for its deadline at most; a `Status` that is thrown is its answer.
+    case refused(AdmissionRefusal)
+    /// It takes more to know. The call waits meanwhile, for its deadline at most; an `AdmissionRefusal` that is thrown
+    /// refuses it.
     case later(@Sendable () async throws -> any Admitted)
+}
+
+package struct AdmissionRefusal: Error {
+    package var status: Status
+    /// A word of a small fixed set (`Refusal.reason`).
+    package var reason: String
+    /// As its credential names the caller; empty: not known.
+    package var caller: String
+
+    package init(_ status: Status, reason: String, caller: String = "") {
+        self.status = status
+        self.reason = reason
+        self.caller = caller
+    }
 }
 
 /// Somebody who may call. While a call lasts it is asked every other second whether that still holds.
 package protocol Admitted: AnyObject, Sendable {
     var isValid: Bool { get }
+    /// As its credential names it; empty: it has shown none.
+    var name: String { get }
+    /// The method is for those without credentials, where others need them: few such calls may be open at once, and they
+    /// do not make their connection an admitted one (`ConnectionPlaces`).
+    var isAnonymous: Bool { get }
 }

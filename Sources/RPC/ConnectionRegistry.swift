@@ -2,91 +2,135 @@ internal import Glibc
 internal import NIOCore
 internal import Synchronization
 
-/// The open connections: counts them for the limits, and finds them for the shutdown.
+/// The open connections: has places for them, closes those that give theirs up, and finds them for the shutdown.
 final class ConnectionRegistry: Sendable {
     private struct State {
-        var open: [UInt64: (connection: NIOLoopBound<ServerConnection>, source: Source?)] = [:]
-        var countBySource: [Source: Int] = [:]
+        var open: [UInt64: NIOLoopBound<ServerConnection>] = [:]
+        var places: ConnectionPlaces<Source>
         var lastID: UInt64 = 0
         var isShutDown = false
-        /// Called once there is room for one more, or none is left.
+        /// Called once there may be room for one more, or none is left.
         var roomWaiters: [@Sendable () -> Void] = []
         /// True: none is left. False: no longer waited for.
         var emptyWaiter: CheckedContinuation<Bool, Never>?
+
+        mutating func takeRoomWaiters() -> [@Sendable () -> Void] {
+            guard !roomWaiters.isEmpty, places.hasRoom else { return [] }
+            defer { roomWaiters = [] }
+            return roomWaiters
+        }
     }
 
     /// Where connections come from, as far as one client could choose it: an address, or a network of IPv6 that is given
     /// to one customer (64 bits).
-    struct Source: Hashable {
-        private let network: String
+    struct Source: Hashable, CustomStringConvertible {
+        let description: String
 
         /// Nil for what has no address of IP.
         init?(_ address: SocketAddress?) {
             guard let address, let text = address.ipAddress else { return nil }
             guard address.protocol == .inet6 else {
-                network = text
+                description = text
                 return
             }
             var bytes = [UInt8](repeating: 0, count: 16)
             guard inet_pton(AF_INET6, text, &bytes) == 1 else { return nil }
             // An address of IPv4, as a socket for both has it (RFC 4291 section 2.5.5.2).
-            let isIPv4 = bytes.prefix(10).allSatisfy { $0 == 0 } && bytes[10] == 0xff && bytes[11] == 0xff
-            network = isIPv4 ? bytes.suffix(4).map(String.init).joined(separator: ".") : "\(bytes.prefix(8))"
+            if bytes.prefix(10).allSatisfy({ $0 == 0 }), bytes[10] == 0xff, bytes[11] == 0xff {
+                description = bytes.suffix(4).map(String.init).joined(separator: ".")
+            } else {
+                let words = stride(from: 0, to: 8, by: 2).map { Int(bytes[$0]) << 8 | Int(bytes[$0 + 1]) }
+                description = words.map { String($0, radix: 16) }.joined(separator: ":") + "::/64"
+            }
         }
     }
 
-    private let connectionsMax: Int
-    private let connectionsPerSourceMax: Int
-    private let state = Mutex(State())
+    /// What a connection tells of itself.
+    struct Place {
+        fileprivate let registry: ConnectionRegistry
+        let id: UInt64
+        let source: Source?
 
-    init(connectionsMax: Int, connectionsPerSourceMax: Int) {
-        self.connectionsMax = connectionsMax
-        self.connectionsPerSourceMax = connectionsPerSourceMax
+        /// A call was let in for what its caller is.
+        func admitted() {
+            registry.update { $0.admitted(id) }
+        }
+
+        /// As `ConnectionPlaces.anonymousCallsCame`.
+        func anonymousCallsCame(open: Int) -> Int {
+            registry.update { $0.anonymousCallsCame(id, open: open) }
+        }
+
+        func anonymousCallEnded() {
+            registry.update { $0.anonymousCallEnded(id) }
+        }
+
+        func pendingCallsChanged(by change: Int) {
+            registry.update { $0.pendingCallsChanged(id, by: change) }
+        }
+
+        /// The connection is closed, and none of its handlers runs.
+        func remove() {
+            registry.remove(id)
+        }
     }
 
-    func nextID() -> UInt64 {
-        state.withLock { state in
+    private let state: Mutex<State>
+
+    init(_ limits: ConnectionPlaces<Source>.Limits) {
+        state = Mutex(State(places: ConnectionPlaces(limits)))
+    }
+
+    /// The place of a connection that has come. It is to be added, or was refused.
+    func place(from source: Source?) -> Place {
+        let id = state.withLock { state in
             state.lastID += 1
             return state.lastID
         }
+        return Place(registry: self, id: id, source: source)
     }
 
-    /// False: there are as many from this source as are allowed.
-    func add(_ id: UInt64, _ connection: NIOLoopBound<ServerConnection>, from source: Source?) -> Bool {
-        let (hasRoom, isShutDown) = state.withLock { state in
-            if let source {
-                let count = state.countBySource[source, default: 0]
-                guard count < connectionsPerSourceMax else { return (false, false) }
-                state.countBySource[source] = count + 1
-            }
-            state.open[id] = (connection, source)
-            return (true, state.isShutDown)
+    /// False: there are as many from its source as are allowed, and none that could be closed for it.
+    func add(_ connection: NIOLoopBound<ServerConnection>, at place: Place) -> Bool {
+        let (answer, victim, isShutDown) = state.withLock { state in
+            let answer = state.places.add(place.id, from: place.source)
+            if answer != .refused { state.open[place.id] = connection }
+            var victim: NIOLoopBound<ServerConnection>?
+            if case .acceptedInPlace(let id) = answer { victim = state.open[id] }
+            return (answer, victim, state.isShutDown)
         }
+        if let victim { victim.eventLoop.execute { victim.value.giveUpPlace() } }
+        guard answer != .refused else { return false }
         if isShutDown { connection.value.beginShutdown() }
-        return hasRoom
+        return true
     }
 
-    func remove(_ id: UInt64) {
+    private func remove(_ id: UInt64) {
         let (room, empty) = state.withLock { state in
-            if let source = state.open.removeValue(forKey: id)?.source {
-                let count = state.countBySource[source, default: 1] - 1
-                state.countBySource[source] = count > 0 ? count : nil
-            }
-            defer { state.roomWaiters = [] }
+            state.open[id] = nil
+            state.places.remove(id)
             guard state.open.isEmpty else {
-                return (state.roomWaiters, CheckedContinuation<Bool, Never>?.none)
+                return (state.takeRoomWaiters(), CheckedContinuation<Bool, Never>?.none)
             }
             defer { state.emptyWaiter = nil }
-            return (state.roomWaiters, state.emptyWaiter)
+            return (state.takeRoomWaiters(), state.emptyWaiter)
         }
         for notify in room { notify() }
         empty?.resume(returning: true)
     }
 
+    private func update<R: Sendable>(_ body: (inout ConnectionPlaces<Source>) -> R) -> R {
+        let (result, room) = state.withLock { state in
+            (body(&state.places), state.takeRoomWaiters())
+        }
+        for notify in room { notify() }
+        return result
+    }
+
     /// True when one more connection may be accepted; else `notify` is called when it is worth asking again.
     func hasRoom(orNotify notify: @escaping @Sendable () -> Void) -> Bool {
         state.withLock { state in
-            if state.open.count < connectionsMax { return true }
+            if state.places.hasRoom { return true }
             state.roomWaiters.append(notify)
             return false
         }
@@ -96,7 +140,7 @@ final class ConnectionRegistry: Sendable {
     func forEach(_ body: @escaping @Sendable (ServerConnection) -> Void) {
         let open = state.withLock { state in
             state.isShutDown = true
-            return state.open.values.map(\.connection)
+            return Array(state.open.values)
         }
         for connection in open {
             connection.eventLoop.execute { body(connection.value) }

@@ -28,7 +28,7 @@ struct ConnectionTimers {
     /// When the connection is asked to go whatever it does; nil: never.
     private let ageMax: TimeAmount?
     private let startedAt: NIODeadline
-    private var isEstablished = false
+    private(set) var isEstablished = false
     private var heardAt: NIODeadline
     private var usedAt: NIODeadline
     private var pingedAt: NIODeadline?
@@ -52,7 +52,7 @@ struct ConnectionTimers {
         }
         let times = [
             configuration.handshakeTimeout / 2, configuration.idleTimeout / 2,
-            configuration.keepaliveInterval / 2,
+            configuration.unadmittedIdleTimeout / 2, configuration.keepaliveInterval / 2,
             configuration.keepaliveTimeout / 2, configuration.stallTimeout / Self.stallTicksMin,
         ]
         var interval = times.map(\.timeAmount).min() ?? .seconds(1)
@@ -82,9 +82,12 @@ struct ConnectionTimers {
 
     /// - Parameters:
     ///   - heard: bytes came since the last tick.
-    ///   - used: a call is open, or was begun since the last tick.
+    ///   - used: a call is open, or was let in since the last tick.
+    ///   - admitted: a call was ever let in for what its caller is.
     ///   - trusted: the client would still be let in with its certificate.
-    mutating func tick(now: NIODeadline, heard: Bool, used: Bool, trusted: Bool = true) -> Action {
+    mutating func tick(
+        now: NIODeadline, heard: Bool, used: Bool, admitted: Bool = true, trusted: Bool = true
+    ) -> Action {
         guard isEstablished else {
             let isLate = now - startedAt >= configuration.handshakeTimeout.timeAmount
             return isLate || !trusted ? .close : .none
@@ -108,7 +111,10 @@ struct ConnectionTimers {
                 return .abort(.age)
             }
         }
-        if now - usedAt >= configuration.idleTimeout.timeAmount {
+        let idleTimeout =
+            admitted
+            ? configuration.idleTimeout : min(configuration.idleTimeout, configuration.unadmittedIdleTimeout)
+        if now - usedAt >= idleTimeout.timeAmount {
             if let goAwaySaidAt {
                 return now - goAwaySaidAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
             }

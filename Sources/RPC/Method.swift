@@ -56,6 +56,13 @@ package final class Method: Sendable {
     package let path: String
     let requestBytesMax: Int?
     let handler: Handler
+    /// Its calls may be open for as long as their clients like.
+    var isStreaming: Bool {
+        switch handler {
+        case .unary, .replying: false
+        case .serverStreaming, .following, .bidirectional: true
+        }
+    }
 
     private init(path: String, requestBytesMax: Int?, handler: Handler) {
         self.path = path

@@ -31,8 +31,12 @@ package final class Server: Sendable {
             })
         budgets = SharedBudgets(configuration)
         connections = ConnectionRegistry(
-            connectionsMax: max(1, configuration.connectionsMax),
-            connectionsPerSourceMax: max(1, configuration.connectionsPerAddressMax))
+            .init(
+                connections: configuration.connectionsMax,
+                connectionsPerSource: configuration.connectionsPerAddressMax,
+                anonymousCalls: configuration.anonymousCallsMax,
+                anonymousCallsPerSource: configuration.anonymousCallsPerAddressMax,
+                anonymousCallsPerConnection: configuration.anonymousCallsPerConnectionMax))
     }
 
     /// The addresses bound, in the configuration's order, with real ports. Empty before `start`.
@@ -81,19 +85,17 @@ package final class Server: Sendable {
         guard let executor = executors[ObjectIdentifier(channel.eventLoop)] else {
             preconditionFailure("every channel is on a loop of this server's group")
         }
-        let id = connections.nextID()
+        let place = connections.place(from: ConnectionRegistry.Source(channel.remoteAddress))
         let beginning = tls?.current
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
-            budgets: budgets,
+            budgets: budgets, place: place,
             isTrusted: {
                 guard let tls, let beginning else { return true }
                 return tls.isTrusted(beginning)
-            }, logger: logger,
-            whenDone: { [connections] in connections.remove(id) })
-        let source = ConnectionRegistry.Source(channel.remoteAddress)
-        guard connections.add(id, NIOLoopBound(connection, eventLoop: channel.eventLoop), from: source) else {
-            logger.debug("too many connections from one address")
+            }, logger: logger, whenDone: place.remove)
+        guard connections.add(NIOLoopBound(connection, eventLoop: channel.eventLoop), at: place) else {
+            connection.tellRefusal(of: .tooManyOfAddress)
             // An error here closes the channel.
             throw TooManyConnections()
         }

@@ -91,10 +91,14 @@ extension ServerCall {
     }
 
     /// Nil is OK, the common case.
-    func finish(_ status: Status?) {
+    func finish(_ status: Status?, isTold: Bool = false) {
         deadline?.cancel()
         deadline = nil
-        switch machine.finish() {
+        let answer = machine.finish()
+        if let status, !isTold, answer != .none {
+            connection.tellRefusal(of: context.method, status, caller: context.admitted?.name ?? "")
+        }
+        switch answer {
         case .none: return
         case .trailersOnly(let reset):
             if reset { connection.session.resetAfterEnd(stream) }

@@ -40,6 +40,8 @@ final class ServerCall {
     var isSourceWorking = false
     /// `writer` waits for its turn.
     var waitsForTurn = false
+    /// It is one of those that `ConnectionPlaces` counts.
+    var countsAsAnonymous = false
     /// It is not known yet who calls; `hasHeldEnd` is what to do then.
     var isHeld = false
     var hasHeldEnd = false
@@ -83,6 +85,7 @@ final class ServerCall {
     func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
         isHeld = true
         connection.handlerStarted()
+        if !connection.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let result: Result<any Admitted, any Error>
@@ -99,13 +102,20 @@ final class ServerCall {
     func admitted(_ result: Result<any Admitted, any Error>) {
         isHeld = false
         task = nil
-        defer { connection.handlerReturned() }
+        defer {
+            if !connection.isAdmitted { connection.place?.pendingCallsChanged(by: -1) }
+            connection.handlerReturned()
+        }
         guard machine.isOpen else { return }
         switch result {
         case .success(let admitted):
             context.setAdmitted(admitted)
+            connection.letIn(admitted)
             start()
             if hasHeldEnd { receiveEnd() }
+        case .failure(let refusal as AdmissionRefusal):
+            connection.tellRefusal(of: context.method, refusal)
+            fail(refusal.status, isTold: true)
         case .failure(let error):
             fail(status(for: error))
         }
@@ -197,6 +207,10 @@ final class ServerCall {
     func close() {
         deadline?.cancel()
         deadline = nil
+        if countsAsAnonymous {
+            countsAsAnonymous = false
+            connection.place?.anonymousCallEnded()
+        }
         switch machine.close() {
         case .none: break
         case .cancelHandler: task?.cancel()
@@ -363,8 +377,10 @@ final class ServerCall {
     // MARK: Ends
 
     /// Ends the call with a status that is not the handler's, which is told to stop.
-    func fail(_ status: Status) {
-        finish(status)
+    ///
+    /// - Parameter isTold: that it is refused was told already.
+    func fail(_ status: Status, isTold: Bool = false) {
+        finish(status, isTold: isTold)
         countRequestBytes()
         task?.cancel()
         releaseWaiters(status)

@@ -30,10 +30,18 @@ package struct ServerConfiguration: Sendable {
 
     package var addresses = [Address(host: "127.0.0.1", port: 50051)]
     package var eventLoopThreads = System.coreCount
-    /// Connections at once; when it is reached the server accepts no more until one closes.
+    /// Connections at once; when it is reached the server accepts no more until one closes. Half of them may be
+    /// unadmitted (`ConnectionPlaces`).
     package var connectionsMax = 10_000
-    /// Of them, from one address, or one network of IPv6 (64 bits); more are closed at once.
+    /// Of them, from one address, or one network of IPv6 (64 bits); more are closed at once. Half of them may be
+    /// unadmitted.
     package var connectionsPerAddressMax = 5_000
+    /// Open calls of those who need no credentials (`Admitted.isAnonymous`), on all unadmitted connections together.
+    package var anonymousCallsMax = 2_000
+    /// The same from one address, or one network of IPv6.
+    package var anonymousCallsPerAddressMax = 500
+    /// The same on one connection.
+    package var anonymousCallsPerConnectionMax = 10
     /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
     /// Handlers of unary methods that run at once on one connection, but for those without a task, and messages that
@@ -66,8 +74,10 @@ package struct ServerConfiguration: Sendable {
     package var connectionWindowBytes = 1024 * 1024
     /// From accepting to the client's SETTINGS, with TLS in between.
     package var handshakeTimeout = Duration.seconds(10)
-    /// A connection without a call for this long is closed.
+    /// A connection without a call for this long is closed. Calls that were refused do not count.
     package var idleTimeout = Duration.seconds(15 * 60)
+    /// The same for one that is unadmitted; `idleTimeout` if that is shorter.
+    package var unadmittedIdleTimeout = Duration.seconds(30)
     /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
@@ -92,6 +102,8 @@ package struct ServerConfiguration: Sendable {
     package var faultsPerSecond = 10
     /// Decides who may call; nil: everybody may.
     package var admission: (any Admission)?
+    /// Is told of calls and connections that are refused.
+    package var refusals: (any RefusalObserver)?
     /// Nil: plaintext, HTTP/2 with prior knowledge.
     package var tls: TLS?
     /// The status for an error that is neither a `Status` nor a `CancellationError`. What it returns goes to the

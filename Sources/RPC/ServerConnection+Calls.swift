@@ -5,7 +5,6 @@ internal import Logging
 extension ServerConnection {
     func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
         guard takesCalls else { return }
-        hasBegunCall = true
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
         guard session.openStreams <= configuration.streamsPerConnectionMax else {
@@ -32,24 +31,75 @@ extension ServerConnection {
             var admitted: (any Admitted)?
             switch answer {
             case .admitted(let somebody): admitted = somebody
-            case .refused(let status): return refuse(stream, status)
+            case .refused(let refusal):
+                tellRefusal(of: method, refusal)
+                return refuse(stream, refusal.status)
             case .later, nil: break
+            }
+            let isAnonymous = !isAdmitted && admitted?.isAnonymous == true
+            // Such a call stays open by its nature.
+            let counts = isAnonymous && method.isStreaming
+            if counts, place?.anonymousCallsCame(open: 1) == 0 {
+                tellRefusal(of: method, Self.tooManyAnonymous, caller: "")
+                return refuse(stream, Self.tooManyAnonymous)
             }
             let call = ServerCall(
                 stream: stream, connection: self, method: method, head: head,
                 messageBytesMax: messageBytesMax, admitted: admitted)
             stream.owner = call
-            if case .later(let work) = answer { call.start(after: work) } else { call.start() }
+            call.countsAsAnonymous = counts
+            if isAnonymous, !counts { newAnonymousCalls.append(call) }
+            if case .later(let work) = answer {
+                call.start(after: work)
+            } else {
+                letIn(admitted)
+                call.start()
+            }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
+            tellRefusal(of: nil, status, caller: "")
             refuse(stream, status)
         case .refuseHTTP(let status):
+            tell(Refusal(kind: .call, reason: "notGRPC", source: source))
             var fields = HeaderFields([":status": status])
             // RFC 9110 section 15.5.6.
             if status == "405" { fields.append("allow", "POST") }
             refuse(stream, fields)
         }
     }
+
+    /// It is known of a call that it may be made.
+    func letIn(_ admitted: (any Admitted)?) {
+        hasBegunCall = true
+        guard !isAdmitted, admitted?.isAnonymous != true else { return }
+        isAdmitted = true
+        place?.admitted()
+    }
+
+    /// Counts the calls without credentials that were not answered with what was read at once, and ends those that are too
+    /// many: a health check that comes whole is answered whatever others do.
+    func countAnonymousCalls() {
+        guard !newAnonymousCalls.isEmpty else { return }
+        let open = newAnonymousCalls.filter { !$0.stream.isClosed }
+        newAnonymousCalls = []
+        guard !isAdmitted, phase != .closed, let place else { return }
+        let staying = place.anonymousCallsCame(open: open.count)
+        for call in open.prefix(staying) { call.countsAsAnonymous = true }
+        guard staying < open.count else { return }
+        for call in open.dropFirst(staying) {
+            if call.machine.isOpen {
+                call.fail(Self.tooManyAnonymous)
+            } else {
+                // It is answered, and the client does not take the answer.
+                session.reset(call.stream, .enhanceYourCalm)
+            }
+        }
+        flushNow()
+    }
+
+    private static let tooManyAnonymous = Status(
+        .resourceExhausted,
+        "as many calls without credentials are open as may be: end some, or call something with credentials first")
 
     /// Nil: everybody may call.
     func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
@@ -75,6 +125,32 @@ extension ServerConnection {
         } catch {
             session.reset(stream, .internalError)
         }
+    }
+
+    // MARK: Refusals
+
+    /// The address without its port.
+    var source: String { place?.source?.description ?? "" }
+
+    func tell(_ refusal: Refusal) {
+        configuration.refusals?.refused(refusal)
+    }
+
+    func tellRefusal(of connection: ConnectionRefusal) {
+        tell(Refusal(kind: .connection, reason: connection.rawValue, source: source))
+    }
+
+    func tellRefusal(of method: Method?, _ refusal: AdmissionRefusal) {
+        tell(
+            Refusal(
+                kind: .call, reason: refusal.reason, method: method?.path, source: source,
+                caller: refusal.caller))
+    }
+
+    /// No effect where a call that ends so is not refused.
+    func tellRefusal(of method: Method?, _ status: Status, caller: String) {
+        guard configuration.refusals != nil, let reason = status.code.refusalReason else { return }
+        tell(Refusal(kind: .call, reason: reason, method: method?.path, source: source, caller: caller))
     }
 
     func log(_ error: any Error, of path: String) {

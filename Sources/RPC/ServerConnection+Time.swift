@@ -15,12 +15,14 @@ extension ServerConnection {
         guard phase != .closed, phase != .cutOff else { return }
         guard !isBlocked() else {
             logger.debug("client reads nothing")
+            tellRefusal(of: .readsNothing)
             closeAtOnce()
             return
         }
         checkCalls()
         let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
-        let action = timers.tick(now: .now(), heard: hasHeard, used: used, trusted: isTrusted())
+        let action = timers.tick(
+            now: .now(), heard: hasHeard, used: used, admitted: isAdmitted, trusted: isTrusted())
         hasHeard = false
         hasBegunCall = false
         switch action {
@@ -36,6 +38,7 @@ extension ServerConnection {
             return abort("the authorities of clients have changed: connect again")
         case .close:
             logger.debug("connection timed out")
+            if !timers.isEstablished, isTrusted() { tellRefusal(of: .handshakeTimedOut) }
             context?.close(promise: nil)
             return
         }

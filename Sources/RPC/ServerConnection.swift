@@ -16,6 +16,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let session: Session
     let executor: LoopExecutor
     let budgets: SharedBudgets
+    /// Nil: it is the only one.
+    let place: ConnectionRegistry.Place?
     /// Whether the client would still be let in with the certificate that it has shown.
     let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
@@ -62,7 +64,15 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var isFlushScheduled = false
     var isReadHeld = false
     var hasHeard = false
+    /// A call was let in since the last tick.
     var hasBegunCall = false
+    /// A call was let in for what its caller is (`ConnectionPlaces`).
+    var isAdmitted = false
+    /// Calls of methods that take one message which were let in without credentials since bytes were last read: those
+    /// that are not over when all of these are looked at count as open.
+    var newAnonymousCalls: [ServerCall] = []
+    /// The client has said that it goes, or was told that the connection ends.
+    var isEndExpected = false
     /// Of the streams that were refused, those that were no fault of the client's.
     var resetsForgiven = 0
     /// Requests that were answered, but should not have been sent.
@@ -101,10 +111,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        budgets: SharedBudgets, isTrusted: @escaping () -> Bool = { true }, logger: Logger,
-        whenDone: @escaping () -> Void
+        budgets: SharedBudgets, place: ConnectionRegistry.Place? = nil,
+        isTrusted: @escaping () -> Bool = { true }, logger: Logger, whenDone: @escaping () -> Void
     ) {
         self.budgets = budgets
+        self.place = place
         self.isTrusted = isTrusted
         self.configuration = configuration
         self.router = router
@@ -159,6 +170,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         close?.cancel()
         refusal?.cancel()
         context = nil
+        newAnonymousCalls = []
         for stream in session.streams {
             call(of: stream)?.close()
             stream.owner = nil
@@ -204,6 +216,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
+            tellRefusal(of: .protocolError)
             session.forEachEvent(handle)
             flushNow()
             context.close(promise: nil)
@@ -229,6 +242,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         executor.runPending()
         isReading = false
         flushNow()
+        countAnonymousCalls()
     }
 
     func read(context: ChannelHandlerContext) {
@@ -256,6 +270,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent {
             if negotiated != "h2" {
                 logger.debug("client did not offer h2 by ALPN")
+                tellRefusal(of: .handshakeFailed)
                 context.close(promise: nil)
             }
             // Without one, or one that cannot be read, the client has none.
@@ -267,6 +282,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         logger.debug("connection failed", metadata: ["error": "\(error)"])
+        // A client that only looks whether anybody listens fails otherwise.
+        if case .handshakeFailed? = error as? NIOSSLError { tellRefusal(of: .handshakeFailed) }
         context.close(promise: nil)
     }
 
@@ -304,7 +321,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         startWaiting()
         countUnread()
         if let excess = excess() { cutOff(excess) }
-        if session.isFinished { closeAfterFlush() }
+        if session.isFinished {
+            // It is the library that ends it, for it has found a fault.
+            if phase == .serving, !isEndExpected, close == nil { tellRefusal(of: .protocolError) }
+            closeAfterFlush()
+        }
     }
 
     /// Says why, and closes the connection.
@@ -312,6 +333,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard let context, phase != .closed, phase != .cutOff else { return }
         logger.debug(
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
+        tellRefusal(of: ConnectionRefusal(excess))
         phase = .cutOff
         session.goAway(.enhanceYourCalm, excess.rawValue)
         refuseWaiting(Status(.unavailable, "the client was cut off"))
@@ -384,12 +406,21 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
             if opaque == Self.drainPing { refuseNewStreams() }
-        case .settingsAcknowledged, .goAway:
+        case .goAway:
+            isEndExpected = true
+        case .settingsAcknowledged:
             break
         }
     }
 
     // MARK: Shutdown
+
+    /// Another connection has its place. Calls that have come meanwhile may be made again, and the client is told so.
+    func giveUpPlace() {
+        guard phase != .closed else { return }
+        tellRefusal(of: .placeNeeded)
+        abort("the server needs the place of this connection for another one: connect again")
+    }
 
     /// Asks the client to open no more streams; once it has acknowledged, refuses them, and closes the connection
     /// when the last is done.
@@ -421,6 +452,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             call(of: stream)?.fail(Status(.unavailable, reason))
         }
         flushNow()
+        isEndExpected = true
         session.terminate(.noError)
         flushNow()
         // Whatever could be sent at once is sent; the client is not waited for.

@@ -28,6 +28,7 @@ struct Assembly: Sendable {
     private let node: WorkerNode
     private let health: HealthState
     private let authenticator: Authenticator?
+    private let refusals: Refusals
     private let server: Server
 
     /// Brings everything up; throws, with nothing left running, when a part cannot be.
@@ -136,6 +137,9 @@ struct Assembly: Sendable {
         self.authenticator = authenticator
         var serverConfiguration = Self.server(settings, logger)
         serverConfiguration.admission = AccessControl(authenticator)
+        let refusals = Refusals(logger: logger)
+        self.refusals = refusals
+        serverConfiguration.refusals = refusals
         let server = Server(configuration: serverConfiguration, methods: methods, logger: logger)
         self.server = server
         undo.append { await server.shutdown(grace: .zero) }
@@ -157,6 +161,7 @@ struct Assembly: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await node.run() }
             group.addTask { await feed.run() }
+            group.addTask { await Self.tell(of: refusals) }
             if let authenticator {
                 group.addTask { await Self.keepCurrent(authenticator) }
                 group.addTask { await Self.refreshKeys(of: authenticator) }
@@ -248,6 +253,11 @@ struct Assembly: Sendable {
         repeat {
             await authenticator.refreshKeys()
         } while (try? await Task.sleep(for: keysCheckInterval)) != nil
+    }
+
+    /// Writes to the log what was refused since it was last written, until it is cancelled.
+    private static func tell(of refusals: Refusals) async {
+        while (try? await Task.sleep(for: Refusals.tickInterval)) != nil { refusals.tick() }
     }
 
     private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {

@@ -27,7 +27,9 @@ struct APIBench: Sendable {
 
         func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
             let name = request.authorization ?? ""
-            guard let users = byName[name] else { return .refused(Status(.unauthenticated, "")) }
+            guard let users = byName[name] else {
+                return .refused(AdmissionRefusal(Status(.unauthenticated, ""), reason: "unauthenticated"))
+            }
             return .admitted(
                 AdmittedCaller(
                     Caller(name: name, source: .token, address: request.peer.address, users: users)))

@@ -13,7 +13,7 @@ import Testing
         let peer = Peer(address: "127.0.0.1:1", certificate: nil)
         switch control.admit(AdmissionRequest(path: path, authorization: authorization, peer: peer)) {
         case .admitted: return .ok
-        case .refused(let status): return status.code
+        case .refused(let refusal): return refusal.status.code
         case .later: return nil
         }
     }
