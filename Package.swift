@@ -223,7 +223,8 @@ let package = Package(
             name: "JobAPITests",
             dependencies: [
                 "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
-                "RPC", "TestDatabase", "Support", logging, metrics, nioCore,
+                "RPC", "TestDatabase", "Support", logging, nioCore,
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
             ],
             swiftSettings: settings),
         .testTarget(

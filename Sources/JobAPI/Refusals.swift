@@ -1,5 +1,5 @@
 package import Logging
-import Metrics
+package import Metrics
 package import RPC
 import Synchronization
 
@@ -18,13 +18,16 @@ package final class Refusals: RefusalObserver {
     }
 
     private let logger: Logger
+    private let metrics: any MetricsFactory
     private let now: @Sendable () -> ContinuousClock.Instant
     private let state = Mutex(State())
 
     package init(
-        logger: Logger, now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
+        logger: Logger, metrics: any MetricsFactory = MetricsSystem.factory,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
         self.logger = logger
+        self.metrics = metrics
         self.now = now
     }
 
@@ -33,11 +36,9 @@ package final class Refusals: RefusalObserver {
             isOfConnection: refusal.kind == .connection, reason: refusal.reason, source: refusal.source,
             caller: refusal.caller)
         let now = now()
-        let (counter, line) = state.withLock { state in
-            (
-                Self.counter(of: refusal, &state.counters),
-                state.log.add(key, method: refusal.method, now: now)
-            )
+        let (counter, line) = state.withLock { state -> (Counter, RefusalLog.Line?) in
+            let line = state.log.add(key, method: refusal.method, now: now)
+            return (self.counter(of: refusal, &state.counters), line)
         }
         counter.increment()
         if let line { write(line) }
@@ -52,7 +53,7 @@ package final class Refusals: RefusalObserver {
         for line in state.withLock({ $0.log.tick(now: now) }) { write(line) }
     }
 
-    private static func counter(of refusal: Refusal, _ counters: inout [CounterKey: Counter]) -> Counter {
+    private func counter(of refusal: Refusal, _ counters: inout [CounterKey: Counter]) -> Counter {
         let method = refusal.method ?? "none"
         let key = CounterKey(kind: refusal.kind, reason: refusal.reason, method: method)
         if let counter = counters[key] { return counter }
@@ -61,10 +62,11 @@ package final class Refusals: RefusalObserver {
             case .call:
                 Counter(
                     label: "signalbox_calls_refused_total",
-                    dimensions: [("reason", refusal.reason), ("method", method)])
+                    dimensions: [("reason", refusal.reason), ("method", method)], factory: metrics)
             case .connection:
                 Counter(
-                    label: "signalbox_connections_refused_total", dimensions: [("reason", refusal.reason)])
+                    label: "signalbox_connections_refused_total", dimensions: [("reason", refusal.reason)],
+                    factory: metrics)
             }
         counters[key] = counter
         return counter

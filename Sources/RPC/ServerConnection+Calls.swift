@@ -99,7 +99,8 @@ extension ServerConnection {
 
     private static let tooManyAnonymous = Status(
         .resourceExhausted,
-        "as many calls without credentials are open as may be: end some, or call something with credentials first")
+        "as many calls without credentials are open as may be: end some, or call something with credentials first"
+    )
 
     /// Nil: everybody may call.
     func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {

@@ -18,6 +18,46 @@ import Testing
         }
     }
 
+    private func admitted(_ control: AccessControl, _ path: String) -> (any Admitted)? {
+        let peer = Peer(address: "127.0.0.1:1", certificate: nil)
+        let answer = control.admit(AdmissionRequest(path: path, authorization: nil, peer: peer))
+        if case .admitted(let somebody) = answer { return somebody }
+        return nil
+    }
+
+    private func withCredentials() throws -> AccessControl {
+        var configuration = AuthenticationConfiguration()
+        configuration.certificates = [
+            CertificateRule(pattern: try #require(.init("dns:a")), scopes: [.admin], users: .all)
+        ]
+        return AccessControl(
+            try Authenticator(configuration, logger: Logger(label: "test"), fetch: { _ in [] }))
+    }
+
+    /// What such calls hold is bounded. Where nobody is asked, every call is as good as any.
+    @Test func onlyCallsThatNeedNoCredentialsAreAnonymous() throws {
+        let check = "/grpc.health.v1.Health/Check"
+        #expect(admitted(try withCredentials(), check)?.isAnonymous == true)
+        for path in AccessRules.byPath.keys {
+            #expect(admitted(AccessControl(nil), path)?.isAnonymous == false)
+        }
+    }
+
+    @Test func aRefusalSaysItsReason() throws {
+        let path = "/signalbox.v1.JobService/GetJob"
+        let peer = Peer(address: "127.0.0.1:1", certificate: nil)
+        for (authorization, reason) in [
+            (nil, "missingCredentials"), ("x", "malformedHeader"), ("Bearer sbx_x", "unknownToken"),
+        ] {
+            let request = AdmissionRequest(path: path, authorization: authorization, peer: peer)
+            guard case .refused(let refusal) = try withCredentials().admit(request) else {
+                Issue.record("not refused: \(authorization ?? "nothing")")
+                continue
+            }
+            #expect(refusal.reason == reason)
+        }
+    }
+
     @Test func aMethodWithoutARuleIsNobodys() {
         #expect(status(AccessControl(nil), "/signalbox.v1.JobService/New") == .permissionDenied)
     }
@@ -35,12 +75,7 @@ import Testing
     }
 
     @Test func withOneOnlyProbesNeedNoCredentials() throws {
-        var configuration = AuthenticationConfiguration()
-        configuration.certificates = [
-            CertificateRule(pattern: try #require(.init("dns:a")), scopes: [.admin], users: .all)
-        ]
-        let control = AccessControl(
-            try Authenticator(configuration, logger: Logger(label: "test"), fetch: { _ in [] }))
+        let control = try withCredentials()
         for (path, rule) in AccessRules.byPath {
             #expect(status(control, path) == (rule == .nothing ? .ok : .unauthenticated))
             #expect(

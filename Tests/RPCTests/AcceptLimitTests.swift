@@ -17,7 +17,10 @@ import Testing
     private struct Listener {
         let channel = EmbeddedChannel()
         let socket = Socket()
-        let connections = ConnectionRegistry(connectionsMax: 1, connectionsPerSourceMax: 1)
+        let connections = ConnectionRegistry(
+            .init(
+                connections: 1, connectionsPerSource: 1, anonymousCalls: 1, anonymousCallsPerSource: 1,
+                anonymousCallsPerConnection: 1))
 
         init() throws {
             try channel.pipeline.syncOperations.addHandlers([socket, AcceptLimit(connections: connections)])
@@ -52,12 +55,14 @@ import Testing
         let listener = try Listener()
         let peer = try EmbeddedPeer([])
         let bound = NIOLoopBound(peer.connection, eventLoop: peer.channel.eventLoop)
-        #expect(listener.connections.add(1, bound, from: nil))
+        let place = listener.connections.place(from: nil)
+        #expect(listener.connections.add(bound, at: place))
+        place.admitted()
         listener.lackFiles()
         listener.passPause()
         listener.channel.read()
         #expect(listener.autoRead == false && listener.socket.reads == 0)
-        listener.connections.remove(1)
+        place.remove()
         listener.channel.embeddedEventLoop.run()
         #expect(listener.autoRead == true)
     }

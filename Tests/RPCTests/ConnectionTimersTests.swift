@@ -59,6 +59,18 @@ import Testing
         #expect(timers.tick(now: start + .seconds(150), heard: true, used: false) == .goAway)
     }
 
+    @Test func anUnadmittedConnectionGoesAwaySooner() {
+        var timers = ConnectionTimers(configuration: configuration, now: start)
+        timers.established()
+        let (call, none) = (true, false)
+        #expect(timers.tick(now: start + .seconds(25), heard: true, used: call, admitted: false) == .none)
+        #expect(timers.tick(now: start + .seconds(54), heard: true, used: none, admitted: false) == .none)
+        #expect(timers.tick(now: start + .seconds(55), heard: true, used: none, admitted: false) == .goAway)
+        #expect(timers.tick(now: start + .seconds(56), heard: true, used: call, admitted: true) == .none)
+        #expect(timers.tick(now: start + .seconds(155), heard: true, used: none, admitted: true) == .none)
+        #expect(timers.tick(now: start + .seconds(156), heard: true, used: none, admitted: true) == .goAway)
+    }
+
     @Test func clientThatDoesNotGoAwayIsClosed() {
         var timers = ConnectionTimers(configuration: configuration, now: start)
         timers.established()

@@ -46,13 +46,15 @@ final class EmbeddedPeer {
 
     /// Opens a stream with these bytes as its body.
     func request(
-        _ path: String, _ body: ByteBuffer, isWhole: Bool, coding: Coding? = nil
+        _ path: String, _ body: ByteBuffer, isWhole: Bool, coding: Coding? = nil,
+        authorization: String? = nil
     ) throws -> HTTP2.Stream {
         var fields = HeaderFields([
             ":method": "POST", ":scheme": "http", ":path": path, ":authority": "here",
             "content-type": "application/grpc", "te": "trailers",
         ])
         if let coding { fields.append("grpc-encoding", coding.name) }
+        if let authorization { fields.append("authorization", authorization) }
         let stream = try session.request(fields)
         session.write(HTTP2.Stream.Prefix(), body, to: stream)
         if isWhole { session.finish(stream, trailers: nil) }
