@@ -40,11 +40,19 @@ final class ServerCall {
     var isSourceWorking = false
     /// `writer` waits for its turn.
     var waitsForTurn = false
-    /// It is one of those that `ConnectionPlaces` counts.
-    var countsAsAnonymous = false
+    var anonymity = Anonymity.none
     /// It is not known yet who calls; `hasHeldEnd` is what to do then.
     var isHeld = false
     var hasHeldEnd = false
+
+    /// Of a call that was let in without credentials, and is open longer than it takes to answer one.
+    enum Anonymity {
+        case none
+        /// It is one of those that `ConnectionPlaces` counts.
+        case counted
+        /// It is the one that its connection may have beyond those.
+        case free
+    }
 
     enum Outcome: Sendable {
         case message(ByteBuffer)
@@ -207,10 +215,12 @@ final class ServerCall {
     func close() {
         deadline?.cancel()
         deadline = nil
-        if countsAsAnonymous {
-            countsAsAnonymous = false
-            connection.place?.anonymousCallEnded()
+        switch anonymity {
+        case .none: break
+        case .counted: connection.place?.anonymousCallEnded()
+        case .free: connection.hasFreeCall = false
         }
+        anonymity = .none
         switch machine.close() {
         case .none: break
         case .cancelHandler: task?.cancel()

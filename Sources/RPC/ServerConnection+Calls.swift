@@ -47,7 +47,7 @@ extension ServerConnection {
                 stream: stream, connection: self, method: method, head: head,
                 messageBytesMax: messageBytesMax, admitted: admitted)
             stream.owner = call
-            call.countsAsAnonymous = counts
+            if counts { call.anonymity = .counted }
             if isAnonymous, !counts { newAnonymousCalls.append(call) }
             if case .later(let work) = answer {
                 call.start(after: work)
@@ -77,16 +77,22 @@ extension ServerConnection {
     }
 
     /// Counts the calls without credentials that were not answered with what was read at once, and ends those that are too
-    /// many: a health check that comes whole is answered whatever others do.
+    /// many. One is never too many: a connection that makes one health check after the other has its answers whatever the
+    /// others do, also where a request comes in two parts.
     func countAnonymousCalls() {
         guard !newAnonymousCalls.isEmpty else { return }
         let open = newAnonymousCalls.filter { !$0.stream.isClosed }
         newAnonymousCalls = []
         guard !isAdmitted, phase != .closed, let place else { return }
         let staying = place.anonymousCallsCame(open: open.count)
-        for call in open.prefix(staying) { call.countsAsAnonymous = true }
-        guard staying < open.count else { return }
-        for call in open.dropFirst(staying) {
+        for call in open.prefix(staying) { call.anonymity = .counted }
+        var tooMany = open.dropFirst(staying)
+        if !hasFreeCall, let call = tooMany.popFirst() {
+            hasFreeCall = true
+            call.anonymity = .free
+        }
+        guard !tooMany.isEmpty else { return }
+        for call in tooMany {
             if call.machine.isOpen {
                 call.fail(Self.tooManyAnonymous)
             } else {

@@ -71,6 +71,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// Calls of methods that take one message which were let in without credentials since bytes were last read: those
     /// that are not over when all of these are looked at count as open.
     var newAnonymousCalls: [ServerCall] = []
+    /// One of its calls is open that nobody counts (`ServerCall.Anonymity`).
+    var hasFreeCall = false
     /// The client has said that it goes, or was told that the connection ends.
     var isEndExpected = false
     /// Of the streams that were refused, those that were no fault of the client's.
