@@ -36,9 +36,8 @@ struct ConnectionPlaces<Source: Hashable> {
     }
 
     enum Answer: Equatable {
-        case accepted
-        /// This one is to be closed for it.
-        case acceptedInPlace(of: UInt64)
+        /// These are to be closed for it.
+        case accepted(inPlaceOf: [UInt64])
         /// There are as many from its source as there may be, and none that could be closed for it.
         case refused
     }
@@ -78,35 +77,37 @@ struct ConnectionPlaces<Source: Hashable> {
 
     var isEmpty: Bool { connections.isEmpty }
 
-    /// Whether one more connection may come.
+    /// Whether one more connection may come: there would be a place for it if all that can gave up theirs.
     var hasRoom: Bool {
-        guard closing < Self.closingMax else { return false }
-        return !isFull(all, limits.connections, limits.unadmitted) || !all.idle.isEmpty
+        closing < Self.closingMax && surplus(all, limits.connections, limits.unadmitted) <= all.idle.count
     }
 
-    private func isFull(_ group: Group, _ connections: Int, _ unadmitted: Int) -> Bool {
-        group.open >= connections || group.unadmitted >= unadmitted
+    /// How many unadmitted connections have to go for one that comes; there may be too many already, for those without a
+    /// call have one a moment later.
+    private func surplus(_ group: Group, _ connections: Int, _ unadmitted: Int) -> Int {
+        max(0, group.open + 1 - connections, group.unadmitted + 1 - unadmitted)
     }
 
     /// A connection has come. It is accepted without room, too: whoever accepts connections is to look for that first.
     mutating func add(_ id: UInt64, from source: Source?) -> Answer {
-        var victim: UInt64?
-        if let source, let group = bySource[source],
-            isFull(group, limits.connectionsPerSource, limits.unadmittedPerSource)
-        {
-            guard let idle = group.idle.first else { return .refused }
-            victim = idle
-        } else if isFull(all, limits.connections, limits.unadmitted) {
-            victim = all.idle.first
+        var victims: [UInt64] = []
+        if let source, let group = bySource[source] {
+            let surplus = surplus(group, limits.connectionsPerSource, limits.unadmittedPerSource)
+            guard surplus <= group.idle.count else { return .refused }
+            for _ in 0..<surplus {
+                if let victim = bySource[source]?.idle.first { close(victim, &victims) }
+            }
         }
-        if let victim { startClosing(victim) }
+        for _ in 0..<surplus(all, limits.connections, limits.unadmitted) {
+            if let victim = all.idle.first { close(victim, &victims) }
+        }
         connections[id] = Connection(source: source)
         change(source) {
             $0.open += 1
             $0.unadmitted += 1
             $0.idle.append(id)
         }
-        return victim.map { .acceptedInPlace(of: $0) } ?? .accepted
+        return .accepted(inPlaceOf: victims)
     }
 
     /// A call was let in for what its caller is.
@@ -172,8 +173,9 @@ struct ConnectionPlaces<Source: Hashable> {
 
     func source(of id: UInt64) -> Source? { connections[id]?.source }
 
-    private mutating func startClosing(_ id: UInt64) {
+    private mutating func close(_ id: UInt64, _ victims: inout [UInt64]) {
         guard var connection = connections[id] else { return }
+        victims.append(id)
         leave(id, connection)
         connection.isClosing = true
         connections[id] = connection
@@ -216,7 +218,7 @@ struct IDQueue {
     private(set) var first: UInt64?
     private var last: UInt64?
 
-    var isEmpty: Bool { first == nil }
+    var count: Int { links.count }
 
     /// - Precondition: it is not there.
     mutating func append(_ id: UInt64) {

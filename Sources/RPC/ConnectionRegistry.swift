@@ -92,15 +92,16 @@ final class ConnectionRegistry: Sendable {
 
     /// False: there are as many from its source as are allowed, and none that could be closed for it.
     func add(_ connection: NIOLoopBound<ServerConnection>, at place: Place) -> Bool {
-        let (answer, victim, isShutDown) = state.withLock { state in
-            let answer = state.places.add(place.id, from: place.source)
-            if answer != .refused { state.open[place.id] = connection }
-            var victim: NIOLoopBound<ServerConnection>?
-            if case .acceptedInPlace(let id) = answer { victim = state.open[id] }
-            return (answer, victim, state.isShutDown)
+        let (victims, isShutDown) = state.withLock { state -> ([NIOLoopBound<ServerConnection>]?, Bool) in
+            switch state.places.add(place.id, from: place.source) {
+            case .refused: return (nil, false)
+            case .accepted(let victims):
+                state.open[place.id] = connection
+                return (victims.compactMap { state.open[$0] }, state.isShutDown)
+            }
         }
-        if let victim { victim.eventLoop.execute { victim.value.giveUpPlace() } }
-        guard answer != .refused else { return false }
+        guard let victims else { return false }
+        for victim in victims { victim.eventLoop.execute { victim.value.giveUpPlace() } }
         if isShutDown { connection.value.beginShutdown() }
         return true
     }

@@ -21,8 +21,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from frames import (
+    ACK,
     DATA,
+    END_HEADERS,
+    HEADERS,
     NO_ERROR,
+    PING,
     PREFACE,
     SETTINGS,
     Connection,
@@ -33,6 +37,7 @@ from frames import (
     tls_context,
 )
 from harness import PATIENCE_S
+from hpack import Encoder
 from hostile import Honest, HostileServer, probe
 
 #: From accepting to the client's SETTINGS (docs/architecture.md).
@@ -339,7 +344,7 @@ def test_a_deadline_ends_a_call_without_its_message(cluster, record_property):
 
 
 def test_connections_per_address(cluster, record_property):
-    """One address may have its share and no more. Others are not touched."""
+    """One address may have its share of connections with calls and no more. Others are not touched."""
     share = 8
     with (
         probe("connections per address", cluster, "--max-connections-per-address", f"{share}") as attacked,
@@ -352,7 +357,7 @@ def test_connections_per_address(cluster, record_property):
             peer.hello()
             peer.until(lambda: peer.is_closed or bool(peer.settings))
             let_in.append(peer)
-            return bool(peer.settings) and not peer.is_closed
+            return not peer.is_closed and peer.call(CHECK).grpc_status == 0
 
         let_in: list[Connection] = []
         with attacked.attack():
@@ -384,12 +389,29 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 
 @contextmanager
 def many_connections(server: HostileServer, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that the kernel has made, whether or not the server has taken them."""
+    """Connections with an open call, which the kernel has made, whether or not the server has taken them. They come one
+    after the other: of those that have not called yet each could have the place of the one before."""
+    call = raw_frame(HEADERS, END_HEADERS, 1, Encoder().encode(grpc_headers(REFLECT)))
+    ping = raw_frame(PING, 0, 0, bytes(8))
     with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(connect(server.address))) for _ in range(count)]
-        for sock in sockets:
-            sock.sendall(PREFACE + raw_frame(SETTINGS, 0, 0))
+        sockets = []
+        for _ in range(count):
+            sock = stack.enter_context(closing(connect(server.address)))
+            sock.sendall(PREFACE + raw_frame(SETTINGS, 0, 0) + call + ping)
+            if not sockets or is_served(sockets[-1]):
+                has_called(sock)
+            sockets.append(sock)
         yield sockets
+
+
+def has_called(sock: socket.socket) -> bool:
+    """The server has answered the PING after the call, which is left to be read. False: not within a second."""
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        if select.select([sock], [], [], 0.01)[0]:
+            if raw_frame(PING, ACK, 0, bytes(8)) in sock.recv(65_536, socket.MSG_PEEK):
+                return True
+    return False
 
 
 def is_served(sock: socket.socket) -> bool:
