@@ -3,12 +3,13 @@ import JobCore
 
 /// JSON as `--json` prints it.
 enum JSONLine {
-    /// One line, keys in snake_case and in the order of the alphabet; what is nil is left out.
+    /// One line, keys in snake_case and in the order of the alphabet; what is nil is left out. Nothing in it drives a
+    /// terminal: what could is escaped, as JSON has it.
     static func text(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
+        return PrintableText.escapedJSON(String(decoding: try encoder.encode(value), as: UTF8.self))
     }
 
     static func write(_ value: some Encodable) throws {

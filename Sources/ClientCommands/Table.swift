@@ -45,7 +45,7 @@ struct Table {
                 isLast && !columns[index].alignsRight
                 ? value : value.padded(toColumns: widths[index], left: columns[index].alignsRight)
         }
-        while line.last == " " { line.removeLast() }
-        return line
+        let end = line.utf8.lastIndex { $0 != UInt8(ascii: " ") }
+        return end.map { String(decoding: line.utf8[...$0], as: UTF8.self) } ?? ""
     }
 }

@@ -1,26 +1,54 @@
 import Foundation
+import JobCore
 import Logging
 import Settings
 
 /// Structured logs on standard error, as the settings say. Payloads never reach them.
+///
+/// Every event is one line, and nothing in it drives a terminal: text from outside is escaped.
 enum ServerLog {
+    /// Of a message, and of each key and value beside it: bytes of UTF-8. What is longer is cut.
+    static let textBytesMax = 4096
+
     static func start(_ settings: ServerSettings) -> Logger {
         let level = Logger.Level(rawValue: settings.logLevel.rawValue) ?? .info
         let isJSON = settings.logFormat == .json
         LoggingSystem.bootstrap { label in
             var handler: any LogHandler =
-                isJSON ? JSONLogHandler() : StreamLogHandler.standardError(label: label)
+                isJSON
+                ? JSONLogHandler()
+                : TextLogHandler(StreamLogHandler.standardError(label: label, metadataProvider: nil))
             handler.logLevel = level
             return handler
         }
         return Logger(label: "signalbox")
     }
+
+    /// What an event says beside its message: that of the logger, its own, and its error.
+    fileprivate static func values(_ metadata: Logger.Metadata, _ event: LogEvent) -> [String: String] {
+        var values = metadata.merging(event.metadata ?? [:]) { _, new in new }.mapValues { "\($0)" }
+        if let error = event.error {
+            values["error.message"] = "\(error)"
+            values["error.type"] = String(reflecting: type(of: error))
+        }
+        return values
+    }
 }
 
-/// One JSON object a line.
-private struct JSONLogHandler: LogHandler {
+/// Lines as swift-log writes them, with what they say escaped.
+struct TextLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
-    var logLevel: Logger.Level = .info
+    private var lines: StreamLogHandler
+
+    /// - Parameter lines: without metadata of its own.
+    init(_ lines: StreamLogHandler) {
+        self.lines = lines
+    }
+
+    var logLevel: Logger.Level {
+        get { lines.logLevel }
+        set { lines.logLevel = newValue }
+    }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }
@@ -28,14 +56,48 @@ private struct JSONLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        var line = metadata.merging(event.metadata ?? [:]) { _, new in new }.mapValues { "\($0)" }
+        var event = event
+        let values = ServerLog.values(metadata, event).map {
+            (Self.escaped($0.key), Logger.MetadataValue.string(Self.escaped($0.value)))
+        }
+        event.metadata = Dictionary(values, uniquingKeysWith: { $1 })
+        event.error = nil
+        event.message = "\(Self.escaped(event.message.description))"
+        lines.log(event: event)
+    }
+
+    private static func escaped(_ text: String) -> String {
+        PrintableText.escaped(text, bytesMax: ServerLog.textBytesMax)
+    }
+}
+
+/// One JSON object a line.
+struct JSONLogHandler: LogHandler {
+    var metadata: Logger.Metadata = [:]
+    var logLevel: Logger.Level = .info
+    private let write: @Sendable (Data) -> Void
+
+    init(write: @escaping @Sendable (Data) -> Void = { FileHandle.standardError.write($0) }) {
+        self.write = write
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        var line = Dictionary(
+            ServerLog.values(metadata, event).map { (Self.cut($0.key), Self.cut($0.value)) },
+            uniquingKeysWith: { $1 })
         line["time"] = Date().formatted(.iso8601.time(includingFractionalSeconds: true))
         line["level"] = event.level.rawValue
-        line["message"] = "\(event.message)"
+        line["message"] = Self.cut(event.message.description)
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
-        guard var data = try? encoder.encode(line) else { return }
-        data.append(UInt8(ascii: "\n"))
-        FileHandle.standardError.write(data)
+        guard let data = try? encoder.encode(line) else { return }
+        write(Data((PrintableText.escapedJSON(String(decoding: data, as: UTF8.self)) + "\n").utf8))
     }
+
+    private static func cut(_ text: String) -> String { text.cut(toBytes: ServerLog.textBytesMax) }
 }

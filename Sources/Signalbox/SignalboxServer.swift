@@ -220,6 +220,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     }
 
     private static func complain(_ text: String) {
-        FileHandle.standardError.write(Data("signalbox: \(text)\n".utf8))
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { PrintableText.escaped(String($0)) }.joined(separator: "\n")
+        FileHandle.standardError.write(Data("signalbox: \(lines)\n".utf8))
     }
 }

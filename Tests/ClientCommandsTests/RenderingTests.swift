@@ -109,6 +109,44 @@ import Support
         #expect("abc".cut(toColumns: 3) == "abc")
         #expect("abcd".cut(toColumns: 3) == "ab…")
         #expect("abc".cut(toColumns: 0) == "")
+        #expect("ae\u{301}bc".cut(toColumns: 3) == "ae\u{301}…")
+        #expect("👍🏽".columns == 2)
+    }
+
+    /// Every text of a job that another user has written, on the terminal of an operator.
+    @Test func nothingOfAJobDrivesTheTerminal() throws {
+        let evil = "\u{1B}]0;x\u{7}\u{9B}2J\r\n\u{202E}\u{200B}\u{61C}\u{85}\u{2028}"
+        let error = JobError(reason: evil, message: evil)
+        var job = Sample.job(.failed, sequence: 3, progress: Sample.progress(0.5, message: evil))
+        job.spec.kind = "k" + evil
+        job.spec.payload = Array(evil.utf8)
+        job.error = error
+        job.result = JobResult(data: Array(evil.utf8), contentType: "text/plain")
+        job.log = [LogLine(number: 1, at: Sample.start, attempt: 1, level: .info, message: evil)]
+        job.attempts = [
+            Attempt(
+                number: 1, node: evil, startedAt: Sample.start, endedAt: nil, outcome: .failed, error: error)
+        ]
+        var table = ListCommand.table
+        var lines = JobText.lines(job, includesPayload: true) + table.lines([ListCommand.row(job)])
+        lines += WatchLine.lines(for: .snapshot(job))
+        lines += WatchLine.lines(for: .log(job.id, job.log))
+        lines += WatchLine.lines(
+            for: .lifecycle(Sample.event(.retryScheduled, .pending, sequence: 3, error: error)))
+        lines += Status(.notFound, evil).explanation
+        for style in [true, false] {
+            var board = ProgressBoard()
+            var running = job
+            running.state = style ? .running : .failed
+            board.apply(.snapshot(running))
+            board.apply(.log(job.id, job.log))
+            lines += board.bars(now: Sample.start, columns: 200, rows: 24) + board.takeLines()
+        }
+        lines.append(try JSONLine.text(JobView(job, history: true, payload: true)))
+        #expect(lines.count > 20)
+        for line in lines {
+            #expect(line.unicodeScalars.allSatisfy { !PrintableText.isUnprintable($0) }, "\(line)")
+        }
     }
 
     @Test func timesAndDurations() {
