@@ -85,6 +85,8 @@ package struct JWTConfiguration: Sendable, Hashable {
     package static let leewayRange = Duration.zero ... .seconds(60)
     package static let refreshIntervalRange = KeySource.fetchPauseMin...Duration.seconds(86_400)
 
+    /// Whether the header has to have `typ` `at+jwt` (RFC 9068). Else it may have none, or `JWT`.
+    package var wantsAccessTokens = false
     package init(keys: KeyLocation, issuer: String, audience: String) {
         self.keys = keys
         self.issuer = issuer

@@ -8,6 +8,7 @@ package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConve
         case malformedHeader
         case malformedToken
         case unknownToken
+        case unsupportedType
         case unsupportedAlgorithm
         case unknownKey
         case badSignature
@@ -46,6 +47,7 @@ extension AuthenticationError {
     static let tokenTooLong = Self(.malformedToken, "the token is longer than 8192 bytes")
     static let unknownToken = Self(.unknownToken, "the token is not known")
     static let malformedToken = Self(.malformedToken, "the token is no signed JWT")
+    static let headerTooLong = Self(.malformedToken, "the token's header is longer than 4096 bytes")
     static let criticalHeader = Self(
         .malformedToken, "the token's header has crit, of which nothing is understood")
     static let keyIDMissing = Self(
@@ -53,9 +55,16 @@ extension AuthenticationError {
     static let malformedClaims = Self(.malformedToken, "the token's claims cannot be read")
     static let expiryMissing = Self(.malformedToken, "the token has no claim exp")
     static let badSubject = Self(
-        .malformedToken, "the token's claim sub is not 1 to 256 bytes of text without control characters")
+        .malformedToken,
+        "the token's claim sub is not 1 to 256 bytes of text without control, zero-width and bidirectional characters"
+    )
     static let badUsers = Self(
-        .malformedToken, "the token's claim about users is neither a list of at most 10000 texts nor \"*\"")
+        .malformedToken,
+        "the token's claim about users is neither \"*\" nor a list of at most 10000 names of 1 to 256 bytes without control, zero-width and bidirectional characters"
+    )
+    static let unsupportedType = Self(
+        .unsupportedType, "the token's header has a typ that is neither JWT nor at+jwt")
+    static let noAccessToken = Self(.unsupportedType, "the token's header does not have the typ at+jwt")
     static let unsupportedAlgorithm = Self(
         .unsupportedAlgorithm, "the token is not signed with RS256, ES256 or EdDSA")
     static let otherAlgorithm = Self(

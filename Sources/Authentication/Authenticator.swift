@@ -143,6 +143,7 @@ package final class Authenticator: Sendable {
     ) async throws(AuthenticationError) -> Credential {
         guard let keys, let jwt else { throw .unknownToken }
         let token = try await checks.run { () throws(AuthenticationError) in try JSONWebToken(bytes) }
+        guard token.isAccessToken || !jwt.wantsAccessTokens else { throw .noAccessToken }
         let key = try await keys.key(for: token.keyID)
         // The key says how it is used. A token that could choose might have a public key taken for a shared secret.
         guard token.algorithm == key.algorithm else { throw .otherAlgorithm }

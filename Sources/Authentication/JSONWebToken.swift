@@ -3,16 +3,32 @@ internal import JobCore
 import Support
 
 /// The ways to sign that are accepted. A key has one of them; what a token's header says only has to agree.
-enum SignatureAlgorithm: String, Sendable, Hashable {
+enum SignatureAlgorithm: String, Sendable, Hashable, CaseIterable {
     case rs256 = "RS256"
     case es256 = "ES256"
     case edDSA = "EdDSA"
 }
 
+extension CaseIterable where Self: RawRepresentable, RawValue == String {
+    /// By the bytes of its raw value: text from outside is not compared in normal form.
+    init?(exactly text: String) {
+        guard let found = Self.allCases.first(where: { $0.rawValue.hasSameBytes(as: text) }) else {
+            return nil
+        }
+        self = found
+    }
+}
+
 /// A signed JWT in compact form (RFC 7519, RFC 7515), taken apart; nothing in it is believed yet.
 struct JSONWebToken: Sendable {
+    /// Anybody can send one, and it is decoded before the signature is checked. Whoever signs for a service has a few
+    /// hundred bytes there; some send their certificate along.
+    private static let headerBytesMax = 4096
+
     let algorithm: SignatureAlgorithm
     let keyID: String?
+    /// It says that it is an access token (RFC 9068); without a `typ`, or with `JWT`, it may be one too.
+    let isAccessToken: Bool
     /// What the signature is of: header and payload as they came.
     let signed: [UInt8]
     let signature: [UInt8]
@@ -27,14 +43,24 @@ struct JSONWebToken: Sendable {
     init(_ token: [UInt8]) throws(AuthenticationError) {
         let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         guard parts.count == 3, let header = Base64URL.decode(parts[0]),
-            let payload = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2]),
+            let payload = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2])
+        else { throw .malformedToken }
+        guard header.count <= Self.headerBytesMax else { throw .headerTooLong }
+        guard JSONText.isValid(header),
             let fields = try? JSONDecoder().decode(Header.self, from: Data(header))
         else { throw .malformedToken }
         // RFC 7515, section 4.1.11: who does not understand an extension that is critical refuses the token.
         guard !fields.hasCritical else { throw .criticalHeader }
-        guard let algorithm = SignatureAlgorithm(rawValue: fields.algorithm) else {
+        switch fields.type.map(Self.kind(ofType:)) {
+        case nil, .jwt?: isAccessToken = false
+        case .accessToken?: isAccessToken = true
+        case .other?: throw .unsupportedType
+        }
+        guard let algorithm = SignatureAlgorithm(exactly: fields.algorithm) else {
             throw .unsupportedAlgorithm
         }
+        // No key has a longer one.
+        guard fields.keyID?.utf8.count ?? 0 <= VerificationKey.idBytesMax else { throw .unknownKey }
         self.algorithm = algorithm
         self.keyID = fields.keyID
         self.signed = Array(token[..<parts[1].endIndex])
@@ -42,8 +68,25 @@ struct JSONWebToken: Sendable {
         self.payload = payload
     }
 
+    private enum Kind {
+        case jwt, accessToken, other
+    }
+
+    /// What `typ` says: `JWT`, or `at+jwt` for access tokens (RFC 9068), which RFC 7515 (section 4.1.9) lets be written as
+    /// `application/at+jwt` and in any case. An issuer signs other things with the same keys, as logout tokens and
+    /// security events, which are to be told apart by it (RFC 8725, section 3.11).
+    private static func kind(ofType type: String) -> Kind {
+        let prefix = "application/".utf8
+        guard type.utf8.count <= 64 else { return .other }
+        var name = type.utf8.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }[...]
+        if name.starts(with: prefix) { name = name.dropFirst(prefix.count) }
+        if name.elementsEqual("jwt".utf8) { return .jwt }
+        return name.elementsEqual("at+jwt".utf8) ? .accessToken : .other
+    }
+
     /// Of a token whose signature was found to be right.
     func claims(usersClaim: String) throws(AuthenticationError) -> Claims {
+        guard JSONText.isValid(payload) else { throw .malformedClaims }
         do {
             return try JSONDecoder().decode(Claims.self, from: Data(payload), configuration: usersClaim)
         } catch let error as AuthenticationError {
@@ -57,11 +100,13 @@ struct JSONWebToken: Sendable {
     private struct Header: Decodable {
         let algorithm: String
         let keyID: String?
+        let type: String?
         let hasCritical: Bool
 
         enum CodingKeys: String, CodingKey {
             case algorithm = "alg"
             case keyID = "kid"
+            case type = "typ"
             case critical = "crit"
         }
 
@@ -69,6 +114,7 @@ struct JSONWebToken: Sendable {
             let fields = try decoder.container(keyedBy: CodingKeys.self)
             algorithm = try fields.decode(String.self, forKey: .algorithm)
             keyID = try fields.decodeIfPresent(String.self, forKey: .keyID)
+            type = try fields.decodeIfPresent(String.self, forKey: .type)
             hasCritical = fields.contains(.critical)
         }
     }
@@ -89,7 +135,7 @@ extension JSONWebToken {
         init(from decoder: any Decoder, configuration usersClaim: String) throws {
             let claims = try decoder.container(keyedBy: Name.self)
             issuer = try claims.decodeIfPresent(String.self, forKey: "iss")
-            audience = try Self.texts(claims, "aud", separator: nil) ?? []
+            audience = try Self.texts(claims, "aud", areWords: false) ?? []
             subject = try claims.decodeIfPresent(String.self, forKey: "sub")
             expiry = try claims.decodeIfPresent(Double.self, forKey: "exp").map(
                 Timestamp.init(secondsSince1970:))
@@ -97,21 +143,22 @@ extension JSONWebToken {
                 .map(Timestamp.init(secondsSince1970:))
             // RFC 8693 has `scope`; the others are what is used besides. Scopes of other services mean nothing.
             let names =
-                try Self.texts(claims, "scope", separator: " ") ?? Self.texts(claims, "scp", separator: " ")
-                ?? Self.texts(claims, "scopes", separator: " ") ?? []
-            scopes = Set(names.compactMap(Scope.init(rawValue:)))
+                try Self.texts(claims, "scope", areWords: true) ?? Self.texts(claims, "scp", areWords: true)
+                ?? Self.texts(claims, "scopes", areWords: true) ?? []
+            scopes = Set(names.compactMap(Scope.init(exactly:)))
             users = try Self.users(claims, usersClaim)
         }
 
         /// A list of texts, or one text, which is one of them or has several. Nil: there is no such claim.
         private static func texts(
-            _ claims: KeyedDecodingContainer<Name>, _ name: Name, separator: Character?
+            _ claims: KeyedDecodingContainer<Name>, _ name: Name, areWords: Bool
         ) throws -> [String]? {
             guard claims.contains(name), try !claims.decodeNil(forKey: name) else { return nil }
             guard let text = try? claims.decode(String.self, forKey: name) else {
                 return try claims.decode([String].self, forKey: name)
             }
-            return separator.map { text.split(separator: $0).map(String.init) } ?? [text]
+            guard areWords else { return [text] }
+            return text.utf8.split(separator: UInt8(ascii: " ")).map { String(decoding: $0, as: UTF8.self) }
         }
 
         /// One that cannot be read must not fall back to anything.
@@ -119,9 +166,11 @@ extension JSONWebToken {
         {
             let name = Name(stringValue: claim)
             guard claims.contains(name) else { return .itself }
-            if let text = try? claims.decode(String.self, forKey: name), text == "*" { return .all }
+            if let text = try? claims.decode(String.self, forKey: name), text.hasSameBytes(as: "*") {
+                return .all
+            }
             guard let users = try? claims.decode([String].self, forKey: name),
-                users.count <= UserGrant.usersMax
+                users.count <= UserGrant.usersMax, users.allSatisfy(Principal.isName)
             else { throw AuthenticationError.badUsers }
             return .only(Set(users.map(ExactText.init(_:))))
         }

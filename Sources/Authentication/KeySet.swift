@@ -26,7 +26,9 @@ struct KeySet: Sendable {
         guard json.count <= Self.bytesMax else {
             throw KeySetError("is larger than \(Self.bytesMax) bytes")
         }
-        guard let document = try? JSONDecoder().decode(JWKSDocument.self, from: Data(json)) else {
+        guard JSONText.isValid(json),
+            let document = try? JSONDecoder().decode(JWKSDocument.self, from: Data(json))
+        else {
             throw KeySetError("is no JSON Web Key Set: an object with a list called keys")
         }
         guard document.keys.count <= Self.keysMax else {
@@ -101,7 +103,9 @@ final class VerificationKey: Sendable {
 
     fileprivate init(_ entry: JWKSDocument.Entry) throws(KeySetError) {
         guard let jwk = entry.key else { throw KeySetError("is no key that is understood") }
-        guard jwk.use == nil || jwk.use == "sig", jwk.operations?.contains("verify") != false else {
+        guard jwk.use?.hasSameBytes(as: "sig") != false,
+            jwk.operations?.contains(where: { $0.hasSameBytes(as: "verify") }) != false
+        else {
             throw KeySetError("is not for signatures")
         }
         guard jwk.id?.utf8.count ?? 0 <= Self.idBytesMax else {
@@ -111,7 +115,7 @@ final class VerificationKey: Sendable {
         guard !jwk.isPrivate else { throw KeySetError("is a private key") }
         id = jwk.id
         do {
-            switch (jwk.type, jwk.curve, jwk.algorithm ?? "") {
+            switch (ExactText(jwk.type), ExactText(jwk.curve ?? ""), ExactText(jwk.algorithm ?? "")) {
             case ("RSA", _, "RS256"), ("RSA", _, ""):
                 algorithm = .rs256
                 let modulus = try jwk.modulus.base64URL(1...Self.rsaModulusBytesMax)
@@ -134,8 +138,10 @@ final class VerificationKey: Sendable {
         }
     }
 
+    private var exactID: ExactText? { id.map { ExactText($0) } }
+
     func isSame(as other: VerificationKey) -> Bool {
-        id == other.id && algorithm == other.algorithm && material == other.material
+        exactID == other.exactID && algorithm == other.algorithm && material == other.material
     }
 
     /// Takes a good part of a millisecond on a slow machine: not for event loops.

@@ -17,7 +17,7 @@ package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
 
     /// From `sha256:` and 64 hexadecimal digits.
     package init?(_ text: String) {
-        guard text.hasPrefix(Self.prefix) else { return nil }
+        guard text.utf8.starts(with: Self.prefix.utf8) else { return nil }
         let digits = text.utf8.dropFirst(Self.prefix.utf8.count)
         guard digits.count == 64 else { return nil }
         var bytes: [UInt8] = []

@@ -21,8 +21,11 @@ package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertib
 
     /// The case of what is before the '@' is the host's affair, the host's is none.
     package static func email(_ address: String) -> Self {
-        guard let at = address.lastIndex(of: "@") else { return Self(kind: .email, normalized: address) }
-        return Self(kind: .email, normalized: address[...at] + address[at...].dropFirst().asciiLowercased())
+        // By bytes: a certificate may have any text here.
+        guard let at = address.utf8.lastIndex(of: UInt8(ascii: "@")) else {
+            return Self(kind: .email, normalized: address)
+        }
+        return Self(kind: .email, normalized: address[..<at] + address[at...].asciiLowercased())
     }
 
     /// As the configuration writes it: `dns:…`, `uri:…` or `email:…`.

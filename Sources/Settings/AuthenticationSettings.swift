@@ -11,6 +11,7 @@ package struct AuthenticationSettings: Sendable, Hashable {
     package var audience: String?
     package var leeway = Duration.seconds(30)
     package var usersClaim = "signalbox_users"
+    package var tokenType = JWTType.any
     /// Only in the file of settings.
     package var certificates: [CertificateSettings] = []
 
@@ -25,6 +26,13 @@ package struct AuthenticationSettings: Sendable, Hashable {
     }
 
     package var isOn: Bool { tokens != nil || keySet != nil || !certificates.isEmpty }
+}
+
+/// What `typ` the header of a JWT has to have.
+package enum JWTType: String, Sendable, Hashable, CaseIterable {
+    /// None, `JWT` or `at+jwt`.
+    case any
+    case accessToken = "at+jwt"
 }
 
 /// Who comes with a certificate that has this name.

@@ -238,6 +238,9 @@ extension ServerSettings {
             "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
             "The claim of a JWT with the users that it is for.")
         static let tlsCertificate = Setting(
+        static let authJWTType = Setting(
+            "auth-jwt-type", SettingKind<JWTType>.choice, default: .any,
+            "What typ a JWT must have: any is none, JWT or at+jwt.")
             "tls-certificate", .optionalText("FILE"), default: nil,
             "PEM file with the server's certificate and its chain. With tls-key.")
         static let tlsKey = Setting(
@@ -275,7 +278,8 @@ extension ServerSettings {
             databaseConnections,
             maxConnections, maxConnectionsPerAddress, idleTimeout, keepaliveInterval, keepaliveTimeout,
             maxConnectionAge, maxConnectionAgeGrace, tlsCertificate, tlsKey, tlsClientCA, authTokens,
-            authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim, insecure, config,
+            authJWKS, authJWTIssuer, authJWTAudience, authJWTLeeway, authJWTUsersClaim,
+            authJWTType, insecure, config,
         ]
     }
 
@@ -377,6 +381,7 @@ extension ServerSettings {
         settings.leeway = reader.value(Table.authJWTLeeway)
         settings.usersClaim = reader.value(Table.authJWTUsersClaim)
         settings.certificates = reader.file?.certificates ?? []
+        settings.tokenType = reader.value(Table.authJWTType)
         return settings
     }
 

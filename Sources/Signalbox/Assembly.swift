@@ -215,6 +215,7 @@ struct Assembly: Sendable {
             jwt.leeway = settings.leeway
             jwt.usersClaim = settings.usersClaim
             configuration.jwt = jwt
+            jwt.wantsAccessTokens = settings.tokenType == .accessToken
         }
         configuration.certificates = try settings.certificates.map { certificate in
             guard let pattern = SubjectAlternativeName.Pattern(certificate.name) else {

@@ -181,6 +181,42 @@ import Support
         }
     }
 
+    // MARK: which type
+
+    /// RFC 8725, section 3.11; RFC 9068, section 4; RFC 7515, section 4.1.9.
+    @Test func types() async throws {
+        let types: [(Any?, AuthenticationError.Code?)] = [
+            (nil, nil), (NSNull(), nil), ("JWT", nil), ("jwt", nil), ("Jwt", nil), ("at+jwt", nil),
+            ("AT+JWT", nil), ("application/at+jwt", nil), ("application/jwt", nil),
+            ("Application/At+Jwt", nil), ("logout+jwt", .unsupportedType),
+            ("secevent+jwt", .unsupportedType), ("dpop+jwt", .unsupportedType), ("", .unsupportedType),
+            ("application/", .unsupportedType), ("application/application/jwt", .unsupportedType),
+            ("JWT ", .unsupportedType), ("xjwt", .unsupportedType), ("JOSE", .unsupportedType),
+            // Of these Swift's own lower case would be a k.
+            ("at+\u{212A}wt", .unsupportedType), ("jwt\u{301}", .unsupportedType),
+            (String(repeating: "a", count: 2000), .unsupportedType), (1, .malformedToken),
+            (["JWT"], .malformedToken),
+        ]
+        for (type, code) in types {
+            for key in [rsa, p256, ed25519] {
+                let found = try await refusal(key.token(JWT.claims(), header: ["typ": type]))
+                #expect(found == code, "\(String(describing: type))")
+            }
+        }
+    }
+
+    @Test func onlyAccessTokensWhereTheyAreWanted() async throws {
+        let types: [(String?, AuthenticationError.Code?)] = [
+            ("at+jwt", nil), ("Application/AT+JWT", nil), ("JWT", .unsupportedType), (nil, .unsupportedType),
+            ("logout+jwt", .unsupportedType),
+        ]
+        for (type, code) in types {
+            let token = try p256.token(JWT.claims(), header: ["typ": type])
+            let found = try await refusal(token) { $0.wantsAccessTokens = true }
+            #expect(found == code, "\(type ?? "nil")")
+        }
+    }
+
     // MARK: what is no token
 
     @Test func malformedTokens() async throws {
@@ -218,6 +254,24 @@ import Support
                 try await refusal(p256.token(JWT.claims(), header: ["crit": crit, "b64": true]))
                     == .malformedToken)
         }
+    }
+
+    /// It is decoded before anybody knows who has sent it.
+    @Test func theHeaderIsShort() async throws {
+        let authenticator = try authenticator()
+        func refusal(_ padding: Int) async throws -> AuthenticationError.Code? {
+            let header = ["x": String(repeating: "x", count: padding)]
+            return await authenticator.refusal("Bearer \(try p256.token(JWT.claims(), header: header))")
+        }
+        let length = try JWT.json(["alg": "ES256", "kid": "p256", "typ": "JWT", "x": ""]).count
+        #expect(try await refusal(4096 - length) == nil)
+        #expect(try await refusal(4097 - length) == .malformedToken)
+    }
+
+    /// No key of ours has such a name, and all marks of a text are put in order when it is compared in normal form.
+    @Test func longKeyIDs() async throws {
+        let id = String(repeating: "\u{301}\u{323}", count: 257)
+        #expect(try await refusal(p256.token(JWT.claims(), header: ["kid": id])) == .unknownKey)
     }
 
     @Test func size() async throws {
@@ -329,13 +383,17 @@ import Support
     }
 
     @Test func subjects() async throws {
-        for (value, code): (Any?, AuthenticationError.Code?) in [
+        let noCharacter = Unicode.Scalar(0xFDD0).map { "ada\($0)" }
+        let subjects: [(Any?, AuthenticationError.Code?)] = [
             (nil, .malformedToken), ("", .malformedToken), (NSNull(), .malformedToken), (7, .malformedToken),
             ("a\nb", .malformedToken), ("a\u{0}", .malformedToken), ("a\u{85}b", .malformedToken),
-            ("a\u{2028}b", .malformedToken), (String(repeating: "é", count: 128), nil),
+            ("a\u{2028}b", .malformedToken), ("ada\u{200B}", .malformedToken),
+            ("\u{202E}ada", .malformedToken), ("ada\u{AD}", .malformedToken), (noCharacter, .malformedToken),
+            (String(repeating: "é", count: 128), nil),
             (String(repeating: "é", count: 128) + "x", .malformedToken),
             ("Ada Lovelace <ada@example.com>", nil),
-        ] {
+        ]
+        for (value, code) in subjects {
             let found = try await refusal(p256.token(JWT.claims(["sub": value])))
             #expect(found == code, "\(String(describing: value))")
         }
@@ -374,7 +432,10 @@ import Support
                 let token = try p256.token(JWT.claims([claim: value]))
                 #expect(try await authenticator.principal("Bearer \(token)").users == users)
             }
-            for value: Any in ["ada", "", "**", 1, true, NSNull(), ["ada", 1] as [Any], ["ada": "bob"]] {
+            for value: Any in [
+                "ada", "", "**", 1, true, NSNull(), ["ada", 1] as [Any], ["ada": "bob"], [""],
+                ["ada", "bob\u{200B}"], ["b\nob"],
+            ] {
                 let token = try p256.token(JWT.claims([claim: value]))
                 #expect(await authenticator.refusal("Bearer \(token)") == .malformedToken, "\(value)")
             }

@@ -1,3 +1,4 @@
+import Crypto
 import CryptoExtras
 import Foundation
 import Testing
@@ -112,6 +113,19 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
         #expect(error?.problem == "is larger than 1048576 bytes")
         _ = try? parse(String(repeating: "[", count: 500_000))
         _ = try? parse("{\"keys\": [" + String(repeating: "[", count: 500_000))
+    }
+
+    /// Two spellings of é are two names, so it is another key that takes the place of the first.
+    @Test func aKeyIsTheSameByTheBytesOfItsName() throws {
+        let secret = Curve25519.Signing.PrivateKey()
+        func set(_ id: String, previous: KeySet? = nil) throws -> KeySet {
+            let key = SigningKey(id: id, secret: .ed25519(secret), algorithm: "EdDSA")
+            var skipped: [String] = []
+            return try KeySet(json: Array(keySet([key]).utf8), previous: previous, skipped: &skipped)
+        }
+        let composed = try set("\u{E9}")
+        #expect(try set("\u{E9}", previous: composed).keys.first === composed.keys.first)
+        #expect(try set("e\u{301}", previous: composed).keys.first !== composed.keys.first)
     }
 
     @Test func search() throws {
