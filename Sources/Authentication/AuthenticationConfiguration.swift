@@ -31,11 +31,17 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
             }
             if let name = rule.name, !Principal.isName(name) {
                 problems.append(
-                    "the rule for '\(rule.pattern)' has a name that is not 1 to \(Principal.nameBytesMax) bytes "
-                        + "of text without control characters")
+                    "the rule for '\(rule.pattern)' has a name that is not \(Principal.nameRule)")
             }
-            if case .only(let users) = rule.users, users.count > UserGrant.usersMax {
-                problems.append("the rule for '\(rule.pattern)' has more than \(UserGrant.usersMax) users")
+            if case .only(let users) = rule.users {
+                if users.count > UserGrant.usersMax {
+                    problems.append(
+                        "the rule for '\(rule.pattern)' has more than \(UserGrant.usersMax) users")
+                }
+                if !users.allSatisfy({ Principal.isName($0.text) }) {
+                    problems.append(
+                        "the rule for '\(rule.pattern)' has a user that is not \(Principal.nameRule)")
+                }
             }
         }
         return problems
@@ -79,14 +85,14 @@ package struct JWTConfiguration: Sendable, Hashable {
     package var leeway = Duration.seconds(30)
     /// The claim with the users that a token may act for.
     package var usersClaim = "signalbox_users"
+    /// Whether the header has to have `typ` `at+jwt` (RFC 9068). Else it may have none, or `JWT`.
+    package var wantsAccessTokens = false
     /// How often the keys are fetched from an address.
     package var refreshInterval = Duration.seconds(300)
 
     package static let leewayRange = Duration.zero ... .seconds(60)
     package static let refreshIntervalRange = KeySource.fetchPauseMin...Duration.seconds(86_400)
 
-    /// Whether the header has to have `typ` `at+jwt` (RFC 9068). Else it may have none, or `JWT`.
-    package var wantsAccessTokens = false
     package init(keys: KeyLocation, issuer: String, audience: String) {
         self.keys = keys
         self.issuer = issuer

@@ -25,15 +25,15 @@ package struct Principal: Sendable, Hashable {
         self.source = source
     }
 
-    /// Whether a name may stand in the audit and in logs: something, on one line.
+    /// What `isName` asks for. Completes "wants …" and "is not …".
+    package static let nameRule =
+        "1 to \(nameBytesMax) bytes of text without control, zero-width and bidirectional characters"
+
+    /// Whether it can be the name of a principal, or of a user that one may act for. People read names in the audit and in
+    /// logs, so nothing in one is hidden.
     package static func isName(_ text: String) -> Bool {
         (1...nameBytesMax).contains(text.utf8.count)
-            && text.unicodeScalars.allSatisfy { scalar in
-                switch scalar.properties.generalCategory {
-                case .control, .lineSeparator, .paragraphSeparator: false
-                default: true
-                }
-            }
+            && text.unicodeScalars.allSatisfy(PrintableText.mayBeInName)
     }
 }
 

@@ -176,8 +176,8 @@ package enum TokenFile {
             var members: [String: Node] = [:]
             for (key, value) in mapping {
                 let text = key.scalar?.string ?? ""
-                if known.contains(text) {
-                    members[text] = value
+                if let name = known.first(where: { $0.hasSameBytes(as: text) }) {
+                    members[name] = value
                 } else {
                     report(key.mark?.line, "unknown key; known are \(known.sorted().joined(separator: ", "))")
                 }
@@ -189,7 +189,7 @@ package enum TokenFile {
             if let text = node.scalar?.string, Principal.isName(text) { return text }
             report(
                 node.mark?.line,
-                "name wants 1 to \(Principal.nameBytesMax) bytes of text without control characters")
+                "name wants \(Principal.nameRule)")
             return nil
         }
 
@@ -200,7 +200,7 @@ package enum TokenFile {
         }
 
         private mutating func scopes(_ node: Node) -> Set<Scope>? {
-            let scopes = (node.sequence ?? []).compactMap { Scope(rawValue: $0.scalar?.string ?? "") }
+            let scopes = (node.sequence ?? []).compactMap { Scope(exactly: $0.scalar?.string ?? "") }
             if let count = node.sequence?.count, count > 0, scopes.count == count { return Set(scopes) }
             let known = Scope.allCases.map(\.rawValue).joined(separator: ", ")
             report(node.mark?.line, "scopes wants a list of at least one of \(known)")
@@ -208,16 +208,15 @@ package enum TokenFile {
         }
 
         private mutating func users(_ node: Node) -> UserGrant? {
-            if node.scalar?.string == "all" { return .all }
-            let users = (node.sequence ?? []).compactMap { $0.scalar?.string }
-                .filter { (1...JobLimits.userIDBytesMax).contains($0.utf8.count) }
+            if node.scalar?.string.hasSameBytes(as: "all") == true { return .all }
+            let users = (node.sequence ?? []).compactMap { $0.scalar?.string }.filter(Principal.isName)
             if let count = node.sequence?.count, count == users.count, count <= UserGrant.usersMax {
                 return .only(Set(users.map(ExactText.init(_:))))
             }
             report(
                 node.mark?.line,
-                "users wants all, or a list of at most \(UserGrant.usersMax) users of 1 to "
-                    + "\(JobLimits.userIDBytesMax) bytes")
+                "users wants all, or a list of at most \(UserGrant.usersMax) users, each \(Principal.nameRule)"
+            )
             return nil
         }
 

@@ -240,7 +240,7 @@ struct SettingsFile {
                 let path = "\(path).\(key)"
                 switch key {
                 case "san": name = walker.value(value, path, .text("NAME", bytesMax: 2_048))
-                case "name": principal = walker.value(value, path, .text("NAME", bytesMax: 256))
+                case "name": principal = walker.value(value, path, .principal)
                 case "scopes":
                     let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
                     scopes = Set(walker.texts(value, path).compactMap(Scope.init(rawValue:)))
@@ -250,7 +250,7 @@ struct SettingsFile {
                 default:
                     users =
                         value.scalar?.string == "all"
-                        ? .all : .only(Set(walker.texts(value, path).map(ExactText.init(_:))))
+                        ? .all : .only(Set(walker.users(value, path).map(ExactText.init(_:))))
                 }
             }
             guard let name, !scopes.isEmpty else {
@@ -265,6 +265,15 @@ struct SettingsFile {
             let texts = node.sequence?.compactMap { $0.scalar?.string } ?? []
             if node.sequence?.count != texts.count { report(node, path, "wants a list of texts") }
             return texts
+        }
+
+        private mutating func users(_ node: Node, _ path: String) -> [String] {
+            let kind = SettingKind<String>.principal
+            let users = texts(node, path)
+            if users.contains(where: { kind.parse($0) == nil }) {
+                report(node, path, "wants all, or a list of users, each \(kind.wants)")
+            }
+            return users
         }
 
         private mutating func words(_ node: Node, _ path: String) -> [String]? {
@@ -320,6 +329,21 @@ extension Interruption: CaseIterable {
 }
 
 extension SettingKind where Value == String {
+    /// The name of a principal or a user, as `Authentication` takes it.
+    static var principal: Self {
+        let bytesMax = JobLimits.userIDBytesMax
+        return Self(
+            placeholder: "NAME",
+            wants: "1 to \(bytesMax) bytes of text without control, zero-width and bidirectional characters",
+            parse: { text in
+                let isName =
+                    (1...bytesMax).contains(text.utf8.count)
+                    && text.unicodeScalars.allSatisfy(PrintableText.mayBeInName)
+                return isName ? text : nil
+            },
+            show: { $0 })
+    }
+
     /// Of a kind or a queue.
     static func name(bytesMax: Int) -> Self {
         Self(

@@ -31,7 +31,7 @@ struct TokenCommand: ParsableCommand {
 
         func run() throws {
             guard Principal.isName(name) else {
-                throw ValidationError("NAME wants 1 to \(Principal.nameBytesMax) bytes of text on one line")
+                throw ValidationError("NAME wants \(Principal.nameRule)")
             }
             let scopes = scope.map(Scope.init(rawValue:))
             guard !scopes.isEmpty, !scopes.contains(nil) else {
@@ -60,7 +60,7 @@ struct TokenCommand: ParsableCommand {
                 read == [entry]
             else {
                 throw ValidationError(
-                    "--user wants 1 to 256 bytes of text on one line, --expires a time after 1970")
+                    "--user wants \(Principal.nameRule), --expires a time after 1970")
             }
             print(
                 "# The token, which is shown only here:\n\(token)\n\n# Its entry, below `tokens:` in the file:\n\(entry.yaml)",

@@ -79,7 +79,17 @@ import Testing
         #expect(
             configuration.problems() == [
                 "two rules for certificates are about 'dns:a.example'",
-                "the rule for 'dns:a.example' has a name that is not 1 to 256 bytes of text without control characters",
+                "the rule for 'dns:a.example' has a name that is not \(Principal.nameRule)",
+            ])
+        var unseen = AuthenticationConfiguration()
+        unseen.certificates = [
+            CertificateRule(
+                pattern: pattern, name: "a\u{200D}", scopes: [], users: .only(["ada", "b\u{202E}"]))
+        ]
+        #expect(
+            unseen.problems() == [
+                "the rule for 'dns:a.example' has a name that is not \(Principal.nameRule)",
+                "the rule for 'dns:a.example' has a user that is not \(Principal.nameRule)",
             ])
         configuration.certificates = (0...1000).map { index in
             var rule = configuration.certificates[0]

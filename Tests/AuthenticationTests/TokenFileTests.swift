@@ -75,15 +75,27 @@ private func file(
             ),
             (
                 file(name: "name: ''"),
-                "t.yaml:2: name wants 1 to 256 bytes of text without control characters"
+                "t.yaml:2: name wants \(Principal.nameRule)"
             ),
             (
                 file(name: "name: \"a\\nb\""),
-                "t.yaml:2: name wants 1 to 256 bytes of text without control characters"
+                "t.yaml:2: name wants \(Principal.nameRule)"
+            ),
+            (
+                file(name: "name: \"ada\\u200B\""),
+                "t.yaml:2: name wants \(Principal.nameRule)"
+            ),
+            (
+                file(name: "name: ada\u{202E}"),
+                "t.yaml:2: name wants \(Principal.nameRule)"
+            ),
+            (
+                file(more: "users: [\"ada\\u2066\"]"),
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
             ),
             (
                 file(name: "name: \(String(repeating: "é", count: 129))"),
-                "t.yaml:2: name wants 1 to 256 bytes of text without control characters"
+                "t.yaml:2: name wants \(Principal.nameRule)"
             ),
             (
                 file(hash: "hash: sbx_secret"),
@@ -115,19 +127,19 @@ private func file(
             ),
             (
                 file(more: "users: everybody"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users of 1 to 256 bytes"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
             ),
             (
                 file(more: "users: [ada, '']"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users of 1 to 256 bytes"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
             ),
             (
                 file(more: "users: [ada, [bob]]"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users of 1 to 256 bytes"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
             ),
             (
                 file(more: "users:"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users of 1 to 256 bytes"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
             ),
             (
                 file(scopes: "users: all"),

@@ -321,6 +321,25 @@ private func problems(
             ])
     }
 
+    /// They would look like others in the audit and in logs.
+    @Test func namesThatCannotBeSeen() {
+        let tls = ["--tls-key", "k", "--tls-certificate", "c", "--tls-client-ca", "a"]
+        let file = """
+            auth:
+              certificates:
+                - {san: "dns:a", scopes: [admin], name: "a\\u202E"}
+                - {san: "dns:b", scopes: [admin], users: [ada, "b\\u200B"]}
+            """
+        let rule = "1 to 256 bytes of text without control, zero-width and bidirectional characters"
+        let found = problems(tls, file: file)
+        #expect(found.count == 2)
+        #expect(found.first?.hasPrefix("s.yaml:3: auth.certificates[0].name: ") == true)
+        #expect(found.first?.hasSuffix("wants \(rule)") == true)
+        #expect(
+            found.last
+                == "s.yaml:4: auth.certificates[1].users: wants all, or a list of users, each \(rule)")
+    }
+
     @Test func settingsThatGoTogether() {
         #expect(problems(["--tls-key", "k"]) == ["tls-certificate and tls-key are needed together"])
         #expect(problems(["--tls-client-ca", "c"]) == ["tls-client-ca needs tls-certificate and tls-key"])
