@@ -104,7 +104,7 @@ let package = Package(
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
                 .embedInCode("Migrations/0004_change_arrays.sql"),
                 .embedInCode("Migrations/0005_audit.sql"),
-                .embedInCode("Migrations/0006_audit_source.sql"),
+                .embedInCode("Migrations/0006_audit_source.sql"), .embedInCode("Migrations/0007_secret.sql"),
             ],
             swiftSettings: settings),
         .target(
@@ -119,8 +119,8 @@ let package = Package(
         .target(
             name: "JobAPI",
             dependencies: [
-                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", logging,
-                metrics, nioCore,
+                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", crypto,
+                logging, metrics, nioCore,
             ],
             swiftSettings: settings),
         .target(

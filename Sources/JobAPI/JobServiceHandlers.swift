@@ -21,11 +21,13 @@ package struct JobServiceHandlers: Sendable {
     let store: JobStore
     let kinds: KnownKinds
     let quotas: UserQuotas
+    let pageTokens: PageTokens
 
-    package init(store: JobStore, kinds: KnownKinds, quotas: UserQuotas) {
+    package init(store: JobStore, kinds: KnownKinds, quotas: UserQuotas, pageTokens: PageTokens) {
         self.store = store
         self.kinds = kinds
         self.quotas = quotas
+        self.pageTokens = pageTokens
     }
 
     package var methods: [Method] {
@@ -172,7 +174,7 @@ package struct JobServiceHandlers: Sendable {
         filter.createdTo = request.createdTo
         var before: Int64?
         if !request.pageToken.isEmpty {
-            before = PageToken.decode(request.pageToken.text, filter)
+            before = pageTokens.decode(request.pageToken.text, filter, for: caller)
             guard before != nil else {
                 throw StatusMapping.invalid([
                     FieldViolation(
@@ -182,14 +184,16 @@ package struct JobServiceHandlers: Sendable {
         }
         let size = request.pageSize == 0 ? JobLimits.pageSizeDefault : request.pageSize
         let page = try await store.list(filter, for: caller.users, before: before, size: size)
-        return Self.encode(page, of: filter)
+        return try Self.encode(page) { try pageTokens.encode($0, filter, for: caller) }
     }
 
     /// Leaves to the next page what does not fit.
-    static func encode(_ page: JobPage, of filter: JobFilter, bytesMax: Int = pageBytesMax) -> ByteBuffer {
+    static func encode(
+        _ page: JobPage, bytesMax: Int = pageBytesMax, token: (Int64) throws -> String
+    ) rethrows -> ByteBuffer {
         var page = page
         while true {
-            let token = page.next.map { PageToken.encode($0, filter) } ?? ""
+            let token = try page.next.map(token) ?? ""
             let bytes = ListJobsResponse(jobs: page.jobs, nextPageToken: ExactText(token)).encode()
             guard bytes.readableBytes > bytesMax, page.jobs.count > 1 else { return bytes }
             let fitting = page.jobs.count * bytesMax / bytes.readableBytes

@@ -61,6 +61,7 @@ package enum Migrator {
             number: 4, name: "0004_change_arrays", sql: text(PackageResources._004_change_arrays_sql)),
         Migration(number: 5, name: "0005_audit", sql: text(PackageResources._005_audit_sql)),
         Migration(number: 6, name: "0006_audit_source", sql: text(PackageResources._006_audit_source_sql)),
+        Migration(number: 7, name: "0007_secret", sql: text(PackageResources._007_secret_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -128,8 +128,9 @@ struct Assembly: Sendable {
         health = HealthState()
         let kinds = KnownKinds(store: store, own: node.kinds)
         let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
+        let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
         let methods =
-            JobServiceHandlers(store: store, kinds: kinds, quotas: quotas).methods
+            JobServiceHandlers(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens).methods
             + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
@@ -214,8 +215,8 @@ struct Assembly: Sendable {
             var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
             jwt.leeway = settings.leeway
             jwt.usersClaim = settings.usersClaim
-            configuration.jwt = jwt
             jwt.wantsAccessTokens = settings.tokenType == .accessToken
+            configuration.jwt = jwt
         }
         configuration.certificates = try settings.certificates.map { certificate in
             guard let pattern = SubjectAlternativeName.Pattern(certificate.name) else {

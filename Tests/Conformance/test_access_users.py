@@ -289,7 +289,7 @@ def test_pages_of_a_caller_for_several_users(secured):
 
 
 def test_a_page_token_of_somebody_else(secured, limited, bob):
-    """It says where to go on, and nothing of what may be seen."""
+    """It is good only for whom it was made for."""
     queue = unique("queue")
     own = []
     for user in (bob, unique("ada"), bob, unique("ada"), bob, unique("ada")):
@@ -299,8 +299,16 @@ def test_a_page_token_of_somebody_else(secured, limited, bob):
     request = job_service_pb2.ListJobsRequest(queue=queue, page_size=2)
     request.page_token = secured.root.jobs.ListJobs(request, timeout=CALL_S).next_page_token
     assert request.page_token
+    with pytest.raises(grpc.RpcError) as caught:
+        limited.jobs.ListJobs(request, timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "page_token is not one of ours for these filters"
+    request.page_token = ""
     page = limited.jobs.ListJobs(request, timeout=CALL_S)
-    assert [job.id for job in page.jobs] == own[1::-1]
+    assert [job.id for job in page.jobs] == own[:0:-1]
+    request.page_token = page.next_page_token
+    page = limited.jobs.ListJobs(request, timeout=CALL_S)
+    assert [job.id for job in page.jobs] == own[:1] and not page.next_page_token
 
 
 def test_a_caller_for_nobody(secured):

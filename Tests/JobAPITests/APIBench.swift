@@ -73,7 +73,8 @@ struct APIBench: Sendable {
                 configuration.errorMapper = StatusMapping.status
                 let methods =
                     JobServiceHandlers(
-                        store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas
+                        store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
+                        pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName))
                     ).methods + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
                     + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods
                 let server = Server(configuration: configuration, methods: methods, logger: quiet)
