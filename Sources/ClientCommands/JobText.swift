@@ -39,7 +39,9 @@ enum JobText {
         lines += section(
             "Attempts",
             job.attempts.map { attempt in
-                var line = "\(attempt.number)  \(attempt.startedAt.text)  \(attempt.node)  "
+                var line = "\(attempt.number)  \(attempt.startedAt.text)  "
+                // The server names it only to whoever may look after it.
+                if !attempt.node.utf8.isEmpty { line += "\(attempt.node)  " }
                 line += attempt.outcome.word
                 if let end = attempt.endedAt { line += " after \(end.since(attempt.startedAt).brief)" }
                 return attempt.error.map { "\(line), \($0.text)" } ?? line

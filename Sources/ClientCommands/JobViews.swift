@@ -114,7 +114,7 @@ struct RetryPolicyView: Encodable {
 
 struct AttemptView: Encodable {
     let number: Int
-    let node: String
+    let node: String?
     let startedAt: String
     let endedAt: String?
     let outcome: String
@@ -122,7 +122,7 @@ struct AttemptView: Encodable {
 
     init(_ attempt: Attempt) {
         number = attempt.number
-        node = attempt.node
+        node = attempt.node.utf8.isEmpty ? nil : attempt.node
         startedAt = attempt.startedAt.text
         endedAt = attempt.endedAt?.text
         outcome = attempt.outcome.word

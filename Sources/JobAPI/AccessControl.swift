@@ -83,7 +83,8 @@ package final class AccessControl: Admission {
         }
         let caller = Caller(
             name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
-            users: principal.users, mayRead: principal.scopes.contains(.read))
+            users: principal.users, mayRead: principal.scopes.contains(.read),
+            seesNodes: principal.scopes.contains(.admin))
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 

@@ -100,11 +100,14 @@ package struct JobServiceHandlers: Sendable {
         EnqueueResponse(job: told(enqueued.job, to: caller), created: enqueued.isNew).encode()
     }
 
-    /// What a call that changes a job answers: the job that is there already, or is over already, may have a result.
+    /// What of a job a caller is told. A call that changes one may answer with a job that is there already, or is over
+    /// already, and has a result.
     private static func told(_ job: JobRecord, to caller: Caller) -> JobRecord {
-        guard !caller.mayRead, job.result != nil else { return job }
         var job = job
-        job.result = nil
+        if !caller.mayRead { job.result = nil }
+        if !caller.seesNodes {
+            for index in job.attempts.indices { job.attempts[index].node = "" }
+        }
         return job
     }
 
@@ -150,7 +153,8 @@ package struct JobServiceHandlers: Sendable {
             let job = try await store.jobWithHistory(
                 id, for: caller.users, payload: request.includePayload)
         else { throw StatusMapping.notFound(id) }
-        return GetJobResponse(job: job, includePayload: request.includePayload).encode()
+        return GetJobResponse(job: Self.told(job, to: caller), includePayload: request.includePayload)
+            .encode()
     }
 
     private func listJobs(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {

@@ -94,7 +94,8 @@ package struct WatchHandler: Sendable {
         }
         named.numbers = places.mapValues { $0.number }
         return try await counted(for: places.values.lazy.map(\.userID)) { [named] in
-            let subscription = feed.subscribe(to: named.numbers, includesLog: request.includeLog)
+            let subscription = feed.subscribe(
+                to: named.numbers, includesLog: request.includeLog, namesNodes: caller.seesNodes)
             do {
                 try await sendState(of: named, to: subscription, writer)
             } catch {
@@ -158,7 +159,8 @@ package struct WatchHandler: Sendable {
         for (job, _) in wanted {
             // Later ones come through the subscription, which knows the job up to its sequence.
             for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
-                try await writer.write(WatchResponse.lifecycle(event).encode())
+                try await writer.write(
+                    WatchResponse(event, namesNode: subscription.namesNodes).encode())
             }
             if let progress = job.progress, job.state == .running, after[job.id] != 0 {
                 try await writer.write(
@@ -174,11 +176,16 @@ package struct WatchHandler: Sendable {
     ) async throws -> any ResponseSource {
         let queue = request.queue.nonEmpty?.text
         guard let userID = request.userID.nonEmpty else {
-            let subscription = { feed.subscribe(userID: nil, queue: queue, users: caller.users) }
+            let subscription = {
+                feed.subscribe(
+                    userID: nil, queue: queue, users: caller.users, namesNodes: caller.seesNodes)
+            }
             return try await beginScope(of: caller.users, queue: queue, subscription, writer)
         }
         try caller.check(userID, "user_id")
-        let subscription = { feed.subscribe(userID: userID, queue: queue, users: .all) }
+        let subscription = {
+            feed.subscribe(userID: userID, queue: queue, users: .all, namesNodes: caller.seesNodes)
+        }
         return try await beginScope(of: .only([userID]), queue: queue, subscription, writer)
     }
 

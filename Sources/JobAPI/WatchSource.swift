@@ -4,6 +4,7 @@ import JobMessages
 import JobStore
 import NIOCore
 package import RPC
+import Synchronization
 
 /// A watch whose state is sent, and which follows from there on.
 extension Subscription: ResponseSource {
@@ -11,7 +12,7 @@ extension Subscription: ResponseSource {
         switch take() {
         case .heartbeat: .message(WatchResponse.heartbeat(at: .now, snapshotComplete: false).encode())
         case .over: .end(Status(.unavailable, "this server is shutting down: connect again"))
-        case .action(.tell(let news)): .message(news.message)
+        case .action(.tell(let news)): .message(news.message(namesNode: namesNodes))
         case .action(.sendLog(let id, let lines)): .message(WatchResponse.log(id, lines).encode())
         case .action(.read(let sequences)): .work { try await self.read(sequences) }
         case .action(.end): .end(nil)
@@ -37,25 +38,44 @@ extension Subscription: ResponseSource {
     }
 }
 
-extension JobNews {
-    /// The message of some news, which all its watches share.
-    private final class Encoded: Sendable {
-        let bytes: ByteBuffer
+extension WatchResponse {
+    /// - Parameter namesNode: whether it says on which node the job runs.
+    init(_ event: JobEvent, namesNode: Bool) {
+        var event = event
+        if !namesNode { event.node = nil }
+        self = .lifecycle(event)
+    }
+}
 
-        init(_ response: WatchResponse) {
-            bytes = response.encode()
+extension JobNews {
+    /// The message of some news, which all its watches share: those that may be told of nodes one, the others another.
+    private final class Encoded: Sendable {
+        let namesNode: Bool
+        let bytes: ByteBuffer
+        let other = AtomicLazyReference<Encoded>()
+
+        init(_ news: JobNews, namesNode: Bool) {
+            self.namesNode = namesNode
+            bytes = news.response(namesNode: namesNode).encode()
         }
     }
 
-    fileprivate var message: ByteBuffer {
-        let encoded = product { Encoded($0.response) }
+    fileprivate func message(namesNode: Bool) -> ByteBuffer {
         // Nobody else makes anything of news.
-        return (encoded as? Encoded)?.bytes ?? response.encode()
+        guard let first = product({ Encoded($0, namesNode: namesNode) }) as? Encoded else {
+            return response(namesNode: namesNode).encode()
+        }
+        if first.namesNode == namesNode || !hasNode { return first.bytes }
+        return (first.other.load() ?? first.other.storeIfNil(Encoded(self, namesNode: namesNode))).bytes
     }
 
-    private var response: WatchResponse {
+    private var hasNode: Bool {
+        if case .event(let event) = content { event.node != nil } else { false }
+    }
+
+    private func response(namesNode: Bool) -> WatchResponse {
         switch content {
-        case .event(let event): .lifecycle(event)
+        case .event(let event): WatchResponse(event, namesNode: namesNode)
         case .progress(let attempt, let progress): .progress(job, attempt: attempt, progress)
         }
     }

@@ -47,15 +47,19 @@ package struct Caller: Sendable, Hashable {
     package var users: UserScope
     /// Without it, results are left out of what other calls answer.
     package var mayRead: Bool
+    /// Without it, no answer names the node that a job runs on: its name may tell of machines and processes.
+    package var seesNodes: Bool
 
     package init(
-        name: String, source: Source, address: String, users: UserScope, mayRead: Bool = true
+        name: String, source: Source, address: String, users: UserScope, mayRead: Bool = true,
+        seesNodes: Bool = true
     ) {
         self.name = name
         self.source = source
         self.address = address
         self.users = users
         self.mayRead = mayRead
+        self.seesNodes = seesNodes
     }
 
     /// The server itself, which does what its settings say.

@@ -83,10 +83,13 @@ package final class JobFeed: Sendable {
 
     /// Watches named jobs, each with its number in the database. Subscribe first and read their state then: nothing is
     /// missed in between.
-    package func subscribe(to jobs: [JobID: Int64], includesLog: Bool) -> Subscription {
+    package func subscribe(
+        to jobs: [JobID: Int64], includesLog: Bool, namesNodes: Bool = true
+    ) -> Subscription {
         let named = Subscription.Jobs(jobs)
         return state.withLock { state in
-            let subscription = add(&state, scope: .jobs, named, includesLog: includesLog)
+            let subscription = add(
+                &state, scope: .jobs, named, includesLog: includesLog, namesNodes: namesNodes)
             for number in named.numbers {
                 if state.byJob[number] == nil {
                     state.byJob[number] = .one(subscription)
@@ -101,24 +104,28 @@ package final class JobFeed: Sendable {
     }
 
     /// Watches everything of a user, a queue or both, as far as it is of `users`.
-    package func subscribe(userID: ExactText?, queue: String?, users: UserScope) -> Subscription {
+    package func subscribe(
+        userID: ExactText?, queue: String?, users: UserScope, namesNodes: Bool = true
+    ) -> Subscription {
         state.withLock { state in
             let subscription = add(
                 &state, scope: .everything(userID: userID, queue: queue, users: users), .many([:]),
-                includesLog: false)
+                includesLog: false, namesNodes: namesNodes)
             state.scopes[ObjectIdentifier(subscription)] = subscription
             return subscription
         }
     }
 
     private func add(
-        _ state: inout State, scope: Subscription.Scope, _ jobs: Subscription.Jobs, includesLog: Bool
+        _ state: inout State, scope: Subscription.Scope, _ jobs: Subscription.Jobs, includesLog: Bool,
+        namesNodes: Bool
     ) -> Subscription {
         // In the second that has just been: its turn is the farthest away.
         let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
         let subscription = state.beats[last].add { slot in
             Subscription(
-                feed: self, scope: scope, jobs: jobs, includesLog: includesLog, beat: UInt8(last), slot: slot)
+                feed: self, scope: scope, jobs: jobs, includesLog: includesLog, namesNodes: namesNodes,
+                beat: UInt8(last), slot: slot)
         }
         if state.isOver { subscription.end() }
         return subscription

@@ -70,16 +70,21 @@ package final class Subscription: Sendable {
     /// None of a user's or a queue's watch, which learns of its jobs as it goes.
     let jobs: Jobs
     package let includesLog: Bool
+    /// Whether its watcher may be told on which node a job runs.
+    package let namesNodes: Bool
     /// Where the feed keeps it: the second of its heartbeat, and its place there.
     let beat: UInt8
     let slot: Int32
     private let state: Mutex<State>
 
-    init(feed: JobFeed, scope: Scope, jobs: Jobs, includesLog: Bool, beat: UInt8, slot: Int32) {
+    init(
+        feed: JobFeed, scope: Scope, jobs: Jobs, includesLog: Bool, namesNodes: Bool, beat: UInt8, slot: Int32
+    ) {
         self.feed = feed
         self.scope = scope
         self.jobs = jobs
         self.includesLog = includesLog
+        self.namesNodes = namesNodes
         self.beat = beat
         self.slot = slot
         state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))

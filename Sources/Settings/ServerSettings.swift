@@ -167,7 +167,8 @@ extension ServerSettings {
             "How many jobs this node runs at once. 0: it only serves the API.")
         static let nodeName = Setting(
             "node-name", .text("NAME", bytesMax: 256), default: { "\($0.hostName):\($0.processID)" },
-            shownAs: "hostname:pid", "What this node is called; unique among the live nodes.")
+            shownAs: "hostname:pid",
+            "What this node is called, for callers with the scope admin. Unique among live nodes.")
         static let testKinds = Setting(
             "test-kinds", .bool, default: false,
             "Handle the kinds for trials: test.echo, test.noop, test.sleep and test.fail.")
@@ -237,10 +238,10 @@ extension ServerSettings {
         static let authJWTUsersClaim = Setting(
             "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
             "The claim of a JWT with the users that it is for.")
-        static let tlsCertificate = Setting(
         static let authJWTType = Setting(
             "auth-jwt-type", SettingKind<JWTType>.choice, default: .any,
             "What typ a JWT must have: any is none, JWT or at+jwt.")
+        static let tlsCertificate = Setting(
             "tls-certificate", .optionalText("FILE"), default: nil,
             "PEM file with the server's certificate and its chain. With tls-key.")
         static let tlsKey = Setting(
@@ -380,8 +381,8 @@ extension ServerSettings {
         settings.audience = reader.value(Table.authJWTAudience)
         settings.leeway = reader.value(Table.authJWTLeeway)
         settings.usersClaim = reader.value(Table.authJWTUsersClaim)
-        settings.certificates = reader.file?.certificates ?? []
         settings.tokenType = reader.value(Table.authJWTType)
+        settings.certificates = reader.file?.certificates ?? []
         return settings
     }
 

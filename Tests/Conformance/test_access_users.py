@@ -408,6 +408,26 @@ def test_nodes_name_the_jobs_that_one_may_see(secured, bob):
         secured.root.cancel(id)
 
 
+@pytest.mark.parametrize("is_admin", [False, True])
+def test_which_node_runs_a_job_is_for_administrators(secured, is_admin):
+    """Its name may tell of machines and processes."""
+    user = unique("ada")
+    caller = secured.caller(user, READ, *([ADMIN] if is_admin else []))
+    node = secured.server.name if is_admin else ""
+    watched = caller.watch(user_id=user)
+    id = secured.root.enqueue(user, "test.noop", now=True)
+    watched.until_event("SUCCEEDED", id)
+    watched.close()
+    again = caller.jobs.Watch(
+        job_service_pb2.WatchRequest(jobs=[{"job_id": id, "after_sequence": 1}]), timeout=CALL_S
+    )
+    for events in (watched.said, list(again)):
+        told = {item.lifecycle.type: item.lifecycle.node for item in events if item.HasField("lifecycle")}
+        assert told.pop(job_service_pb2.JOB_EVENT_TYPE_ENQUEUED, "") == ""
+        assert set(told.values()) == {node} and len(told) == 2
+    assert [attempt.node for attempt in caller.get(id).attempts] == [node]
+
+
 # What is told of a user's own jobs
 
 

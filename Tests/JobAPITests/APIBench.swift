@@ -32,7 +32,9 @@ struct APIBench: Sendable {
             }
             return .admitted(
                 AdmittedCaller(
-                    Caller(name: name, source: .token, address: request.peer.address, users: users)))
+                    Caller(
+                        name: name, source: .token, address: request.peer.address, users: users,
+                        seesNodes: name == "root")))
         }
     }
 
@@ -43,7 +45,7 @@ struct APIBench: Sendable {
     /// Of the methods that it serves.
     let paths: [String]
 
-    /// - Parameter callers: for whom each may act, by its name.
+    /// - Parameter callers: for whom each may act, by its name. `root` alone is told of nodes.
     static func with<R: Sendable>(
         callers: [String: UserScope] = [
             "root": .all, "a": .only(["a"]), "b": .only(["b"]), "ab": .only(["a", "b"]),

@@ -126,7 +126,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of a job."""
+    """One run of a job. node is empty unless the caller has the scope admin."""
 
     number: int
     node: str
@@ -226,7 +226,10 @@ class SnapshotComplete:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A lifecycle change. sequence is one more than that of the job's event before."""
+    """A lifecycle change. sequence is one more than that of the job's event before.
+
+    node is empty where there is none, and unless the caller has the scope admin.
+    """
 
     job_id: str
     sequence: int

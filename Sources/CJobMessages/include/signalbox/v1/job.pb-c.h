@@ -321,7 +321,8 @@ struct  Signalbox__V1__Attempt
    */
   uint32_t number;
   /*
-   * The name of the node that ran it.
+   * The name of the node that ran it; empty for callers without the scope
+   * admin.
    */
   ProtobufCBinaryData node;
   /*

@@ -264,7 +264,8 @@ struct  Signalbox__V1__ListJobsRequest
    */
   uint32_t page_size;
   /*
-   * From next_page_token, with the same filters. Default: the first page.
+   * From next_page_token, with the same filters and by the same caller.
+   * Default: the first page.
    */
   ProtobufCBinaryData page_token;
 };
@@ -287,7 +288,8 @@ struct  Signalbox__V1__ListJobsResponse
   size_t n_jobs;
   Signalbox__V1__Job **jobs;
   /*
-   * Empty: that was all.
+   * Empty: that was all. Nothing is to be read from it, and it is not to be
+   * kept: the server of another version may refuse it.
    */
   ProtobufCBinaryData next_page_token;
 };
@@ -447,7 +449,8 @@ struct  Signalbox__V1__JobEvent
    */
   uint32_t attempt;
   /*
-   * The node it ran on; empty if none.
+   * The node it ran on; empty if none, and for callers without the scope
+   * admin.
    */
   ProtobufCBinaryData node;
   /*
