@@ -32,7 +32,10 @@ struct SpeakDialogue: JobHandler {
                 },
                 save: { try await context.saveCheckpoint($0) })
         } catch let error as DialogueError {
-            throw error.isPermanent ? JobFailure.permanent(error.message) : .retry(error.message)
+            // What may go well the next time is about the programs and files of this server.
+            throw error.isPermanent
+                ? JobFailure.permanent(error.message)
+                : .retry("the dialogue could not be spoken", details: error.message)
         }
     }
 }

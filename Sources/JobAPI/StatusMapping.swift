@@ -34,9 +34,8 @@ package enum StatusMapping {
         case .wrongState(let state):
             Status(.failedPrecondition, "the job is \(state.rawValue), not failed or cancelled")
         case .stale: Status(.failedPrecondition, "the run has lost its lease")
-        case .schema(let message): Status(.failedPrecondition, message)
-        // What it says is for the log.
-        case .broken: Status(.internalError, "internal error")
+        // What they say is for the log.
+        case .schema, .broken: Status(.internalError, "internal error")
         }
     }
 

@@ -165,6 +165,7 @@ final class ActiveRun: Run {
             }
             return .success(result)
         } catch let failure as RunFailure {
+            if let details = failure.details { run.logFailure(details) }
             return .failure(
                 RunEndError(
                     error: JobError(
@@ -172,9 +173,16 @@ final class ActiveRun: Run {
                             ? JobError.reasonPermanent : failure.reason, message: failure.message),
                     isPermanent: failure.isPermanent, retryAfter: failure.retryAfter))
         } catch {
-            return .failure(
-                RunEndError(error: JobError(reason: JobError.reasonFailed, message: "\(error)")))
+            run.logFailure("\(error)")
+            let message = "the handler threw an error of type \(type(of: error))"
+            return .failure(RunEndError(error: JobError(reason: JobError.reasonFailed, message: message)))
         }
+    }
+
+    /// What the job's user is not told. Of a run that was stopped nobody asks how it failed.
+    private func logFailure(_ details: String) {
+        guard stopReason == nil else { return }
+        Self.logger.warning("an attempt failed", metadata: metadata(["error": "\(details)"]))
     }
 
     func tick(_ now: ContinuousClock.Instant) {

@@ -127,7 +127,9 @@ private struct CommandRun: Sendable {
         } catch let error as SubprocessError {
             // A deploy mends it: retried.
             outcome = .failure(
-                RunFailure(message: "the command \(command.command[0]) did not run: \(error)"))
+                RunFailure(
+                    message: Self.message(for: error),
+                    details: "the command \(command.command[0]) did not run: \(error)"))
         } catch {
             outcome = .failure(error)
         }
@@ -136,6 +138,15 @@ private struct CommandRun: Sendable {
             try? await offloaded { _ = unlink(checkpoint) }
         }
         return try outcome.get()
+    }
+
+    /// Without the paths that the error's own description has.
+    private static func message(for error: SubprocessError) -> String {
+        switch error.code {
+        case .executableNotFound: "the command cannot be started: setpriv(1) was not found, or cannot be executed"
+        case .failedToChangeWorkingDirectory: "the command's working directory cannot be used"
+        default: "the command could not be run" + (error.underlyingError.map { ": \($0)" } ?? "")
+        }
     }
 
     private func spawned(checkpoint: String?) async throws -> CommandOutcome {
@@ -161,7 +172,7 @@ private struct CommandRun: Sendable {
             async let _ = stopWhenTold(execution)
             async let _ = killWhenAbandoned(execution)
             var outcome = await output
-            outcome.errorTail = await errors
+            (outcome.errorTail, outcome.launchError) = await errors
             await exit
             return outcome
         }
@@ -208,16 +219,29 @@ private struct CommandRun: Sendable {
         try? execution.send(signal: .userDefinedOne, toProcessGroup: true)
     }
 
-    private func readErrors(_ stream: SubprocessOutputSequence, _ hasExited: Flag) async -> [UInt8] {
+    /// The last of it, and what setpriv(1) said where it may not have started the command.
+    private func readErrors(
+        _ stream: SubprocessOutputSequence, _ hasExited: Flag
+    ) async -> (tail: [UInt8], launchError: String?) {
         var tail: [UInt8] = []
+        var launchError: String?
+        var isFirst = true
         await read(stream, LineSplitter(recordBytesMax: JobLimits.logMessageBytesMax), hasExited) { line in
+            defer { isFirst = false }
+            if isFirst, line.bytes.starts(with: Self.launcherPrefix) {
+                // It names a path of the server, which is not for the job's log.
+                launchError = String(decoding: line.bytes, as: UTF8.self)
+                return
+            }
             run.log(.warning, String(decoding: line.bytes, as: UTF8.self))
             tail.append(contentsOf: line.bytes)
             tail.append(UInt8(ascii: "\n"))
             tail.removeFirst(max(0, tail.count - CommandOutcome.errorTailBytesMax))
         }
-        return tail
+        return (tail, launchError)
     }
+
+    private static let launcherPrefix = Array("setpriv: ".utf8)
 
     private func readOutput(_ stream: SubprocessOutputSequence, _ hasExited: Flag) async -> CommandOutcome {
         var outcome = CommandOutcome()
@@ -294,23 +318,29 @@ private struct CommandRun: Sendable {
     private func saveCheckpoint() async throws -> String? {
         guard let checkpoint = run.checkpoint else { return nil }
         let path = FileManager.default.temporaryDirectory.path + "/signalbox-" + UUID().uuidString
-        return try await offloaded {
-            let file = try FileDescriptor.open(
-                path, .writeOnly, options: [.create, .exclusiveCreate, .noFollow, .closeOnExec],
-                permissions: [.ownerReadWrite])
-            do {
-                try file.closeAfter {
-                    try file.writeAll(checkpoint)
-                    guard let user = command.user, !user.isOurs else { return }
-                    guard fchown(file.rawValue, user.userID, user.groupID) == 0 else {
-                        throw Errno(rawValue: errno)
+        do {
+            return try await offloaded {
+                let file = try FileDescriptor.open(
+                    path, .writeOnly, options: [.create, .exclusiveCreate, .noFollow, .closeOnExec],
+                    permissions: [.ownerReadWrite])
+                do {
+                    try file.closeAfter {
+                        try file.writeAll(checkpoint)
+                        guard let user = command.user, !user.isOurs else { return }
+                        guard fchown(file.rawValue, user.userID, user.groupID) == 0 else {
+                            throw Errno(rawValue: errno)
+                        }
                     }
+                } catch {
+                    unlink(path)
+                    throw error
                 }
-            } catch {
-                unlink(path)
-                throw error
+                return path
             }
-            return path
+        } catch {
+            throw RunFailure(
+                message: "the checkpoint could not be handed to the command",
+                details: "the checkpoint's file was not written: \(error)")
         }
     }
 }
@@ -326,6 +356,11 @@ private struct CommandOutcome: Sendable {
     /// Why its output is no longer heeded: a limit was broken, or the run is no longer ours.
     var refusal: (any Error)?
     var errorTail: [UInt8] = []
+    /// The first line on standard error, where it is one of setpriv(1).
+    var launchError: String?
+
+    /// The exit codes with which setpriv(1) says that it could not execute the command.
+    private static let launchFailed: ClosedRange<Int32> = 126...127
 
     func result(wasStopped: Bool) throws -> JobResult {
         if let refusal { throw refusal }
@@ -337,7 +372,13 @@ private struct CommandOutcome: Sendable {
             return JobResult(data: Array("null".utf8), contentType: JobLimits.defaultContentType)
         case .exited(CommandRunner.exitCodePermanent):
             throw failure("exit code \(CommandRunner.exitCodePermanent)", isPermanent: true)
-        case .exited(let code): throw failure("exit code \(code)")
+        case .exited(let code):
+            if let launchError, Self.launchFailed.contains(code) {
+                // A deploy mends it, so it is retried.
+                throw RunFailure(
+                    message: "the command was not found, or cannot be executed", details: launchError)
+            }
+            throw failure("exit code \(code)")
         case .signaled(let signal): throw failure("killed by \(Self.name(ofSignal: signal))")
         case nil: throw failure("no exit status")
         }

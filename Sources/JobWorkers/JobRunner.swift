@@ -24,7 +24,8 @@ package struct KindDefinition: Sendable, Hashable {
 ///
 /// Cancellation, hard timeout and lost leases arrive as cancellation of the task; a runner then ends
 /// soon, by throwing or returning. What it throws decides what follows: `RunFailure` as it says, anything
-/// else is a failed attempt that is retried while there are attempts left.
+/// else is a failed attempt that is retried while there are attempts left. Of anything else the job's user is told the
+/// type, and what it says is in the server's log: it may have paths, addresses or secrets of the server.
 package protocol JobRunner: Sendable {
     var definition: KindDefinition { get }
     func run(_ run: any Run) async throws -> JobResult
@@ -34,21 +35,24 @@ package protocol JobRunner: Sendable {
 package struct RunFailure: Error, Sendable, Hashable {
     /// A word for programs, at most 64 bytes.
     package var reason: String
-    /// For people, at most 4,096 bytes.
+    /// For the job's user, at most 4,096 bytes.
     package var message: String
     /// No further attempt.
     package var isPermanent: Bool
     /// When to try again, instead of what the job's policy says.
     package var retryAfter: Duration?
+    /// What is only for the server's log, as paths are.
+    package var details: String?
 
     package init(
         reason: String = JobError.reasonFailed, message: String, isPermanent: Bool = false,
-        retryAfter: Duration? = nil
+        retryAfter: Duration? = nil, details: String? = nil
     ) {
         self.reason = reason
         self.message = message
         self.isPermanent = isPermanent
         self.retryAfter = retryAfter
+        self.details = details
     }
 }
 

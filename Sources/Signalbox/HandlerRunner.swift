@@ -31,9 +31,11 @@ struct HandlerRunner<Handler: JobHandler>: JobRunner {
             let payload = run.payload.isEmpty ? Data("null".utf8) : Data(run.payload)
             input = try JSONDecoder().decode(Handler.Input.self, from: payload)
         } catch {
+            // A DecodingError is about the payload. Anything else a type's own code has thrown.
+            let what = error is DecodingError ? "\(error)" : "an error of type \(type(of: error))"
             throw RunFailure(
-                reason: "bad_input", message: "the payload is not what \(Handler.kind) takes: \(error)",
-                isPermanent: true)
+                reason: "bad_input", message: "the payload is not what \(Handler.kind) takes: \(what)",
+                isPermanent: true, details: error is DecodingError ? nil : "\(error)")
         }
         do {
             let output = try await handler.run(input, context: JobContext(run: run))
@@ -42,7 +44,7 @@ struct HandlerRunner<Handler: JobHandler>: JobRunner {
         } catch let failure as JobFailure {
             throw RunFailure(
                 reason: failure.reason, message: failure.message, isPermanent: failure.isPermanent,
-                retryAfter: failure.retryAfter)
+                retryAfter: failure.retryAfter, details: failure.details)
         }
     }
 }

@@ -95,12 +95,22 @@ echo '{"result":"survived"}'
     "shell.killed": "kill -KILL $$\n",
 }
 
+MISSING = """
+  - kind: missing.command
+    command: [/nowhere/secret-tool]
+    timeout: 60s
+  - kind: missing.folder
+    command: [/bin/true]
+    working_directory: /nowhere/secret-folder
+    timeout: 60s
+"""
+
 SOON = RetryPolicy(initial_delay=timedelta(milliseconds=20), factor=1)
 
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = command_config(tmp_path_factory.mktemp("commands"), SCRIPTS)
+    config = command_config(tmp_path_factory.mktemp("commands"), SCRIPTS) + MISSING
     node = Server(cluster.database(), name="commands", config=config, arguments=["--grace", "2s"])
     yield node
     node.close()
@@ -188,6 +198,19 @@ def test_exit_codes(shell, code, attempts):
         assert job.error.reason == "permanent"
     else:
         assert job.error.reason == "failed" and str(code) in job.error.message
+
+
+@pytest.mark.parametrize("what", ["command", "folder"])
+def test_a_command_that_does_not_start_tells_no_paths(node, shell, what):
+    """They are in the server's log, with the job's id."""
+    job = shell.wait(
+        shell.enqueue(f"missing.{what}", user_id=unique(), max_attempts=1).id, timeout=PATIENCE_S
+    )
+    assert job.state is JobState.FAILED and job.error is not None and job.error.reason == "failed"
+    assert "command" in job.error.message and "/" not in job.error.message
+    assert all("/" not in attempt.error.message for attempt in job.attempts)
+    lines = [line for line in node.log().splitlines() if job.id in line]
+    assert any("/nowhere/secret" in line for line in lines)
 
 
 def test_a_command_that_is_killed_has_failed(shell):

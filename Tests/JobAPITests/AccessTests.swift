@@ -1,5 +1,6 @@
 import Authentication
 import JobCore
+import JobStore
 import Logging
 import RPC
 import Testing
@@ -67,6 +68,22 @@ import Testing
         try await APIBench.with { bench in
             let paths = bench.paths + StandardHandlers(health: HealthState()).methods.map(\.path)
             #expect(paths.sorted() == AccessRules.byPath.keys.sorted())
+        }
+    }
+
+    /// What the database, or a library, says of an error is for the log.
+    @Test func noStatusHasAForeignText() {
+        struct Foreign: Error, CustomStringConvertible {
+            let description = "/srv/secret host.example:5432"
+        }
+        let secret = Foreign().description
+        let errors: [any Error] = [
+            Foreign(), StoreError.unavailable(secret), StoreError.broken(secret), StoreError.schema(secret),
+        ]
+        for error in errors {
+            let status = StatusMapping.status(for: error)
+            let told = status.message + String(decoding: status.details, as: UTF8.self)
+            #expect(!told.contains("secret") && !told.contains("host.example"))
         }
     }
 

@@ -199,19 +199,28 @@ import Support
         }
     }
 
-    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/passwd"])
+    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/hostname"])
     func aMissingExecutableIsRetried(_ path: String) async throws {
         let definition = KindDefinition(kind: "k", timeout: .seconds(1))
         let failure = try await failure(CommandRunner(CommandDefinition(definition, command: [path])))
         #expect(!failure.isPermanent)
-        #expect(failure.message.contains("failed to execute \(path): "))
+        #expect(failure.message == "the command was not found, or cannot be executed")
+        #expect(failure.details?.contains(path) == true)
     }
 
     @Test func aMissingSetprivIsRetried() async throws {
         let definition = KindDefinition(kind: "k", timeout: .seconds(1))
         let command = CommandDefinition(definition, command: ["tool"], setpriv: "/nowhere/setpriv")
         let failure = try await failure(CommandRunner(command))
-        #expect(!failure.isPermanent && failure.message.contains("/nowhere/setpriv"))
+        #expect(!failure.isPermanent && !failure.message.contains("/nowhere"))
+        #expect(failure.details?.contains("/nowhere/setpriv") == true)
+    }
+
+    /// Where it is, and where its files are, is not for the job's user.
+    @Test func aMissingFolderIsForTheLog() async throws {
+        let failure = try await failure(runner("true", workingDirectory: "/nowhere/at-all"))
+        #expect(!failure.isPermanent && failure.message == "the command's working directory cannot be used")
+        #expect(failure.details?.contains("/nowhere/at-all") == true)
     }
 
     // MARK: Ends

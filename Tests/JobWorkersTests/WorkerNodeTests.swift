@@ -47,6 +47,28 @@ import Support
         }
     }
 
+    /// What it says may be a path or a secret of the server.
+    @Test func anyOtherErrorIsToldByItsType() async throws {
+        struct Trouble: Error {
+            let path = "/srv/secret"
+        }
+        let runner = ScriptedRunner { run in
+            if run.attempt == 2 {
+                throw RunFailure(message: "no room", isPermanent: true, details: "/srv/secret")
+            }
+            throw Trouble()
+        }
+        try await NodeBench.with(runner) { bench in
+            let id = try await bench.enqueue()
+            _ = await bench.events(upTo: .failed)
+            let job = try #require(await bench.job(id))
+            #expect(
+                job.attempts.map(\.error?.message) == [
+                    "the handler threw an error of type Trouble", "no room",
+                ])
+        }
+    }
+
     /// As when Postgres is restarted: no attempt is used up.
     @Test func checkpointWaitsForADatabaseThatIsAway() async throws {
         let runner = ScriptedRunner { run in

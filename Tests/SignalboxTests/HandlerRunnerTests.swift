@@ -29,7 +29,7 @@ import Testing
         let contentType = "application/json"
         let attempt = 1
         let maxAttempts = 1
-        let payload: [UInt8] = []
+        var payload: [UInt8] = []
         let checkpoint: [UInt8]? = nil
         let grace: Duration = .zero
 
@@ -38,6 +38,52 @@ import Testing
         func save(checkpoint: [UInt8]) async throws {}
         func softTimeout() async throws {}
         func abandoned() async throws {}
+    }
+
+    /// An input whose own code refuses it.
+    private struct Picky: JobHandler {
+        static let kind = "picky"
+        let timeout: Duration = .seconds(1)
+
+        struct Refusal: Error {
+            let path = "/srv/secret"
+        }
+
+        struct Input: Decodable, Sendable {
+            init(from decoder: any Decoder) throws { throw Refusal() }
+        }
+
+        func run(_ input: Input, context: JobContext) async throws -> Bool { true }
+    }
+
+    private struct Failing: JobHandler {
+        static let kind = "failing"
+        let timeout: Duration = .seconds(1)
+
+        func run(_ input: Bool?, context: JobContext) async throws -> Bool {
+            throw JobFailure.retry("try later", details: "/srv/secret is full")
+        }
+    }
+
+    private func failure(_ runner: some JobRunner, payload: String = "") async throws -> RunFailure {
+        var run = StubRun()
+        run.payload = Array(payload.utf8)
+        return try await #require(throws: RunFailure.self) { try await runner.run(run) }
+    }
+
+    @Test func whatIsWrongWithAPayloadIsForItsUser() async throws {
+        let wrong = try await failure(HandlerRunner(handler: Where()), payload: "[1]")
+        #expect(wrong.reason == "bad_input" && wrong.isPermanent && wrong.details == nil)
+        #expect(wrong.message.hasPrefix("the payload is not what where takes: DecodingError"))
+        let refused = try await failure(HandlerRunner(handler: Picky()), payload: "[1]")
+        #expect(refused.reason == "bad_input" && refused.isPermanent)
+        #expect(refused.message == "the payload is not what picky takes: an error of type Refusal")
+        #expect(refused.details?.contains("/srv/secret") == true)
+    }
+
+    @Test func detailsOfAFailureAreNotItsMessage() async throws {
+        let failure = try await failure(HandlerRunner(handler: Failing()))
+        #expect(failure.message == "try later" && failure.details == "/srv/secret is full")
     }
 
     @Test func handlersRunOnThreadsThatTheyMayBlock() async throws {
