@@ -1,11 +1,12 @@
 import JobCore
 import Postgres
+import Support
 
 /// A job that somebody has enqueued again, and wants to have as it is.
 struct ExistingJob: Sendable {
     let id: JobID
     /// The user of both requests, which are the same.
-    let userID: String
+    let userID: ExactText
 
     /// Each may have a result of a MiB, all of which are in memory at once.
     static var limits: GroupCommit<ExistingJob, JobRecord>.Limits {
@@ -33,7 +34,7 @@ extension JobStore {
     private func records(
         _ wanted: [ExistingJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<JobRecord, StoreError>] {
-        let users = UserScope.only(Set(wanted.map { ExactText($0.userID) }))
+        let users = UserScope.only(Set(wanted.map(\.userID)))
         var records: [JobID: JobRecord] = [:]
         for record in try Self.jobs(
             Array(Set(wanted.map(\.id))), for: users, resultBytesMax: JobLimits.resultBytesMax, connection)
@@ -41,7 +42,7 @@ extension JobStore {
             records[record.id] = record
         }
         return wanted.map { wanted in
-            guard let record = records[wanted.id], record.spec.userID.hasSameBytes(as: wanted.userID) else {
+            guard let record = records[wanted.id], record.spec.userID == wanted.userID else {
                 return .failure(Self.vanished)
             }
             return .success(record)
