@@ -90,7 +90,12 @@ package final class PrivatePostgres: Sendable {
         if dataVersion == nil { try await server.makeData() }
         try AccessFiles.write(in: directory.data, for: user)
         try await server.ensureRunning()
-        try await DatabaseSetup.run { server.superuserConnection(database: $0) }
+        do {
+            try await DatabaseSetup.run { server.superuserConnection(database: $0) }
+        } catch {
+            await server.stop()
+            throw error
+        }
         return server
     }
 

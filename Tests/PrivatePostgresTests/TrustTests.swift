@@ -114,6 +114,14 @@ extension PrivatePostgresTests {
                 let message = await refusal() ?? ""
                 #expect(message.hasPrefix("\(parent) has mode") && message.contains("chmod go-w"))
             }
+            // A group is others, unless it is the owner's alone.
+            try setMode(String(parent), 0o775)
+            let group = try FileStatus.get(String(parent)).groupID
+            #expect(await refusal() == nil || !SystemUser.hasGroupAlone(geteuid(), group))
+            if ServerUser.isRoot {
+                #expect(chown(String(parent), 0, 12_345) == 0)
+                #expect(await refusal()?.hasPrefix("\(parent) has mode 0775") == true)
+            }
             // As /tmp: nobody can replace what is ours.
             try setMode(String(parent), 0o1777)
             #expect(await refusal() == nil)
