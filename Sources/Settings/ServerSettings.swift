@@ -256,7 +256,8 @@ extension ServerSettings {
             "Of them, from one address (of IPv6: from one network of 64 bits). A proxy is one address.")
         static let idleTimeout = Setting(
             "idle-timeout", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(15 * 60),
-            "A connection without a call for this long, or 30 s before its first, is asked to go, and closed.")
+            "A connection without a call for this long, or 30 s before its first, is asked to go, and closed."
+        )
         static let keepaliveInterval = Setting(
             "keepalive-interval", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(60),
             "A client that has been silent for this long is asked for a sign of life.")
