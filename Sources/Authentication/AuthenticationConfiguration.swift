@@ -1,5 +1,6 @@
 package import FoundationEssentials
 package import JobCore
+import Support
 
 /// Whose credentials are good. What is not set here lets nobody in.
 package struct AuthenticationConfiguration: Sendable, Hashable {

@@ -143,7 +143,8 @@ private struct CommandRun: Sendable {
     /// Without the paths that the error's own description has.
     private static func message(for error: SubprocessError) -> String {
         switch error.code {
-        case .executableNotFound: "the command cannot be started: setpriv(1) was not found, or cannot be executed"
+        case .executableNotFound:
+            "the command cannot be started: setpriv(1) was not found, or cannot be executed"
         case .failedToChangeWorkingDirectory: "the command's working directory cannot be used"
         default: "the command could not be run" + (error.underlyingError.map { ": \($0)" } ?? "")
         }

@@ -2,6 +2,7 @@ import Authentication
 import Foundation
 import JobCore
 import Testing
+import Support
 
 @Suite struct AuthenticationConfigurationTests {
     private func problems(_ adjust: (inout JWTConfiguration) -> Void) -> [String] {

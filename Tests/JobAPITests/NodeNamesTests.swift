@@ -5,6 +5,7 @@ import RPC
 import Testing
 
 @testable import JobAPI
+import Support
 
 /// A node's name tells of machines and processes: only who looks after the service reads it.
 @Suite(.timeLimit(.minutes(2))) struct NodeNamesTests {
@@ -46,14 +47,17 @@ import Testing
                 for isNamed in [false, true] {
                     let job = try await bench.enqueue("a", as: "a").id
                     let id = job.description
-                    let request = isNamed ? WatchRequest(jobs: [.init(jobID: id)]) : WatchRequest(userID: "a")
+                    let request =
+                        isNamed
+                        ? WatchRequest(jobs: [.init(jobID: ExactText(id))]) : WatchRequest(userID: "a")
                     let told = try await nodes(bench, of: job, request, as: name) { try await run(bench) }
                     #expect(told == [.started: node, .succeeded: node])
                     // From the database.
-                    let missed = WatchRequest(jobs: [.init(jobID: id, afterSequence: 1)])
+                    let missed = WatchRequest(jobs: [.init(jobID: ExactText(id), afterSequence: 1)])
                     #expect(try await nodes(bench, of: job, missed, as: name) {} == told)
                     let found = try await bench.call(
-                        Path.job + "GetJob", GetJobRequest(jobID: id), as: name, GetJobResponse.self
+                        Path.job + "GetJob", GetJobRequest(jobID: ExactText(id)), as: name,
+                        GetJobResponse.self
                     ).job
                     #expect(found.attempts.map(\.node) == [node ?? ""])
                 }

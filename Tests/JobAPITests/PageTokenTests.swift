@@ -5,6 +5,7 @@ import RPC
 import Testing
 
 @testable import JobAPI
+import Support
 
 @Suite(.timeLimit(.minutes(2))) struct PageTokenTests {
     private let tokens = PageTokens(secret: Array(0..<32))
@@ -97,7 +98,7 @@ import Testing
     }
 
     @Test func theOrderOfLabelsDoesNotMatter() throws {
-        let pairs = (0..<8).map { ("k\($0)", "v") }
+        let pairs: [(ExactText, ExactText)] = (0..<8).map { ("k\($0)", "v") }
         let token = try tokens.encode(7, filter { $0.labels = .init(uniqueKeysWithValues: pairs) }, for: ada)
         for _ in 0..<20 {
             let shuffled = filter { $0.labels = .init(uniqueKeysWithValues: pairs.shuffled()) }

@@ -4,6 +4,7 @@ import TestDatabase
 import Testing
 
 @testable import JobStore
+import Support
 
 /// One id or key, many times in one commit: the statements are a few, however many calls there are.
 @Suite struct RepeatTests {
