@@ -1,3 +1,5 @@
+// exact in this file: settings are the operator's.
+
 package import FoundationEssentials
 package import JobCore
 import Support

@@ -1,3 +1,5 @@
+// exact in this file: the address is the operator's.
+
 package import FoundationEssentials
 internal import JobCore
 package import NIOCore

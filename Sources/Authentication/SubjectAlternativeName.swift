@@ -1,3 +1,5 @@
+// exact in this file: patterns are ASCII, and a certificate's name is compared only where it is.
+
 /// A name that a certificate is for (RFC 5280, section 4.2.1.6). Two that mean the same are equal.
 package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertible {
     package enum Kind: String, Sendable, Hashable, CaseIterable {

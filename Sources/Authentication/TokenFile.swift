@@ -1,3 +1,5 @@
+// exact in this file: the file is the operator's, and its keys are compared by their bytes.
+
 internal import Foundation
 package import JobCore
 internal import Yams

@@ -62,7 +62,7 @@ extension ServerConnection {
         case .refuseHTTP(let status):
             tell(Refusal(kind: .call, reason: "notGRPC", source: source))
             var fields = HeaderFields([":status": status])
-            // RFC 9110 section 15.5.6.
+            // exact: our own status; RFC 9110 section 15.5.6 asks for the field.
             if status == "405" { fields.append("allow", "POST") }
             refuse(stream, fields)
         }

@@ -108,6 +108,7 @@ extension ServerConnection {
     /// As host:port.
     static func text(_ address: SocketAddress) -> String {
         guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
+        // exact: an address that the system gives
         return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 }

@@ -270,6 +270,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent {
+            // exact: the TLS library gives one of those that we offered
             if negotiated != "h2" {
                 logger.debug("client did not offer h2 by ALPN")
                 tellRefusal(of: .handshakeFailed)

@@ -199,7 +199,7 @@ import Support
         }
     }
 
-    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/hostname"])
+    @Test(arguments: ["/nowhere/tool", "no-such-tool-anywhere", "/etc/passwd"])
     func aMissingExecutableIsRetried(_ path: String) async throws {
         let definition = KindDefinition(kind: "k", timeout: .seconds(1))
         let failure = try await failure(CommandRunner(CommandDefinition(definition, command: [path])))
