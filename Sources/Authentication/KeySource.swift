@@ -1,8 +1,8 @@
 package import FoundationEssentials
 internal import JobCore
 internal import Logging
-internal import Synchronization
 import Support
+internal import Synchronization
 
 /// Gets the bytes at an address. It has to end by itself, within seconds, and to stop at 1 MiB.
 package typealias KeySetFetch = @Sendable (URL) async throws -> [UInt8]

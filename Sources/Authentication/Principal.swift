@@ -1,6 +1,6 @@
 package import JobCore
-internal import Synchronization
 package import Support
+internal import Synchronization
 
 /// Who calls, as its credentials say.
 package struct Principal: Sendable, Hashable {

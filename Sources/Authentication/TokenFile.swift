@@ -2,8 +2,8 @@
 
 internal import Foundation
 package import JobCore
-internal import Yams
 import Support
+internal import Yams
 
 /// The file with the bearer tokens that the service knows: of each its hash, and who comes with it.
 ///

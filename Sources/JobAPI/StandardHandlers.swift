@@ -1,8 +1,8 @@
 import JobMessages
 import NIOCore
 package import RPC
-import Synchronization
 import Support
+import Synchronization
 
 /// Whether this server takes calls, for `grpc.health.v1.Health`.
 package final class HealthState: Sendable {

@@ -1,8 +1,8 @@
 import JobCore
 package import JobStore
 import RPC
-import Synchronization
 import Support
+import Synchronization
 
 /// What each user may have and do at most, whoever calls for it. Off unless set; then nothing of it is kept or asked.
 package final class UserQuotas: Sendable {

@@ -1,8 +1,8 @@
 package import JobCore
 package import JobStore
 package import Logging
-import Synchronization
 package import Support
+import Synchronization
 
 /// Carries what happens to jobs to those who watch: what this node commits at once, what other nodes commit
 /// through the feed of changes in the database.

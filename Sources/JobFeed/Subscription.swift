@@ -1,6 +1,6 @@
 package import JobCore
-import Synchronization
 package import Support
+import Synchronization
 
 /// One watch: what it still has to send, and how to tell that there is something.
 ///

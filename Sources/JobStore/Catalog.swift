@@ -2,8 +2,8 @@
 
 import JobCore
 import Postgres
-import Synchronization
 import Support
+import Synchronization
 
 /// The numbers that the store has for a job's queue, user and kind.
 struct LaneIDs: Sendable {

@@ -1,8 +1,8 @@
 import FoundationEssentials
 package import JobCore
 import Postgres
-import Synchronization
 import Support
+import Synchronization
 
 /// A job on its way in. A class, for it goes through many hands, and a copy of it would be many.
 package final class NewJob: Sendable {

@@ -1,8 +1,8 @@
 import JobCore
 import JobStore
 import Logging
-import Synchronization
 import Support
+import Synchronization
 
 /// A run on this node: what its handler sees of it, and what it has said that is not written yet.
 final class ActiveRun: Run {

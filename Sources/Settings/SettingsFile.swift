@@ -1,7 +1,7 @@
 import Foundation
 package import JobCore
-import Yams
 import Support
+import Yams
 
 /// What a settings file says, checked for keys that nobody knows.
 struct SettingsFile {

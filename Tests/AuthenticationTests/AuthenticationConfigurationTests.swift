@@ -1,8 +1,8 @@
 import Authentication
 import Foundation
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct AuthenticationConfigurationTests {
     private func problems(_ adjust: (inout JWTConfiguration) -> Void) -> [String] {

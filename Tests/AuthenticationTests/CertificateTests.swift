@@ -1,12 +1,12 @@
 import Crypto
 import Foundation
 import JobCore
+import Support
 import SwiftASN1
 import Testing
 import X509
 
 @testable import Authentication
-import Support
 
 private func rule(
     _ pattern: String, name: String? = nil, scopes: Set<Scope> = [.read], users: UserGrant = .itself

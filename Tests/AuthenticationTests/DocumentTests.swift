@@ -1,8 +1,8 @@
 import Authentication
 import Foundation
 import JobCore
-import Testing
 import Support
+import Testing
 
 /// What docs/authentication.md shows works.
 @Suite struct DocumentTests {

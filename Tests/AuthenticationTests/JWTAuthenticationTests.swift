@@ -3,8 +3,8 @@ import Crypto
 import CryptoExtras
 import Foundation
 import JobCore
-import Testing
 import Support
+import Testing
 
 /// One key of each kind, in a file.
 @Suite struct JWTAuthenticationTests {

@@ -1,9 +1,9 @@
 import Foundation
 import JobCore
+import Support
 import Testing
 
 @testable import Authentication
-import Support
 
 @Suite struct KeySourceStateMachineTests {
     private func time(_ seconds: Int) -> Timestamp { Timestamp(microseconds: Int64(seconds) * 1_000_000) }

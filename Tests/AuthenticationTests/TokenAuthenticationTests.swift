@@ -1,8 +1,8 @@
 import Authentication
 import Foundation
 import JobCore
-import Testing
 import Support
+import Testing
 
 private func entry(_ token: String, _ more: String = "scopes: [jobs.read]") -> String {
     "  - {name: of-\(token), hash: \(SHA256Hash(of: token)), \(more)}\n"

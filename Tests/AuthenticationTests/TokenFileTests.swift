@@ -1,8 +1,8 @@
 import Authentication
 import Foundation
 import JobCore
-import Testing
 import Support
+import Testing
 
 private let hash = SHA256Hash(of: "sbx_secret")
 

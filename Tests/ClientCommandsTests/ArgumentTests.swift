@@ -1,9 +1,9 @@
 import ArgumentParser
 import JobCore
+import Support
 import Testing
 
 @testable import ClientCommands
-import Support
 
 @Suite struct ArgumentTests {
     @Test(arguments: [

@@ -5,10 +5,10 @@ import Logging
 import NIOCore
 import RPC
 import Settings
+import Support
 import Testing
 
 @testable import ClientCommands
-import Support
 
 /// The commands against a gRPC server that answers as the test says.
 @Suite struct CommandTests {

@@ -2,10 +2,10 @@ import ArgumentParser
 import JobCore
 import JobMessages
 import RPC
+import Support
 import Testing
 
 @testable import ClientCommands
-import Support
 
 @Suite struct TableTests {
     @Test func columnsLineUp() {

@@ -1,10 +1,10 @@
 import JobCore
 import JobMessages
 import RPC
+import Support
 import Testing
 
 @testable import ClientCommands
-import Support
 
 @Suite struct WatchSessionTests {
     @Test func aNamedJobGoesOnAfterTheLastEvent() {

@@ -1,8 +1,8 @@
 import HTTP2
 import NIOCore
+import Support
 import TestRandom
 import Testing
-import Support
 
 extension Session {
     /// Those since the last call.

@@ -7,11 +7,11 @@ import Logging
 import NIOCore
 import Postgres
 import RPC
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobAPI
-import Support
 
 /// The services over a schema of its own, without workers, and a client of them. Whoever calls names itself: what a
 /// credential proves is tested elsewhere.

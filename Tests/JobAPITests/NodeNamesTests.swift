@@ -2,10 +2,10 @@ import JobCore
 import JobMessages
 import JobStore
 import RPC
+import Support
 import Testing
 
 @testable import JobAPI
-import Support
 
 /// A node's name tells of machines and processes: only who looks after the service reads it.
 @Suite(.timeLimit(.minutes(2))) struct NodeNamesTests {

@@ -2,10 +2,10 @@ import Foundation
 import JobCore
 import JobMessages
 import RPC
+import Support
 import Testing
 
 @testable import JobAPI
-import Support
 
 @Suite(.timeLimit(.minutes(2))) struct PageTokenTests {
     private let tokens = PageTokens(secret: Array(0..<32))

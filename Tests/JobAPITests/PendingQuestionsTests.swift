@@ -1,8 +1,8 @@
 import JobCore
+import Support
 import Testing
 
 @testable import JobAPI
-import Support
 
 /// Who is asked about, and who hears of it.
 @Suite struct PendingQuestionsTests {

@@ -2,10 +2,10 @@ import JobCore
 import JobMessages
 import JobStore
 import RPC
+import Support
 import Testing
 
 @testable import JobAPI
-import Support
 
 /// What is over a quota is refused, and told how long to wait.
 @Suite(.timeLimit(.minutes(2))) struct UserQuotasTests {

@@ -2,10 +2,10 @@ import JobCore
 import JobMessages
 import JobStore
 import RPC
+import Support
 import Testing
 
 @testable import JobAPI
-import Support
 
 /// Nobody learns anything of another user's jobs.
 @Suite(.timeLimit(.minutes(2))) struct UsersTests {

@@ -1,6 +1,6 @@
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct CallerTests {
     /// The same letter, as one code point and as two.

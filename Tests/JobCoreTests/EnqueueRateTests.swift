@@ -1,7 +1,7 @@
+import Support
 import Testing
 
 @testable import JobCore
-import Support
 
 @Suite struct EnqueueRateTests {
     private let start = ContinuousClock.now

@@ -90,4 +90,17 @@ import Testing
         return bytes.contains(0) || text.contains(/[eE][+]?[0-9]{3,}/) || text.contains(/\\u[dD]/)
             || text.contains(/,[ \n]*[\]}]/)
     }
+
+    @Test func keysUpToTheLimit() {
+        func object(_ count: Int, _ inner: String = "1") -> [UInt8] {
+            Array("{\"a\":[{\"\(String(repeating: "k", count: count))\":\(inner)}]}".utf8)
+        }
+        let limit = JSONText.keyBytesMax
+        #expect(JSONText.verdict(on: object(limit)) == .valid)
+        #expect(JSONText.verdict(on: object(limit + 1)) == .keyTooLong)
+        #expect(!JSONText.isValid(object(limit + 1)))
+        // A long value is none, and what is no JSON is none whatever its keys.
+        #expect(JSONText.verdict(on: object(1, "\"\(String(repeating: "v", count: 5_000))\"")) == .valid)
+        #expect(JSONText.verdict(on: object(limit + 1, "1,")) == .invalid)
+    }
 }

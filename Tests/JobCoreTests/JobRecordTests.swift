@@ -53,4 +53,10 @@ import Testing
             message: String(repeating: "m", count: 5000))
         #expect(line.message.utf8.count == 4096)
     }
+
+    /// A letter with a million marks is one character, whose end nobody needs to find.
+    @Test(.timeLimit(.minutes(1))) func cutOfManyMarks() {
+        let text = "a\0" + String(repeating: "\u{345}\u{334}", count: 500_000)
+        #expect(text.cut(toBytes: 4_096).utf8.count == 4_096)
+    }
 }

@@ -1,6 +1,6 @@
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct JobSpecDraftTests {
     private static let now = Timestamp(microseconds: 1_720_000_800_000_000)

@@ -1,6 +1,6 @@
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct OutcomeTests {
     private static let oops = JobError(reason: "failed", message: "oops")

@@ -1,7 +1,7 @@
+import Support
 import Testing
 
 @testable import JobCore
-import Support
 
 @Suite struct PendingQuotaTests {
     private typealias Amount = PendingQuota.Amount

@@ -1,6 +1,6 @@
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct RunSupervisionTests {
     private let start = ContinuousClock.now

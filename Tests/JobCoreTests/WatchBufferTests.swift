@@ -1,6 +1,6 @@
 import JobCore
-import Testing
 import Support
+import Testing
 
 @Suite struct WatchBufferTests {
     static let job = JobID("0190a000-0000-7000-8000-000000000001")!

@@ -3,11 +3,11 @@ import JobCore
 import JobStore
 import Logging
 import Postgres
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobFeed
-import Support
 
 /// Two nodes on one schema; the feed is that of the first.
 @Suite(.timeLimit(.minutes(2))) struct JobFeedTests {

@@ -1,6 +1,6 @@
 import JobMessages
-import Testing
 import Support
+import Testing
 
 @Suite struct DescriptorTableTests {
     /// A FileDescriptorProto starts with its name.

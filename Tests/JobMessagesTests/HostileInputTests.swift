@@ -1,9 +1,9 @@
 import JobCore
 import JobMessages
 import NIOCore
+import Support
 import TestRandom
 import Testing
-import Support
 
 /// Bytes that no honest client sends.
 @Suite struct HostileInputTests {

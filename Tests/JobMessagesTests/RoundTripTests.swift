@@ -2,8 +2,8 @@ import FoundationEssentials
 import JobCore
 import JobMessages
 import NIOCore
-import Testing
 import Support
+import Testing
 
 /// What one side encodes the other decodes.
 @Suite struct RoundTripTests {

@@ -1,7 +1,7 @@
 import JobCore
+import Support
 
 @testable import JobStore
-import Support
 
 // What a caller asks for that may act for all.
 

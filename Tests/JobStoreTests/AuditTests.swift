@@ -1,10 +1,10 @@
 import JobCore
 import Postgres
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobStore
-import Support
 
 /// Who has changed what: one row for each change, by the transaction that makes it.
 @Suite struct AuditTests {

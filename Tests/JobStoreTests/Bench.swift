@@ -2,9 +2,9 @@ import Foundation
 import JobCore
 import JobStore
 import Postgres
+import Support
 import Synchronization
 import TestDatabase
-import Support
 
 /// A migrated schema of its own, with a store that is registered as node `one`.
 struct Bench: Sendable {

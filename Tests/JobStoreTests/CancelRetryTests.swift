@@ -1,7 +1,7 @@
 import JobCore
 import JobStore
-import Testing
 import Support
+import Testing
 
 @Suite struct CancelRetryTests {
     private let nobody = JobID("0197a0de-0000-4000-8000-000000000bad")!

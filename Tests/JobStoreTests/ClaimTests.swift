@@ -2,10 +2,10 @@ import Dispatch
 import JobCore
 import JobStore
 import Postgres
+import Support
 import Synchronization
 import TestDatabase
 import Testing
-import Support
 
 @Suite struct ClaimTests {
     private final class Counts: Sendable {

@@ -1,9 +1,9 @@
 import JobCore
 import Postgres
+import Support
 import Testing
 
 @testable import JobStore
-import Support
 
 @Suite struct EnqueueTests {
     private static let id = JobID("0197a0de-0000-4000-8000-00000000abcd")!

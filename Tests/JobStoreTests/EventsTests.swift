@@ -1,7 +1,7 @@
 import JobCore
 import JobStore
-import Testing
 import Support
+import Testing
 
 @Suite struct EventsTests {
     /// A job that has seen everything.

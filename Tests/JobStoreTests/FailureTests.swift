@@ -1,11 +1,11 @@
 import JobCore
 import Logging
 import Postgres
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobStore
-import Support
 
 @Suite struct FailureTests {
     private func failure<T>(_ body: () async throws -> T) async -> StoreError? {

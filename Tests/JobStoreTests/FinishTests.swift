@@ -1,9 +1,9 @@
 import JobCore
 import Postgres
+import Support
 import Testing
 
 @testable import JobStore
-import Support
 
 @Suite struct FinishTests {
     @Test func success() async throws {

@@ -1,7 +1,7 @@
 import JobCore
 import JobStore
-import Testing
 import Support
+import Testing
 
 @Suite struct NodeTests {
     private func expire(_ bench: Bench, _ store: JobStore) async throws {

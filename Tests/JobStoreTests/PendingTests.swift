@@ -1,7 +1,7 @@
 import JobCore
 import JobStore
-import Testing
 import Support
+import Testing
 
 /// What of each user waits, as the quotas ask for it.
 @Suite struct PendingTests {

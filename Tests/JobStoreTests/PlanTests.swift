@@ -1,10 +1,10 @@
 import JobCore
 import Postgres
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobStore
-import Support
 
 /// The statements of a claim, and those that look for live jobs, use their indexes, whatever the planner knows of the
 /// tables.

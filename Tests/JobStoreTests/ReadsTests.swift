@@ -1,8 +1,8 @@
 import JobCore
+import Support
 import Testing
 
 @testable import JobStore
-import Support
 
 @Suite struct ReadsTests {
     private func filter(_ change: (inout JobFilter) -> Void) -> JobFilter {

@@ -1,10 +1,10 @@
 import JobCore
 import Postgres
+import Support
 import TestDatabase
 import Testing
 
 @testable import JobStore
-import Support
 
 /// One id or key, many times in one commit: the statements are a few, however many calls there are.
 @Suite struct RepeatTests {

@@ -1,8 +1,8 @@
 import JobCore
+import Support
 import Testing
 
 @testable import JobStore
-import Support
 
 /// Keys of tables in memory that callers make up: what Swift calls equal has hashes of its own.
 @Suite struct SpellingTests {
@@ -36,6 +36,25 @@ import Support
             }
             #expect(Set(names).count == texts.count)
             #expect(Set(names.map(\.hashValue)).count == texts.count)
+        }
+    }
+
+    /// Of labels, the database keeps two spellings of a key as two.
+    @Test func ofLabels() async throws {
+        let labels = Dictionary(uniqueKeysWithValues: texts.map { (ExactText($0), ExactText("of \($0)")) })
+        try await Bench.with { bench in
+            let id = try await bench.enqueue(JobSpec(kind: "k", userID: "u", labels: labels)).id
+            let found = try #require(try await bench.store.job(id))
+            #expect(found.spec.labels == labels && found.spec.labels.count == texts.count)
+            for (key, value) in labels {
+                var filter = JobFilter()
+                filter.labels = [key: value]
+                #expect(
+                    try await bench.store.list(filter, for: .all, before: nil, size: 5).jobs.map(\.id) == [id]
+                )
+                filter.labels = [key: "of another"]
+                #expect(try await bench.store.list(filter, for: .all, before: nil, size: 5).jobs.isEmpty)
+            }
         }
     }
 }

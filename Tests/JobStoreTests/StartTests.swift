@@ -1,10 +1,10 @@
 import JobCore
 import JobStore
 import Postgres
+import Support
 import Synchronization
 import TestDatabase
 import Testing
-import Support
 
 /// Jobs that start in the transaction that adds them.
 @Suite struct StartTests {

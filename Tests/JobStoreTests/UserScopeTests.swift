@@ -1,8 +1,8 @@
 import JobCore
+import Support
 import Testing
 
 @testable import JobStore
-import Support
 
 /// What is of a user for whom the caller may not act is not there, for any method of the store.
 @Suite struct UserScopeTests {

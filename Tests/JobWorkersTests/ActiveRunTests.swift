@@ -1,12 +1,12 @@
 import JobCore
 import Logging
 import Postgres
+import Support
 import Synchronization
 import Testing
 
 @testable import JobStore
 @testable import JobWorkers
-import Support
 
 @Suite(.timeLimit(.minutes(1))) struct ActiveRunTests {
     /// Runs `body` with a run that was just claimed, and no database.

@@ -1,7 +1,7 @@
 import JobCore
 import JobWorkers
-import Testing
 import Support
+import Testing
 
 @Suite struct CommandOutputTests {
     private func records(_ line: String) -> [CommandRecord] {
@@ -92,5 +92,41 @@ import Support
         if let last = splitter.finish() { note(last) }
         #expect(lines == ["abc", "abcd…", " {23456789", "{234567890…", "end"])
         #expect(splitter.finish() == nil)
+    }
+
+    /// Of a key, a level or a content type with so many marks that Swift would take seconds to compare it.
+    @Test(.timeLimit(.minutes(1))) func marksAreNotCompared() {
+        let marks = "a" + String(repeating: "\u{345}\u{334}", count: 64_000)
+        func isViolation(_ line: String) -> Bool {
+            let all = records(line)
+            if all.count == 1, case .violation(let text) = all[0] {
+                return text.contains("more than 1024 bytes")
+            }
+            return false
+        }
+        #expect(isViolation("{\"result\":{\"\(marks)\":1}}") && isViolation("{\"\(marks)\":1,\"log\":\"m\"}"))
+        let level = "{\"log\":{\"message\":\"m\",\"level\":\"\(marks)\"}}"
+        #expect(records(level) == [.log(.info, "m")])
+        // A line of somebody else's is a line of the log, of which no more is kept anyway.
+        guard case .log(.info, let text)? = records("{\"\(marks)\":1}").first else {
+            Issue.record("no log line")
+            return
+        }
+        #expect(text.utf8.count <= JobLimits.logMessageBytesMax + 4)
+    }
+
+    @Test func theWordsOfALevel() {
+        let levels: [(String, LogLine.Level)] = [
+            ("TRACE", .debug), ("Debug", .debug), ("Warning", .warning), ("FATAL", .error), ("notice", .info),
+        ]
+        for (name, level) in levels {
+            #expect(records("{\"log\":{\"level\":\"\(name)\",\"message\":\"m\"}}") == [.log(level, "m")])
+        }
+    }
+
+    @Test(arguments: [#"a\nb"#, #"\u001b[1m"#, "", #"\u0080"#])
+    func contentTypesAreOneLineOfText(_ type: String) {
+        let all = records(#"{"result_base64":"","content_type":""# + type + "\"}")
+        if case .violation? = all.first {} else { Issue.record("\(all)") }
     }
 }

@@ -2,8 +2,8 @@ import Foundation
 import JobCore
 import JobWorkers
 import Subprocess
-import Testing
 import Support
+import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct CommandRunnerTests {
     private func runner(

@@ -4,9 +4,9 @@ import JobStore
 import JobWorkers
 import Logging
 import Postgres
+import Support
 import Synchronization
 import TestDatabase
-import Support
 
 /// Does what its test says.
 struct ScriptedRunner: JobRunner {

@@ -1,7 +1,7 @@
 import JobCore
 import JobWorkers
-import Testing
 import Support
+import Testing
 
 @Suite struct TestRunnersTests {
     private func text(_ result: JobResult) -> String {

@@ -2,10 +2,10 @@ import JobCore
 import JobStore
 import JobWorkers
 import Postgres
+import Support
 import Synchronization
 import TestDatabase
 import Testing
-import Support
 
 @Suite(.timeLimit(.minutes(2))) struct WorkerNodeTests {
     @Test func success() async throws {

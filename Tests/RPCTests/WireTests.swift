@@ -2,8 +2,8 @@ import HTTP2
 import NIOCore
 import NIOPosix
 import RPC
-import Testing
 import Support
+import Testing
 
 /// What a server does with clients that are not ours: a session driven by hand over a socket.
 @Suite(.timeLimit(.minutes(1))) struct WireTests {

@@ -1,9 +1,9 @@
 import Foundation
 import JobCore
+import Support
 import Testing
 
 @testable import Settings
-import Support
 
 private let machine = Machine(
     cores: 4, hostName: "box", processID: 77, isRoot: false, stateHome: "", home: "/home/ada")

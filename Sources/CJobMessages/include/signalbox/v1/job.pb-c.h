@@ -120,7 +120,8 @@ struct  Signalbox__V1__RetryPolicy
 
 /*
  * For finding jobs again. At most 32; keys 1 to 64 bytes, values at most
- * 256 bytes of UTF-8.
+ * 256 bytes of UTF-8, without control characters. Keys are told apart by
+ * their bytes.
  */
 struct  Signalbox__V1__JobSpec__LabelsEntry
 {
@@ -153,8 +154,9 @@ struct  Signalbox__V1__JobSpec
    */
   ProtobufCBinaryData kind;
   /*
-   * On whose behalf. Required; 1 to 256 bytes of UTF-8. Limits and fairness
-   * are per user and queue.
+   * On whose behalf. Required; 1 to 256 bytes of UTF-8 without control
+   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
+   * per user and queue. Users are told apart by their bytes.
    */
   ProtobufCBinaryData user_id;
   /*
@@ -166,8 +168,10 @@ struct  Signalbox__V1__JobSpec
    */
   ProtobufCBinaryData payload;
   /*
-   * Media type of the payload. Default: "application/json", and then the
-   * payload must be JSON (or empty). At most 128 bytes.
+   * Media type of the payload. Default: "application/json". Where it says JSON
+   * (also "…+json"), the payload must be JSON, or empty, and keys of its
+   * objects have at most 1 KiB. At most 128 bytes of UTF-8 without control
+   * characters.
    */
   ProtobufCBinaryData content_type;
   /*
@@ -177,7 +181,8 @@ struct  Signalbox__V1__JobSpec
   ProtobufCBinaryData job_id;
   /*
    * Unique per user: the same key with the same content gives the first job
-   * back. Default: none. At most 256 bytes of UTF-8.
+   * back. Default: none. At most 256 bytes of UTF-8 without control
+   * characters.
    */
   ProtobufCBinaryData idempotency_key;
   /*
