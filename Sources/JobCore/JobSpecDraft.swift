@@ -75,11 +75,8 @@ package struct JobSpecDraft: Sendable {
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
         let type = contentType.nonEmpty ?? JobLimits.defaultContentType
-        // It is the dearest check, and of no use where the request is refused anyway. A payload that is too long is refused
-        // with another status, so nothing is read of it.
-        if check.violations.isEmpty, (1...JobLimits.payloadBytesMax).contains(payload.count),
-            MediaType.isJSON(type)
-        {
+        // A payload that is too long is refused with another status, so nothing is read of it.
+        if (1...JobLimits.payloadBytesMax).contains(payload.count), MediaType.isJSON(type) {
             check.json(payload, "payload")
         }
         violations = check.violations

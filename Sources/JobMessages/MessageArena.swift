@@ -166,7 +166,7 @@ extension MessageArena {
     }
 
     func text(_ text: ExactText) -> ProtobufCBinaryData {
-        self.text(text.text)
+        unsafe self.text(text.text)
     }
 
     func text(_ text: String) -> ProtobufCBinaryData {

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    POSTGRES_USER,
     BINARY,
     PATIENCE_S,
     Cluster,
@@ -170,7 +171,9 @@ def scene(request, cluster: Cluster, folder: Path) -> Iterator[Scene]:
         # With a group of its own, which commands must not have.
         user, prefix, options = other_user(), ["setpriv", "--groups=0,4242"], {"user": other_user().pw_name}
     else:
-        user, prefix, options = other_user(), as_user(other_user()), {"user": str(other_user().pw_uid)}
+        # The one other than root that can enter the folder of the cluster's socket.
+        user = pwd.getpwnam(POSTGRES_USER)
+        prefix, options = as_user(user), {"user": str(user.pw_uid)}
     url = cluster.database()
     server = start(cluster, folder, url, prefix, **options)
     yield Scene(server, user, url)

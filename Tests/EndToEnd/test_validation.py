@@ -122,7 +122,7 @@ def test_a_request_without_a_job(api: Api):
 GOOD = [
     {"kind": "test.noop", "queue": "a.Z_9-/" + "q" * 121},
     {"user_id": "u" * 256},
-    {"user_id": "日本語 😀\n"},
+    {"user_id": "日本語 😀\u200d\u00a0"},
     {"payload": b'{"a":[1,2.5e3,"\\u00e9",null,true]}'},
     {"payload": b" 3 "},
     {"payload": b"\x00\xff", "content_type": "application/octet-stream"},
