@@ -118,8 +118,8 @@ package struct JobServiceHandlers: Sendable {
         var jobs: [NewJob] = []
         jobs.reserveCapacity(request.jobs.count)
         for (index, draft) in request.jobs.enumerated() {
+            try Self.checkPayload(draft.payload, "jobs[\(index)].payload")
             if let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations) {
-                try Self.checkPayload(spec.payload, "jobs[\(index)].payload")
                 jobs.append(NewJob(spec: spec, now: now, by: caller))
             }
             if violations.count >= Self.violationsMax { break }
