@@ -19,6 +19,7 @@ from test_watch import event, heartbeat, snapshot
 import signalbox
 import signalbox.aio
 from signalbox import JobEvent
+from signalbox._channel import channel_arguments
 from signalbox._security import Security, is_loopback
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
@@ -335,8 +336,27 @@ async def test_a_task_that_waits_for_a_token_can_be_cancelled(plain):
             await asyncio.wait_for(call, 10)
 
 
+#: How a caller, or the environment, can have grpc ask a proxy for a connection to this machine.
+PROXIES = {
+    "http_proxy": ({"http_proxy": "http://{}"}, []),
+    "http_proxy and an option": ({"http_proxy": "http://{}"}, [("grpc.enable_http_proxy", 1)]),
+    "addresses": (
+        {"GRPC_ADDRESS_HTTP_PROXY": "{}", "GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES": "127.0.0.0/8,::1/128"},
+        [],
+    ),
+    "options": (
+        {},
+        [
+            ("grpc.address_http_proxy", "{}"),
+            ("grpc.address_http_proxy_enabled_addresses", "127.0.0.0/8,::1/128"),
+        ],
+    ),
+}
+
+
 @both
-def test_a_proxy_does_not_see_the_token_for_this_machine(how, plain, monkeypatch):
+@pytest.mark.parametrize("way", PROXIES)
+def test_a_proxy_does_not_see_the_token_for_this_machine(how, way, plain, monkeypatch):
     """By itself grpc asks a proxy for a connection to this machine too, and talks through it in the clear."""
     proxy = socket.create_server(("127.0.0.1", 0))
     came = threading.Event()
@@ -351,24 +371,37 @@ def test_a_proxy_does_not_see_the_token_for_this_machine(how, plain, monkeypatch
             pass
 
     threading.Thread(target=accept, daemon=True).start()
-    for name in ("no_grpc_proxy", "no_proxy", "grpc_proxy", "https_proxy"):
+    for name in ("no_grpc_proxy", "no_proxy", "grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+    address = f"127.0.0.1:{proxy.getsockname()[1]}"
+    variables, options = PROXIES[way]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(address))
+    options = [(name, value.format(address) if isinstance(value, str) else value) for name, value in options]
     try:
         # Without a token there is nothing to keep from it.
         with pytest.raises(signalbox.SignalboxError):
-            use_briefly(plain.target)
+            use_briefly(plain.target, options)
         assert came.is_set(), "grpc does not use the proxy"
         came.clear()
-        use(how, plain.target, "get", token=TOKEN)
+        use(how, plain.target, "get", token=TOKEN, options=options)
         assert plain.service.seen == [f"Bearer {TOKEN}"] and not came.is_set()
     finally:
         proxy.shutdown(socket.SHUT_RDWR)
         proxy.close()
 
 
-def use_briefly(target: str) -> None:
-    with signalbox.Client(target, timeout=1) as client:
+def test_a_caller_changes_our_arguments_of_the_channel_and_not_those_of_security():
+    own = [("grpc.keepalive_time_ms", 5), ("grpc.enable_http_proxy", 1), ("mine", "x")]
+    found = channel_arguments(own, [("grpc.enable_http_proxy", 0)])
+    assert len(found) == len(dict(found))
+    assert dict(found)["grpc.keepalive_time_ms"] == 5 and dict(found)["mine"] == "x"
+    assert dict(found)["grpc.enable_http_proxy"] == 0
+    assert dict(found)["grpc.keepalive_timeout_ms"] == 10_000
+
+
+def use_briefly(target: str, options: list[tuple[str, Any]]) -> None:
+    with signalbox.Client(target, timeout=1, options=options) as client:
         client.get("a")
 
 

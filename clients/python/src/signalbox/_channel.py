@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 #: Seconds that a unary call may take in all, unless said otherwise.
 DEFAULT_TIMEOUT_S = 10.0
 
-#: Channel arguments; a caller's own come after these and win.
+#: Channel arguments, unless a caller has its own.
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # A connection whose peer vanished is noticed within 40 s, also while nothing is sent.
     ("grpc.keepalive_time_ms", 30_000),
@@ -20,3 +21,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # A page of 1,000 jobs with all their labels.
     ("grpc.max_receive_message_length", 32 << 20),
 )
+
+
+def channel_arguments(
+    own: Sequence[tuple[str, Any]], security: Sequence[tuple[str, Any]]
+) -> list[tuple[str, Any]]:
+    """Each argument once, for grpc takes the first of several: those of security before a caller's own before ours."""
+    return list({**dict(CHANNEL_OPTIONS), **dict(own), **dict(security)}.items())

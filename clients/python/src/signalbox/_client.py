@@ -21,7 +21,7 @@ from signalbox.v1 import (
 )
 
 from ._backoff import UnaryRetry
-from ._channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S
+from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._errors import DeadlineExceeded, JobCancelled, JobFailed, ServiceError, from_rpc_error
 from ._requests import job_spec, list_request, watch_ids
 from ._security import TLS, Metadata, Security, Token
@@ -73,7 +73,7 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._security = security = Security(target, token, tls, insecure, metadata)
-        arguments = [*CHANNEL_OPTIONS, *options, *security.options]
+        arguments = channel_arguments(options, security.options)
         if security.credentials is None:
             self.channel = grpc.insecure_channel(target, options=arguments)
         else:

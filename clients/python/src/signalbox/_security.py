@@ -149,7 +149,7 @@ class Security:
             raise ValueError("metadata has authorization: give token= instead")
         #: None: without TLS.
         self.credentials = _channel_credentials(tls)
-        #: Channel arguments that come after all others.
+        #: Channel arguments that a caller cannot change.
         self.options: tuple[tuple[str, Any], ...] = ()
         if insecure and self.credentials is not None:
             raise ValueError(
@@ -158,8 +158,13 @@ class Security:
             )
         if token is not None and self.credentials is None:
             if is_loopback(target):
-                # grpc would go through the proxy of http_proxy to this machine too, and show it the token.
-                self.options = (("grpc.enable_http_proxy", 0),)
+                # grpc would go through a proxy to this machine too, and show it the token: one of http_proxy, or one of
+                # GRPC_ADDRESS_HTTP_PROXY, which is used for no address if none is enabled.
+                self.options = (
+                    ("grpc.enable_http_proxy", 0),
+                    ("grpc.address_http_proxy", ""),
+                    ("grpc.address_http_proxy_enabled_addresses", ""),
+                )
             elif not insecure:
                 raise ValueError(
                     f"there is a token, {target} is not on this machine, and without TLS everybody on the way "

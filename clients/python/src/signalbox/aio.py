@@ -22,7 +22,7 @@ from signalbox.v1 import (
 )
 
 from ._backoff import UnaryRetry
-from ._channel import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S
+from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._client import result_of
 from ._errors import Cancelled, DeadlineExceeded, ServiceError, from_rpc_error
 from ._requests import job_spec, list_request, watch_ids
@@ -74,7 +74,7 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._security = security = Security(target, token, tls, insecure, metadata)
-        arguments = [*CHANNEL_OPTIONS, *options, *security.options]
+        arguments = channel_arguments(options, security.options)
         if security.credentials is None:
             self.channel = grpc.aio.insecure_channel(target, options=arguments)
         else:
