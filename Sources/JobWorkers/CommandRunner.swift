@@ -54,7 +54,7 @@ package struct CommandDefinition: Sendable, Hashable {
     }
 }
 
-/// Runs each attempt as a process group of its own: the payload on standard input, facts in the
+/// Runs each attempt as a session and a process group of its own: the payload on standard input, facts in the
 /// environment, one JSON object a line on standard output (`CommandOutput`), log lines on standard error.
 ///
 /// Exit code 0: done, with the last result that it wrote, or `null`. 65: failed for good (EX_DATAERR of
@@ -152,7 +152,9 @@ private struct CommandRun: Sendable {
 
     private func spawned(checkpoint: String?) async throws -> CommandOutcome {
         var options = PlatformOptions()
-        options.processGroupID = 0
+        // A session of its own, whose leader leads a process group, too. In the server's, a command could write to the
+        // terminal from which the server was started, and type into it (ioctl TIOCSTI).
+        options.createSession = true
         // setpriv(1) changes the user, not `options.userID`: glibc's setuid may wait in the child for a lock that
         // another thread held when it was forked. It then executes the command, in the same process.
         let result = try await Subprocess.run(

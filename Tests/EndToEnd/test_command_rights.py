@@ -73,6 +73,8 @@ result = {
     "environ": attempt(lambda: read("environ")),
     "memory": attempt(peek),
     "trace": attempt(attach),
+    "leads": os.getsid(0) == os.getpid() == os.getpgid(0),
+    "terminal": attempt(lambda: open("/dev/tty")),
     "files": attempt(lambda: os.listdir(f"/proc/{server}/fd")),
     "arguments": attempt(lambda: read("cmdline")),
     "environment": dict(os.environ),
@@ -190,6 +192,12 @@ def test_the_server_cannot_be_read_or_traced(scene):
     }
     # Which everybody can read, and which therefore has no secrets.
     assert "serve" in found["arguments"] and scene.url not in found["arguments"]
+
+
+def test_it_has_no_part_in_the_servers_terminal(scene):
+    """In a session of its own there is none to write to, and none to type into."""
+    found = scene.probe()
+    assert found["leads"] is True and found["terminal"] == "OSError"
 
 
 def test_the_environment_is_what_it_is_allowed(scene):
