@@ -260,7 +260,8 @@ if Context.environment["SIGNALBOX_FUZZ"] != nil {
         .executableTarget(
             name: "Fuzz",
             dependencies: [
-                "CLibFuzzer", "HTTP2", "JobCore", "JobMessages", "MessageCompression", "RPC", nioCore,
+                "CLibFuzzer", "HTTP2", "JobCore", "JobMessages", "MessageCompression", "RPC", "Support",
+                nioCore,
             ],
             path: "Tests/Fuzz/Fuzz",
             swiftSettings: settings,

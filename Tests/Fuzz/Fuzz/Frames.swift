@@ -1,6 +1,7 @@
 import HTTP2
 import MessageCompression
 import NIOCore
+import Support
 
 @testable import RPC
 
