@@ -1,15 +1,19 @@
 import FoundationEssentials
 import JobCore
+import Synchronization
 
 /// JSON as `--json` prints it.
 enum JSONLine {
     /// One line, keys in snake_case and in the order of the alphabet; what is nil is left out. Nothing in it drives a
     /// terminal: what could is escaped, as JSON has it.
     static func text(_ value: some Encodable) throws -> String {
+        let embedded = EmbeddedJSON()
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return PrintableText.escapedJSON(String(decoding: try encoder.encode(value), as: UTF8.self))
+        encoder.userInfo[EmbeddedJSON.key] = embedded
+        let line = embedded.replacePlaceholders(in: try encoder.encode(value))
+        return PrintableText.escapedJSON(String(decoding: line, as: UTF8.self))
     }
 
     static func write(_ value: some Encodable) throws {
@@ -17,50 +21,89 @@ enum JSONLine {
     }
 }
 
-/// Any JSON, to be printed inside other JSON. Numbers are kept as integers of 64 bits or as doubles.
-enum JSONValue: Codable, Sendable, Equatable {
-    case null
-    case bool(Bool)
-    case integer(Int64)
-    case unsigned(UInt64)
-    case double(Double)
-    case string(String)
-    case array([JSONValue])
-    case object([String: JSONValue])
+/// The JSON of a payload or a result, to be printed inside other JSON: as it is, but without white space between its
+/// tokens. It is not decoded, which takes time that grows with its size times its depth, and rounds its numbers.
+///
+/// It can be encoded by `JSONLine` only.
+struct RawJSON: Encodable, Sendable {
+    fileprivate let bytes: [UInt8]
 
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self = .null
-        } else if let value = try? container.decode(Bool.self) {
-            self = .bool(value)
-        } else if let value = try? container.decode(Int64.self) {
-            self = .integer(value)
-        } else if let value = try? container.decode(UInt64.self) {
-            self = .unsigned(value)
-        } else if let value = try? container.decode(Double.self) {
-            self = .double(value)
-        } else if let value = try? container.decode(String.self) {
-            self = .string(value)
-        } else if let value = try? container.decode([JSONValue].self) {
-            self = .array(value)
-        } else {
-            self = .object(try container.decode([String: JSONValue].self))
-        }
+    /// Nil: it is no JSON, as `JSONText` has it.
+    init?(_ bytes: [UInt8]) {
+        guard JSONText.isValid(bytes) else { return nil }
+        self.bytes = Self.withoutSpace(bytes)
     }
 
     func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        switch self {
-        case .null: try container.encodeNil()
-        case .bool(let value): try container.encode(value)
-        case .integer(let value): try container.encode(value)
-        case .unsigned(let value): try container.encode(value)
-        case .double(let value): try container.encode(value)
-        case .string(let value): try container.encode(value)
-        case .array(let values): try container.encode(values)
-        // A dictionary's keys are the caller's, and are not turned into snake_case.
-        case .object(let values): try container.encode(values)
+        guard let embedded = encoder.userInfo[EmbeddedJSON.key] as? EmbeddedJSON else {
+            throw EncodingError.invalidValue(
+                self, .init(codingPath: encoder.codingPath, debugDescription: "only a JSONLine has raw JSON"))
         }
+        var container = encoder.singleValueContainer()
+        try container.encode(embedded.placeholder(for: self))
+    }
+
+    /// White space is outside of strings; a quotation mark ends one unless a backslash, itself not escaped, precedes it.
+    private static func withoutSpace(_ json: [UInt8]) -> [UInt8] {
+        var kept: [UInt8] = []
+        kept.reserveCapacity(json.count)
+        var isInString = false
+        var isEscaped = false
+        for byte in json {
+            if isInString {
+                if isEscaped {
+                    isEscaped = false
+                } else if byte == UInt8(ascii: "\\") {
+                    isEscaped = true
+                } else if byte == UInt8(ascii: "\"") {
+                    isInString = false
+                }
+            } else {
+                switch byte {
+                case 0x20, 0x09, 0x0A, 0x0D: continue
+                default: isInString = byte == UInt8(ascii: "\"")
+                }
+            }
+            kept.append(byte)
+        }
+        return kept
+    }
+}
+
+/// What stands for raw JSON while a line is encoded: Foundation's encoder writes no JSON but its own.
+///
+/// A placeholder is a string with a UUID that is drawn for the line, so no text that is already in a job can hold it.
+private final class EmbeddedJSON: Sendable {
+    static let key: CodingUserInfoKey = {
+        guard let key = CodingUserInfoKey(rawValue: "EmbeddedJSON") else {
+            preconditionFailure("every text is a key")
+        }
+        return key
+    }()
+
+    private let prefix = UUID().uuidString + " "
+    private let values = Mutex<[RawJSON]>([])
+
+    func placeholder(for value: RawJSON) -> String {
+        values.withLock {
+            $0.append(value)
+            return "\(prefix)\($0.count - 1)"
+        }
+    }
+
+    /// The line with the JSON in place of the strings that stand for it.
+    func replacePlaceholders(in line: Data) -> [UInt8] {
+        let values = values.withLock { $0 }
+        var parts = Array(line).split(separator: Array("\"\(prefix)".utf8), omittingEmptySubsequences: false)[
+            ...]
+        var replaced = Array(parts.removeFirst())
+        for part in parts {
+            // The number of the value and the quotation mark that ends the placeholder.
+            let number = part.prefix { $0 != UInt8(ascii: "\"") }
+            let index = number.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+            replaced += values[index].bytes
+            replaced += part.dropFirst(number.count + 1)
+        }
+        return replaced
     }
 }

@@ -149,16 +149,14 @@ struct LogLineView: Encodable {
 /// Bytes as whichever of the three shows them best.
 struct ContentView: Encodable {
     /// The value itself, when the media type says JSON and it is.
-    let json: JSONValue?
+    let json: RawJSON?
     let text: String?
     let base64: String?
 
     /// Nil when there are none.
     init?(_ bytes: [UInt8], contentType: ExactText) {
         if bytes.isEmpty { return nil }
-        let value =
-            MediaType.isJSON(contentType) && JSONText.isValid(bytes)
-            ? try? JSONDecoder().decode(JSONValue.self, from: Data(bytes)) : nil
+        let value = MediaType.isJSON(contentType) ? RawJSON(bytes) : nil
         let string = value == nil ? String(validating: bytes, as: UTF8.self) : nil
         json = value
         text = string
@@ -168,7 +166,7 @@ struct ContentView: Encodable {
 
 struct ResultView: Encodable {
     let contentType: String
-    let json: JSONValue?
+    let json: RawJSON?
     let text: String?
     let base64: String?
 

@@ -70,6 +70,45 @@ import Testing
         #expect(try text([], "audio/mpeg") == #"{"content_type":"audio/mpeg"}"#)
     }
 
+    private func payload(_ bytes: [UInt8]) throws -> String {
+        var job = Sample.job(.succeeded)
+        job.spec.payload = bytes
+        job.spec.contentType = "application/json"
+        let line = try JSONLine.text(JobView(job, payload: true))
+        let start = try #require(line.utf8.firstRange(of: #""payload":{"json":"#.utf8)).upperBound
+        let end = try #require(line.utf8.firstRange(of: #"},"priority""#.utf8)).lowerBound
+        return String(decoding: line.utf8[start..<end], as: UTF8.self)
+    }
+
+    /// It stays one line, and no number is rounded.
+    @Test(arguments: [
+        (" null\n", "null"), ("1e400", "1e400"), ("0.10", "0.10"),
+        ("123456789012345678901234567890.5", "123456789012345678901234567890.5"),
+        ("{ \"a b\" :\r\n\t[ 1 , \" \\\" [ \\\\\" , { } ] }", #"{"a b":[1," \" [ \\",{}]}"#),
+        (#"{"a":1,"a":2}"#, #"{"a":1,"a":2}"#), (#""\ud800""#, #""\ud800""#),
+        ("\"\u{9B}\u{2028}\u{E0041}é\"", #""\u009b\u2028\udb40\udc41é""#),
+    ])
+    func jsonIsPrintedAsItIs(json: String, printed: String) throws {
+        #expect(try payload(Array(json.utf8)) == printed)
+    }
+
+    @Test func bothAPayloadAndAResult() throws {
+        var job = Sample.job(.succeeded)
+        job.spec.payload = Array("[1]".utf8)
+        job.spec.contentType = "application/json"
+        job.result = JobResult(data: Array("[2]".utf8), contentType: "application/json")
+        let line = try JSONLine.text(JobView(job, payload: true))
+        #expect(line.contains(#""payload":{"json":[1]}"#))
+        #expect(line.contains(#""result":{"content_type":"application/json","json":[2]}"#))
+    }
+
+    /// Decoding it takes minutes.
+    @Test(.timeLimit(.minutes(1))) func deepJSONTakesNoLongerThanOther() throws {
+        let leaves = String(repeating: "[],", count: 100_000) + "[]"
+        let json = String(repeating: "[", count: 119) + leaves + String(repeating: "]", count: 119)
+        #expect(try payload(Array(json.utf8)).utf8.elementsEqual(json.utf8))
+    }
+
     @Test func messagesOfAWatch() throws {
         let event = Sample.event(
             .retryScheduled, .pending, sequence: 3, error: JobError(reason: "failed", message: "boom"))
