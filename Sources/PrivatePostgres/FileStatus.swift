@@ -130,7 +130,7 @@ struct FileStatus {
 
     /// Writing by the group is as good as none where nobody else is in it, as with a group for each user.
     private func checkWriters() throws {
-        let isOpen = mode & 0o002 != 0 || mode & 0o020 != 0 && !SystemUser.hasGroupAlone(userID, groupID)
+        let isOpen = mode & 0o002 != 0 || mode & 0o020 != 0 && !SystemGroup.isAlone(userID, in: groupID)
         guard isOpen else { return }
         throw refused(
             "has mode \(Self.octal(mode)), with which other users can replace what is in it",

@@ -36,22 +36,4 @@ enum SystemUser {
 
     /// For messages and commands: the name, else the number.
     static func name(_ userID: uid_t) -> String { knownName(userID) ?? "\(userID)" }
-
-    /// Whether a group is the user's alone: it is called like the user, and has no other member.
-    static func hasGroupAlone(_ userID: uid_t, _ groupID: gid_t) -> Bool {
-        guard let name = knownName(userID) else { return false }
-        var entry = unsafe group()
-        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: entryBytesMax) { buffer in
-            var found: UnsafeMutablePointer<group>?
-            guard unsafe getgrgid_r(groupID, &entry, buffer.baseAddress!, buffer.count, &found) == 0,
-                unsafe found != nil, unsafe String(cString: entry.gr_name) == name
-            else { return false }
-            guard var member = unsafe entry.gr_mem else { return true }
-            while let text = unsafe member.pointee {
-                if unsafe String(cString: text) != name { return false }
-                unsafe member += 1
-            }
-            return true
-        }
-    }
 }

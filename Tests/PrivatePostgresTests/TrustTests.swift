@@ -117,7 +117,7 @@ extension PrivatePostgresTests {
             // A group is others, unless it is the owner's alone.
             try setMode(String(parent), 0o775)
             let group = try FileStatus.get(String(parent)).groupID
-            #expect(await refusal() == nil || !SystemUser.hasGroupAlone(geteuid(), group))
+            #expect(await refusal() == nil || !SystemGroup.isAlone(geteuid(), in: group))
             if ServerUser.isRoot {
                 #expect(chown(String(parent), 0, 12_345) == 0)
                 #expect(await refusal()?.hasPrefix("\(parent) has mode 0775") == true)

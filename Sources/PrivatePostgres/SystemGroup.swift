@@ -1,0 +1,103 @@
+internal import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Who is in a group of the system: its members, and the users whose primary group it is, who need not be among them.
+enum SystemGroup {
+    struct User {
+        let name: String
+        let userID: uid_t
+        /// The primary one.
+        let groupID: gid_t
+    }
+
+    struct Group {
+        let name: String
+        let groupID: gid_t
+        let members: [String]
+    }
+
+    /// Of each of the databases. A larger one is not walked to its end.
+    static let entriesMax = 100_000
+
+    /// The C library has one position in each database for the whole process, and one place for the entry.
+    private static let walking = Mutex(())
+
+    /// Whether nobody but the user is in the group. Not if the databases cannot be walked.
+    static func isAlone(_ userID: uid_t, in groupID: gid_t) -> Bool {
+        guard let users = users(where: { $0 == userID || $1 == groupID }), let groups = groups(groupID) else {
+            return false
+        }
+        return isAlone(userID, in: groupID, users: users, groups: groups)
+    }
+
+    /// By the entries of the databases that are the user's or the group's; others do not matter.
+    ///
+    /// There has to be one of the user and one of a group that is called like him: some databases can be asked for an
+    /// entry but not for all, and it is not known who else is in the group then.
+    static func isAlone(_ userID: uid_t, in groupID: gid_t, users: [User], groups: [Group]) -> Bool {
+        // Two names with one number are one user, and so are two groups one group.
+        let names = Set(users.filter { $0.userID == userID }.map(\.name))
+        let groups = groups.filter { $0.groupID == groupID }
+        return groups.contains { names.contains($0.name) }
+            && groups.allSatisfy { names.isSuperset(of: $0.members) }
+            && users.allSatisfy { $0.groupID != groupID || $0.userID == userID }
+    }
+
+    /// Those that are wanted. Nil: the database cannot be walked, or has more entries than the limit.
+    static func users(
+        entriesMax: Int = entriesMax, where isWanted: (_ userID: uid_t, _ groupID: gid_t) -> Bool
+    ) -> [User]? {
+        walking.withLock { _ in
+            setpwent()
+            defer { endpwent() }
+            var users: [User] = []
+            for _ in 0...entriesMax {
+                errno = 0
+                guard let entry = unsafe getpwent() else { return isEnd ? users : nil }
+                let (userID, groupID) = unsafe (entry.pointee.pw_uid, entry.pointee.pw_gid)
+                guard isWanted(userID, groupID) else { continue }
+                users.append(
+                    User(
+                        name: unsafe String(cString: entry.pointee.pw_name), userID: userID, groupID: groupID)
+                )
+            }
+            return nil
+        }
+    }
+
+    /// Those with this number. Nil: the database cannot be walked, or has more entries than the limit.
+    static func groups(_ groupID: gid_t, entriesMax: Int = entriesMax) -> [Group]? {
+        walking.withLock { _ in
+            setgrent()
+            defer { endgrent() }
+            var groups: [Group] = []
+            for _ in 0...entriesMax {
+                errno = 0
+                guard let entry = unsafe getgrent() else { return isEnd ? groups : nil }
+                guard unsafe entry.pointee.gr_gid == groupID else { continue }
+                var members: [String] = []
+                if var member = unsafe entry.pointee.gr_mem {
+                    while let name = unsafe member.pointee {
+                        members.append(unsafe String(cString: name))
+                        unsafe member += 1
+                    }
+                }
+                groups.append(
+                    Group(
+                        name: unsafe String(cString: entry.pointee.gr_name), groupID: groupID,
+                        members: members))
+            }
+            return nil
+        }
+    }
+
+    /// Whether there was no entry because there are no more. glibc leaves ENOENT then.
+    private static var isEnd: Bool { errno == 0 || errno == ENOENT }
+}
