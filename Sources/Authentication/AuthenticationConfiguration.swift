@@ -32,18 +32,18 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
             if !seen.insert(rule.pattern).inserted {
                 problems.append("two rules for certificates are about '\(rule.pattern)'")
             }
-            if let name = rule.name, !Principal.isName(name) {
+            if let name = rule.name, !PrincipalName.isValid(name) {
                 problems.append(
-                    "the rule for '\(rule.pattern)' has a name that is not \(Principal.nameRule)")
+                    "the rule for '\(rule.pattern)' has a name that is not \(PrincipalName.rule)")
             }
             if case .only(let users) = rule.users {
                 if users.count > UserGrant.usersMax {
                     problems.append(
                         "the rule for '\(rule.pattern)' has more than \(UserGrant.usersMax) users")
                 }
-                if !users.allSatisfy({ Principal.isName($0.text) }) {
+                if !users.allSatisfy({ PrincipalName.isValid($0.text) }) {
                     problems.append(
-                        "the rule for '\(rule.pattern)' has a user that is not \(Principal.nameRule)")
+                        "the rule for '\(rule.pattern)' has a user that is not \(PrincipalName.rule)")
                 }
             }
         }

@@ -54,13 +54,14 @@ extension AuthenticationError {
         .malformedToken, "the token's header has no kid, and there are several keys")
     static let malformedClaims = Self(.malformedToken, "the token's claims cannot be read")
     static let expiryMissing = Self(.malformedToken, "the token has no claim exp")
+    // Both end in `PrincipalName.rule`.
     static let badSubject = Self(
         .malformedToken,
-        "the token's claim sub is not 1 to 256 bytes of text without control, zero-width and bidirectional characters"
+        "the token's claim sub is not 1 to 256 bytes of text without hidden, blank or private-use characters, without a space at either end, and with at most 8 combining marks in a row and none at the beginning"
     )
     static let badUsers = Self(
         .malformedToken,
-        "the token's claim about users is neither \"*\" nor a list of at most 10000 names of 1 to 256 bytes without control, zero-width and bidirectional characters"
+        "the token's claim about users is neither \"*\" nor a list of at most 10000 names, each 1 to 256 bytes of text without hidden, blank or private-use characters, without a space at either end, and with at most 8 combining marks in a row and none at the beginning"
     )
     static let unsupportedType = Self(
         .unsupportedType, "the token's header has a typ that is neither JWT nor at+jwt")

@@ -168,7 +168,7 @@ package final class Authenticator: Sendable {
         guard now() < certificate.expiry else { throw .expired }
         guard let (rule, name) = certificates.first(for: certificate.names) else { throw .unknownCertificate }
         let principalName = rule.name ?? name.value
-        guard Principal.isName(principalName) else { throw .unknownCertificate }
+        guard PrincipalName.isValid(principalName) else { throw .unknownCertificate }
         return Credential(
             Principal(
                 name: principalName, scopes: rule.scopes, users: rule.users.users(of: principalName),

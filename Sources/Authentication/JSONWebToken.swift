@@ -170,7 +170,7 @@ extension JSONWebToken {
                 return .all
             }
             guard let users = try? claims.decode([String].self, forKey: name),
-                users.count <= UserGrant.usersMax, users.allSatisfy(Principal.isName)
+                users.count <= UserGrant.usersMax, users.allSatisfy(PrincipalName.isValid)
             else { throw AuthenticationError.badUsers }
             return .only(Set(users.map(ExactText.init(_:))))
         }
@@ -198,7 +198,7 @@ extension JWTConfiguration {
         let latest = expiry.advanced(by: leeway)
         guard now < latest else { throw .expired }
         if let notBefore = claims.notBefore, now.advanced(by: leeway) < notBefore { throw .notYetValid }
-        guard let subject = claims.subject, Principal.isName(subject) else { throw .badSubject }
+        guard let subject = claims.subject, PrincipalName.isValid(subject) else { throw .badSubject }
         // The leeway lets a token in whose time is just over, as another clock may see it. It lengthens no stream: one
         // that began before ends with its token, and one that is begun now soon does.
         return Principal(

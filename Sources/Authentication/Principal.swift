@@ -4,9 +4,7 @@ internal import Synchronization
 
 /// Who calls, as its credentials say.
 package struct Principal: Sendable, Hashable {
-    package static let nameBytesMax = 256
-
-    /// For the audit.
+    /// For the audit. As `PrincipalName` has it.
     package var name: String
     package var scopes: Set<Scope>
     /// For whom it may act.
@@ -23,17 +21,6 @@ package struct Principal: Sendable, Hashable {
         self.users = users
         self.expiry = expiry
         self.source = source
-    }
-
-    /// What `isName` asks for. Completes "wants …" and "is not …".
-    package static let nameRule =
-        "1 to \(nameBytesMax) bytes of text without control, zero-width and bidirectional characters"
-
-    /// Whether it can be the name of a principal, or of a user that one may act for. People read names in the audit and in
-    /// logs, so nothing in one is hidden.
-    package static func isName(_ text: String) -> Bool {
-        (1...nameBytesMax).contains(text.utf8.count)
-            && text.unicodeScalars.allSatisfy(PrintableText.mayBeInName)
     }
 }
 

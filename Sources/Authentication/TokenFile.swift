@@ -188,10 +188,10 @@ package enum TokenFile {
         }
 
         private mutating func name(_ node: Node) -> String? {
-            if let text = node.scalar?.string, Principal.isName(text) { return text }
+            if let text = node.scalar?.string, PrincipalName.isValid(text) { return text }
             report(
                 node.mark?.line,
-                "name wants \(Principal.nameRule)")
+                "name wants \(PrincipalName.rule)")
             return nil
         }
 
@@ -211,13 +211,13 @@ package enum TokenFile {
 
         private mutating func users(_ node: Node) -> UserGrant? {
             if node.scalar?.string.hasSameBytes(as: "all") == true { return .all }
-            let users = (node.sequence ?? []).compactMap { $0.scalar?.string }.filter(Principal.isName)
+            let users = (node.sequence ?? []).compactMap { $0.scalar?.string }.filter(PrincipalName.isValid)
             if let count = node.sequence?.count, count == users.count, count <= UserGrant.usersMax {
                 return .only(Set(users.map(ExactText.init(_:))))
             }
             report(
                 node.mark?.line,
-                "users wants all, or a list of at most \(UserGrant.usersMax) users, each \(Principal.nameRule)"
+                "users wants all, or a list of at most \(UserGrant.usersMax) users, each \(PrincipalName.rule)"
             )
             return nil
         }

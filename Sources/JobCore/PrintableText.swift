@@ -1,3 +1,5 @@
+// exact in this file: scalars are compared, and no String is.
+
 /// Text from outside, for a line of a log or for a terminal.
 ///
 /// It works on Unicode scalars: to find where characters end, or to compare text in normal form, takes very long for some
@@ -14,13 +16,15 @@ package enum PrintableText {
         }
     }
 
-    /// Whether a scalar may stand in the name of somebody, which people compare by eye: it is printable, assigned in the
-    /// toolchain's version of Unicode, and can be seen.
-    package static func mayBeInName(_ scalar: Unicode.Scalar) -> Bool {
-        if isUnprintable(scalar) { return false }
-        if scalar.isASCII { return true }
-        return scalar.properties.generalCategory != .unassigned
-            && !scalar.properties.isDefaultIgnorableCodePoint
+    /// Whether a scalar is printable and looks like empty space: space separators (Zs), and the characters that other
+    /// categories have for a blank.
+    package static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
+        if scalar.isASCII { return scalar == " " }
+        switch scalar.value {
+        // The blank of Braille, of hieroglyphs (two widths) and of Khitan, and the note without a head.
+        case 0x2800, 0x13441, 0x13442, 0x16FE4, 0x1D159: return true
+        default: return scalar.properties.generalCategory == .spaceSeparator
+        }
     }
 
     /// On one line: unprintable scalars become `\n`, `\r`, `\t` or, as `\u{1B}`, their number. A backslash stays one, so
@@ -30,24 +34,53 @@ package enum PrintableText {
     package static func escaped(_ text: String, bytesMax: Int = .max) -> String {
         let isClean = text.utf8.count <= bytesMax && text.unicodeScalars.allSatisfy { !isUnprintable($0) }
         if isClean { return text }
+        return rewritten(text, bytesMax: bytesMax) { isUnprintable($0) ? escape($0) : nil }
+    }
+
+    /// A value of a line of `key=value`, as logfmt has it. One that holds a blank, `=`, `"`, `[`, `]`, a backslash or
+    /// anything unprintable is in double quotes, in which a backslash precedes `"` and `\`, and what is unprintable is
+    /// as `escaped` has it. Any other stays as it is. So no value ends before its end, and no two values are written
+    /// alike, unless they were cut.
+    ///
+    /// - Parameter bytesMax: at least 5. Of UTF-8, with the quotes; a longer value is cut, and its text ends in "…" then.
+    package static func quoted(_ text: String, bytesMax: Int = .max) -> String {
+        if text.unicodeScalars.allSatisfy({ !wantsQuotes($0) }) { return escaped(text, bytesMax: bytesMax) }
+        let inner = rewritten(text, bytesMax: bytesMax - 2) { scalar in
+            if isUnprintable(scalar) { return escape(scalar) }
+            return scalar == "\"" || scalar == "\\" ? "\\\(scalar)" : nil
+        }
+        return "\"\(inner)\""
+    }
+
+    private static func wantsQuotes(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar {
+        case "=", "\"", "[", "]", "\\": true
+        default: isBlank(scalar) || isUnprintable(scalar)
+        }
+    }
+
+    /// - Parameter replacement: nil: the scalar stays.
+    private static func rewritten(
+        _ text: String, bytesMax: Int, _ replacement: (Unicode.Scalar) -> String?
+    ) -> String {
         let ellipsis = "…".utf8
-        var escaped: [UInt8] = []
+        var written: [UInt8] = []
         // How much of it stays if there is no room for all.
         var fitting = 0
         for scalar in text.unicodeScalars {
-            if isUnprintable(scalar) {
-                escaped.append(contentsOf: escape(scalar).utf8)
+            if let replacement = replacement(scalar) {
+                written.append(contentsOf: replacement.utf8)
             } else {
-                escaped.append(contentsOf: scalar.utf8)
+                written.append(contentsOf: scalar.utf8)
             }
-            if escaped.count > bytesMax {
-                escaped.removeSubrange(fitting...)
-                escaped.append(contentsOf: ellipsis)
+            if written.count > bytesMax {
+                written.removeSubrange(fitting...)
+                written.append(contentsOf: ellipsis)
                 break
             }
-            if escaped.count <= bytesMax - ellipsis.count { fitting = escaped.count }
+            if written.count <= bytesMax - ellipsis.count { fitting = written.count }
         }
-        return String(decoding: escaped, as: UTF8.self)
+        return String(decoding: written, as: UTF8.self)
     }
 
     /// The same JSON, with unprintable scalars as `\u001b`. They can only be within its strings, if it has no white space

@@ -329,18 +329,12 @@ extension Interruption: CaseIterable {
 }
 
 extension SettingKind where Value == String {
-    /// The name of a principal or a user, as `Authentication` takes it.
+    /// The name of a principal or a user.
     static var principal: Self {
-        let bytesMax = JobLimits.userIDBytesMax
-        return Self(
+        Self(
             placeholder: "NAME",
-            wants: "1 to \(bytesMax) bytes of text without control, zero-width and bidirectional characters",
-            parse: { text in
-                let isName =
-                    (1...bytesMax).contains(text.utf8.count)
-                    && text.unicodeScalars.allSatisfy(PrintableText.mayBeInName)
-                return isName ? text : nil
-            },
+            wants: PrincipalName.rule,
+            parse: { PrincipalName.isValid($0) ? $0 : nil },
             show: { $0 })
     }
 

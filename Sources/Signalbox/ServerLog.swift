@@ -35,7 +35,7 @@ enum ServerLog {
     }
 }
 
-/// Lines as swift-log writes them, with what they say escaped.
+/// Lines as swift-log writes them, with what they say escaped, and values in quotes where they need them.
 struct TextLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     private var lines: StreamLogHandler
@@ -58,7 +58,10 @@ struct TextLogHandler: LogHandler {
     func log(event: LogEvent) {
         var event = event
         let values = ServerLog.values(metadata, event).map {
-            (Self.escaped($0.key), Logger.MetadataValue.string(Self.escaped($0.value)))
+            (
+                Self.escaped($0.key),
+                Logger.MetadataValue.string(PrintableText.quoted($0.value, bytesMax: ServerLog.textBytesMax))
+            )
         }
         event.metadata = Dictionary(values, uniquingKeysWith: { $1 })
         event.error = nil

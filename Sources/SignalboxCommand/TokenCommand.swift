@@ -30,8 +30,8 @@ struct TokenCommand: ParsableCommand {
         var expires: String?
 
         func run() throws {
-            guard Principal.isName(name) else {
-                throw ValidationError("NAME wants \(Principal.nameRule)")
+            guard PrincipalName.isValid(name) else {
+                throw ValidationError("NAME wants \(PrincipalName.rule)")
             }
             let scopes = scope.map(Scope.init(rawValue:))
             guard !scopes.isEmpty, !scopes.contains(nil) else {
@@ -56,11 +56,12 @@ struct TokenCommand: ParsableCommand {
             )
             // What the server would refuse, or read in another way, is said here.
             let whole = Array("tokens:\n\(entry.yaml)".utf8)
-            guard user.allSatisfy(Principal.isName), let read = try? TokenFile.parse(whole, name: "entry"),
+            guard user.allSatisfy(PrincipalName.isValid),
+                let read = try? TokenFile.parse(whole, name: "entry"),
                 read == [entry]
             else {
                 throw ValidationError(
-                    "--user wants \(Principal.nameRule), --expires a time after 1970")
+                    "--user wants \(PrincipalName.rule), --expires a time after 1970")
             }
             print(
                 "# The token, which is shown only here:\n\(token)\n\n# Its entry, below `tokens:` in the file:\n\(entry.yaml)",

@@ -80,7 +80,7 @@ import Testing
         #expect(
             configuration.problems() == [
                 "two rules for certificates are about 'dns:a.example'",
-                "the rule for 'dns:a.example' has a name that is not \(Principal.nameRule)",
+                "the rule for 'dns:a.example' has a name that is not \(PrincipalName.rule)",
             ])
         var unseen = AuthenticationConfiguration()
         unseen.certificates = [
@@ -89,8 +89,8 @@ import Testing
         ]
         #expect(
             unseen.problems() == [
-                "the rule for 'dns:a.example' has a name that is not \(Principal.nameRule)",
-                "the rule for 'dns:a.example' has a user that is not \(Principal.nameRule)",
+                "the rule for 'dns:a.example' has a name that is not \(PrincipalName.rule)",
+                "the rule for 'dns:a.example' has a user that is not \(PrincipalName.rule)",
             ])
         configuration.certificates = (0...1000).map { index in
             var rule = configuration.certificates[0]

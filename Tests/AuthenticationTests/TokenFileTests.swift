@@ -75,27 +75,27 @@ private func file(
             ),
             (
                 file(name: "name: ''"),
-                "t.yaml:2: name wants \(Principal.nameRule)"
+                "t.yaml:2: name wants \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \"a\\nb\""),
-                "t.yaml:2: name wants \(Principal.nameRule)"
+                "t.yaml:2: name wants \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \"ada\\u200B\""),
-                "t.yaml:2: name wants \(Principal.nameRule)"
+                "t.yaml:2: name wants \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: ada\u{202E}"),
-                "t.yaml:2: name wants \(Principal.nameRule)"
+                "t.yaml:2: name wants \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [\"ada\\u2066\"]"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \(String(repeating: "é", count: 129))"),
-                "t.yaml:2: name wants \(Principal.nameRule)"
+                "t.yaml:2: name wants \(PrincipalName.rule)"
             ),
             (
                 file(hash: "hash: sbx_secret"),
@@ -127,19 +127,19 @@ private func file(
             ),
             (
                 file(more: "users: everybody"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [ada, '']"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [ada, [bob]]"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users:"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(Principal.nameRule)"
+                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(scopes: "users: all"),

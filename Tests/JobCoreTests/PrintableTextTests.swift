@@ -56,21 +56,30 @@ import Testing
                 == "{\"a\":\"\\u009b2J\\u007f\\u2028\\udb40\\udc41é\"}")
     }
 
-    @Test func namesAreWhatPeopleSee() {
-        func mayBeName(_ text: String) -> Bool { text.unicodeScalars.allSatisfy(PrintableText.mayBeInName) }
-        for name in ["ada", "Zoë", "e\u{301}", "字", "عمر", "a b", "spiffe://example.org/a", "😀"] {
-            #expect(mayBeName(name), "\(name)")
+    @Test(arguments: [
+        ("", ""), ("ada", "ada"), ("a/b:c@d,e(f){g}'h'", "a/b:c@d,e(f){g}'h'"), ("Zoë字😀", "Zoë字😀"),
+        ("a b", #""a b""#), (" ", #"" ""#), ("a=b", #""a=b""#), ("[x", #""[x""#), ("x]", #""x]""#),
+        (#"a"b"#, #""a\"b""#), (#"a\nb"#, #""a\\nb""#), ("a\nb", #""a\nb""#), ("\u{1B}", #""\u{1B}""#),
+        ("\\", #""\\""#), ("a\u{A0}b", "\"a\u{A0}b\""), ("\u{2800}", "\"\u{2800}\""),
+        ("\u{3000}", "\"\u{3000}\""),
+        (
+            #"eve count=1 reason=none [JobAPI] call admitted"#,
+            #""eve count=1 reason=none [JobAPI] call admitted""#
+        ),
+        (#"eve" count=1"#, #""eve\" count=1""#), (#"eve\" count=1"#, #""eve\\\" count=1""#),
+    ])
+    func valuesAreQuoted(value: String, quoted: String) {
+        #expect(PrintableText.quoted(value).utf8.elementsEqual(quoted.utf8), "\(PrintableText.quoted(value))")
+    }
+
+    @Test func quotedValuesAreCutWithinTheirQuotes() {
+        let text = "a\\\u{1B}\"é😀\n字 x"
+        for bytesMax in 5...50 {
+            let cut = PrintableText.quoted(text, bytesMax: bytesMax)
+            #expect(cut.utf8.count <= bytesMax)
+            #expect(cut.hasPrefix("\"") && cut.hasSuffix("\"") && !cut.hasSuffix("\\\""), "\(cut)")
+            #expect(cut.hasSuffix("…\"") || cut == PrintableText.quoted(text))
         }
-        // Those that end the list are no characters, or none of the toolchain's version of Unicode.
-        let refused: [UInt32] = [
-            0, 0x0A, 0x1B, 0x7F, 0x85, 0x9B, 0xAD, 0x34F, 0x61C, 0x180E, 0x200B, 0x200C, 0x200D, 0x200E,
-            0x200F,
-            0x2028, 0x2029, 0x202A, 0x202E, 0x2060, 0x2066, 0x2069, 0x3164, 0xFE0F, 0xFEFF, 0xE0041, 0x378,
-            0xFDD0, 0xFFFE, 0x10_FFFF,
-        ]
-        for value in refused {
-            let scalar = Unicode.Scalar(value)
-            #expect(scalar.map(PrintableText.mayBeInName) == false, "\(String(value, radix: 16))")
-        }
+        #expect(PrintableText.quoted("abcdefg", bytesMax: 6) == "abc…")
     }
 }

@@ -330,7 +330,7 @@ private func problems(
                 - {san: "dns:a", scopes: [admin], name: "a\\u202E"}
                 - {san: "dns:b", scopes: [admin], users: [ada, "b\\u200B"]}
             """
-        let rule = "1 to 256 bytes of text without control, zero-width and bidirectional characters"
+        let rule = PrincipalName.rule
         let found = problems(tls, file: file)
         #expect(found.count == 2)
         #expect(found.first?.hasPrefix("s.yaml:3: auth.certificates[0].name: ") == true)

@@ -61,7 +61,24 @@ private final class Output: TextOutputStream, Sendable {
         let line = try #require(output.all.first)
         #expect(output.all.count == 1)
         #expect(
-            line.hasSuffix(#" warning signalbox: job=1 node=one user=a\tb [SignalboxTests] a \ b\n"# + "\n"))
+            line.hasSuffix(#" warning signalbox: job=1 node=one user="a\tb" [SignalboxTests] a \ b\n"# + "\n")
+        )
+    }
+
+    /// A name forges neither a field nor the message, and a backslash is told from an escaped line feed.
+    @Test func aValueEndsWhereItEnds() throws {
+        let output = Output()
+        let logger = loggers(output)[0]
+        let name = #"eve count=1 method=/x reason=none [JobAPI] call admitted for "root""#
+        logger.info("call refused", metadata: ["caller": "\(name)", "count": "7"])
+        logger.info("call refused", metadata: ["caller": #"a\nb"#, "count": "7"])
+        let lines = output.all
+        try #require(lines.count == 2)
+        #expect(
+            lines[0].hasSuffix(
+                #": caller="eve count=1 method=/x reason=none [JobAPI] call admitted for \"root\"" count=7 "#
+                    + "[SignalboxTests] call refused\n"))
+        #expect(lines[1].hasSuffix(#": caller="a\\nb" count=7 [SignalboxTests] call refused"# + "\n"))
     }
 
     @Test func theJSONIsWhatWasSaid() throws {

@@ -1,0 +1,53 @@
+// exact in this file: scalars are compared, and no String is.
+
+/// The name of a principal, or of a user that one may act for. People compare names by eye in the audit and in logs, so
+/// nothing in one is hidden, and none looks empty or has space around it.
+package enum PrincipalName {
+    package static let bytesMax = JobLimits.userIDBytesMax
+    /// Of combining marks in a row: more than writing needs, and too few to cover the lines around the name.
+    static let marksMax = 8
+
+    /// What `isValid` asks for. Completes "wants …" and "is not …".
+    package static let rule =
+        "1 to \(bytesMax) bytes of text without hidden, blank or private-use characters, without a space at either "
+        + "end, and with at most \(marksMax) combining marks in a row and none at the beginning"
+
+    package static func isValid(_ text: String) -> Bool {
+        guard (1...bytesMax).contains(text.utf8.count) else { return false }
+        let scalars = text.unicodeScalars
+        guard scalars.first != " ", scalars.last != " " else { return false }
+        // A mark at the beginning would be drawn onto what precedes the name.
+        var marksLeft = 0
+        for scalar in scalars {
+            guard isAllowed(scalar) else { return false }
+            if isMark(scalar) {
+                guard marksLeft > 0 else { return false }
+                marksLeft -= 1
+            } else {
+                marksLeft = marksMax
+            }
+        }
+        return true
+    }
+
+    /// It is printable, assigned in the toolchain's version of Unicode, and can be seen.
+    private static func isAllowed(_ scalar: Unicode.Scalar) -> Bool {
+        if PrintableText.isUnprintable(scalar) { return false }
+        if scalar.isASCII { return true }
+        // U+FFFC and U+FFFD stand for what is not text or could not be read.
+        if PrintableText.isBlank(scalar) || scalar == "\u{FFFC}" || scalar == "\u{FFFD}" { return false }
+        switch scalar.properties.generalCategory {
+        case .unassigned, .privateUse: return false
+        default: return !scalar.properties.isDefaultIgnorableCodePoint
+        }
+    }
+
+    /// Marks that take no room of their own: nonspacing (Mn) and enclosing (Me) ones.
+    private static func isMark(_ scalar: Unicode.Scalar) -> Bool {
+        if scalar.isASCII { return false }
+        switch scalar.properties.generalCategory {
+        case .nonspacingMark, .enclosingMark: return true
+        default: return false
+        }
+    }
+}
