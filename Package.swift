@@ -182,7 +182,7 @@ let package = Package(
         .testTarget(
             name: "RPCTests",
             dependencies: [
-                "RPC", "HTTP2", "MessageCompression", "Support", nioCore, nioPosix,
+                "RPC", "HTTP2", "MessageCompression", "TestRandom", "Support", nioCore, nioPosix,
                 .product(name: "NIOEmbedded", package: "swift-nio"), logging,
             ],
             swiftSettings: settings),

@@ -83,16 +83,18 @@ package final class Authenticator: Sendable {
 
     /// Checks a signature, and gets keys, where that is needed.
     ///
-    /// - Throws: what is wrong; `.tooManyChecks` where 1,000 tokens are being checked already.
+    /// - Parameter source: where the call comes from (`Peer.source`): as many tokens of one source are checked as
+    ///   `SourcePlaces` has room for. Empty: not known.
+    /// - Throws: what is wrong; `.tooManyChecks` and `.keySourceUnavailable` where too many tokens are being checked already.
     package func authenticate(
-        authorization: String?, certificate: PeerCertificate?
+        authorization: String?, certificate: PeerCertificate?, source: String
     ) async throws(AuthenticationError) -> Credential {
         switch attempt(authorization: authorization, certificate: certificate) {
         case .principal(let credential): return credential
         case .refused(let error): throw error
         case .pending: break
         }
-        return try await check(BearerToken.parse(authorization ?? "")).value.get()
+        return try await check(BearerToken.parse(authorization ?? ""), source).value.get()
     }
 
     /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it
@@ -118,15 +120,17 @@ package final class Authenticator: Sendable {
         return keys != nil && JSONWebToken.isLikely(token) ? .pending : .refused(.unknownToken)
     }
 
-    /// Very many calls may come with the same new token at once: it is checked once, for all of them.
-    private func check(_ bytes: [UInt8]) -> Check {
+    /// Very many calls may come with the same new token at once: it is checked once, for all of them. The check is
+    /// one of the source that the first of them came from.
+    private func check(_ bytes: [UInt8], _ source: String) -> Check {
         let hash = SHA256Hash(of: bytes)
         return underWay.withLock { underWay in
             if let check = underWay[hash] { return check }
             let check = Task.detached { [self] in
                 defer { self.underWay.withLock { $0[hash] = nil } }
                 do throws(AuthenticationError) {
-                    return Result<Credential, AuthenticationError>.success(try await verify(bytes, hash))
+                    return Result<Credential, AuthenticationError>.success(
+                        try await verify(bytes, hash, source))
                 } catch {
                     return .failure(error)
                 }
@@ -139,15 +143,17 @@ package final class Authenticator: Sendable {
     /// Only waits where it runs: the work is done on threads for it. Who waits for keys has none of their places, so tokens
     /// whose keys are there pass by.
     private func verify(
-        _ bytes: [UInt8], _ hash: SHA256Hash
+        _ bytes: [UInt8], _ hash: SHA256Hash, _ source: String
     ) async throws(AuthenticationError) -> Credential {
         guard let keys, let jwt else { throw .unknownToken }
-        let token = try await checks.run { () throws(AuthenticationError) in try JSONWebToken(bytes) }
+        let token = try await checks.run(for: source) { () throws(AuthenticationError) in
+            try JSONWebToken(bytes)
+        }
         guard token.isAccessToken || !jwt.wantsAccessTokens else { throw .noAccessToken }
-        let key = try await keys.key(for: token.keyID)
+        let key = try await keys.key(for: token.keyID, source: source)
         // The key says how it is used. A token that could choose might have a public key taken for a shared secret.
         guard token.algorithm == key.algorithm else { throw .otherAlgorithm }
-        return try await checks.run { [self] () async throws(AuthenticationError) in
+        return try await checks.run(for: source) { [self] () async throws(AuthenticationError) in
             guard await key.isValid(token.signature, of: token.signed) else { throw .badSignature }
             let now = now()
             let principal = try jwt.principal(

@@ -11,7 +11,8 @@ package typealias KeySetFetch = @Sendable (URL) async throws -> [UInt8]
 final class KeySource: Sendable {
     /// Between two fetches, whatever comes.
     static let fetchPauseMin = Duration.seconds(10)
-    /// Calls that wait for a fetch. It may take its 5 s, and anybody can invent key ids meanwhile.
+    /// Tokens that wait for a fetch; those of one source: an eighth. It may take its 5 s, and anybody can invent key ids
+    /// meanwhile.
     static let waitersMax = 1_000
 
     private struct State {
@@ -20,7 +21,7 @@ final class KeySource: Sendable {
         var machine: StateMachine
         /// The one under way, or the last one.
         var fetch: Task<Void, Never>?
-        var waiters = 0
+        var waiters = SourcePlaces(countMax: waitersMax)
         /// What was logged last; nil: all is well.
         var problem: String?
     }
@@ -68,8 +69,8 @@ final class KeySource: Sendable {
     /// Waits for a fetch only where it is needed.
     ///
     /// - Throws: `.unknownKey` for a key that the issuer does not have; `.keySourceUnavailable` for one that could not
-    ///   be looked up, also where 1,000 calls wait for a fetch already; `.keyIDMissing`.
-    func key(for id: String?) async throws(AuthenticationError) -> VerificationKey {
+    ///   be looked up, also where too many tokens wait for a fetch already; `.keyIDMissing`.
+    func key(for id: String?, source: String) async throws(AuthenticationError) -> VerificationKey {
         // No key of a set has such an id. So what is kept of ids is bounded.
         guard id?.utf8.count ?? 0 <= VerificationKey.idBytesMax else { throw .unknownKey }
         let (search, fetch) = try state.withLock { state throws(AuthenticationError) in
@@ -77,14 +78,13 @@ final class KeySource: Sendable {
             guard case .missing = search, let fetch = try startFetchAfterMiss(of: id, &state) else {
                 return (search, nil as Task<Void, Never>?)
             }
-            guard state.waiters < Self.waitersMax else { throw .keySourceUnavailable }
-            state.waiters += 1
+            guard state.waiters.take(for: source) else { throw .keySourceUnavailable }
             return (search, fetch)
         }
         guard let fetch else { return try Self.key(search, refusal: .unknownKey) }
         await fetch.value
         return try state.withLock { state throws(AuthenticationError) in
-            state.waiters -= 1
+            state.waiters.giveBack(source)
             return try Self.key(
                 Self.search(id, in: state), refusal: state.machine.refusal(of: id.map(ExactText.init(_:))))
         }

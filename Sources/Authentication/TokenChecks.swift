@@ -7,33 +7,44 @@ internal import Synchronization
 /// Anybody can send what looks like a token, as often as he likes, and to check a signature is work. On the
 /// pool that runs tasks it would delay the renewal of leases.
 final class TokenChecks: Sendable {
-    /// Whoever would wait behind so many is better told to come again.
+    /// Whoever would wait behind so many is better told to come again. Those of one source are an eighth (`SourcePlaces`).
     static let checksMax = 1_000
 
-    /// Those that wait and those that are under way.
-    private let checks = Mutex(0)
+    private typealias Check = @Sendable () -> Void
 
-    /// Does it when its turn comes, in the order of arrival.
+    private let turns = Mutex(CheckTurns<Check>(countMax: checksMax, runningMax: CheckThreads.count))
+
+    /// Does it when its turn comes (`CheckTurns`).
     ///
     /// - Parameter body: waits for nothing, since it keeps its place from others for as long as it lasts.
-    /// - Throws: what `body` does; `.tooManyChecks` where 1,000 wait or are under way.
+    /// - Throws: what `body` does; `.tooManyChecks` where 1,000 wait or are under way, or 125 of the source.
     func run<Value: Sendable>(
-        _ body: @escaping @Sendable () async throws(AuthenticationError) -> Value
+        for source: String, _ body: @escaping @Sendable () async throws(AuthenticationError) -> Value
     ) async throws(AuthenticationError) -> Value {
-        let hasPlace = checks.withLock { checks in
-            guard checks < Self.checksMax else { return false }
-            checks += 1
-            return true
-        }
-        guard hasPlace else { throw .tooManyChecks }
-        let check = Task.detached(executorPreference: CheckThreads.shared) {
-            [self] () -> Result<Value, AuthenticationError> in
-            defer { checks.withLock { $0 -= 1 } }
-            do throws(AuthenticationError) { return .success(try await body()) } catch {
-                return .failure(error)
+        typealias Outcome = Result<Value, AuthenticationError>
+        let outcome = await withCheckedContinuation { (continuation: CheckedContinuation<Outcome, Never>) in
+            let check: Check = { [self] in
+                Task.detached(executorPreference: CheckThreads.shared) { [self] in
+                    let outcome: Outcome
+                    do throws(AuthenticationError) { outcome = .success(try await body()) } catch {
+                        outcome = .failure(error)
+                    }
+                    turns.withLock { $0.ended(source) }
+                    beginNext()
+                    continuation.resume(returning: outcome)
+                }
             }
+            guard turns.withLock({ $0.add(check, of: source) }) else {
+                return continuation.resume(returning: .failure(.tooManyChecks))
+            }
+            beginNext()
         }
-        return try await check.value.get()
+        return try outcome.get()
+    }
+
+    private func beginNext() {
+        let check = turns.withLock { $0.next() }
+        check?()
     }
 }
 

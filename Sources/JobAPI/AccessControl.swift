@@ -50,7 +50,8 @@ package final class AccessControl: Admission {
                 let credential: Credential
                 do throws(AuthenticationError) {
                     credential = try await authenticator.authenticate(
-                        authorization: request.authorization, certificate: certificate)
+                        authorization: request.authorization, certificate: certificate,
+                        source: request.peer.source)
                 } catch {
                     throw Self.refusal(for: error)
                 }

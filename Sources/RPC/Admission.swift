@@ -26,11 +26,15 @@ package struct AdmissionRequest: Sendable {
 package struct Peer: Sendable {
     /// As host:port; empty: not known.
     package var address: String
+    /// Where it comes from, as far as one client could choose it: an address without its port, or a network of IPv6 of 64
+    /// bits. Empty: not known.
+    package var source: String
     /// The client's certificate in DER form, verified by the TLS library; nil: it has shown none.
     package var certificate: [UInt8]?
 
-    package init(address: String, certificate: [UInt8]?) {
+    package init(address: String, source: String, certificate: [UInt8]?) {
         self.address = address
+        self.source = source
         self.certificate = certificate
     }
 }

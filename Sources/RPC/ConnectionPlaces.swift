@@ -3,8 +3,8 @@
 ///
 /// A connection is unadmitted until a call on it is let in for what its caller is: by its credentials, or, where the
 /// server asks for none, by anything. Unadmitted connections have half of all places, and half of those of one source.
-/// When these are taken, a new connection gets the place of the unadmitted one that has been idle for longest, so that
-/// whoever holds places without being admitted keeps nobody out.
+/// When these are taken, a new connection gets the place of an idle unadmitted one (`IdleConnections`), so that whoever
+/// holds places without being admitted keeps nobody out.
 struct ConnectionPlaces<Source: Hashable> {
     struct Limits: Equatable {
         /// Those not included that are about to be closed (`closingMax`).
@@ -15,21 +15,28 @@ struct ConnectionPlaces<Source: Hashable> {
         let anonymousCallsPerSource: Int
         let anonymousCallsPerConnection: Int
 
+        /// Unadmitted connections that keep their place only because of calls that wait until it is known who makes them.
+        let waiting: Int
+        let waitingPerSource: Int
+
         var unadmitted: Int { Self.half(connections) }
         var unadmittedPerSource: Int { Self.half(connectionsPerSource) }
 
-        /// A connection with such a call does not give up its place. There are never more calls than half of the
-        /// unadmitted connections, so one of the others always can.
+        /// A connection with an anonymous call does not give up its place, nor does one that waits. Both together are
+        /// fewer than the unadmitted connections (n / 2 + (n - 1) / 2 = n - 1), so one of the others always can.
         init(
             connections: Int, connectionsPerSource: Int, anonymousCalls: Int, anonymousCallsPerSource: Int,
             anonymousCallsPerConnection: Int
         ) {
             self.connections = max(1, connections)
             self.connectionsPerSource = max(1, connectionsPerSource)
-            self.anonymousCalls = min(max(1, anonymousCalls), Self.half(Self.half(self.connections)))
-            self.anonymousCallsPerSource = min(
-                max(1, anonymousCallsPerSource), Self.half(Self.half(self.connectionsPerSource)))
-            self.anonymousCallsPerConnection = max(1, anonymousCallsPerConnection)
+            let unadmitted = Self.half(self.connections)
+            let unadmittedPerSource = Self.half(self.connectionsPerSource)
+            self.anonymousCalls = min(max(0, anonymousCalls), unadmitted / 2)
+            self.anonymousCallsPerSource = min(max(0, anonymousCallsPerSource), unadmittedPerSource / 2)
+            self.anonymousCallsPerConnection = max(0, anonymousCallsPerConnection)
+            waiting = min(self.anonymousCalls, (unadmitted - 1) / 2)
+            waitingPerSource = min(self.anonymousCallsPerSource, (unadmittedPerSource - 1) / 2)
         }
 
         private static func half(_ count: Int) -> Int { (count + 1) / 2 }
@@ -49,17 +56,20 @@ struct ConnectionPlaces<Source: Hashable> {
         var anonymousCalls: UInt16 = 0
         /// Calls that wait until it is known who makes them.
         var pendingCalls: UInt16 = 0
+        /// It is one of those that keep their place because of these (`Limits.waiting`).
+        var isWaiting = false
 
-        var isIdle: Bool { !isAdmitted && !isClosing && anonymousCalls == 0 && pendingCalls == 0 }
+        var isIdle: Bool { !isAdmitted && !isClosing && anonymousCalls == 0 && !isWaiting }
     }
 
-    /// Connections that are not about to be closed, of all sources or one.
-    private struct Group {
+    /// Connections that are not about to be closed, of all sources or one, and calls of all of them.
+    private struct Counts {
         var open = 0
         var unadmitted = 0
         var anonymousCalls = 0
-        /// The unadmitted ones without an open call.
-        var idle = IDQueue()
+        var waiting = 0
+
+        var isEmpty: Bool { open == 0 && anonymousCalls == 0 }
     }
 
     /// Connections that are closed for others at once: until they are, they take a place, memory and a file.
@@ -67,8 +77,11 @@ struct ConnectionPlaces<Source: Hashable> {
 
     let limits: Limits
     private var connections: [UInt64: Connection] = [:]
-    private var all = Group()
-    private var bySource: [Source: Group] = [:]
+    private var all = Counts()
+    /// Connections whose source is not known are those of one source.
+    private var bySource: [Source?: Counts] = [:]
+    /// The unadmitted ones without a call that keeps them.
+    private var idle = IdleConnections<Source>()
     private var closing = 0
 
     init(_ limits: Limits) {
@@ -79,34 +92,33 @@ struct ConnectionPlaces<Source: Hashable> {
 
     /// Whether one more connection may come: there would be a place for it if all that can gave up theirs.
     var hasRoom: Bool {
-        closing < Self.closingMax && surplus(all, limits.connections, limits.unadmitted) <= all.idle.count
+        closing < Self.closingMax && surplus(all, limits.connections, limits.unadmitted) <= idle.count
     }
 
     /// How many unadmitted connections have to go for one that comes; there may be too many already, for those without a
     /// call have one a moment later.
-    private func surplus(_ group: Group, _ connections: Int, _ unadmitted: Int) -> Int {
-        max(0, group.open + 1 - connections, group.unadmitted + 1 - unadmitted)
+    private func surplus(_ counts: Counts, _ connections: Int, _ unadmitted: Int) -> Int {
+        max(0, counts.open + 1 - connections, counts.unadmitted + 1 - unadmitted)
     }
 
     /// A connection has come. It is accepted without room, too: whoever accepts connections is to look for that first.
     mutating func add(_ id: UInt64, from source: Source?) -> Answer {
         var victims: [UInt64] = []
-        if let source, let group = bySource[source] {
-            let surplus = surplus(group, limits.connectionsPerSource, limits.unadmittedPerSource)
-            guard surplus <= group.idle.count else { return .refused }
-            for _ in 0..<surplus {
-                if let victim = bySource[source]?.idle.first { close(victim, &victims) }
-            }
+        let ofSource = surplus(
+            bySource[source] ?? Counts(), limits.connectionsPerSource, limits.unadmittedPerSource)
+        guard ofSource <= idle.count(of: source) else { return .refused }
+        for _ in 0..<ofSource {
+            if let victim = idle.first(of: source) { close(victim, &victims) }
         }
         for _ in 0..<surplus(all, limits.connections, limits.unadmitted) {
-            if let victim = all.idle.first { close(victim, &victims) }
+            if let victim = idle.first { close(victim, &victims) }
         }
         connections[id] = Connection(source: source)
         change(source) {
             $0.open += 1
             $0.unadmitted += 1
-            $0.idle.append(id)
         }
+        idle.append(id, of: source)
         return .accepted(inPlaceOf: victims)
     }
 
@@ -116,13 +128,11 @@ struct ConnectionPlaces<Source: Hashable> {
         let calls = Int(connection.anonymousCalls)
         connection.isAdmitted = true
         connection.anonymousCalls = 0
-        connections[id] = connection
-        let isClosing = connection.isClosing
         change(connection.source) {
-            if !isClosing { $0.unadmitted -= 1 }
+            if !connection.isClosing { $0.unadmitted -= 1 }
             $0.anonymousCalls -= calls
-            $0.idle.remove(id)
         }
+        update(id, connection)
     }
 
     /// Calls without credentials were let in, and so many of them are still open.
@@ -130,35 +140,29 @@ struct ConnectionPlaces<Source: Hashable> {
     /// - Returns: how many of them may stay. The others are to be ended; those that stay end with `anonymousCallEnded`.
     mutating func anonymousCallsCame(_ id: UInt64, open: Int) -> Int {
         guard var connection = connections[id], !connection.isAdmitted else { return open }
-        var room = min(
+        let room = min(
             limits.anonymousCalls - all.anonymousCalls,
+            limits.anonymousCallsPerSource - (bySource[connection.source]?.anonymousCalls ?? 0),
             limits.anonymousCallsPerConnection - Int(connection.anonymousCalls))
-        if let source = connection.source {
-            room = min(
-                room, limits.anonymousCallsPerSource - (bySource[source]?.anonymousCalls ?? 0))
-        }
         let staying = max(0, min(open, room))
         connection.anonymousCalls += UInt16(staying)
-        connections[id] = connection
         change(connection.source) { $0.anonymousCalls += staying }
-        queue(id, connection)
+        update(id, connection)
         return staying
     }
 
     mutating func anonymousCallEnded(_ id: UInt64) {
         guard var connection = connections[id], connection.anonymousCalls > 0 else { return }
         connection.anonymousCalls -= 1
-        connections[id] = connection
         change(connection.source) { $0.anonymousCalls -= 1 }
-        queue(id, connection)
+        update(id, connection)
     }
 
     /// A call on an unadmitted connection waits until it is known who makes it, or no longer.
     mutating func pendingCallsChanged(_ id: UInt64, by change: Int) {
         guard var connection = connections[id] else { return }
         connection.pendingCalls = UInt16(clamping: Int(connection.pendingCalls) + change)
-        connections[id] = connection
-        queue(id, connection)
+        update(id, connection)
     }
 
     mutating func remove(_ id: UInt64) {
@@ -178,6 +182,7 @@ struct ConnectionPlaces<Source: Hashable> {
         victims.append(id)
         leave(id, connection)
         connection.isClosing = true
+        connection.isWaiting = false
         connections[id] = connection
         closing += 1
     }
@@ -186,51 +191,35 @@ struct ConnectionPlaces<Source: Hashable> {
         change(connection.source) {
             $0.open -= 1
             if !connection.isAdmitted { $0.unadmitted -= 1 }
-            $0.idle.remove(id)
+            if connection.isWaiting { $0.waiting -= 1 }
         }
+        idle.remove(id, of: connection.source)
     }
 
-    /// Puts it behind all others that are idle, if it is.
-    private mutating func queue(_ id: UInt64, _ connection: Connection) {
-        change(connection.source) {
-            $0.idle.remove(id)
-            if connection.isIdle { $0.idle.append(id) }
+    /// After a change of what it does: finds out whether its calls keep its place, and puts it behind all others that are
+    /// idle if they do not.
+    private mutating func update(_ id: UInt64, _ changed: Connection) {
+        var connection = changed
+        let waits =
+            !connection.isAdmitted && !connection.isClosing && connection.anonymousCalls == 0
+            && connection.pendingCalls > 0
+        if waits != connection.isWaiting, !waits || mayWait(connection.source) {
+            connection.isWaiting = waits
+            change(connection.source) { $0.waiting += waits ? 1 : -1 }
         }
+        connections[id] = connection
+        idle.remove(id, of: connection.source)
+        if connection.isIdle { idle.append(id, of: connection.source) }
     }
 
-    private mutating func change(_ source: Source?, _ body: (inout Group) -> Void) {
+    private func mayWait(_ source: Source?) -> Bool {
+        all.waiting < limits.waiting && (bySource[source]?.waiting ?? 0) < limits.waitingPerSource
+    }
+
+    private mutating func change(_ source: Source?, _ body: (inout Counts) -> Void) {
         body(&all)
-        guard let source else { return }
-        var group = bySource.removeValue(forKey: source) ?? Group()
-        body(&group)
-        if group.open > 0 || group.anonymousCalls > 0 { bySource[source] = group }
-    }
-}
-
-/// Ids in the order in which they came; each can leave from anywhere at the same cost.
-struct IDQueue {
-    private struct Link {
-        var previous: UInt64?
-        var next: UInt64?
-    }
-
-    private var links: [UInt64: Link] = [:]
-    private(set) var first: UInt64?
-    private var last: UInt64?
-
-    var count: Int { links.count }
-
-    /// - Precondition: it is not there.
-    mutating func append(_ id: UInt64) {
-        links[id] = Link(previous: last)
-        if let last { links[last]?.next = id } else { first = id }
-        last = id
-    }
-
-    /// No effect where it is not there.
-    mutating func remove(_ id: UInt64) {
-        guard let link = links.removeValue(forKey: id) else { return }
-        if let previous = link.previous { links[previous]?.next = link.next } else { first = link.next }
-        if let next = link.next { links[next]?.previous = link.previous } else { last = link.previous }
+        var counts = bySource[source] ?? Counts()
+        body(&counts)
+        bySource[source] = counts.isEmpty ? nil : counts
     }
 }

@@ -60,7 +60,7 @@ extension ServerConnection {
             tellRefusal(of: nil, status, caller: "")
             refuse(stream, status)
         case .refuseHTTP(let status):
-            tell(Refusal(kind: .call, reason: "notGRPC", source: source))
+            tell(Refusal(kind: .call, reason: "notGRPC", source: peer.source))
             var fields = HeaderFields([":status": status])
             // exact: our own status; RFC 9110 section 15.5.6 asks for the field.
             if status == "405" { fields.append("allow", "POST") }
@@ -136,28 +136,25 @@ extension ServerConnection {
 
     // MARK: Refusals
 
-    /// The address without its port.
-    var source: String { place?.source?.description ?? "" }
-
     func tell(_ refusal: Refusal) {
         configuration.refusals?.refused(refusal)
     }
 
     func tellRefusal(of connection: ConnectionRefusal) {
-        tell(Refusal(kind: .connection, reason: connection.rawValue, source: source))
+        tell(Refusal(kind: .connection, reason: connection.rawValue, source: peer.source))
     }
 
     func tellRefusal(of method: Method?, _ refusal: AdmissionRefusal) {
         tell(
             Refusal(
-                kind: .call, reason: refusal.reason, method: method?.path, source: source,
+                kind: .call, reason: refusal.reason, method: method?.path, source: peer.source,
                 caller: refusal.caller))
     }
 
     /// No effect where a call that ends so is not refused.
     func tellRefusal(of method: Method?, _ status: Status, caller: String) {
         guard configuration.refusals != nil, let reason = status.code.refusalReason else { return }
-        tell(Refusal(kind: .call, reason: reason, method: method?.path, source: source, caller: caller))
+        tell(Refusal(kind: .call, reason: reason, method: method?.path, source: peer.source, caller: caller))
     }
 
     func log(_ error: any Error, of path: String) {

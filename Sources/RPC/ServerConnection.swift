@@ -47,7 +47,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var context: ChannelHandlerContext?
     var timers: ConnectionTimers
     var budget: ClientBudget
-    var peer = Peer(address: "", certificate: nil)
+    var peer: Peer
     /// Of the requests with `lastHead`.
     var lastAdmitted: (any Admitted)?
     var tick: Scheduled<Void>?
@@ -118,6 +118,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     ) {
         self.budgets = budgets
         self.place = place
+        peer = Peer(address: "", source: place?.source?.description ?? "", certificate: nil)
         self.isTrusted = isTrusted
         self.configuration = configuration
         self.router = router

@@ -44,7 +44,8 @@ import Testing
                 Issue.record("not pending")
                 return
             }
-            let credential = try await authenticator.authenticate(authorization: header, certificate: nil)
+            let credential = try await authenticator.authenticate(
+                authorization: header, certificate: nil, source: "")
             #expect(
                 credential.principal
                     == Principal(
@@ -325,13 +326,13 @@ import Testing
         let expiry = clock.now.advanced(by: .seconds(100))
 
         clock.advance(by: .seconds(100) - .microseconds(1))
-        let before = try await authenticator.authenticate(authorization: header, certificate: nil)
+        let before = try await authenticator.authenticate(authorization: header, certificate: nil, source: "")
         #expect(before.principal.expiry == expiry && before.isValid(now: clock.now))
 
         clock.advance(by: .microseconds(1))
         #expect(before.problem(now: clock.now)?.code == .expired)
         #expect(authenticator.known(header) == nil)
-        let late = try await authenticator.authenticate(authorization: header, certificate: nil)
+        let late = try await authenticator.authenticate(authorization: header, certificate: nil, source: "")
         #expect(late.principal.expiry == expiry.advanced(by: .seconds(2)) && late.isValid(now: clock.now))
         #expect(authenticator.known(header) === late)
 
@@ -339,7 +340,7 @@ import Testing
         clock.advance(by: .seconds(2))
         #expect(late.problem(now: clock.now)?.code == .expired && authenticator.known(header) == nil)
         clock.advance(by: .seconds(27))
-        let last = try await authenticator.authenticate(authorization: header, certificate: nil)
+        let last = try await authenticator.authenticate(authorization: header, certificate: nil, source: "")
         #expect(last.principal.expiry == expiry.advanced(by: .seconds(30)))
         clock.advance(by: .seconds(1) - .microseconds(1))
         #expect(authenticator.known(header) === last)
@@ -455,7 +456,8 @@ import Testing
         ] {
             let token = try p256.token(JWT.claims(claims), header: header)
             do {
-                _ = try await authenticator.authenticate(authorization: "Bearer \(token)", certificate: nil)
+                _ = try await authenticator.authenticate(
+                    authorization: "Bearer \(token)", certificate: nil, source: "")
                 Issue.record("not refused: \(claims) \(header)")
             } catch {
                 #expect(!"\(error) \(error.message)".contains("canary"))

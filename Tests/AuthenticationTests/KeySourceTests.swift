@@ -192,9 +192,9 @@ import Testing
             return try await script.fetch(url)
         }
         let keys = try KeySource(jwt, fetch: fetch, logger: log.logger) { [clock] in clock.now }
-        @Sendable func refusal(_ id: String) async -> AuthenticationError? {
+        @Sendable func refusal(_ id: String, from source: String) async -> AuthenticationError? {
             do throws(AuthenticationError) {
-                _ = try await keys.key(for: id)
+                _ = try await keys.key(for: id, source: source)
                 return nil
             } catch { return error }
         }
@@ -202,9 +202,16 @@ import Testing
         for _ in 0..<2 {
             clock.advance(by: .seconds(10))
             await withTaskGroup(of: AuthenticationError?.self) { group in
-                for _ in 0...KeySource.waitersMax { group.addTask { await refusal("new") } }
+                // Of one source an eighth of them wait; the ninth source finds no place.
+                for _ in 0..<KeySource.waitersMax { group.addTask { await refusal("new", from: "0") } }
+                for _ in 0..<KeySource.waitersMax / 8 * 7 {
+                    #expect(await group.next() == .keySourceUnavailable)
+                }
+                for number in KeySource.waitersMax / 8...KeySource.waitersMax {
+                    group.addTask { await refusal("new", from: "\(1 + number % 8)") }
+                }
                 #expect(await group.next() == .keySourceUnavailable)
-                #expect(await refusal("old") == nil)
+                #expect(await refusal("old", from: "0") == nil)
                 opener.yield()
                 #expect(await group.allSatisfy { $0 == .unknownKey })
             }
@@ -250,8 +257,10 @@ import Testing
     @Test func aWithdrawnKeyRevokes() async throws {
         let script = ScriptedFetch(.success(try keySet([old, new])))
         let authenticator = try authenticator(script.fetch)
-        let first = try await authenticator.authenticate(authorization: header(old), certificate: nil)
-        let second = try await authenticator.authenticate(authorization: header(new), certificate: nil)
+        let first = try await authenticator.authenticate(
+            authorization: header(old), certificate: nil, source: "")
+        let second = try await authenticator.authenticate(
+            authorization: header(new), certificate: nil, source: "")
         script.answer(.success(try keySet([new])))
         clock.advance(by: .seconds(300))
         #expect(first.isValid(now: clock.now))
@@ -276,7 +285,8 @@ import Testing
     @Test func theLastGoodKeysAreKept() async throws {
         let script = ScriptedFetch(.success(try keySet([old])))
         let authenticator = try authenticator(script.fetch)
-        let credential = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+        let credential = try await authenticator.authenticate(
+            authorization: header(old), certificate: nil, source: "")
         clock.advance(by: .seconds(300))
         for answer: Result<String, any Error> in [
             .failure(ScriptedFetch.Unreachable()), .success("<html>"),
@@ -312,7 +322,8 @@ import Testing
         let authenticator = try authenticator(script.fetch)
         for _ in 0..<3 {
             do {
-                _ = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+                _ = try await authenticator.authenticate(
+                    authorization: header(old), certificate: nil, source: "")
                 Issue.record("not refused")
             } catch let error as AuthenticationError {
                 #expect(error.code == .keySourceUnavailable && error.isTemporary)
@@ -333,7 +344,8 @@ import Testing
         let authenticator = try Authenticator(configuration, logger: log.logger, fetch: noFetch) { [clock] in
             clock.now
         }
-        let credential = try await authenticator.authenticate(authorization: header(old), certificate: nil)
+        let credential = try await authenticator.authenticate(
+            authorization: header(old), certificate: nil, source: "")
         #expect(await authenticator.refusal(try header(new)) == .unknownKey)
 
         try folder.write("{", to: "jwks.json")

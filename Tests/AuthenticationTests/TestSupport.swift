@@ -228,7 +228,7 @@ extension Authenticator {
         _ authorization: String?, certificate: PeerCertificate? = nil
     ) async -> AuthenticationError.Code? {
         do {
-            _ = try await authenticate(authorization: authorization, certificate: certificate)
+            _ = try await authenticate(authorization: authorization, certificate: certificate, source: "")
             return nil
         } catch {
             return error.code
@@ -238,6 +238,6 @@ extension Authenticator {
     func principal(
         _ authorization: String?, certificate: PeerCertificate? = nil
     ) async throws -> Principal {
-        try await authenticate(authorization: authorization, certificate: certificate).principal
+        try await authenticate(authorization: authorization, certificate: certificate, source: "").principal
     }
 }

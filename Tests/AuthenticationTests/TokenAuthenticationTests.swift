@@ -88,7 +88,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
             "canary", "canary one", "Bearer canary", "Bearer canary!", "Bearer canary.canary.canary",
         ] {
             do {
-                _ = try await authenticator.authenticate(authorization: header, certificate: nil)
+                _ = try await authenticator.authenticate(authorization: header, certificate: nil, source: "")
                 Issue.record("not refused")
             } catch {
                 #expect(!"\(error)".contains("canary") && !error.message.contains("canary"))

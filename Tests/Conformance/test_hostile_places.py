@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import select
 import socket
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from access import REFLECT, LIST_SERVICES, REVOCATION_S, Secured, new_token, reach
+from access import CALL_S, LIST_SERVICES, REFLECT, REVOCATION_S, KeyAddress, Secured, new_token, reach
 from attackers import CHECK, WATCH_HEALTH
 from frames import DATA, Connection, grpc_headers, message, raw_frame
 from harness import PATIENCE_S, Cluster
@@ -92,6 +94,57 @@ def test_all_places(cluster: Cluster, stack: ExitStack, record_property, do) -> 
     reach(lambda: sum(not has_ended(peer) for peer in held) <= 50, 5, "half of the places for the unadmitted")
     record_property("figures", f"let in within {longest:.3f} s")
     assert longest < 1.0
+
+
+def test_few_addresses_with_many_connections(cluster: Cluster, stack: ExitStack) -> None:
+    """Two addresses open connections faster than a client sends its first call: it is theirs that are closed."""
+    arguments = ["--max-connections", "100", "--max-connections-per-address", "50", "--event-loops", "1"]
+    secured = stack.enter_context(Secured(cluster, arguments=arguments))
+    slow = stack.enter_context(connect(secured.address, "127.0.0.1"))
+    for number in range(150):
+        stack.enter_context(connect(secured.address, ATTACKERS[number % 2]))
+    token = ("authorization", f"Bearer {secured.root_token}")
+    stream = slow.request(REFLECT, message(LIST_SERVICES), token)
+    assert slow.answer(stream).grpc_status == Code.OK
+
+
+def made_up_jwt() -> str:
+    """One that names a key that there is not."""
+    parts = ({"alg": "ES256", "kid": new_token()}, {"sub": "x"}, {})
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
+
+
+def test_calls_that_wait_for_keys(cluster: Cluster, stack: ExitStack) -> None:
+    """The address of the keys does not answer, and two addresses have a call that waits for it on each connection."""
+    keys = KeyAddress(b"")
+    stack.callback(keys.close)
+    keys.answers.clear()
+    arguments = ["--max-connections", "100", "--max-connections-per-address", "50", "--event-loops", "1"]
+    secured = stack.enter_context(Secured(cluster, keys=keys.url, arguments=arguments))
+    # The server begins with a fetch, and gives up each after 5 s. The next one is begun 10 s after the one before.
+    assert keys.was_asked(len(keys.requests) + 1, CALL_S)
+    held = [connect(secured.address, ATTACKERS[number % 2]) for number in range(50)]
+    for peer in held:
+        stack.enter_context(peer)
+        peer.request(REFLECT, message(LIST_SERVICES), ("authorization", f"Bearer {made_up_jwt()}"))
+    assert is_let_in(secured) < 1.0
+    # It was let in while they waited: most of them have no answer yet.
+    waiting = sum(not has_ended(peer) and not peer.answer_of(1).is_over for peer in held)
+    assert waiting > 40
+
+
+@pytest.mark.parametrize(("places", "of_address"), [(1, 1), (2, 2), (3, 3), (4, 4), (100, 2)])
+def test_a_watch_where_there_are_few_places(
+    cluster: Cluster, stack: ExitStack, places: int, of_address: int
+) -> None:
+    arguments = ["--max-connections", str(places), "--max-connections-per-address", str(of_address)]
+    secured = stack.enter_context(Secured(cluster, arguments=arguments))
+    peer = stack.enter_context(connect(secured.address, "127.0.0.1"))
+    stream = peer.request(WATCH_HEALTH, message(b""))
+    peer.until(lambda: peer.answer_of(stream).is_over or bool(peer.answer_of(stream).body))
+    # With one or two places it would keep the only one of those who show no credentials.
+    assert peer.answer_of(stream).is_over == (of_address <= 2)
+    is_let_in(secured)
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import Testing
     private func status(_ control: AccessControl, _ path: String, authorization: String? = nil) -> Status
         .Code?
     {
-        let peer = Peer(address: "127.0.0.1:1", certificate: nil)
+        let peer = Peer(address: "127.0.0.1:1", source: "127.0.0.1", certificate: nil)
         switch control.admit(AdmissionRequest(path: path, authorization: authorization, peer: peer)) {
         case .admitted: return .ok
         case .refused(let refusal): return refusal.status.code
@@ -20,7 +20,7 @@ import Testing
     }
 
     private func admitted(_ control: AccessControl, _ path: String) -> (any Admitted)? {
-        let peer = Peer(address: "127.0.0.1:1", certificate: nil)
+        let peer = Peer(address: "127.0.0.1:1", source: "127.0.0.1", certificate: nil)
         let answer = control.admit(AdmissionRequest(path: path, authorization: nil, peer: peer))
         if case .admitted(let somebody) = answer { return somebody }
         return nil
@@ -46,7 +46,7 @@ import Testing
 
     @Test func aRefusalSaysItsReason() throws {
         let path = "/signalbox.v1.JobService/GetJob"
-        let peer = Peer(address: "127.0.0.1:1", certificate: nil)
+        let peer = Peer(address: "127.0.0.1:1", source: "127.0.0.1", certificate: nil)
         for (authorization, reason) in [
             (nil, "missingCredentials"), ("x", "malformedHeader"), ("Bearer sbx_x", "unknownToken"),
         ] {
