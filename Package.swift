@@ -172,7 +172,8 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             path: "Tests/InteropServer", swiftSettings: settings),
-        .testTarget(name: "SupportTests", dependencies: ["Support"], swiftSettings: settings),
+        .testTarget(
+            name: "SupportTests", dependencies: ["Support", "TestRandom"], swiftSettings: settings),
         .testTarget(
             name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", "Support", nioCore],
             swiftSettings: settings),

@@ -42,8 +42,8 @@ struct JSONWebToken: Sendable {
 
     init(_ token: [UInt8]) throws(AuthenticationError) {
         let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-        guard parts.count == 3, let header = Base64URL.decode(parts[0]),
-            let payload = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2])
+        guard parts.count == 3, let header = Base64.url.decode(parts[0]),
+            let payload = Base64.url.decode(parts[1]), let signature = Base64.url.decode(parts[2])
         else { throw .malformedToken }
         guard header.count <= Self.headerBytesMax else { throw .headerTooLong }
         guard JSONText.isValid(header),

@@ -1,6 +1,5 @@
 internal import FoundationEssentials
 internal import JWTKit
-internal import JobCore
 import Support
 
 /// The public keys of an issuer, from a JSON Web Key Set (RFC 7517).
@@ -164,7 +163,8 @@ final class VerificationKey: Sendable {
 extension String? {
     /// Itself, if it is base64 of so many bytes.
     fileprivate func base64URL(_ bytes: ClosedRange<Int>) throws(KeySetError) -> String {
-        guard let self, let decoded = Base64URL.decode(self.utf8), bytes.contains(decoded.count) else {
+        guard let self, let decoded = Base64.url.decode(Array(self.utf8)[...]), bytes.contains(decoded.count)
+        else {
             throw KeySetError("lacks a part of its key, or one is not base64url of the right length")
         }
         return self

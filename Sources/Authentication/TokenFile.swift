@@ -72,8 +72,8 @@ package enum TokenFile {
     /// A new token. It is to be shown once; the file has its hash only.
     package static func newToken() -> String {
         var generator = SystemRandomNumberGenerator()
-        return tokenPrefix
-            + Base64URL.encode((0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+        let secret = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        return tokenPrefix + String(decoding: Base64.url.encode(secret), as: UTF8.self)
     }
 
     /// - Parameter name: of the file, for the problems.

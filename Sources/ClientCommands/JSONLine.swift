@@ -1,5 +1,5 @@
 import FoundationEssentials
-import JobCore
+import Support
 import Synchronization
 
 /// JSON as `--json` prints it.

@@ -1,4 +1,5 @@
 import JobCore
+import Support
 
 extension String {
     /// On one line and without what could drive a terminal (`PrintableText`).

@@ -1,5 +1,4 @@
 import Foundation
-import JobCore
 import Support
 
 /// Labels as the JSON object that the database keeps.

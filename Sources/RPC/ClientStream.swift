@@ -194,7 +194,10 @@ enum ResponseStatus {
         }
         let code = Int(text.text).flatMap(Status.Code.init(rawValue:)) ?? .unknown
         let message = trailers.value(for: "grpc-message").map { PercentEncoding.decode($0.utf8) } ?? ""
-        let details = trailers.value(for: "grpc-status-details-bin").flatMap { Base64.decode($0.utf8) } ?? []
+        let details =
+            trailers.value(for: "grpc-status-details-bin").flatMap {
+                Base64.standard.decode(Array($0.utf8)[...])
+            } ?? []
         return Status(code, message, details: details, metadata: Metadata(trailers))
     }
 

@@ -77,7 +77,7 @@ extension Metadata {
             if key.ends(with: "-bin") {
                 for part in field.value.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
                 {
-                    guard let bytes = Base64.decode(part.trimmingSpaces) else { continue }
+                    guard let bytes = Base64.standard.decode(part.trimmingSpaces) else { continue }
                     entries.append(Entry(key: key, value: .bytes(bytes)))
                 }
             } else {
@@ -91,7 +91,7 @@ extension Metadata {
         for entry in entries where !Self.isReserved(entry.key) && Self.isValid(key: entry.key) {
             switch entry.value {
             case .bytes(let bytes):
-                fields.append(entry.key.text, Base64.encode(bytes))
+                fields.append(entry.key.text, Base64.standard.encode(bytes))
             case .text(let text):
                 fields.append(
                     entry.key.text, text.utf8.map { (0x20...0x7e).contains($0) ? $0 : UInt8(ascii: "?") })

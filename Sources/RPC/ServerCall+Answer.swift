@@ -1,6 +1,7 @@
 internal import HTTP2
 internal import MessageCompression
 internal import NIOCore
+import Support
 
 /// What goes to the client: headers, messages, trailers.
 extension ServerCall {
@@ -141,7 +142,7 @@ extension Status {
             fields.append("grpc-message", PercentEncoding.encode(message, bytesMax: Self.messageBytesMax))
         }
         if !details.isEmpty && details.count <= Self.detailsBytesMax {
-            fields.append("grpc-status-details-bin", Base64.encode(details))
+            fields.append("grpc-status-details-bin", Base64.standard.encode(details))
         }
         metadata.append(to: &fields)
     }

@@ -1,3 +1,5 @@
+import Support
+
 /// The outcome of a call as gRPC tells it (statuscodes.md). Thrown by a handler, it is the answer; the client
 /// throws it.
 package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
@@ -59,8 +61,8 @@ enum PercentEncoding {
                     encoded.append(byte)
                 } else {
                     encoded.append(0x25)
-                    encoded.append(hexDigits[Int(byte >> 4)])
-                    encoded.append(hexDigits[Int(byte & 0xf)])
+                    encoded.append(Hex.digit(byte >> 4, isUppercase: true))
+                    encoded.append(Hex.digit(byte & 0xF, isUppercase: true))
                 }
             }
             if encoded.count > bytesMax {
@@ -78,7 +80,7 @@ enum PercentEncoding {
         var index = 0
         while index < bytes.count {
             if bytes[index] == 0x25, index + 2 < bytes.count,
-                let high = hexValue(bytes[index + 1]), let low = hexValue(bytes[index + 2])
+                let high = Hex.value(of: bytes[index + 1]), let low = Hex.value(of: bytes[index + 2])
             {
                 decoded.append(high << 4 | low)
                 index += 3
@@ -88,16 +90,5 @@ enum PercentEncoding {
             }
         }
         return String(decoding: decoded, as: UTF8.self)
-    }
-
-    private static let hexDigits = Array("0123456789ABCDEF".utf8)
-
-    private static func hexValue(_ byte: UInt8) -> UInt8? {
-        switch byte {
-        case 0x30...0x39: byte - 0x30
-        case 0x41...0x46: byte - 0x41 + 10
-        case 0x61...0x66: byte - 0x61 + 10
-        default: nil
-        }
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import JobCore
 import JobWorkers
+import Support
 
 /// A typed handler as the workers run it: JSON in, JSON out.
 struct HandlerRunner<Handler: JobHandler>: JobRunner {

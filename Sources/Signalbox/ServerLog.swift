@@ -2,6 +2,7 @@ import Foundation
 import JobCore
 import Logging
 import Settings
+import Support
 
 /// Structured logs on standard error, as the settings say. Payloads never reach them.
 ///

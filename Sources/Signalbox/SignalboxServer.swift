@@ -7,6 +7,7 @@ import NIOPosix
 import Postgres
 public import ServiceLifecycle
 package import Settings
+import Support
 import UnixSignals
 
 /// This program's version.

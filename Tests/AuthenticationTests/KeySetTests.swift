@@ -225,28 +225,3 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
         try await check(jwk, token)
     }
 }
-
-@Suite struct Base64URLTests {
-    /// RFC 4648, section 10.
-    @Test(
-        arguments: [
-            ("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE"),
-            ("foobar", "Zm9vYmFy"),
-        ])
-    func examples(_ text: String, _ encoded: String) {
-        #expect(Base64URL.encode(text.utf8) == encoded)
-        #expect(Base64URL.decode(encoded.utf8) == Array(text.utf8))
-    }
-
-    @Test func everyByte() {
-        let bytes = Array(UInt8.min ... .max)
-        #expect(Base64URL.decode(Base64URL.encode(bytes).utf8) == bytes)
-        #expect(Base64URL.encode([0xfb, 0xff]) == "-_8")
-    }
-
-    /// One spelling each: bits that nobody reads are zero.
-    @Test(arguments: ["A", "AAAAA", "Zh", "Zm9", "Zg=", "Zg==", "+/8", "Zm 9v", "Zm9v\n", "Zmé"])
-    func nothingElse(_ text: String) {
-        #expect(Base64URL.decode(text.utf8) == nil)
-    }
-}

@@ -4,6 +4,7 @@ import CryptoExtras
 import Foundation
 import JobCore
 import Logging
+import Support
 import Synchronization
 
 let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }

@@ -48,19 +48,6 @@ import Testing
         #expect(PercentEncoding.decode(Array("%zz%4".utf8)) == "%zz%4")
     }
 
-    @Test func base64() {
-        for count in 0..<20 {
-            let bytes = (0..<count).map { UInt8($0 * 13 & 0xff) }
-            let encoded = Base64.encode(bytes)
-            #expect(Base64.decode(encoded) == bytes)
-            let padding = Array(repeating: UInt8(ascii: "="), count: (4 - encoded.count % 4) % 4)
-            #expect(Base64.decode(encoded + padding) == bytes)
-        }
-        for wrong in ["A", "AA=A", "AA=", "A A", "====", "AAAAA"] {
-            #expect(Base64.decode(Array(wrong.utf8)) == nil, "\(wrong)")
-        }
-    }
-
     @Test func metadataFromFields() {
         let metadata = Metadata(
             HeaderBlock([

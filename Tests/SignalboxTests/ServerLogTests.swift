@@ -1,6 +1,6 @@
 import Foundation
-import JobCore
 import Logging
+import Support
 import Synchronization
 import Testing
 

@@ -1,5 +1,6 @@
 import HTTP2
 import NIOCore
+import Support
 
 @testable import RPC
 
@@ -23,8 +24,9 @@ func fuzzMetadata(_ bytes: UnsafeBufferPointer<UInt8>) {
     var sent = HeaderFields()
     metadata.append(to: &sent)
 
-    if let decoded = Base64.decode(input) {
-        precondition(Base64.decode(Base64.encode(decoded)) == decoded, "base64 comes back")
+    for form in [Base64.standard, .url] {
+        guard let decoded = form.decode(input[...]) else { continue }
+        precondition(form.decode(form.encode(decoded)[...]) == decoded, "base64 comes back")
     }
     let text = PercentEncoding.decode(input)
     let encoded = PercentEncoding.encode(text, bytesMax: .max)

@@ -1,4 +1,4 @@
-import JobCore
+import Support
 import Testing
 
 @Suite struct JSONObjectTests {

@@ -129,7 +129,7 @@ package enum JSONText {
                 return true
             case UInt8(ascii: "u"):
                 for _ in 0..<4 {
-                    guard let digit = current, Self.isHex(digit) else { return false }
+                    guard let digit = current, Hex.value(of: digit) != nil else { return false }
                     position += 1
                 }
                 return true
@@ -162,15 +162,6 @@ package enum JSONText {
             let start = position
             while let byte = current, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) { position += 1 }
             return position > start
-        }
-
-        private static func isHex(_ byte: UInt8) -> Bool {
-            switch byte {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
-                UInt8(ascii: "A")...UInt8(ascii: "F"):
-                true
-            default: false
-            }
         }
     }
 }

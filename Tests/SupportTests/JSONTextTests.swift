@@ -1,5 +1,5 @@
 import Foundation
-import JobCore
+import Support
 import TestRandom
 import Testing
 
