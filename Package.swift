@@ -74,7 +74,9 @@ let package = Package(
             swiftSettings: settings),
 
         // The database.
-        .target(name: "Postgres", dependencies: ["CPQ", deque, logging], swiftSettings: settingsCallingC),
+        .target(
+            name: "Postgres", dependencies: ["CPQ", "Support", deque, logging],
+            swiftSettings: settingsCallingC),
         .target(
             name: "PrivatePostgres", dependencies: ["Postgres", logging, subprocess],
             swiftSettings: settingsCallingC),

@@ -164,26 +164,6 @@ struct WatchSession: Sendable {
     }
 }
 
-/// Delays between connections: each is doubled, up to a bound.
-struct Backoff: Sendable {
-    static let longest = Duration.seconds(5)
-    /// A server may ask for more, but not for more than this.
-    static let askedMax = Duration.seconds(60)
-
-    private var next = Duration.milliseconds(200)
-
-    /// `random` is in 0 ..< 1: between half and all of the nominal delay.
-    mutating func delay(asked: Duration?, random: Double) -> Duration {
-        let delay = next * (0.5 + random / 2)
-        next = min(next * 2, Self.longest)
-        return max(delay, min(asked ?? .zero, Self.askedMax))
-    }
-
-    mutating func reset() {
-        self = Backoff()
-    }
-}
-
 extension Status {
     /// The same request would end the same way.
     var isHopeless: Bool {

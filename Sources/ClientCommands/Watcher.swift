@@ -3,6 +3,7 @@ import JobCore
 import JobMessages
 import RPC
 import Settings
+import Support
 
 /// Follows a watch over as many connections as it takes.
 struct Watcher {
@@ -15,7 +16,10 @@ struct Watcher {
     /// Whether the server was reached before: until then the first failure is final.
     var wasReached = false
 
-    private var backoff = Backoff()
+    /// A server may ask for a longer delay before the next connection than our own, but for no more than this.
+    static let askedDelayMax = Duration.seconds(60)
+
+    private var backoff = Backoff(initial: .milliseconds(200), most: .seconds(5))
     private var lastHeard: ContinuousClock.Instant?
 
     init(target: ClientSettings, session: WatchSession, printer: WatchPrinter, wasReached: Bool = false) {
@@ -57,9 +61,13 @@ struct Watcher {
     private mutating func pause(_ status: Status) async throws {
         let silence = (lastHeard ?? .now).duration(to: .now)
         guard wasReached, !status.isHopeless, silence < Self.patience else { throw status }
-        let delay = backoff.delay(asked: status.retryDelay, random: .random(in: 0..<1))
+        let delay = Self.delay(own: backoff.next(), asked: status.retryDelay)
         try await printer.note("\(status.explanation[0]); trying again in \(delay.brief)")
         try await Task.sleep(for: delay)
+    }
+
+    static func delay(own: Duration, asked: Duration?) -> Duration {
+        max(own, min(asked ?? .zero, askedDelayMax))
     }
 
     /// One connection. True: it is over.

@@ -97,7 +97,7 @@ final class ActiveRun: Run {
                     "a checkpoint of \(checkpoint.count) bytes is over the limit of \(JobLimits.checkpointBytesMax)",
                 isPermanent: true)
         }
-        var delay: Duration = .milliseconds(50)
+        var backoff = Backoff.writing
         while true {
             do throws(StoreError) {
                 return try await store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
@@ -115,8 +115,7 @@ final class ActiveRun: Run {
                     throw RunFailure(message: "the checkpoint could not be saved")
                 }
             }
-            try await Task.sleep(for: delay)
-            delay = min(delay * 2, .seconds(1))
+            try await Task.sleep(for: backoff.next())
         }
     }
 
@@ -279,4 +278,9 @@ final class ActiveRun: Run {
 
     /// The handler's task, which may go on after it was given up.
     func waitForHandler() async { await state.withLock(\.task)?.value }
+}
+
+extension Backoff {
+    /// Between attempts to write what a run has to keep, while the database is away.
+    static let writing = Backoff(initial: .milliseconds(50), most: .seconds(1))
 }

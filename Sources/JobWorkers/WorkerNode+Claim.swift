@@ -1,6 +1,7 @@
 import JobCore
 package import JobStore
 import Logging
+import Support
 import Synchronization
 
 /// How jobs come to this node: by claims, and by starting as they are enqueued. Both hold the slots that they may fill
@@ -9,18 +10,16 @@ extension WorkerNode {
     func claimLoop() async {
         var cursor = ClaimCursor()
         // Whoever fills a paused queue would wake us in vain with each commit.
-        let pauses: ClosedRange<Duration> = .milliseconds(1)...(.milliseconds(16))
-        var pause = pauses.lowerBound
+        var pauses = Backoff(initial: .milliseconds(1), most: .milliseconds(16))
         while !Task.isCancelled {
             let idleSince = ContinuousClock.now
             await claimSignal.wait(atMost: configuration.pollInterval)
-            let wasIdle = idleSince.duration(to: .now) > pauses.upperBound
+            let wasIdle = idleSince.duration(to: .now) > pauses.most
             guard await claimTurns(&cursor), !wasIdle else {
-                pause = pauses.lowerBound
+                pauses.reset()
                 continue
             }
-            try? await Task.sleep(for: pause)
-            pause = min(pause * 2, pauses.upperBound)
+            try? await Task.sleep(for: pauses.next())
         }
     }
 

@@ -5,6 +5,7 @@ import JobCore
 package import JobStore
 package import Logging
 import Metrics
+import Support
 import Synchronization
 
 /// This process as a worker: it holds a lease, claims jobs up to its free slots, runs them, and writes how
@@ -232,8 +233,7 @@ package final class WorkerNode: Sendable {
 
     /// Tries until it is written, or the run is somebody else's: a result is not lost to a database that is
     /// away for a while.
-    private func write(_ end: RunEnd, of run: ActiveRun, tryingAgainAfter delay: Duration = .milliseconds(50))
-    {
+    private func write(_ end: RunEnd, of run: ActiveRun, backoff: Backoff = .writing) {
         let claimed = run.claimed
         let verdict = OutcomeRules.verdict(
             of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
@@ -255,8 +255,9 @@ package final class WorkerNode: Sendable {
                     "the end of the run is not written yet", metadata: run.metadata(["error": "\(error)"]))
                 if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return finished(run) }
                 Task {
-                    try? await Task.sleep(for: delay)
-                    write(end, of: run, tryingAgainAfter: min(delay * 2, .seconds(1)))
+                    var backoff = backoff
+                    try? await Task.sleep(for: backoff.next())
+                    write(end, of: run, backoff: backoff)
                 }
             }
         }

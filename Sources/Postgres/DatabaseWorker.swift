@@ -1,4 +1,5 @@
 import Logging
+import Support
 
 /// One thread of a `Database`: keeps a connection, and does what the queue holds.
 struct DatabaseWorker: Sendable {
@@ -8,7 +9,7 @@ struct DatabaseWorker: Sendable {
 
     /// Returns at shutdown, when nothing waits any more.
     func run() {
-        var backoff = Backoff()
+        var backoff = Backoff.connecting
         while queue.wantsConnection() {
             do throws(PostgresError) {
                 let connection = try Connection(configuration)
@@ -66,4 +67,9 @@ struct DatabaseWorker: Sendable {
         guard queue.wantsConnection() else { return }
         _ = Poll.wait((waker.descriptor, Poll.readable), until: deadline)
     }
+}
+
+extension Backoff {
+    /// Between attempts to connect to the database.
+    static let connecting = Backoff(initial: .milliseconds(100), most: .seconds(2))
 }

@@ -1,4 +1,5 @@
 import CPQ
+import Support
 import Synchronization
 
 /// A connection on a thread of its own that listens on channels and connects again, with backoff, when it breaks.
@@ -84,7 +85,7 @@ package final class Listener: Sendable {
         }
 
         func run() {
-            var backoff = Backoff()
+            var backoff = Backoff.connecting
             while !isStopping {
                 do throws(PostgresError) {
                     let connection = try Connection(configuration)

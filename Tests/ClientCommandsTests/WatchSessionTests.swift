@@ -106,15 +106,11 @@ import Testing
         #expect(session.receive(.log(Sample.id, lines(5...5))) == nil)
     }
 
-    @Test func delaysGrowToABound() {
-        var backoff = Backoff()
-        let delays = (0..<8).map { _ in backoff.delay(asked: nil, random: 0.999_999) }
-        #expect(delays[0] > .milliseconds(199))
-        #expect(delays[1] > delays[0])
-        #expect(delays.allSatisfy { $0 <= Backoff.longest })
-        #expect(backoff.delay(asked: .seconds(20), random: 0) == .seconds(20))
-        #expect(backoff.delay(asked: .seconds(2000), random: 0) == Backoff.askedMax)
-        backoff.reset()
-        #expect(backoff.delay(asked: nil, random: 0) == .milliseconds(100))
+    @Test func theServerMayAskForALongerDelay() {
+        func delay(asked: Duration?) -> Duration { Watcher.delay(own: .seconds(2), asked: asked) }
+        #expect(delay(asked: nil) == .seconds(2))
+        #expect(delay(asked: .seconds(1)) == .seconds(2))
+        #expect(delay(asked: .seconds(20)) == .seconds(20))
+        #expect(delay(asked: .seconds(2000)) == Watcher.askedDelayMax)
     }
 }
