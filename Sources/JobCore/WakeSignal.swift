@@ -1,3 +1,4 @@
+import Support
 import Synchronization
 
 /// Wakes one waiting task; wakes that come while nobody waits are one wake.
@@ -43,13 +44,5 @@ package final class WakeSignal: Sendable {
             wake()
         }
         timer.cancel()
-    }
-}
-
-extension Bool {
-    /// Whether it was set; it is not any more.
-    fileprivate mutating func take() -> Bool {
-        defer { self = false }
-        return self
     }
 }

@@ -440,11 +440,3 @@ extension Notice {
         }
     }
 }
-
-extension Bool {
-    /// Whether it was set; it is not any more.
-    fileprivate mutating func take() -> Bool {
-        defer { self = false }
-        return self
-    }
-}
