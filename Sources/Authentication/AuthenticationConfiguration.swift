@@ -16,9 +16,6 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
 
     package init() {}
 
-    /// Nobody could be let in.
-    package var isEmpty: Bool { tokenFile == nil && jwt == nil && certificates.isEmpty }
-
     /// What is wrong with it, without looking at a file. Empty: nothing.
     package func problems() -> [String] {
         var problems: [String] = []

@@ -75,10 +75,9 @@ extension Connection {
         let handle = unsafe try openHandle()
         let key = PreparedStatements.Key(statement: query.statement, types: query.parameters.types)
         let count = Int32(query.parameters.count)
-        let lookup = configuration.preparesStatements ? prepared.lookUp(key) : .unprepared
         var parses = false
         let sent: Int32
-        switch lookup {
+        switch prepared.lookUp(key) {
         case .unprepared:
             sent = unsafe query.parameters.withLibpqArrays { values, lengths, formats in
                 unsafe PQsendQueryParams(

@@ -1,22 +1,5 @@
-/// `SET TRANSACTION` (PostgreSQL manual, 13.2).
-package enum Isolation: Sendable {
-    case readCommitted
-    case repeatableRead
-    case serializable
-
-    fileprivate var begin: Statement {
-        switch self {
-        case .readCommitted: Self.beginReadCommitted
-        case .repeatableRead: Self.beginRepeatableRead
-        case .serializable: Self.beginSerializable
-        }
-    }
-
-    private static let beginReadCommitted = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
-    private static let beginRepeatableRead = Statement("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ")
-    private static let beginSerializable = Statement("begin", "BEGIN ISOLATION LEVEL SERIALIZABLE")
-}
-
+/// The level is named, because the default is the database's to choose.
+private let beginStatement = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
 private let commitStatement = Statement("commit", "COMMIT")
 private let rollbackStatement = Statement("rollback", "ROLLBACK")
 
@@ -24,11 +7,9 @@ extension Connection {
     /// Runs all of `queries` in one transaction and one round trip, and returns a result for each. When one fails,
     /// nothing has happened, and the first error is thrown; except that after `.connection` and `.timeout`
     /// nobody knows.
-    package func transaction(
-        _ queries: [Query], isolation: Isolation = .readCommitted
-    ) throws(PostgresError) -> [QueryResult] {
+    package func transaction(_ queries: [Query]) throws(PostgresError) -> [QueryResult] {
         do throws(PostgresError) {
-            return try roundTrip(queries, before: isolation.begin, after: commitStatement)
+            return try roundTrip(queries, before: beginStatement, after: commitStatement)
         } catch {
             rollBack()
             throw error
@@ -40,10 +21,9 @@ extension Connection {
     /// BEGIN travels with the first statement, and COMMIT with the last if `body` ends with `commit(with:)`:
     /// two statements of which the second needs the result of the first then take two round trips.
     package func withTransaction<R>(
-        isolation: Isolation = .readCommitted,
         _ body: (inout Transaction) throws(PostgresError) -> R
     ) throws(PostgresError) -> R {
-        var transaction = Transaction(self, begin: isolation.begin)
+        var transaction = Transaction(self)
         do throws(PostgresError) {
             let value = try body(&transaction)
             if transaction.state != .committed { _ = try transaction.commit(with: []) }
@@ -81,12 +61,10 @@ package struct Transaction: ~Copyable {
     }
 
     private let connection: Connection
-    private let begin: Statement
     private(set) var state = State.unsent
 
-    fileprivate init(_ connection: Connection, begin: Statement) {
+    fileprivate init(_ connection: Connection) {
         self.connection = connection
-        self.begin = begin
     }
 
     /// Runs one statement. One round trip.
@@ -115,7 +93,7 @@ package struct Transaction: ~Copyable {
         guard state != .committed else {
             throw PostgresError(.usage, "the transaction was committed already")
         }
-        let begin = state == .unsent ? begin : nil
+        let begin = state == .unsent ? beginStatement : nil
         state = .open
         let results = try connection.roundTrip(queries, before: begin, after: commits ? commitStatement : nil)
         if commits { state = .committed }

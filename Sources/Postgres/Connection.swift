@@ -19,8 +19,6 @@ package import Logging
         package var sessionSettings: [String: String]
         /// Run after the settings, in the same round trip; what they return is thrown away.
         package var sessionStatements: [Statement]
-        /// Prepared statements do not survive a transaction-mode pooler (libpq 15): turn them off there.
-        package var preparesStatements: Bool
         package var connectTimeout: Duration
         /// How long one call waits when no `deadline` is set.
         package var timeout: Duration
@@ -29,15 +27,13 @@ package import Logging
         package init(
             connectionString: String, password: String? = nil, applicationName: String,
             sessionSettings: [String: String] = [:], sessionStatements: [Statement] = [],
-            preparesStatements: Bool = true, connectTimeout: Duration = .seconds(5),
-            timeout: Duration = .seconds(30), logger: Logger
+            connectTimeout: Duration = .seconds(5), timeout: Duration = .seconds(30), logger: Logger
         ) {
             self.connectionString = connectionString
             self.password = password
             self.applicationName = applicationName
             self.sessionSettings = sessionSettings
             self.sessionStatements = sessionStatements
-            self.preparesStatements = preparesStatements
             self.connectTimeout = connectTimeout
             self.timeout = timeout
             self.logger = logger
@@ -83,10 +79,8 @@ package import Logging
     }
 
     /// The server's process for this connection; what `pg_terminate_backend` takes.
+    // used by tests, which end connections by it
     package var backendProcessID: Int32 { unsafe handle.map { unsafe PQbackendPID($0) } ?? 0 }
-
-    /// The server's version, 150020 for 15.20.
-    package var serverVersion: Int32 { unsafe handle.map { unsafe PQserverVersion($0) } ?? 0 }
 
     /// Closes at once. Any open transaction is rolled back by the server.
     package func close() {

@@ -6,26 +6,10 @@
 
 /// One-dimensional arrays without NULLs (anything else is `.decoding`).
 extension Row {
-    package func int32Array(_ column: Int) throws(PostgresError) -> [Int32] {
-        try unsafe array(column, of: .int32) {
-            unsafe UInt32(bigEndianBytes: $0).map { Int32(bitPattern: $0) }
-        }
-    }
-
     package func int64Array(_ column: Int) throws(PostgresError) -> [Int64] {
         try unsafe array(column, of: .int64) {
             unsafe UInt64(bigEndianBytes: $0).map { Int64(bitPattern: $0) }
         }
-    }
-
-    package func doubleArray(_ column: Int) throws(PostgresError) -> [Double] {
-        try unsafe array(column, of: .double) {
-            unsafe UInt64(bigEndianBytes: $0).map { Double(bitPattern: $0) }
-        }
-    }
-
-    package func boolArray(_ column: Int) throws(PostgresError) -> [Bool] {
-        try unsafe array(column, of: .bool) { unsafe UInt8(bigEndianBytes: $0).map { $0 != 0 } }
     }
 
     package func stringArray(_ column: Int) throws(PostgresError) -> [String] {
@@ -34,18 +18,8 @@ extension Row {
         }
     }
 
-    package func bytesArray(_ column: Int) throws(PostgresError) -> [[UInt8]] {
-        try unsafe array(column, of: .bytes) { unsafe [UInt8]($0) }
-    }
-
     package func uuidArray(_ column: Int) throws(PostgresError) -> [UUID] {
         try unsafe array(column, of: .uuid) { unsafe UUID(bytes: $0) }
-    }
-
-    package func timestampArray(_ column: Int) throws(PostgresError) -> [Int64] {
-        try unsafe array(column, of: .timestamp) {
-            unsafe UInt64(bigEndianBytes: $0).map { WireTime.decode(Int64(bitPattern: $0)) }
-        }
     }
 
     @inline(__always)

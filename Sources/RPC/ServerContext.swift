@@ -31,11 +31,13 @@ package final class ServerContext: Sendable {
     package var metadata: Metadata { Metadata(head.block) }
 
     /// Sent with the response headers, which go out with the first message. No effect after that.
+    // used by Tests/InteropServer
     package func setInitialMetadata(_ metadata: Metadata) {
         lockedState.withLock { $0.initial = metadata }
     }
 
     /// Sent with the status.
+    // used by Tests/InteropServer
     package func setTrailingMetadata(_ metadata: Metadata) {
         lockedState.withLock { $0.trailing = metadata }
     }

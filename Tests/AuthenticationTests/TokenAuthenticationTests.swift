@@ -293,7 +293,6 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
 
     @Test func nothingConfiguredLetsNobodyIn() async throws {
         let authenticator = try Authenticator(AuthenticationConfiguration(), logger: quiet, fetch: noFetch)
-        #expect(AuthenticationConfiguration().isEmpty)
         #expect(await authenticator.refusal(nil) == .missingCredentials)
         #expect(await authenticator.refusal("Bearer one") == .unknownToken)
         #expect(await authenticator.refusal("Bearer a.b.c") == .unknownToken)

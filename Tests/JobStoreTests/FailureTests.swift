@@ -59,7 +59,6 @@ import Testing
                 await failure {
                     try await store.renew(lease: .seconds(1), known: [], timeout: .milliseconds(200))
                 }))
-        #expect(isUnavailable(await failure { try await Migrator.check(database) }))
         await database.shutdown()
         #expect(isUnavailable(await failure { try await store.job(job.id) }))
     }

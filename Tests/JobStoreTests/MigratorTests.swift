@@ -25,7 +25,6 @@ import Testing
             let ran = try await Migrator.migrate(database)
             #expect(!ran.isEmpty && ran == Array(1...ran.count))
             #expect(try await Migrator.migrate(database) == [])
-            try await Migrator.check(database)
         }
     }
 
@@ -39,19 +38,12 @@ import Testing
         }
     }
 
-    @Test func emptyDatabaseIsTooOld() async throws {
-        try await withDatabase { database in
-            #expect(await isSchemaError { try await Migrator.check(database) })
-        }
-    }
-
     @Test func newerDatabaseIsRefused() async throws {
         try await withDatabase { database in
             _ = try await Migrator.migrate(database)
             try await database.run("newer") { connection throws(PostgresError) in
                 try connection.executeScript("INSERT INTO schema_migration VALUES (9999, '9999_later')")
             }
-            #expect(await isSchemaError { try await Migrator.check(database) })
             #expect(await isSchemaError { _ = try await Migrator.migrate(database) })
         }
     }

@@ -13,14 +13,10 @@ import Testing
     }
 
     /// Runs `body` on a connection to a schema with one table.
-    private func withTable(
-        preparesStatements: Bool = true, _ body: @escaping @Sendable (Connection) throws -> Void
-    ) async throws {
+    private func withTable(_ body: @escaping @Sendable (Connection) throws -> Void) async throws {
         try await TestDatabase.withSchema { schema in
-            var configuration = schema.connectionConfiguration()
-            configuration.preparesStatements = preparesStatements
-            try await TestDatabase.onThread { [configuration] in
-                let connection = try Connection(configuration)
+            try await TestDatabase.onThread {
+                let connection = try Connection(schema.connectionConfiguration())
                 try connection.executeScript(
                     "CREATE TABLE t (id int8 PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, CHECK (id < 100))")
                 try body(connection)
@@ -28,11 +24,13 @@ import Testing
         }
     }
 
-    @Test(arguments: [true, false])
-    func executesAndCounts(preparesStatements: Bool) async throws {
-        try await withTable(preparesStatements: preparesStatements) { connection throws in
+    /// A statement with a name is prepared, one without is not.
+    @Test(arguments: ["insert", nil])
+    func executesAndCounts(name: String?) async throws {
+        let insert = Statement(name, Self.insert.sql)
+        try await withTable { connection throws in
             for value in 1...3 {
-                #expect(try connection.execute(Self.insert, one(Int64(value))).affectedRows == 1)
+                #expect(try connection.execute(insert, one(Int64(value))).affectedRows == 1)
             }
             #expect(try connection.execute(Statement("all", "UPDATE t SET id = id + 10")).affectedRows == 3)
             let rows = try connection.execute(Statement("ids", "SELECT id FROM t ORDER BY id"))

@@ -116,15 +116,31 @@ import Testing
             $0.append([Int64]())
         }
         try await echo(types, parameters) { row throws in
-            #expect(try row.int32Array(0) == integers.map { Int32(truncatingIfNeeded: $0) })
             #expect(try row.int64Array(1) == integers)
-            #expect(try row.doubleArray(2) == integers.map { Double($0) / 3 })
-            #expect(try row.boolArray(3) == integers.map { $0 % 2 == 0 })
             #expect(try row.stringArray(4) == strings)
-            #expect(try row.bytesArray(5) == blobs)
             #expect(try row.uuidArray(6) == ids)
-            #expect(try row.timestampArray(7) == integers)
             #expect(try row.int64Array(8) == [])
+        }
+        // As the server takes them apart.
+        let unnest = types.enumerated().map { "$\($0 + 1)::\($1)" }.joined(separator: ", ")
+        try await TestDatabase.withSchema { schema in
+            try await TestDatabase.onThread {
+                let connection = try Connection(schema.connectionConfiguration())
+                let rows = try connection.execute(
+                    Statement("unnest", "SELECT * FROM unnest(\(unnest))"), parameters)
+                #expect(rows.count == count)
+                for (index, row) in rows.enumerated() {
+                    try #require(try row.int32(0) == Int32(truncatingIfNeeded: integers[index]))
+                    try #require(try row.int64(1) == integers[index])
+                    try #require(try row.double(2) == Double(integers[index]) / 3)
+                    try #require(try row.bool(3) == (integers[index] % 2 == 0))
+                    try #require(try row.string(4) == strings[index])
+                    try #require(try row.bytes(5) == blobs[index])
+                    try #require(try row.uuid(6) == ids[index])
+                    try #require(try row.timestamp(7) == integers[index])
+                    try #require(try row.isNull(8))
+                }
+            }
         }
     }
 
