@@ -19,7 +19,11 @@ def script():
     return module
 
 
-def violations(script, folder: Path, files: dict[str, str], targets: dict[str, list[str]]) -> list[str]:
+#: Of a declaration that nobody uses, as are most of those that are made up here for the other rules.
+DEAD = "is used nowhere in Sources"
+
+
+def check(script, folder: Path, files: dict[str, str], targets: dict[str, list[str]]) -> list[str]:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -37,6 +41,10 @@ def violations(script, folder: Path, files: dict[str, str], targets: dict[str, l
         ]
     }
     return script.check(folder, manifest)
+
+
+def violations(script, folder: Path, files: dict[str, str], targets: dict[str, list[str]]) -> list[str]:
+    return [found for found in check(script, folder, files, targets) if DEAD not in found]
 
 
 CORE = "Sources/JobCore/A.swift"
@@ -127,3 +135,58 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
 )
 def test_what_is_allowed_is_not_found(script, tmp_path, files, targets):
     assert violations(script, tmp_path, files, targets) == []
+
+
+OTHER = "Sources/JobStore/B.swift"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({CORE: "package func lost() {}\n"}, "A.swift:1: lost"),
+        ({CORE: "struct Kept {\n    package static var lost: Int { 1 }\n}\n", OTHER: "Kept()\n"}, "A.swift:2: lost"),
+        ({CORE: "private let lost = 1\n"}, "A.swift:1: lost"),
+        ({CORE: "package final class Lost {}\n"}, "A.swift:1: Lost"),
+        ({CORE: "class Kept { class func lost() {} }\n", OTHER: "Kept()\n"}, "A.swift:1: lost"),
+        ({CORE: "typealias Lost = Int\n"}, "A.swift:1: Lost"),
+        ({CORE: "enum Kept {\n    case kept(Int, of: Int), lost\n}\n", OTHER: "Kept.kept\n"}, "A.swift:2: lost"),
+        ({CORE: 'enum Kept: String {\n    case lost = "a: b"\n}\n', OTHER: "Kept\n"}, "A.swift:2: lost"),
+        # A test, a comment, and another declaration of the name are no use of it.
+        ({CORE: "func lost() {}\n", TEST: "lost()\n"}, "A.swift:1: lost"),
+        ({CORE: "/// Calls lost.\nfunc lost() {}  // lost\n/* lost */\n"}, "A.swift:2: lost"),
+        # A comment that names nobody, or that is about something else.
+        ({CORE: "func lost() {}  // used by\n"}, "A.swift:1: lost"),
+        ({CORE: "// used by tests\nfunc kept() {}\nfunc lost() {}\n"}, "A.swift:3: lost"),
+    ],
+)
+def test_a_dead_declaration_is_found(script, tmp_path, files, expected):
+    found = check(script, tmp_path, files, {})
+    assert len(found) == 1 and expected in found[0] and DEAD in found[0], found
+
+
+def test_each_of_two_dead_declarations_of_a_name_is_found(script, tmp_path):
+    found = check(script, tmp_path, {CORE: "func lost() {}\n", OTHER: "func lost(_ a: Int) {}\n"}, {})
+    assert len(found) == 2 and all(DEAD in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {CORE: "package func kept() {}\n", OTHER: "kept()\n"},
+        # Within a text, and behind one that looks like a comment.
+        {CORE: "let kept = 1\n", OTHER: '"\\(kept)"\n'},
+        {CORE: "let kept = 1\n", OTHER: 'f("http://a", kept)\n'},
+        {CORE: 'f("""\n    let lost = 1\n    """, #"func lost() "{}"#)\n'},
+        # For other packages, for libraries, or for whom a comment names.
+        {CORE: "public func kept() {}\n"},
+        {CORE: "@main\nstruct Kept {}\n@main struct AlsoKept {}\n"},
+        {CORE: "func channelRead(context: Int) {}\n"},
+        {CORE: "func kept() {}  // used by the tests of conformance\n"},
+        {CORE: "/// Sent first.\n// used by Tests/InteropServer\n@discardableResult\nfunc kept() {}\n"},
+        # Branches of a switch declare nothing.
+        {CORE: "switch a {\ncase b, c: d()\ncase is E: f()\n}\n"},
+        {CORE: "let _ = 1\n"},
+    ],
+)
+def test_what_is_used_is_not_dead(script, tmp_path, files):
+    assert check(script, tmp_path, files, {}) == []
