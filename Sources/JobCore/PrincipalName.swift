@@ -1,5 +1,7 @@
 // exact in this file: scalars are compared, and no String is.
 
+import Support
+
 /// The name of a principal, or of a user that one may act for. People compare names by eye in the audit and in logs, so
 /// nothing in one is hidden, and none looks empty or has space around it.
 package enum PrincipalName {
