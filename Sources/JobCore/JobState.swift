@@ -1,46 +1,20 @@
 package import Support
 
-/// Where a job is in its life, and every way it may move. `docs/job-lifecycle.md` draws this
-/// machine; the database holds the same arrows with constraints (see `JobStore`'s migrations).
-///
-///                 enqueued
-///                    │
-///                    ▼     claimed
-///      ┌─────────▶ pending ─────────▶ running ──▶ succeeded
-///      │             │  ▲               │ │
-///      │   cancelled │  └── retry, ─────┘ ├────▶ failed
-///      │             ▼      released,      │        │
-///      │ retried  cancelled interrupted    └▶ cancelled
-///      └──────────────┴──────────────────────────────┘
+/// Where a job is in its life. The table of transitions says how it changes (`JobEventType.from` and `to`).
 package enum JobState: String, Sendable, Hashable, CaseIterable {
-    /// Waits. Exits: `running` (claimed), `cancelled`.
+    /// It waits until it is due and a node has a free slot.
     case pending
-    /// A node runs it. Exits: `succeeded`, `failed`, `cancelled`, `pending`.
+    /// A node runs it.
     case running
-    /// Final. No exit.
     case succeeded
-    /// Final. Exit: `pending`, only by a call of Retry.
     case failed
-    /// Final. Exit: `pending`, only by a call of Retry.
     case cancelled
 
+    /// Whether nothing but a call of Retry changes it any more.
     package var isFinal: Bool {
         switch self {
         case .pending, .running: false
         case .succeeded, .failed, .cancelled: true
-        }
-    }
-
-    /// The state after `event`, or nil where there is no such arrow.
-    package func after(_ event: JobEventType) -> JobState? {
-        switch (self, event) {
-        case (.pending, .started): .running
-        case (.pending, .cancelled), (.running, .cancelled): .cancelled
-        case (.running, .retryScheduled), (.running, .released): .pending
-        case (.running, .succeeded): .succeeded
-        case (.running, .failed): .failed
-        case (.failed, .retried), (.cancelled, .retried): .pending
-        default: nil
         }
     }
 }
@@ -66,7 +40,6 @@ package struct JobEvent: Sendable, Hashable {
     /// From 1, without gaps within a job.
     package var sequence: Int64
     package var type: JobEventType
-    package var state: JobState
     /// The database's clock.
     package var at: Timestamp
     package var attempt: Int
@@ -78,15 +51,17 @@ package struct JobEvent: Sendable, Hashable {
     package var userID: ExactText
     package var queue: String
 
+    /// The state of the job from this event on.
+    package var state: JobState { type.to }
+
     package init(
-        jobID: JobID, sequence: Int64, type: JobEventType, state: JobState, at: Timestamp, attempt: Int,
+        jobID: JobID, sequence: Int64, type: JobEventType, at: Timestamp, attempt: Int,
         node: String? = nil, error: JobError? = nil, dueAt: Timestamp? = nil, result: JobResult? = nil,
         kind: String, userID: ExactText, queue: String
     ) {
         self.jobID = jobID
         self.sequence = sequence
         self.type = type
-        self.state = state
         self.at = at
         self.attempt = attempt
         self.node = node

@@ -15,8 +15,8 @@ package enum RunEnd: Sendable, Equatable {
 
 /// What is written at the end of a run.
 package enum Verdict: Sendable, Equatable {
-    /// The job is final.
-    case final(JobState, JobError?, JobResult?)
+    /// The job is final, by an event that leads to a final state.
+    case final(JobEventType, JobError?, JobResult?)
     /// The job waits again. `countsAttempt` is false for a run that was given back.
     case again(JobEventType, JobError, after: Duration, countsAttempt: Bool)
 }
@@ -66,15 +66,21 @@ package enum OutcomeRules {
 }
 
 extension Attempt.Outcome {
-    /// The outcome that an attempt's last event tells.
-    package init(endedBy type: JobEventType, reason: String?) {
-        switch (type, reason) {
-        case (.succeeded, _): self = .succeeded
-        case (.cancelled, _): self = .cancelled
-        case (.released, _): self = .released
-        case (_, JobError.reasonTimeout): self = .timedOut
-        case (_, JobError.reasonInterrupted): self = .interrupted
-        default: self = .failed
+    /// The outcome of an attempt that an event ended; nil for an event that ends no attempt.
+    ///
+    /// - Parameter reason: that of the event's error. Handlers choose their own, so any word but ours is a failure.
+    package init?(endedBy type: JobEventType, reason: String?) {
+        switch type {
+        case .succeeded: self = .succeeded
+        case .cancelled: self = .cancelled
+        case .released: self = .released
+        case .retryScheduled, .failed:
+            switch reason {
+            case JobError.reasonTimeout: self = .timedOut
+            case JobError.reasonInterrupted: self = .interrupted
+            default: self = .failed
+            }
+        case .enqueued, .started, .retried: return nil
         }
     }
 }

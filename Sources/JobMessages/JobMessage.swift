@@ -266,7 +266,10 @@ extension FieldReader {
         unsafe list(count, lines) { index, message in
             let name = unsafe answerText(message.level, "\(field())[\(index)].level").text
             let level = LogLine.Level(rawValue: name)
-            if level == nil { add("\(field())[\(index)].level", "is unknown") }
+            if level == nil {
+                add(
+                    "\(field())[\(index)].level", "is unknown: \(PrintableText.escaped(name, bytesMax: 64))")
+            }
             return unsafe LogLine(
                 number: Int64(clamping: message.number),
                 at: requiredTimestamp(message.at, "\(field())[\(index)].at"), attempt: Int(message.attempt),
@@ -279,7 +282,7 @@ extension FieldReader {
         _ message: Signalbox__V1__Attempt, _ field: @autoclosure () -> String
     ) -> Attempt {
         let outcome = unsafe Attempt.Outcome(onWire: message.outcome)
-        if outcome == nil { add("\(field()).outcome", "is unknown") }
+        if outcome == nil { unsafe add("\(field()).outcome", "is unknown: \(message.outcome.rawValue)") }
         return unsafe Attempt(
             number: Int(message.number), node: answerText(message.node, "\(field()).node").text,
             startedAt: requiredTimestamp(message.started_at, "\(field()).started_at"),
@@ -316,9 +319,10 @@ extension FieldReader {
             message: answerText(message.message, "\(field()).message").text)
     }
 
+    /// Any state for one that is unknown: then the message is refused.
     mutating func state(_ state: Signalbox__V1__JobState, _ field: @autoclosure () -> String) -> JobState {
         if let state = JobState(onWire: state) { return state }
-        add(field(), "is unknown")
+        add(field(), "is unknown: \(state.rawValue)")
         return .pending
     }
 }

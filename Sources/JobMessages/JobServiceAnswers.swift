@@ -197,11 +197,14 @@ extension FieldReader {
 
     private mutating func event(_ message: Signalbox__V1__JobEvent) -> JobEvent {
         let type = unsafe JobEventType(onWire: message.type)
-        if type == nil { add("lifecycle.type", "is unknown") }
+        if type == nil { unsafe add("lifecycle.type", "is unknown: \(message.type.rawValue)") }
+        let state = unsafe self.state(message.state, "lifecycle.state")
+        if let type, type.to != state { add("lifecycle.state", "does not follow from the type") }
         return unsafe JobEvent(
             jobID: jobID(message.job_id, "lifecycle.job_id"), sequence: Int64(clamping: message.sequence),
-            type: type ?? .enqueued, state: state(message.state, "lifecycle.state"),
-            at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
+            // No event is returned where a field is wrong.
+            type: type ?? .enqueued, at: requiredTimestamp(message.at, "lifecycle.at"),
+            attempt: Int(message.attempt),
             node: answerText(message.node, "lifecycle.node").nonEmpty?.text,
             error: error(message.error, "lifecycle.error"),
             dueAt: timestamp(message.due_at, "lifecycle.due_at"),

@@ -130,7 +130,7 @@ package struct ListJobsRequest: RequestMessage {
                 if let state = JobState(onWire: state) {
                     request.states.insert(state)
                 } else {
-                    reader.add("states", "has an unknown state")
+                    reader.add("states", "has an unknown state: \(state.rawValue)")
                 }
             }
             let labelsMax = JobLimits.listLabelsMax + 1

@@ -109,8 +109,8 @@ extension JobStore {
                 tell([
                     .event(
                         JobEvent(
-                            jobID: id, sequence: change.sequence, type: .cancelled, state: .cancelled,
-                            at: change.at, attempt: change.attempt,
+                            jobID: id, sequence: change.sequence, type: .cancelled, at: change.at,
+                            attempt: change.attempt,
                             error: JobError(reason: JobError.reasonCancelled, message: reason),
                             kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
                         change.key)
@@ -144,9 +144,9 @@ extension JobStore {
         tell([
             .event(
                 JobEvent(
-                    jobID: id, sequence: change.sequence, type: .retried, state: .pending, at: change.at,
-                    attempt: change.attempt, dueAt: change.at, kind: job.spec.kind, userID: job.spec.userID,
-                    queue: job.spec.queue),
+                    jobID: id, sequence: change.sequence, type: .retried, at: change.at,
+                    attempt: change.attempt,
+                    dueAt: change.at, kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
                 change.key)
         ])
         return job

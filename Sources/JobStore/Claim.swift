@@ -38,8 +38,8 @@ package final class ClaimedRun: Sendable {
 
     package func startedEvent(node: String) -> JobEvent {
         JobEvent(
-            jobID: key.id, sequence: sequence, type: .started, state: .running, at: startedAt,
-            attempt: attempt, node: node, kind: spec.kind, userID: spec.userID, queue: spec.queue)
+            jobID: key.id, sequence: sequence, type: .started, at: startedAt, attempt: attempt, node: node,
+            kind: spec.kind, userID: spec.userID, queue: spec.queue)
     }
 }
 
@@ -289,8 +289,11 @@ extension JobStore {
         let owners = Dictionary(uniqueKeysWithValues: lanes.map { ($0.lane, $0) })
         result.runs.reserveCapacity(claimed[0].rowCount)
         for row in claimed[0] {
-            let owner = owners[try row.int64(1)]
-            result.runs.append(try ClaimedRun(row, userID: owner?.userID ?? "", queue: owner?.queue ?? ""))
+            let lane = try row.int64(1)
+            guard let owner = owners[lane] else {
+                throw PostgresError(.decoding, "a job was claimed in lane \(lane), which was not locked")
+            }
+            result.runs.append(try ClaimedRun(row, userID: owner.userID, queue: owner.queue))
         }
         if result.runs.count == request.slots {
             // The slots ran out: the next claim goes on behind the last lane that had its turn.

@@ -474,15 +474,15 @@ struct InsertedJob: Sendable {
     /// The job as it was added; that it may run already is its next event.
     func record(_ job: NewJob) -> JobRecord {
         JobRecord(
-            number: number, id: job.id, spec: job.spec, state: .pending, sequence: 1, createdAt: createdAt,
-            dueAt: dueAt)
+            number: number, id: job.id, spec: job.spec, state: JobEventType.enqueued.to, sequence: 1,
+            createdAt: createdAt, dueAt: dueAt)
     }
 
     func notice(_ job: NewJob) -> Notice {
         .event(
             JobEvent(
-                jobID: job.id, sequence: 1, type: .enqueued, state: .pending, at: createdAt, attempt: 0,
-                dueAt: dueAt, kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
+                jobID: job.id, sequence: 1, type: .enqueued, at: createdAt, attempt: 0, dueAt: dueAt,
+                kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
             JobKey(number: number, lane: lane, id: job.id))
     }
 

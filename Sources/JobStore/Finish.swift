@@ -172,8 +172,8 @@ private func finishQuery(_ endings: [Ending], node: Int32) -> Query {
     var states: [String] = []
     var errors: [JobError?] = []
     var results: [JobResult?] = []
-    for case .final(let state, let error, let result) in endings.map(\.verdict) {
-        states.append(state.rawValue)
+    for case .final(let type, let error, let result) in endings.map(\.verdict) {
+        states.append(type.to.rawValue)
         errors.append(error)
         results.append(result)
     }
@@ -222,32 +222,18 @@ extension Ending {
     }
 
     func event(sequence: Int64, at: Timestamp, dueAt: Timestamp?) -> JobEvent {
-        var event = JobEvent(
-            jobID: key.id, sequence: sequence, type: .succeeded, state: .succeeded, at: at,
-            attempt: run.attempt, node: node, dueAt: dueAt, kind: run.spec.kind, userID: run.spec.userID,
-            queue: run.spec.queue)
-        switch verdict {
-        case .final(let state, let error, let result):
-            event.type = JobEventType(final: state)
-            event.state = state
-            event.error = error
-            event.result = result.flatMap { $0.data.count <= JobLimits.eventResultBytesMax ? $0 : nil }
-        case .again(let type, let error, _, _):
-            event.type = type
-            event.state = .pending
-            event.error = error
+        func event(_ type: JobEventType, _ error: JobError?, _ result: JobResult? = nil) -> JobEvent {
+            JobEvent(
+                jobID: key.id, sequence: sequence, type: type, at: at, attempt: run.attempt, node: node,
+                error: error, dueAt: dueAt, result: result, kind: run.spec.kind, userID: run.spec.userID,
+                queue: run.spec.queue)
         }
-        return event
-    }
-}
-
-extension JobEventType {
-    /// The event that made a job final.
-    init(final state: JobState) {
-        switch state {
-        case .failed: self = .failed
-        case .cancelled: self = .cancelled
-        case .succeeded, .pending, .running: self = .succeeded
+        switch verdict {
+        case .final(let type, let error, let result):
+            return event(
+                type, error, result.flatMap { $0.data.count <= JobLimits.eventResultBytesMax ? $0 : nil })
+        case .again(let type, let error, _, _):
+            return event(type, error)
         }
     }
 }

@@ -1,4 +1,5 @@
 import JobCore
+import Postgres
 import Support
 
 /// A row of a job's history: how an attempt ended, with its start, or another change of state.
@@ -36,37 +37,33 @@ struct JobChange: Sendable {
     }
 
     /// The attempts that rows in order tell of, the one that still runs included.
-    static func attempts(_ changes: [JobChange]) -> [Attempt] {
-        changes.compactMap { change in
+    static func attempts(_ changes: [JobChange]) throws(PostgresError) -> [Attempt] {
+        var attempts: [Attempt] = []
+        for change in changes {
             if change.type == .started {
-                return Attempt(
-                    number: change.attempt, node: change.node ?? "", startedAt: change.at, endedAt: nil,
-                    outcome: .running, error: nil)
+                attempts.append(
+                    Attempt(
+                        number: change.attempt, node: change.node ?? "", startedAt: change.at, endedAt: nil,
+                        outcome: .running, error: nil))
+            } else if let startedAt = change.startedAt {
+                guard let outcome = Attempt.Outcome(endedBy: change.type, reason: change.error?.reason) else {
+                    throw PostgresError(
+                        .decoding,
+                        "event \(change.sequence) of job \(change.key.id) ends a run as \(change.type.rawValue)"
+                    )
+                }
+                attempts.append(
+                    Attempt(
+                        number: change.attempt, node: change.node ?? "", startedAt: startedAt,
+                        endedAt: change.at, outcome: outcome, error: change.error))
             }
-            guard let startedAt = change.startedAt else { return nil }
-            return Attempt(
-                number: change.attempt, node: change.node ?? "", startedAt: startedAt, endedAt: change.at,
-                outcome: Attempt.Outcome(endedBy: change.type, reason: change.error?.reason),
-                error: change.error)
         }
+        return attempts
     }
 
     private func event(_ sequence: Int64, _ type: JobEventType, at: Timestamp) -> JobEvent {
         JobEvent(
-            jobID: key.id, sequence: sequence, type: type, state: type.stateAfter, at: at,
-            attempt: attempt, node: node, kind: kind, userID: userID, queue: queue)
-    }
-}
-
-extension JobEventType {
-    /// The state that a job is in from this event on.
-    fileprivate var stateAfter: JobState {
-        switch self {
-        case .enqueued, .retryScheduled, .released, .retried: .pending
-        case .started: .running
-        case .succeeded: .succeeded
-        case .failed: .failed
-        case .cancelled: .cancelled
-        }
+            jobID: key.id, sequence: sequence, type: type, at: at, attempt: attempt,
+            node: node, kind: kind, userID: userID, queue: queue)
     }
 }

@@ -170,7 +170,7 @@ extension JobStore {
             var job = found
             var changes: [JobChange] = []
             for row in results[0] { changes.append(try JobChange(row)) }
-            job.attempts = JobChange.attempts(changes)
+            job.attempts = try JobChange.attempts(changes)
             for row in results[1] { job.log.append(try LogLine(row)) }
             if payload { job.spec.payload = try results[2].first?.bytes(0) ?? [] }
             return job

@@ -57,7 +57,7 @@ import Testing
         board.apply(.snapshot(Sample.job()))
         #expect(board.bars(now: now, columns: 80, rows: 24).count == 1)
         #expect(board.takeLines().isEmpty)
-        board.apply(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        board.apply(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         #expect(board.bars(now: now, columns: 80, rows: 24).isEmpty)
         #expect(board.takeLines() == ["\(Sample.id) SUCCEEDED test.sleep in 3s"])
         #expect(board.takeLines().isEmpty)
@@ -66,11 +66,11 @@ import Testing
     @Test func anEndIsToldOnce() {
         var board = ProgressBoard()
         board.apply(.snapshot(Sample.job(.succeeded, sequence: 3)))
-        board.apply(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        board.apply(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         #expect(board.takeLines() == ["\(Sample.id) SUCCEEDED test.sleep in 12s"])
         // Put back, it ends once more.
-        board.apply(.lifecycle(Sample.event(.retried, .pending, sequence: 4)))
-        board.apply(.lifecycle(Sample.event(.cancelled, .cancelled, sequence: 5)))
+        board.apply(.lifecycle(Sample.event(.retried, sequence: 4)))
+        board.apply(.lifecycle(Sample.event(.cancelled, sequence: 5)))
         #expect(board.takeLines().count == 1)
     }
 
@@ -84,7 +84,7 @@ import Testing
     @Test func aRetryIsTold() {
         var board = ProgressBoard()
         let error = JobError(reason: "failed", message: "boom")
-        board.apply(.lifecycle(Sample.event(.retryScheduled, .pending, sequence: 3, error: error)))
+        board.apply(.lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))
         #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, failed: boom"])
     }
 
@@ -120,7 +120,7 @@ import Testing
         let ticker = await printer.startTicking()
         var frames = writes.makeAsyncIterator()
         #expect(await frames.next() == "\rtest.sleep deadbeef waits\u{1B}[K\n\u{1B}[J")
-        try await printer.show(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        try await printer.show(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         try await printer.finish()
         ticker?.cancel()
         #expect(await frames.next() == "\r\u{1B}[1A\(Sample.id) SUCCEEDED test.sleep\u{1B}[K\n\u{1B}[J")

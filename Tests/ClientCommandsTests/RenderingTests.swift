@@ -111,7 +111,7 @@ import Testing
 
     @Test func messagesOfAWatch() throws {
         let event = Sample.event(
-            .retryScheduled, .pending, sequence: 3, error: JobError(reason: "failed", message: "boom"))
+            .retryScheduled, sequence: 3, error: JobError(reason: "failed", message: "boom"))
         #expect(
             try JSONLine.text(WatchView(.lifecycle(event))) == """
                 {"lifecycle":{"at":"2024-07-03T10:00:03Z","attempt":1,\
@@ -171,7 +171,7 @@ import Testing
         lines += WatchLine.lines(for: .snapshot(job))
         lines += WatchLine.lines(for: .log(job.id, job.log))
         lines += WatchLine.lines(
-            for: .lifecycle(Sample.event(.retryScheduled, .pending, sequence: 3, error: error)))
+            for: .lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))
         lines += Status(.notFound, evil).explanation
         for style in [true, false] {
             var board = ProgressBoard()
@@ -200,7 +200,7 @@ import Testing
 
     @Test func linesOfAWatch() {
         #expect(
-            WatchLine.lines(for: .lifecycle(Sample.event(.started, .running, sequence: 2)))
+            WatchLine.lines(for: .lifecycle(Sample.event(.started, sequence: 2)))
                 == ["\(Sample.id) STARTED attempt 1 on node-a"])
         #expect(
             WatchLine.lines(for: .progress(Sample.id, attempt: 1, Sample.progress(0.999)))

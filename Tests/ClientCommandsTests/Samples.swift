@@ -21,10 +21,10 @@ enum Sample {
     }
 
     static func event(
-        _ type: JobEventType, _ state: JobState, sequence: Int64, id: JobID = id, error: JobError? = nil
+        _ type: JobEventType, sequence: Int64, id: JobID = id, error: JobError? = nil
     ) -> JobEvent {
         JobEvent(
-            jobID: id, sequence: sequence, type: type, state: state,
+            jobID: id, sequence: sequence, type: type,
             at: start.advanced(by: .seconds(sequence)), attempt: 1, node: "node-a", error: error,
             kind: "test.sleep", userID: "ada", queue: "default")
     }

@@ -11,12 +11,12 @@ import Testing
         var session = WatchSession(.jobs([Sample.id]))
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)")])
         #expect(session.receive(.snapshot(Sample.job(.pending, sequence: 1))) != nil)
-        let started = WatchResponse.lifecycle(Sample.event(.started, .running, sequence: 2))
+        let started = WatchResponse.lifecycle(Sample.event(.started, sequence: 2))
         #expect(session.receive(started) == started)
         #expect(session.receive(started) == nil)
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
         #expect(!session.isOver)
-        #expect(session.receive(.lifecycle(Sample.event(.failed, .failed, sequence: 3))) != nil)
+        #expect(session.receive(.lifecycle(Sample.event(.failed, sequence: 3))) != nil)
         #expect(session.isOver)
         #expect(session.hasFailures)
     }
@@ -28,7 +28,7 @@ import Testing
         // The event has the result; a connection that is lost before it begins there.
         #expect(!session.isOver)
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
-        let last = WatchResponse.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3))
+        let last = WatchResponse.lifecycle(Sample.event(.succeeded, sequence: 3))
         #expect(session.receive(last) == last)
         #expect(session.receive(last) == nil)
         #expect(session.isOver)
@@ -38,7 +38,7 @@ import Testing
     @Test func whatWasToldAsFinalIsNotAskedForAgain() {
         var session = WatchSession(.jobs([Sample.id, Sample.other]))
         #expect(session.request().jobs.count == 2)
-        _ = session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        _ = session.receive(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         #expect(session.request().jobs == [.init(jobID: "\(Sample.other)")])
     }
 
@@ -54,10 +54,10 @@ import Testing
     @Test func allNamedJobsMustBeFinal() {
         var session = WatchSession(.jobs([Sample.id, Sample.other]))
         _ = session.request()
-        _ = session.receive(.lifecycle(Sample.event(.succeeded, .succeeded, sequence: 3)))
+        _ = session.receive(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         #expect(!session.isOver)
         #expect(session.unaccounted() == [Sample.other])
-        _ = session.receive(.lifecycle(Sample.event(.cancelled, .cancelled, sequence: 3, id: Sample.other)))
+        _ = session.receive(.lifecycle(Sample.event(.cancelled, sequence: 3, id: Sample.other)))
         #expect(session.isOver)
         #expect(session.hasFailures)
     }

@@ -110,5 +110,10 @@ import Testing
         #expect(Attempt.Outcome(endedBy: .retryScheduled, reason: "interrupted") == .interrupted)
         #expect(Attempt.Outcome(endedBy: .failed, reason: "permanent") == .failed)
         #expect(Attempt.Outcome(endedBy: .retryScheduled, reason: "failed") == .failed)
+        // An attempt ends with the event that leaves the state of a run, and with no other.
+        for event in JobEventType.allCases {
+            let endsAttempt = Attempt.Outcome(endedBy: event, reason: "timeout") != nil
+            #expect(endsAttempt == event.from.contains(.running), "\(event)")
+        }
     }
 }

@@ -13,17 +13,9 @@ import Testing
     static func event(
         _ sequence: Int64, _ type: JobEventType = .started, of job: JobID = job
     ) -> JobEvent {
-        let state: JobState =
-            switch type {
-            case .enqueued, .retryScheduled, .released, .retried: .pending
-            case .started: .running
-            case .succeeded: .succeeded
-            case .failed: .failed
-            case .cancelled: .cancelled
-            }
-        return JobEvent(
-            jobID: job, sequence: sequence, type: type, state: state,
-            at: Timestamp(microseconds: sequence), attempt: 1, kind: "k", userID: "u", queue: "q")
+        JobEvent(
+            jobID: job, sequence: sequence, type: type, at: Timestamp(microseconds: sequence), attempt: 1,
+            kind: "k", userID: "u", queue: "q")
     }
 
     private func progress(_ fraction: Double, at moment: Int64? = nil) -> Progress {

@@ -210,11 +210,34 @@ import Testing
         // The last value of a field holds; fields of a submessage are merged.
         let state = Wire.bytes(1, Wire.number(6, 77))
         #expect(
-            throws: DecodingError.invalid(FieldViolation(field: "job.state", description: "is unknown"))
+            throws: DecodingError.invalid(FieldViolation(field: "job.state", description: "is unknown: 77"))
         ) {
             try JobResponse.decode(Wire.buffer(bytes + state))
         }
         let id = Wire.bytes(1, Wire.text(1, "x"))
         #expect(throws: DecodingError.self) { try JobResponse.decode(Wire.buffer(bytes + id)) }
+    }
+
+    /// Values of a newer server: the error names the field and the value.
+    @Test(arguments: [
+        (Wire.number(3, 77), "lifecycle.type", "is unknown: 77"),
+        (Wire.number(3, 2) + Wire.number(4, 77), "lifecycle.state", "is unknown: 77"),
+        // STARTED, but PENDING.
+        (Wire.number(3, 2) + Wire.number(4, 1), "lifecycle.state", "does not follow from the type"),
+    ])
+    func clientsNameWhatTheyDoNotKnow(event: [UInt8], field: String, description: String) {
+        #expect(throws: DecodingError.invalid(FieldViolation(field: field, description: description))) {
+            try WatchResponse.decode(Wire.buffer(Wire.bytes(2, event)))
+        }
+    }
+
+    @Test func clientsNameAnUnknownLevel() throws {
+        var log = Wire.text(1, Samples.id.description)
+        log += Wire.bytes(2, Wire.bytes(2, []) + Wire.text(4, "aud\u{1B}it"))
+        let violation = FieldViolation(
+            field: "log.lines[0].level", description: "is unknown: aud\\u{1B}it")
+        #expect(throws: DecodingError.invalid(violation)) {
+            try WatchResponse.decode(Wire.buffer(Wire.bytes(5, log)))
+        }
     }
 }

@@ -74,7 +74,7 @@ enum Samples {
 
     static var event: JobEvent {
         JobEvent(
-            jobID: id, sequence: 4, type: .retryScheduled, state: .pending, at: at(1_700_000_003), attempt: 1,
+            jobID: id, sequence: 4, type: .retryScheduled, at: at(1_700_000_003), attempt: 1,
             node: "n1", error: JobError(reason: "failed", message: "no"), dueAt: at(1_700_000_009),
             result: JobResult(data: [1], contentType: "a/b"), kind: "speech/make", userID: "ué",
             queue: "night")
