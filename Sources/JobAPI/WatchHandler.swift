@@ -69,33 +69,41 @@ package struct WatchHandler: Sendable {
     /// What a watch of named jobs asks for.
     private struct Named: Sendable {
         let users: UserScope
-        var ids: [JobID] = []
-        var after: [JobID: Int64] = [:]
-        /// How the database names them.
-        var numbers: [JobID: Int64] = [:]
+        var jobs: [Job] = []
+
+        struct Job: Sendable {
+            let id: JobID
+            /// How the database names it.
+            let number: Int64
+            /// The last event that the client has; 0: it wants a snapshot.
+            let after: Int64
+        }
     }
 
     private func beginJobs(
         _ request: WatchRequest, by caller: Caller, _ writer: ResponseWriter
     ) async throws -> any ResponseSource {
-        var named = Named(users: caller.users)
+        var ids: [JobID] = []
+        var after: [JobID: Int64] = [:]
         for (index, watched) in request.jobs.enumerated() {
             let id = try JobServiceHandlers.jobID(watched.jobID, "jobs[\(index)].job_id")
-            guard named.after.updateValue(watched.afterSequence, forKey: id) == nil else {
+            guard after.updateValue(watched.afterSequence, forKey: id) == nil else {
                 throw StatusMapping.invalid([
                     FieldViolation(field: "jobs[\(index)].job_id", description: "is there twice")
                 ])
             }
-            named.ids.append(id)
+            ids.append(id)
         }
-        let places = try await store.places(of: named.ids, for: caller.users)
-        if let missing = named.ids.first(where: { places[$0] == nil }) {
-            throw StatusMapping.notFound(missing)
+        let places = try await store.places(of: ids, for: caller.users)
+        var named = Named(users: caller.users)
+        for id in ids {
+            guard let place = places[id] else { throw StatusMapping.notFound(id) }
+            named.jobs.append(Named.Job(id: id, number: place.number, after: after[id] ?? 0))
         }
-        named.numbers = places.mapValues { $0.number }
         return try await counted(for: places.values.lazy.map(\.userID)) { [named] in
             let subscription = feed.subscribe(
-                to: named.numbers, includesLog: request.includeLog, namesNodes: caller.seesNodes)
+                to: places.mapValues { $0.number }, includesLog: request.includeLog,
+                namesNodes: caller.seesNodes)
             do {
                 try await sendState(of: named, to: subscription, writer)
             } catch {
@@ -110,61 +118,59 @@ package struct WatchHandler: Sendable {
     private func sendState(
         of named: Named, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {
-        let (ids, numbers) = (named.ids, named.numbers)
-        var rest = ids[...]
+        var rest = named.jobs[...]
         while !rest.isEmpty {
             let chunk = rest.prefix(Self.jobsReadAtOnce)
             rest = rest.dropFirst(chunk.count)
-            try await sendState(of: Array(chunk), in: named, to: subscription, writer)
+            try await sendState(of: Array(chunk), for: named.users, to: subscription, writer)
         }
         // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
         // Each may have 800 KiB.
-        for id in ids where subscription.includesLog {
+        for job in named.jobs where subscription.includesLog {
             try await writer.write(inTurn: {
-                let number = numbers[id] ?? 0
                 let log = subscription.unsent(
-                    try await store.logs(of: [(number: number, after: 0)])[number] ?? [], of: id)
-                return log.isEmpty ? nil : WatchResponse.log(id, log).encode()
+                    try await store.logs(of: [(number: job.number, after: 0)])[job.number] ?? [], of: job.id)
+                return log.isEmpty ? nil : WatchResponse.log(job.id, log).encode()
             })
         }
         try await sendHeartbeat(snapshotComplete: true, writer)
     }
 
-    /// Of some of the jobs.
+    /// The same for some of the jobs.
     private func sendState(
-        of ids: [JobID], in named: Named, to subscription: Subscription, _ writer: ResponseWriter
+        of jobs: [Named.Job], for users: UserScope, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {
-        let (after, numbers) = (named.after, named.numbers)
         let records = Dictionary(
-            try await store.jobs(ids, for: named.users, resultBytesMax: 0).map { ($0.id, $0) },
+            try await store.jobs(jobs.map(\.id), for: users, resultBytesMax: 0).map { ($0.id, $0) },
             uniquingKeysWith: { $1 })
-        var wanted: [(job: JobRecord, after: Int64)] = []
-        for id in ids {
-            guard let job = records[id] else { throw StatusMapping.notFound(id) }
-            let cursor = after[id] ?? 0
-            guard cursor <= job.sequence else {
-                throw Status(.outOfRange, "job \(id) is at sequence \(job.sequence), before \(cursor)")
+        var wanted: [(job: Named.Job, record: JobRecord)] = []
+        var sequences: [Int64: Int64] = [:]
+        for job in jobs {
+            guard let record = records[job.id] else { throw StatusMapping.notFound(job.id) }
+            guard job.after <= record.sequence else {
+                throw Status(
+                    .outOfRange, "job \(job.id) is at sequence \(record.sequence), before \(job.after)")
             }
-            if cursor == 0 {
-                try await writer.write(WatchResponse.snapshot(job).encode())
+            if job.after == 0 {
+                try await writer.write(WatchResponse.snapshot(record).encode())
                 // A job that is final already still has its last event told.
-                if job.state.isFinal { wanted.append((job, job.sequence - 1)) }
+                if record.state.isFinal { sequences[job.number] = record.sequence - 1 }
             } else {
-                wanted.append((job, cursor))
+                sequences[job.number] = job.after
             }
-            subscription.track(id, delivered: job.sequence, isFinal: job.state.isFinal)
+            if sequences[job.number] != nil { wanted.append((job, record)) }
+            subscription.track(job.id, delivered: record.sequence, isFinal: record.state.isFinal)
         }
-        let sequences = wanted.map { (numbers[$0.job.id] ?? 0, $0.after) }
-        let events = try await store.events(after: Dictionary(uniqueKeysWithValues: sequences))
-        for (job, _) in wanted {
+        let events = try await store.events(after: sequences)
+        for (job, record) in wanted {
             // Later ones come through the subscription, which knows the job up to its sequence.
-            for event in events[numbers[job.id] ?? 0] ?? [] where event.sequence <= job.sequence {
+            for event in events[job.number] ?? [] where event.sequence <= record.sequence {
                 try await writer.write(
                     WatchResponse(event, namesNode: subscription.namesNodes).encode())
             }
-            if let progress = job.progress, job.state == .running, after[job.id] != 0 {
+            if let progress = record.progress, record.state == .running, job.after != 0 {
                 try await writer.write(
-                    WatchResponse.progress(job.id, attempt: job.attempt, progress).encode())
+                    WatchResponse.progress(job.id, attempt: record.attempt, progress).encode())
             }
         }
     }

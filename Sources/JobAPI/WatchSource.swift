@@ -31,9 +31,12 @@ extension Subscription: ResponseSource {
             numbers.merge(places.mapValues { $0.number }) { known, _ in known }
         }
         var wanted: [Int64: Int64] = [:]
-        for (id, sequence) in sequences { wanted[numbers[id] ?? 0] = sequence }
+        for (id, sequence) in sequences {
+            if let number = numbers[id] { wanted[number] = sequence }
+        }
         let events = try await feed.store.events(after: wanted)
-        let byID = sequences.keys.map { [numbers] in ($0, events[numbers[$0] ?? 0] ?? []) }
+        // There is nothing more of a job that has been removed.
+        let byID = sequences.keys.map { [numbers] id in (id, numbers[id].flatMap { events[$0] } ?? []) }
         caughtUp(Dictionary(uniqueKeysWithValues: byID))
     }
 }
