@@ -96,7 +96,7 @@ package struct RetryPolicy: Sendable, Hashable {
 }
 
 /// What becomes of a run whose node died.
-package enum Interruption: String, Sendable, Hashable {
+package enum Interruption: String, Sendable, Hashable, CaseIterable {
     /// It is queued again.
     case retry
     /// It has failed with the reason `interrupted`.

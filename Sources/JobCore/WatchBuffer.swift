@@ -161,8 +161,16 @@ package struct WatchBuffer: Sendable {
     }
 
     private mutating func hear(early job: JobID, _ sequence: Int64) {
-        guard namesJobs else { return }
-        early[job] = max(early[job] ?? 0, sequence)
+        guard !namesJobs else {
+            early[job] = max(early[job] ?? 0, sequence)
+            return
+        }
+        guard places.count < Self.placesMax else {
+            hasOverflowed = true
+            return
+        }
+        setPlace(job, Place(delivered: 0, known: sequence, isFinal: false))
+        behind.insert(job)
     }
 
     private mutating func takeEarly(_ job: JobID) -> Int64 {

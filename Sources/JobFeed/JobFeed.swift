@@ -44,6 +44,9 @@ package final class JobFeed: Sendable {
         /// Whose each lane is that a watch of a user or a queue was asked about.
         var lanes: [Int64: (userID: ExactText, queue: String)] = [:]
 
+        /// Those that the log has told of.
+        var unknownValues: Set<ExactText> = []
+
         func hearers(of number: Int64, andScopes: Bool = false) -> Hearers {
             Hearers(named: byJob[number], scopes: andScopes && !scopes.isEmpty ? Array(scopes.values) : [])
         }
@@ -53,6 +56,7 @@ package final class JobFeed: Sendable {
     }
 
     private static let jobsReadAtOnce = 500
+    private static let unknownValuesMax = 100
     /// When a commit whose outcome is unknown is known to be over: after the statement timeout of the sessions.
     private static let commitTimeMax: Duration = .seconds(12)
     /// Their logs may be long.
@@ -369,9 +373,10 @@ package final class JobFeed: Sendable {
         }
         for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
             let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
-            let logs = try await store.logs(of: chunk.map { (number: $0.number, after: $0.after) })
+            let read = try await store.knownLogs(of: chunk.map { (number: $0.number, after: $0.after) })
+            for level in read.unknown { warn(of: level, "lines of the log are not told to watches") }
             for (number, job, _) in chunk {
-                guard let lines = logs[number] else { continue }
+                guard let lines = read.logs[number] else { continue }
                 state.withLock { $0.byJob[number] }?.forEach { $0.receive(lines, isSaved: true, of: job) }
             }
         }
@@ -417,7 +422,11 @@ package final class JobFeed: Sendable {
             let chunk = numbers[start..<min(start + Self.jobsReadAtOnce, numbers.count)]
             let wanted = Dictionary(
                 uniqueKeysWithValues: chunk.map { ($0, (told[$0]?.lowerBound ?? 1) - 1) })
-            let events = try await store.events(after: wanted).flatMap { number, events in
+            let read = try await store.knownEvents(after: wanted)
+            for event in read.unknown {
+                leaveAlone(event, upTo: told[event.number]?.upperBound ?? 1)
+            }
+            let events = read.events.flatMap { number, events in
                 events.filter { told[number]?.contains($0.sequence) == true }
             }
             for event in events {
@@ -428,6 +437,28 @@ package final class JobFeed: Sendable {
                 for scope in scopes { scope.receive(news) }
             }
         }
+    }
+
+    /// A job with an event that only a newer version knows. The watches that it belongs to promise each event, so they
+    /// read it for themselves, and end with the error; the feed goes on for all others.
+    private func leaveAlone(_ event: UnknownEvent, upTo sequence: Int64) {
+        warn(of: event.value, "watches of users and queues that should tell of it end")
+        let scopes = state.withLock { state in
+            state.scopes.values.filter { $0.scope.holds(userID: event.userID, queue: event.queue) }
+        }
+        for scope in scopes { scope.heard(of: event.job, sequence: sequence) }
+    }
+
+    /// Once for each value, of a bounded number: there may be very many rows with it.
+    private func warn(of value: ExactText, _ consequence: String) {
+        let isNew = state.withLock { state in
+            guard state.unknownValues.count < Self.unknownValuesMax else { return false }
+            return state.unknownValues.insert(value).inserted
+        }
+        guard isNew else { return }
+        logger.warning(
+            "a value of a newer version was found in the feed of changes: \(consequence)",
+            metadata: ["value": "\(value)"])
     }
 }
 

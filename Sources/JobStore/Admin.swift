@@ -7,7 +7,7 @@ extension Statement {
         "queue_stats",
         """
         WITH wanted AS MATERIALIZED (SELECT id FROM queue WHERE $1::text IS NULL OR name = $1), waits AS (
-            SELECT lane.queue, count(*) FILTER (WHERE state <> 'running') AS pending,
+            SELECT lane.queue, count(*) FILTER (WHERE state IN ('scheduled', 'ready')) AS pending,
                 count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
                 count(*) FILTER (WHERE state = 'running') AS running,
                 min(due_at) FILTER (WHERE state = 'ready') AS oldest

@@ -4,7 +4,8 @@ import Support
 
 extension Statement {
     /// A job that waits is cancelled at once; one that runs is asked to stop. Neither row comes back when
-    /// the job is final, or was claimed or given back between the snapshot and the lock: then once more.
+    /// the job is final, is in a state of a newer version, or was claimed or given back between the snapshot and
+    /// the lock. The states are checked in words from which no partial index follows.
     static let cancelJob = Statement(
         "cancel_job",
         """
@@ -13,6 +14,7 @@ extension Statement {
         ), gone AS (
             DELETE FROM live USING target
             WHERE \(lookUp("live.number", "target.number")) AND live.token IS NULL
+                AND live.state IN ('scheduled', 'ready')
             RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt, live.max_attempts
         ), added AS (
             INSERT INTO finished (
@@ -21,7 +23,8 @@ extension Statement {
         ), asked AS (
             UPDATE live SET cancel_requested_at = now(), cancel_reason = $3
             FROM target
-            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND cancel_requested_at IS NULL
+            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND live.state::text = 'running'
+                AND cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.token, live.node
         ), told AS (
             INSERT INTO change (node, jobs, lanes, sequences, cancels)

@@ -12,12 +12,12 @@ enum Labels {
         return "{\(members.joined(separator: ","))}"
     }
 
-    /// Empty for what is no object of texts, which `json` does not make.
-    static func parse(_ json: String?) -> [ExactText: ExactText] {
-        guard let json, let object = JSONObject(Array(json.utf8)[...]) else { return [:] }
+    /// Nil for what is no object of texts, which `json` does not make.
+    static func parse(_ json: String) -> [ExactText: ExactText]? {
+        guard let object = JSONObject(Array(json.utf8)[...]) else { return nil }
         var labels: [ExactText: ExactText] = [:]
         for member in object.members {
-            guard let key = text(member.quotedKey), let value = text(member.value) else { return [:] }
+            guard let key = text(member.quotedKey), let value = text(member.value) else { return nil }
             labels[key] = value
         }
         return labels

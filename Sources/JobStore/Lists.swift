@@ -59,8 +59,7 @@ extension Statement {
         CROSS JOIN LATERAL (
             SELECT FROM (SELECT) one
             LEFT JOIN live l ON l.number = j.number LEFT JOIN finished f ON f.number = j.number
-            WHERE \(isWhole) AND (cardinality($4::text[]) = 0 OR coalesce(f.state::text,
-                CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END) = ANY ($4))
+            WHERE \(isWhole) AND (cardinality($4::text[]) = 0 OR \(Self.state) = ANY ($4))
             LIMIT 1) state
         WHERE \(isAllowed("j.user_id", "$1"))
             AND ($2::text IS NULL OR (SELECT queue FROM lane WHERE lane.id = j.lane)

@@ -3,7 +3,7 @@
 package import FoundationEssentials
 package import JobCore
 import Postgres
-import Support
+package import Support
 
 /// How a node presents itself.
 package struct NodeDescription: Sendable {
@@ -44,6 +44,17 @@ package struct OrphanedRun: Sendable {
     package var cancelReason: String?
 }
 
+/// A kind whose policy for runs of dead nodes is one that only a newer version knows.
+package struct UnknownPolicy: Sendable, Hashable {
+    package var kind: String
+    package var policy: ExactText
+
+    package init(kind: String, policy: ExactText) {
+        self.kind = kind
+        self.policy = policy
+    }
+}
+
 extension Statement {
     static let registerNode = Statement(
         "register_node",
@@ -81,9 +92,23 @@ extension Statement {
     static let endDeadNodes = Statement(
         "end_dead_nodes",
         "UPDATE node SET ended_at = now() WHERE ended_at IS NULL AND lease_until <= now()")
+    /// Those of kinds with one of the policies $1: however many others there are, they hold up none of these.
     static let findOrphans = Statement(
         "find_orphans",
-        runs(where: "live.node IN (SELECT id FROM node WHERE ended_at IS NOT NULL)"))
+        runs(
+            where: """
+                live.node IN (\(endedNodes))
+                    AND live.kind IN (SELECT id FROM kind WHERE on_interruption = ANY ($1::text[]))
+                """))
+    /// The kinds of the orphans that are left alone because their policy is none of $1.
+    static let findUnknownPolicies = Statement(
+        "find_unknown_policies",
+        """
+        SELECT name, on_interruption FROM kind WHERE on_interruption <> ALL ($1::text[]) AND EXISTS (
+            SELECT FROM live WHERE live.state = 'running' AND live.kind = kind.id AND live.node IN (\(endedNodes)))
+        ORDER BY id LIMIT 100
+        """)
+    private static let endedNodes = "SELECT id FROM node WHERE ended_at IS NOT NULL"
 
     /// Running jobs as `ClaimedRun` reads them, then user, queue, node, policy and cancel reason. There are few of them
     /// whatever the tables hold, so they are found first.
@@ -217,21 +242,30 @@ extension JobStore {
     }
 
     /// Gives up the nodes whose lease has ended and returns runs that they left behind, to be ended with
-    /// `finish` under their own tokens: whichever node does it first wins.
-    package func orphans() async throws(StoreError) -> [OrphanedRun] {
+    /// `finish` under their own tokens: whichever node does it first wins. Runs of kinds whose policy this version does
+    /// not know are left to nodes that know it.
+    package func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) {
         try await run("orphans") { connection throws(PostgresError) in
-            let results = try connection.transaction([Query(.endDeadNodes), Query(.findOrphans)])
-            var orphans: [OrphanedRun] = []
+            let policies = Parameters { $0.append(Interruption.allCases.map(\.rawValue)) }
+            let results = try connection.transaction([
+                Query(.endDeadNodes), Query(.findOrphans, policies), Query(.findUnknownPolicies, policies),
+            ])
+            var runs: [OrphanedRun] = []
             for row in results[1] {
-                orphans.append(
+                let kind = try row.string(8)
+                runs.append(
                     OrphanedRun(
                         run: try ClaimedRun(
                             row, userID: ExactText(try row.string(20)), queue: try row.string(21)),
                         node: try row.string(22),
-                        onInterruption: Interruption(rawValue: try row.string(23)) ?? .retry,
+                        onInterruption: try row.word(23, "interruption policy", of: "kind \(kind)"),
                         cancelReason: try row.optionalString(24)))
             }
-            return orphans
+            var unknown: [UnknownPolicy] = []
+            for row in results[2] {
+                unknown.append(UnknownPolicy(kind: try row.string(0), policy: ExactText(try row.string(1))))
+            }
+            return (runs, unknown)
         }
     }
 

@@ -4,12 +4,18 @@ import Postgres
 package import Support
 
 extension Statement {
+    /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. One that this version does not
+    /// know stays as it is, so that whoever reads it sees that.
+    static let state = """
+        coalesce(f.state::text, CASE WHEN l.state IN ('scheduled', 'ready') THEN 'pending' ELSE l.state::text END)
+        """
+
     /// Everything about a job but its history; the columns that `JobRecord.init(row:)` reads.
     static let recordColumns = """
         j.number, j.id, k.name, j.user_id, q.name, j.priority, j.max_attempts, j.created_at,
         j.timeout_ms, j.soft_timeout_ms, j.retry_initial_ms, j.retry_factor, j.retry_max_ms, j.retry_jitter,
         j.content_type, j.idempotency_key, j.labels::text,
-        coalesce(f.state::text, CASE WHEN l.state = 'running' THEN 'running' ELSE 'pending' END),
+        \(state),
         coalesce(f.sequence, l.sequence), coalesce(f.attempt, l.attempt),
         coalesce(f.max_attempts, l.max_attempts), coalesce(l.due_at, j.due_at),
         coalesce(f.started_at, l.started_at, h.started_at), f.finished_at,
@@ -104,6 +110,16 @@ extension Statement {
         """)
 }
 
+/// A job with an event that a newer version has written.
+package struct UnknownEvent: Sendable {
+    /// How the event's type reads: `event type "unblocked"`.
+    package var value: ExactText
+    package var job: JobID
+    package var number: Int64
+    package var userID: ExactText
+    package var queue: String
+}
+
 extension JobStore {
     // A job of a user for whom the caller may not act is none that there is.
 
@@ -180,17 +196,41 @@ extension JobStore {
     /// Every event of each job after a sequence, in order. Of a job with a very long history the first of them, and
     /// the present: there is a gap before that.
     package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
-        guard !sequences.isEmpty else { return [:] }
+        try await knownEvents(after: sequences, orFail: true).events
+    }
+
+    /// The same without the jobs that have an event there whose type this version does not know.
+    package func knownEvents(
+        after sequences: [Int64: Int64]
+    ) async throws(StoreError) -> (events: [Int64: [JobEvent]], unknown: [UnknownEvent]) {
+        try await knownEvents(after: sequences, orFail: false)
+    }
+
+    private func knownEvents(
+        after sequences: [Int64: Int64], orFail: Bool
+    ) async throws(StoreError) -> (events: [Int64: [JobEvent]], unknown: [UnknownEvent]) {
+        guard !sequences.isEmpty else { return ([:], []) }
         return try await read("events") { connection throws(PostgresError) in
             let query = Self.eventsQuery(.findEvents, sequences)
             var changes: [Int64: [JobChange]] = [:]
+            var unknown: [Int64: UnknownEvent] = [:]
             for row in try connection.execute(query.statement, query.parameters) {
-                let change = try JobChange(row)
-                changes[change.key.number, default: []].append(change)
+                do throws(PostgresError) {
+                    let change = try JobChange(row)
+                    changes[change.key.number, default: []].append(change)
+                } catch {
+                    guard !orFail, case .unknownValue(let value) = error.code else { throw error }
+                    let number = try row.int64(0)
+                    unknown[number] = UnknownEvent(
+                        value: ExactText(value), job: JobID(try row.uuid(1)), number: number,
+                        userID: ExactText(try row.string(3)), queue: try row.string(4))
+                }
             }
-            return changes.reduce(into: [:]) { events, item in
-                events[item.key] = JobChange.events(item.value, after: sequences[item.key] ?? 0)
+            var events: [Int64: [JobEvent]] = [:]
+            for (number, changes) in changes where unknown[number] == nil {
+                events[number] = JobChange.events(changes, after: sequences[number] ?? 0)
             }
+            return (events, Array(unknown.values))
         }
     }
 
@@ -228,14 +268,33 @@ extension JobStore {
     package func logs(
         of wanted: [(number: Int64, after: Int64)]
     ) async throws(StoreError) -> [Int64: [LogLine]] {
-        guard !wanted.isEmpty else { return [:] }
+        try await knownLogs(of: wanted, orFail: true).logs
+    }
+
+    /// The same without the lines whose level this version does not know; and how those levels read.
+    package func knownLogs(
+        of wanted: [(number: Int64, after: Int64)]
+    ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {
+        try await knownLogs(of: wanted, orFail: false)
+    }
+
+    private func knownLogs(
+        of wanted: [(number: Int64, after: Int64)], orFail: Bool
+    ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {
+        guard !wanted.isEmpty else { return ([:], []) }
         return try await read("logs") { connection throws(PostgresError) in
             let query = Self.logsQuery(wanted)
             var logs: [Int64: [LogLine]] = [:]
+            var unknown: Set<ExactText> = []
             for row in try connection.execute(query.statement, query.parameters) {
-                logs[try row.int64(5), default: []].append(try LogLine(row))
+                do throws(PostgresError) {
+                    logs[try row.int64(5), default: []].append(try LogLine(row))
+                } catch {
+                    guard !orFail, case .unknownValue(let value) = error.code else { throw error }
+                    unknown.insert(ExactText(value))
+                }
             }
-            return logs
+            return (logs, unknown)
         }
     }
 

@@ -21,7 +21,7 @@ package enum StoreError: Error, Sendable, Equatable {
     case stale
     /// The database's schema is not ours.
     case schema(String)
-    /// A bug of ours, or of the database.
+    /// A bug of ours, or of the database; or a value that a newer version has written, which it names.
     case broken(String)
 
     init(_ error: PostgresError) {
@@ -34,7 +34,7 @@ package enum StoreError: Error, Sendable, Equatable {
         case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
             self = .unavailable("\(error)")
         case .cancelled: self = .cancelled
-        case .server, .decoding, .usage: self = .broken("\(error)")
+        case .server, .decoding, .unknownValue, .usage: self = .broken("\(error)")
         }
     }
 }

@@ -90,14 +90,21 @@ extension WorkerNode {
     }
 
     func rescueLoop() async {
+        var unknown: Set<UnknownPolicy> = []
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(1))
             do throws(StoreError) {
                 let orphans = try await store.orphans()
                 // All at once: they share commits.
                 await withDiscardingTaskGroup { group in
-                    for orphan in orphans { group.addTask { await self.rescue(orphan) } }
+                    for orphan in orphans.runs { group.addTask { await self.rescue(orphan) } }
                 }
+                for policy in orphans.unknown where !unknown.contains(policy) {
+                    logger.warning(
+                        "runs of dead nodes are left to nodes of a newer version, which know the policy of their kind",
+                        metadata: ["kind": "\(policy.kind)", "policy": "\(policy.policy)"])
+                }
+                unknown = Set(orphans.unknown)
             } catch {
                 logger.debug("runs of dead nodes were not looked for", metadata: ["error": "\(error)"])
             }

@@ -9,6 +9,9 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
         case timeout
         /// A value is not what the caller asked for: another type, another length, NULL.
         case decoding
+        /// A word is none of those that this version knows: a newer version may have written it. It says what it is
+        /// and how it reads, for instance `state "blocked"`.
+        case unknownValue(String)
         /// The `Database` was shut down before the work could start.
         case shutdown
         /// The queue of the `Database` is full; nothing was started.

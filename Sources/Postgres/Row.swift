@@ -141,6 +141,24 @@ package struct Row {
         try notNull(try optionalUUID(column), column)
     }
 
+    /// A text that is the raw value of an enum. Throws `unknownValue` for any other.
+    ///
+    /// - Parameters:
+    ///   - name: what the value is, for the error.
+    ///   - place: where it stands, for the error.
+    package func word<Word: RawRepresentable<String>>(
+        _ column: Int, _ name: String, of place: @autoclosure () -> String
+    ) throws(PostgresError) -> Word {
+        let text = try string(column)
+        guard let word = Word(rawValue: text) else {
+            let value = "\(name) \"\(text)\""
+            throw PostgresError(
+                .unknownValue(value), "\(value) of \(place()) is unknown to this version",
+                statement: result.statement)
+        }
+        return word
+    }
+
     /// Microseconds since 1970-01-01 UTC, of a `timestamptz`.
     package func timestamp(_ column: Int) throws(PostgresError) -> Int64 {
         try notNull(try optionalTimestamp(column), column)

@@ -1,5 +1,5 @@
 import Foundation
-package import JobCore
+import JobCore
 import Support
 import Yams
 
@@ -322,10 +322,6 @@ struct SettingsFile {
                 && name.utf8.allSatisfy { $0 != UInt8(ascii: "=") && $0 != 0 }
         }
     }
-}
-
-extension Interruption: CaseIterable {
-    package static var allCases: [Interruption] { [.retry, .fail] }
 }
 
 extension SettingKind where Value == String {

@@ -32,10 +32,14 @@ public struct JobContext: Sendable {
 
     /// Writes a line to the job's log, at most 4,096 bytes; the last 200 lines are kept. Never waits.
     public func log(_ message: String, level: LogLevel = .info) {
-        let levels: [LogLevel: LogLine.Level] = [
-            .debug: .debug, .info: .info, .warning: .warning, .error: .error,
-        ]
-        run.log(levels[level] ?? .info, message)
+        let level: LogLine.Level =
+            switch level {
+            case .debug: .debug
+            case .info: .info
+            case .warning: .warning
+            case .error: .error
+            }
+        run.log(level, message)
     }
 
     /// The weight of a line.

@@ -12,7 +12,7 @@ enum ServerLog {
     static let textBytesMax = 4096
 
     static func start(_ settings: ServerSettings) -> Logger {
-        let level = Logger.Level(rawValue: settings.logLevel.rawValue) ?? .info
+        let level = level(settings.logLevel)
         let isJSON = settings.logFormat == .json
         LoggingSystem.bootstrap { label in
             var handler: any LogHandler =
@@ -23,6 +23,18 @@ enum ServerLog {
             return handler
         }
         return Logger(label: "signalbox")
+    }
+
+    private static func level(_ level: Settings.LogLevel) -> Logger.Level {
+        switch level {
+        case .trace: .trace
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        case .critical: .critical
+        }
     }
 
     /// What an event says beside its message: that of the logger, its own, and its error.

@@ -518,6 +518,22 @@ import Testing
         #expect(buffer.next() == .send(event(8)))
     }
 
+    /// The feed has found an event that it cannot read itself: the watch reads it, or ends.
+    @Test func scopeReadsWhatItHearsOf() {
+        var buffer = WatchBuffer(namesJobs: false)
+        let other = WatchBufferTests.id(1)
+        buffer.track(WatchBufferTests.job, delivered: 3, isFinal: false)
+        buffer.heard(of: WatchBufferTests.job, sequence: 4)
+        buffer.heard(of: other, sequence: 2)
+        #expect(buffer.hasNext)
+        #expect(buffer.next() == .read([WatchBufferTests.job: 3, other: 0]))
+        for number in 2...WatchBuffer.placesMax {
+            buffer.track(WatchBufferTests.id(number), delivered: 1, isFinal: false)
+        }
+        buffer.heard(of: WatchBufferTests.id(WatchBuffer.placesMax + 1), sequence: 2)
+        #expect(buffer.next() == .overflow)
+    }
+
     @Test func slowReaderEndsTheWatch() {
         var buffer = WatchBuffer(namesJobs: false)
         for sequence in 1...WatchBuffer.scopeEventsMax + 1 {

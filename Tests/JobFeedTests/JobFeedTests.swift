@@ -12,6 +12,7 @@ import Testing
 /// Two nodes on one schema; the feed is that of the first.
 @Suite(.timeLimit(.minutes(2))) struct JobFeedTests {
     private struct Bench: Sendable {
+        let database: Database
         let store: JobStore
         let peer: JobStore
         let feed: JobFeed
@@ -31,6 +32,12 @@ import Testing
             let result = JobResult(data: [1], contentType: "x/y")
             let ending = Ending(run, node: "n", verdict: .final(.succeeded, nil, result))
             #expect(try await store.finish(ending) == .written)
+        }
+
+        func script(_ sql: String) async throws {
+            try await database.run("script") { connection throws(PostgresError) in
+                try connection.executeScript(sql)
+            }
         }
 
         /// As a watch does: subscribe, read, track.
@@ -75,7 +82,7 @@ import Testing
 
     private func with(
         pollInterval: Duration = .milliseconds(5), lanesMax: Int = 1000,
-        _ body: (Bench) async throws -> Void
+        logger: Logger = Logger(label: "tests"), _ body: (Bench) async throws -> Void
     ) async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase(connectionCount: 4) { database in
@@ -96,13 +103,14 @@ import Testing
                 configuration.lanesMax = lanesMax
                 let (openings, opened) = AsyncStream<Void>.makeStream()
                 let feed = JobFeed(
-                    store: store, configuration: configuration, logger: Logger(label: "tests"),
+                    store: store, configuration: configuration, logger: logger,
                     onRemoteChange: { _ in opened.yield() })
                 store.observe { feed.receive($0) }
                 let running = Task { await feed.run() }
                 defer { running.cancel() }
                 for await _ in openings { break }
-                try await body(Bench(store: store, peer: peer, feed: feed, kinds: kinds))
+                try await body(
+                    Bench(database: database, store: store, peer: peer, feed: feed, kinds: kinds))
                 running.cancel()
                 await running.value
             }
@@ -400,6 +408,66 @@ import Testing
             let last = try await bench.watch(job)
             bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
             #expect(last.news() != nil)
+        }
+    }
+
+    /// An event whose type only a newer version knows ends the watches that promise it. All others go on, and the log
+    /// has one line, however many such events there are.
+    @Test func eventOfANewerVersionHoldsUpNothingElse() async throws {
+        let lines = LogLines()
+        try await with(logger: lines.logger) { bench in
+            try await bench.script("ALTER TYPE event_type ADD VALUE 'unblocked'")
+            let other = bench.feed.subscribe(userID: "v", queue: nil, users: .all)
+            // One that has the job already, and one that has never heard of it.
+            for isKnown in [true, false] {
+                let early = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                let job = try await bench.enqueue(by: bench.peer)
+                #expect(try await bench.follow(early, upTo: .enqueued) == [.enqueued])
+                let watch = isKnown ? early : bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                try await bench.script(
+                    """
+                    INSERT INTO history (number, sequence, type, attempt, at)
+                    VALUES (\(job.number), 2, 'unblocked', 0, now());
+                    UPDATE live SET sequence = 2 WHERE number = \(job.number);
+                    INSERT INTO change (node, jobs, lanes, sequences)
+                    SELECT \(bench.peer.nodeNumber), ARRAY[number], ARRAY[lane], ARRAY[2::bigint]
+                    FROM live WHERE number = \(job.number)
+                    """)
+                let error = await #expect(throws: StoreError.self) { _ = try await bench.follow(watch) }
+                #expect("\(error.map { "\($0)" } ?? "")".contains("event type \\\"unblocked\\\""))
+                early.close()
+                if !isKnown { watch.close() }
+                _ = try await bench.enqueue(by: bench.peer, user: "v")
+                #expect(try await bench.follow(other, upTo: .enqueued) == [.enqueued])
+            }
+            #expect(lines.all.filter { $0.contains("unblocked") }.count == 1, "\(lines.all)")
+            #expect(!lines.all.contains { $0.contains("could not be read") }, "\(lines.all)")
+        }
+    }
+
+    /// A line whose level only a newer version knows is left out, and the log goes on behind it.
+    @Test func logLineOfANewerVersionIsLeftOut() async throws {
+        let lines = LogLines()
+        try await with(logger: lines.logger) { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let subscription = try await bench.watch(job)
+            for line in [1, 3] {
+                try await bench.script(
+                    """
+                    INSERT INTO log_line (number, line, at, attempt, level, message) VALUES
+                        (\(job.number), \(line), now(), 1, 'audit', 'm'),
+                        (\(job.number), \(line + 1), now(), 1, 'info', 'm');
+                    INSERT INTO change (node, jobs, lanes, sequences)
+                    SELECT \(bench.peer.nodeNumber), ARRAY[number], ARRAY[lane], ARRAY[0::bigint]
+                    FROM live WHERE number = \(job.number)
+                    """)
+                var told: [Int64] = []
+                while told.isEmpty, let item = await subscription.item() {
+                    if case .action(.sendLog(_, let log)) = item { told = log.map(\.number) }
+                }
+                #expect(told == [Int64(line) + 1])
+            }
+            #expect(lines.all.filter { $0.contains("audit") }.count == 1, "\(lines.all)")
         }
     }
 

@@ -50,7 +50,7 @@ import Testing
             // Over, though nobody has noticed yet.
             try await expire(bench, peer)
             #expect(try await !peer.renew(lease: .seconds(600), known: [], timeout: .seconds(5)).isAlive)
-            #expect(try await bench.store.orphans().isEmpty)
+            #expect(try await bench.store.orphans().runs.isEmpty)
             #expect(try await bench.count("node WHERE ended_at IS NOT NULL") == 1)
             #expect(try await !peer.renew(lease: .seconds(600), known: [], timeout: .seconds(5)).isAlive)
             // It comes back as another one.
@@ -72,9 +72,9 @@ import Testing
             #expect(runs.count == 3)
             let cancelled = try #require(runs.first { $0.spec.userID == "c" })
             _ = try await bench.store.cancel(cancelled.key.id, reason: "stop")
-            #expect(try await bench.store.orphans().isEmpty)
+            #expect(try await bench.store.orphans().runs.isEmpty)
             try await expire(bench, peer)
-            let orphans = try await bench.store.orphans()
+            let orphans = try await bench.store.orphans().runs
             #expect(orphans.count == 3)
             for orphan in orphans {
                 let run = try #require(runs.first { $0.token == orphan.run.token })
@@ -88,7 +88,7 @@ import Testing
             // Whoever is second has lost: another rescuer, or the run itself.
             #expect(try await bench.finish(orphan.run, .again(reason: "interrupted")) == .stale)
             #expect(try await bench.finish(orphan.run, .success, by: peer) == .stale)
-            #expect(try await bench.store.orphans().count == 2)
+            #expect(try await bench.store.orphans().runs.count == 2)
             let again = try #require(try await bench.claim().first)
             #expect(again.key == orphan.run.key && again.attempt == 2 && again.token > orphan.run.token)
         }

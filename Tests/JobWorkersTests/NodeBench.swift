@@ -47,6 +47,7 @@ struct NodeBench: Sendable {
 
     static func with(
         _ runner: ScriptedRunner, configure: (inout WorkerNode.Configuration) -> Void = { _ in },
+        logger: Logger = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() },
         _ body: (NodeBench) async throws -> Void
     ) async throws {
         var configuration = WorkerNode.Configuration(name: "one", version: "1", concurrency: 4)
@@ -58,7 +59,7 @@ struct NodeBench: Sendable {
                 try await schema.withDatabase { leaseDatabase in
                     _ = try await Migrator.migrate(database)
                     let store = JobStore(database: database, leaseDatabase: leaseDatabase)
-                    try await work(schema, database, store, runner, settings, body)
+                    try await work(schema, database, store, runner, settings, logger, body)
                 }
             }
         }
@@ -66,11 +67,10 @@ struct NodeBench: Sendable {
 
     private static func work(
         _ schema: TestSchema, _ database: Database, _ store: JobStore, _ runner: ScriptedRunner,
-        _ configuration: WorkerNode.Configuration, _ body: (NodeBench) async throws -> Void
+        _ configuration: WorkerNode.Configuration, _ logger: Logger, _ body: (NodeBench) async throws -> Void
     ) async throws {
         let node = WorkerNode(
-            store: store, runners: [runner], configuration: configuration,
-            logger: Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }, publish: { _ in },
+            store: store, runners: [runner], configuration: configuration, logger: logger, publish: { _ in },
             onPeers: { _ in })
         let (events, told) = AsyncStream<JobEvent>.makeStream()
         store.observe { notices in

@@ -1,0 +1,27 @@
+package import Logging
+import Synchronization
+
+/// What was logged from level info on, each message with its metadata.
+package final class LogLines: Sendable {
+    private struct Handler: LogHandler {
+        let lines: LogLines
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.info
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) { lines.add("\(event.message) \(event.metadata ?? [:])") }
+    }
+
+    private let lines = Mutex<[String]>([])
+
+    package init() {}
+
+    package var all: [String] { lines.withLock { $0 } }
+    package var logger: Logger { Logger(label: "tests") { _ in Handler(lines: self) } }
+
+    private func add(_ line: String) { lines.withLock { $0.append(line) } }
+}
