@@ -127,10 +127,10 @@ def test_calls_that_wait_for_keys(cluster: Cluster, stack: ExitStack) -> None:
     for peer in held:
         stack.enter_context(peer)
         peer.request(REFLECT, message(LIST_SERVICES), ("authorization", f"Bearer {made_up_jwt()}"))
-    assert is_let_in(secured) < 1.0
-    # It was let in while they waited: most of them have no answer yet.
-    waiting = sum(not has_ended(peer) and not peer.answer_of(1).is_over for peer in held)
-    assert waiting > 40
+    # What was asked of the system before the places were taken may let in one more. It is not the only one.
+    assert max(is_let_in(secured) for _ in range(3)) < 1.0
+    # They were let in while most of the others waited.
+    assert sum(not has_ended(peer) and not peer.answer_of(1).is_over for peer in held) > 40
 
 
 @pytest.mark.parametrize(("places", "of_address"), [(1, 1), (2, 2), (3, 3), (4, 4), (100, 2)])

@@ -293,7 +293,7 @@ import Testing
                 #expect(list.isEmpty)
                 continue
             }
-            guard let source = list.first(where: { $0.id == first })?.source else {
+            guard let (_, source) = list.first(where: { $0.id == first }) else {
                 Issue.record("\(first) is not there")
                 return
             }
