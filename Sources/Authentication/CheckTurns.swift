@@ -3,7 +3,7 @@ internal import NIOCore
 /// Which check is done next. The sources take turns, and the checks of one are done in the order of their arrival: a source
 /// with many delays one of another source by no more than one check each round. Pure: it is told what happens.
 struct CheckTurns<Check> {
-    /// Of checks that wait and those that are under way.
+    /// The places of all checks, those that wait and those that are under way.
     private var places: SourcePlaces
     private let runningMax: Int
     private var running = 0

@@ -70,7 +70,7 @@ struct RawJSON: Encodable, Sendable {
     }
 }
 
-/// What stands for raw JSON while a line is encoded: Foundation's encoder writes no JSON but its own.
+/// A placeholder for raw JSON while a line is encoded, because Foundation's encoder writes only its own JSON.
 ///
 /// A placeholder is a string with a UUID that is drawn for the line, so no text that is already in a job can hold it.
 private final class EmbeddedJSON: Sendable {

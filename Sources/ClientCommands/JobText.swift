@@ -40,7 +40,7 @@ enum JobText {
             "Attempts",
             job.attempts.map { attempt in
                 var line = "\(attempt.number)  \(attempt.startedAt.text)  "
-                // The server names it only to whoever may look after it.
+                // The server names it only to callers with the scope admin.
                 if !attempt.node.utf8.isEmpty { line += "\(attempt.node)  " }
                 line += attempt.outcome.word
                 if let end = attempt.endedAt { line += " after \(end.since(attempt.startedAt).brief)" }

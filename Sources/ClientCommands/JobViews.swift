@@ -47,7 +47,7 @@ struct JobView: Encodable {
         finishedAt = job.finishedAt?.text
         attempt = job.attempt
         maxAttempts = job.spec.maxAttempts
-        // Of two spellings of one key, an object of JSON that Foundation writes has one.
+        // Foundation writes only one of two spellings of the same key.
         labels = Dictionary(
             job.spec.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { _, last in last })
         idempotencyKey = job.spec.idempotencyKey?.text

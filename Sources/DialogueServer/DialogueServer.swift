@@ -32,7 +32,7 @@ struct SpeakDialogue: JobHandler {
                 },
                 save: { try await context.saveCheckpoint($0) })
         } catch let error as DialogueError {
-            // What may go well the next time is about the programs and files of this server.
+            // An error that may not happen again is about the programs and files of this server, so only the log has it.
             throw error.isPermanent
                 ? JobFailure.permanent(error.message)
                 : .retry("the dialogue could not be spoken", details: error.message)

@@ -23,8 +23,7 @@ package final class AccessControl: Admission {
             return .refused(Self.denied("nobody may call this method"))
         }
         guard let authenticator, rule != .nothing else {
-            // Where nobody is asked, everybody counts as somebody who has shown credentials: a bound on health checks
-            // alone would be none.
+            // Without authentication every caller counts as admitted: a bound on health checks alone would be no bound.
             return .admitted(
                 AdmittedCaller(
                     Caller(name: "", source: .unasked, address: request.peer.address, users: .all),

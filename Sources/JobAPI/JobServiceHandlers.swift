@@ -100,8 +100,8 @@ package struct JobServiceHandlers: Sendable {
         EnqueueResponse(job: told(enqueued.job, to: caller), created: enqueued.isNew).encode()
     }
 
-    /// What of a job a caller is told. A call that changes one may answer with a job that is there already, or is over
-    /// already, and has a result.
+    /// The job without the parts that the caller may not see. A call that changes a job may answer with one that is there
+    /// already, or is over already, and has a result.
     private static func told(_ job: JobRecord, to caller: Caller) -> JobRecord {
         var job = job
         if !caller.mayRead { job.result = nil }

@@ -11,7 +11,7 @@ package struct PageTokens: Sendable {
     /// In the database: every node has to be able to read the tokens of the others.
     package static let secretName: StaticString = "page_token"
 
-    /// Of nonce, number and authentication tag: 36 bytes in base64.
+    /// The length of a token: nonce, number and authentication tag are 36 bytes, written in base64.
     private static let tokenBytes = 48
 
     private let secret: SymmetricKey

@@ -11,7 +11,7 @@ struct RefusalLog {
     struct Line: Equatable {
         /// Nil: of all for which there was no room.
         var key: Key?
-        /// Of the last one.
+        /// The method of the last refused call.
         var method: String?
         /// Since the last line with this key.
         var count: Int

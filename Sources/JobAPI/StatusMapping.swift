@@ -34,7 +34,7 @@ package enum StatusMapping {
         case .wrongState(let state):
             Status(.failedPrecondition, "the job is \(state.rawValue), not failed or cancelled")
         case .stale: Status(.failedPrecondition, "the run has lost its lease")
-        // What they say is for the log.
+        // Their text goes to the log only.
         case .schema, .broken: Status(.internalError, "internal error")
         }
     }
