@@ -20,7 +20,7 @@ package final class AccessControl: Admission {
 
     package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
         guard let rule = AccessRules.byPath[request.path] else {
-            return .refused(Self.denied("nobody may call this method"))
+            return .refused(Self.denied("no caller may call this method"))
         }
         guard let authenticator, rule != .nothing else {
             // Without authentication every caller counts as admitted: a bound on health checks alone would be no bound.

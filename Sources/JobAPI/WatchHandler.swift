@@ -136,7 +136,7 @@ package struct WatchHandler: Sendable {
         try await sendHeartbeat(snapshotComplete: true, writer)
     }
 
-    /// The same for some of the jobs.
+    /// Sends the state of some of the jobs.
     private func sendState(
         of jobs: [Named.Job], for users: UserScope, to subscription: Subscription, _ writer: ResponseWriter
     ) async throws {

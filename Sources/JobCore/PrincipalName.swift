@@ -6,7 +6,7 @@ import Support
 /// nothing in one is hidden, and none looks empty or has space around it.
 package enum PrincipalName {
     package static let bytesMax = JobLimits.userIDBytesMax
-    /// Of combining marks in a row: more than writing needs, and too few to cover the lines around the name.
+    /// The most combining marks in a row: more than writing needs, and too few to cover the lines around the name.
     static let marksMax = 8
 
     /// What `isValid` asks for. Completes "wants …" and "is not …".

@@ -381,7 +381,7 @@ extension JobStore {
             })
     }
 
-    /// What there is with the id or the key of these jobs, by their places.
+    /// Looks up the jobs that already have the id or the key of these ones, and gives the outcomes by their places.
     private func existing(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Int: Result<EnqueueOutcome, StoreError>] {
@@ -453,7 +453,7 @@ enum EnqueueOutcome: Sendable {
     /// There is one with the same id or key, and the same content.
     case existing(JobID)
 
-    /// Of the job that there is now.
+    /// The id of the job that exists now.
     func id(of job: NewJob) -> JobID {
         switch self {
         case .new: job.id

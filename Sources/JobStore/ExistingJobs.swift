@@ -2,7 +2,7 @@ import JobCore
 import Postgres
 import Support
 
-/// A job that somebody has enqueued again, and wants to have as it is.
+/// A job that a client has enqueued again. The answer to that call is the job as it is now.
 struct ExistingJob: Sendable {
     let id: JobID
     /// The user of both requests, which are the same.

@@ -16,7 +16,7 @@ package final class JobStore: Sendable {
         package init() {}
     }
 
-    /// What every session of the store is to have.
+    /// The settings of every session of the store.
     package static let sessionSettings = [
         // A client that is gone must not hold locks.
         "idle_in_transaction_session_timeout": "30s",
@@ -33,7 +33,7 @@ package final class JobStore: Sendable {
         "plan_cache_mode": "force_generic_plan",
     ]
 
-    /// What every session of the store begins with, after the settings.
+    /// The statements that every session of the store begins with, after its settings.
     package static let sessionStatements = [Statement.holdSchema]
 
     private struct Node {

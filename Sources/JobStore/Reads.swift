@@ -5,7 +5,7 @@ package import Support
 
 extension Statement {
     /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. One that this version does not
-    /// know stays as it is, so that whoever reads it sees that.
+    /// know stays as it is, so that reading it is an error that names it.
     static let state = """
         coalesce(f.state::text, CASE WHEN l.state IN ('scheduled', 'ready') THEN 'pending' ELSE l.state::text END)
         """
@@ -137,7 +137,7 @@ extension JobStore {
         }
     }
 
-    /// The same on a connection.
+    /// Reads the jobs on a connection that the caller already has.
     static func jobs(
         _ ids: [JobID], for users: UserScope, resultBytesMax: Int, _ connection: Connection
     ) throws(PostgresError) -> [JobRecord] {
@@ -199,7 +199,7 @@ extension JobStore {
         try await knownEvents(after: sequences, orFail: true).events
     }
 
-    /// The same without the jobs that have an event there whose type this version does not know.
+    /// Reads the events as above, but leaves out each job that has an event whose type this version does not know.
     package func knownEvents(
         after sequences: [Int64: Int64]
     ) async throws(StoreError) -> (events: [Int64: [JobEvent]], unknown: [UnknownEvent]) {
@@ -271,7 +271,7 @@ extension JobStore {
         try await knownLogs(of: wanted, orFail: true).logs
     }
 
-    /// The same without the lines whose level this version does not know; and how those levels read.
+    /// Reads the lines as above, but leaves out those whose level this version does not know, and names these levels.
     package func knownLogs(
         of wanted: [(number: Int64, after: Int64)]
     ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {

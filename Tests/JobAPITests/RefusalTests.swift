@@ -1,7 +1,7 @@
-import Logging
 import MetricsTestKit
 import RPC
 import Synchronization
+import TestDatabase
 import Testing
 
 @testable import JobAPI
@@ -60,31 +60,8 @@ import Testing
 
     // MARK: Counters and lines
 
-    private final class Lines: Sendable {
-        private let lines = Mutex<[String]>([])
-        var all: [String] { lines.withLock { $0 } }
-
-        var logger: Logger { Logger(label: "test") { _ in Handler(lines: self) } }
-
-        private struct Handler: LogHandler {
-            let lines: Lines
-            var metadata: Logger.Metadata = [:]
-            var logLevel = Logger.Level.info
-            subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-                get { metadata[key] }
-                set { metadata[key] = newValue }
-            }
-
-            func log(event: LogEvent) {
-                let metadata = (event.metadata ?? [:]).sorted { $0.key < $1.key }
-                let words = metadata.map { "\($0.key)=\($0.value)" }
-                lines.lines.withLock { $0.append("\(event.message): \(words.joined(separator: " "))") }
-            }
-        }
-    }
-
     @Test func refusalsAreCountedAndLogged() throws {
-        let (lines, metrics) = (Lines(), TestMetrics())
+        let (lines, metrics) = (LogLines(), TestMetrics())
         let now = Mutex(start)
         let refusals = Refusals(logger: lines.logger, metrics: metrics) { now.withLock { $0 } }
         let call = Refusal(kind: .call, reason: "expired", method: "/a/B", source: "192.0.2.1")

@@ -1,7 +1,7 @@
 package import Logging
 import Synchronization
 
-/// What was logged from level info on, each message with its metadata.
+/// What was logged from level info on, each message with its metadata in the order of its keys.
 package final class LogLines: Sendable {
     private struct Handler: LogHandler {
         let lines: LogLines
@@ -13,7 +13,11 @@ package final class LogLines: Sendable {
             set { metadata[key] = newValue }
         }
 
-        func log(event: LogEvent) { lines.add("\(event.message) \(event.metadata ?? [:])") }
+        func log(event: LogEvent) {
+            let metadata = (event.metadata ?? [:]).sorted { $0.key < $1.key }
+            let words = metadata.map { "\($0.key)=\($0.value)" }
+            lines.add("\(event.message): \(words.joined(separator: " "))")
+        }
     }
 
     private let lines = Mutex<[String]>([])
