@@ -56,16 +56,17 @@ let package = Package(
         .target(name: "Support", swiftSettings: settings),
 
         // The wire: messages, HTTP/2, gRPC.
-        .target(name: "CJobMessages", dependencies: ["CProtobufC"]),
+        .target(name: "CSignalboxProto", dependencies: ["CProtobufC"]),
         .target(
-            name: "JobMessages", dependencies: ["CJobMessages", "CProtobufC", "JobCore", "Support", nioCore],
+            name: "SignalboxProto",
+            dependencies: ["CSignalboxProto", "CProtobufC", "JobModel", "Support", nioCore],
             swiftSettings: settingsCallingC),
         .target(
             name: "HTTP2", dependencies: ["CNGHTTP2", "Support", nioCore], swiftSettings: settingsCallingC),
         .target(
             name: "MessageCompression", dependencies: ["CZlib", nioCore], swiftSettings: settingsCallingC),
         .target(
-            name: "RPC",
+            name: "GRPC",
             dependencies: [
                 "HTTP2", "MessageCompression", "Support", nioCore, nioPosix,
                 .product(name: "NIOTLS", package: "swift-nio"),
@@ -78,18 +79,18 @@ let package = Package(
             name: "Postgres", dependencies: ["CPQ", "Support", deque, logging],
             swiftSettings: settingsCallingC),
         .target(
-            name: "PrivatePostgres", dependencies: ["Postgres", logging, subprocess],
+            name: "EmbeddedPostgres", dependencies: ["Postgres", logging, subprocess],
             swiftSettings: settingsCallingC),
 
         // A call of the system that Swift cannot make.
         .target(name: "CProcess"),
 
         // The service.
-        .target(name: "JobCore", dependencies: ["Support", deque], swiftSettings: settings),
+        .target(name: "JobModel", dependencies: ["Support", deque], swiftSettings: settings),
         .target(
             name: "Authentication",
             dependencies: [
-                "JobCore", "Support", crypto, logging, nioCore, nioPosix,
+                "JobModel", "Support", crypto, logging, nioCore, nioPosix,
                 .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -100,7 +101,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobStore",
-            dependencies: ["JobCore", "Postgres", "Support", crypto, deque],
+            dependencies: ["JobModel", "Postgres", "Support", crypto, deque],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
@@ -110,32 +111,33 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
-            name: "JobFeed", dependencies: ["JobCore", "JobStore", "Support", logging],
+            name: "JobWatch", dependencies: ["JobModel", "JobStore", "Support", logging],
             swiftSettings: settings),
         .target(
-            name: "JobWorkers",
+            name: "JobEngine",
             dependencies: [
-                "JobCore", "JobStore", "Support", logging, metrics, subprocess,
+                "JobModel", "JobStore", "Support", logging, metrics, subprocess,
             ],
             swiftSettings: settings),
         .target(
-            name: "JobAPI",
+            name: "SignalboxAPI",
             dependencies: [
-                "Authentication", "JobCore", "JobMessages", "JobStore", "JobFeed", "RPC", "Support", crypto,
+                "Authentication", "JobModel", "SignalboxProto", "JobStore", "JobWatch", "GRPC", "Support",
+                crypto,
                 logging, metrics, nioCore,
             ],
             swiftSettings: settings),
         .target(
             name: "Settings",
-            dependencies: ["JobCore", "Support", argumentParser, .product(name: "Yams", package: "Yams")],
+            dependencies: ["JobModel", "Support", argumentParser, .product(name: "Yams", package: "Yams")],
             swiftSettings: settings),
 
         // What others use: the library to embed, the program.
         .target(
             name: "Signalbox",
             dependencies: [
-                "Authentication", "CProcess", "JobAPI", "JobCore", "JobFeed", "JobStore", "JobWorkers",
-                "Postgres", "PrivatePostgres", "RPC", "Settings", "Support", logging, nioPosix,
+                "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobWatch", "JobStore", "JobEngine",
+                "Postgres", "EmbeddedPostgres", "GRPC", "Settings", "Support", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -143,14 +145,15 @@ let package = Package(
         .target(
             name: "ClientCommands",
             dependencies: [
-                "JobCore", "JobMessages", "RPC", "Settings", "Support", argumentParser, nioCore, nioPosix,
+                "JobModel", "SignalboxProto", "GRPC", "Settings", "Support", argumentParser, nioCore,
+                nioPosix,
                 logging,
             ],
             swiftSettings: settingsCallingC),
         .executableTarget(
             name: "SignalboxCommand",
             dependencies: [
-                "Authentication", "ClientCommands", "JobCore", "Signalbox", "Support", argumentParser,
+                "Authentication", "ClientCommands", "JobModel", "Signalbox", "Support", argumentParser,
             ],
             swiftSettings: settings),
 
@@ -170,7 +173,7 @@ let package = Package(
         .executableTarget(
             name: "InteropServer",
             dependencies: [
-                "MessageCompression", "RPC", argumentParser, logging, nioCore, nioPosix,
+                "MessageCompression", "GRPC", argumentParser, logging, nioCore, nioPosix,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             path: "Tests/InteropServer", swiftSettings: settings),
@@ -183,28 +186,29 @@ let package = Package(
             name: "MessageCompressionTests", dependencies: ["MessageCompression", "TestRandom", nioCore],
             swiftSettings: settings),
         .testTarget(
-            name: "RPCTests",
+            name: "GRPCTests",
             dependencies: [
-                "RPC", "HTTP2", "MessageCompression", "TestRandom", "Support", nioCore, nioPosix,
+                "GRPC", "HTTP2", "MessageCompression", "TestRandom", "Support", nioCore, nioPosix,
                 .product(name: "NIOEmbedded", package: "swift-nio"), logging,
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobMessagesTests",
-            dependencies: ["JobMessages", "JobCore", "TestRandom", "Support", nioCore],
+            name: "SignalboxProtoTests",
+            dependencies: ["SignalboxProto", "JobModel", "TestRandom", "Support", nioCore],
             exclude: ["capture.py"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "TestDatabase", logging],
             swiftSettings: settings),
         .testTarget(
-            name: "PrivatePostgresTests", dependencies: ["PrivatePostgres", "Postgres", logging],
+            name: "EmbeddedPostgresTests", dependencies: ["EmbeddedPostgres", "Postgres", logging],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["JobCore", "TestRandom", "Support"], swiftSettings: settings),
+            name: "JobModelTests", dependencies: ["JobModel", "TestRandom", "Support"],
+            swiftSettings: settings),
         .testTarget(
             name: "AuthenticationTests",
             dependencies: [
-                "Authentication", "JobCore", "Support", crypto, logging, nioCore, nioPosix,
+                "Authentication", "JobModel", "Support", crypto, logging, nioCore, nioPosix,
                 .product(name: "CryptoExtras", package: "swift-crypto"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -214,40 +218,43 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "JobStoreTests",
-            dependencies: ["JobStore", "JobCore", "Postgres", "TestDatabase", "Support", logging],
+            dependencies: ["JobStore", "JobModel", "Postgres", "TestDatabase", "Support", logging],
             swiftSettings: settings),
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobCore", "JobStore", "JobWorkers", "Postgres", "Settings", "Signalbox", "TestDatabase",
+                "JobModel", "JobStore", "JobEngine", "Postgres", "Settings", "Signalbox", "TestDatabase",
                 "Support", logging,
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobAPITests",
+            name: "SignalboxAPITests",
             dependencies: [
-                "Authentication", "JobAPI", "JobCore", "JobFeed", "JobMessages", "JobStore", "Postgres",
-                "RPC", "TestDatabase", "Support", logging, nioCore,
+                "Authentication", "SignalboxAPI", "JobModel", "JobWatch", "SignalboxProto", "JobStore",
+                "Postgres",
+                "GRPC", "TestDatabase", "Support", logging, nioCore,
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobFeedTests",
-            dependencies: ["JobFeed", "JobStore", "JobCore", "Postgres", "TestDatabase", "Support", logging],
+            name: "JobWatchTests",
+            dependencies: [
+                "JobWatch", "JobStore", "JobModel", "Postgres", "TestDatabase", "Support", logging,
+            ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobWorkersTests",
+            name: "JobEngineTests",
             dependencies: [
-                "JobCore", "JobStore", "JobWorkers", "Postgres", "TestDatabase", "Support", logging,
+                "JobModel", "JobStore", "JobEngine", "Postgres", "TestDatabase", "Support", logging,
                 subprocess,
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SettingsTests", dependencies: ["JobCore", "Settings", "Support"], swiftSettings: settings),
+            name: "SettingsTests", dependencies: ["JobModel", "Settings", "Support"], swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "JobCore", "JobMessages", "RPC", "Settings", "Support", argumentParser,
+                "ClientCommands", "JobModel", "SignalboxProto", "GRPC", "Settings", "Support", argumentParser,
                 logging,
                 nioCore,
             ],
@@ -263,7 +270,7 @@ if Context.environment["SIGNALBOX_FUZZ"] != nil {
         .executableTarget(
             name: "Fuzz",
             dependencies: [
-                "CLibFuzzer", "HTTP2", "JobCore", "JobMessages", "MessageCompression", "RPC", "Support",
+                "CLibFuzzer", "HTTP2", "JobModel", "SignalboxProto", "MessageCompression", "GRPC", "Support",
                 nioCore,
             ],
             path: "Tests/Fuzz/Fuzz",

@@ -1,7 +1,7 @@
 // exact in this file: settings are the operator's.
 
 package import FoundationEssentials
-package import JobCore
+package import JobModel
 import Support
 
 /// Whose credentials are good. What is not set here lets nobody in.

@@ -1,4 +1,4 @@
-package import JobCore
+package import JobModel
 package import Logging
 internal import Synchronization
 

@@ -1,4 +1,4 @@
-internal import JobCore
+internal import JobModel
 
 /// JWTs that were verified before, by the hash of the whole token: checking a signature costs as much as a whole
 /// call.

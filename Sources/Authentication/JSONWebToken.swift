@@ -1,5 +1,5 @@
 internal import FoundationEssentials
-internal import JobCore
+internal import JobModel
 import Support
 
 /// The ways to sign that are accepted. A key has one of them; what a token's header says only has to agree.

@@ -1,7 +1,7 @@
 // exact in this file: the address is the operator's.
 
 package import FoundationEssentials
-internal import JobCore
+internal import JobModel
 package import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix

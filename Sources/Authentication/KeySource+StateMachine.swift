@@ -1,4 +1,4 @@
-internal import JobCore
+internal import JobModel
 import Support
 
 extension KeySource {

@@ -1,5 +1,5 @@
 package import FoundationEssentials
-internal import JobCore
+internal import JobModel
 internal import Logging
 import Support
 internal import Synchronization

@@ -1,5 +1,5 @@
 internal import FoundationEssentials
-package import JobCore
+package import JobModel
 internal import SwiftASN1
 internal import X509
 

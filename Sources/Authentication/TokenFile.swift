@@ -1,7 +1,7 @@
 // exact in this file: the file is the operator's, and its keys are compared by their bytes.
 
 internal import Foundation
-package import JobCore
+package import JobModel
 import Support
 internal import Yams
 

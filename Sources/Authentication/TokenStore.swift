@@ -1,4 +1,4 @@
-internal import JobCore
+internal import JobModel
 internal import Logging
 internal import Synchronization
 

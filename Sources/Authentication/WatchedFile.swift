@@ -1,6 +1,6 @@
 // Yams brings Foundation, and with it this module claims the C structs of the system for itself.
 internal import CoreFoundation
-internal import JobCore
+internal import JobModel
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)

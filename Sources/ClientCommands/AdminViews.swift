@@ -1,4 +1,4 @@
-import JobCore
+import JobModel
 import Support
 
 struct QueueStatsView: Encodable {

@@ -1,6 +1,6 @@
 import ArgumentParser
 import FoundationEssentials
-import JobCore
+import JobModel
 import Settings
 
 /// An argument that cannot be read.

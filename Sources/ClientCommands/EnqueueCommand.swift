@@ -1,7 +1,7 @@
 package import ArgumentParser
 import FoundationEssentials
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import Support
 
 package struct EnqueueCommand: AsyncParsableCommand {

@@ -1,6 +1,6 @@
 package import ArgumentParser
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import Support
 
 package struct CancelCommand: AsyncParsableCommand {

@@ -1,5 +1,5 @@
 import FoundationEssentials
-import JobCore
+import JobModel
 import Support
 
 // The messages of signalbox.v1 as `--json` prints them: their field names, times and durations as

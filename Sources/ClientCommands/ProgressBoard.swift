@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 
 /// The jobs that are watched, as bars; and the lines that go above the bars, once each. Pure.
 struct ProgressBoard: Sendable {

@@ -1,5 +1,5 @@
 import FoundationEssentials
-import JobCore
+import JobModel
 
 extension Timestamp {
     /// As protobuf's JSON mapping writes it: UTC, with 0, 3 or 6 digits of a second.

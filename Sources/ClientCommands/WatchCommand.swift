@@ -1,6 +1,6 @@
 package import ArgumentParser
 import FoundationEssentials
-import JobCore
+import JobModel
 import Settings
 
 package struct WatchCommand: AsyncParsableCommand {

@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 
 /// What a watch tells as plain lines: the job's id first, then what there is to say.
 enum WatchLine {

@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 
 /// Prints what a watch tells: bars that are redrawn in place, lines, or JSON.
 actor WatchPrinter {

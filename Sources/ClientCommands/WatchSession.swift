@@ -1,6 +1,6 @@
-import JobCore
-import JobMessages
-import RPC
+import JobModel
+import SignalboxProto
+import GRPC
 import Support
 
 /// One watch over all its connections: what was told already, and where to go on. Pure.

@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import Support
 
 /// One message of a watch: exactly one field is set.

@@ -1,6 +1,6 @@
 // exact in this file: kinds and queues are names that were checked to be ASCII, which Swift compares by its bytes.
 
-import JobCore
+import JobModel
 import Postgres
 import Support
 import Synchronization

@@ -1,4 +1,4 @@
-import JobCore
+import JobModel
 package import Postgres
 package import Support
 

@@ -1,4 +1,4 @@
-package import JobCore
+package import JobModel
 import Postgres
 import Support
 

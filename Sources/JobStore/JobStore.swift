@@ -1,4 +1,4 @@
-import JobCore
+import JobModel
 import Logging
 package import Postgres
 import Synchronization

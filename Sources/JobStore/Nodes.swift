@@ -1,7 +1,7 @@
 // exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
 
 package import FoundationEssentials
-package import JobCore
+package import JobModel
 import Postgres
 package import Support
 

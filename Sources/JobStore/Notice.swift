@@ -1,4 +1,4 @@
-package import JobCore
+package import JobModel
 
 /// Something that a commit of this node made true, told once it is durable.
 package enum Notice: Sendable {

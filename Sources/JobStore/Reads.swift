@@ -1,5 +1,5 @@
 import FoundationEssentials
-package import JobCore
+package import JobModel
 import Postgres
 package import Support
 

@@ -1,5 +1,5 @@
 import Crypto
-import JobCore
+import JobModel
 import Support
 
 /// What makes two requests the same: SHA-256 over every field that the caller sets, each with its length.

@@ -1,4 +1,4 @@
-package import JobCore
+package import JobModel
 import Postgres
 
 /// What a run has to say while it runs.

@@ -1,4 +1,4 @@
-package import JobCore
+package import JobModel
 package import Support
 
 /// Whose credentials are good. Nothing set: everybody's calls are, as on loopback.

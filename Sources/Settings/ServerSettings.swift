@@ -1,6 +1,6 @@
 import FoundationEssentials
 import Glibc
-package import JobCore
+package import JobModel
 
 /// What defaults are made of.
 package struct Machine: Sendable {

@@ -1,4 +1,4 @@
-import JobCore
+import JobModel
 
 /// One setting. It is declared here and nowhere else: its flag, its environment name, its key in the
 /// file, what it accepts, its default and its help all come from this value.

@@ -1,16 +1,16 @@
 import Authentication
 import Foundation
-import JobAPI
-import JobCore
-import JobFeed
+import SignalboxAPI
+import JobModel
+import JobWatch
 import JobStore
-import JobWorkers
+import JobEngine
 import Logging
 import NIOCore
 import NIOPosix
 import Postgres
-import PrivatePostgres
-import RPC
+import EmbeddedPostgres
+import GRPC
 import Settings
 
 /// The parts of a server, put together: database, store, feed, node, API.
@@ -19,7 +19,7 @@ struct Assembly: Sendable {
 
     let settings: ServerSettings
     let logger: Logger
-    private let privatePostgres: PrivatePostgres?
+    private let privatePostgres: EmbeddedPostgres?
     private let database: Database
     private let leaseDatabase: Database
     private let listener: Listener
@@ -39,13 +39,13 @@ struct Assembly: Sendable {
     ) async throws -> Assembly {
         var undo: [Undo] = []
         do {
-            var privatePostgres: PrivatePostgres?
+            var privatePostgres: EmbeddedPostgres?
             let connection: Connection.Configuration
             if let url = settings.databaseURL {
                 connection = Self.connection(url, password: databasePassword, logger: logger)
             } else {
-                let started = try await PrivatePostgres.start(
-                    PrivatePostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
+                let started = try await EmbeddedPostgres.start(
+                    EmbeddedPostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
                 undo.append { await started.stop() }
                 privatePostgres = started
                 connection = Self.connection(started.connectionString, logger: logger)
@@ -67,7 +67,7 @@ struct Assembly: Sendable {
     /// Adds to `undo` what ends each part; when it throws, all of them are to be called, the last first.
     private init(
         _ settings: ServerSettings, runners: [any JobRunner], logger: Logger,
-        connection: Connection.Configuration, privatePostgres: PrivatePostgres?, undo: inout [Undo]
+        connection: Connection.Configuration, privatePostgres: EmbeddedPostgres?, undo: inout [Undo]
     ) async throws {
         self.settings = settings
         self.logger = logger

@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
-import JobCore
-import JobWorkers
+import JobModel
+import JobEngine
 import Settings
 
 /// Makes runners of the commands in the settings. What is wrong with their users is found here, at the start.

@@ -1,6 +1,6 @@
 import Foundation
-import JobCore
-import JobWorkers
+import JobModel
+import JobEngine
 import Support
 
 /// A typed handler as the workers run it: JSON in, JSON out.

@@ -1,6 +1,6 @@
 public import Foundation
-import JobCore
-import JobWorkers
+import JobModel
+import JobEngine
 
 /// What a handler knows about its attempt, and what it may say while it runs.
 public struct JobContext: Sendable {

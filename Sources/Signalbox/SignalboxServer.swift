@@ -1,7 +1,7 @@
 public import Foundation
-import JobCore
+import JobModel
 import JobStore
-package import JobWorkers
+package import JobEngine
 public import Logging
 import NIOPosix
 import Postgres

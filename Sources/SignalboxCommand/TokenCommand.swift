@@ -1,7 +1,7 @@
 import ArgumentParser
 import Authentication
 import FoundationEssentials
-import JobCore
+import JobModel
 import Support
 
 /// `signalbox token …`: for the file of `serve --auth-tokens`.

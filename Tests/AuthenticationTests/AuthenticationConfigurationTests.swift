@@ -1,6 +1,6 @@
 import Authentication
 import Foundation
-import JobCore
+import JobModel
 import Support
 import Testing
 

@@ -1,6 +1,6 @@
 import Crypto
 import Foundation
-import JobCore
+import JobModel
 import Support
 import SwiftASN1
 import Testing

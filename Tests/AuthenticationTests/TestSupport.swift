@@ -2,7 +2,7 @@ import Authentication
 import Crypto
 import CryptoExtras
 import Foundation
-import JobCore
+import JobModel
 import Logging
 import Support
 import Synchronization

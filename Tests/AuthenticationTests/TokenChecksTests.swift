@@ -1,6 +1,6 @@
 import Dispatch
 import Foundation
-import JobCore
+import JobModel
 import Synchronization
 import Testing
 

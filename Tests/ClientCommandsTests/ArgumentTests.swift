@@ -1,5 +1,5 @@
 import ArgumentParser
-import JobCore
+import JobModel
 import Support
 import Testing
 

@@ -1,9 +1,9 @@
 import ArgumentParser
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import Logging
 import NIOCore
-import RPC
+import GRPC
 import Settings
 import Support
 import Testing

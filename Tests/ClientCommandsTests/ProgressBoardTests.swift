@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import Testing
 
 @testable import ClientCommands

@@ -1,7 +1,7 @@
 import ArgumentParser
-import JobCore
-import JobMessages
-import RPC
+import JobModel
+import SignalboxProto
+import GRPC
 import Support
 import Testing
 

@@ -1,6 +1,6 @@
-import JobCore
-import JobMessages
-import RPC
+import JobModel
+import SignalboxProto
+import GRPC
 import Support
 import Testing
 

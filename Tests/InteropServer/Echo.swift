@@ -1,4 +1,4 @@
-import RPC
+import GRPC
 
 // What a request can ask to have back besides messages.
 

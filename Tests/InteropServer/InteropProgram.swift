@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Logging
-import RPC
+import GRPC
 import UnixSignals
 
 /// A server of grpc's test service on the RPC layer alone: what the official clients' interop cases run against.

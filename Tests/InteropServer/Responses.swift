@@ -1,7 +1,7 @@
 import MessageCompression
 import NIOCore
 import NIOPosix
-import RPC
+import GRPC
 
 /// A message of an answer, within the limits: clients ask for sizes and times, and this program is to survive them.
 struct PlannedResponse {

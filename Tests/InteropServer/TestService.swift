@@ -1,5 +1,5 @@
 import NIOCore
-import RPC
+import GRPC
 
 /// `grpc.testing.TestService` as grpc's interop-test-descriptions.md has it. UnimplementedCall is left out on
 /// purpose: clients call it to see how a server answers for what it does not have. So is CacheableUnaryCall, which

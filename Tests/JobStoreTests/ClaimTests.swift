@@ -1,5 +1,5 @@
 import Dispatch
-import JobCore
+import JobModel
 import JobStore
 import Postgres
 import Support

@@ -1,4 +1,4 @@
-import JobCore
+import JobModel
 import Postgres
 import Support
 import Testing

@@ -47,8 +47,8 @@ def violations(script, folder: Path, files: dict[str, str], targets: dict[str, l
     return [found for found in check(script, folder, files, targets) if DEAD not in found]
 
 
-CORE = "Sources/JobCore/A.swift"
-TEST = "Tests/JobCoreTests/A.swift"
+CORE = "Sources/JobModel/A.swift"
+TEST = "Tests/JobModelTests/A.swift"
 PYTHON_TEST = "Tests/EndToEnd/test_a.py"
 #: By itself: this file is among the tests in which sleeps are looked for.
 SLEEP = "sleep"
@@ -57,37 +57,37 @@ SLEEP = "sleep"
 @pytest.mark.parametrize(
     ("files", "targets", "expected"),
     [
-        ({}, {"JobCore": ["Postgres"]}, "JobCore may not depend on Postgres"),
-        ({}, {"RPC": ["JobMessages"]}, "RPC may not depend on JobMessages"),
-        ({}, {"JobFeed": ["NIOCore"]}, "JobFeed may not depend on NIOCore"),
+        ({}, {"JobModel": ["Postgres"]}, "JobModel may not depend on Postgres"),
+        ({}, {"GRPC": ["SignalboxProto"]}, "GRPC may not depend on SignalboxProto"),
+        ({}, {"JobWatch": ["NIOCore"]}, "JobWatch may not depend on NIOCore"),
         ({}, {"Signalbox": ["InteropServer"]}, "Signalbox may not depend on InteropServer"),
-        ({CORE: "import InteropServer\n"}, {}, "JobCore may not import InteropServer"),
+        ({CORE: "import InteropServer\n"}, {}, "JobModel may not import InteropServer"),
         ({}, {"Novelty": []}, "target Novelty is not in the table"),
         ({"Sources/Novelty/A.swift": ""}, {}, "Sources/Novelty: not in the table"),
-        ({CORE: "import Postgres\n"}, {}, "A.swift:1: JobCore may not import Postgres"),
-        ({CORE: "package import struct JobStore.Ending\n"}, {}, "JobCore may not import JobStore"),
-        ({CORE: "@preconcurrency internal import CPQ\n"}, {}, "JobCore may not import CPQ"),
-        ({CORE: "import Foundation\n"}, {}, "JobCore may not import Foundation"),
+        ({CORE: "import Postgres\n"}, {}, "A.swift:1: JobModel may not import Postgres"),
+        ({CORE: "package import struct JobStore.Ending\n"}, {}, "JobModel may not import JobStore"),
+        ({CORE: "@preconcurrency internal import CPQ\n"}, {}, "JobModel may not import CPQ"),
+        ({CORE: "import Foundation\n"}, {}, "JobModel may not import Foundation"),
         (
             {"Sources/JobStore/A.swift": "let a = Mutex<(@Sendable (Int) -> Void)?>(nil)\n"},
             {},
             "A.swift:1: a Mutex of a function",
         ),
         ({"Sources/JobStore/A.swift": "internal import CPQ\n"}, {}, "JobStore may not import CPQ"),
-        ({"Sources/RPC/A.swift": "import CNGHTTP2\n"}, {}, "RPC may not import CNGHTTP2"),
-        ({"Sources/JobAPI/A.swift": "import CProtobufC\n"}, {}, "JobAPI may not import CProtobufC"),
-        ({"Sources/JobAPI/A.swift": "import CJobMessages\n"}, {}, "JobAPI may not import CJobMessages"),
+        ({"Sources/GRPC/A.swift": "import CNGHTTP2\n"}, {}, "GRPC may not import CNGHTTP2"),
+        ({"Sources/SignalboxAPI/A.swift": "import CProtobufC\n"}, {}, "SignalboxAPI may not import CProtobufC"),
+        ({"Sources/SignalboxAPI/A.swift": "import CSignalboxProto\n"}, {}, "SignalboxAPI may not import CSignalboxProto"),
         ({"Sources/Postgres/A.swift": "/// Rows of a job.\n"}, {}, "the word 'job' in Postgres"),
         ({"Sources/Postgres/A.swift": "let jobCount = 1\n"}, {}, "the word 'job' in Postgres"),
         ({"Sources/Postgres/A.swift": "struct OldJobs {}\n"}, {}, "the word 'job' in Postgres"),
         ({CORE: 'let q = "SELECT number FROM live"\n'}, {}, "SQL outside"),
-        ({"Sources/JobAPI/A.swift": 'let q = """\n    INSERT INTO live\n    """\n'}, {}, "A.swift:2: SQL"),
+        ({"Sources/SignalboxAPI/A.swift": 'let q = """\n    INSERT INTO live\n    """\n'}, {}, "A.swift:2: SQL"),
         ({CORE: "var a: [String: Int] = [:]\n"}, {}, "A.swift:1: a table of Strings"),
-        ({"Sources/RPC/A.swift": "let a = Set<String>()\n"}, {}, "a table of Strings"),
-        ({"Sources/JobAPI/A.swift": "let a = b.lowercased()\n"}, {}, "puts it into normal form"),
-        ({"Sources/JobAPI/A.swift": 'let a = b.hasPrefix("c")\n'}, {}, "puts it into normal form"),
-        ({"Sources/JobWorkers/A.swift": 'if a == "b" {}\n'}, {}, "a comparison with a literal"),
-        ({"Sources/JobWorkers/A.swift": 'if a.contains("b") {}\n'}, {}, "a comparison with a literal"),
+        ({"Sources/GRPC/A.swift": "let a = Set<String>()\n"}, {}, "a table of Strings"),
+        ({"Sources/SignalboxAPI/A.swift": "let a = b.lowercased()\n"}, {}, "puts it into normal form"),
+        ({"Sources/SignalboxAPI/A.swift": 'let a = b.hasPrefix("c")\n'}, {}, "puts it into normal form"),
+        ({"Sources/JobEngine/A.swift": 'if a == "b" {}\n'}, {}, "a comparison with a literal"),
+        ({"Sources/JobEngine/A.swift": 'if a.contains("b") {}\n'}, {}, "a comparison with a literal"),
         ({CORE: 'switch a {\ncase "b": c()\n}\n'}, {}, "A.swift:2: a comparison with a literal"),
         # A comment that says nothing is no reason, and one of another switch does not count.
         ({CORE: 'if a == "b" {}  // exact:\n'}, {}, "a comparison with a literal"),
@@ -115,7 +115,7 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
 @pytest.mark.parametrize(
     ("files", "targets"),
     [
-        ({}, {"JobCore": ["DequeModule"], "RPC": ["HTTP2", "NIOCore"], "JobCoreTests": ["Anything"]}),
+        ({}, {"JobModel": ["DequeModule"], "GRPC": ["HTTP2", "NIOCore"], "JobModelTests": ["Anything"]}),
         ({CORE: "package import FoundationEssentials\nimport Synchronization\n"}, {}),
         ({CORE: "// import Postgres, one day: SELECT it, and then fatalError(\n"}, {}),
         ({CORE: "// Cannot fail: the text is ours.\nlet a = try! b()\n"}, {}),
@@ -129,7 +129,7 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
         ({CORE: 'switch a {  // exact: an ExactText\ncase "b": c()\ncase "d": e()\n}\n'}, {}),
         ({CORE: "// exact in this file: kinds are ASCII.\nvar a: [String: Int]\nvar b: Set<String>\n"}, {}),
         ({CORE: "var a: [ExactText: String]\nlet b: Set<ExactText>\n"}, {}),
-        ({TEST: "@testable import JobCore\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
+        ({TEST: "@testable import JobModel\nlet q = \"SELECT pg_sleep(60)\"\n"}, {}),
         ({PYTHON_TEST: f"query('SELECT pg_{SLEEP}(60)')  # No {SLEEP}(60) here.\n"}, {}),
     ],
 )

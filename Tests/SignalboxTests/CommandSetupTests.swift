@@ -1,5 +1,5 @@
 import Foundation
-import JobWorkers
+import JobEngine
 import Settings
 import Testing
 

@@ -1,5 +1,5 @@
-import JobCore
-import JobWorkers
+import JobModel
+import JobEngine
 import Testing
 
 @testable import Signalbox

@@ -69,14 +69,14 @@ private final class Output: TextOutputStream, Sendable {
     @Test func aValueEndsWhereItEnds() throws {
         let output = Output()
         let logger = loggers(output)[0]
-        let name = #"eve count=1 method=/x reason=none [JobAPI] call admitted for "root""#
+        let name = #"eve count=1 method=/x reason=none [SignalboxAPI] call admitted for "root""#
         logger.info("call refused", metadata: ["caller": "\(name)", "count": "7"])
         logger.info("call refused", metadata: ["caller": #"a\nb"#, "count": "7"])
         let lines = output.all
         try #require(lines.count == 2)
         #expect(
             lines[0].hasSuffix(
-                #": caller="eve count=1 method=/x reason=none [JobAPI] call admitted for \"root\"" count=7 "#
+                #": caller="eve count=1 method=/x reason=none [SignalboxAPI] call admitted for \"root\"" count=7 "#
                     + "[SignalboxTests] call refused\n"))
         #expect(lines[1].hasSuffix(#": caller="a\\nb" count=7 [SignalboxTests] call refused"# + "\n"))
     }

@@ -63,8 +63,8 @@ import Testing
         ("\\", #""\\""#), ("a\u{A0}b", "\"a\u{A0}b\""), ("\u{2800}", "\"\u{2800}\""),
         ("\u{3000}", "\"\u{3000}\""),
         (
-            #"eve count=1 reason=none [JobAPI] call admitted"#,
-            #""eve count=1 reason=none [JobAPI] call admitted""#
+            #"eve count=1 reason=none [SignalboxAPI] call admitted"#,
+            #""eve count=1 reason=none [SignalboxAPI] call admitted""#
         ),
         (#"eve" count=1"#, #""eve\" count=1""#), (#"eve\" count=1"#, #""eve\\\" count=1""#),
     ])

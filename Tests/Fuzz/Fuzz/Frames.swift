@@ -3,7 +3,7 @@ import MessageCompression
 import NIOCore
 import Support
 
-@testable import RPC
+@testable import GRPC
 
 /// Any bytes as what a client sends: frames, and the messages in them. libFuzzer calls it, and looks for a crash, a
 /// wait without end, and memory that grows.

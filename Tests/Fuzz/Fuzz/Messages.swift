@@ -1,5 +1,5 @@
-import JobCore
-import JobMessages
+import JobModel
+import SignalboxProto
 import NIOCore
 
 /// Any bytes as each message that the service reads, and as those that its client reads.

@@ -2,7 +2,7 @@ import HTTP2
 import NIOCore
 import Support
 
-@testable import RPC
+@testable import GRPC
 
 /// Any bytes as the headers of a request, and as the texts in them that have a form of their own.
 func fuzzMetadata(_ bytes: UnsafeBufferPointer<UInt8>) {

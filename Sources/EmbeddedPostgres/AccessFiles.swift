@@ -1,0 +1,61 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Who may connect, as the server reads it: nobody but the user that we run as, by the socket, as one of our two roles
+/// (PostgreSQL manual, 21.1, 21.2 and 21.9). Written at each start, so that neither data of a version that trusted
+/// everybody nor whoever edited them decides.
+enum AccessFiles {
+    private static let rules = """
+        # Written by signalbox at each start. The socket only, and only who is in pg_ident.conf.
+        local all all peer map=signalbox
+
+        """
+
+    private static func map(_ name: String) -> String {
+        """
+        # Written by signalbox at each start: the user that it runs as, and its roles.
+        signalbox "\(name)" \(EmbeddedPostgres.superuser)
+        signalbox "\(name)" \(EmbeddedPostgres.role)
+
+        """
+    }
+
+    /// - Parameter user: whose the data is; nil: ours.
+    static func write(in data: String, for user: ServerUser?) throws {
+        guard let name = SystemUser.knownName(geteuid()) else {
+            throw EmbeddedPostgresError(
+                .stateDirectory,
+                "the system knows no name of user \(geteuid()), by which Postgres could tell who connects; add the user"
+            )
+        }
+        // A name that begins with a slash would be a pattern.
+        guard !name.hasPrefix("/"), !name.contains(where: { $0 == "\"" || $0.isNewline }) else {
+            throw EmbeddedPostgresError(
+                .stateDirectory, "Postgres takes no user called \(name); run this program as another one")
+        }
+        try replace(data + "/pg_ident.conf", with: map(name), for: user)
+        try replace(data + "/pg_hba.conf", with: rules, for: user)
+    }
+
+    /// Puts a new file in the place of whatever has this name, so that nothing is written through a link.
+    private static func replace(_ path: String, with text: String, for user: ServerUser?) throws {
+        let new = path + ".new"
+        func failed(_ what: String) -> EmbeddedPostgresError {
+            EmbeddedPostgresError(.stateDirectory, "cannot \(what) \(new): \(StateLock.lastError())")
+        }
+        unsafe unlink(new)
+        let descriptor = unsafe open(new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw failed("make") }
+        defer { close(descriptor) }
+        let bytes = [UInt8](text.utf8)
+        guard unsafe pwrite(descriptor, bytes, bytes.count, 0) == bytes.count else { throw failed("write") }
+        if let user, fchown(descriptor, user.userID, user.groupID) != 0 { throw failed("give away") }
+        guard fsync(descriptor) == 0 else { throw failed("write") }
+        guard unsafe rename(new, path) == 0 else { throw failed("rename") }
+    }
+}

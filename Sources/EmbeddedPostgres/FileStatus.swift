@@ -1,0 +1,148 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// What a folder or file is, whose it is and who may write it. A symbolic link is not followed.
+///
+/// The checks throw a `EmbeddedPostgresError` that says what is wrong with it and what to do. Nothing is mended silently:
+/// what others could write before may hold what they have put there.
+struct FileStatus {
+    enum Kind { case folder, file, link, other }
+
+    let path: String
+    let kind: Kind
+    let userID: uid_t
+    let groupID: gid_t
+    /// The permissions, with the sticky bit.
+    let mode: mode_t
+    let linkCount: Int
+    /// In bytes.
+    let size: off_t
+
+    /// Nil: nothing has this name.
+    static func find(_ path: String) throws -> FileStatus? {
+        var status = stat()
+        if unsafe lstat(path, &status) == 0 { return FileStatus(status, path) }
+        guard errno == ENOENT else {
+            throw EmbeddedPostgresError(.stateDirectory, "cannot look at \(path): \(StateLock.lastError())")
+        }
+        return nil
+    }
+
+    /// Of what has just been made, or must be there.
+    static func get(_ path: String) throws -> FileStatus {
+        guard let status = try find(path) else {
+            throw EmbeddedPostgresError(.stateDirectory, "\(path) has just been removed; try again")
+        }
+        return status
+    }
+
+    static func of(_ descriptor: Int32, _ path: String) throws -> FileStatus {
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0 else {
+            throw EmbeddedPostgresError(.stateDirectory, "cannot look at \(path): \(StateLock.lastError())")
+        }
+        return FileStatus(status, path)
+    }
+
+    private init(_ status: stat, _ path: String) {
+        self.path = path
+        kind =
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: .folder
+            case S_IFREG: .file
+            case S_IFLNK: .link
+            default: .other
+            }
+        userID = status.st_uid
+        groupID = status.st_gid
+        mode = status.st_mode & 0o7777
+        linkCount = Int(status.st_nlink)
+        size = status.st_size
+    }
+
+    // MARK: Checks
+
+    /// Of a folder above the state directory: nobody but root and us may replace what is in it. In one with the sticky
+    /// bit, such as /tmp, nobody can replace what is another's.
+    func checkIsParent() throws {
+        try checkKind(.folder)
+        guard userID == 0 || userID == geteuid() else {
+            throw refused(
+                "belongs to \(SystemUser.name(userID)), who can replace what is in it",
+                "name a state directory all of whose parents belong to root or to \(SystemUser.name(geteuid()))"
+            )
+        }
+        guard mode & S_ISVTX == 0 else { return }
+        try checkWriters()
+    }
+
+    /// Of the state directory: only we may write in it.
+    func checkIsStateDirectory() throws {
+        try checkKind(.folder)
+        try checkOwner(geteuid())
+        try checkWriters()
+    }
+
+    /// Of a folder of the server's user, into which nobody else may look.
+    ///
+    /// - Parameter forbidden: the permissions that it must not have.
+    func checkIsFolder(of owner: uid_t, forbidden: mode_t) throws {
+        try checkKind(.folder)
+        try checkOwner(owner)
+        guard mode & forbidden == 0 else {
+            throw refused(
+                "has mode \(Self.octal(mode)), which lets other users in",
+                "see that nothing in it is another's, and run: chmod 700 '\(path)'")
+        }
+    }
+
+    /// Of a file of ours that only we may write, and that has no other name.
+    func checkIsFile() throws {
+        try checkKind(.file)
+        try checkOwner(geteuid())
+        guard linkCount == 1, mode & 0o022 == 0 else {
+            throw refused(
+                linkCount == 1
+                    ? "has mode \(Self.octal(mode)), which lets other users write it" : "has a second name",
+                "remove it")
+        }
+    }
+
+    private func checkKind(_ wanted: Kind) throws {
+        guard kind != wanted else { return }
+        let name = wanted == .folder ? "a folder" : "a regular file"
+        throw refused(
+            kind == .link ? "is a symbolic link, which is not followed" : "is not \(name)", "remove it")
+    }
+
+    private func checkOwner(_ wanted: uid_t) throws {
+        guard userID != wanted else { return }
+        throw refused(
+            "belongs to \(SystemUser.name(userID)), not to \(SystemUser.name(wanted))",
+            "see who has made it; if what is in it is good, run: chown -R \(SystemUser.name(wanted)) '\(path)'"
+        )
+    }
+
+    /// Writing by the group is as good as none where nobody else is in it, as with a group for each user.
+    private func checkWriters() throws {
+        let isOpen = mode & 0o002 != 0 || mode & 0o020 != 0 && !SystemGroup.isAlone(userID, in: groupID)
+        guard isOpen else { return }
+        throw refused(
+            "has mode \(Self.octal(mode)), with which other users can replace what is in it",
+            "see that nothing in it is another's, and run: chmod go-w '\(path)'")
+    }
+
+    private func refused(_ what: String, _ remedy: String) -> EmbeddedPostgresError {
+        EmbeddedPostgresError(.stateDirectory, "\(path) \(what); \(remedy)")
+    }
+
+    private static func octal(_ mode: mode_t) -> String {
+        let digits = String(mode, radix: 8)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+}

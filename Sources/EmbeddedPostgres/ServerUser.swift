@@ -1,0 +1,64 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Whom the server runs as when we are root, which Postgres refuses to be.
+struct ServerUser: Sendable, Equatable {
+    let userID: uid_t
+    let groupID: gid_t
+
+    static var isRoot: Bool { geteuid() == 0 }
+
+    /// `nil` when we are not root: the server is then ours. Data that exists keeps its owner, but for `nobody`: that is
+    /// whoever has no other name, on any host that has a share in common with this one.
+    static func choose(for directory: StateDirectory) throws -> ServerUser? {
+        guard isRoot else { return nil }
+        let data = try FileStatus.find(directory.data)
+        if let data, data.userID != 0, !isNobody(data.userID) {
+            return ServerUser(userID: data.userID, groupID: data.groupID)
+        }
+        guard let user = SystemUser.find("postgres") else {
+            throw EmbeddedPostgresError(
+                .stateDirectory,
+                """
+                Postgres does not run as root, and there is no user postgres; make it (useradd --system postgres), \
+                or run this program as a user other than root
+                """)
+        }
+        if let data, isNobody(data.userID) {
+            throw EmbeddedPostgresError(
+                .stateDirectory,
+                """
+                \(directory.data) belongs to the user nobody, which is not this server's alone; stop what uses it, \
+                and run: chown -R postgres: '\(directory.data)'; rm -rf '\(directory.run)'
+                """)
+        }
+        return ServerUser(userID: user.userID, groupID: user.groupID)
+    }
+
+    private static func isNobody(_ userID: uid_t) -> Bool {
+        userID == 65534 || userID == SystemUser.find("nobody")?.userID
+    }
+
+    /// Makes a folder that only the server's user may enter, or checks the one that is there.
+    static func makeDirectory(_ path: String, for user: ServerUser?) throws {
+        guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
+            throw EmbeddedPostgresError(.stateDirectory, "cannot make \(path): \(StateLock.lastError())")
+        }
+        let status = try FileStatus.get(path)
+        guard let user, status.userID == geteuid() else {
+            return try status.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o077)
+        }
+        // Just made, or when we were stopped here before: nobody else can have been in it.
+        try status.checkIsFolder(of: geteuid(), forbidden: 0o077)
+        guard unsafe lchown(path, user.userID, user.groupID) == 0 else {
+            throw EmbeddedPostgresError(
+                .stateDirectory,
+                "cannot give \(path) to \(SystemUser.name(user.userID)): \(StateLock.lastError())")
+        }
+    }
+}

@@ -1,0 +1,169 @@
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Where the private server keeps things:
+///
+///     lock                 held while a process owns the directory; says which
+///     postgres/            the data directory
+///     postgres.new/        a data directory that is not finished
+///     run/                 the socket, and what the server says while it starts
+struct StateDirectory: Sendable {
+    let path: String
+
+    var lock: String { path + "/lock" }
+    var data: String { path + "/postgres" }
+    var unfinishedData: String { path + "/postgres.new" }
+    var run: String { path + "/run" }
+    var startLog: String { run + "/start.log" }
+
+    /// `sun_path` has 108 bytes, of which the last is NUL (unix(7); macOS: 104).
+    #if canImport(Darwin)
+        private static let socketPathBytesMax = 103
+    #else
+        private static let socketPathBytesMax = 107
+    #endif
+
+    /// Takes the explicit path; else systemd's `$STATE_DIRECTORY`; else, for root, `/var/lib/signalbox`; else the XDG
+    /// state directory.
+    static func path(explicit: String?, environment: [String: String], isRoot: Bool) throws -> String {
+        if let explicit, !explicit.isEmpty { return explicit }
+        // systemd separates several by colons (systemd.exec(5)).
+        if let first = environment["STATE_DIRECTORY"]?.split(separator: ":").first { return String(first) }
+        if isRoot { return "/var/lib/signalbox" }
+        // A relative path is to be ignored (XDG Base Directory Specification).
+        if let xdg = environment["XDG_STATE_HOME"], xdg.hasPrefix("/") { return xdg + "/signalbox" }
+        if let home = environment["HOME"], home.hasPrefix("/") { return home + "/.local/state/signalbox" }
+        throw EmbeddedPostgresError(
+            .stateDirectory, "there is no home directory to keep data in; name a state directory")
+    }
+
+    /// Checks the path and makes it absolute.
+    init(_ path: String) throws {
+        var path = path
+        if !path.hasPrefix("/") { path = FileManager.default.currentDirectoryPath + "/" + path }
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        self.path = path
+        // pg_ctl hands paths to a shell inside double quotes, and libpq takes a comma for the end of a host.
+        if let bad = path.first(where: { "\"$`\\,'".contains($0) || $0.isNewline }) {
+            throw EmbeddedPostgresError(
+                .stateDirectory, "the state directory must not contain the character \(bad): \(path)")
+        }
+        let socket = run + "/.s.PGSQL.\(EmbeddedPostgres.port)"
+        if socket.utf8.count > Self.socketPathBytesMax {
+            throw EmbeddedPostgresError(
+                .stateDirectory,
+                """
+                the state directory's path is too long by \(socket.utf8.count - Self.socketPathBytesMax) bytes: \
+                a Unix socket cannot be at \(socket); name a shorter one
+                """)
+        }
+    }
+
+    /// Makes what is missing of the path, and checks all of it from `/` on: whoever could replace one of the folders could
+    /// put another state directory in our way. Links in the path are resolved, once; in the state directory none are
+    /// followed. Root's is open to the server's user, who owns what is inside.
+    func made(isRoot: Bool) throws -> StateDirectory {
+        let (existing, missing) = try resolved()
+        let names = existing.split(separator: "/").map(String.init) + missing
+        var path = "/"
+        for (place, name) in names.enumerated() {
+            try FileStatus.get(path).checkIsParent()
+            path += (place == 0 ? "" : "/") + name
+            guard place >= names.count - missing.count else { continue }
+            guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
+                throw EmbeddedPostgresError(
+                    .stateDirectory, "cannot make the state directory \(path): \(StateLock.lastError())")
+            }
+            // Once it is seen to be ours nobody else can replace it, since its parent has been checked.
+            try FileStatus.get(path).checkIsStateDirectory()
+            guard unsafe !isRoot || chmod(path, 0o755) == 0 else {
+                throw EmbeddedPostgresError(
+                    .stateDirectory, "cannot let the server's user into \(path): \(StateLock.lastError())")
+            }
+        }
+        try FileStatus.get(path).checkIsStateDirectory()
+        return try StateDirectory(path)
+    }
+
+    /// The real path of as much as there is, and the names of what there is not.
+    private func resolved() throws -> (existing: String, missing: [String]) {
+        let names = path.split(separator: "/").map(String.init)
+        var count = names.count
+        while true {
+            let existing = "/" + names.prefix(count).joined(separator: "/")
+            if let real = unsafe realpath(existing, nil) {
+                defer { unsafe free(real) }
+                let missing = names.dropFirst(count).filter { $0 != "." }
+                guard !missing.contains("..") else { break }
+                return (unsafe String(cString: real), missing)
+            }
+            let (code, reason) = (errno, StateLock.lastError())
+            // A link that leads nowhere is there, and is not made another one's folder.
+            guard code == ENOENT, count > 0, try FileStatus.find(existing) == nil else {
+                throw EmbeddedPostgresError(
+                    .stateDirectory, "cannot use the state directory \(path): \(existing): \(reason)")
+            }
+            count -= 1
+        }
+        throw EmbeddedPostgresError(.stateDirectory, "name the state directory without ..: \(path)")
+    }
+
+    /// The major version that wrote the data; `nil` when there is none yet.
+    func dataVersion() throws -> Int? {
+        guard try FileStatus.find(data) != nil else { return nil }
+        guard
+            let version = Int(
+                Self.end(of: data + "/PG_VERSION").split(whereSeparator: \.isWhitespace).first ?? "")
+        else {
+            throw EmbeddedPostgresError(
+                .stateDirectory, "\(data) is not a data directory of Postgres: it has no readable PG_VERSION")
+        }
+        return version
+    }
+
+    /// The first line of `postmaster.pid`. The process may be long gone.
+    func postmasterID() -> Int32? {
+        Int32(Self.end(of: data + "/postmaster.pid").split(whereSeparator: \.isNewline).first ?? "")
+    }
+
+    /// What the server said while it started: the end of it.
+    func startMessages() -> String { Self.end(of: startLog).trimmingSpace }
+
+    private static let endBytesMax = 4096
+
+    /// The end of a file that the server's user has written: of its own, and not of one that it has put a link to. Empty
+    /// when there is none.
+    private static func end(of path: String) -> String {
+        let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return "" }
+        defer { close(descriptor) }
+        guard let status = try? FileStatus.of(descriptor, path), status.kind == .file, status.linkCount == 1
+        else {
+            return ""
+        }
+        var bytes = [UInt8](repeating: 0, count: endBytesMax)
+        let from = max(0, status.size - off_t(endBytesMax))
+        let count = unsafe pread(descriptor, &bytes, bytes.count, from)
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+    }
+}
+
+extension String {
+    var trimmingSpace: String {
+        var text = self[...]
+        while text.first?.isWhitespace == true { text.removeFirst() }
+        while text.last?.isWhitespace == true { text.removeLast() }
+        return String(text)
+    }
+}

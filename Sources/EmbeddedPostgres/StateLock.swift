@@ -1,0 +1,63 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Holds the state directory for one process, until it is released or the process ends, whatever ends it.
+final class StateLock: Sendable {
+    private let descriptor: Int32
+
+    init(_ directory: StateDirectory) throws {
+        // Not for children: a server that held the lock would keep it beyond our death.
+        // Nothing in it is changed before it is known to be a file of ours, and locked.
+        let descriptor = unsafe open(
+            directory.lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            let reason = Self.lastError()
+            // Of what cannot be opened so, such as a link, this says more.
+            try FileStatus.find(directory.lock)?.checkIsFile()
+            throw EmbeddedPostgresError(.stateDirectory, "cannot open \(directory.lock): \(reason)")
+        }
+        do {
+            try FileStatus.of(descriptor, directory.lock).checkIsFile()
+        } catch {
+            close(descriptor)
+            throw error
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            defer { close(descriptor) }
+            guard errno == EWOULDBLOCK else {
+                throw EmbeddedPostgresError(
+                    .stateDirectory, "cannot lock \(directory.lock): \(Self.lastError())")
+            }
+            let holder = Self.holder(descriptor).map { "process \($0)" } ?? "another process"
+            throw EmbeddedPostgresError(
+                .inUse, "the state directory \(directory.path) is in use by \(holder)")
+        }
+        self.descriptor = descriptor
+        // For the message above; the lock itself does not depend on it.
+        let text = [UInt8]("\(getpid())\n".utf8)
+        ftruncate(descriptor, 0)
+        _ = unsafe pwrite(descriptor, text, text.count, 0)
+    }
+
+    deinit {
+        // A child that is just being made has a copy of the descriptor until it becomes another program: closing ours
+        // alone would leave the directory locked until then.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
+
+    private static func holder(_ descriptor: Int32) -> Int32? {
+        var bytes = [UInt8](repeating: 0, count: 16)
+        let count = unsafe pread(descriptor, &bytes, bytes.count, 0)
+        return Int32(String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).trimmingSpace)
+    }
+
+    static func lastError() -> String {
+        unsafe String(cString: strerror(errno))
+    }
+}

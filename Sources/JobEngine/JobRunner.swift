@@ -1,0 +1,90 @@
+package import JobModel
+
+/// A kind, and what the service needs to know to run its jobs.
+package struct KindDefinition: Sendable, Hashable {
+    package var kind: String
+    /// Hard limit of one attempt. Every kind states its own; there is no hidden default.
+    package var timeout: Duration
+    /// When an attempt is told to wrap up; nil: never.
+    package var softTimeout: Duration?
+    /// What becomes of a run whose node died.
+    package var onInterruption: Interruption
+
+    package init(
+        kind: String, timeout: Duration, softTimeout: Duration? = nil, onInterruption: Interruption = .retry
+    ) {
+        self.kind = kind
+        self.timeout = timeout
+        self.softTimeout = softTimeout
+        self.onInterruption = onInterruption
+    }
+}
+
+/// Runs the attempts of one kind. Called once per attempt, many at a time.
+///
+/// Cancellation, hard timeout and lost leases arrive as cancellation of the task; a runner then ends
+/// soon, by throwing or returning. What it throws decides what follows: `RunFailure` as it says, anything
+/// else is a failed attempt that is retried while there are attempts left. Of anything else the job's user is told the
+/// type, and what it says is in the server's log: it may have paths, addresses or secrets of the server.
+package protocol JobRunner: Sendable {
+    var definition: KindDefinition { get }
+    func run(_ run: any Run) async throws -> JobResult
+}
+
+/// How a runner says more than "it failed".
+package struct RunFailure: Error, Sendable, Hashable {
+    /// A word for programs, at most 64 bytes.
+    package var reason: String
+    /// For the job's user, at most 4,096 bytes.
+    package var message: String
+    /// No further attempt.
+    package var isPermanent: Bool
+    /// When to try again, instead of what the job's policy says.
+    package var retryAfter: Duration?
+    /// What is only for the server's log, as paths are.
+    package var details: String?
+
+    package init(
+        reason: String = JobError.reasonFailed, message: String, isPermanent: Bool = false,
+        retryAfter: Duration? = nil, details: String? = nil
+    ) {
+        self.reason = reason
+        self.message = message
+        self.isPermanent = isPermanent
+        self.retryAfter = retryAfter
+        self.details = details
+    }
+}
+
+/// What a runner knows about its attempt, and what it may say while it runs.
+package protocol Run: Sendable {
+    var jobID: JobID { get }
+    var kind: String { get }
+    var userID: String { get }
+    var queue: String { get }
+    /// From 1.
+    var attempt: Int { get }
+    var maxAttempts: Int { get }
+    var payload: [UInt8] { get }
+    var contentType: String { get }
+    /// What the attempt before saved; nil: nothing.
+    var checkpoint: [UInt8]? { get }
+    /// How long the attempt has after its task was cancelled until it is written off.
+    var grace: Duration { get }
+
+    /// Keeps only the latest; never waits.
+    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int)
+    /// Never waits. Lines over the bound of 200 not yet written are dropped, oldest first.
+    func log(_ level: LogLine.Level, _ message: String)
+    /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it
+    /// is larger, and `CancellationError` when the lease is lost, the task is cancelled, or the run is stopped while
+    /// the database is away.
+    func save(checkpoint: [UInt8]) async throws
+    /// Returns when the soft timeout is reached (at once if it was). Throws `CancellationError` when the
+    /// task is cancelled first; never returns when there is no soft timeout.
+    func softTimeout() async throws
+    /// Returns when the run is given up (at once if it was): another attempt may begin, whatever is still going on.
+    /// Comes at the end of `grace`, or earlier when a second stop leaves less time than the first. Throws
+    /// `CancellationError` when the task is cancelled first.
+    func abandoned() async throws
+}

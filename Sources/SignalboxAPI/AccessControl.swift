@@ -1,0 +1,100 @@
+package import Authentication
+import JobModel
+package import GRPC
+import Synchronization
+
+/// Lets callers in: by their credentials, and by what the method asks for. Without an authenticator everybody may do
+/// everything, but for methods that no rule lists.
+package final class AccessControl: Admission {
+    private let authenticator: Authenticator?
+    /// Of those that were read: to read one takes longer than the rest of a call.
+    private let certificates = Mutex<[[UInt8]: PeerCertificate]>([:])
+    private static let certificatesMax = 1_000
+
+    /// - Parameter authenticator: nil: nobody is asked who he is.
+    package init(_ authenticator: Authenticator?) {
+        self.authenticator = authenticator
+    }
+
+    package var callersMayEnd: Bool { authenticator != nil }
+
+    package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
+        guard let rule = AccessRules.byPath[request.path] else {
+            return .refused(Self.denied("no caller may call this method"))
+        }
+        guard let authenticator, rule != .nothing else {
+            // Without authentication every caller counts as admitted: a bound on health checks alone would be no bound.
+            return .admitted(
+                AdmittedCaller(
+                    Caller(name: "", source: .unasked, address: request.peer.address, users: .all),
+                    isAnonymous: authenticator != nil))
+        }
+        let certificate: PeerCertificate?
+        do {
+            certificate = try self.certificate(request, authenticator)
+        } catch {
+            return .refused(Self.refusal(for: error))
+        }
+        switch authenticator.attempt(authorization: request.authorization, certificate: certificate) {
+        case .principal(let credential):
+            do {
+                return .admitted(try Self.admitted(credential, rule, request))
+            } catch {
+                return .refused(error)
+            }
+        case .refused(let error):
+            return .refused(Self.refusal(for: error))
+        case .pending:
+            return .later {
+                let credential: Credential
+                do throws(AuthenticationError) {
+                    credential = try await authenticator.authenticate(
+                        authorization: request.authorization, certificate: certificate,
+                        source: request.peer.source)
+                } catch {
+                    throw Self.refusal(for: error)
+                }
+                return try Self.admitted(credential, rule, request)
+            }
+        }
+    }
+
+    /// Of a client that needs none it is not looked at.
+    private func certificate(
+        _ request: AdmissionRequest, _ authenticator: Authenticator
+    ) throws(AuthenticationError) -> PeerCertificate? {
+        guard authenticator.usesCertificates, request.authorization == nil, let der = request.peer.certificate
+        else { return nil }
+        if let known = certificates.withLock({ $0[der] }) { return known }
+        let certificate = try PeerCertificate(der: der)
+        certificates.withLock { known in
+            if known.count >= Self.certificatesMax { known.removeAll(keepingCapacity: true) }
+            known[der] = certificate
+        }
+        return certificate
+    }
+
+    private static func admitted(
+        _ credential: Credential, _ rule: AccessRule, _ request: AdmissionRequest
+    ) throws(AdmissionRefusal) -> AdmittedCaller {
+        let principal = credential.principal
+        if case .scope(let scope) = rule, !principal.scopes.contains(scope) {
+            throw denied("the call needs the scope \(scope.rawValue)", caller: principal.name)
+        }
+        let caller = Caller(
+            name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
+            users: principal.users, mayRead: principal.scopes.contains(.read),
+            seesNodes: principal.scopes.contains(.admin))
+        return AdmittedCaller(caller) { credential.isValid(now: .now) }
+    }
+
+    private static func denied(_ message: String, caller: String = "") -> AdmissionRefusal {
+        AdmissionRefusal(Status(.permissionDenied, message), reason: "permissionDenied", caller: caller)
+    }
+
+    private static func refusal(for error: AuthenticationError) -> AdmissionRefusal {
+        AdmissionRefusal(
+            Status(error.isTemporary ? .unavailable : .unauthenticated, error.message),
+            reason: error.code.rawValue)
+    }
+}

@@ -1,0 +1,30 @@
+package import JobModel
+internal import GRPC
+
+/// Whom the service has let in, for one call or many.
+package final class AdmittedCaller: Admitted {
+    package let caller: Caller
+    package let isAnonymous: Bool
+    private let check: @Sendable () -> Bool
+
+    /// - Parameters:
+    ///   - isAnonymous: as `Admitted` has it.
+    ///   - check: whether its credential still holds; asked every other second of a long call.
+    init(_ caller: Caller, isAnonymous: Bool = false, check: @escaping @Sendable () -> Bool = { true }) {
+        self.caller = caller
+        self.isAnonymous = isAnonymous
+        self.check = check
+    }
+
+    package var name: String { caller.name }
+
+    package var isValid: Bool { check() }
+}
+
+extension ServerContext {
+    /// Who calls. Where nobody asked, somebody who may act for nobody.
+    var caller: Caller {
+        (admitted as? AdmittedCaller)?.caller
+            ?? Caller(name: "", source: .unasked, address: "", users: .only([]))
+    }
+}

@@ -1,0 +1,86 @@
+import CSignalboxProto
+package import Support
+
+/// What server reflection is asked about: the services' own definitions, from the generated tables, which
+/// are constant.
+package enum DescriptorTable {
+    private struct File {
+        let bytes: [UInt8]
+        /// Indexes of the files it imports.
+        let imports: [Int]
+    }
+
+    private static let files: [File] = {
+        let table = unsafe UnsafeBufferPointer(
+            start: signalbox_descriptor_files(), count: signalbox_descriptor_file_count())
+        return unsafe table.map { file in
+            let imports = unsafe UnsafeBufferPointer(start: file.dependencies, count: file.dependency_count)
+            return unsafe File(
+                bytes: Array(UnsafeBufferPointer(start: file.bytes, count: file.length)),
+                imports: imports.map { Int($0) })
+        }
+    }()
+
+    private static let fileOfName: [ExactText: Int] = {
+        let table = unsafe UnsafeBufferPointer(
+            start: signalbox_descriptor_files(), count: signalbox_descriptor_file_count())
+        let names = unsafe table.enumerated().map { unsafe (ExactText(String(cString: $1.name)), $0) }
+        return Dictionary(names, uniquingKeysWith: { first, _ in first })
+    }()
+
+    private static let fileOfSymbol: [ExactText: Int] = {
+        let table = unsafe UnsafeBufferPointer(
+            start: signalbox_descriptor_symbols(), count: signalbox_descriptor_symbol_count())
+        let names = unsafe table.map { unsafe (ExactText(String(cString: $0.name)), Int($0.file)) }
+        return Dictionary(names, uniquingKeysWith: { first, _ in first })
+    }()
+
+    /// Full names, sorted.
+    package static let services: [ExactText] = {
+        let table = unsafe UnsafeBufferPointer(
+            start: signalbox_descriptor_services(), count: signalbox_descriptor_service_count())
+        return unsafe table.compactMap { unsafe $0.map { unsafe ExactText(String(cString: $0)) } }
+    }()
+
+    /// The file, then everything that it imports, each once; nil if there is none of this name.
+    package static func files(named name: ExactText) -> [[UInt8]]? {
+        fileOfName[name].map(withImports)
+    }
+
+    /// The file that declares a service, method, message, field, enum or enum value, given by its full name
+    /// without leading dot, then everything that it imports.
+    package static func files(containingSymbol name: ExactText) -> [[UInt8]]? {
+        fileOfSymbol[name].map(withImports)
+    }
+
+    private static func withImports(_ first: Int) -> [[UInt8]] {
+        var order = [first]
+        var next = 0
+        while next < order.count {
+            for file in files[order[next]].imports where !order.contains(file) { order.append(file) }
+            next += 1
+        }
+        return order.map { files[$0].bytes }
+    }
+
+    /// The answer to any question of server reflection. These files declare no extensions.
+    package static func answer(
+        _ question: ServerReflectionRequest.Question
+    ) -> ServerReflectionResponse.Answer {
+        // As gRPC status codes.
+        let invalidArgument = 3
+        let notFound = 5
+        func found(_ files: [[UInt8]]?, _ what: String) -> ServerReflectionResponse.Answer {
+            files.map { .files($0) } ?? .error(code: notFound, message: "no such \(what)")
+        }
+        return switch question {
+        case .fileByName(let name): found(files(named: name), "file")
+        case .fileContainingSymbol(let name): found(files(containingSymbol: name), "symbol")
+        case .fileContainingExtension: found(nil, "extension")
+        case .allExtensionNumbers(let type):
+            if fileOfSymbol[type] == nil { found(nil, "type") } else { .extensionNumbers(type: type, []) }
+        case .listServices: .services(services)
+        case .none: .error(code: invalidArgument, message: "no question that is known")
+        }
+    }
+}

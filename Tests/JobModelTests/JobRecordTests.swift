@@ -1,0 +1,62 @@
+import JobModel
+import Testing
+
+@Suite struct JobRecordTests {
+    @Test func cutKeepsWholeCharacters() {
+        #expect("abc".cut(toBytes: 3) == "abc")
+        #expect("abcd".cut(toBytes: 3) == "abc")
+        #expect("abc".cut(toBytes: 0) == "")
+        #expect("aé".cut(toBytes: 2) == "a")
+        #expect("aé".cut(toBytes: 3) == "aé")
+        #expect("😀😀".cut(toBytes: 7) == "😀")
+        #expect("😀".cut(toBytes: 3) == "")
+        // Between scalars of one character is allowed: the text stays UTF-8.
+        #expect("e\u{301}x".cut(toBytes: 3) == "e\u{301}")
+        #expect(Array("e\u{301}x".cut(toBytes: 2).utf8) == [0x65])
+    }
+
+    @Test func cutTakesOutNUL() {
+        #expect("a\0b".cut(toBytes: 10) == "a\u{FFFD}b")
+        // The replacement is longer, and counted.
+        #expect("\0\0".cut(toBytes: 5) == "\u{FFFD}")
+    }
+
+    @Test func cutOfEveryLengthIsAPrefix() {
+        let text = "aé😀e\u{301}字\u{1F468}\u{200D}\u{1F469}z"
+        for limit in 0...text.utf8.count {
+            let cut = text.cut(toBytes: limit)
+            #expect(cut.utf8.count <= limit)
+            #expect(cut.utf8.count > limit - 4)
+            #expect(Array(text.utf8).starts(with: cut.utf8))
+            #expect(!cut.unicodeScalars.contains("\u{FFFD}"))
+        }
+    }
+
+    @Test func whatIsReportedIsMadeToFit() {
+        func progress(_ fraction: Double, step: Int = 0, steps: Int = 0) -> Progress {
+            Progress(
+                stage: String(repeating: "s", count: 200), fraction: fraction,
+                message: String(repeating: "m", count: 2000), step: step, steps: steps,
+                updatedAt: Timestamp(microseconds: 0))
+        }
+        let some = progress(0.5, step: -1, steps: .max)
+        #expect(some.stage.utf8.count == 128 && some.message.utf8.count == 1024)
+        #expect(some.step == 0 && some.steps == Int(Int32.max))
+        #expect(
+            [-1, 0, 0.25, 1, 2, .nan, .infinity, -.infinity].map { progress($0).fraction }
+                == [0, 0, 0.25, 1, 1, 0, 1, 0])
+        let error = JobError(
+            reason: String(repeating: "r", count: 65), message: String(repeating: "m", count: 4097))
+        #expect(error.reason.utf8.count == 64 && error.message.utf8.count == 4096)
+        let line = LogLine(
+            number: 1, at: Timestamp(microseconds: 0), attempt: 1, level: .info,
+            message: String(repeating: "m", count: 5000))
+        #expect(line.message.utf8.count == 4096)
+    }
+
+    /// A letter with a million marks is one character, whose end nobody needs to find.
+    @Test(.timeLimit(.minutes(1))) func cutOfManyMarks() {
+        let text = "a\0" + String(repeating: "\u{345}\u{334}", count: 500_000)
+        #expect(text.cut(toBytes: 4_096).utf8.count == 4_096)
+    }
+}

@@ -1,0 +1,506 @@
+import Foundation
+import JobModel
+import JobStore
+import Logging
+import Postgres
+import Support
+import TestDatabase
+import Testing
+
+@testable import JobWatch
+
+/// Two nodes on one schema; the feed is that of the first.
+@Suite(.timeLimit(.minutes(2))) struct JobWatchTests {
+    private struct Bench: Sendable {
+        let database: Database
+        let store: JobStore
+        let peer: JobStore
+        let feed: JobFeed
+        let kinds: [Int32]
+
+        func enqueue(by store: JobStore, user: String = "u") async throws -> JobRecord {
+            try await store.enqueue(NewJob(spec: JobSpec(kind: "k", userID: ExactText(user)), now: .now)).job
+        }
+
+        func claim(by store: JobStore) async throws -> ClaimedRun {
+            let claim = try await store.claim(
+                ClaimRequest(slots: 1, kinds: kinds, cursor: ClaimCursor(), defaultUserLimit: 100))
+            return try #require(claim.runs.first)
+        }
+
+        func succeed(_ run: ClaimedRun, by store: JobStore) async throws {
+            let result = JobResult(data: [1], contentType: "x/y")
+            let ending = Ending(run, node: "n", verdict: .final(.succeeded, nil, result))
+            #expect(try await store.finish(ending) == .written)
+        }
+
+        func script(_ sql: String) async throws {
+            try await database.run("script") { connection throws(PostgresError) in
+                try connection.executeScript(sql)
+            }
+        }
+
+        /// As a watch does: subscribe, read, track.
+        func watch(_ job: JobRecord) async throws -> Subscription {
+            let subscription = feed.subscribe(to: [job.id: job.number], includesLog: true)
+            let now = try #require(await store.job(job.id))
+            subscription.track(job.id, delivered: now.sequence, isFinal: now.state.isFinal)
+            return subscription
+        }
+
+        /// Follows a watch to its end, or to this event.
+        func follow(_ subscription: Subscription, upTo last: JobEventType? = nil) async throws
+            -> [JobEventType]
+        {
+            var types: [JobEventType] = []
+            while let item = await subscription.item() {
+                guard case .action(let action) = item else { continue }
+                switch action {
+                case .tell(let news):
+                    guard case .event(let event) = news.content else { continue }
+                    types.append(event.type)
+                    if event.type == last { return types }
+                case .read(let wanted):
+                    let numbers = try await store.numbers(of: Array(wanted.keys))
+                    let events = try await store.events(
+                        after: Dictionary(
+                            uniqueKeysWithValues: wanted.compactMap { id, after in
+                                numbers[id].map { ($0, after) }
+                            }))
+                    subscription.caughtUp(
+                        Dictionary(
+                            uniqueKeysWithValues: wanted.keys.map { id in
+                                (id, numbers[id].flatMap { events[$0] } ?? [])
+                            }))
+                case .end: return types
+                default: break
+                }
+            }
+            return types
+        }
+    }
+
+    private func with(
+        pollInterval: Duration = .milliseconds(5), lanesMax: Int = 1000,
+        logger: Logger = Logger(label: "tests"), _ body: (Bench) async throws -> Void
+    ) async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 4) { database in
+                _ = try await Migrator.migrate(database)
+                let store = JobStore(database: database, leaseDatabase: database)
+                let peer = JobStore(database: database, leaseDatabase: database)
+                var kinds: [Int32] = []
+                for (store, name) in [(store, "one"), (peer, "two")] {
+                    kinds = try await store.register(
+                        NodeDescription(
+                            id: UUID(), name: name, version: "1", concurrency: 1, kinds: ["k": .retry]),
+                        lease: .seconds(600)
+                    ).kinds
+                }
+                // Nothing but the poll tells of the other node.
+                var configuration = JobFeed.Configuration()
+                configuration.pollInterval = pollInterval
+                configuration.lanesMax = lanesMax
+                let (openings, opened) = AsyncStream<Void>.makeStream()
+                let feed = JobFeed(
+                    store: store, configuration: configuration, logger: logger,
+                    onRemoteChange: { _ in opened.yield() })
+                store.observe { feed.receive($0) }
+                let running = Task { await feed.run() }
+                defer { running.cancel() }
+                for await _ in openings { break }
+                try await body(
+                    Bench(database: database, store: store, peer: peer, feed: feed, kinds: kinds))
+                running.cancel()
+                await running.value
+            }
+        }
+    }
+
+    @Test func tellsOfThisNodesJobs() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
+            try await bench.succeed(try await bench.claim(by: bench.store), by: bench.store)
+            #expect(try await bench.follow(subscription) == [.started, .succeeded])
+        }
+    }
+
+    @Test func tellsOfAnotherNodesJobs() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.peer))
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            #expect(try await bench.follow(subscription) == [.started, .succeeded])
+        }
+    }
+
+    @Test func jobThatMovesBetweenNodes() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.peer))
+            var wanted: [JobEventType] = []
+            for turn in 0..<6 {
+                let store = turn % 2 == 0 ? bench.store : bench.peer
+                let run = try await bench.claim(by: store)
+                let ending = Ending(
+                    run, node: "n",
+                    verdict: .again(
+                        .released, JobError(reason: "released", message: ""), after: .zero,
+                        countsAttempt: false))
+                _ = try await store.finish(ending)
+                wanted += [.started, .released]
+            }
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            #expect(try await bench.follow(subscription) == wanted + [.started, .succeeded])
+        }
+    }
+
+    /// Whoever takes a job in, runs it and ends it: a watch of its user has each event once.
+    @Test func scopeHasEachEventOnce() async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            let reader = Task { () throws -> [JobEventType] in
+                var all: [JobEventType] = []
+                for _ in 0..<20 { all += try await bench.follow(subscription, upTo: .succeeded) }
+                return all
+            }
+            for turn in 0..<20 {
+                let stores = [bench.store, bench.peer]
+                _ = try await bench.enqueue(by: stores[turn % 2], user: "u")
+                let runner = stores[turn / 2 % 2]
+                try await bench.succeed(try await bench.claim(by: runner), by: runner)
+            }
+            let all = try await reader.value
+            for type: JobEventType in [.enqueued, .started, .succeeded] {
+                #expect(all.count { $0 == type } == 20, "\(type)")
+            }
+        }
+    }
+
+    /// What is remembered of the lanes is given up when it becomes too much, in the middle of what is being told.
+    @Test func laneThatIsForgottenIsStillTold() async throws {
+        try await with(lanesMax: 2) { bench in
+            let subscription = bench.feed.subscribe(userID: "a", queue: nil, users: .all)
+            _ = try await bench.enqueue(by: bench.peer, user: "a")
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            // One row of the feed, with two lanes that are new.
+            let jobs = ["a", "b", "c"].map { NewJob(spec: JobSpec(kind: "k", userID: $0), now: .now) }
+            _ = try await bench.peer.enqueueBatch(jobs)
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+        }
+    }
+
+    /// A watch with more jobs than it has places for relies on the feed: it tells of each event once, though the
+    /// database has the later ones by the time at which the first is told.
+    @Test func eventsWithoutAPlaceAreToldOnce() async throws {
+        try await with { bench in
+            let feed = JobFeed(store: bench.store, logger: Logger(label: "tests")) { _ in }
+            try await feed.open()
+            let subscription = feed.subscribe(userID: "u", queue: nil, users: .all)
+            for number in 0..<UInt64(WatchBuffer.placesMax) {
+                subscription.track(
+                    .version7(milliseconds: 1, random: (0, number)), delivered: 1, isFinal: false)
+            }
+            _ = try await bench.enqueue(by: bench.peer, user: "other")
+            let other = try await bench.claim(by: bench.peer)
+            _ = try await bench.enqueue(by: bench.peer, user: "u")
+            // More than one reading takes, between the first event and the others.
+            for fraction in 1...250 {
+                let progress = Progress(
+                    stage: "", fraction: Double(fraction) / 250, message: "", step: 0, steps: 0,
+                    updatedAt: Timestamp(microseconds: Int64(fraction)))
+                try await bench.peer.save([
+                    Telemetry(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
+                ])
+            }
+            try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
+            let running = Task { await feed.run() }
+            defer { running.cancel() }
+            #expect(
+                try await bench.follow(subscription, upTo: .succeeded) == [.enqueued, .started, .succeeded])
+            _ = try await bench.enqueue(by: bench.peer, user: "u")
+            #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            running.cancel()
+            await running.value
+        }
+    }
+
+    /// Without waiting for the poll.
+    @Test func scopeHearsOfThisNodesCommits() async throws {
+        try await with(pollInterval: .seconds(600)) { bench in
+            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            for _ in 0..<3 {
+                _ = try await bench.enqueue(by: bench.store)
+                #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
+            }
+        }
+    }
+
+    /// What a run says a thousand times a second is read and notified when it is saved.
+    @Test func onlyWhatMayBeCommittedIsRead() {
+        let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
+        let progress = Progress(
+            stage: "", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+        #expect(!Notice.progress(key, attempt: 1, progress).mayBeCommitted)
+        #expect(Notice.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
+        #expect(!Notice.log(key, [], isSaved: false).mayBeCommitted)
+        #expect(Notice.log(key, [], isSaved: true).mayBeCommitted)
+        #expect(Notice.uncertain.mayBeCommitted)
+        #expect(Notice.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
+    }
+
+    @Test func scopeLeavesOthersOut() async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(userID: "b", queue: nil, users: .all)
+            _ = try await bench.enqueue(by: bench.store, user: "a")
+            _ = try await bench.enqueue(by: bench.peer, user: "a")
+            let job = try await bench.enqueue(by: bench.store, user: "b")
+            var first: JobID?
+            while first == nil, let item = await subscription.item() {
+                if case .action(.tell(let news)) = item { first = news.job }
+            }
+            #expect(first == job.id)
+        }
+    }
+
+    /// Whatever this node and others do for other users, a limited watch of a queue hears of its own users only.
+    @Test(arguments: [["b"], ["b", "c"], ["\u{E9}"]])
+    func scopeIsLimitedToUsers(_ users: [String]) async throws {
+        try await with { bench in
+            let subscription = bench.feed.subscribe(
+                userID: nil, queue: "default", users: .only(Set(users.map(ExactText.init(_:)))))
+            #expect(subscription.users == .only(Set(users.map(ExactText.init(_:)))))
+            var wanted: [JobID] = []
+            for user in ["a", users[0], "e\u{301}", "a", users.last ?? ""] {
+                for store in [bench.store, bench.peer] {
+                    let job = try await bench.enqueue(by: store, user: user)
+                    if users.contains(where: { $0.hasSameBytes(as: user) }) { wanted.append(job.id) }
+                    let run = try await bench.claim(by: store)
+                    bench.feed.receive([.progress(run.key, attempt: 1, Self.progress)])
+                    try await bench.succeed(run, by: store)
+                }
+            }
+            var ends: [JobID] = []
+            while ends.count < wanted.count, let item = await subscription.item() {
+                switch item {
+                case .action(.tell(let news)):
+                    #expect(wanted.contains(news.job))
+                    if case .event(let event) = news.content, event.state.isFinal { ends.append(news.job) }
+                case .action(.read(let sequences)):
+                    #expect(sequences.keys.allSatisfy(wanted.contains))
+                    let numbers = try await bench.store.numbers(of: Array(sequences.keys))
+                    let after = sequences.map { (numbers[$0] ?? 0, $1) }
+                    let events = try await bench.store.events(after: Dictionary(uniqueKeysWithValues: after))
+                    let byID = sequences.keys.map { ($0, events[numbers[$0] ?? 0] ?? []) }
+                    subscription.caughtUp(Dictionary(uniqueKeysWithValues: byID))
+                default: break
+                }
+            }
+            #expect(Set(ends) == Set(wanted))
+        }
+    }
+
+    /// A watch of one user is for that one, for whomever else its caller may act.
+    @Test func usersOfAWatch() async throws {
+        try await with { bench in
+            let ofUser = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            #expect(ofUser.users == .only(["u"]))
+            #expect(
+                ofUser.scope.holds(userID: "u", queue: "q") && !ofUser.scope.holds(userID: "v", queue: "q"))
+            let spelled = bench.feed.subscribe(userID: "\u{E9}", queue: nil, users: .all)
+            #expect(!spelled.scope.holds(userID: "e\u{301}", queue: "q"))
+            let ofQueue = bench.feed.subscribe(userID: nil, queue: "q", users: .only(["u"]))
+            #expect(
+                ofQueue.scope.holds(userID: "u", queue: "q") && !ofQueue.scope.holds(userID: "v", queue: "q"))
+            #expect(!ofQueue.scope.holds(userID: "u", queue: "p"))
+        }
+    }
+
+    @Test func progressAndLogOfAnotherNode() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let run = try await bench.claim(by: bench.peer)
+            let subscription = try await bench.watch(job)
+            let line = LogLine(
+                number: 1, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
+            let progress = Progress(
+                stage: "s", fraction: 0.5, message: "", step: 0, steps: 0,
+                updatedAt: Timestamp(microseconds: 1))
+            try await bench.peer.save([
+                Telemetry(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
+            ])
+            var hasProgress = false
+            var hasLog = false
+            while !(hasProgress && hasLog), let item = await subscription.item() {
+                if case .action(.tell(let news)) = item {
+                    #expect(news.content == .progress(attempt: 1, progress))
+                    hasProgress = true
+                }
+                if case .action(.sendLog(_, let lines)) = item {
+                    #expect(lines == [line])
+                    hasLog = true
+                }
+            }
+            #expect(hasProgress && hasLog)
+        }
+    }
+
+    @Test func logsOfManyJobsOfAnotherNode() async throws {
+        try await with { bench in
+            var runs: [ClaimedRun] = []
+            for _ in 0..<20 {
+                _ = try await bench.enqueue(by: bench.peer)
+                runs.append(try await bench.claim(by: bench.peer))
+            }
+            let numbers = Dictionary(uniqueKeysWithValues: runs.map { ($0.key.id, $0.key.number) })
+            let subscription = bench.feed.subscribe(to: numbers, includesLog: true)
+            for run in runs { subscription.track(run.key.id, delivered: run.sequence, isFinal: false) }
+            var got: [JobID: [Int64]] = [:]
+            for number: Int64 in 1...2 {
+                let line = LogLine(
+                    number: number, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
+                try await bench.peer.save(
+                    runs.map {
+                        Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
+                    })
+                while got.values.joined().count < 20 * Int(number), let item = await subscription.item() {
+                    guard case .action(.sendLog(let id, let lines)) = item else { continue }
+                    got[id, default: []] += lines.map(\.number)
+                }
+            }
+            let wanted: [JobID: [Int64]] = Dictionary(
+                uniqueKeysWithValues: runs.map { ($0.key.id, [1, 2]) })
+            #expect(got == wanted)
+        }
+    }
+
+    private static let progress = Progress(
+        stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+
+    /// It may have read the state before; and one that has had it has it once.
+    @Test func watchThatBeginsBetweenSayingAndSavingHasProgress() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            let first = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            let second = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            for subscription in [first, second] {
+                let news = subscription.news()
+                #expect(news == JobNews(of: job.id, attempt: 1, Self.progress))
+                let more = subscription.news()
+                #expect(more == nil)
+            }
+        }
+    }
+
+    @Test func closedWatchLeavesTheOthers() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            var watches: [Subscription] = []
+            for _ in 0..<3 { watches.append(try await bench.watch(job)) }
+            watches[1].close()
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            #expect(watches.map { $0.news() != nil } == [true, false, true])
+            watches[0].close()
+            watches[2].close()
+            let last = try await bench.watch(job)
+            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            #expect(last.news() != nil)
+        }
+    }
+
+    /// An event whose type only a newer version knows ends the watches that promise it. All others go on, and the log
+    /// has one line, however many such events there are.
+    @Test func eventOfANewerVersionHoldsUpNothingElse() async throws {
+        let lines = LogLines()
+        try await with(logger: lines.logger) { bench in
+            try await bench.script("ALTER TYPE event_type ADD VALUE 'unblocked'")
+            let other = bench.feed.subscribe(userID: "v", queue: nil, users: .all)
+            // One that has the job already, and one that has never heard of it.
+            for isKnown in [true, false] {
+                let early = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                let job = try await bench.enqueue(by: bench.peer)
+                #expect(try await bench.follow(early, upTo: .enqueued) == [.enqueued])
+                let watch = isKnown ? early : bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                try await bench.script(
+                    """
+                    INSERT INTO history (number, sequence, type, attempt, at)
+                    VALUES (\(job.number), 2, 'unblocked', 0, now());
+                    UPDATE live SET sequence = 2 WHERE number = \(job.number);
+                    INSERT INTO change (node, jobs, lanes, sequences)
+                    SELECT \(bench.peer.nodeNumber), ARRAY[number], ARRAY[lane], ARRAY[2::bigint]
+                    FROM live WHERE number = \(job.number)
+                    """)
+                let error = await #expect(throws: StoreError.self) { _ = try await bench.follow(watch) }
+                #expect("\(error.map { "\($0)" } ?? "")".contains("event type \\\"unblocked\\\""))
+                early.close()
+                if !isKnown { watch.close() }
+                _ = try await bench.enqueue(by: bench.peer, user: "v")
+                #expect(try await bench.follow(other, upTo: .enqueued) == [.enqueued])
+            }
+            #expect(lines.all.filter { $0.contains("unblocked") }.count == 1, "\(lines.all)")
+            #expect(!lines.all.contains { $0.contains("could not be read") }, "\(lines.all)")
+        }
+    }
+
+    /// A line whose level only a newer version knows is left out, and the log goes on behind it.
+    @Test func logLineOfANewerVersionIsLeftOut() async throws {
+        let lines = LogLines()
+        try await with(logger: lines.logger) { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let subscription = try await bench.watch(job)
+            for line in [1, 3] {
+                try await bench.script(
+                    """
+                    INSERT INTO log_line (number, line, at, attempt, level, message) VALUES
+                        (\(job.number), \(line), now(), 1, 'audit', 'm'),
+                        (\(job.number), \(line + 1), now(), 1, 'info', 'm');
+                    INSERT INTO change (node, jobs, lanes, sequences)
+                    SELECT \(bench.peer.nodeNumber), ARRAY[number], ARRAY[lane], ARRAY[0::bigint]
+                    FROM live WHERE number = \(job.number)
+                    """)
+                var told: [Int64] = []
+                while told.isEmpty, let item = await subscription.item() {
+                    if case .action(.sendLog(_, let log)) = item { told = log.map(\.number) }
+                }
+                #expect(told == [Int64(line) + 1])
+            }
+            #expect(lines.all.filter { $0.contains("audit") }.count == 1, "\(lines.all)")
+        }
+    }
+
+    @Test func endOfTheFeedEndsWatches() async throws {
+        try await with { bench in
+            let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
+            async let item = subscription.item()
+            bench.feed.end()
+            let last = await item
+            #expect(last == nil)
+            let late = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            let nothing = await late.item()
+            #expect(nothing == nil)
+        }
+    }
+}
+
+extension Subscription {
+    /// What it has to tell at once; nil: nothing.
+    fileprivate func news() -> JobNews? {
+        if case .action(.tell(let news)) = take() { news } else { nil }
+    }
+
+    /// The next thing to do, waited for; nil: the feed has ended.
+    fileprivate func item() async -> Item? {
+        let (wakes, wake) = AsyncStream<Void>.makeStream()
+        onReady { wake.yield() }
+        while true {
+            switch take() {
+            case .over: return nil
+            case .action(.wait): for await _ in wakes { break }
+            case let item: return item
+            }
+        }
+    }
+}

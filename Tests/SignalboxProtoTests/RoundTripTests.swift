@@ -1,0 +1,203 @@
+import FoundationEssentials
+import JobModel
+import SignalboxProto
+import NIOCore
+import Support
+import Testing
+
+/// What one side encodes the other decodes.
+@Suite struct RoundTripTests {
+    private func roundTrip<Message: RequestMessage & Equatable>(_ message: Message) throws {
+        #expect(try Message.clean(message.encode()) == message)
+    }
+
+    private func roundTrip<Message: ResponseMessage & Equatable>(_ message: Message) throws {
+        #expect(try Message.decode(message.encode()) == message)
+    }
+
+    @Test func enqueue() throws {
+        let decoded = try EnqueueRequest.clean(EnqueueRequest(job: Samples.draft).encode())
+        #expect(decoded.job?.described == Samples.draft.described)
+
+        var delayed = Samples.draft
+        delayed.runAt = nil
+        delayed.delay = .milliseconds(1)
+        let again = try EnqueueRequest.clean(EnqueueRequest(job: delayed).encode())
+        #expect(again.job?.described == delayed.described)
+    }
+
+    @Test func anEmptySpecHasNothing() throws {
+        let decoded = try EnqueueRequest.clean(EnqueueRequest(job: JobSpecDraft()).encode())
+        #expect(decoded.job?.described == JobSpecDraft().described)
+    }
+
+    @Test func aJobIsRequired() throws {
+        #expect(
+            try EnqueueRequest.violations([]) == [FieldViolation(field: "job", description: "is required")])
+    }
+
+    @Test func enqueueBatch() throws {
+        var second = JobSpecDraft()
+        second.kind = "b"
+        let request = EnqueueBatchRequest(jobs: [Samples.draft, second])
+        let decoded = try EnqueueBatchRequest.clean(request.encode())
+        #expect(decoded.jobs.map(\.described) == request.jobs.map(\.described))
+    }
+
+    @Test func batchesHaveBounds() throws {
+        #expect(try EnqueueBatchRequest.violations([]).map(\.field) == ["jobs"])
+        let job = Wire.bytes(1, Wire.text(1, "k"))
+        let most = try EnqueueBatchRequest.clean(
+            Wire.buffer(Array(repeatElement(job, count: 10_000).joined())))
+        #expect(most.jobs.count == 10_000)
+        var violations: [FieldViolation] = []
+        let over = try EnqueueBatchRequest.decode(
+            Wire.buffer(Array(repeatElement(job, count: 10_001).joined())), into: &violations)
+        #expect(over.jobs.isEmpty && violations.map(\.field) == ["jobs"])
+    }
+
+    @Test func requestsAboutJobs() throws {
+        try roundTrip(GetJobRequest(jobID: "\(Samples.id)", includePayload: true))
+        try roundTrip(
+            WatchRequest(
+                jobs: [.init(jobID: "a"), .init(jobID: "b", afterSequence: 7)], userID: "u", queue: "q",
+                includeLog: true))
+        try roundTrip(WatchRequest())
+        try roundTrip(CancelRequest(jobID: "a", reason: "no longer needed"))
+        try roundTrip(RetryRequest(jobID: "a"))
+    }
+
+    @Test func listJobs() throws {
+        var request = ListJobsRequest()
+        request.userID = "u"
+        request.queue = "q"
+        request.kind = "k"
+        request.states = [.pending, .cancelled]
+        request.labels = [("a", "1"), ("b", "")]
+        request.createdFrom = Samples.at(1)
+        request.createdTo = Samples.at(2, 5)
+        request.pageSize = 7
+        request.pageToken = "t"
+        var decoded = try ListJobsRequest.clean(request.encode())
+        #expect(decoded.states == request.states)
+        // A set is described in any order.
+        decoded.states = []
+        request.states = []
+        #expect(String(describing: decoded) == String(describing: request))
+    }
+
+    @Test func answersAboutJobs() throws {
+        try roundTrip(EnqueueResponse(job: Samples.record(result: true), created: true))
+        try roundTrip(EnqueueBatchResponse(jobs: [.init(jobID: Samples.id, created: false)]))
+        try roundTrip(GetJobResponse(job: Samples.record, includePayload: true))
+        try roundTrip(ListJobsResponse(jobs: [Samples.record(result: false)], nextPageToken: "t"))
+        try roundTrip(JobResponse(job: Samples.record(result: true)))
+    }
+
+    @Test func partsAreLeftOut() throws {
+        let whole = Samples.record
+        var withoutPayload = whole
+        withoutPayload.spec.payload = []
+        let shown = try GetJobResponse.decode(GetJobResponse(job: whole, includePayload: false).encode())
+        #expect(shown == GetJobResponse(job: withoutPayload, includePayload: false))
+        let listed = try ListJobsResponse.decode(ListJobsResponse(jobs: [whole], nextPageToken: "").encode())
+        #expect(listed.jobs == [Samples.record(result: false)])
+        let watched = try WatchResponse.decode(WatchResponse.snapshot(whole).encode())
+        #expect(watched == .snapshot(Samples.record(result: true)))
+    }
+
+    @Test func watch() throws {
+        try roundTrip(WatchResponse.snapshot(Samples.record(result: true)))
+        try roundTrip(WatchResponse.progress(Samples.id, attempt: 2, Samples.progress))
+        try roundTrip(WatchResponse.heartbeat(at: Samples.at(9), snapshotComplete: true))
+        try roundTrip(WatchResponse.log(Samples.id, Samples.record.log))
+        try roundTrip(WatchResponse.other)
+        // A field 15 that this version does not know.
+        #expect(try WatchResponse.decode(Wire.buffer(Wire.bytes(15, [1, 2]))) == .other)
+    }
+
+    @Test(arguments: JobEventType.allCases)
+    func eventTypes(_ type: JobEventType) throws {
+        var event = Samples.event
+        event.type = type
+        try roundTrip(WatchResponse.lifecycle(event))
+    }
+
+    @Test(arguments: JobState.allCases)
+    func states(_ state: JobState) throws {
+        var record = Samples.record(result: true)
+        record.state = state
+        try roundTrip(JobResponse(job: record))
+    }
+
+    @Test(arguments: [
+        Attempt.Outcome.running, .succeeded, .failed, .timedOut, .interrupted, .released, .cancelled,
+    ])
+    func outcomes(_ outcome: Attempt.Outcome) throws {
+        var record = Samples.record
+        record.attempts[0].outcome = outcome
+        try roundTrip(GetJobResponse(job: record, includePayload: true))
+    }
+
+    @Test func administration() throws {
+        try roundTrip(GetQueueStatsRequest(queue: "q"))
+        try roundTrip(PauseQueueRequest(queue: "q"))
+        try roundTrip(ResumeQueueRequest(queue: "q"))
+        try roundTrip(ListNodesRequest())
+        try roundTrip(EmptyResponse())
+        try roundTrip(SetUserLimitRequest(userID: "u", queue: "q", limit: 9, clear: true))
+        try roundTrip(GetUserLimitRequest(userID: "u", queue: "q"))
+        try roundTrip(
+            UserLimitResponse(
+                limit: UserLimit(userID: "u", queue: "q", limit: 3, isOverride: true, running: 2)))
+        var stats = QueueStats(queue: "q")
+        stats.pending = 1
+        stats.scheduled = 2
+        stats.running = 3
+        stats.succeeded = 4
+        stats.failed = 5
+        stats.cancelled = 6
+        stats.oldestPendingAge = .milliseconds(1001)
+        stats.enqueuedPerSecond = 1.5
+        stats.finishedPerSecond = 2.5
+        stats.isPaused = true
+        try roundTrip(GetQueueStatsResponse(queues: [stats, QueueStats(queue: "r")]))
+        try roundTrip(
+            ListNodesResponse(nodes: [
+                NodeRecord(
+                    id: Samples.id.uuid, name: "n", version: "1", startedAt: Samples.at(1),
+                    heartbeatAt: Samples.at(2), isAlive: true, concurrency: 8, kinds: ["a", "b"], running: 1,
+                    runningJobs: [Samples.id])
+            ]))
+    }
+
+    @Test(arguments: HealthCheckResponse.Status.allCases)
+    func health(_ status: HealthCheckResponse.Status) throws {
+        try roundTrip(HealthCheckRequest(service: "signalbox.v1.JobService"))
+        try roundTrip(HealthCheckResponse(status: status))
+    }
+
+    @Test(arguments: [
+        ServerReflectionRequest.Question.none, .fileByName("f"), .fileContainingSymbol("s"),
+        .fileContainingExtension(type: "t", number: 5), .allExtensionNumbers(type: "t"), .listServices(""),
+    ])
+    func reflectionQuestions(_ question: ServerReflectionRequest.Question) throws {
+        try roundTrip(ServerReflectionRequest(host: "h", question: question))
+    }
+
+    @Test(arguments: [
+        ServerReflectionResponse.Answer.files([[1], [2, 3]]), .extensionNumbers(type: "t", [1, -2]),
+        .services(["a", "b"]), .error(code: 5, message: "no"),
+    ])
+    func reflectionAnswers(_ answer: ServerReflectionResponse.Answer) throws {
+        let request = ServerReflectionRequest(host: "h", question: .listServices("*"))
+        try roundTrip(ServerReflectionResponse(request: request, answer: answer))
+    }
+
+    @Test func aLargePayload() throws {
+        var draft = Samples.draft
+        draft.payload = [UInt8](repeating: 7, count: 1 << 20)
+        let decoded = try EnqueueRequest.clean(EnqueueRequest(job: draft).encode())
+        #expect(decoded.job?.payload == draft.payload)
+    }
+}
