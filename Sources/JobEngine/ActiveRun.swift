@@ -225,7 +225,7 @@ final class ActiveRun: Run {
     var stopReason: RunSupervision.StopReason? { state.withLock(\.supervision.stopReason) }
 
     /// What is not written yet, for a write that ends with `telemetryIsSaved`.
-    func takeTelemetry() -> Telemetry? {
+    func takeTelemetry() -> RunUpdate? {
         state.withLock { state in
             guard !state.isSavingTelemetry, state.progress != nil || !state.log.isEmpty else { return nil }
             state.isSavingTelemetry = true
@@ -233,13 +233,13 @@ final class ActiveRun: Run {
                 state.progress = nil
                 state.log = []
             }
-            return Telemetry(
+            return RunUpdate(
                 key: claimed.key, token: claimed.token, attempt: attempt, progress: state.progress,
                 log: state.log)
         }
     }
 
-    func telemetryIsSaved(_ isSaved: Bool, _ telemetry: Telemetry) {
+    func telemetryIsSaved(_ isSaved: Bool, _ telemetry: RunUpdate) {
         let waiter = state.withLock { state in
             state.isSavingTelemetry = false
             if !isSaved {

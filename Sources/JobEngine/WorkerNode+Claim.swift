@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 package import JobStore
 import Logging
 import Support
@@ -137,7 +137,7 @@ extension WorkerNode {
             if free == 0 { state.isBehind = true }
             // While nobody waits for slots, half of them are enough, and leave the others to jobs that just come.
             let slots = state.isBehind ? free : (free + 1) / 2
-            let grant = grant(min(slots, JobStore.runsPerClaimMax), &state)
+            let grant = grant(min(slots, ClaimRequest.runsMax), &state)
             if grant != nil { state.claiming += 1 }
             return grant
         }

@@ -1,7 +1,7 @@
 // exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
 
 import FoundationEssentials
-import JobModel
+package import JobModel
 package import JobStore
 package import Logging
 import Metrics
@@ -305,15 +305,20 @@ package final class WorkerNode: Sendable {
         }
     }
 
+    /// Rows that one statement removes: nothing else waits for it for long.
+    private static let removedAtOnce = 1000
+
     private func retentionLoop() async {
         while !Task.isCancelled {
             var wait: Duration = .seconds(30)
             do throws(StoreError) {
                 try await store.trimChanges()
-                let removed = try await store.removeFinished(olderThan: configuration.retention)
-                let trimmed = try await store.trimAudit(olderThan: configuration.auditRetention)
+                let removed = try await store.removeFinished(
+                    olderThan: configuration.retention, atMost: Self.removedAtOnce)
+                let trimmed = try await store.trimAudit(
+                    olderThan: configuration.auditRetention, atMost: Self.removedAtOnce)
                 // A steady trickle while there is more, so that nothing else waits for it.
-                if removed == JobStore.jobsRemovedAtOnce || trimmed == JobStore.auditEntriesRemovedAtOnce {
+                if removed == Self.removedAtOnce || trimmed == Self.removedAtOnce {
                     wait = .milliseconds(100)
                 }
             } catch {

@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 import Postgres
 import Support
 
@@ -120,16 +120,16 @@ extension Caller {
 }
 
 extension JobStore {
-    package static let auditEntriesRemovedAtOnce = 1000
-
-    /// Removes up to `auditEntriesRemovedAtOnce` entries of the audit that are older than `retention`. Returns how many.
-    package func trimAudit(olderThan retention: Duration) async throws(StoreError) -> Int {
+    /// Removes up to `countMax` entries of the audit that are older than `retention`. Returns how many.
+    package func trimAudit(
+        olderThan retention: Duration, atMost countMax: Int
+    ) async throws(StoreError) -> Int {
         try await run("trim_audit") { connection throws(PostgresError) in
             try connection.execute(
                 .trimAudit,
                 Parameters {
                     $0.append(retention.milliseconds)
-                    $0.append(Int64(Self.auditEntriesRemovedAtOnce))
+                    $0.append(Int64(countMax))
                 }
             ).affectedRows
         }

@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 package import Postgres
 package import Support
 

@@ -2,88 +2,6 @@ package import JobModel
 import Postgres
 import Support
 
-/// A run as claimed: what a worker needs, and what every later write of it names. A class, for it goes through many
-/// hands, and a copy of it would be many.
-package final class ClaimedRun: Sendable {
-    package let key: JobKey
-    package let spec: JobSpec
-    /// Grows with every claim; a write with an older one touches nothing.
-    package let token: Int64
-    package let attempt: Int
-    /// Budget of the job in all, so that it grows with every Retry.
-    package let maxAttempts: Int
-    package let sequence: Int64
-    package let startedAt: Timestamp
-    package let checkpoint: [UInt8]?
-    /// Of the last log line that an attempt before wrote.
-    package let lastLogLine: Int64
-
-    package init(
-        key: JobKey, spec: JobSpec, token: Int64, attempt: Int, maxAttempts: Int, sequence: Int64,
-        startedAt: Timestamp, checkpoint: [UInt8]? = nil, lastLogLine: Int64
-    ) {
-        self.key = key
-        self.spec = spec
-        self.token = token
-        self.attempt = attempt
-        self.maxAttempts = maxAttempts
-        self.sequence = sequence
-        self.startedAt = startedAt
-        self.checkpoint = checkpoint
-        self.lastLogLine = lastLogLine
-    }
-
-    /// Attempts since the last Retry, this one included.
-    package var attemptOfBudget: Int { attempt - (maxAttempts - spec.maxAttempts) }
-
-    package func startedEvent(node: String) -> JobEvent {
-        JobEvent(
-            jobID: key.id, sequence: sequence, type: .started, at: startedAt, attempt: attempt, node: node,
-            kind: spec.kind, userID: spec.userID, queue: spec.queue)
-    }
-}
-
-/// Where the next claim goes on, so that lanes are served in turn.
-package struct ClaimCursor: Sendable, Equatable {
-    /// Lanes up to this one had their turn.
-    package var lane: Int64 = 0
-    package init() {}
-}
-
-package struct ClaimRequest: Sendable {
-    /// Free slots: never more are claimed. At least 1.
-    package var slots: Int
-    /// Numbers of the kinds that the node handles.
-    package var kinds: [Int32]
-    package var cursor: ClaimCursor
-    package var defaultUserLimit: Int
-
-    package init(slots: Int, kinds: [Int32], cursor: ClaimCursor, defaultUserLimit: Int) {
-        self.slots = slots
-        self.kinds = kinds
-        self.cursor = cursor
-        self.defaultUserLimit = defaultUserLimit
-    }
-}
-
-package struct ClaimResult: Sendable {
-    package var runs: [ClaimedRun] = []
-    package var cursor = ClaimCursor()
-    /// There may be more in lanes that were not looked at yet.
-    package var hasMore = false
-    /// Another node was just claiming from some of the lanes.
-    package var isContended = false
-    /// Something was ready in a lane that is open to the node, whether or not it could be taken.
-    package var foundLanes = false
-}
-
-/// Where the next claim may begin while one is still under way.
-package struct ClaimOutlook: Sendable {
-    package var cursor: ClaimCursor
-    /// The claim under way starts no more than that.
-    package var runsMax: Int
-}
-
 extension Statement {
     /// The next lanes with something ready, and of which kinds, each found with one index probe, so that it costs the
     /// same whether a user has one job waiting or a million; up to $2 that are open: not paused, with a limit,
@@ -184,8 +102,6 @@ extension JobStore {
     /// Lanes of one claim, each counted once for each kind that waits there. Each holds a lock of the database's shared
     /// table until the commit.
     private static let lanesPerClaimMax = 40
-    /// Jobs that one claim starts: others that wait for a connection, or for the lanes, do not wait for long.
-    package static let runsPerClaimMax = 120
     /// Lanes that one claim looks at, those included that are not open to it.
     private static let lanesScannedMax = 2000
 

@@ -2,33 +2,6 @@ package import JobModel
 import Postgres
 import Support
 
-/// The end of a run, as it is to be written.
-package struct Ending: Sendable {
-    package var run: ClaimedRun
-    /// The name of the node that it ran on.
-    package var node: String
-    package var verdict: Verdict
-
-    package init(_ run: ClaimedRun, node: String, verdict: Verdict) {
-        self.run = run
-        self.node = node
-        self.verdict = verdict
-    }
-
-    var key: JobKey { run.key }
-    var token: Int64 { run.token }
-}
-
-/// What became of the end of a run.
-package enum EndingOutcome: Sendable, Equatable {
-    case written
-    /// The run was to be tried again, but somebody has asked for its cancellation meanwhile: nothing was
-    /// written, it is to be ended as cancelled.
-    case cancelRequested(reason: String)
-    /// The run has lost its lease: nothing was written.
-    case stale
-}
-
 extension Statement {
     // A job has a token exactly while it runs (`run_is_whole`): to check the token is to check the state.
     static let finishRuns = Statement(
@@ -103,11 +76,6 @@ extension JobStore {
         _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
     ) {
         endings.submit(ending, startWriter: startEndings, completion: completion)
-    }
-
-    /// The same for a task.
-    package func finish(_ ending: Ending) async throws(StoreError) -> EndingOutcome {
-        try await endings.submit(ending, startWriter: startEndings)
     }
 
     private func startEndings() {

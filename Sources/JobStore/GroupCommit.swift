@@ -1,3 +1,4 @@
+package import JobModel
 import DequeModule
 import Synchronization
 

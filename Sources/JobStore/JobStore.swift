@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 import Logging
 package import Postgres
 import Synchronization
@@ -6,7 +6,7 @@ import Synchronization
 /// Everything that the service keeps, in Postgres. Every SQL statement is in this module; no decision is.
 ///
 /// Whatever it commits it tells to one observer, once it is durable (`Notice`).
-package final class JobStore: Sendable {
+package final class JobStore: EngineStore {
     package struct Configuration: Sendable {
         /// The schema's name is part of it: services in other schemas of the database are not disturbed.
         package var notifyChannel = "signalbox"
@@ -60,7 +60,7 @@ package final class JobStore: Sendable {
     /// Of the batches that are on their way to the database, which no group commit bounds.
     let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
-    let telemetry = GroupCommit<[Telemetry], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
+    let telemetry = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
     /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
     package init(

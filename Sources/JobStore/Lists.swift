@@ -88,13 +88,6 @@ extension Statement {
         """
 }
 
-/// A page of jobs, and where the next one begins.
-package struct JobPage: Sendable {
-    package var jobs: [JobRecord]
-    /// Nil: that was all.
-    package var next: Int64?
-}
-
 extension JobStore {
     /// Jobs that one page looks at.
     private static let jobsScannedMax: Int64 = 10_000

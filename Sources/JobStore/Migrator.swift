@@ -1,3 +1,4 @@
+package import JobModel
 package import Postgres
 
 /// Brings a database's schema to this program's version: numbered SQL files, each run once, in order.

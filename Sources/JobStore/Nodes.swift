@@ -5,56 +5,6 @@ package import JobModel
 import Postgres
 package import Support
 
-/// How a node presents itself.
-package struct NodeDescription: Sendable {
-    package var id: UUID
-    package var name: String
-    package var version: String
-    package var concurrency: Int
-    /// Each kind it handles, and what becomes of a run of it whose node died.
-    package var kinds: [String: Interruption]
-
-    package init(id: UUID, name: String, version: String, concurrency: Int, kinds: [String: Interruption]) {
-        self.id = id
-        self.name = name
-        self.version = version
-        self.concurrency = concurrency
-        self.kinds = kinds
-    }
-}
-
-/// What a renewal tells the node.
-package struct Renewal: Sendable {
-    /// False: the lease had ended, the node's runs are no longer its own.
-    package var isAlive: Bool
-    /// Runs of this node that somebody has asked to stop: token and reason.
-    package var cancels: [(token: Int64, reason: String)]
-    /// Runs that the database has for this node and the node does not know of: their claim was committed,
-    /// but its answer was lost.
-    package var strays: [ClaimedRun]
-    /// Another node is alive.
-    package var hasPeers: Bool
-}
-
-/// A run whose node died.
-package struct OrphanedRun: Sendable {
-    package var run: ClaimedRun
-    package var node: String
-    package var onInterruption: Interruption
-    package var cancelReason: String?
-}
-
-/// A kind whose policy for runs of dead nodes is one that only a newer version knows.
-package struct UnknownPolicy: Sendable, Hashable {
-    package var kind: String
-    package var policy: ExactText
-
-    package init(kind: String, policy: ExactText) {
-        self.kind = kind
-        self.policy = policy
-    }
-}
-
 extension Statement {
     static let registerNode = Statement(
         "register_node",

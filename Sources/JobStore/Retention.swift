@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 import Postgres
 
 extension Statement {
@@ -32,18 +32,18 @@ extension Statement {
 }
 
 extension JobStore {
-    package static let jobsRemovedAtOnce = 1000
-
-    /// Removes up to `jobsRemovedAtOnce` jobs that became final longer ago than `retention`. Returns how
+    /// Removes up to `countMax` jobs that became final longer ago than `retention`. Returns how
     /// many.
-    package func removeFinished(olderThan retention: Duration) async throws(StoreError) -> Int {
+    package func removeFinished(
+        olderThan retention: Duration, atMost countMax: Int
+    ) async throws(StoreError) -> Int {
         try await run("retention") { connection throws(PostgresError) in
             let results = try connection.transaction([
                 Query(
                     .removeFinished,
                     Parameters {
                         $0.append(retention.milliseconds)
-                        $0.append(Int64(Self.jobsRemovedAtOnce))
+                        $0.append(Int64(countMax))
                     }),
                 Query(.removeNodes, Parameters { $0.append(retention.milliseconds) }),
             ])

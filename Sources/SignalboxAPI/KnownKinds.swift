@@ -1,5 +1,6 @@
 // exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
 
+import JobModel
 package import JobStore
 import Synchronization
 

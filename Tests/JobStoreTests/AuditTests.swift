@@ -281,15 +281,15 @@ import Testing
                 _ = try await bench.store.enqueueBatch(
                     (0..<3).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now, by: caller) })
             }
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(60)) == 0)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000) == 0)
             try await bench.script(
                 """
                 ALTER TABLE audit_entry DISABLE TRIGGER the_audit_is_kept;
                 UPDATE audit_entry SET at = at - interval '91 days' WHERE caller = 'old';
                 ALTER TABLE audit_entry ENABLE TRIGGER the_audit_is_kept
                 """)
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(92 * 86_400)) == 0)
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(90 * 86_400)) == 1)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(92 * 86_400), atMost: 1000) == 0)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(90 * 86_400), atMost: 1000) == 1)
             #expect(try await bench.texts("SELECT caller FROM audit") == ["new", "new", "new"])
             // The jobs have a retention of their own.
             #expect(try await bench.count("job") == 6)
@@ -302,12 +302,12 @@ import Testing
                 """
                 INSERT INTO audit_entry (at, caller, address, action, queue)
                 SELECT now() - i * interval '1 hour', i::text, '', 'pause_queue', 'q'
-                FROM generate_series(1, \(JobStore.auditEntriesRemovedAtOnce + 500)) i
+                FROM generate_series(1, \(1000 + 500)) i
                 """)
-            let removed = try await bench.store.trimAudit(olderThan: .seconds(60))
-            #expect(removed == JobStore.auditEntriesRemovedAtOnce)
+            let removed = try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000)
+            #expect(removed == 1000)
             #expect(try await bench.texts("SELECT max(caller::int)::text FROM audit") == ["500"])
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(60)) == 500)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000) == 500)
         }
     }
 
@@ -322,9 +322,9 @@ import Testing
             let holder = try Connection(bench.schema.connectionConfiguration())
             try holder.executeScript(
                 "BEGIN; SELECT pg_advisory_xact_lock('audit_entry'::regclass::oid::bigint << 32)")
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(60)) == 0)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000) == 0)
             try holder.executeScript("COMMIT")
-            #expect(try await bench.store.trimAudit(olderThan: .seconds(60)) == 1)
+            #expect(try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000) == 1)
         }
     }
 }

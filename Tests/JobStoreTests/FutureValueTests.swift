@@ -163,7 +163,7 @@ import Testing
                 LogLine(number: $0, at: .now, attempt: 1, level: .info, message: "line \($0)")
             }
             try await bench.store.save([
-                Telemetry(key: run.key, token: run.token, attempt: 1, progress: nil, log: lines)
+                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: nil, log: lines)
             ])
             try await bench.script("UPDATE log_line SET level = 'audit' WHERE line = 1")
             let wanted = [(number: number, after: Int64(0))]

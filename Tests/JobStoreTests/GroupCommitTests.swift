@@ -1,3 +1,4 @@
+import JobModel
 import JobStore
 import Synchronization
 import Testing

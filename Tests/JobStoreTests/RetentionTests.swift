@@ -13,7 +13,7 @@ import Testing
         try await bench.store.save(checkpoint: [1], of: run.key, token: run.token)
         let moment = Timestamp.now
         try await bench.store.save([
-            Telemetry(
+            RunUpdate(
                 key: run.key, token: run.token, attempt: 2,
                 progress: Progress(stage: "", fraction: 0, message: "", step: 0, steps: 0, updatedAt: moment),
                 log: [LogLine(number: 1, at: moment, attempt: 2, level: .info, message: "m")])
@@ -33,7 +33,7 @@ import Testing
                 UPDATE finished SET finished_at = finished_at - interval '8 days' WHERE number = \(old.key.number);
                 ALTER TABLE finished ENABLE TRIGGER final_is_final;
                 """)
-            #expect(try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400)) == 1)
+            #expect(try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400), atMost: 1000) == 1)
             for table in Self.tables {
                 let left = try await bench.texts("SELECT DISTINCT number::text FROM \(table) ORDER BY 1")
                 let wanted = table == "finished" ? [fresh] : [fresh, live]
@@ -41,7 +41,7 @@ import Testing
             }
             #expect(try await bench.store.job(old.key.id) == nil)
             #expect(try await bench.job(live.key.id).state == .running)
-            #expect(try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400)) == 0)
+            #expect(try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400), atMost: 1000) == 0)
         }
     }
 
@@ -56,11 +56,11 @@ import Testing
                     number, state, sequence, attempt, max_attempts, finished_at, reason, message)
                 SELECT number, 'cancelled', 2, 0, 3, now() - number * interval '1 hour', 'r', 'm' FROM job
                 """)
-            let removed = try await bench.store.removeFinished(olderThan: .seconds(60))
-            #expect(removed == JobStore.jobsRemovedAtOnce)
+            let removed = try await bench.store.removeFinished(olderThan: .seconds(60), atMost: 1000)
+            #expect(removed == 1000)
             let left = try await bench.texts("SELECT max(number)::text FROM job")
             #expect(left == ["500"])
-            #expect(try await bench.store.removeFinished(olderThan: .seconds(60)) == 500)
+            #expect(try await bench.store.removeFinished(olderThan: .seconds(60), atMost: 1000) == 500)
             #expect(try await bench.count("job") == 0)
         }
     }
@@ -76,7 +76,7 @@ import Testing
                 try await bench.script(
                     "UPDATE node SET ended_at = ended_at - interval '16 days' WHERE id = \(store.nodeNumber)")
             }
-            _ = try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400))
+            _ = try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400), atMost: 1000)
             // One that still has a run is needed by whoever takes that back.
             #expect(try await bench.texts("SELECT name FROM node ORDER BY id") == ["one", "three"])
         }

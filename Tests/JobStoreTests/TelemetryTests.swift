@@ -19,8 +19,8 @@ import Testing
         }
     }
 
-    private func telemetry(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> Telemetry {
-        Telemetry(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
+    private func telemetry(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> RunUpdate {
+        RunUpdate(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
     }
 
     @Test func progressAndLogAreKept() async throws {

@@ -63,7 +63,7 @@ import Testing
                     #expect(try await bench.store.jobWithHistory(id, payload: true) == before)
                     #expect(try await bench.count("audit_entry") == entries)
                 }
-                #expect(missing.last == "Optional(JobStore.StoreError.notFound)")
+                #expect(missing.last == "Optional(JobModel.StoreError.notFound)")
             }
         }
     }

@@ -208,7 +208,7 @@ import Testing
                     stage: "", fraction: Double(fraction) / 250, message: "", step: 0, steps: 0,
                     updatedAt: Timestamp(microseconds: Int64(fraction)))
                 try await bench.peer.save([
-                    Telemetry(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
+                    RunUpdate(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
                 ])
             }
             try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
@@ -325,7 +325,7 @@ import Testing
                 stage: "s", fraction: 0.5, message: "", step: 0, steps: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.peer.save([
-                Telemetry(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
+                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
             ])
             var hasProgress = false
             var hasLog = false
@@ -359,7 +359,7 @@ import Testing
                     number: number, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
                 try await bench.peer.save(
                     runs.map {
-                        Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
+                        RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
                     })
                 while got.values.joined().count < 20 * Int(number), let item = await subscription.item() {
                     guard case .action(.sendLog(let id, let lines)) = item else { continue }

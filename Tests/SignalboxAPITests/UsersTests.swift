@@ -193,7 +193,7 @@ import Testing
                 stage: "", fraction: 0.5, message: "", step: 0, steps: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.store.save(
-                runs.map { Telemetry(key: $0.key, token: $0.token, attempt: 1, progress: progress, log: []) })
+                runs.map { RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: progress, log: []) })
             for run in runs {
                 _ = try await bench.store.finish(
                     Ending(run, node: "one", verdict: .final(.succeeded, nil, nil)))

@@ -1,5 +1,3 @@
-package import JobModel
-import Postgres
 package import Support
 
 /// Why the store could not do what it was asked to.
@@ -23,18 +21,4 @@ package enum StoreError: Error, Sendable, Equatable {
     case schema(String)
     /// A bug of ours, or of the database; or a value that a newer version has written, which it names.
     case broken(String)
-
-    init(_ error: PostgresError) {
-        switch error.code {
-        case .connection, .timeout, .shutdown, .resources: self = .unavailable("\(error)")
-        case .overloaded: self = .overloaded
-        case .server where error.isConnectionLoss || error.isRetryable: self = .unavailable("\(error)")
-        // Out of connections, disk or memory; or stopped by the operator: a bad day, not a bug.
-        // exact: five characters of ASCII that the database gives
-        case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
-            self = .unavailable("\(error)")
-        case .cancelled: self = .cancelled
-        case .server, .decoding, .unknownValue, .usage: self = .broken("\(error)")
-        }
-    }
 }

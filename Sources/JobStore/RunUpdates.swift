@@ -1,24 +1,7 @@
 package import JobModel
 import Postgres
 
-/// What a run has to say while it runs.
-package struct Telemetry: Sendable {
-    package var key: JobKey
-    package var token: Int64
-    package var attempt: Int
-    package var progress: Progress?
-    package var log: [LogLine]
-
-    package init(key: JobKey, token: Int64, attempt: Int, progress: Progress?, log: [LogLine]) {
-        self.key = key
-        self.token = token
-        self.attempt = attempt
-        self.progress = progress
-        self.log = log
-    }
-}
-
-extension Telemetry {
+extension RunUpdate {
     /// In bytes, for the group commit.
     var cost: Int { log.reduce(512) { $0 + 64 + $1.message.utf8.count } }
 
@@ -93,7 +76,7 @@ extension JobStore {
     /// Keeps the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls
     /// share a commit. Watchers of this node heard of them when they were said, and hear once more, and the feed
     /// hears that there is something to read.
-    package func save(_ telemetry: [Telemetry]) async throws(StoreError) {
+    package func save(_ telemetry: [RunUpdate]) async throws(StoreError) {
         guard !telemetry.isEmpty else { return }
         try await self.telemetry.submit(telemetry) {
             startWriter(self.telemetry) { [self] calls, connection throws(PostgresError) in
@@ -104,7 +87,7 @@ extension JobStore {
         tell(telemetry.flatMap(\.saved))
     }
 
-    private func commit(telemetry: [Telemetry], _ connection: Connection) throws(PostgresError) {
+    private func commit(telemetry: [RunUpdate], _ connection: Connection) throws(PostgresError) {
         let node = nodeNumber
         var queries: [Query] = []
         let reports = telemetry.filter { $0.progress != nil }

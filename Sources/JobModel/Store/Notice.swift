@@ -1,5 +1,3 @@
-package import JobModel
-
 /// Something that a commit of this node made true, told once it is durable.
 package enum Notice: Sendable {
     /// A lifecycle event.
@@ -12,17 +10,4 @@ package enum Notice: Sendable {
     case uncertain
     /// Somebody wants this run to stop, which is on `node`.
     case cancelRequested(JobKey, token: Int64, node: Int32, reason: String)
-}
-
-/// How the store names a job, and the lane that it is in.
-package struct JobKey: Sendable, Hashable {
-    package var number: Int64
-    package var lane: Int64
-    package var id: JobID
-
-    package init(number: Int64, lane: Int64, id: JobID) {
-        self.number = number
-        self.lane = lane
-        self.id = id
-    }
 }
