@@ -23,7 +23,6 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 
 let package = Package(
     name: "signalbox",
-    platforms: [.macOS(.v26)],
     products: [
         .executable(name: "signalbox", targets: ["SignalboxCommand"]),
         .executable(name: "signalbox-dialogue", targets: ["DialogueServer"]),

@@ -1,13 +1,7 @@
 // Yams brings Foundation, and with it this module claims the C structs of the system for itself.
 internal import CoreFoundation
 internal import JobModel
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// A file that is read again when it has changed. It is asked, by whoever may block, and says what is new.
 ///
@@ -34,13 +28,8 @@ struct WatchedFile: Sendable {
             device = UInt64(status.st_dev)
             inode = UInt64(status.st_ino)
             bytes = Int64(status.st_size)
-            #if canImport(Darwin)
-                modified = Self.nanoseconds(status.st_mtimespec)
-                changed = Self.nanoseconds(status.st_ctimespec)
-            #else
-                modified = Self.nanoseconds(status.st_mtim)
-                changed = Self.nanoseconds(status.st_ctim)
-            #endif
+            modified = Self.nanoseconds(status.st_mtim)
+            changed = Self.nanoseconds(status.st_ctim)
         }
 
         private static func nanoseconds(_ time: timespec) -> Int64 {
@@ -83,13 +72,7 @@ struct WatchedFile: Sendable {
         while count < bytes.count {
             let offset = count
             let got = bytes.withUnsafeMutableBytes { buffer in
-                #if canImport(Glibc)
-                    Glibc.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
-                #elseif canImport(Musl)
-                    Musl.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
-                #else
-                    Darwin.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
-                #endif
+                Glibc.read(descriptor, buffer.baseAddress! + offset, buffer.count - offset)
             }
             if got < 0, errno == EINTR { continue }
             guard got >= 0 else { return fail("cannot be read: \(Self.reason)") }

@@ -1,13 +1,7 @@
 import FoundationEssentials
 import NIOPosix
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 struct FileError: Error, CustomStringConvertible {
     let description: String
@@ -53,13 +47,7 @@ enum Files {
 
     private static func readSome(_ descriptor: Int32, _ target: UnsafeMutableRawPointer, _ count: Int) -> Int
     {
-        #if canImport(Darwin)
-            unsafe Darwin.read(descriptor, target, count)
-        #elseif canImport(Musl)
-            unsafe Musl.read(descriptor, target, count)
-        #else
-            unsafe Glibc.read(descriptor, target, count)
-        #endif
+        unsafe Glibc.read(descriptor, target, count)
     }
 
     private static func failure(_ what: String) -> FileError {

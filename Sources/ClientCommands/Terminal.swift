@@ -1,12 +1,6 @@
 import ArgumentParser
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// Standard output and standard error.
 ///
@@ -36,14 +30,7 @@ enum Terminal {
         var written = 0
         while written < bytes.count {
             let count = unsafe bytes.withUnsafeBytes { buffer in
-                #if canImport(Darwin)
-                    unsafe Darwin.write(
-                        output.rawValue, buffer.baseAddress! + written, buffer.count - written)
-                #elseif canImport(Musl)
-                    unsafe Musl.write(output.rawValue, buffer.baseAddress! + written, buffer.count - written)
-                #else
-                    unsafe Glibc.write(output.rawValue, buffer.baseAddress! + written, buffer.count - written)
-                #endif
+                unsafe Glibc.write(output.rawValue, buffer.baseAddress! + written, buffer.count - written)
             }
             if count >= 0 {
                 written += count

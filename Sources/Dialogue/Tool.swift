@@ -1,10 +1,6 @@
 import Subprocess
 
-#if canImport(System)
-    import System
-#else
-    import SystemPackage
-#endif
+import SystemPackage
 
 /// Runs a program to its end.
 enum Tool {

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// Who may connect, as the server reads it: nobody but the user that we run as, by the socket, as one of our two roles
 /// (PostgreSQL manual, 21.1, 21.2 and 21.9). Written at each start, so that neither data of a version that trusted

@@ -1,8 +1,4 @@
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
+import FoundationEssentials
 import Subprocess
 
 /// The programs of one installed Postgres server, and the user they run as.
@@ -63,7 +59,7 @@ struct ServerTools: Sendable {
         if let explicit { return "there is no Postgres server (initdb, pg_ctl, postgres) in \(explicit)" }
         return """
             no Postgres server is installed; install one (Debian, Ubuntu: apt install postgresql; \
-            Fedora: dnf install postgresql-server; macOS: brew install postgresql) or give a database URL
+            Fedora: dnf install postgresql-server) or give a database URL
             """
     }
 

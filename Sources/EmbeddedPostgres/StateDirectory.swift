@@ -1,16 +1,6 @@
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
+import FoundationEssentials
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// Where the private server keeps things:
 ///
@@ -27,12 +17,8 @@ struct StateDirectory: Sendable {
     var run: String { path + "/run" }
     var startLog: String { run + "/start.log" }
 
-    /// `sun_path` has 108 bytes, of which the last is NUL (unix(7); macOS: 104).
-    #if canImport(Darwin)
-        private static let socketPathBytesMax = 103
-    #else
-        private static let socketPathBytesMax = 107
-    #endif
+    /// `sun_path` has 108 bytes, of which the last is NUL (unix(7)).
+    private static let socketPathBytesMax = 107
 
     /// Takes the explicit path; else systemd's `$STATE_DIRECTORY`; else, for root, `/var/lib/signalbox`; else the XDG
     /// state directory.

@@ -1,12 +1,6 @@
 internal import Synchronization
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// Who is in a group of the system: its members, and the users whose primary group it is, who need not be among them.
 enum SystemGroup {

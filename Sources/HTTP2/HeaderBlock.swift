@@ -1,12 +1,6 @@
 package import Support
 
-#if canImport(Darwin)
-    internal import Darwin
-#elseif canImport(Musl)
-    internal import Musl
-#else
-    internal import Glibc
-#endif
+internal import Glibc
 
 /// A received header list, kept as it came in one flat array: for each field the length of the name, the
 /// length of the value (two bytes each, little endian), the name, the value.
