@@ -1,65 +1,60 @@
 package import ArgumentParser
 
-/// Where the client commands find their server, and how.
-package struct ClientSettings: Sendable, Hashable {
-    package var server: HostPort
-    package var tls: Bool
-    /// Nil: the authorities that the system trusts.
-    package var tlsCA: String?
-    /// Both or neither: for a server that asks for a client's certificate.
-    package var tlsCertificate: String?
-    package var tlsKey: String?
-    /// A file with a bearer token, sent with each call; or the token itself.
-    package var tokenFile: String?
-    package var token: String?
-    /// A token may go without TLS to another machine.
-    package var insecure: Bool
-    /// Of one call; a stream has none.
-    package var timeout: Duration
+/// Every setting of a client that has a flag and an environment variable.
+package struct ClientSettingsTable: SettingsTable {
+    package let server = Setting(
+        "server", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600), "The server to call.")
+    package let tls = Setting("tls", .bool, default: false, "Talk TLS.")
+    package let tlsCA = Setting(
+        "tls-ca", .optionalText("FILE"), default: nil,
+        "PEM file with the authorities to trust instead of the system's. Means tls.")
+    package let tlsCertificate = Setting(
+        "tls-certificate", .optionalText("FILE"), default: nil,
+        "PEM file with the client's certificate and its chain, for a server that asks for one. Means tls. "
+            + "With tls-key.")
+    package let tlsKey = Setting(
+        "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
+    package let tokenFile = Setting(
+        "token-file", .optionalText("FILE"), default: nil,
+        "File with a token, for a server that asks who calls. The variable SIGNALBOX_TOKEN may have the token "
+            + "itself.")
+    package let timeout = Setting(
+        "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
+        "How long one call may take.")
+}
 
-    /// Every setting of a client, once.
-    enum Table {
-        static let server = Setting(
-            "server", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600), "The server to call.")
-        static let tls = Setting("tls", .bool, default: false, "Talk TLS.")
-        static let tlsCA = Setting(
-            "tls-ca", .optionalText("FILE"), default: nil,
-            "PEM file with the authorities to trust instead of the system's. Means tls.")
-        static let tlsCertificate = Setting(
-            "tls-certificate", .optionalText("FILE"), default: nil,
-            "PEM file with the client's certificate and its chain, for a server that asks for one. Means tls. "
-                + "With tls-key.")
-        static let tlsKey = Setting(
-            "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
-        static let tokenFile = Setting(
-            "token-file", .optionalText("FILE"), default: nil,
-            "File with a token, for a server that asks who calls. The variable SIGNALBOX_TOKEN may have the token "
-                + "itself.")
-        static let timeout = Setting(
-            "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
-            "How long one call may take.")
+/// How the client commands reach their server.
+@dynamicMemberLookup
+package struct ClientSettings: Sendable {
+    static let table = ClientSettingsTable()
+    /// The name of a flag that has no environment variable: `SIGNALBOX_INSECURE` is the server's, and what is exported
+    /// for a server must not make the clients of its machine careless.
+    static let insecureFlag = "insecure"
 
-        static let all: [any AnySetting] = [server, tls, tlsCA, tlsCertificate, tlsKey, tokenFile, timeout]
+    private let values: SettingValues
+    /// The bearer token of `SIGNALBOX_TOKEN`, which is sent with each call; nil: none, or one in `tokenFile`.
+    package let token: String?
+    /// A token may go to another machine without TLS.
+    package let insecure: Bool
 
-        /// A flag alone: `SIGNALBOX_INSECURE` is the server's, and what is exported for a server must not make
-        /// its machine's clients careless.
-        static let insecure = "insecure"
+    package subscript<Value>(dynamicMember member: KeyPath<ClientSettingsTable, Setting<Value>>) -> Value {
+        values[Self.table[keyPath: member]]
     }
 
+    package var tls: Bool { values[Self.table.tls] || self.tlsCA != nil || self.tlsCertificate != nil }
+
     /// - Parameter flags: by name without `--`, only those that were given.
+    /// - Throws: every problem at once.
     package static func resolve(
         flags: [String: String], environment: [String: String]
     ) throws(SettingsError) -> ClientSettings {
         let nowhere = Machine(cores: 1, hostName: "", processID: 0, isRoot: false, stateHome: "", home: "")
         var reader = SettingsReader(
             flags: flags, environment: environment, file: nil, machine: nowhere, problems: [])
-        var settings = ClientSettings(
-            server: reader.value(Table.server), tls: reader.value(Table.tls),
-            tlsCA: reader.value(Table.tlsCA), tlsCertificate: reader.value(Table.tlsCertificate),
-            tlsKey: reader.value(Table.tlsKey), tokenFile: reader.value(Table.tokenFile),
+        let settings = ClientSettings(
+            values: SettingValues(of: table.all, &reader),
             token: environment["SIGNALBOX_TOKEN"].flatMap { $0.isEmpty ? nil : $0 },
-            insecure: flags[Table.insecure] == "true", timeout: reader.value(Table.timeout))
-        if settings.tlsCA != nil || settings.tlsCertificate != nil { settings.tls = true }
+            insecure: flags[insecureFlag] == "true")
         if (settings.tlsCertificate == nil) != (settings.tlsKey == nil) {
             reader.problems.append("tls-certificate and tls-key are needed together")
         }
@@ -77,10 +72,10 @@ package struct ClientSettings: Sendable, Hashable {
                         + "--insecure sends a token without TLS; it does not make TLS trust a certificate, which "
                         + "--tls-ca FILE does")
             }
-        } else if !insecure, !server.isLoopback, tokenFile != nil || token != nil {
-            let source = tokenFile == nil ? "SIGNALBOX_TOKEN" : "token-file"
+        } else if !insecure, !self.server.isLoopback, self.tokenFile != nil || token != nil {
+            let source = self.tokenFile == nil ? "SIGNALBOX_TOKEN" : "token-file"
             problems.append(
-                "the token of \(source) was not sent: \(server) is not on this machine, and without TLS everybody on "
+                "the token of \(source) was not sent: \(self.server) is not on this machine, and without TLS everybody on "
                     + "the way could read it. Give --tls or --tls-ca FILE, or --insecure to send it in the clear"
             )
         }
@@ -89,22 +84,22 @@ package struct ClientSettings: Sendable, Hashable {
 
 /// The same as flags of a command, to be used as its `@OptionGroup`.
 package struct ClientOptions: ParsableArguments {
-    @Option(name: .long, help: ClientSettings.Table.server.argumentHelp)
+    @Option(name: .long, help: ClientSettings.table.server.argumentHelp)
     package var server: String?
-    @Flag(name: .long, help: ClientSettings.Table.tls.argumentHelp)
+    @Flag(name: .long, help: ClientSettings.table.tls.argumentHelp)
     package var tls = false
-    @Option(name: .customLong(ClientSettings.Table.tlsCA.name), help: ClientSettings.Table.tlsCA.argumentHelp)
+    @Option(name: .customLong(ClientSettings.table.tlsCA.name), help: ClientSettings.table.tlsCA.argumentHelp)
     package var tlsCA: String?
-    @Option(name: .long, help: ClientSettings.Table.tlsCertificate.argumentHelp)
+    @Option(name: .long, help: ClientSettings.table.tlsCertificate.argumentHelp)
     package var tlsCertificate: String?
-    @Option(name: .long, help: ClientSettings.Table.tlsKey.argumentHelp)
+    @Option(name: .long, help: ClientSettings.table.tlsKey.argumentHelp)
     package var tlsKey: String?
-    @Option(name: .long, help: ClientSettings.Table.tokenFile.argumentHelp)
+    @Option(name: .long, help: ClientSettings.table.tokenFile.argumentHelp)
     package var tokenFile: String?
-    @Option(name: .long, help: ClientSettings.Table.timeout.argumentHelp)
+    @Option(name: .long, help: ClientSettings.table.timeout.argumentHelp)
     package var timeout: String?
     @Flag(
-        name: .customLong(ClientSettings.Table.insecure),
+        name: .customLong(ClientSettings.insecureFlag),
         help: "Send a token in the clear, without TLS, to another machine. Only a flag, with no variable.")
     package var insecure = false
 
@@ -112,14 +107,14 @@ package struct ClientOptions: ParsableArguments {
 
     package func settings(environment: [String: String]) throws(SettingsError) -> ClientSettings {
         var flags: [String: String] = [:]
-        flags[ClientSettings.Table.server.name] = server
-        flags[ClientSettings.Table.tls.name] = tls ? "true" : nil
-        flags[ClientSettings.Table.tlsCA.name] = tlsCA
-        flags[ClientSettings.Table.tlsCertificate.name] = tlsCertificate
-        flags[ClientSettings.Table.tlsKey.name] = tlsKey
-        flags[ClientSettings.Table.tokenFile.name] = tokenFile
-        flags[ClientSettings.Table.timeout.name] = timeout
-        flags[ClientSettings.Table.insecure] = insecure ? "true" : nil
+        flags[ClientSettings.table.server.name] = server
+        flags[ClientSettings.table.tls.name] = tls ? "true" : nil
+        flags[ClientSettings.table.tlsCA.name] = tlsCA
+        flags[ClientSettings.table.tlsCertificate.name] = tlsCertificate
+        flags[ClientSettings.table.tlsKey.name] = tlsKey
+        flags[ClientSettings.table.tokenFile.name] = tokenFile
+        flags[ClientSettings.table.timeout.name] = timeout
+        flags[ClientSettings.insecureFlag] = insecure ? "true" : nil
         return try ClientSettings.resolve(flags: flags, environment: environment)
     }
 }

@@ -9,19 +9,19 @@ extension ServerSettings {
     }
 
     private var insecureWarnings: [Logger.Message] {
-        guard insecure else { return [] }
+        guard self.insecure else { return [] }
         var warnings: [Logger.Message] = []
         if !authentication.isOn {
             warnings.append(
                 """
-                --insecure: nobody is asked who calls: anybody who reaches \(listen) may do everything, which is to \
+                --insecure: nobody is asked who calls: anybody who reaches \(self.listen) may do everything, which is to \
                 enqueue, read and cancel the jobs of all users, and to administer the server
                 """)
         }
-        if tlsCertificate == nil {
+        if self.tlsCertificate == nil {
             warnings.append(
                 """
-                --insecure: there is no TLS: whoever is between a client and \(listen) can read and change all that \
+                --insecure: there is no TLS: whoever is between a client and \(self.listen) can read and change all that \
                 is sent, tokens and payloads too
                 """)
         }
@@ -65,7 +65,7 @@ extension ServerSettings {
     }
 
     private var databaseTarget: ConnectionTarget? {
-        databaseURL.flatMap { Connection.target(ofConnectionString: $0) }
+        self.databaseURL.flatMap { Connection.target(ofConnectionString: $0) }
     }
 
     /// A path and an abstract name (`@…`) are those of Unix sockets.

@@ -1,0 +1,41 @@
+import JobModel
+
+/// Flags of the form `--name value` and `--name=value`; a switch stands alone, or is `--name=false`.
+enum FlagReader {
+    static func read(
+        _ arguments: [String], for settings: [any AnySetting], problems: inout [String]
+    ) -> [String: String] {
+        let byFlag = Dictionary(settings.map { ($0.flag, $0) }, uniquingKeysWith: { first, _ in first })
+        var flags: [String: String] = [:]
+        var rest = arguments[...]
+        while let argument = rest.popFirst() {
+            let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let flag = String(parts.first ?? "")
+            guard argument.hasPrefix("--"), let setting = byFlag[flag] else {
+                // Nothing of a value, which may be a secret whose flag was misspelt.
+                problems.append(
+                    argument.hasPrefix("-")
+                        ? "unknown argument '\(flag.cut(toBytes: 200))'"
+                            + Suggestion.text(for: flag, among: byFlag.keys)
+                        : "argument \(arguments.count - rest.count) is no setting: they are given as --name VALUE"
+                )
+                continue
+            }
+            let value: String
+            if parts.count == 2 {
+                value = String(parts[1])
+            } else if setting.placeholder == nil {
+                value = "true"
+            } else if let next = rest.popFirst() {
+                value = next
+            } else {
+                problems.append("\(flag): its value is missing")
+                continue
+            }
+            if flags.updateValue(value, forKey: setting.name) != nil {
+                problems.append("\(flag): is given twice")
+            }
+        }
+        return flags
+    }
+}

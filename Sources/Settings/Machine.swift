@@ -1,0 +1,41 @@
+import FoundationEssentials
+import Glibc
+
+/// The facts about this machine and its user from which some defaults are made.
+package struct Machine: Sendable {
+    package var cores: Int
+    package var hostName: String
+    package var processID: Int32
+    package var isRoot: Bool
+    /// `XDG_STATE_HOME` and `HOME`; empty where unset.
+    package var stateHome: String
+    package var home: String
+
+    package init(
+        cores: Int, hostName: String, processID: Int32, isRoot: Bool, stateHome: String, home: String
+    ) {
+        self.cores = cores
+        self.hostName = hostName
+        self.processID = processID
+        self.isRoot = isRoot
+        self.stateHome = stateHome
+        self.home = home
+    }
+
+    /// The machine that this process runs on.
+    package static var current: Machine {
+        let process = ProcessInfo.processInfo
+        return Machine(
+            cores: process.activeProcessorCount, hostName: process.hostName,
+            processID: process.processIdentifier, isRoot: geteuid() == 0,
+            stateHome: process.environment["XDG_STATE_HOME"] ?? "", home: process.environment["HOME"] ?? "")
+    }
+
+    /// The default state directory: by the XDG base directory specification, and a folder of the system for root.
+    var stateDirectory: String {
+        if isRoot { return "/var/lib/signalbox" }
+        // A relative path is invalid and to be ignored, says the specification.
+        if stateHome.hasPrefix("/") { return stateHome + "/signalbox" }
+        return (home.isEmpty ? "." : home) + "/.local/state/signalbox"
+    }
+}

@@ -1,0 +1,138 @@
+package import JobModel
+
+/// Every setting of the server. Each is declared here and nowhere else: its flag, its environment variable, its key in
+/// the file, its help, its validation, its default, and the member of `ServerSettings` that has its value follow from it.
+package struct ServerSettingsTable: SettingsTable {
+    package let listen = Setting(
+        "listen", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600),
+        "Where to listen. Port 0: any free one.")
+    package let databaseURL = Setting(
+        "database-url", .optionalText("URL"), default: nil,
+        "The Postgres to use, as in postgresql://user@host/name?sslmode=verify-full. Unset: the server runs "
+            + "one of its own. With a Postgres on another machine sslmode=verify-full is recommended, with "
+            + "sslrootcert=FILE for the authority: libpq's default, prefer, tries encryption but does not "
+            + "require it, and does not verify the server. A password does not belong in the flag, which "
+            + "every user of the machine can read, but in the variable, the file of settings or a passfile.",
+        isSecret: true)
+    package let stateDirectory = Setting(
+        "state-dir", .text("FOLDER"), default: \.stateDirectory,
+        shownAs: "$XDG_STATE_HOME/signalbox, else ~/.local/state/signalbox; /var/lib/signalbox for root",
+        "Where the embedded Postgres keeps its data.")
+    package let concurrency = Setting(
+        "concurrency", .integer(0...10_000), default: { 8 * $0.cores }, shownAs: "8 × cores",
+        "How many jobs this node runs at once. 0: it only serves the API.")
+    package let nodeName = Setting(
+        "node-name", .text("NAME", bytesMax: 256), default: { "\($0.hostName):\($0.processID)" },
+        shownAs: "hostname:pid",
+        "What this node is called, for callers with the scope admin. Unique among live nodes.")
+    package let testKinds = Setting(
+        "test-kinds", .bool, default: false,
+        "Handle the kinds for trials: test.echo, test.noop, test.sleep and test.fail.")
+    package let userLimit = Setting(
+        "user-limit", .integer(1...JobLimits.userLimitMax), default: JobLimits.userLimitDefault,
+        "How many jobs of one user may run at once in one queue, across all nodes. Queues and users "
+            + "can have their own.")
+    package let grace = Setting(
+        "grace", .duration(.zero ... .seconds(600)), default: .seconds(10),
+        "How long a cancelled run, and the runs of a server that shuts down, have to end.")
+    package let retention = Setting(
+        "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
+        "How long finished jobs are kept.")
+    package let auditRetention = Setting(
+        "audit-retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)),
+        default: .seconds(90 * 86_400), "How long audit entries are kept.")
+    package let maxPendingPerUser = Setting(
+        "max-pending-per-user", .optionalInteger(1...JobLimits.pendingQuotaMax), default: nil,
+        "How many jobs of one user may wait, across all nodes. Over this and the next three, calls are "
+            + "refused with RESOURCE_EXHAUSTED.")
+    package let maxPendingPayloadPerUser = Setting(
+        "max-pending-payload-per-user", .optionalInteger(1...(1 << 40)), default: nil,
+        "How many bytes of payload the jobs of one user that wait may have together, across all nodes. "
+            + "At most 100,000 of them are counted: who has more is over it too.")
+    package let enqueueRatePerUser = Setting(
+        "enqueue-rate-per-user", .optionalInteger(1...1_000_000), default: nil,
+        "How many jobs a second may be enqueued for one user on this node; as many may come at once.")
+    package let maxWatchesPerUser = Setting(
+        "max-watches-per-user", .optionalInteger(1...1_000_000), default: nil,
+        "How many watches of one user may be open on this node. One of jobs counts for each user whose "
+            + "they are, one of a queue for the users that its caller is limited to.")
+    package let lease = Setting(
+        "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
+        "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
+            + "within this and 2 s.")
+    package let pollInterval = Setting(
+        "poll-interval", .duration(.milliseconds(50) ... .seconds(60)), default: .seconds(1),
+        "How often to poll the database for work that no notification announced.")
+    package let logLevel = Setting(
+        "log-level", SettingKind<LogLevel>.choice, default: .info, "The lowest level that is logged.")
+    package let logFormat = Setting(
+        "log-format", SettingKind<LogFormat>.choice, default: .text,
+        "The format of log lines: text for people, or JSON.")
+    package let eventLoops = Setting(
+        "event-loops", .integer(1...256), default: \.cores, shownAs: "cores",
+        "Threads that serve connections.")
+    package let databaseConnections = Setting(
+        "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
+    package let insecure = Setting(
+        "insecure", .bool, default: false,
+        "Allow to listen without TLS, and to serve everybody, where other machines can reach it, and to "
+            + "fetch auth-jwks over http from another machine. Without auth settings anybody who reaches "
+            + "the server may do everything then. Logged as a warning at every start.")
+    package let authTokens = Setting(
+        "auth-tokens", .optionalText("FILE"), default: nil,
+        "File with the hashes of the bearer tokens that are good; see `signalbox token create`.")
+    package let authJWKS = Setting(
+        "auth-jwks", .optionalText("FILE|URL"), default: nil,
+        "Where the keys are (a JSON Web Key Set) with which JWTs must be signed. With auth-jwt-issuer and "
+            + "auth-jwt-audience.")
+    package let authJWTIssuer = Setting(
+        "auth-jwt-issuer", .optionalText("TEXT"), default: nil, "The issuer (iss) that a JWT must have.")
+    package let authJWTAudience = Setting(
+        "auth-jwt-audience", .optionalText("TEXT"), default: nil, "The audience (aud) that a JWT must have.")
+    package let authJWTLeeway = Setting(
+        "auth-jwt-leeway", .duration(.zero ... .seconds(60)), default: .seconds(30),
+        "How far the clocks of a JWT's issuer and of this machine may differ.")
+    package let authJWTUsersClaim = Setting(
+        "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
+        "The claim of a JWT that names the users for whom its caller may act.")
+    package let authJWTType = Setting(
+        "auth-jwt-type", SettingKind<JWTType>.choice, default: .any,
+        "What typ a JWT must have: any is none, JWT or at+jwt.")
+    package let tlsCertificate = Setting(
+        "tls-certificate", .optionalText("FILE"), default: nil,
+        "PEM file with the server's certificate and its chain. With tls-key.")
+    package let tlsKey = Setting(
+        "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
+    package let tlsClientCA = Setting(
+        "tls-client-ca", .optionalText("FILE"), default: nil,
+        "PEM file with the certificate authorities of clients. When it is set, every client must present a certificate that one of them has signed."
+    )
+    package let maxConnections = Setting(
+        "max-connections", .integer(1...1_000_000), default: 10_000, "Connections open at once.")
+    package let maxConnectionsPerAddress = Setting(
+        "max-connections-per-address", .integer(1...1_000_000), default: 5_000,
+        "Connections open at once from one client address (IPv6: from one /64 network). All clients behind a proxy share one address."
+    )
+    package let idleTimeout = Setting(
+        "idle-timeout", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(15 * 60),
+        "Close a connection (with GOAWAY) that had no call for this long; before its first call, after 30 s at the latest."
+    )
+    package let keepaliveInterval = Setting(
+        "keepalive-interval", .duration(.seconds(1) ... .seconds(86_400)), default: .seconds(60),
+        "Send a keepalive ping to a client after this much inactivity.")
+    package let keepaliveTimeout = Setting(
+        "keepalive-timeout", .duration(.seconds(1) ... .seconds(3_600)), default: .seconds(20),
+        "Close the connection if a keepalive ping is not acknowledged within this time.")
+    package let maxConnectionAge = Setting(
+        "max-connection-age", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
+        "A connection older than this, give or take a tenth, is asked to go once its calls are over: "
+            + "behind a balancer, clients spread anew.")
+    package let maxConnectionAgeGrace = Setting(
+        "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)),
+        default: nil,
+        "How long the calls of such a connection may still take before they end with UNAVAILABLE.")
+    package let config = Setting(
+        "config", .optionalText("FILE"), default: nil,
+        "A YAML file with any of these settings (its keys are written with _ instead of -), and with "
+            + "queues and commands. Not itself a key of the file.")
+}

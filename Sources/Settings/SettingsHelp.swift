@@ -1,0 +1,27 @@
+/// The help about settings.
+package enum SettingsHelp {
+    private static let indent = "        "
+
+    /// Every setting with its default and its environment name; lines of up to 100 characters.
+    package static func text(_ settings: [any AnySetting]) -> String {
+        settings.map { setting in
+            let head = "  \(setting.flag)" + (setting.placeholder.map { " \($0)" } ?? "")
+            let notes = "[default: \(setting.defaultText); env: \(setting.environmentName)]"
+            return [head, wrapped(setting.help, indent: indent), wrapped(notes, indent: indent)]
+                .joined(separator: "\n")
+        }.joined(separator: "\n")
+    }
+
+    private static func wrapped(_ text: String, indent: String) -> String {
+        var lines: [String] = []
+        var line = indent
+        for word in text.split(separator: " ") {
+            if line.count + word.count + 1 > 100 {
+                lines.append(line)
+                line = indent
+            }
+            line += (line == indent ? "" : " ") + word
+        }
+        return (lines + [line]).joined(separator: "\n")
+    }
+}

@@ -1,0 +1,26 @@
+/// The nearest known name, for one that is unknown.
+enum Suggestion {
+    /// As in ` (did you mean 'grace'?)`, or nothing.
+    static func text(for name: String, among known: some Sequence<String>) -> String {
+        let nearest = known.map { ($0, distance(name, $0)) }.min { ($0.1, $0.0) < ($1.1, $1.0) }
+        guard let (word, distance) = nearest, distance <= max(1, name.count / 3) else { return "" }
+        return " (did you mean '\(word)'?)"
+    }
+
+    /// How many letters must be put in, taken out or changed (Levenshtein).
+    private static func distance(_ left: String, _ right: String) -> Int {
+        let left = Array(left.prefix(64))
+        let right = Array(right)
+        var row = Array(0...right.count)
+        for (i, letter) in left.enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for (j, other) in right.enumerated() {
+                let changed = diagonal + (letter == other ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = min(changed, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[right.count]
+    }
+}
