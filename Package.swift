@@ -159,10 +159,11 @@ let package = Package(
         // An example: dialogues spoken aloud.
         .target(
             name: "Dialogue",
-            dependencies: [subprocess, crypto],
+            dependencies: [subprocess, crypto], path: "Examples/Dialogue",
             swiftSettings: settings),
         .executableTarget(
-            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], swiftSettings: settings),
+            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], path: "Examples/DialogueServer",
+            swiftSettings: settings),
 
         // Tests.
         .target(name: "TestRandom", path: "Tests/TestRandom", swiftSettings: settings),
