@@ -54,6 +54,11 @@ let package = Package(
         // Needed everywhere, and knows nothing of jobs.
         .target(name: "Support", swiftSettings: settings),
 
+        // YAML files that people write, with the lines of what is wrong in them.
+        .target(
+            name: "LocatedYAML", dependencies: [.product(name: "Yams", package: "Yams")],
+            swiftSettings: settings),
+
         // The wire: messages, HTTP/2, gRPC.
         .target(name: "CSignalboxProto", dependencies: ["CProtobufC"]),
         .target(
@@ -89,7 +94,7 @@ let package = Package(
         .target(
             name: "Authentication",
             dependencies: [
-                "JobModel", "Support", crypto, logging, nioCore, nioPosix,
+                "JobModel", "LocatedYAML", "Support", crypto, logging, nioCore, nioPosix,
                 .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -128,7 +133,9 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Settings",
-            dependencies: ["JobModel", "Support", argumentParser, .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "JobModel", "LocatedYAML", "Support", argumentParser, .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: settings),
 
         // What others use: the library to embed, the program.

@@ -4,7 +4,7 @@ package import FoundationEssentials
 package import JobModel
 import Support
 
-/// Whose credentials are good. What is not set here lets nobody in.
+/// The accepted credentials. Kinds of credentials that are not configured are refused.
 package struct AuthenticationConfiguration: Sendable, Hashable {
     /// The path of a `TokenFile`.
     package var tokenFile: String?
@@ -16,7 +16,7 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
 
     package init() {}
 
-    /// What is wrong with it, without looking at a file. Empty: nothing.
+    /// The problems of the configuration itself; files are not read. Empty: there are none.
     package func problems() -> [String] {
         var problems: [String] = []
         if tokenFile?.isEmpty == true { problems.append("the token file has no name") }
@@ -77,17 +77,17 @@ package struct JWTConfiguration: Sendable, Hashable {
     }
 
     package var keys: KeyLocation
-    /// What `iss` has to be.
+    /// The required claim `iss`.
     package var issuer: String
-    /// What `aud` has to be, or to have.
+    /// The required value of the claim `aud`, or of one of its members.
     package var audience: String
-    /// How far our clock and the issuer's may be apart.
+    /// The tolerated difference between the issuer's clock and ours.
     package var leeway = Duration.seconds(30)
     /// The claim with the users that a token may act for.
     package var usersClaim = "signalbox_users"
     /// Whether the header has to have `typ` `at+jwt` (RFC 9068). Else it may have none, or `JWT`.
     package var wantsAccessTokens = false
-    /// How often the keys are fetched from an address.
+    /// The interval between fetches of the keys from a URL.
     package var refreshInterval = Duration.seconds(300)
 
     package static let leewayRange = Duration.zero ... .seconds(60)
@@ -124,7 +124,7 @@ package struct JWTConfiguration: Sendable, Hashable {
     }
 }
 
-/// Who comes with a certificate that has a name like this.
+/// The principal of client certificates whose name matches a pattern.
 package struct CertificateRule: Sendable, Hashable {
     package var pattern: SubjectAlternativeName.Pattern
     /// Nil: the certificate's own name, without its kind.

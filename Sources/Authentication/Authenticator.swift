@@ -12,7 +12,7 @@ internal import Synchronization
 package final class Authenticator: Sendable {
     private typealias Check = Task<Result<Credential, AuthenticationError>, Never>
 
-    /// What can be said at once.
+    /// The result that is known without waiting.
     package enum Attempt: Sendable {
         case principal(Credential)
         case refused(AuthenticationError)

@@ -29,7 +29,7 @@ struct JSONWebToken: Sendable {
     let keyID: String?
     /// It says that it is an access token (RFC 9068); without a `typ`, or with `JWT`, it may be one too.
     let isAccessToken: Bool
-    /// What the signature is of: header and payload as they came.
+    /// The signing input (RFC 7515 section 5.2): header and payload as they were received.
     let signed: [UInt8]
     let signature: [UInt8]
     private let payload: [UInt8]
@@ -84,7 +84,7 @@ struct JSONWebToken: Sendable {
         return name.elementsEqual("at+jwt".utf8) ? .accessToken : .other
     }
 
-    /// Of a token whose signature was found to be right.
+    /// The claims of a token whose signature has been verified.
     func claims(usersClaim: String) throws(AuthenticationError) -> Claims {
         guard JSONText.isValid(payload) else { throw .malformedClaims }
         do {
@@ -96,7 +96,7 @@ struct JSONWebToken: Sendable {
         }
     }
 
-    /// Keys that are sent along (`jwk`, `jku`, `x5c`) are not read: anybody can send a key.
+    /// Keys in the header (`jwk`, `jku`, `x5c`) are ignored: any sender can put a key there.
     private struct Header: Decodable {
         let algorithm: String
         let keyID: String?
@@ -121,7 +121,7 @@ struct JSONWebToken: Sendable {
 }
 
 extension JSONWebToken {
-    /// What a token says of its bearer.
+    /// The claims of a token about its bearer.
     struct Claims: DecodableWithConfiguration {
         let issuer: String?
         let audience: [String]
@@ -187,11 +187,11 @@ extension JSONWebToken {
 }
 
 extension JWTConfiguration {
-    /// Who comes with these claims, at `now`.
+    /// The principal of these claims at `now`.
     func principal(
         of claims: JSONWebToken.Claims, keyID: String?, now: Timestamp
     ) throws(AuthenticationError) -> Principal {
-        // As RFC 7519 compares them: by their characters, with nothing that is only as good.
+        // RFC 7519 section 7.3: compared by code points, without normalisation.
         guard let from = claims.issuer, from.hasSameBytes(as: issuer) else { throw .wrongIssuer }
         guard claims.audience.contains(where: { $0.hasSameBytes(as: audience) }) else { throw .wrongAudience }
         guard let expiry = claims.expiry else { throw .expiryMissing }

@@ -76,7 +76,7 @@ struct KeySet: Sendable {
     }
 }
 
-/// What is wrong with a key set, or with one of its keys: to be read after its name.
+/// A problem of a key set, or of one of its keys. The text continues a sentence that begins with its name.
 struct KeySetError: Error {
     let problem: String
 
@@ -92,7 +92,7 @@ final class VerificationKey: Sendable {
     }
 
     static let idBytesMax = 1_024
-    /// What BoringSSL can still check in reasonable time; it refuses less than 2,048 bits itself, by JWTKit.
+    /// The largest RSA keys that BoringSSL checks in reasonable time. JWTKit refuses keys of less than 2,048 bits.
     private static let rsaModulusBytesMax = 1_024
 
     let id: String?

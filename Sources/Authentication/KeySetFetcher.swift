@@ -183,7 +183,7 @@ private final class KeySetResponseHandler: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        // Of an address that was tried in vain.
+        // A connection attempt to another address of the host has failed; the connector goes on with the next.
         promise.fail(KeySetFetchError.connectionLost)
     }
 

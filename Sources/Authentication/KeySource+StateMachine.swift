@@ -21,7 +21,7 @@ extension KeySource {
         static let idsMax = 1_000
 
         private var state = State.idle(since: nil)
-        /// What the last fetch has come to. False before the first one.
+        /// Whether the last fetch succeeded; false before the first one.
         private var hasSucceeded = false
         /// Fetches that have begun, and the last of them that was good, counted from 1.
         private var begunCount = 0

@@ -22,7 +22,7 @@ final class KeySource: Sendable {
         /// The one under way, or the last one.
         var fetch: Task<Void, Never>?
         var waiters = SourcePlaces(countMax: waitersMax)
-        /// What was logged last; nil: all is well.
+        /// The problem that was logged last; nil: there is none.
         var problem: String?
     }
 

@@ -34,7 +34,7 @@ package struct PeerCertificate: Sendable, Hashable {
             }
             expiry = Timestamp(secondsSince1970: certificate.notValidAfter.timeIntervalSince1970)
         } catch {
-            // What the parser says may cite the certificate.
+            // The parser's error is dropped, because it may quote the certificate.
             throw .malformedCertificate
         }
     }

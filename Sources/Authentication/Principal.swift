@@ -2,14 +2,14 @@ package import JobModel
 package import Support
 internal import Synchronization
 
-/// Who calls, as its credentials say.
+/// The caller that credentials name.
 package struct Principal: Sendable, Hashable {
     /// For the audit. As `PrincipalName` has it.
     package var name: String
     package var scopes: Set<Scope>
     /// For whom it may act.
     package var users: UserScope
-    /// From then on it is nobody. Nil: never.
+    /// The time at which the credentials expire; nil: never.
     package var expiry: Timestamp?
     package var source: CredentialSource
 
@@ -33,7 +33,7 @@ package enum CredentialSource: Sendable, Hashable {
     /// The certificate's name that a rule knows. Not revoked: it expires.
     case certificate(SubjectAlternativeName)
 
-    /// As the audit has it.
+    /// The name in the audit log.
     package var ofCaller: Caller.Source {
         switch self {
         case .tokenFile: .token

@@ -2,7 +2,7 @@ internal import Crypto
 internal import FoundationEssentials
 internal import Support
 
-/// What is kept of a token: enough to know it again, not enough to use it.
+/// The hash of a token, which is all that is kept of it: it recognises the token and cannot be used as one.
 package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
     private static let prefix = "sha256:"
 
@@ -24,7 +24,7 @@ package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
         words = bytes.withUnsafeBytes { $0.loadUnaligned(as: SIMD4<UInt64>.self) }
     }
 
-    /// As the token file has it.
+    /// The form of the token file: `sha256:` and 64 hexadecimal digits.
     package var description: String {
         Self.prefix + Hex.encode(withUnsafeBytes(of: words) { Array($0) })
     }

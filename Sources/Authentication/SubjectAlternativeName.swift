@@ -18,7 +18,7 @@ package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertib
         Self(kind: .dns, normalized: name.asciiLowercased())
     }
 
-    /// As it is: what of a URI may be written in two ways is its scheme's affair.
+    /// The name exactly as the certificate has it. Equivalent spellings of a URI depend on its scheme and are not unified.
     package static func uri(_ text: String) -> Self { Self(kind: .uri, normalized: text) }
 
     /// The case of what is before the '@' is the host's affair, the host's is none.
@@ -30,7 +30,7 @@ package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertib
         return Self(kind: .email, normalized: address[..<at] + address[at...].asciiLowercased())
     }
 
-    /// As the configuration writes it: `dns:…`, `uri:…` or `email:…`.
+    /// The form of the configuration: `dns:…`, `uri:…` or `email:…`.
     package var description: String { "\(kind.rawValue):\(value)" }
 }
 
@@ -76,7 +76,7 @@ extension SubjectAlternativeName {
 
         package var description: String { "\(kind.rawValue):\(text)" + (isPrefix ? "*" : "") }
 
-        /// As in `spiffe://example.org/`: the last part of the path, not the host, is what is left open.
+        /// A prefix such as `spiffe://example.org/`: only the last part of the path may be left open, never the host.
         private static func hasAuthority(_ prefix: String) -> Bool {
             guard let start = prefix.firstRange(of: "://")?.upperBound,
                 let slash = prefix[start...].firstIndex(of: "/")

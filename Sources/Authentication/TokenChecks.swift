@@ -58,7 +58,7 @@ final class CheckThreads: TaskExecutor {
 
     private init() { threads.start() }
 
-    /// Of each check there is one at a time, so that what waits here is bounded as they are.
+    /// Each check is made by one thread at a time, so that what waits here is bounded as they are.
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         threads.submit { [self] _ in job.runSynchronously(on: asUnownedTaskExecutor()) }

@@ -2,6 +2,7 @@
 
 internal import Foundation
 package import JobModel
+import LocatedYAML
 import Support
 internal import Yams
 
@@ -15,7 +16,7 @@ package enum TokenFile {
     /// After so many problems the rest is not looked at.
     private static let problemsMax = 20
 
-    /// What finds a token that went where it does not belong, in a repository or a log.
+    /// The prefix by which secret scanners find tokens in repositories and logs.
     package static let tokenPrefix = "sbx_"
 
     package struct Entry: Sendable, Hashable {
@@ -82,7 +83,7 @@ package enum TokenFile {
     package static func parse(
         _ bytes: [UInt8], name: String
     ) throws(AuthenticationConfigurationError) -> [Entry] {
-        var walker = Walker(name: name)
+        var walker = Walker(yaml: LocatedYAML(name: name))
         let entries = walker.entries(bytes)
         guard walker.problems.isEmpty else {
             throw AuthenticationConfigurationError(problems: walker.problems)
@@ -91,15 +92,17 @@ package enum TokenFile {
     }
 
     private struct Walker {
-        let name: String
-        var problems: [String] = []
-        /// Line of the entry that has it.
+        private var yaml: LocatedYAML
+        /// The line of the entry with each hash.
         private var lines: [SHA256Hash: Int] = [:]
 
-        init(name: String) { self.name = name }
+        init(yaml: LocatedYAML) { self.yaml = yaml }
 
-        mutating func report(_ line: Int?, _ problem: String) {
-            problems.append("\(name)\(line.map { ":\($0)" } ?? ""): \(problem)")
+        var problems: [String] { yaml.problems }
+        private var problemCount: Int { yaml.problemCount }
+
+        private mutating func report(_ line: Int?, _ problem: String) {
+            yaml.report(line: line, problem)
         }
 
         mutating func entries(_ bytes: [UInt8]) -> [Entry] {
@@ -107,7 +110,7 @@ package enum TokenFile {
                 report(nil, "is not UTF-8")
                 return []
             }
-            // What is left of a file when its writer stops midway: of the users bob and bobby that may be bob twice.
+            // A file whose writer stopped midway can still be valid: a user bobby may have become bob.
             guard bytes.isEmpty || bytes.last == UInt8(ascii: "\n") else {
                 report(
                     bytes.count { $0 == UInt8(ascii: "\n") } + 1,
@@ -115,18 +118,12 @@ package enum TokenFile {
                 )
                 return []
             }
-            let root: Node?
-            do {
-                root = try Yams.compose(yaml: text)
-            } catch {
-                reportSyntax(error)
-                return []
-            }
             // An empty file is one that is being written, not one that revokes everything: that is `tokens: []`.
+            let root = yaml.document(text)
             guard let root, let members = members(of: root, ["tokens"], "wants a list called tokens"),
                 let list = members["tokens"]
             else {
-                if problems.isEmpty { report(root?.mark?.line, "wants a list called tokens") }
+                if problemCount == 0 { report(root?.mark?.line, "wants a list called tokens") }
                 return []
             }
             guard let sequence = list.sequence else {
@@ -138,7 +135,7 @@ package enum TokenFile {
                 return []
             }
             var entries: [Entry] = []
-            for node in sequence where problems.count < TokenFile.problemsMax {
+            for node in sequence where problemCount < TokenFile.problemsMax {
                 if let entry = entry(node) { entries.append(entry) }
             }
             return entries
@@ -148,7 +145,7 @@ package enum TokenFile {
         private mutating func entry(_ node: Node) -> Entry? {
             let line = node.mark?.line
             let keys: Set = ["name", "hash", "scopes", "users", "expires"]
-            let before = problems.count
+            let before = problemCount
             guard let members = members(of: node, keys, "a token wants name, hash and scopes") else {
                 return nil
             }
@@ -160,7 +157,7 @@ package enum TokenFile {
             for key in ["name", "hash", "scopes"] where members[key] == nil {
                 report(line, "a token has no \(key)")
             }
-            guard problems.count == before, let name, let hash, let scopes, let users else { return nil }
+            guard problemCount == before, let name, let hash, let scopes, let users else { return nil }
             if let other = lines.updateValue(line ?? 0, forKey: hash) {
                 report(line, "the same hash as in line \(other)")
                 return nil
@@ -171,20 +168,12 @@ package enum TokenFile {
         private mutating func members(
             of node: Node, _ known: Set<String>, _ problem: String
         ) -> [String: Node]? {
-            guard let mapping = node.mapping else {
-                report(node.mark?.line, problem)
-                return nil
+            let members = yaml.members(of: node, known: known, wants: problem) { _ in
+                "unknown key; known are \(known.sorted().joined(separator: ", "))"
             }
-            var members: [String: Node] = [:]
-            for (key, value) in mapping {
-                let text = key.scalar?.string ?? ""
-                if let name = known.first(where: { $0.hasSameBytes(as: text) }) {
-                    members[name] = value
-                } else {
-                    report(key.mark?.line, "unknown key; known are \(known.sorted().joined(separator: ", "))")
-                }
+            return members.map {
+                Dictionary($0.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
             }
-            return members
         }
 
         private mutating func name(_ node: Node) -> String? {
@@ -227,19 +216,6 @@ package enum TokenFile {
             report(node.mark?.line, "expires wants a time with its zone, as in 2030-01-31T12:00:00Z")
             return nil
         }
-
-        /// Yams' own words cite the line.
-        private mutating func reportSyntax(_ error: any Error) {
-            switch error as? YamlError {
-            case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-                .composer(_, let problem, let mark, _):
-                report(mark.line, "is not YAML: \(problem)")
-            case .duplicatedKeysInMapping(_, let context):
-                report(context.mark.line, "has a key twice")
-            default:
-                report(nil, "is not YAML")
-            }
-        }
     }
 }
 
@@ -252,7 +228,7 @@ extension Timestamp {
     /// From a time with its zone. Nil: it is none, or before 1970.
     init?(iso8601 text: String) {
         let bytes = Array(text.utf8)
-        // What follows takes more than that, and less.
+        // The parser below accepts more forms than this one, and shorter ones.
         guard bytes.count == 20 || bytes.count == 25, bytes[10] == UInt8(ascii: "T"),
             bytes.count == 20 ? bytes[19] == UInt8(ascii: "Z") : bytes[22] == UInt8(ascii: ":"),
             let date = try? Date(text, strategy: .iso8601), date.timeIntervalSince1970 >= 0

@@ -18,7 +18,7 @@ final class TokenStore: Sendable {
 
     private struct File {
         var watched: WatchedFile
-        /// What was logged last; nil: all is well.
+        /// The problem that was logged last; nil: there is none.
         var problem: String?
     }
 

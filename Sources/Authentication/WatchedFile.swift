@@ -3,10 +3,10 @@ internal import CoreFoundation
 internal import JobModel
 import Glibc
 
-/// A file that is read again when it has changed. It is asked, by whoever may block, and says what is new.
+/// A file that is polled and read again when it has changed. Polling blocks, so its caller runs on a thread that may.
 ///
-/// But for the first time, what is new counts when it was there at two looks in a row: somebody may still be writing, and
-/// a file that ends too early may well mean something, and something else.
+/// After the first read, new contents are accepted when two polls in a row find them (debounce): the file may still be
+/// being written, and a truncated file may be valid and mean something else.
 struct WatchedFile: Sendable {
     enum Reading {
         case unchanged
@@ -44,7 +44,7 @@ struct WatchedFile: Sendable {
     let bytesMax: Int
     private var version: Version?
     private var hash: SHA256Hash?
-    /// Of what was there at the last look, and is to be there once more.
+    /// The hash of the contents at the last poll. They are accepted if the next poll finds the same (debounce).
     private var candidate: SHA256Hash?
     private var isFirst = true
     /// It was old enough when it was read that a later change shows in its version.
@@ -56,7 +56,7 @@ struct WatchedFile: Sendable {
     }
 
     mutating func read(now: Timestamp) -> Reading {
-        // Not blocking: nobody may ever write into a pipe of that name.
+        // Non-blocking, because opening a named pipe that has no writer would block for ever.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return fail("cannot be read: \(Self.reason)") }
         defer { close(descriptor) }

@@ -43,7 +43,7 @@ package final class EmbeddedPostgres: Sendable {
     static let role = "signalbox_service"
     static let database = "signalbox"
 
-    /// How to connect to the database as the service's role.
+    /// The connection string for the service's role.
     package let connectionString: String
     private let configuration: Configuration
     private let directory: StateDirectory
@@ -69,7 +69,7 @@ package final class EmbeddedPostgres: Sendable {
         ).made(isRoot: ServerUser.isRoot)
         let lock = try StateLock(directory)
         let user = try ServerUser.choose(for: directory)
-        // As Postgres wants it too, which lets a group read.
+        // Postgres requires this too; it also allows a group to read.
         try FileStatus.find(directory.data)?.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o027)
         try ServerUser.makeDirectory(directory.run, for: user)
         let dataVersion = try directory.dataVersion()

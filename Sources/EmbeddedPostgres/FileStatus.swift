@@ -1,6 +1,6 @@
 import Glibc
 
-/// What a folder or file is, whose it is and who may write it. A symbolic link is not followed.
+/// The type, owner and permissions of a folder or file. Symbolic links are not followed.
 ///
 /// The checks throw a `EmbeddedPostgresError` that says what is wrong with it and what to do. Nothing is mended silently:
 /// what others could write before may hold what they have put there.
@@ -27,7 +27,7 @@ struct FileStatus {
         return nil
     }
 
-    /// Of what has just been made, or must be there.
+    /// The status of a path that must exist.
     static func get(_ path: String) throws -> FileStatus {
         guard let status = try find(path) else {
             throw EmbeddedPostgresError(.stateDirectory, "\(path) has just been removed; try again")
@@ -75,14 +75,14 @@ struct FileStatus {
         try checkWriters()
     }
 
-    /// Of the state directory: only we may write in it.
+    /// Checks the state directory: only this process' user may write in it.
     func checkIsStateDirectory() throws {
         try checkKind(.folder)
         try checkOwner(geteuid())
         try checkWriters()
     }
 
-    /// Of a folder of the server's user, into which nobody else may look.
+    /// Checks a folder of the server's user that no other user may read.
     ///
     /// - Parameter forbidden: the permissions that it must not have.
     func checkIsFolder(of owner: uid_t, forbidden: mode_t) throws {
@@ -95,7 +95,7 @@ struct FileStatus {
         }
     }
 
-    /// Of a file of ours that only we may write, and that has no other name.
+    /// Checks a file that only this process' user may write and that has no second hard link.
     func checkIsFile() throws {
         try checkKind(.file)
         try checkOwner(geteuid())

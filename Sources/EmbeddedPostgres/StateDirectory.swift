@@ -123,7 +123,7 @@ struct StateDirectory: Sendable {
         Int32(Self.end(of: data + "/postmaster.pid").split(whereSeparator: \.isNewline).first ?? "")
     }
 
-    /// What the server said while it started: the end of it.
+    /// The end of the server's log of its start.
     func startMessages() -> String { Self.end(of: startLog).trimmingSpace }
 
     private static let endBytesMax = 4096

@@ -17,13 +17,13 @@ enum SystemGroup {
         let members: [String]
     }
 
-    /// Of each of the databases. A larger one is not walked to its end.
+    /// The entries that are read of each database; a larger one is not read to its end.
     static let entriesMax = 100_000
 
     /// The C library has one position in each database for the whole process, and one place for the entry.
     private static let walking = Mutex(())
 
-    /// Whether nobody but the user is in the group. Not if the databases cannot be walked.
+    /// Whether the user is the only member of the group; false if the databases cannot be read.
     static func isAlone(_ userID: uid_t, in groupID: gid_t) -> Bool {
         guard let users = users(where: { $0 == userID || $1 == groupID }), let groups = groups(groupID) else {
             return false

@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// What the peer did, in the order it happened.
+/// An action of the peer. Events come in the order in which they happened.
 package enum Event {
     /// A request (server), a response or trailers (client), or trailers (server).
     case headers(Stream, HeaderBlock, endStream: Bool)

@@ -13,7 +13,7 @@ package struct FrameScanner: Sendable {
     private var header: UInt64 = 0
     private var headerCount = 0
 
-    /// Of a frame header (RFC 9113 section 4.1).
+    /// The length of a frame header (RFC 9113 section 4.1).
     private static let headerBytes = 9
     private static let endStream: UInt8 = 0x1
     private static let padded: UInt8 = 0x8

@@ -72,7 +72,7 @@ package struct HeaderBlock: Sendable, Equatable {
     private var count = 0
     private var countedBytes = 0
     private var isTruncated = false
-    /// Of all lists that came with the same bytes, what was over the limit.
+    /// The bytes over the limit of all lists that arrived in the same read.
     private var excessBytes = 0
 
     init(bytesMax: Int) {

@@ -17,7 +17,7 @@ package import NIOCore
     package let configuration: SessionConfiguration
     /// Bytes written by the user on all streams and not yet taken by `send`.
     package internal(set) var queuedBytes = 0
-    /// How many streams are not closed.
+    /// The number of open streams.
     package private(set) var openStreams = 0
     /// RST_STREAM frames sent since the beginning for what the peer did: broken rules and streams over the limit.
     package internal(set) var resetsForFaults = 0

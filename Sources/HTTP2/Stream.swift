@@ -107,7 +107,7 @@ package final class Stream {
         return written
     }
 
-    /// How many of the bytes written were handed to the connection since the last call.
+    /// The number of written bytes that were handed to the connection since the last call.
     package func takeSentBytes() -> Int {
         defer { sentBytes = 0 }
         return Int(sentBytes)

@@ -1,14 +1,14 @@
 internal import CZlib
 package import NIOCore
 
-/// How a message may be compressed on its way (gRPC's compression.md).
+/// A compression of messages (gRPC's compression.md).
 package enum Coding: Sendable, Hashable, CaseIterable {
     /// RFC 1952.
     case gzip
     /// RFC 1950: deflate's data with zlib's header, as HTTP calls it too.
     case deflate
 
-    /// As `grpc-encoding` says it.
+    /// The name in `grpc-encoding`.
     package var name: String {
         switch self {
         case .gzip: "gzip"

@@ -1,7 +1,7 @@
 package import JobModel
 package import Support
 
-/// Whose credentials are good. Nothing set: everybody's calls are, as on loopback.
+/// The accepted credentials. Where nothing is set, calls need none.
 package struct AuthenticationSettings: Sendable, Hashable {
     /// The file with the hashes of bearer tokens.
     package var tokens: String?
@@ -17,7 +17,7 @@ package struct AuthenticationSettings: Sendable, Hashable {
 
     package init() {}
 
-    /// The keys come from another machine without TLS: whoever is in between can put in keys of their own.
+    /// The keys come from another machine without TLS, so a machine in the middle can replace them.
     package var fetchesKeysInTheClear: Bool {
         guard let keySet, keySet.lowercased().hasPrefix("http://") else { return false }
         let authority = keySet.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" }
@@ -28,14 +28,14 @@ package struct AuthenticationSettings: Sendable, Hashable {
     package var isOn: Bool { tokens != nil || keySet != nil || !certificates.isEmpty }
 }
 
-/// What `typ` the header of a JWT has to have.
+/// The required `typ` in the header of a JWT.
 package enum JWTType: String, Sendable, Hashable, CaseIterable {
     /// None, `JWT` or `at+jwt`.
     case any
     case accessToken = "at+jwt"
 }
 
-/// Who comes with a certificate that has this name.
+/// The principal of client certificates that have this name.
 package struct CertificateSettings: Sendable, Hashable {
     package enum Users: Sendable, Hashable {
         /// The user that is called as the certificate's owner is.

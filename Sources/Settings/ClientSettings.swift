@@ -82,7 +82,7 @@ package struct ClientSettings: Sendable {
     }
 }
 
-/// The same as flags of a command, to be used as its `@OptionGroup`.
+/// The client's settings as flags of a command, to be used as its `@OptionGroup`.
 package struct ClientOptions: ParsableArguments {
     @Option(name: .long, help: ClientSettings.table.server.argumentHelp)
     package var server: String?

@@ -17,7 +17,9 @@ extension ServerSettings {
             problems.append("auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together")
         }
         if authentication.fetchesKeysInTheClear, !self.insecure {
-            problems.append("auth-jwks: whoever is in between could answer: give https, or insecure")
+            problems.append(
+                "auth-jwks: a machine in between could replace the keys: use https, or allow it with insecure"
+            )
         }
         if !authentication.certificates.isEmpty, self.tlsClientCA == nil {
             problems.append("auth.certificates needs tls-client-ca")
@@ -32,7 +34,7 @@ extension ServerSettings {
         }
         if !authentication.isOn {
             problems.append(
-                "\(reached), and nobody is asked who calls: give tokens with --auth-tokens FILE "
+                "\(reached), and calls need no credentials: give tokens with --auth-tokens FILE "
                     + "(SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or auth-jwks, or rules for "
                     + "client certificates in the file, or --insecure (SIGNALBOX_INSECURE=true) to let everybody "
                     + "do everything")

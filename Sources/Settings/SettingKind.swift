@@ -1,6 +1,6 @@
 import Glibc
 
-/// How the text of a setting becomes a value.
+/// The type of a setting: its values, and how they are read from text.
 package struct SettingKind<Value: Sendable>: Sendable {
     /// In the help, as in `DURATION`. Nil: a switch, whose flag stands alone.
     package let placeholder: String?

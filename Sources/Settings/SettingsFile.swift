@@ -1,9 +1,10 @@
 import Foundation
 import JobModel
+import LocatedYAML
 import Support
 import Yams
 
-/// What a settings file says, checked for keys that nobody knows.
+/// The contents of a settings file, with unknown keys reported.
 struct SettingsFile {
     struct Scalar {
         var text: String
@@ -42,17 +43,10 @@ struct SettingsFile {
     /// Reads what can be read; the rest is added to `problems`.
     init(name: String, text: String, settings: [any AnySetting], problems: inout [String]) {
         self.name = name
-        var walker = Walker(name: name, problems: problems)
-        defer { problems = walker.problems }
-        let root: Node?
-        do {
-            root = try Yams.compose(yaml: text)
-        } catch {
-            walker.problems.append("\(name): is not YAML: \(error)")
-            return
-        }
-        // A file of comments only.
-        guard let root, root.scalar?.string.isEmpty != true else { return }
+        var walker = Walker(yaml: LocatedYAML(name: name))
+        defer { problems += walker.problems }
+        // A file that has only comments is empty.
+        guard let root = walker.yaml.document(text), root.scalar?.string.isEmpty != true else { return }
         let keys = Set(settings.map(\.fileKey))
         walker.eachMember(of: root, in: "", known: keys.union(["queues", "commands", "auth"])) {
             walker, key, value in
@@ -71,14 +65,13 @@ struct SettingsFile {
         }
     }
 
-    /// Goes through the nodes and collects what is wrong.
+    /// Reads the parts of the file, and collects what is wrong with them.
     private struct Walker {
-        let name: String
-        var problems: [String]
+        var yaml: LocatedYAML
+        var problems: [String] { yaml.problems }
 
         mutating func report(_ node: Node, _ path: String, _ problem: String) {
-            let line = node.mark.map { ":\($0.line)" } ?? ""
-            problems.append("\(name)\(line): " + (path.isEmpty ? problem : "\(path): \(problem)"))
+            yaml.report(node, path.isEmpty ? problem : "\(path): \(problem)")
         }
 
         /// `known` nil: any key. `path` ends with a dot, or is empty.
@@ -86,18 +79,11 @@ struct SettingsFile {
             of node: Node, in path: String, known: Set<String>?,
             _ body: (inout Walker, String, Node) -> Void
         ) {
-            guard let mapping = node.mapping else {
-                return report(node, String(path.dropLast()), "wants keys with values")
+            let wants = (path.isEmpty ? "" : "\(path.dropLast()): ") + "wants keys with values"
+            let members = yaml.members(of: node, known: known, wants: wants) { key in
+                "unknown key '\(path)\(key.cut(toBytes: 200))'\(Suggestion.text(for: key, among: known ?? []))"
             }
-            for (keyNode, value) in mapping {
-                let key = keyNode.scalar?.string ?? ""
-                if let known, !known.contains(key) {
-                    let suggestion = Suggestion.text(for: key, among: known)
-                    report(keyNode, "", "unknown key '\(path)\(key.cut(toBytes: 200))'\(suggestion)")
-                } else {
-                    body(&self, key, value)
-                }
-            }
+            for member in members ?? [] { body(&self, member.key, member.value) }
         }
 
         mutating func scalar(_ node: Node, _ path: String) -> String? {
@@ -164,7 +150,7 @@ struct SettingsFile {
                 "environment", "environment_from", "user", "group",
             ]
             let timeouts = SettingKind.duration(JobLimits.timeoutMin...JobLimits.timeoutMax)
-            let before = problems.count
+            let before = yaml.problemCount
             eachMember(of: node, in: path + ".", known: known) { walker, key, value in
                 let path = "\(path).\(key)"
                 switch key {
@@ -183,7 +169,7 @@ struct SettingsFile {
             }
             guard let kind, let words, let timeout else {
                 // One that is there but wrong has been reported already.
-                if problems.count == before {
+                if yaml.problemCount == before {
                     report(node, path, "needs kind, command and timeout")
                 }
                 return nil
@@ -234,7 +220,7 @@ struct SettingsFile {
             var principal: String?
             var scopes: Set<Scope> = []
             var users = CertificateSettings.Users.itself
-            let before = problems.count
+            let before = yaml.problemCount
             eachMember(of: node, in: path + ".", known: ["san", "name", "scopes", "users"]) {
                 walker, key, value in
                 let path = "\(path).\(key)"
@@ -254,7 +240,7 @@ struct SettingsFile {
                 }
             }
             guard let name, !scopes.isEmpty else {
-                if problems.count == before { report(node, path, "needs san and scopes") }
+                if yaml.problemCount == before { report(node, path, "needs san and scopes") }
                 return nil
             }
             return CertificateSettings(name: name, principal: principal, scopes: scopes, users: users)
@@ -334,7 +320,7 @@ extension SettingKind where Value == String {
             show: { $0 })
     }
 
-    /// Of a kind or a queue.
+    /// The name of a kind or of a queue.
     static func name(bytesMax: Int) -> Self {
         Self(
             placeholder: "NAME",

@@ -7,7 +7,7 @@ enum Suggestion {
         return " (did you mean '\(word)'?)"
     }
 
-    /// How many letters must be put in, taken out or changed (Levenshtein).
+    /// The number of letters to insert, delete or replace (Levenshtein distance).
     private static func distance(_ left: String, _ right: String) -> Int {
         let left = Array(left.prefix(64))
         let right = Array(right)

@@ -14,29 +14,29 @@ extension ServerSettings {
         if !authentication.isOn {
             warnings.append(
                 """
-                --insecure: nobody is asked who calls: anybody who reaches \(self.listen) may do everything, which is to \
-                enqueue, read and cancel the jobs of all users, and to administer the server
+                --insecure: calls need no credentials: everyone who reaches \(self.listen) may enqueue, read and cancel the \
+                jobs of all users, and administer the server
                 """)
         }
         if self.tlsCertificate == nil {
             warnings.append(
                 """
-                --insecure: there is no TLS: whoever is between a client and \(self.listen) can read and change all that \
-                is sent, tokens and payloads too
+                --insecure: there is no TLS: a machine between a client and \(self.listen) can read and change everything \
+                that is sent, tokens and payloads included
                 """)
         }
         if authentication.fetchesKeysInTheClear {
             warnings.append(
                 """
-                --insecure: the keys of auth-jwks are fetched without TLS: whoever is in between can put in keys of \
-                their own, and then call as anybody
+                --insecure: the keys of auth-jwks are fetched without TLS: a machine in between can replace them, \
+                and then call as any user
                 """)
         }
         if warnings.isEmpty {
             warnings.append(
                 """
                 --insecure: these settings do not need it, and with it the server would also start without TLS and \
-                without asking who calls: leave it out
+                without authentication: leave it out
                 """)
         }
         return warnings

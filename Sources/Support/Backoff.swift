@@ -1,5 +1,5 @@
-/// How long to wait between attempts: the delay doubles from `initial` to `most`, and each is drawn between half and all
-/// of that, so that those who failed together do not come back together.
+/// The delays between attempts, with equal jitter: the nominal delay doubles from `initial` to `most`, and each delay is
+/// drawn between half of it and all of it, so that callers that failed together do not retry together.
 package struct Backoff: Sendable {
     package let initial: Duration
     package let most: Duration

@@ -1,10 +1,10 @@
 /// Base64 (RFC 4648) without padding, as gRPC and JOSE send it. Foundation's knows the first alphabet only, and always pads.
 package struct Base64: Sendable {
-    /// As `-bin` metadata has it (gRPC's PROTOCOL-HTTP2.md, "Custom-Metadata"): read with or without padding, and whatever
+    /// The form of `-bin` metadata (gRPC's PROTOCOL-HTTP2.md, "Custom-Metadata"): read with or without padding, and whatever
     /// the bits are that no byte is made of.
     package static let standard = Base64("+/", isStrict: false)
 
-    /// As JOSE has it (RFC 7515, section 2): each value has one spelling, the one that `encode` gives it.
+    /// The form of JOSE (RFC 7515, section 2): each value has one spelling, the one that `encode` gives it.
     package static let url = Base64("-_", isStrict: true)
 
     private static let notADigit: UInt8 = 0xFF

@@ -4,7 +4,7 @@
 /// Keys are compared by their bytes, never put into a table of Foundation's.
 package struct JSONObject {
     package struct Member {
-        /// As it is written, with its quotes.
+        /// The key as it is written, with its quotes.
         package let quotedKey: ArraySlice<UInt8>
         package let value: ArraySlice<UInt8>
 

@@ -65,7 +65,7 @@ package enum PrintableText {
     ) -> String {
         let ellipsis = "…".utf8
         var written: [UInt8] = []
-        // How much of it stays if there is no room for all.
+        // The length to which it is cut if it is over the limit.
         var fitting = 0
         for scalar in text.unicodeScalars {
             if let replacement = replacement(scalar) {

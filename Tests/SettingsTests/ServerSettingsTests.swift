@@ -167,7 +167,7 @@ private func problems(
 
     @Test func whatIsNoSettingsFile() {
         #expect(problems(file: "- a") == ["s.yaml:1: wants keys with values"])
-        #expect(problems(file: "a: [").first?.hasPrefix("s.yaml: is not YAML: ") == true)
+        #expect(problems(file: "a: [").first?.hasPrefix("s.yaml:2: is not YAML: ") == true)
         #expect(problems(file: "grace: 1s\ngrace: 2s").count == 1)
         #expect(problems(file: "") == [] && problems(file: "# nothing\n") == [])
     }
@@ -314,10 +314,10 @@ private func problems(
             ])
         #expect(
             problems(tls, file: "auth: {certificates: [{san: a, scopes: [all]}, {name: b}], tokens: t}") == [
+                "s.yaml:1: unknown key 'auth.tokens'",
                 "s.yaml:1: auth.certificates[0].scopes: wants a list of some of jobs.enqueue, jobs.read, "
                     + "jobs.cancel, admin",
                 "s.yaml:1: auth.certificates[1]: needs san and scopes",
-                "s.yaml:1: unknown key 'auth.tokens'",
             ])
     }
 
@@ -348,7 +348,7 @@ private func problems(
                 "listen: other machines can reach 0.0.0.0:1, and there is no TLS: give a certificate with "
                     + "--tls-certificate FILE and --tls-key FILE (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY), or "
                     + "--insecure (SIGNALBOX_INSECURE=true) to send everything in the clear",
-                "listen: other machines can reach 0.0.0.0:1, and nobody is asked who calls: give tokens with "
+                "listen: other machines can reach 0.0.0.0:1, and calls need no credentials: give tokens with "
                     + "--auth-tokens FILE (SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or "
                     + "auth-jwks, or rules for client certificates in the file, or --insecure "
                     + "(SIGNALBOX_INSECURE=true) to let everybody do everything",
@@ -367,7 +367,7 @@ private func problems(
         for address in ["http://keys", "http://127.0.0.1.example/", "HTTP://keys:80/k"] {
             #expect(
                 problems(jwt + [address]) == [
-                    "auth-jwks: whoever is in between could answer: give https, or insecure"
+                    "auth-jwks: a machine in between could replace the keys: use https, or allow it with insecure"
                 ])
         }
         let rules = "auth: {certificates: [{san: \"dns:a\", scopes: [admin]}]}"

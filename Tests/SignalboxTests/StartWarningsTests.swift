@@ -26,11 +26,11 @@ import Testing
 
     @Test func insecureSaysWhatThatMeans() throws {
         let everybody =
-            "--insecure: nobody is asked who calls: anybody who reaches 0.0.0.0:1 may do everything, which is "
-            + "to enqueue, read and cancel the jobs of all users, and to administer the server"
+            "--insecure: calls need no credentials: everyone who reaches 0.0.0.0:1 may enqueue, read and "
+            + "cancel the jobs of all users, and administer the server"
         let clear =
-            "--insecure: there is no TLS: whoever is between a client and 0.0.0.0:1 can read and change all that "
-            + "is sent, tokens and payloads too"
+            "--insecure: there is no TLS: a machine between a client and 0.0.0.0:1 can read and change "
+            + "everything that is sent, tokens and payloads included"
         let arguments = ["--listen", "0.0.0.0:1", "--insecure"]
         #expect(try warnings(arguments) == [everybody, clear])
         #expect(try warnings(["--listen", "0.0.0.0:1"], ["SIGNALBOX_INSECURE": "1"]) == [everybody, clear])
