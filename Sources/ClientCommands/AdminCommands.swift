@@ -19,7 +19,7 @@ package struct StatsCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.getQueueStats, GetQueueStatsRequest(queue: ExactText(queue ?? "")),
+                AdminServiceMethod.getQueueStats, GetQueueStatsRequest(queue: ExactText(queue ?? "")),
                 GetQueueStatsResponse.self)
             if json { return try response.queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
             var table = Self.table
@@ -65,7 +65,7 @@ package struct NodesCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.listNodes, ListNodesRequest(), ListNodesResponse.self)
+                AdminServiceMethod.listNodes, ListNodesRequest(), ListNodesResponse.self)
             if json { return try response.nodes.forEach { try JSONLine.write(NodeView($0)) } }
             var table = Self.table
             try Terminal.write(table.lines(response.nodes.map(Self.row)).joined(separator: "\n") + "\n")
@@ -106,7 +106,7 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = PauseQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(Service.Path.pauseQueue, request, EmptyResponse.self)
+                _ = try await $0.call(AdminServiceMethod.pauseQueue, request, EmptyResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: true)) }
         }
@@ -126,7 +126,7 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = ResumeQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(Service.Path.resumeQueue, request, EmptyResponse.self)
+                _ = try await $0.call(AdminServiceMethod.resumeQueue, request, EmptyResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: false)) }
         }
@@ -154,7 +154,7 @@ package struct HealthCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                Service.Path.checkHealth, HealthCheckRequest(service: ExactText(serviceName ?? "")),
+                HealthMethod.check, HealthCheckRequest(service: ExactText(serviceName ?? "")),
                 HealthCheckResponse.self)
             let word = Self.word(response.status)
             if json { try JSONLine.write(HealthView(status: word)) } else { try Terminal.write(word + "\n") }

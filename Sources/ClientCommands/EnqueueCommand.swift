@@ -93,7 +93,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
         var enqueued: JobID?
         try await withService(target) { service in
             let response = try await service.call(
-                Service.Path.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
+                JobServiceMethod.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
             enqueued = response.job.id
             if self.service.json {
                 try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))

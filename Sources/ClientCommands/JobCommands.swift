@@ -27,7 +27,7 @@ package struct CancelCommand: AsyncParsableCommand {
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
             let request = CancelRequest(jobID: "\(id)", reason: ExactText(reason))
-            let response = try await service.call(Service.Path.cancel, request, JobResponse.self)
+            let response = try await service.call(JobServiceMethod.cancel, request, JobResponse.self)
             try show(response.job, json: json)
         }
     }
@@ -49,7 +49,7 @@ package struct RetryCommand: AsyncParsableCommand {
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
             let request = RetryRequest(jobID: "\(id)")
-            let response = try await service.call(Service.Path.retry, request, JobResponse.self)
+            let response = try await service.call(JobServiceMethod.retry, request, JobResponse.self)
             try show(response.job, json: json)
         }
     }

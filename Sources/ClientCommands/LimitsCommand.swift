@@ -28,7 +28,8 @@ package struct LimitsCommand: AsyncParsableCommand {
             let json = service.json
             try await withService(service.target()) {
                 let request = GetUserLimitRequest(userID: ExactText(user), queue: ExactText(queue ?? ""))
-                let response = try await $0.call(Service.Path.getUserLimit, request, UserLimitResponse.self)
+                let response = try await $0.call(
+                    AdminServiceMethod.getUserLimit, request, UserLimitResponse.self)
                 try LimitsCommand.show(response.limit, json: json)
             }
         }
@@ -68,7 +69,8 @@ package struct LimitsCommand: AsyncParsableCommand {
             try await withService(service.target()) {
                 let request = SetUserLimitRequest(
                     userID: ExactText(user), queue: ExactText(queue ?? ""), limit: limit ?? 0, clear: clear)
-                let response = try await $0.call(Service.Path.setUserLimit, request, UserLimitResponse.self)
+                let response = try await $0.call(
+                    AdminServiceMethod.setUserLimit, request, UserLimitResponse.self)
                 try LimitsCommand.show(response.limit, json: json)
             }
         }

@@ -59,7 +59,7 @@ package struct ListCommand: AsyncParsableCommand {
             var hasMore = true
             while left > 0, hasMore {
                 request.pageSize = min(left, Self.pageSizeMax)
-                let page = try await service.call(Service.Path.listJobs, request, ListJobsResponse.self)
+                let page = try await service.call(JobServiceMethod.listJobs, request, ListJobsResponse.self)
                 // A server that gave more than was asked for must not make it negative.
                 left -= min(left, page.jobs.count)
                 hasMore = !page.nextPageToken.isEmpty

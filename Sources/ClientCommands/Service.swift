@@ -73,23 +73,7 @@ struct Service: Sendable {
 
     func getJob(_ id: JobID, includePayload: Bool = false) async throws -> JobRecord {
         let request = GetJobRequest(jobID: "\(id)", includePayload: includePayload)
-        return try await call(Path.getJob, request, GetJobResponse.self).job
-    }
-
-    enum Path {
-        static let enqueue = "/signalbox.v1.JobService/Enqueue"
-        static let getJob = "/signalbox.v1.JobService/GetJob"
-        static let listJobs = "/signalbox.v1.JobService/ListJobs"
-        static let watch = "/signalbox.v1.JobService/Watch"
-        static let cancel = "/signalbox.v1.JobService/Cancel"
-        static let retry = "/signalbox.v1.JobService/Retry"
-        static let getQueueStats = "/signalbox.v1.AdminService/GetQueueStats"
-        static let listNodes = "/signalbox.v1.AdminService/ListNodes"
-        static let pauseQueue = "/signalbox.v1.AdminService/PauseQueue"
-        static let resumeQueue = "/signalbox.v1.AdminService/ResumeQueue"
-        static let setUserLimit = "/signalbox.v1.AdminService/SetUserLimit"
-        static let getUserLimit = "/signalbox.v1.AdminService/GetUserLimit"
-        static let checkHealth = "/grpc.health.v1.Health/Check"
+        return try await call(JobServiceMethod.getJob, request, GetJobResponse.self).job
     }
 }
 

@@ -85,7 +85,7 @@ struct Watcher {
 
     private mutating func read(_ service: Service) async throws -> Bool {
         let stream = try await service.client.serverStreaming(
-            Service.Path.watch, session.request().encode(), metadata: service.metadata)
+            JobServiceMethod.watch, session.request().encode(), metadata: service.metadata)
         for try await bytes in stream {
             wasReached = true
             lastHeard = .now

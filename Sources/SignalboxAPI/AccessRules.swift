@@ -1,33 +1,36 @@
 import JobModel
+import SignalboxProto
 
-/// What it takes to make a call.
+/// What a caller needs to make a call.
 enum AccessRule: Sendable, Hashable {
-    /// Nothing: those that ask have no credentials, as a balancer's probe.
+    /// No credentials: a load balancer's health check has none.
     case nothing
-    /// Credentials, whatever they allow.
+    /// Valid credentials with any scope.
     case credentials
     case scope(Scope)
 }
 
-// exact in this file: the paths are our methods' own, not those that callers wrote.
+// exact in this file: the keys are the paths of our own methods.
 
-/// The rule for each method. A method that is not here can be called by nobody.
+/// The access rule of each method. Calls of a method without a rule are refused.
 enum AccessRules {
-    static let byPath: [String: AccessRule] = {
-        var rules: [String: AccessRule] = [:]
-        func add(_ service: String, _ methods: [String], _ rule: AccessRule) {
-            for method in methods { rules["/\(service)/\(method)"] = rule }
-        }
-        add("signalbox.v1.JobService", ["Enqueue", "EnqueueBatch", "Retry"], .scope(.enqueue))
-        add("signalbox.v1.JobService", ["GetJob", "ListJobs", "Watch"], .scope(.read))
-        add("signalbox.v1.JobService", ["Cancel"], .scope(.cancel))
-        add(
-            "signalbox.v1.AdminService",
-            ["GetQueueStats", "ListNodes", "PauseQueue", "ResumeQueue", "SetUserLimit", "GetUserLimit"],
-            .scope(.admin))
-        add("grpc.health.v1.Health", ["Check", "Watch"], .nothing)
-        add("grpc.reflection.v1.ServerReflection", ["ServerReflectionInfo"], .credentials)
-        add("grpc.reflection.v1alpha.ServerReflection", ["ServerReflectionInfo"], .credentials)
-        return rules
-    }()
+    static let byPath: [String: AccessRule] = [
+        JobServiceMethod.enqueue: .scope(.enqueue),
+        JobServiceMethod.enqueueBatch: .scope(.enqueue),
+        JobServiceMethod.retry: .scope(.enqueue),
+        JobServiceMethod.getJob: .scope(.read),
+        JobServiceMethod.listJobs: .scope(.read),
+        JobServiceMethod.watch: .scope(.read),
+        JobServiceMethod.cancel: .scope(.cancel),
+        AdminServiceMethod.getQueueStats: .scope(.admin),
+        AdminServiceMethod.listNodes: .scope(.admin),
+        AdminServiceMethod.pauseQueue: .scope(.admin),
+        AdminServiceMethod.resumeQueue: .scope(.admin),
+        AdminServiceMethod.setUserLimit: .scope(.admin),
+        AdminServiceMethod.getUserLimit: .scope(.admin),
+        HealthMethod.check: .nothing,
+        HealthMethod.watch: .nothing,
+        ServerReflectionMethod.serverReflectionInfo: .credentials,
+        ServerReflectionV1AlphaMethod.serverReflectionInfo: .credentials,
+    ]
 }

@@ -23,33 +23,32 @@ package struct AdminServiceHandlers: Sendable {
     }
 
     package var methods: [Method] {
-        let service = "/signalbox.v1.AdminService/"
-        return [
-            .unary(service + "GetQueueStats", maxRequestBytes: Self.requestBytesMax) { bytes, _ in
+        [
+            .unary(AdminServiceMethod.getQueueStats, maxRequestBytes: Self.requestBytesMax) { bytes, _ in
                 let request = try GetQueueStatsRequest.read(bytes) {
                     Self.check($0.queue, required: false, &$1)
                 }
                 return GetQueueStatsResponse(queues: try await store.queueStats(request.queue.nonEmpty?.text))
                     .encode()
             },
-            .unary(service + "ListNodes", maxRequestBytes: Self.requestBytesMax) { bytes, context in
+            .unary(AdminServiceMethod.listNodes, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 _ = try ListNodesRequest.read(bytes)
                 return ListNodesResponse(nodes: try await store.nodes(for: context.caller.users)).encode()
             },
-            .unary(service + "PauseQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
+            .unary(AdminServiceMethod.pauseQueue, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try PauseQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
                 try await store.setPaused(true, queue: request.queue.text, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "ResumeQueue", maxRequestBytes: Self.requestBytesMax) { bytes, context in
+            .unary(AdminServiceMethod.resumeQueue, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try ResumeQueueRequest.read(bytes) { Self.check($0.queue, required: true, &$1) }
                 try await store.setPaused(false, queue: request.queue.text, by: context.caller)
                 return EmptyResponse().encode()
             },
-            .unary(service + "SetUserLimit", maxRequestBytes: Self.requestBytesMax) {
+            .unary(AdminServiceMethod.setUserLimit, maxRequestBytes: Self.requestBytesMax) {
                 try await setUserLimit($0, by: $1.caller)
             },
-            .unary(service + "GetUserLimit", maxRequestBytes: Self.requestBytesMax) {
+            .unary(AdminServiceMethod.getUserLimit, maxRequestBytes: Self.requestBytesMax) {
                 try await getUserLimit($0, for: $1.caller)
             },
         ]

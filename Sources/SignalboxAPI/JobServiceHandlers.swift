@@ -31,22 +31,22 @@ package struct JobServiceHandlers: Sendable {
     }
 
     package var methods: [Method] {
-        let service = "/signalbox.v1.JobService/"
-        return [
-            .replying(service + "Enqueue", maxRequestBytes: Self.enqueueBytesMax) { bytes, context, reply in
+        [
+            .replying(JobServiceMethod.enqueue, maxRequestBytes: Self.enqueueBytesMax) {
+                bytes, context, reply in
                 try enqueue(bytes, by: context.caller, reply)
             },
-            .unary(service + "EnqueueBatch") { try await enqueueBatch($0, by: $1.caller) },
-            .unary(service + "GetJob", maxRequestBytes: Self.requestBytesMax) {
+            .unary(JobServiceMethod.enqueueBatch) { try await enqueueBatch($0, by: $1.caller) },
+            .unary(JobServiceMethod.getJob, maxRequestBytes: Self.requestBytesMax) {
                 try await getJob($0, for: $1.caller)
             },
-            .unary(service + "ListJobs", maxRequestBytes: Self.requestBytesMax) {
+            .unary(JobServiceMethod.listJobs, maxRequestBytes: Self.requestBytesMax) {
                 try await listJobs($0, for: $1.caller)
             },
-            .unary(service + "Cancel", maxRequestBytes: Self.requestBytesMax) {
+            .unary(JobServiceMethod.cancel, maxRequestBytes: Self.requestBytesMax) {
                 try await cancel($0, by: $1.caller)
             },
-            .unary(service + "Retry", maxRequestBytes: Self.requestBytesMax) {
+            .unary(JobServiceMethod.retry, maxRequestBytes: Self.requestBytesMax) {
                 try await retry($0, by: $1.caller)
             },
         ]

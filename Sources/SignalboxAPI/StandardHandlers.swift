@@ -65,7 +65,7 @@ package struct StandardHandlers: Sendable {
 
     package var methods: [Method] {
         [
-            .replying("/grpc.health.v1.Health/Check", maxRequestBytes: Self.requestBytesMax) { bytes, _, _ in
+            .replying(HealthMethod.check, maxRequestBytes: Self.requestBytesMax) { bytes, _, _ in
                 // Who asks often asks about all of it, with an empty message.
                 let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                 guard Self.isKnown(service) else {
@@ -73,7 +73,7 @@ package struct StandardHandlers: Sendable {
                 }
                 return .message(health.isServing ? Self.serving : Self.notServing)
             },
-            .serverStreaming("/grpc.health.v1.Health/Watch", maxRequestBytes: Self.requestBytesMax) {
+            .serverStreaming(HealthMethod.watch, maxRequestBytes: Self.requestBytesMax) {
                 bytes, _, writer in
                 let request = try HealthCheckRequest.read(bytes)
                 var last: HealthCheckResponse.Status?
@@ -89,8 +89,8 @@ package struct StandardHandlers: Sendable {
                 throw Status(.unavailable, "this server is shutting down")
             },
             // The older name has the same messages; many tools know only that.
-            reflection("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
-            reflection("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+            reflection(ServerReflectionMethod.serverReflectionInfo),
+            reflection(ServerReflectionV1AlphaMethod.serverReflectionInfo),
         ]
     }
 

@@ -29,7 +29,7 @@ package struct WatchHandler: Sendable {
     }
 
     package var method: Method {
-        .following("/signalbox.v1.JobService/Watch", maxRequestBytes: Self.requestBytesMax) {
+        .following(JobServiceMethod.watch, maxRequestBytes: Self.requestBytesMax) {
             bytes, context, writer in
             try await begin(bytes, by: context.caller, writer)
         }

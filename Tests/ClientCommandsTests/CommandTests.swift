@@ -44,7 +44,7 @@ import Testing
     @Test(arguments: [
         (HealthCheckResponse.Status.serving, Int32(0)), (.notServing, 4), (.unknown, 4), (.serviceUnknown, 3),
     ]) func health(status: HealthCheckResponse.Status, code: Int32) async throws {
-        let method = Method.unary(Service.Path.checkHealth) { _, _ in
+        let method = Method.unary(HealthMethod.check) { _, _ in
             HealthCheckResponse(status: status).encode()
         }
         try await serving([method]) { address in
@@ -63,7 +63,7 @@ import Testing
     @Test(arguments: [
         (Status.Code.notFound, Int32(3)), (.deadlineExceeded, 4), (.alreadyExists, 5), (.invalidArgument, 5),
     ]) func whatTheServerRefuses(code: Status.Code, expected: Int32) async throws {
-        let method = Method.unary(Service.Path.cancel) { _, _ in throw Status(code, "no") }
+        let method = Method.unary(JobServiceMethod.cancel) { _, _ in throw Status(code, "no") }
         try await serving([method]) { address in
             let id = Sample.id.description
             #expect(await exitCode([id, "--server", address], of: CancelCommand.self) == expected)
@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test func anAnswerThatIsNone() async throws {
-        let method = Method.unary(Service.Path.getJob) { _, _ in ByteBuffer(bytes: [0xFF, 0xFF]) }
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in ByteBuffer(bytes: [0xFF, 0xFF]) }
         try await serving([method]) { address in
             let id = Sample.id.description
             #expect(await exitCode([id, "--server", address], of: GetCommand.self) == 5)
@@ -86,7 +86,7 @@ import Testing
 
     @Test func pagesUpToTheLimit() async throws {
         let (requests, continuation) = AsyncStream<ListJobsRequest>.makeStream()
-        let method = Method.unary(Service.Path.listJobs) { bytes, _ in
+        let method = Method.unary(JobServiceMethod.listJobs) { bytes, _ in
             var violations: [FieldViolation] = []
             let request = try ListJobsRequest.decode(bytes, into: &violations)
             continuation.yield(request)
@@ -110,7 +110,7 @@ import Testing
 
     @Test(arguments: [(JobEventType.succeeded, false), (.failed, true)])
     func aWatchThatIsCutGoesOn(type: JobEventType, fails: Bool) async throws {
-        let method = Method.serverStreaming(Service.Path.watch) { bytes, _, writer in
+        let method = Method.serverStreaming(JobServiceMethod.watch) { bytes, _, writer in
             var violations: [FieldViolation] = []
             let watched = try WatchRequest.decode(bytes, into: &violations).jobs[0]
             switch watched.afterSequence {
@@ -151,7 +151,7 @@ import Testing
     }
 
     @Test func aWatchOfNoJobIsNotTriedAgain() async throws {
-        let method = Method.serverStreaming(Service.Path.watch) { _, _, _ in
+        let method = Method.serverStreaming(JobServiceMethod.watch) { _, _, _ in
             throw Status(.notFound, "no such job")
         }
         try await serving([method]) { address in
@@ -161,8 +161,8 @@ import Testing
     }
 
     @Test func afterTheLastEventTheJobIsLookedUp() async throws {
-        let watch = Method.serverStreaming(Service.Path.watch) { _, _, _ in }
-        let get = Method.unary(Service.Path.getJob) { _, _ in
+        let watch = Method.serverStreaming(JobServiceMethod.watch) { _, _, _ in }
+        let get = Method.unary(JobServiceMethod.getJob) { _, _ in
             GetJobResponse(job: Sample.job(.cancelled, sequence: 3), includePayload: false).encode()
         }
         try await serving([watch, get]) { address in
