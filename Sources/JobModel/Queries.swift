@@ -19,19 +19,33 @@ package struct JobFilter: Sendable, Hashable {
 package struct QueueStats: Sendable, Hashable {
     package var queue: String
     /// Those not yet due included.
-    package var pending: Int64 = 0
-    package var scheduled: Int64 = 0
-    package var running: Int64 = 0
-    package var succeeded: Int64 = 0
-    package var failed: Int64 = 0
-    package var cancelled: Int64 = 0
+    package var pending: Int64
+    package var scheduled: Int64
+    package var running: Int64
+    package var succeeded: Int64
+    package var failed: Int64
+    package var cancelled: Int64
     package var oldestPendingAge: Duration?
-    package var enqueuedPerSecond = 0.0
-    package var finishedPerSecond = 0.0
-    package var isPaused = false
+    package var enqueuedPerSecond: Double
+    package var finishedPerSecond: Double
+    package var isPaused: Bool
 
-    package init(queue: String) {
+    package init(
+        queue: String, pending: Int64 = 0, scheduled: Int64 = 0, running: Int64 = 0, succeeded: Int64 = 0,
+        failed: Int64 = 0, cancelled: Int64 = 0, oldestPendingAge: Duration? = nil,
+        enqueuedPerSecond: Double = 0, finishedPerSecond: Double = 0, isPaused: Bool = false
+    ) {
         self.queue = queue
+        self.pending = pending
+        self.scheduled = scheduled
+        self.running = running
+        self.succeeded = succeeded
+        self.failed = failed
+        self.cancelled = cancelled
+        self.oldestPendingAge = oldestPendingAge
+        self.enqueuedPerSecond = enqueuedPerSecond
+        self.finishedPerSecond = finishedPerSecond
+        self.isPaused = isPaused
     }
 }
 

@@ -109,7 +109,9 @@ package struct StandardHandlers: Sendable {
             for try await bytes in requests {
                 let request = try ServerReflectionRequest.read(bytes)
                 let answer = DescriptorTable.answer(request.question)
-                try await writer.write(ServerReflectionResponse(request: request, answer: answer).encode())
+                let response = ServerReflectionResponse(
+                    validHost: request.host, originalRequest: request, answer: answer)
+                try await writer.write(response.encode())
             }
         }
     }

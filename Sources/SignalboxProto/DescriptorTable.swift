@@ -1,8 +1,7 @@
 import CSignalboxProto
 package import Support
 
-/// What server reflection is asked about: the services' own definitions, from the generated tables, which
-/// are constant.
+/// The definitions of the services for server reflection. The generated tables that it reads are constant.
 package enum DescriptorTable {
     private struct File {
         let bytes: [UInt8]
@@ -42,7 +41,7 @@ package enum DescriptorTable {
         return unsafe table.compactMap { unsafe $0.map { unsafe ExactText(String(cString: $0)) } }
     }()
 
-    /// The file, then everything that it imports, each once; nil if there is none of this name.
+    /// The file of this name, then everything that it imports, each once; nil if there is no such file.
     package static func files(named name: ExactText) -> [[UInt8]]? {
         fileOfName[name].map(withImports)
     }
@@ -63,24 +62,34 @@ package enum DescriptorTable {
         return order.map { files[$0].bytes }
     }
 
-    /// The answer to any question of server reflection. These files declare no extensions.
+    /// The answer to any question of server reflection. Nil is a question that this version does not know.
+    /// These files declare no extensions.
     package static func answer(
-        _ question: ServerReflectionRequest.Question
+        _ question: ServerReflectionRequest.Question?
     ) -> ServerReflectionResponse.Answer {
-        // As gRPC status codes.
+        // These are gRPC status codes.
         let invalidArgument = 3
         let notFound = 5
         func found(_ files: [[UInt8]]?, _ what: String) -> ServerReflectionResponse.Answer {
-            files.map { .files($0) } ?? .error(code: notFound, message: "no such \(what)")
+            if let files {
+                return .fileDescriptorResponse(FileDescriptorResponse(fileDescriptorProto: files))
+            }
+            return .errorResponse(ErrorResponse(errorCode: notFound, errorMessage: "no such \(what)"))
         }
-        return switch question {
-        case .fileByName(let name): found(files(named: name), "file")
-        case .fileContainingSymbol(let name): found(files(containingSymbol: name), "symbol")
-        case .fileContainingExtension: found(nil, "extension")
-        case .allExtensionNumbers(let type):
-            if fileOfSymbol[type] == nil { found(nil, "type") } else { .extensionNumbers(type: type, []) }
-        case .listServices: .services(services)
-        case .none: .error(code: invalidArgument, message: "no question that is known")
+        switch question {
+        case .fileByFilename(let name): return found(files(named: name), "file")
+        case .fileContainingSymbol(let name): return found(files(containingSymbol: name), "symbol")
+        case .fileContainingExtension: return found(nil, "extension")
+        case .allExtensionNumbersOfType(let type):
+            if fileOfSymbol[type] == nil { return found(nil, "type") }
+            return .allExtensionNumbersResponse(
+                ExtensionNumberResponse(baseTypeName: type, extensionNumber: []))
+        case .listServices:
+            return .listServicesResponse(
+                ListServiceResponse(service: services.map { ServiceResponse(name: $0) }))
+        case nil:
+            return .errorResponse(
+                ErrorResponse(errorCode: invalidArgument, errorMessage: "no question that is known"))
         }
     }
 }

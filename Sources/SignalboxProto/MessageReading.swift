@@ -5,10 +5,10 @@ package import JobModel
 package import NIOCore
 import Support
 
-/// What a client asks for.
+/// A message that a client sends.
 package protocol RequestMessage: Sendable {
-    /// Adds a violation for each field that is wrong in itself (not UTF-8, holds NUL, a time out of range);
-    /// at most 64. The value means nothing when one was added.
+    /// Adds a violation for each field that is wrong in itself: text that is not UTF-8, contains NUL or is too long, or a
+    /// time out of range. It adds at most 64. Where it has added one, the value must not be used.
     static func decode(
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> Self
@@ -16,7 +16,7 @@ package protocol RequestMessage: Sendable {
     func encode() -> ByteBuffer
 }
 
-/// What the service answers.
+/// A message that the server sends.
 package protocol ResponseMessage: Sendable {
     /// Throws `DecodingError.invalid` for the first field that is wrong in itself.
     static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> Self
@@ -51,9 +51,9 @@ extension ResponseMessage {
     }
 }
 
-/// Reads values out of C structs, and collects what is wrong with them. The C structs' memory must live.
+/// Reads values out of protobuf-c's structs, and collects violations. The memory of the structs must outlive each call.
 struct FieldReader {
-    /// More says nothing more, and a message can hold millions.
+    /// A message can have millions of wrong fields; the first ones are enough.
     static let violationsMax = 64
 
     private(set) var violations: [FieldViolation] = []
@@ -63,8 +63,8 @@ struct FieldReader {
         violations.append(FieldViolation(field: field(), description: description))
     }
 
-    /// The length is checked before anything else is done with the text: one that is too long is cut, and only used to find
-    /// what else is wrong. Empty when it is not UTF-8, or holds NUL.
+    /// The length is checked first. A text that is too long is cut, and is used only to find other violations. The text is
+    /// empty when it is not UTF-8 or contains NUL.
     mutating func text(
         _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String, bytesMax: Int
     ) -> ExactText {
@@ -92,7 +92,8 @@ struct FieldReader {
             decoding: UnsafeBufferPointer(start: start, count: min(data.len, bytesMax)))
     }
 
-    /// A job's id as a caller has written it. `JobID` says whether it is one, which a longer text is not.
+    /// A job's id as a caller has written it; `JobID` checks it. A text that is too long for an id is cut behind that
+    /// length, so that it stays too long.
     mutating func idText(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> ExactText {
         if unsafe data.len > JobLimits.jobIDBytes {
             return unsafe cutText(data, bytesMax: JobLimits.jobIDBytes + 1)
@@ -100,47 +101,145 @@ struct FieldReader {
         return unsafe text(data, field(), bytesMax: JobLimits.jobIDBytes)
     }
 
-    mutating func userID(_ data: ProtobufCBinaryData) -> ExactText {
-        unsafe text(data, "user_id", bytesMax: JobLimits.userIDBytesMax)
-    }
-
-    mutating func queue(_ data: ProtobufCBinaryData) -> ExactText {
-        unsafe text(data, "queue", bytesMax: JobLimits.queueBytesMax)
-    }
-
-    /// A text in an answer, of a server that may be newer than this and have other limits.
-    mutating func answerText(
+    /// A text in a response. The server may be newer than this program and have other limits, so its value may be unknown:
+    /// that is a violation.
+    mutating func answer<Value: TextValue>(
         _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String
-    ) -> ExactText {
-        unsafe text(data, field(), bytesMax: Self.answerTextBytesMax)
+    ) -> Value {
+        let text = unsafe text(data, field(), bytesMax: Self.answerTextBytesMax)
+        if let value = Value(onWire: text) { return value }
+        add(field(), Value.refusal(of: text))
+        return Value.placeholder
+    }
+
+    /// A text in a response, where the empty text means that there is none.
+    mutating func nonEmptyAnswer(
+        _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String
+    ) -> ExactText? {
+        let text: ExactText = unsafe answer(data, field())
+        return text.nonEmpty
+    }
+
+    /// The texts of a repeated field in a response.
+    mutating func answers<Value: TextValue>(
+        _ count: Int, _ texts: UnsafeMutablePointer<ProtobufCBinaryData>?,
+        _ field: @autoclosure () -> String
+    ) -> [Value] {
+        unsafe values(count, texts).map { unsafe answer($0, field()) }
     }
 
     private static let answerTextBytesMax = 64 << 10
+
+    /// The longest name of a service, file, symbol or host that a request may have, in bytes.
+    static let nameBytesMax = 1024
+
+    /// One entry of a job's labels in a request.
+    mutating func label(
+        _ key: ProtobufCBinaryData, _ value: ProtobufCBinaryData, _ field: @autoclosure () -> String
+    ) -> (key: ExactText, value: ExactText) {
+        unsafe (
+            key: text(key, field(), bytesMax: JobLimits.labelKeyBytesMax),
+            value: text(value, field(), bytesMax: JobLimits.labelValueBytesMax)
+        )
+    }
+
+    /// An enum's value in a response. One that is unknown is a violation.
+    mutating func known<Value: WireEnum>(
+        _ value: Value.Wire, _ field: @autoclosure () -> String
+    ) -> Value {
+        if let value = Value(onWire: value) { return value }
+        add(field(), "is unknown: \(value.rawValue)")
+        return Value.placeholder
+    }
+
+    /// The values of a repeated enum in a request. `one` is what the violation calls an unknown value.
+    mutating func set<Value: WireEnum>(
+        _ count: Int, _ values: UnsafeMutablePointer<Value.Wire>?, _ field: @autoclosure () -> String,
+        one: StaticString
+    ) -> Set<Value> {
+        let values = unsafe self.values(min(count, Self.setValuesMax + 1), values)
+        if values.count > Self.setValuesMax { add(field(), "are more than \(Self.setValuesMax)") }
+        var set: Set<Value> = []
+        for value in values.prefix(Self.setValuesMax) {
+            if let value = Value(onWire: value) {
+                set.insert(value)
+            } else {
+                add(field(), "has an unknown \(one): \(value.rawValue)")
+            }
+        }
+        return set
+    }
+
+    /// No enum has as many values.
+    private static let setValuesMax = 64
+
+    /// Whether a list in a request has an allowed number of entries. If it has not, that is a violation.
+    mutating func count(
+        _ count: Int, _ field: @autoclosure () -> String, isWithin range: ClosedRange<Int>
+    ) -> Bool {
+        if range.contains(count) { return true }
+        add(
+            field(),
+            range.lowerBound == 0
+                ? "are more than \(range.upperBound)" : "are not \(range.lowerBound) to \(range.upperBound)")
+        return false
+    }
+
+    /// A message in a message; nil where it is not set.
+    mutating func optional<Message, Value>(
+        _ message: UnsafeMutablePointer<Message>?, _ read: (Message, inout FieldReader) -> Value
+    ) -> Value? {
+        guard let message = unsafe message else { return nil }
+        return unsafe read(message.pointee, &self)
+    }
+
+    /// A message that a request must have; nil, and a violation, where it is not set.
+    mutating func required<Message, Value>(
+        _ message: UnsafeMutablePointer<Message>?, _ field: @autoclosure () -> String,
+        _ read: (Message, inout FieldReader) -> Value
+    ) -> Value? {
+        if unsafe message == nil { add(field(), "is required") }
+        return unsafe optional(message, read)
+    }
+
+    /// A message that a response must have. Where it is not set, that is a violation, and the value is made from `empty`.
+    mutating func required<Message, Value>(
+        _ message: UnsafeMutablePointer<Message>?, _ empty: @autoclosure () -> Message,
+        _ field: @autoclosure () -> String, _ read: (Message, inout FieldReader) -> Value
+    ) -> Value {
+        if let message = unsafe message { return unsafe read(message.pointee, &self) }
+        add(field(), "is required")
+        return read(empty(), &self)
+    }
 
     func bytes(_ data: ProtobufCBinaryData) -> [UInt8] {
         guard let start = unsafe data.data else { return [] }
         return unsafe [UInt8](UnsafeBufferPointer(start: start, count: data.len))
     }
 
-    /// At most `limit` of the values of a repeated message.
+    func byteStrings(_ count: Int, _ values: UnsafeMutablePointer<ProtobufCBinaryData>?) -> [[UInt8]] {
+        unsafe self.values(count, values).map { unsafe bytes($0) }
+    }
+
+    /// At most `limit` of the values of a repeated message, in order. `read` gets the index of each.
     func list<Message, Value>(
         _ count: Int, _ items: UnsafeMutablePointer<UnsafeMutablePointer<Message>?>?, limit: Int = .max,
         _ read: (Int, Message) -> Value
     ) -> [Value] {
         guard let items = unsafe items else { return [] }
         return (0..<min(count, limit)).compactMap { index in
-            // protobuf-c leaves no gap.
+            // protobuf-c sets every entry.
             guard let item = unsafe items[index] else { return nil }
             return unsafe read(index, item.pointee)
         }
     }
 
-    /// The values of a repeated field that is no message. They are gone when the message is.
+    /// The values of a repeated field of another type. Texts among them are valid as long as the message.
     func values<Value>(_ count: Int, _ values: UnsafeMutablePointer<Value>?) -> [Value] {
         unsafe Array(UnsafeBufferPointer(start: values, count: values == nil ? 0 : count))
     }
 
-    /// Years 1 to 9999 (google/protobuf/timestamp.proto), cut to microseconds.
+    /// A time within the years 1 to 9999 (google/protobuf/timestamp.proto), cut to microseconds.
     mutating func timestamp(
         _ value: UnsafeMutablePointer<Google__Protobuf__Timestamp>?, _ field: @autoclosure () -> String
     ) -> Timestamp? {
@@ -154,7 +253,7 @@ struct FieldReader {
         return Timestamp(microseconds: seconds * 1_000_000 + Int64(nanos) / 1000)
     }
 
-    /// A time that every message of this kind has.
+    /// A time that is never left out. Where it is, that is a violation.
     mutating func requiredTimestamp(
         _ value: UnsafeMutablePointer<Google__Protobuf__Timestamp>?, _ field: @autoclosure () -> String
     ) -> Timestamp {
@@ -163,7 +262,7 @@ struct FieldReader {
         return Timestamp(microseconds: 0)
     }
 
-    /// ±10,000 years, seconds and nanos of one sign (google/protobuf/duration.proto).
+    /// At most ±10,000 years, with seconds and nanos of one sign (google/protobuf/duration.proto).
     mutating func duration(
         _ value: UnsafeMutablePointer<Google__Protobuf__Duration>?, _ field: @autoclosure () -> String
     ) -> Duration? {
@@ -180,17 +279,9 @@ struct FieldReader {
         return Duration(
             secondsComponent: seconds, attosecondsComponent: Int64(nanos) * 1_000_000_000)
     }
-
-    mutating func jobID(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> JobID {
-        if let id = unsafe JobID(idText(data, field()).text) { return id }
-        add(field(), "is not a UUID of 36 characters")
-        return Self.noJob
-    }
-
-    private static let noJob = JobID(UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)))
 }
 
-// MARK: - The other way
+// MARK: - Writing
 
 extension MessageArena {
     func timestamp(_ value: Timestamp) -> UnsafeMutablePointer<Google__Protobuf__Timestamp> {
@@ -218,5 +309,31 @@ extension MessageArena {
     func duration(_ value: Duration?) -> UnsafeMutablePointer<Google__Protobuf__Duration>? {
         guard let value else { return nil }
         return unsafe duration(value)
+    }
+
+    /// A message in a message, filled from a value; nil where there is none.
+    func optional<Value, Message>(
+        _ value: Value?, _ initialise: (UnsafeMutablePointer<Message>?) -> Void,
+        _ fill: (inout Message, Value) -> Void
+    ) -> UnsafeMutablePointer<Message>? {
+        guard let value else { return nil }
+        return unsafe make(initialise) { fill(&$0, value) }
+    }
+
+    /// The values of a set in the order of their numbers, so that equal sets are encoded to equal bytes.
+    func set<Value: WireEnum>(_ values: Set<Value>) -> (Int, UnsafeMutablePointer<Value.Wire>?) {
+        unsafe array(values.map(\.onWire).sorted { $0.rawValue < $1.rawValue }) { $0 }
+    }
+
+    func byteStrings(_ values: [[UInt8]]) -> (Int, UnsafeMutablePointer<ProtobufCBinaryData>?) {
+        unsafe array(values) { unsafe bytes($0) }
+    }
+
+    func texts(_ values: [some TextValue]) -> (Int, UnsafeMutablePointer<ProtobufCBinaryData>?) {
+        unsafe array(values) { unsafe text($0.onWire) }
+    }
+
+    func text(_ value: some TextValue) -> ProtobufCBinaryData {
+        unsafe text(value.onWire)
     }
 }

@@ -143,10 +143,10 @@ package struct StatusDetails: Sendable, Hashable {
         var details = try unsafe MessageArena.unpack(ByteBuffer(bytes: bytes), google__rpc__status__unpack) {
             status in
             unsafe others = reader.list(status.n_details, status.details) {
-                unsafe (reader.answerText($1.type_url, "details[\($0)].type_url"), reader.bytes($1.value))
+                unsafe (reader.answer($1.type_url, "details[\($0)].type_url"), reader.bytes($1.value))
             }
             return unsafe StatusDetails(
-                code: Int(status.code), message: reader.answerText(status.message, "message").text)
+                code: Int(status.code), message: reader.answer(status.message, "message"))
         }
         for (type, value) in others { try details.add(type, ByteBuffer(bytes: value), &reader) }
         if let violation = reader.violations.first { throw .invalid(violation) }
@@ -161,9 +161,8 @@ package struct StatusDetails: Sendable, Hashable {
             badRequest += try unsafe MessageArena.unpack(value, google__rpc__bad_request__unpack) { detail in
                 unsafe reader.list(detail.n_field_violations, detail.field_violations) {
                     unsafe FieldViolation(
-                        field: reader.answerText($1.field, "field_violations[\($0)].field").text,
-                        description: reader.answerText($1.description, "field_violations[\($0)].description")
-                            .text)
+                        field: reader.answer($1.field, "field_violations[\($0)].field"),
+                        description: reader.answer($1.description, "field_violations[\($0)].description"))
                 }
             }
         case Self.retryInfoType:
@@ -174,16 +173,16 @@ package struct StatusDetails: Sendable, Hashable {
             quota = try unsafe MessageArena.unpack(value, google__rpc__quota_failure__unpack) { detail in
                 unsafe reader.list(detail.n_violations, detail.violations) {
                     unsafe Quota(
-                        subject: reader.answerText($1.subject, "violations[\($0)].subject").text,
-                        description: reader.answerText($1.description, "violations[\($0)].description").text)
+                        subject: reader.answer($1.subject, "violations[\($0)].subject"),
+                        description: reader.answer($1.description, "violations[\($0)].description"))
                 }
             }.first
         case Self.resourceInfoType:
             resource = try unsafe MessageArena.unpack(value, google__rpc__resource_info__unpack) {
                 unsafe Resource(
-                    type: reader.answerText($0.resource_type, "resource_type").text,
-                    name: reader.answerText($0.resource_name, "resource_name").text,
-                    description: reader.answerText($0.description, "description").text)
+                    type: reader.answer($0.resource_type, "resource_type"),
+                    name: reader.answer($0.resource_name, "resource_name"),
+                    description: reader.answer($0.description, "description"))
             }
         default:
             break

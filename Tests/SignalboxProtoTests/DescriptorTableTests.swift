@@ -42,20 +42,23 @@ import Testing
     }
 
     @Test func answers() {
-        #expect(DescriptorTable.answer(.listServices("")) == .services(DescriptorTable.services))
+        func error(_ code: Int, _ message: ExactText) -> ServerReflectionResponse.Answer {
+            .errorResponse(ErrorResponse(errorCode: code, errorMessage: message))
+        }
+        let type: ExactText = "signalbox.v1.Job"
+        let services = DescriptorTable.services.map { ServiceResponse(name: $0) }
         #expect(
-            DescriptorTable.answer(.fileContainingSymbol("no.Such"))
-                == .error(code: 5, message: "no such symbol"))
-        #expect(DescriptorTable.answer(.fileByName("no")) == .error(code: 5, message: "no such file"))
+            DescriptorTable.answer(.listServices(""))
+                == .listServicesResponse(ListServiceResponse(service: services)))
+        #expect(DescriptorTable.answer(.fileContainingSymbol("no.Such")) == error(5, "no such symbol"))
+        #expect(DescriptorTable.answer(.fileByFilename("no")) == error(5, "no such file"))
         #expect(
-            DescriptorTable.answer(.allExtensionNumbers(type: "signalbox.v1.Job"))
-                == .extensionNumbers(type: "signalbox.v1.Job", []))
-        #expect(
-            DescriptorTable.answer(.allExtensionNumbers(type: "no"))
-                == .error(code: 5, message: "no such type"))
-        #expect(
-            DescriptorTable.answer(.fileContainingExtension(type: "signalbox.v1.Job", number: 1))
-                == .error(code: 5, message: "no such extension"))
-        #expect(DescriptorTable.answer(.none) == .error(code: 3, message: "no question that is known"))
+            DescriptorTable.answer(.allExtensionNumbersOfType(type))
+                == .allExtensionNumbersResponse(
+                    ExtensionNumberResponse(baseTypeName: type, extensionNumber: [])))
+        #expect(DescriptorTable.answer(.allExtensionNumbersOfType("no")) == error(5, "no such type"))
+        let number = ExtensionRequest(containingType: type, extensionNumber: 1)
+        #expect(DescriptorTable.answer(.fileContainingExtension(number)) == error(5, "no such extension"))
+        #expect(DescriptorTable.answer(nil) == error(3, "no question that is known"))
     }
 }

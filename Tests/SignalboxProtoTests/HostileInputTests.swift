@@ -32,7 +32,9 @@ import Testing
             EnqueueRequest(job: Samples.draft).encode(),
             GetJobResponse(job: Samples.record, includePayload: true).encode(),
             WatchResponse.lifecycle(Samples.event).encode(),
-            ServerReflectionRequest(question: .fileContainingExtension(type: "t", number: 1)).encode(),
+            ServerReflectionRequest(
+                question: .fileContainingExtension(ExtensionRequest(containingType: "t", extensionNumber: 1))
+            ).encode(),
         ].map { Array($0.readableBytesView) }
         for round in 0..<20_000 {
             var bytes = messages[round % messages.count]

@@ -177,21 +177,30 @@ import Testing
         try roundTrip(HealthCheckResponse(status: status))
     }
 
-    @Test(arguments: [
-        ServerReflectionRequest.Question.none, .fileByName("f"), .fileContainingSymbol("s"),
-        .fileContainingExtension(type: "t", number: 5), .allExtensionNumbers(type: "t"), .listServices(""),
-    ])
-    func reflectionQuestions(_ question: ServerReflectionRequest.Question) throws {
+    @Test(
+        arguments: [
+            nil, .fileByFilename("f"), .fileContainingSymbol("s"),
+            .fileContainingExtension(ExtensionRequest(containingType: "t", extensionNumber: 5)),
+            .allExtensionNumbersOfType("t"), .listServices(""),
+        ] as [ServerReflectionRequest.Question?])
+    func reflectionQuestions(_ question: ServerReflectionRequest.Question?) throws {
         try roundTrip(ServerReflectionRequest(host: "h", question: question))
     }
 
-    @Test(arguments: [
-        ServerReflectionResponse.Answer.files([[1], [2, 3]]), .extensionNumbers(type: "t", [1, -2]),
-        .services(["a", "b"]), .error(code: 5, message: "no"),
-    ])
-    func reflectionAnswers(_ answer: ServerReflectionResponse.Answer) throws {
+    @Test(
+        arguments: [
+            nil, .fileDescriptorResponse(FileDescriptorResponse(fileDescriptorProto: [[1], [2, 3]])),
+            .allExtensionNumbersResponse(
+                ExtensionNumberResponse(baseTypeName: "t", extensionNumber: [1, -2])),
+            .listServicesResponse(
+                ListServiceResponse(service: [ServiceResponse(name: "a"), ServiceResponse(name: "b")])),
+            .errorResponse(ErrorResponse(errorCode: 5, errorMessage: "no")),
+        ] as [ServerReflectionResponse.Answer?])
+    func reflectionAnswers(_ answer: ServerReflectionResponse.Answer?) throws {
         let request = ServerReflectionRequest(host: "h", question: .listServices("*"))
-        try roundTrip(ServerReflectionResponse(request: request, answer: answer))
+        try roundTrip(
+            ServerReflectionResponse(validHost: "h", originalRequest: request, answer: answer))
+        try roundTrip(ServerReflectionResponse(validHost: "", originalRequest: nil, answer: answer))
     }
 
     @Test func aLargePayload() throws {

@@ -1,0 +1,139 @@
+import CSignalboxProto
+package import JobModel
+package import NIOCore
+import Support
+
+/// One message of a watch. Its cases are the domain's types, so it is written by hand.
+package enum WatchResponse: ResponseMessage, Hashable {
+    /// Encoding leaves out the attempts, the log and the payload.
+    case snapshot(JobRecord)
+    case lifecycle(JobEvent)
+    case progress(JobID, attempt: Int, Progress)
+    case heartbeat(at: Timestamp, snapshotComplete: Bool)
+    case log(JobID, [LogLine])
+    /// A kind of message that this version does not know. It comes from decoding only.
+    case other
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> WatchResponse {
+        try unsafe decode(bytes, signalbox__v1__watch_response__unpack) { message, reader in
+            unsafe reader.watchResponse(message)
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__watch_response__init) { message, arena in
+            unsafe arena.fill(&message, with: self)
+        }
+    }
+}
+
+extension FieldReader {
+    fileprivate mutating func watchResponse(_ message: Signalbox__V1__WatchResponse) -> WatchResponse {
+        switch unsafe message.event_case {
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOT:
+            let job = unsafe message.snapshot?.pointee.job
+            return unsafe .snapshot(
+                required(job, Signalbox__V1__Job(), "snapshot.job") { unsafe $1.job($0, "snapshot.job") })
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LIFECYCLE:
+            guard let event = unsafe message.lifecycle?.pointee else { return .other }
+            return unsafe .lifecycle(self.event(event))
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_PROGRESS:
+            guard let event = unsafe message.progress?.pointee else { return .other }
+            return unsafe .progress(
+                answer(event.job_id, "progress.job_id"), attempt: Int(event.attempt),
+                required(event.progress, Signalbox__V1__Progress(), "progress.progress") {
+                    unsafe $1.progress($0, "progress.progress")
+                })
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_HEARTBEAT:
+            guard let heartbeat = unsafe message.heartbeat?.pointee else { return .other }
+            return unsafe .heartbeat(
+                at: requiredTimestamp(heartbeat.at, "heartbeat.at"),
+                snapshotComplete: heartbeat.snapshot_complete != 0)
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LOG:
+            guard let log = unsafe message.log?.pointee else { return .other }
+            let id: JobID = unsafe answer(log.job_id, "log.job_id")
+            let lines = unsafe list(log.n_lines, log.lines) { unsafe logLine($1, "log.lines[\($0)]") }
+            return .log(id, lines)
+        default:
+            return .other
+        }
+    }
+
+    private mutating func event(_ message: Signalbox__V1__JobEvent) -> JobEvent {
+        let type: JobEventType = unsafe known(message.type, "lifecycle.type")
+        // A `JobEvent` has the state that follows from its type.
+        if unsafe type.to != known(message.state, "lifecycle.state") {
+            add("lifecycle.state", "does not follow from the type")
+        }
+        return unsafe JobEvent(
+            jobID: answer(message.job_id, "lifecycle.job_id"), sequence: Int64(clamping: message.sequence),
+            type: type, at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
+            node: nonEmptyAnswer(message.node, "lifecycle.node")?.text,
+            error: optional(message.error) { unsafe $1.jobError($0, "lifecycle.error") },
+            dueAt: timestamp(message.due_at, "lifecycle.due_at"),
+            result: optional(message.result) { unsafe $1.jobResult($0, "lifecycle.result") },
+            kind: answer(message.kind, "lifecycle.kind"),
+            userID: answer(message.user_id, "lifecycle.user_id"),
+            queue: answer(message.queue, "lifecycle.queue"))
+    }
+}
+
+extension MessageArena {
+    fileprivate func fill(_ message: inout Signalbox__V1__WatchResponse, with response: WatchResponse) {
+        switch response {
+        case .snapshot(let record):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOT
+            unsafe message.snapshot = make(signalbox__v1__job_snapshot__init) {
+                unsafe $0.job = make(signalbox__v1__job__init) { unsafe fill(&$0, with: record) }
+            }
+        case .lifecycle(let event):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LIFECYCLE
+            unsafe message.lifecycle = make(signalbox__v1__job_event__init) {
+                unsafe fill(&$0, with: event)
+            }
+        case .progress(let id, let attempt, let progress):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_PROGRESS
+            unsafe message.progress = make(signalbox__v1__progress_event__init) {
+                unsafe $0.job_id = text(id.description)
+                unsafe $0.attempt = UInt32(clamping: attempt)
+                unsafe $0.progress = make(signalbox__v1__progress__init) { unsafe fill(&$0, with: progress) }
+            }
+        case .heartbeat(let at, let snapshotComplete):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_HEARTBEAT
+            unsafe message.heartbeat = make(signalbox__v1__heartbeat__init) {
+                unsafe $0.at = timestamp(at)
+                unsafe $0.snapshot_complete = snapshotComplete ? 1 : 0
+            }
+        case .log(let id, let lines):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LOG
+            unsafe message.log = make(signalbox__v1__log_event__init) {
+                unsafe $0.job_id = text(id.description)
+                unsafe ($0.n_lines, $0.lines) = list(lines, signalbox__v1__log_line__init) {
+                    unsafe fill(&$0, with: $1)
+                }
+            }
+        case .other:
+            break
+        }
+    }
+
+    private func fill(_ message: inout Signalbox__V1__JobEvent, with event: JobEvent) {
+        unsafe message.job_id = text(event.jobID.description)
+        unsafe message.sequence = UInt64(clamping: event.sequence)
+        unsafe message.type = event.type.onWire
+        unsafe message.state = event.state.onWire
+        unsafe message.at = timestamp(event.at)
+        unsafe message.attempt = UInt32(clamping: event.attempt)
+        unsafe message.node = text(event.node ?? "")
+        unsafe message.error = optional(event.error, signalbox__v1__job_error__init) {
+            unsafe fill(&$0, with: $1)
+        }
+        unsafe message.due_at = timestamp(event.dueAt)
+        unsafe message.result = optional(event.result, signalbox__v1__job_result__init) {
+            unsafe fill(&$0, with: $1)
+        }
+        unsafe message.kind = text(event.kind)
+        unsafe message.user_id = text(event.userID)
+        unsafe message.queue = text(event.queue)
+    }
+}
