@@ -5,7 +5,7 @@ package import Support
 package enum DescriptorTable {
     private struct File {
         let bytes: [UInt8]
-        /// Indexes of the files it imports.
+        /// The indexes of the files that it imports.
         let imports: [Int]
     }
 
@@ -34,7 +34,7 @@ package enum DescriptorTable {
         return Dictionary(names, uniquingKeysWith: { first, _ in first })
     }()
 
-    /// Full names, sorted.
+    /// The full names of the services, sorted.
     package static let services: [ExactText] = {
         let table = unsafe UnsafeBufferPointer(
             start: signalbox_descriptor_services(), count: signalbox_descriptor_service_count())

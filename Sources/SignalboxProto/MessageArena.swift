@@ -12,14 +12,15 @@ import Support
     import Darwin
 #endif
 
-/// Memory for the C structs of one message: handed out by moving a pointer, given back in one step.
+/// Memory for the C structs of one message. An allocation moves a pointer; all memory is freed at once.
 ///
-/// protobuf-c has no limit on what it allocates: two bytes on the wire can become a struct of hundreds.
-/// The arena's budget is that limit. A unary call costs one malloc: the arena's own state is at the start
-/// of its first chunk.
+/// protobuf-c does not limit what it allocates: two bytes on the wire can become a struct of hundreds of
+/// bytes. The arena's budget is the limit. A unary call needs one malloc, because the arena's own state is
+/// at the start of its first chunk.
 @safe
 struct MessageArena: ~Copyable {
-    /// What unpacking may take for a message of so many bytes: enough for any honest message.
+    /// The most that unpacking a message of `count` bytes may allocate, in bytes. It is enough for every
+    /// message that a client writes.
     static func budget(forMessageBytes count: Int) -> Int {
         min(32 << 20, (64 << 10) + 64 * min(count, 1 << 20))
     }
@@ -28,13 +29,13 @@ struct MessageArena: ~Copyable {
     private static let chunkBytesMax = 256 << 10
     private static let alignment = 16
 
-    /// Also the header of the first chunk.
+    /// The arena's state, which is also the header of its first chunk.
     @unsafe
     private struct State {
-        /// The first free byte of the latest chunk, and its end.
+        /// The first free byte of the latest chunk, and the end of that chunk.
         var next: UnsafeMutableRawPointer
         var end: UnsafeMutableRawPointer
-        /// The latest chunk but the first; each starts with a pointer to the one before.
+        /// The latest chunk after the first one. Each starts with a pointer to the chunk before it.
         var latestChunk: UnsafeMutableRawPointer?
         var bytesLeft: Int
         var nextChunkBytes: Int
@@ -43,7 +44,7 @@ struct MessageArena: ~Copyable {
 
     private let state: UnsafeMutablePointer<State>
 
-    /// - Parameter budget: bytes, the first chunk of 4 KiB not counted.
+    /// - Parameter budget: The most that it may allocate, in bytes, without the first chunk of 4 KiB.
     init(budget: Int) {
         let chunk = UnsafeMutableRawPointer.allocate(
             byteCount: Self.firstChunkBytes, alignment: Self.alignment)
@@ -64,10 +65,10 @@ struct MessageArena: ~Copyable {
         unsafe UnsafeMutableRawPointer(state).deallocate()
     }
 
-    /// An allocation was refused.
+    /// Whether an allocation was refused.
     var isExhausted: Bool { unsafe state.pointee.isExhausted }
 
-    /// For protobuf-c. It must not outlive the arena.
+    /// The allocator that protobuf-c uses. It must not outlive the arena.
     var allocator: ProtobufCAllocator {
         unsafe ProtobufCAllocator(
             alloc: { state, bytes in
@@ -75,19 +76,19 @@ struct MessageArena: ~Copyable {
                 return unsafe MessageArena.allocate(
                     bytes: bytes, from: state.assumingMemoryBound(to: State.self))
             },
-            // The arena gives everything back at once.
+            // The arena frees everything at once.
             free: { _, _ in },
             allocator_data: state)
     }
 
-    /// Memory for what is built, aligned to 16 bytes and valid as long as the arena.
+    /// Memory for building a message, aligned to 16 bytes and valid as long as the arena.
     func allocate(bytes: Int) -> UnsafeMutableRawPointer {
         guard let memory = unsafe Self.allocate(bytes: bytes, from: state) else {
             // Proof that `fatalError` is right. `allocate(bytes:from:)` gives nil in three cases:
-            // - the budget is used up: cannot be, for only `pack` builds, and its arena's budget is `Int.max`;
-            // - 2⁴⁰ bytes or more are asked for: cannot be, for what is built is a copy of values in memory;
-            // - malloc fails: then any other allocation of Swift's would end the process too.
-            // What a peer sends is not built but unpacked: `allocator` hands its nil to protobuf-c, an error of the call.
+            // - the budget is used up, which cannot be: only `pack` builds, and its arena's budget is `Int.max`;
+            // - 2⁴⁰ bytes or more are asked for, which cannot be: what is built is a copy of values in memory;
+            // - malloc fails, where every other allocation in Swift would end the process too.
+            // A peer's message is unpacked, not built: `allocator` returns nil to protobuf-c, and the call fails.
             fatalError("out of memory")  // Right: only malloc can have failed; the proof is above.
         }
         return unsafe memory
@@ -97,11 +98,11 @@ struct MessageArena: ~Copyable {
         (bytes + alignment - 1) & ~(alignment - 1)
     }
 
-    /// Nil when the budget does not allow it.
+    /// Nil where the budget does not allow it, or malloc fails.
     private static func allocate(
         bytes: Int, from state: UnsafeMutablePointer<State>
     ) -> UnsafeMutableRawPointer? {
-        // No message is near 2⁴⁰ bytes; below that nothing here can overflow.
+        // No message is near 2⁴⁰ bytes, and below that no sum here can overflow.
         guard bytes >= 0, bytes < 1 << 40 else {
             unsafe state.pointee.isExhausted = true
             return nil
@@ -130,7 +131,7 @@ struct MessageArena: ~Copyable {
 // MARK: - Building and packing
 
 extension MessageArena {
-    /// A C struct with every field unset, then filled.
+    /// A C struct with its fields unset, which `fill` then sets.
     func make<Message>(
         _ initialise: (UnsafeMutablePointer<Message>?) -> Void, _ fill: (inout Message) -> Void
     ) -> UnsafeMutablePointer<Message> {
@@ -141,7 +142,7 @@ extension MessageArena {
         return unsafe message
     }
 
-    /// The count and the pointer of a repeated message.
+    /// The count and the pointer of a repeated field of message type.
     func list<Items: Collection, Message>(
         _ items: Items, _ initialise: (UnsafeMutablePointer<Message>?) -> Void,
         _ fill: (inout Message, Items.Element) -> Void
@@ -149,7 +150,7 @@ extension MessageArena {
         unsafe array(items) { item in unsafe make(initialise) { fill(&$0, item) } }
     }
 
-    /// The count and the pointer of a repeated value.
+    /// The count and the pointer of a repeated field.
     func array<Items: Collection, Value>(
         _ items: Items, _ value: (Items.Element) -> Value
     ) -> (Int, UnsafeMutablePointer<Value>?) {
@@ -184,7 +185,7 @@ extension MessageArena {
 
     /// The bytes of a message, for `google.protobuf.Any`.
     func packed<Message>(_ message: UnsafeMutablePointer<Message>) -> ProtobufCBinaryData {
-        // Every message's C struct starts with a ProtobufCMessage.
+        // The C struct of every message starts with a ProtobufCMessage.
         let base = unsafe UnsafeRawPointer(message).assumingMemoryBound(to: ProtobufCMessage.self)
         let size = unsafe protobuf_c_message_get_packed_size(base)
         let target = unsafe allocate(bytes: size).bindMemory(to: UInt8.self, capacity: size)
@@ -192,7 +193,7 @@ extension MessageArena {
         return unsafe ProtobufCBinaryData(len: size, data: target)
     }
 
-    /// Builds a message and packs it straight into the buffer that is sent.
+    /// Builds a message and packs it directly into the buffer that is sent.
     static func pack<Message>(
         _ initialise: (UnsafeMutablePointer<Message>?) -> Void,
         _ fill: (inout Message, borrowing MessageArena) -> Void
@@ -207,7 +208,7 @@ extension MessageArena {
                 unsafe protobuf_c_message_pack(base, target.baseAddress?.assumingMemoryBound(to: UInt8.self))
             }
         }
-        // Its memory was used up to here.
+        // The arena must live up to here, since its memory is used above.
         _ = consume arena
         return buffer
     }
@@ -215,18 +216,18 @@ extension MessageArena {
 
 // MARK: - Unpacking
 
-/// Why bytes are not a message.
+/// Why bytes cannot be decoded.
 package enum DecodingError: Error, Sendable, Equatable {
-    /// They are not of this message, or of none (INVALID_ARGUMENT).
+    /// The bytes are not a message of this type (INVALID_ARGUMENT).
     case malformed
-    /// They would unpack into more memory than any honest message does (RESOURCE_EXHAUSTED).
+    /// Unpacking would need more memory than the arena's budget (RESOURCE_EXHAUSTED).
     case tooLarge
-    /// A response, read by a client, says what it must not: an unknown state, text that is not UTF-8.
+    /// A response has a value that a client cannot accept, such as an unknown state or text that is not UTF-8.
     case invalid(FieldViolation)
 }
 
 extension MessageArena {
-    /// Unpacks a message for the length of `read`. Fields that are unknown are ignored.
+    /// Unpacks a message and reads it; its memory is valid only in `read`. Unknown fields are ignored.
     static func unpack<Message, Value>(
         _ bytes: ByteBuffer,
         _ unpack: (
@@ -244,7 +245,7 @@ extension MessageArena {
             throw arena.isExhausted ? .tooLarge : .malformed
         }
         let value = unsafe read(message.pointee)
-        // Its memory was used up to here.
+        // The arena must live up to here, since its memory is used above.
         _ = consume arena
         return value
     }

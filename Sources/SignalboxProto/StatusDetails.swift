@@ -4,8 +4,8 @@ package import JobModel
 import NIOCore
 import Support
 
-/// A google.rpc.Status, as it travels in `grpc-status-details-bin`: what a program needs to know about an
-/// error.
+/// A google.rpc.Status, which is sent in `grpc-status-details-bin`: the parts of an error that programs read. It is
+/// written by hand because its details are messages packed into google.protobuf.Any.
 package struct StatusDetails: Sendable, Hashable {
     /// google.rpc.ResourceInfo.
     package struct Resource: Sendable, Hashable {
@@ -20,9 +20,9 @@ package struct StatusDetails: Sendable, Hashable {
         }
     }
 
-    /// google.rpc.QuotaFailure, of one violation.
+    /// google.rpc.QuotaFailure with one violation.
     package struct Quota: Sendable, Hashable {
-        /// Whose it is, as in `user:ada`.
+        /// The owner of the quota, as in `user:ada`.
         package var subject: String
         package var description: String
 
@@ -54,11 +54,11 @@ package struct StatusDetails: Sendable, Hashable {
         self.resource = resource
     }
 
-    /// Clients take at most 8 KiB of metadata in all.
+    /// The longest encoding, in bytes. Clients accept 8 KiB of metadata in all.
     package static let bytesMax = 4 << 10
     private static let messageBytesMax = 1 << 10
     private static let textBytesMax = 256
-    /// Tags, lengths, type names and the retry delay.
+    /// The space for tags, lengths, type names and the retry delay.
     private static let otherBytesMax = 512
     private static let violationOverheadBytes = 12
 
@@ -68,7 +68,7 @@ package struct StatusDetails: Sendable, Hashable {
     private static let quotaFailureType: ExactText = "\(typePrefix)google.rpc.QuotaFailure"
     private static let resourceInfoType: ExactText = "\(typePrefix)google.rpc.ResourceInfo"
 
-    /// At most `bytesMax`: text is cut, and violations that do not fit are left out.
+    /// At most `bytesMax` bytes. Text is cut, and violations that do not fit are left out.
     package func encode() -> [UInt8] {
         let message = self.message.cut(toBytes: Self.messageBytesMax)
         let violations = violationsThatFit(
