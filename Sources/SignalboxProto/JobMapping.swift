@@ -115,16 +115,14 @@ extension MessageArena {
         unsafe message.finished_at = timestamp(record.finishedAt)
         unsafe message.attempt = UInt32(clamping: record.attempt)
         unsafe message.cancel_requested = record.cancelRequested ? 1 : 0
-        unsafe message.progress = optional(record.progress, signalbox__v1__progress__init) {
-            unsafe fill(&$0, with: $1)
+        if let progress = record.progress {
+            unsafe message.progress = make(signalbox__v1__progress__init) { unsafe fill(&$0, with: progress) }
         }
-        if parts.result {
-            unsafe message.result = optional(record.result, signalbox__v1__job_result__init) {
-                unsafe fill(&$0, with: $1)
-            }
+        if parts.result, let result = record.result {
+            unsafe message.result = make(signalbox__v1__job_result__init) { unsafe fill(&$0, with: result) }
         }
-        unsafe message.error = optional(record.error, signalbox__v1__job_error__init) {
-            unsafe fill(&$0, with: $1)
+        if let error = record.error {
+            unsafe message.error = make(signalbox__v1__job_error__init) { unsafe fill(&$0, with: error) }
         }
         if parts.payload { unsafe message.payload = bytes(record.spec.payload) }
         guard parts.history else { return }

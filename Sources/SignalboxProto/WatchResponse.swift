@@ -125,12 +125,12 @@ extension MessageArena {
         unsafe message.at = timestamp(event.at)
         unsafe message.attempt = UInt32(clamping: event.attempt)
         unsafe message.node = text(event.node ?? "")
-        unsafe message.error = optional(event.error, signalbox__v1__job_error__init) {
-            unsafe fill(&$0, with: $1)
+        if let error = event.error {
+            unsafe message.error = make(signalbox__v1__job_error__init) { unsafe fill(&$0, with: error) }
         }
         unsafe message.due_at = timestamp(event.dueAt)
-        unsafe message.result = optional(event.result, signalbox__v1__job_result__init) {
-            unsafe fill(&$0, with: $1)
+        if let result = event.result {
+            unsafe message.result = make(signalbox__v1__job_result__init) { unsafe fill(&$0, with: result) }
         }
         unsafe message.kind = text(event.kind)
         unsafe message.user_id = text(event.userID)
