@@ -90,7 +90,7 @@ let package = Package(
         .target(name: "CProcess"),
 
         // The service.
-        .target(name: "JobModel", dependencies: ["Support", deque], swiftSettings: settings),
+        .target(name: "JobModel", dependencies: ["Support"], swiftSettings: settings),
         .target(
             name: "Authentication",
             dependencies: [
@@ -115,7 +115,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
-            name: "JobWatch", dependencies: ["JobModel", "JobStore", "Support", logging],
+            name: "JobWatch", dependencies: ["JobModel", "JobStore", "Support", deque, logging],
             swiftSettings: settings),
         .target(
             name: "JobEngine",
@@ -246,7 +246,8 @@ let package = Package(
         .testTarget(
             name: "JobWatchTests",
             dependencies: [
-                "JobWatch", "JobStore", "JobModel", "Postgres", "TestDatabase", "Support", logging,
+                "JobWatch", "JobStore", "JobModel", "Postgres", "TestDatabase", "TestRandom", "Support",
+                logging,
             ],
             swiftSettings: settings),
         .testTarget(

@@ -27,7 +27,7 @@ package final class JobFeed: Sendable {
 
     private struct State {
         /// By the numbers that the database has for the jobs, which are how everybody names them.
-        var byJob: [Int64: Watchers] = [:]
+        var byJob: [Int64: SmallMap<ObjectIdentifier, Subscription>] = [:]
         var said = SaidProgress()
         var scopes: [ObjectIdentifier: Subscription] = [:]
         /// All of them, by the second of the heartbeat.
@@ -52,7 +52,7 @@ package final class JobFeed: Sendable {
         }
 
         /// The id of a watched job.
-        func job(of number: Int64) -> JobID? { byJob[number]?.first.job(of: number) }
+        func job(of number: Int64) -> JobID? { byJob[number]?.anyValue?.jobs[number] }
     }
 
     private static let jobsReadAtOnce = 500
@@ -90,16 +90,12 @@ package final class JobFeed: Sendable {
     package func subscribe(
         to jobs: [JobID: Int64], includesLog: Bool, namesNodes: Bool = true
     ) -> Subscription {
-        let named = Subscription.Jobs(jobs)
+        let named = SmallMap(Dictionary(jobs.map { ($0.value, $0.key) }) { first, _ in first })
         return state.withLock { state in
             let subscription = add(
                 &state, scope: .jobs, named, includesLog: includesLog, namesNodes: namesNodes)
-            for number in named.numbers {
-                if state.byJob[number] == nil {
-                    state.byJob[number] = .one(subscription)
-                } else {
-                    state.byJob[number]?.add(subscription)
-                }
+            for number in named.keys {
+                state.byJob[number, default: .none][ObjectIdentifier(subscription)] = subscription
                 // It has heard nothing of what was said.
                 state.said.forget(number)
             }
@@ -113,7 +109,7 @@ package final class JobFeed: Sendable {
     ) -> Subscription {
         state.withLock { state in
             let subscription = add(
-                &state, scope: .everything(userID: userID, queue: queue, users: users), .many([:]),
+                &state, scope: .everything(userID: userID, queue: queue, users: users), .none,
                 includesLog: false, namesNodes: namesNodes)
             state.scopes[ObjectIdentifier(subscription)] = subscription
             return subscription
@@ -121,7 +117,7 @@ package final class JobFeed: Sendable {
     }
 
     private func add(
-        _ state: inout State, scope: Subscription.Scope, _ jobs: Subscription.Jobs, includesLog: Bool,
+        _ state: inout State, scope: Subscription.Scope, _ jobs: SmallMap<Int64, JobID>, includesLog: Bool,
         namesNodes: Bool
     ) -> Subscription {
         // In the second that has just been: its turn is the farthest away.
@@ -137,8 +133,9 @@ package final class JobFeed: Sendable {
 
     func remove(_ subscription: Subscription) {
         state.withLock { state in
-            for number in subscription.jobs.numbers {
-                guard state.byJob[number]?.remove(subscription) == false else { continue }
+            for number in subscription.jobs.keys {
+                state.byJob[number]?[ObjectIdentifier(subscription)] = nil
+                guard state.byJob[number]?.isEmpty == true else { continue }
                 state.byJob[number] = nil
                 state.said.forget(number)
             }

@@ -28,28 +28,6 @@ package final class Subscription: Sendable {
         }
     }
 
-    /// The jobs that are named, by their numbers in the database.
-    enum Jobs: Sendable {
-        /// The only one, without a table of its own.
-        case one(JobID, Int64)
-        case many([Int64: JobID])
-
-        init(_ numbers: [JobID: Int64]) {
-            if numbers.count == 1, let (job, number) = numbers.first {
-                self = .one(job, number)
-            } else {
-                self = .many(Dictionary(numbers.map { ($0.value, $0.key) }) { first, _ in first })
-            }
-        }
-
-        var numbers: [Int64] {
-            switch self {
-            case .one(_, let number): [number]
-            case .many(let jobs): Array(jobs.keys)
-            }
-        }
-    }
-
     /// In a struct: in a lock, a function by itself is wrapped in one more layer at each look.
     private struct Waker: Sendable {
         var wake: @Sendable () -> Void
@@ -67,8 +45,9 @@ package final class Subscription: Sendable {
 
     package let feed: JobFeed
     package let scope: Scope
-    /// None of a user's or a queue's watch, which learns of its jobs as it goes.
-    let jobs: Jobs
+    /// The named jobs by their numbers in the database. A watch of a user or a queue has none: it learns of its jobs from
+    /// their events.
+    let jobs: SmallMap<Int64, JobID>
     package let includesLog: Bool
     /// Whether its watcher may be told on which node a job runs.
     package let namesNodes: Bool
@@ -78,7 +57,7 @@ package final class Subscription: Sendable {
     private let state: Mutex<State>
 
     init(
-        feed: JobFeed, scope: Scope, jobs: Jobs, includesLog: Bool, namesNodes: Bool, beat: UInt8, slot: Int32
+        feed: JobFeed, scope: Scope, jobs: SmallMap<Int64, JobID>, includesLog: Bool, namesNodes: Bool, beat: UInt8, slot: Int32
     ) {
         self.feed = feed
         self.scope = scope
@@ -101,18 +80,9 @@ package final class Subscription: Sendable {
 
     /// How the database names the jobs that are named.
     package var numbers: [JobID: Int64] {
-        switch jobs {
-        case .one(let job, let number): [job: number]
-        case .many(let jobs): Dictionary(jobs.map { ($0.value, $0.key) }) { first, _ in first }
-        }
-    }
-
-    /// The job that the database names so; nil if it is none of those that are named.
-    func job(of number: Int64) -> JobID? {
-        switch jobs {
-        case .one(let job, let only): only == number ? job : nil
-        case .many(let jobs): jobs[number]
-        }
+        var numbers: [JobID: Int64] = [:]
+        for number in jobs.keys { if let job = jobs[number] { numbers[job] = number } }
+        return numbers
     }
 
     /// `wake` is called once after each time that `take` said to wait.

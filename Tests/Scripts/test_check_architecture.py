@@ -115,7 +115,7 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
 @pytest.mark.parametrize(
     ("files", "targets"),
     [
-        ({}, {"JobModel": ["DequeModule"], "GRPC": ["HTTP2", "NIOCore"], "JobModelTests": ["Anything"]}),
+        ({}, {"JobWatch": ["DequeModule"], "GRPC": ["HTTP2", "NIOCore"], "JobModelTests": ["Anything"]}),
         ({CORE: "package import FoundationEssentials\nimport Synchronization\n"}, {}),
         ({CORE: "// import Postgres, one day: SELECT it, and then fatalError(\n"}, {}),
         ({CORE: "// Cannot fail: the text is ours.\nlet a = try! b()\n"}, {}),

@@ -1,4 +1,5 @@
 import JobModel
+import JobWatch
 import TestRandom
 import Testing
 

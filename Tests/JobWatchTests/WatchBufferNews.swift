@@ -1,4 +1,5 @@
 import JobModel
+import JobWatch
 
 // News, as the tests of watches write it.
 

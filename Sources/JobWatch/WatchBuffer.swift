@@ -1,4 +1,5 @@
 import DequeModule
+package import JobModel
 
 /// What one watch still has to send: pure, bounded, without I/O.
 ///
@@ -50,7 +51,7 @@ package struct WatchBuffer: Sendable {
         var isBehind: Bool { known > delivered }
     }
 
-    private var places: JobMap<Place> = .none
+    private var places: SmallMap<JobID, Place> = .none
     /// Ends when all named jobs are final; else it watches a user or a queue.
     private let namesJobs: Bool
     /// `recheck` was called: it counts for jobs that are tracked later too.
@@ -68,7 +69,7 @@ package struct WatchBuffer: Sendable {
     private var inFlight: [JobID: Int64] = [:]
     private var events: Deque<JobNews> = []
     private var logLines: [JobID: [LogLine]] = [:]
-    private var progress: JobMap<JobNews> = .none
+    private var progress: SmallMap<JobID, JobNews> = .none
 
     package init(namesJobs: Bool) {
         self.namesJobs = namesJobs
@@ -183,7 +184,7 @@ package struct WatchBuffer: Sendable {
     package mutating func recheck() {
         guard namesJobs else { return }
         isRechecked = true
-        behind.formUnion(places.jobs { !$0.isFinal || $0.isBehind })
+        behind.formUnion(places.keys { !$0.isFinal || $0.isBehind })
     }
 
     /// The events that `read` asked for: all that there are of each job after its sequence, or at least

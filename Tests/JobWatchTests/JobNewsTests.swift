@@ -1,4 +1,5 @@
 import JobModel
+import JobWatch
 import Testing
 
 @Suite struct JobNewsTests {

@@ -1,3 +1,4 @@
+package import JobModel
 import Synchronization
 
 /// What watches are told of a job: one object for all of them, so that the message that each of them sends is made once.

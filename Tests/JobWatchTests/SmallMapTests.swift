@@ -1,15 +1,16 @@
+import JobModel
 import TestRandom
 import Testing
 
-@testable import JobModel
+@testable import JobWatch
 
-@Suite struct JobMapTests {
+@Suite struct SmallMapTests {
     /// Whatever is put in, changed and taken out: it is the same as in a dictionary.
     @Test(arguments: 0..<20)
     func isLikeADictionary(_ seed: Int) {
         var random = SeededRandom(seed: UInt64(seed))
         let jobs = (0..<[1, 2, 3, 10][seed % 4]).map(WatchBufferTests.id)
-        var map = JobMap<Int>.none
+        var map = SmallMap<JobID, Int>.none
         var model: [JobID: Int] = [:]
         for step in 0..<500 {
             let job = jobs[Int.random(in: 0..<jobs.count, using: &random)]
@@ -30,12 +31,12 @@ import Testing
             #expect(map.count == model.count)
             #expect(map.isEmpty == model.isEmpty)
             for job in jobs { #expect(map[job] == model[job]) }
-            #expect(Set(map.jobs { $0 % 2 == 0 }) == Set(model.filter { $0.value % 2 == 0 }.keys))
+            #expect(Set(map.keys { $0 % 2 == 0 }) == Set(model.filter { $0.value % 2 == 0 }.keys))
         }
     }
 
     @Test func keepsNoTableOfWhatIsGone() {
-        var map = JobMap<Int>.none
+        var map = SmallMap<JobID, Int>.none
         for number in 0..<10 { map[WatchBufferTests.id(number)] = number }
         for number in 0..<10 { map[WatchBufferTests.id(number)] = nil }
         guard case .none = map else {
