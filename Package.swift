@@ -105,7 +105,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobStore",
-            dependencies: ["JobModel", "Postgres", "Support", crypto, deque],
+            dependencies: ["JobModel", "Postgres", "Support", crypto, deque, logging],
             resources: [
                 .embedInCode("Migrations/0001_jobs.sql"), .embedInCode("Migrations/0002_second_place.sql"),
                 .embedInCode("Migrations/0003_live_of_a_lane.sql"),
@@ -230,8 +230,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobModel", "JobStore", "JobEngine", "Postgres", "Settings", "Signalbox", "TestDatabase",
-                "Support", logging,
+                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
+                "TestDatabase", "Support", logging,
             ],
             swiftSettings: settings),
         .testTarget(

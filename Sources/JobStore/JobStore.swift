@@ -5,7 +5,7 @@ import Synchronization
 
 /// Everything that the service keeps, in Postgres. Every SQL statement is in this module; no decision is.
 ///
-/// Whatever it commits it tells to one observer, once it is durable (`Notice`).
+/// It passes what it commits to one observer, once it is durable (`Notice`).
 package final class JobStore: EngineStore {
     package struct Configuration: Sendable {
         /// The schema's name is part of it: services in other schemas of the database are not disturbed.
@@ -44,7 +44,8 @@ package final class JobStore: EngineStore {
     /// In a struct: a function that a lock holds by itself is wrapped once more each time it is looked at.
     private struct Observers {
         var onCommit: (@Sendable ([Notice]) -> Void)?
-        var starter: (any RunStarter)?
+        /// Weak, because a starter holds this store.
+        weak var starter: (any RunStarter)?
     }
 
     let catalog = Catalog()
@@ -72,28 +73,19 @@ package final class JobStore: EngineStore {
         timeout = configuration.timeout
     }
 
-    /// Tells `observer` of every commit from now on. Called on a thread of the store: it must not block.
+    /// Calls `observer` with every commit from now on, on a thread of the store: it must not block, and must not hold this
+    /// store.
     package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
         observers.withLock { $0.onCommit = observer }
     }
 
-    /// Jobs that can are started by `starter` as they are enqueued. It is called on a thread of the store: it must not
-    /// block.
+    /// Offers jobs to `starter` as they are enqueued, which starts those that it can. It is held weakly, and called on a
+    /// thread of the store: it must not block.
     package func startJobs(with starter: any RunStarter) {
         observers.withLock { $0.starter = starter }
     }
 
-    /// Lets go of the observer and the starter. They hold this store: without this none of them ever goes.
-    package func forgetObservers() {
-        let forgotten = observers.withLock { observers in
-            defer { observers = Observers() }
-            return observers
-        }
-        // What goes with them goes outside of the lock.
-        withExtendedLifetime(forgotten) {}
-    }
-
-    var starter: (any RunStarter)? { observers.withLock(\.starter) }
+    var starter: (any RunStarter)? { observers.withLock { $0.starter } }
 
     /// This node's number in the database, once it is registered; 0 before.
     package var nodeNumber: Int32 { node.withLock(\.number) }

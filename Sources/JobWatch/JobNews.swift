@@ -1,14 +1,15 @@
 package import JobModel
 import Synchronization
 
-/// What watches are told of a job: one object for all of them, so that the message that each of them sends is made once.
+/// What watches send of a job: an event or progress. One object is shared by all of them, so that its message is encoded
+/// once.
 package final class JobNews: Sendable {
     package enum Content: Sendable, Hashable {
         case event(JobEvent)
         case progress(attempt: Int, Progress)
     }
 
-    /// What was made of some news, whatever that is.
+    /// The product of some news.
     private final class Made: Sendable {
         let object: any AnyObject & Sendable
 
@@ -19,9 +20,9 @@ package final class JobNews: Sendable {
 
     package let content: Content
     package let job: JobID
-    /// Of an event; 0: progress. Kept beside the content, which is large: every watch looks at these.
+    /// The sequence of an event; 0 for progress. Copied from the content, which is large, because every watch reads it.
     package let sequence: Int64
-    /// When it happened, or was said.
+    /// When it happened, or was reported.
     package let at: Timestamp
     private let made = AtomicLazyReference<Made>()
 
@@ -39,8 +40,8 @@ package final class JobNews: Sendable {
         at = progress.updatedAt
     }
 
-    /// What `make` makes of it; later calls get what the first has made. Calls at the same time may each make one, and
-    /// all get the same.
+    /// What `make` returns. It is called once, except that calls at the same time may each call it; all get the same
+    /// object.
     package func product(_ make: (JobNews) -> any AnyObject & Sendable) -> any AnyObject & Sendable {
         if let known = made.load() { return known.object }
         return made.storeIfNil(Made(make(self))).object

@@ -1,9 +1,9 @@
-/// Objects in a list in which each keeps its place: one takes 8 bytes, and is added and removed without a search.
+/// Objects in a list in which each keeps its slot. An object takes 8 bytes, and is added and removed without a search.
 struct SlotList<Element: AnyObject & Sendable>: Sendable {
     private var slots: [Element?] = []
     private var free: [Int32] = []
 
-    /// Adds the object that `make` returns for its place.
+    /// Adds the object that `make` returns for its slot.
     mutating func add(_ make: (Int32) -> Element) -> Element {
         let slot = free.popLast() ?? Int32(slots.count)
         let element = make(slot)

@@ -3,7 +3,7 @@
 /// One entry is stored inline, and a map that has become empty frees its table. There are very many watches: most are of
 /// one job, and most jobs have one watch.
 enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
-    case none
+    case empty
     case one(Key, Value)
     /// Never empty.
     case many([Key: Value])
@@ -14,31 +14,31 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         } else if let (key, value) = values.first {
             self = .one(key, value)
         } else {
-            self = .none
+            self = .empty
         }
     }
 
     subscript(key: Key) -> Value? {
         get {
             switch self {
-            case .none: nil
+            case .empty: nil
             case .one(let only, let value): only == key ? value : nil
             case .many(let values): values[key]
             }
         }
         set {
             switch self {
-            case .none:
+            case .empty:
                 if let newValue { self = .one(key, newValue) }
             case .one(let only, let value):
                 if let newValue {
                     self = only == key ? .one(key, newValue) : .many([only: value, key: newValue])
                 } else if only == key {
-                    self = .none
+                    self = .empty
                 }
             case .many(var values):
                 // With two owners of the table the assignment would copy it.
-                self = .none
+                self = .empty
                 values[key] = newValue
                 if !values.isEmpty { self = .many(values) }
             }
@@ -47,14 +47,14 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     var count: Int {
         switch self {
-        case .none: 0
+        case .empty: 0
         case .one: 1
         case .many(let values): values.count
         }
     }
 
     var isEmpty: Bool {
-        if case .none = self { true } else { false }
+        if case .empty = self { true } else { false }
     }
 
     var keys: [Key] { keys { _ in true } }
@@ -62,7 +62,7 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Any one of the values.
     var anyValue: Value? {
         switch self {
-        case .none: nil
+        case .empty: nil
         case .one(_, let value): value
         case .many(let values): values.first?.value
         }
@@ -71,12 +71,12 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Removes any one of the entries and returns its value.
     mutating func popFirst() -> Value? {
         switch self {
-        case .none: return nil
+        case .empty: return nil
         case .one(_, let value):
-            self = .none
+            self = .empty
             return value
         case .many(var values):
-            self = .none
+            self = .empty
             let value = values.remove(at: values.startIndex).value
             if !values.isEmpty { self = .many(values) }
             return value
@@ -85,7 +85,7 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     func keys(where isWanted: (Value) -> Bool) -> [Key] {
         switch self {
-        case .none: []
+        case .empty: []
         case .one(let key, let value): isWanted(value) ? [key] : []
         case .many(let values): values.filter { isWanted($0.value) }.map(\.key)
         }
@@ -93,7 +93,7 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     func forEach(_ body: (Value) -> Void) {
         switch self {
-        case .none: break
+        case .empty: break
         case .one(_, let value): body(value)
         case .many(let values): for value in values.values { body(value) }
         }

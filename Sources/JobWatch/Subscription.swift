@@ -1,34 +1,20 @@
 package import JobModel
-package import Support
 import Synchronization
 
-/// One watch: what it still has to send, and how to tell that there is something.
+/// One watch: what it still has to send, and how it wakes its reader.
 ///
-/// There are very many of them, so whatever belongs to a watch is in this one object. The feed holds it, and it the
-/// feed, until it is closed.
+/// There are very many watches, so all that belongs to one is in this object. It and the hub hold each other until it is
+/// closed or the hub has ended.
 package final class Subscription: Sendable {
     /// What the watch does next.
     package enum Item: Sendable {
         case action(WatchBuffer.Action)
         case heartbeat
-        /// The feed has ended.
+        /// The hub has ended.
         case over
     }
 
-    package enum Scope: Sendable, Hashable {
-        case jobs
-        /// With memory of its own: most watches are of jobs. `users`: for whom the watcher may act; what is of others it
-        /// is never told.
-        indirect case everything(userID: ExactText?, queue: String?, users: UserScope)
-
-        func holds(userID: ExactText, queue: String) -> Bool {
-            guard case .everything(let ofUser, let inQueue, let users) = self else { return false }
-            return (ofUser == nil || ofUser == userID) && (inQueue == nil || inQueue == queue)
-                && users.contains(userID)
-        }
-    }
-
-    /// In a struct: in a lock, a function by itself is wrapped in one more layer at each look.
+    /// A struct: a lock that holds a function by itself wraps it in one more layer at each access.
     private struct Waker: Sendable {
         var wake: @Sendable () -> Void
     }
@@ -37,60 +23,55 @@ package final class Subscription: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
         var isOver = false
-        /// Told to wait; to be woken when there is something.
+        /// `take` has returned `wait`, and the waker has not been called since.
         var isWaiting = false
         var waker: Waker?
         var lastLogLine: [JobID: Int64] = [:]
     }
 
-    package let feed: JobFeed
-    package let scope: Scope
+    package let feed: WatchHub
+    let target: WatchTarget
     /// The named jobs by their numbers in the database. A watch of a user or a queue has none: it learns of its jobs from
     /// their events.
     let jobs: SmallMap<Int64, JobID>
     package let includesLog: Bool
-    /// Whether its watcher may be told on which node a job runs.
+    /// Whether its events say on which node the job runs.
     package let namesNodes: Bool
-    /// Where the feed keeps it: the second of its heartbeat, and its place there.
+    /// Where the hub keeps it: the second of its heartbeat, and its slot in the list of that second.
     let beat: UInt8
     let slot: Int32
     private let state: Mutex<State>
 
     init(
-        feed: JobFeed, scope: Scope, jobs: SmallMap<Int64, JobID>, includesLog: Bool, namesNodes: Bool, beat: UInt8, slot: Int32
+        feed: WatchHub, target: WatchTarget, jobs: SmallMap<Int64, JobID>, includesLog: Bool,
+        namesNodes: Bool, beat: UInt8, slot: Int32
     ) {
         self.feed = feed
-        self.scope = scope
+        self.target = target
         self.jobs = jobs
         self.includesLog = includesLog
         self.namesNodes = namesNodes
         self.beat = beat
         self.slot = slot
-        state = Mutex(State(buffer: WatchBuffer(namesJobs: scope == .jobs)))
+        state = Mutex(State(buffer: WatchBuffer(namesJobs: target == .jobs)))
     }
 
-    /// Whose jobs it may tell of. Those that are named were looked up for the watcher already.
-    package var users: UserScope {
-        switch scope {
-        case .jobs: .all
-        case .everything(let userID?, _, _): .only([userID])
-        case .everything(nil, _, let users): users
-        }
-    }
+    /// Whose jobs it may tell of. Named jobs were looked up for the caller already.
+    package var users: UserScope { target.users }
 
-    /// How the database names the jobs that are named.
+    /// The numbers that the named jobs have in the database.
     package var numbers: [JobID: Int64] {
         var numbers: [JobID: Int64] = [:]
         for number in jobs.keys { if let job = jobs[number] { numbers[job] = number } }
         return numbers
     }
 
-    /// `wake` is called once after each time that `take` said to wait.
+    /// `wake` is called once after each time that `take` has returned `wait`.
     package func onReady(_ wake: @escaping @Sendable () -> Void) {
         state.withLock { $0.waker = Waker(wake: wake) }
     }
 
-    /// The feed tells it nothing any more. Called once.
+    /// Takes it out of the hub. Call it once.
     package func close() {
         feed.remove(self)
     }
@@ -117,7 +98,7 @@ package final class Subscription: Sendable {
         }
     }
 
-    /// Those of the saved lines that were not told yet; they count as told from here on.
+    /// The saved lines that have not been sent yet. They count as sent from here on.
     package func unsent(_ lines: [LogLine], of job: JobID) -> [LogLine] {
         state.withLock { state in
             let last = state.lastLogLine[job] ?? 0
@@ -126,8 +107,8 @@ package final class Subscription: Sendable {
         }
     }
 
-    /// The last line that was told of a job's log; nil if it is not wanted, or if whoever tracks the job is to read it
-    /// first.
+    /// The last line of a job's log that it has received. Nil if it does not want the log, or if the caller of `track` has
+    /// not read it yet.
     func lastLogLine(of job: JobID) -> Int64? {
         state.withLock { includesLog ? $0.lastLogLine[job] : nil }
     }
@@ -136,20 +117,20 @@ package final class Subscription: Sendable {
         change { $0.buffer.caughtUp(events) }
     }
 
-    /// False when it is progress that is wanted once more when it is saved (`WatchBuffer.receive`).
+    /// False for progress that has to be sent to it again once it is saved (`WatchBuffer.receive`).
     @discardableResult
     func receive(_ news: JobNews) -> Bool {
-        var isSure = false
-        change { isSure = $0.buffer.receive(news) }
-        return isSure
+        var hasIt = false
+        change { hasIt = $0.buffer.receive(news) }
+        return hasIt
     }
 
-    /// Lines that are just being said follow the last one, or wait until they are saved: there may be others
-    /// in between.
+    /// Lines that are not saved yet are taken if they follow the last one. Otherwise there may be others in between, and
+    /// they are taken once they are saved.
     func receive(_ lines: [LogLine], isSaved: Bool, of job: JobID) {
         guard includesLog else { return }
         change { state in
-            // Before the job is tracked, whoever tracks it will read what is saved.
+            // Until the job is tracked its log is left to the caller of `track`, who reads what is saved.
             guard let last = state.lastLogLine[job] else { return }
             guard isSaved || lines.first?.number == last + 1 else { return }
             let new = lines.filter { $0.number > last }
@@ -163,7 +144,7 @@ package final class Subscription: Sendable {
         change { $0.buffer.heard(of: job, sequence: sequence) }
     }
 
-    /// Nobody knows what was missed: look at every job again.
+    /// Looks at every job again: events may have been missed.
     func recheck() {
         change { $0.buffer.recheck() }
     }

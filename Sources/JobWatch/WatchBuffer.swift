@@ -3,27 +3,26 @@ package import JobModel
 
 /// What one watch still has to send: pure, bounded, without I/O.
 ///
-/// Lifecycle events of a job leave in order and without gaps. An event that cannot be kept (the buffer is
-/// full, or one before it is missing) is not lost: its job is *behind*, and `next` asks for its events to
-/// be read from the database. Progress is only ever the latest. So the memory of a watch is bounded by
-/// the jobs it names, however slowly its reader reads. And one that owes nothing keeps no memory for what it may owe:
-/// each container is given up when it has become empty.
+/// Lifecycle events of a job leave in order and without gaps. An event that cannot be kept (the buffer is full, or one
+/// before it is missing) is not lost: its job is *behind*, and `next` asks for its events to be read from the database.
+/// Only the latest progress is kept. So the memory of a watch is bounded by the jobs it names, however slowly its reader
+/// reads. Each container is freed when it has become empty, so a watch with nothing to send takes no memory for it.
 package struct WatchBuffer: Sendable {
-    /// Lifecycle events kept for the reader of named jobs; the rest is read again when it is wanted.
+    /// Lifecycle events kept for the reader of named jobs; further ones are read from the database in their time.
     package static let eventsMax = 512
     /// Lifecycle events kept for the reader of a user or a queue; more end the watch.
     package static let scopeEventsMax = 4096
-    /// Jobs of a user's or a queue's watch whose place is remembered; of others an event may be repeated
-    /// right after the snapshot.
+    /// Jobs of a user's or a queue's watch whose position is kept. An event of any other job may be repeated right after
+    /// the snapshot.
     package static let placesMax = 10_000
-    /// Of those, final ones: the feed may tell of an end again soon after it.
+    /// Final jobs among those: the change log may bring an end again soon after it.
     package static let finalPlacesMax = 4096
-    /// Jobs of which an unsent progress is kept.
+    /// Jobs whose unsent progress is kept.
     package static let progressMax = 1000
     /// Jobs that one read of missing events asks for.
     package static let readJobsMax = 64
     package static let logLinesMax = 256
-    /// Of the text of log lines that are sent as one message: at least one line, which has 4 KiB at most.
+    /// Bytes of text in the log lines of one message. At least one line is sent, which has 4 KiB at most.
     package static let logBytesAtOnce = 16 * 1024
 
     /// What the driver does next.
@@ -39,47 +38,48 @@ package struct WatchBuffer: Sendable {
         case overflow
     }
 
+    /// How far the watch is with a job.
     private struct Place: Sendable {
         /// The last event that was sent or is in `events`.
         var delivered: Int64
-        /// The last event that was heard of.
+        /// The last event that is known to exist.
         var known: Int64
-        /// Of the last progress that was heard of: it may be told again when it is saved.
+        /// The time of the latest progress received, by which it is recognized when it is published again.
         var progressAt: Timestamp?
-        /// As of `delivered`.
+        /// Whether the job is final after `delivered`.
         var isFinal: Bool
         var isBehind: Bool { known > delivered }
     }
 
-    private var places: SmallMap<JobID, Place> = .none
+    private var places: SmallMap<JobID, Place> = .empty
     /// Ends when all named jobs are final; else it watches a user or a queue.
     private let namesJobs: Bool
-    /// `recheck` was called: it counts for jobs that are tracked later too.
+    /// `recheck` was called, which applies to jobs that are tracked later too.
     private var isRechecked = false
     private var hasOverflowed = false
-    /// What was heard of named jobs before their state was read.
+    /// The last known events of named jobs whose state has not been read yet.
     private var early: [JobID: Int64] = [:]
     private var openJobs = 0
-    /// Of a user's or a queue's watch, oldest first.
+    /// The final jobs of a user's or a queue's watch, oldest first.
     private var finalJobs: Deque<JobID> = []
-    /// Their events are to be read.
+    /// Jobs whose events have to be read.
     private var behind: Set<JobID> = []
-    /// Their events are being read, and what was known of each when that began. What is heard of one meanwhile may
-    /// be too late for the answer: the job is behind once more.
+    /// Jobs whose events are being read, with the event known of each when that began. The answer may lack an event that
+    /// has become known meanwhile, so its job is behind once more.
     private var inFlight: [JobID: Int64] = [:]
     private var events: Deque<JobNews> = []
     private var logLines: [JobID: [LogLine]] = [:]
-    private var progress: SmallMap<JobID, JobNews> = .none
+    private var progress: SmallMap<JobID, JobNews> = .empty
 
     package init(namesJobs: Bool) {
         self.namesJobs = namesJobs
     }
 
-    /// Names a job, known up to `sequence` (as its snapshot, or the client's cursor, says).
+    /// Adds a job, whose events up to `sequence` the client has, from its snapshot or from before.
     package mutating func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
         if !namesJobs {
             guard places[job] != nil || places.count < Self.placesMax else { return }
-            // The snapshot says it already.
+            // The snapshot includes these events.
             if places[job] != nil { events.removeAll { $0.job == job && $0.sequence <= sequence } }
         }
         if let place = places[job], place.delivered >= sequence { return }
@@ -89,13 +89,13 @@ package struct WatchBuffer: Sendable {
         if namesJobs, known > sequence || isRechecked { behind.insert(job) }
     }
 
-    /// An event was committed, or progress said.
+    /// Takes an event that was committed, or progress.
     ///
-    /// An event that was seen is ignored: an expected race between the snapshot and the feed. One that comes before its
-    /// job is tracked is remembered, and read then.
+    /// An event that is delivered already is ignored: the snapshot and the change log are expected to overlap. An event
+    /// that comes before its job is tracked is noted, and read then.
     ///
-    /// - Returns: Of progress, false where it may be lost, because its job's state or events are still to be read: it
-    ///   is wanted once more when it is saved.
+    /// - Returns: false for progress that may be dropped, because the state or events of its job are still to be read. It
+    ///   has to be received again once it is saved.
     @discardableResult
     package mutating func receive(_ news: JobNews) -> Bool {
         guard news.sequence > 0, case .event(let event) = news.content else { return receive(progress: news) }
@@ -108,7 +108,7 @@ package struct WatchBuffer: Sendable {
             if namesJobs {
                 hear(early: event.jobID, event.sequence)
             } else if event.sequence > 1, event.type != .retried, places.count < Self.placesMax {
-                // Another node took it in, and the feed has not told yet.
+                // The job was enqueued by another node, and that event has not been delivered yet.
                 setPlace(event.jobID, Place(delivered: 0, known: event.sequence, isFinal: false))
                 behind.insert(event.jobID)
             } else {
@@ -130,7 +130,7 @@ package struct WatchBuffer: Sendable {
 
     private mutating func receive(progress news: JobNews) -> Bool {
         let job = news.job
-        // Where something is to be read, that may say that an attempt has ended, and what was said is left out then.
+        // Events that are still to be read may end the attempt, which drops its progress.
         var isSure = behind.isEmpty && inFlight.isEmpty
         if var place = places[job] {
             guard !place.isFinal, place.progressAt.map({ $0 < news.at }) ?? true else { return isSure }
@@ -152,7 +152,7 @@ package struct WatchBuffer: Sendable {
         logLines[job, default: []] += lines
     }
 
-    /// Something may have happened to a job up to `sequence` that only the database can tell.
+    /// There may be events of a job up to `sequence`, which have to be read from the database.
     package mutating func heard(of job: JobID, sequence: Int64) {
         guard var place = places[job] else { return hear(early: job, sequence) }
         guard sequence > place.known else { return }
@@ -179,16 +179,15 @@ package struct WatchBuffer: Sendable {
         return early.removeValue(forKey: job) ?? 0
     }
 
-    /// Nobody knows what was missed: every job that is not final is looked at again, or that is not any more as far
-    /// as was heard.
+    /// Events may have been missed: the events of every job are read that is not final, or that has known events after
+    /// its end.
     package mutating func recheck() {
         guard namesJobs else { return }
         isRechecked = true
         behind.formUnion(places.keys { !$0.isFinal || $0.isBehind })
     }
 
-    /// The events that `read` asked for: all that there are of each job after its sequence, or at least
-    /// the first of them.
+    /// Takes the events that `read` asked for: all events of each job after its sequence, or at least the first of them.
     package mutating func caughtUp(_ read: [JobID: [JobEvent]]) {
         let asked = inFlight
         inFlight = [:]
@@ -198,7 +197,7 @@ package struct WatchBuffer: Sendable {
                 append(event, JobNews(event))
             }
             guard var place = places[job] else { continue }
-            // There is nothing of all that was heard of before the question.
+            // The events that were known when the read began do not exist.
             if list.isEmpty, place.known == asked[job], !behind.contains(job) {
                 place.known = place.delivered
             }
@@ -254,7 +253,7 @@ package struct WatchBuffer: Sendable {
             return
         }
         events.append(news)
-        // What an attempt said is of no use after its end.
+        // The progress of an attempt is of no use after its end.
         if event.type != .started { progress[event.jobID] = nil }
         if namesJobs || places[event.jobID] != nil || places.count < Self.placesMax {
             let known = max(places[event.jobID]?.known ?? 0, event.sequence)
@@ -262,11 +261,11 @@ package struct WatchBuffer: Sendable {
                 event.jobID,
                 Place(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
         }
-        // Another attempt, perhaps on a machine whose clock is behind.
+        // The next attempt may run on a machine whose clock is behind.
         if event.type == .started { places[event.jobID]?.progressAt = nil }
     }
 
-    /// Keeps when its progress was.
+    /// Sets the position of a job, and keeps the time of its progress.
     private mutating func setPlace(_ job: JobID, _ place: Place) {
         if let old = places[job], !old.isFinal { openJobs -= 1 }
         if !place.isFinal { openJobs += 1 }
@@ -276,7 +275,7 @@ package struct WatchBuffer: Sendable {
         guard place.isFinal, !namesJobs else { return }
         finalJobs.append(job)
         guard finalJobs.count > Self.finalPlacesMax, let oldest = finalJobs.popFirst() else { return }
-        // Unless a Retry has opened it again, or is about to be read.
+        // It may have been opened again by a Retry, or be about to be.
         if let place = places[oldest], place.isFinal, !place.isBehind { places[oldest] = nil }
     }
 }

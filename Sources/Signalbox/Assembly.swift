@@ -13,7 +13,7 @@ import EmbeddedPostgres
 import GRPC
 import Settings
 
-/// The parts of a server, put together: database, store, feed, node, API.
+/// The parts of a server, put together: database, store, change feed, watches, node, API.
 struct Assembly: Sendable {
     private static let connectTimeout: Duration = .seconds(30)
 
@@ -23,9 +23,10 @@ struct Assembly: Sendable {
     private let database: Database
     private let leaseDatabase: Database
     private let listener: Listener
-    private let store: JobStore
-    private let feed: JobFeed
-    private let node: WorkerNode
+    let store: JobStore
+    let changes: ChangeFeed
+    let hub: WatchHub
+    let node: WorkerNode
     private let health: HealthState
     private let authenticator: Authenticator?
     private let refusals: Refusals
@@ -91,34 +92,26 @@ struct Assembly: Sendable {
         configuration.notifyChannel = try await JobStore.notifyChannel(database)
         let store = JobStore(
             database: database, leaseDatabase: leaseDatabase, configuration: configuration)
-        undo.append { store.forgetObservers() }
         self.store = store
         for (queue, of) in settings.queues {
             if let limit = of.userLimit { try await store.setQueueLimit(limit, queue: queue, by: .settings) }
         }
 
-        // The node hears of the feed, and the feed of the node: each is told of the other when both exist.
-        let nodeLink = Link<WorkerNode>()
-        let feed = JobFeed(store: store, configuration: Self.feed(settings), logger: logger) { hasCancels in
-            nodeLink.value?.hint(hasCancels: hasCancels)
-        }
+        let changes = ChangeFeed(store: store, configuration: Self.changes(settings), logger: logger)
+        let hub = WatchHub(store: store, logger: logger)
         let node = WorkerNode(
             store: store, runners: runners, configuration: Self.node(settings), logger: logger,
-            publish: { feed.receive([$0]) }, onPeers: { feed.setPeers($0) })
-        nodeLink.value = node
-        store.observe { notices in
-            feed.receive(notices)
-            node.receive(notices)
-        }
-        self.feed = feed
+            publish: { changes.publish([$0]) }, onPeers: { changes.setPeers($0) })
+        changes.subscribe(hub)
+        changes.subscribe(node)
+        self.changes = changes
+        self.hub = hub
         self.node = node
         let listener = try Listener(connection, channels: [configuration.notifyChannel]) { event in
             switch event {
             case .notification(_, let payload) where payload == String(store.nodeNumber): break
             case .connected, .notification:
-                feed.setPeers(true)
-                feed.hint()
-                node.hint(hasCancels: false)
+                changes.wake()
             case .disconnected(let error):
                 logger.debug("not listening", metadata: ["error": "\(error)"])
             }
@@ -131,7 +124,7 @@ struct Assembly: Sendable {
         let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
         let methods =
             JobServiceHandlers(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens).methods
-            + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
+            + [WatchHandler(store: store, feed: hub, quotas: quotas).method]
             + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
             + StandardHandlers(health: health).methods
         let authenticator = try await Self.authenticator(settings.authentication, logger)
@@ -147,7 +140,7 @@ struct Assembly: Sendable {
         store.startJobs(with: node)
         try await node.register()
         undo.append { await node.shutdown(grace: .zero) }
-        try await feed.open()
+        try await changes.open()
         try await server.start()
         // The others hear at once that they are not alone.
         try await store.notifyPeers()
@@ -161,7 +154,8 @@ struct Assembly: Sendable {
     func run(untilShutdown: @escaping @Sendable () async -> Void) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await node.run() }
-            group.addTask { await feed.run() }
+            group.addTask { await changes.run() }
+            group.addTask { await hub.run() }
             group.addTask { await Self.tell(of: refusals) }
             if let authenticator {
                 group.addTask { await Self.keepCurrent(authenticator) }
@@ -178,12 +172,11 @@ struct Assembly: Sendable {
             let grace = settings.grace
             async let drained: Void = server.shutdown(grace: grace + .seconds(3))
             await node.shutdown(grace: grace)
-            feed.end()
+            hub.end()
             await drained
             group.cancelAll()
         }
         await listener.stop()
-        store.forgetObservers()
         await database.shutdown()
         await leaseDatabase.shutdown()
         await privatePostgres?.stop()
@@ -262,8 +255,8 @@ struct Assembly: Sendable {
         while (try? await Task.sleep(for: Refusals.tickInterval)) != nil { refusals.tick() }
     }
 
-    private static func feed(_ settings: ServerSettings) -> JobFeed.Configuration {
-        var configuration = JobFeed.Configuration()
+    private static func changes(_ settings: ServerSettings) -> ChangeFeed.Configuration {
+        var configuration = ChangeFeed.Configuration()
         configuration.pollInterval = settings.pollInterval
         return configuration
     }

@@ -19,10 +19,10 @@ package struct WatchHandler: Sendable {
     private static let requestBytesMax = 128 << 10
 
     let store: JobStore
-    let feed: JobFeed
+    let feed: WatchHub
     let quotas: UserQuotas
 
-    package init(store: JobStore, feed: JobFeed, quotas: UserQuotas) {
+    package init(store: JobStore, feed: WatchHub, quotas: UserQuotas) {
         self.store = store
         self.feed = feed
         self.quotas = quotas

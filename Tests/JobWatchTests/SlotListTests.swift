@@ -11,7 +11,7 @@ import Testing
         }
     }
 
-    @Test func eachKeepsItsPlace() {
+    @Test func eachKeepsItsSlot() {
         var list = SlotList<Item>()
         let items = (0..<5).map { _ in list.add { Item($0) } }
         #expect(items.map(\.slot) == [0, 1, 2, 3, 4])
@@ -19,7 +19,7 @@ import Testing
         list.remove(3)
         #expect(list.elements.map(\.slot) == [0, 2, 4])
         #expect(list.elements[2] === items[4])
-        // Places that are free are used again.
+        // Free slots are used again.
         let more = (0..<3).map { _ in list.add { Item($0) } }
         #expect(Set(more.map(\.slot)) == [1, 3, 5])
         #expect(list.elements.count == 6)

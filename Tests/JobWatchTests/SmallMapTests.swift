@@ -10,7 +10,7 @@ import Testing
     func isLikeADictionary(_ seed: Int) {
         var random = SeededRandom(seed: UInt64(seed))
         let jobs = (0..<[1, 2, 3, 10][seed % 4]).map(WatchBufferTests.id)
-        var map = SmallMap<JobID, Int>.none
+        var map = SmallMap<JobID, Int>.empty
         var model: [JobID: Int] = [:]
         for step in 0..<500 {
             let job = jobs[Int.random(in: 0..<jobs.count, using: &random)]
@@ -36,10 +36,10 @@ import Testing
     }
 
     @Test func keepsNoTableOfWhatIsGone() {
-        var map = SmallMap<JobID, Int>.none
+        var map = SmallMap<JobID, Int>.empty
         for number in 0..<10 { map[WatchBufferTests.id(number)] = number }
         for number in 0..<10 { map[WatchBufferTests.id(number)] = nil }
-        guard case .none = map else {
+        guard case .empty = map else {
             Issue.record("it keeps a table")
             return
         }

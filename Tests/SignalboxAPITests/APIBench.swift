@@ -62,11 +62,12 @@ struct APIBench: Sendable {
                         id: UUID(), name: "one", version: "1", concurrency: 1, kinds: ["k": .retry]),
                     lease: .seconds(600)
                 ).kinds
-                let feed = JobFeed(store: store, logger: quiet) { _ in }
-                store.observe { feed.receive($0) }
-                try await feed.open()
-                let running = Task { await feed.run() }
-                defer { running.cancel() }
+                let changes = ChangeFeed(store: store, logger: quiet)
+                let hub = WatchHub(store: store, logger: quiet)
+                changes.subscribe(hub)
+                try await changes.open()
+                let running = [Task { await changes.run() }, Task { await hub.run() }]
+                defer { for task in running { task.cancel() } }
                 let quotas = UserQuotas(store: store, limits: limits)
                 var configuration = ServerConfiguration()
                 configuration.addresses = [.init(host: "127.0.0.1", port: 0)]
@@ -77,7 +78,7 @@ struct APIBench: Sendable {
                     JobServiceHandlers(
                         store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
                         pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName))
-                    ).methods + [WatchHandler(store: store, feed: feed, quotas: quotas).method]
+                    ).methods + [WatchHandler(store: store, feed: hub, quotas: quotas).method]
                     + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods
                 let server = Server(configuration: configuration, methods: methods, logger: quiet)
                 try await server.start()

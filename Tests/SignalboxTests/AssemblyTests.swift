@@ -1,6 +1,11 @@
+import JobEngine
+import JobModel
+import JobStore
+import JobWatch
 import Logging
 import Postgres
 import Settings
+import Support
 import TestDatabase
 import Testing
 
@@ -47,6 +52,55 @@ import Testing
                 await running.run {}
                 #expect(try await count(database, "node WHERE ended_at IS NULL") == 0)
             }
+        }
+    }
+
+    /// The parts of a server that has run.
+    private struct Parts {
+        weak var store: JobStore?
+        weak var changes: ChangeFeed?
+        weak var hub: WatchHub?
+        weak var node: WorkerNode?
+
+        init(_ assembly: Assembly) {
+            (store, changes) = (assembly.store, assembly.changes)
+            (hub, node) = (assembly.hub, assembly.node)
+        }
+
+        var areGone: Bool { store == nil && changes == nil && hub == nil && node == nil }
+    }
+
+    /// Starts a server, and shuts it down after a job has run and while a watch is open.
+    private func partsOfAServerThatHasRun(_ settings: ServerSettings) async throws -> Parts {
+        let assembly = try await Assembly.start(settings, runners: [TestNoopRunner()], logger: logger)
+        let parts = Parts(assembly)
+        #expect(!parts.areGone)
+        let store = assembly.store
+        await assembly.run {
+            do {
+                let spec = JobSpec(kind: "test.noop", userID: "u", queue: "q")
+                let job = try await store.enqueue(NewJob(spec: spec, now: .now, by: .settings)).job
+                _ = assembly.hub.subscribe(userID: "u", queue: nil, users: .all)
+                let watch = assembly.hub.subscribe(to: [job.id: job.number], includesLog: false)
+                watch.track(job.id, delivered: 1, isFinal: false)
+                var events: [JobEvent] = []
+                while events.last?.state.isFinal != true {
+                    events = try await store.events(after: [job.number: 0])[job.number] ?? []
+                }
+            } catch {
+                Issue.record(error)
+            }
+        }
+        return parts
+    }
+
+    /// Without any part being told to release another.
+    @Test func partsAreFreedAfterAShutdown() async throws {
+        try await TestDatabase.withSchema { schema in
+            let parts = try await partsOfAServerThatHasRun(
+                settings(schema, name: schema.name, listen: "127.0.0.1:0"))
+            // What ends with the server, such as a thread of the store, may hold a part for a moment.
+            while !parts.areGone { await Task.yield() }
         }
     }
 }

@@ -1,5 +1,5 @@
 /// A node that can run jobs as they are enqueued: in the transaction that adds them, without a claim.
-package protocol RunStarter: Sendable {
+package protocol RunStarter: AnyObject, Sendable {
     /// Holds up to `count` free slots until `endStart`. Nil: no job may start now, because there is no slot or because
     /// others have waited longer.
     func beginStart(upTo count: Int) -> StartGrant?

@@ -2,39 +2,31 @@ package import JobModel
 package import Postgres
 package import Support
 
-/// A change that some node committed.
-package struct RemoteChange: Sendable {
-    package var number: Int64
-    package var lane: Int64
-    /// Of the job's last event; 0: its progress, log or a request to stop.
-    package var sequence: Int64
-}
-
-/// Where a node is in the feed of changes.
+/// A node's position in the change log.
 ///
-/// Rows become visible in the order of their commits, which is not that of their ids, nor that of their
-/// transactions' ids. So the place is a snapshot (`pg_current_snapshot`): what was visible in it was read,
-/// what is visible now and was not then is new. Within one reading, pages go on after the last row.
+/// Rows become visible in the order of their commits, which is not that of their ids, nor that of their transactions'
+/// ids. So the position is a snapshot (`pg_current_snapshot`): all that was visible in it has been read, and what is
+/// visible now and was not then is new. A read of several pages continues each page after the last row of the one before.
 package struct ChangeCursor: Sendable {
-    /// What was visible in it was read.
+    /// All that was visible in it has been read.
     var base: ChangeSnapshot
-    /// While there are more pages: the first page's snapshot, up to which they go, and the last row read.
+    /// Set between the pages of a read: the snapshot of the first page, which bounds the read, and the last row read.
     var reading: (until: ChangeSnapshot, xid: Int64, id: Int64)?
 
-    /// From when on nothing may have been trimmed that is still to be read. However many pages a reading takes, that
-    /// is its beginning.
+    /// Rows that are still to be read must have been kept since then. It is the beginning of the read, however many pages
+    /// that takes.
     package var takenAt: ContinuousClock.Instant { base.takenAt }
 }
 
-/// A snapshot, as `pg_snapshot` writes it: `xmin:xmax:xip,…`. Not visible in it is what began at `xmax` or later, and
-/// what was under way.
+/// A snapshot, as `pg_snapshot` writes it: `xmin:xmax:xip,…`. Transactions from `xmax` on and those in `xip` are not
+/// visible in it.
 struct ChangeSnapshot: Sendable {
     var xmax: String
     var xip: [String]
     /// Not later than the snapshot.
     var takenAt: ContinuousClock.Instant
 
-    /// Nil for text that is no snapshot.
+    /// Nil for text that is not a snapshot.
     init?(_ text: String, takenAt: ContinuousClock.Instant) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 3, !parts[1].isEmpty else { return nil }
@@ -46,33 +38,34 @@ struct ChangeSnapshot: Sendable {
 
 package struct ChangeBatch: Sendable {
     package var changes: [RemoteChange] = []
-    /// Somebody asked a running job to stop.
+    /// Some run was asked to stop.
     package var hasCancels = false
-    /// Another node has changed something (only known where everything is read).
+    /// Another node has changed something. With `ChangeInterest.cancels` only its requests to stop a run are seen.
     package var hasRemote = false
     package var cursor: ChangeCursor
     /// There is more to read at once.
     package var hasMore = false
 }
 
-/// Which changes to read.
-package enum ChangeInterest: Sendable {
-    /// Only whether somebody asked a job to stop.
-    case cancels
-    /// Those of other nodes.
-    case otherNodes
-    /// Those of this node too.
-    case allNodes
+/// The user and the queue of a lane.
+package struct LaneName: Sendable {
+    package var userID: ExactText
+    package var queue: String
+
+    package init(userID: ExactText, queue: String) {
+        self.userID = userID
+        self.queue = queue
+    }
 }
 
 extension Statement {
     static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text")
 
-    /// What was not visible in the one snapshot ($1 and up, and $2) and is in the other (below $3, without $4; now, if
-    /// it is left open). What is read is only what is new: a transaction that stays open for long, anywhere on the
-    /// server, holds back the snapshots' xmin, and does not matter here.
+    /// Reads the rows that were not visible in one snapshot ($1 and up, and $2) and are visible in another (below $3,
+    /// without $4; without a bound, those visible now). Only new rows are read: a transaction that stays open for long
+    /// anywhere on the server holds back the xmin of snapshots, which is not used here.
     ///
-    /// The first row's columns may be null: then there is only the snapshot.
+    /// The columns of the first row may be null: then there is only the snapshot.
     static let readChanges = Statement(
         "read_changes",
         """
@@ -97,7 +90,7 @@ extension Statement {
             AND (cancels OR $8) AND (node <> $7 OR $10)
         """
 
-    /// Ids grow with time, nearly: it ends at what is not old enough. One node at a time, a bounded number of rows a
+    /// Ids grow with time, nearly, so it looks at the lowest ids. One node at a time, and a bounded number of rows for each
     /// statement.
     static let trimChanges = Statement(
         "trim_changes",
@@ -126,12 +119,12 @@ extension Statement {
 extension JobStore {
     private static let changesPerRead = 200
     static let changesTrimmedAtOnce = 10_000
-    /// Above every transaction's.
+    /// Above the id of every transaction.
     private static let lastXID = String(UInt64.max)
-    /// How long changes are kept: much longer than any node is late that still holds its lease.
+    /// How long changes are kept: much longer than a node that still holds its lease can be late to read them.
     package static let changesKept: Duration = .seconds(120)
 
-    /// Where the feed is now: a read from here misses nothing that commits from now on.
+    /// The current position: a read from here misses nothing that commits from now on.
     package func openChanges() async throws(StoreError) -> ChangeCursor {
         ChangeCursor(
             base: try await run("open_changes") { connection throws(PostgresError) in
@@ -149,7 +142,7 @@ extension JobStore {
         return snapshot
     }
 
-    /// What was committed since.
+    /// The changes that were committed since a position.
     package func changes(
         since cursor: ChangeCursor, _ interest: ChangeInterest
     ) async throws(StoreError) -> ChangeBatch {
@@ -198,19 +191,19 @@ extension JobStore {
         }
     }
 
-    /// Whose each lane is.
-    package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: (userID: ExactText, queue: String)]
-    {
+    /// The users and queues of lanes.
+    package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: LaneName] {
         try await run("lanes") { connection throws(PostgresError) in
-            var lanes: [Int64: (userID: ExactText, queue: String)] = [:]
+            var lanes: [Int64: LaneName] = [:]
             for row in try connection.execute(.findLanes, Parameters { $0.append(ids) }) {
-                lanes[try row.int64(0)] = (ExactText(try row.string(1)), try row.string(2))
+                lanes[try row.int64(0)] = LaneName(
+                    userID: ExactText(try row.string(1)), queue: try row.string(2))
             }
             return lanes
         }
     }
 
-    /// The channel on which the nodes of this schema tell each other that something changed.
+    /// The channel on which the nodes of this schema notify each other of changes.
     package static func notifyChannel(_ database: Database) async throws(StoreError) -> String {
         do {
             return try await database.run("schema") { connection throws(PostgresError) in
@@ -221,7 +214,7 @@ extension JobStore {
         }
     }
 
-    /// Tells the other nodes that there is something to read.
+    /// Notifies the other nodes that there is something to read.
     package func notifyPeers() async throws(StoreError) {
         let node = nodeNumber
         _ = try await run("notify") { [notifyChannel] connection throws(PostgresError) in
@@ -235,7 +228,7 @@ extension JobStore {
         }
     }
 
-    /// Removes what no node needs any more, as far as no other node is just doing that.
+    /// Removes changes that no node needs any more, unless another node is just doing that.
     package func trimChanges() async throws(StoreError) {
         var removed: Int
         repeat {

@@ -4,18 +4,20 @@ import JobStore
 import Logging
 import Postgres
 import Support
+import Synchronization
 import TestDatabase
 import Testing
 
 @testable import JobWatch
 
-/// Two nodes on one schema; the feed is that of the first.
-@Suite(.timeLimit(.minutes(2))) struct JobWatchTests {
+/// Two nodes on one schema; the change feed and the hub are those of the first.
+@Suite(.timeLimit(.minutes(2))) struct WatchHubTests {
     private struct Bench: Sendable {
         let database: Database
         let store: JobStore
         let peer: JobStore
-        let feed: JobFeed
+        let changes: ChangeFeed
+        let hub: WatchHub
         let kinds: [Int32]
 
         func enqueue(by store: JobStore, user: String = "u") async throws -> JobRecord {
@@ -42,7 +44,7 @@ import Testing
 
         /// As a watch does: subscribe, read, track.
         func watch(_ job: JobRecord) async throws -> Subscription {
-            let subscription = feed.subscribe(to: [job.id: job.number], includesLog: true)
+            let subscription = hub.subscribe(to: [job.id: job.number], includesLog: true)
             let now = try #require(await store.job(job.id))
             subscription.track(job.id, delivered: now.sequence, isFinal: now.state.isFinal)
             return subscription
@@ -97,20 +99,21 @@ import Testing
                         lease: .seconds(600)
                     ).kinds
                 }
-                // Nothing but the poll tells of the other node.
-                var configuration = JobFeed.Configuration()
-                configuration.pollInterval = pollInterval
+                // Only polling finds the changes of the other node.
+                var reading = ChangeFeed.Configuration()
+                reading.pollInterval = pollInterval
+                let changes = ChangeFeed(store: store, configuration: reading, logger: logger)
+                var configuration = WatchHub.Configuration()
                 configuration.lanesMax = lanesMax
-                let (openings, opened) = AsyncStream<Void>.makeStream()
-                let feed = JobFeed(
-                    store: store, configuration: configuration, logger: logger,
-                    onRemoteChange: { _ in opened.yield() })
-                store.observe { feed.receive($0) }
-                let running = Task { await feed.run() }
+                let hub = WatchHub(store: store, configuration: configuration, logger: logger)
+                changes.subscribe(hub)
+                try await changes.open()
+                let running = Task { await changes.run() }
                 defer { running.cancel() }
-                for await _ in openings { break }
                 try await body(
-                    Bench(database: database, store: store, peer: peer, feed: feed, kinds: kinds))
+                    Bench(
+                        database: database, store: store, peer: peer, changes: changes, hub: hub,
+                        kinds: kinds))
                 running.cancel()
                 await running.value
             }
@@ -153,10 +156,10 @@ import Testing
         }
     }
 
-    /// Whoever takes a job in, runs it and ends it: a watch of its user has each event once.
-    @Test func scopeHasEachEventOnce() async throws {
+    /// A watch of a user gets each event once, whichever nodes enqueue the job, run it and end it.
+    @Test func watchOfAUserHasEachEventOnce() async throws {
         try await with { bench in
-            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            let subscription = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
             let reader = Task { () throws -> [JobEventType] in
                 var all: [JobEventType] = []
                 for _ in 0..<20 { all += try await bench.follow(subscription, upTo: .succeeded) }
@@ -175,26 +178,28 @@ import Testing
         }
     }
 
-    /// What is remembered of the lanes is given up when it becomes too much, in the middle of what is being told.
-    @Test func laneThatIsForgottenIsStillTold() async throws {
+    /// The cache of lanes is emptied when it is full, in the middle of a delivery too.
+    @Test func laneThatLeavesTheCacheIsStillDelivered() async throws {
         try await with(lanesMax: 2) { bench in
-            let subscription = bench.feed.subscribe(userID: "a", queue: nil, users: .all)
+            let subscription = bench.hub.subscribe(userID: "a", queue: nil, users: .all)
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
-            // One row of the feed, with two lanes that are new.
+            // One row of the change log, with two lanes that are new.
             let jobs = ["a", "b", "c"].map { NewJob(spec: JobSpec(kind: "k", userID: $0), now: .now) }
             _ = try await bench.peer.enqueueBatch(jobs)
             #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
         }
     }
 
-    /// A watch with more jobs than it has places for relies on the feed: it tells of each event once, though the
-    /// database has the later ones by the time at which the first is told.
-    @Test func eventsWithoutAPlaceAreToldOnce() async throws {
+    /// A watch that has more jobs than it keeps positions of relies on the log: it sends each event once, though the
+    /// database already has the later ones when the first is delivered.
+    @Test func eventsWithoutAPositionAreSentOnce() async throws {
         try await with { bench in
-            let feed = JobFeed(store: bench.store, logger: Logger(label: "tests")) { _ in }
-            try await feed.open()
-            let subscription = feed.subscribe(userID: "u", queue: nil, users: .all)
+            let changes = ChangeFeed(store: bench.store, logger: Logger(label: "tests"))
+            let hub = WatchHub(store: bench.store, logger: Logger(label: "tests"))
+            changes.subscribe(hub)
+            try await changes.open()
+            let subscription = hub.subscribe(userID: "u", queue: nil, users: .all)
             for number in 0..<UInt64(WatchBuffer.placesMax) {
                 subscription.track(
                     .version7(milliseconds: 1, random: (0, number)), delivered: 1, isFinal: false)
@@ -212,7 +217,7 @@ import Testing
                 ])
             }
             try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
-            let running = Task { await feed.run() }
+            let running = Task { await changes.run() }
             defer { running.cancel() }
             #expect(
                 try await bench.follow(subscription, upTo: .succeeded) == [.enqueued, .started, .succeeded])
@@ -224,9 +229,9 @@ import Testing
     }
 
     /// Without waiting for the poll.
-    @Test func scopeHearsOfThisNodesCommits() async throws {
+    @Test func watchOfAUserGetsThisNodesCommits() async throws {
         try await with(pollInterval: .seconds(600)) { bench in
-            let subscription = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            let subscription = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
             for _ in 0..<3 {
                 _ = try await bench.enqueue(by: bench.store)
                 #expect(try await bench.follow(subscription, upTo: .enqueued) == [.enqueued])
@@ -234,22 +239,9 @@ import Testing
         }
     }
 
-    /// What a run says a thousand times a second is read and notified when it is saved.
-    @Test func onlyWhatMayBeCommittedIsRead() {
-        let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
-        let progress = Progress(
-            stage: "", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
-        #expect(!Notice.progress(key, attempt: 1, progress).mayBeCommitted)
-        #expect(Notice.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
-        #expect(!Notice.log(key, [], isSaved: false).mayBeCommitted)
-        #expect(Notice.log(key, [], isSaved: true).mayBeCommitted)
-        #expect(Notice.uncertain.mayBeCommitted)
-        #expect(Notice.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
-    }
-
-    @Test func scopeLeavesOthersOut() async throws {
+    @Test func watchOfAUserLeavesOthersOut() async throws {
         try await with { bench in
-            let subscription = bench.feed.subscribe(userID: "b", queue: nil, users: .all)
+            let subscription = bench.hub.subscribe(userID: "b", queue: nil, users: .all)
             _ = try await bench.enqueue(by: bench.store, user: "a")
             _ = try await bench.enqueue(by: bench.peer, user: "a")
             let job = try await bench.enqueue(by: bench.store, user: "b")
@@ -261,11 +253,11 @@ import Testing
         }
     }
 
-    /// Whatever this node and others do for other users, a limited watch of a queue hears of its own users only.
+    /// A watch of a queue that is limited to some users gets their events only, whatever happens to other users' jobs.
     @Test(arguments: [["b"], ["b", "c"], ["\u{E9}"]])
-    func scopeIsLimitedToUsers(_ users: [String]) async throws {
+    func watchOfAQueueIsLimitedToUsers(_ users: [String]) async throws {
         try await with { bench in
-            let subscription = bench.feed.subscribe(
+            let subscription = bench.hub.subscribe(
                 userID: nil, queue: "default", users: .only(Set(users.map(ExactText.init(_:)))))
             #expect(subscription.users == .only(Set(users.map(ExactText.init(_:)))))
             var wanted: [JobID] = []
@@ -274,7 +266,7 @@ import Testing
                     let job = try await bench.enqueue(by: store, user: user)
                     if users.contains(where: { $0.hasSameBytes(as: user) }) { wanted.append(job.id) }
                     let run = try await bench.claim(by: store)
-                    bench.feed.receive([.progress(run.key, attempt: 1, Self.progress)])
+                    bench.changes.publish([.progress(run.key, attempt: 1, Self.progress)])
                     try await bench.succeed(run, by: store)
                 }
             }
@@ -298,19 +290,20 @@ import Testing
         }
     }
 
-    /// A watch of one user is for that one, for whomever else its caller may act.
+    /// A watch of one user takes that user's jobs only, whoever else its caller may act for.
     @Test func usersOfAWatch() async throws {
         try await with { bench in
-            let ofUser = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            func includes(_ watch: Subscription, _ userID: ExactText, _ queue: String) -> Bool {
+                watch.target.includes(LaneName(userID: userID, queue: queue))
+            }
+            let ofUser = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
             #expect(ofUser.users == .only(["u"]))
-            #expect(
-                ofUser.scope.holds(userID: "u", queue: "q") && !ofUser.scope.holds(userID: "v", queue: "q"))
-            let spelled = bench.feed.subscribe(userID: "\u{E9}", queue: nil, users: .all)
-            #expect(!spelled.scope.holds(userID: "e\u{301}", queue: "q"))
-            let ofQueue = bench.feed.subscribe(userID: nil, queue: "q", users: .only(["u"]))
-            #expect(
-                ofQueue.scope.holds(userID: "u", queue: "q") && !ofQueue.scope.holds(userID: "v", queue: "q"))
-            #expect(!ofQueue.scope.holds(userID: "u", queue: "p"))
+            #expect(includes(ofUser, "u", "q") && !includes(ofUser, "v", "q"))
+            let spelled = bench.hub.subscribe(userID: "\u{E9}", queue: nil, users: .all)
+            #expect(!includes(spelled, "e\u{301}", "q"))
+            let ofQueue = bench.hub.subscribe(userID: nil, queue: "q", users: .only(["u"]))
+            #expect(includes(ofQueue, "u", "q") && !includes(ofQueue, "v", "q"))
+            #expect(!includes(ofQueue, "u", "p"))
         }
     }
 
@@ -351,7 +344,7 @@ import Testing
                 runs.append(try await bench.claim(by: bench.peer))
             }
             let numbers = Dictionary(uniqueKeysWithValues: runs.map { ($0.key.id, $0.key.number) })
-            let subscription = bench.feed.subscribe(to: numbers, includesLog: true)
+            let subscription = bench.hub.subscribe(to: numbers, includesLog: true)
             for run in runs { subscription.track(run.key.id, delivered: run.sequence, isFinal: false) }
             var got: [JobID: [Int64]] = [:]
             for number: Int64 in 1...2 {
@@ -375,21 +368,104 @@ import Testing
     private static let progress = Progress(
         stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
 
-    /// It may have read the state before; and one that has had it has it once.
-    @Test func watchThatBeginsBetweenSayingAndSavingHasProgress() async throws {
+    /// The second watch may have read the state before the save. The first one gets the progress once only.
+    @Test func watchThatBeginsBetweenReportAndSaveHasProgress() async throws {
         try await with { bench in
             let job = try await bench.enqueue(by: bench.store)
             let key = JobKey(number: job.number, lane: 0, id: job.id)
             let first = try await bench.watch(job)
-            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
             let second = try await bench.watch(job)
-            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
-            bench.feed.receive([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
             for subscription in [first, second] {
                 let news = subscription.news()
                 #expect(news == JobNews(of: job.id, attempt: 1, Self.progress))
                 let more = subscription.news()
                 #expect(more == nil)
+            }
+        }
+    }
+
+    /// From the store's notice or from the change log, whichever comes first; and once.
+    @Test func watchOfAUserThatBeginsBetweenReportAndSaveHasProgress() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let run = try await bench.claim(by: bench.store)
+            bench.changes.publish([.progress(run.key, attempt: 1, Self.progress)])
+            let subscription = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
+            subscription.track(job.id, delivered: run.sequence, isFinal: false)
+            try await bench.store.save([
+                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: Self.progress, log: [])
+            ])
+            try await bench.succeed(run, by: bench.store)
+            var all: [JobNews] = []
+            while all.last?.sequence != run.sequence + 1, let item = await subscription.item() {
+                if case .action(.tell(let news)) = item { all.append(news) }
+            }
+            #expect(all.dropLast() == [JobNews(of: job.id, attempt: 1, Self.progress)])
+        }
+    }
+
+    /// The last report on this node is lost with its lease, and the next one comes from a node whose clock is behind.
+    @Test func progressOfARunThatMovesToAnotherNodeComesOnce() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let run = try await bench.claim(by: bench.store)
+            let subscription = try await bench.watch(job)
+            var late = Self.progress
+            late.updatedAt = Timestamp(microseconds: 1_000_000)
+            bench.changes.publish([.progress(run.key, attempt: 1, late)])
+            #expect(subscription.news() == JobNews(of: job.id, attempt: 1, late))
+            let ending = Ending(
+                run, node: "n",
+                verdict: .again(
+                    .released, JobError(reason: "released", message: ""), after: .zero, countsAttempt: false))
+            _ = try await bench.store.finish(ending)
+            let next = try await bench.claim(by: bench.peer)
+            #expect(try await bench.follow(subscription, upTo: .started) == [.released, .started])
+            try await bench.peer.save([
+                RunUpdate(
+                    key: next.key, token: next.token, attempt: next.attempt, progress: Self.progress, log: [])
+            ])
+            var found: JobNews?
+            while found == nil, let item = await subscription.item() {
+                if case .action(.tell(let news)) = item { found = news }
+            }
+            #expect(found == JobNews(of: job.id, attempt: next.attempt, Self.progress))
+            // This node heard of the save of the first run after all.
+            bench.changes.publish([.progress(run.key, attempt: 1, late, isSaved: true)])
+            #expect(subscription.news() == nil)
+        }
+    }
+
+    /// Progress is compared with the watches of other users only until its lane is known.
+    @Test func progressGoesToTheWatchesOfItsLane() async throws {
+        try await with { bench in
+            let watches = ["u", "v", "w"].map { bench.hub.subscribe(userID: $0, queue: nil, users: .all) }
+            let job = try await bench.enqueue(by: bench.store)
+            let run = try await bench.claim(by: bench.store)
+            func recipients() -> [Subscription] {
+                bench.hub.state.withLock { $0.recipients(of: job.number, in: run.key.lane).others }
+            }
+            #expect(try await bench.follow(watches[0], upTo: .started) == [.enqueued, .started])
+            #expect(recipients().count == 1 && recipients().first === watches[0])
+            #expect(bench.hub.state.withLock { $0.recipients(of: job.number, in: -1).others.count } == 3)
+        }
+    }
+
+    @Test func watchIsClosedAfterTheEnd() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let watches = [
+                try await bench.watch(job), bench.hub.subscribe(userID: "u", queue: nil, users: .all),
+            ]
+            bench.hub.end()
+            #expect(bench.hub.interest == .cancels)
+            let late = try await bench.watch(job)
+            for watch in watches + [late] {
+                #expect(await watch.item() == nil)
+                watch.close()
             }
         }
     }
@@ -401,29 +477,29 @@ import Testing
             var watches: [Subscription] = []
             for _ in 0..<3 { watches.append(try await bench.watch(job)) }
             watches[1].close()
-            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
             #expect(watches.map { $0.news() != nil } == [true, false, true])
             watches[0].close()
             watches[2].close()
             let last = try await bench.watch(job)
-            bench.feed.receive([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
             #expect(last.news() != nil)
         }
     }
 
-    /// An event whose type only a newer version knows ends the watches that promise it. All others go on, and the log
+    /// An event whose type only a newer version knows ends the watches that include its job. All others go on, and the log
     /// has one line, however many such events there are.
-    @Test func eventOfANewerVersionHoldsUpNothingElse() async throws {
+    @Test func eventOfANewerVersionEndsOnlyItsWatches() async throws {
         let lines = LogLines()
         try await with(logger: lines.logger) { bench in
             try await bench.script("ALTER TYPE event_type ADD VALUE 'unblocked'")
-            let other = bench.feed.subscribe(userID: "v", queue: nil, users: .all)
+            let other = bench.hub.subscribe(userID: "v", queue: nil, users: .all)
             // One that has the job already, and one that has never heard of it.
             for isKnown in [true, false] {
-                let early = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                let early = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
                 let job = try await bench.enqueue(by: bench.peer)
                 #expect(try await bench.follow(early, upTo: .enqueued) == [.enqueued])
-                let watch = isKnown ? early : bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+                let watch = isKnown ? early : bench.hub.subscribe(userID: "u", queue: nil, users: .all)
                 try await bench.script(
                     """
                     INSERT INTO history (number, sequence, type, attempt, at)
@@ -471,14 +547,14 @@ import Testing
         }
     }
 
-    @Test func endOfTheFeedEndsWatches() async throws {
+    @Test func endOfTheHubEndsWatches() async throws {
         try await with { bench in
             let subscription = try await bench.watch(try await bench.enqueue(by: bench.store))
             async let item = subscription.item()
-            bench.feed.end()
+            bench.hub.end()
             let last = await item
             #expect(last == nil)
-            let late = bench.feed.subscribe(userID: "u", queue: nil, users: .all)
+            let late = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
             let nothing = await late.item()
             #expect(nothing == nil)
         }
@@ -491,7 +567,7 @@ extension Subscription {
         if case .action(.tell(let news)) = take() { news } else { nil }
     }
 
-    /// The next thing to do, waited for; nil: the feed has ended.
+    /// The next thing to do, waited for; nil: the hub has ended.
     fileprivate func item() async -> Item? {
         let (wakes, wake) = AsyncStream<Void>.makeStream()
         onReady { wake.yield() }

@@ -1,0 +1,173 @@
+package import JobModel
+package import Logging
+import Support
+import Synchronization
+
+/// Passes on what happens to jobs: what this node commits at once, and what other nodes commit by reading the change log.
+///
+/// It knows nothing of those it serves but what they subscribe with, and holds them weakly. So the store, the feed and its
+/// subscribers are freed when their owner lets go of them, in any order.
+///
+/// A NOTIFY of another node makes the next read come sooner. Polling alone is enough, so a lost NOTIFY costs time only.
+package final class ChangeFeed: Sendable {
+    package struct Configuration: Sendable {
+        /// The longest time between two reads of the log.
+        package var pollInterval: Duration = .seconds(1)
+        /// At most one NOTIFY is sent in this time.
+        package var notifyInterval: Duration = .milliseconds(100)
+        /// The shortest time between two reads: under load, one read gets the changes of many commits.
+        package var readInterval: Duration = .milliseconds(10)
+
+        package init() {}
+    }
+
+    private struct Subscriber {
+        weak var value: (any ChangeSubscriber)?
+    }
+
+    private struct State {
+        /// In the order in which they have subscribed.
+        var subscribers: [Subscriber] = []
+        /// Until the first renewal of the lease says whether other nodes are alive, there may be some.
+        var hasPeers = true
+        /// Where the first read begins; written by `open`.
+        var opened: ChangeCursor?
+    }
+
+    private let store: JobStore
+    private let configuration: Configuration
+    private let logger: Logger
+    private let state = Mutex(State())
+    private let readSignal = WakeSignal()
+    private let notifySignal = WakeSignal()
+
+    /// Becomes the observer of the store's commits.
+    package init(store: JobStore, configuration: Configuration = Configuration(), logger: Logger) {
+        self.store = store
+        self.configuration = configuration
+        self.logger = logger
+        store.observe { [weak self] in self?.publish($0) }
+    }
+
+    // MARK: Subscribers
+
+    /// Adds a subscriber, which is held weakly. Subscribers are called in the order in which they have subscribed.
+    package func subscribe(_ subscriber: any ChangeSubscriber) {
+        state.withLock { $0.subscribers.append(Subscriber(value: subscriber)) }
+    }
+
+    private var subscribers: [any ChangeSubscriber] {
+        state.withLock { state in state.subscribers.compactMap(\.value) }
+    }
+
+    private var interest: ChangeInterest {
+        subscribers.lazy.map(\.interest).max() ?? .cancels
+    }
+
+    // MARK: What happens
+
+    /// Passes on what this node has committed, or what one of its runs reports.
+    package func publish(_ notices: [Notice]) {
+        let subscribers = subscribers
+        for subscriber in subscribers { subscriber.receive(notices) }
+        // What a run reports is not in the log before it is saved: there is nothing to read yet.
+        guard notices.contains(where: \.mayBeCommitted) else { return }
+        notifySignal.wake()
+        if subscribers.contains(where: { $0.interest == .allNodes }) { readSignal.wake() }
+    }
+
+    /// Whether other nodes are alive, which have to be notified of this node's changes.
+    package func setPeers(_ hasPeers: Bool) {
+        state.withLock { $0.hasPeers = hasPeers }
+    }
+
+    /// Another node has sent a NOTIFY, or may have sent one before this node was listening.
+    package func wake() {
+        setPeers(true)
+        readSignal.wake()
+        wakeSubscribers(hasCancels: false)
+    }
+
+    private func wakeSubscribers(hasCancels: Bool) {
+        for subscriber in subscribers { subscriber.wake(hasCancels: hasCancels) }
+    }
+
+    // MARK: Loops
+
+    /// Finds the position in the log from which on no change is missed. Call it before anything is watched.
+    package func open() async throws(StoreError) {
+        let cursor = try await store.openChanges()
+        state.withLock { $0.opened = cursor }
+    }
+
+    /// Reads the log and notifies the other nodes, until the task is cancelled.
+    package func run() async {
+        await withDiscardingTaskGroup { group in
+            group.addTask { await self.readLoop() }
+            group.addTask { await self.notifyLoop() }
+        }
+    }
+
+    private func readLoop() async {
+        var cursor = state.withLock(\.opened)
+        while !Task.isCancelled {
+            let readAt = ContinuousClock.now
+            do throws(StoreError) {
+                // Entries may have been trimmed that were not read, after a pause or during a read of very many pages.
+                if let position = cursor, position.takenAt.duration(to: readAt) > JobStore.changesKept / 2 {
+                    cursor = nil
+                }
+                if let position = cursor {
+                    guard let batch = try await read(from: position) else { continue }
+                    cursor = batch.cursor
+                    if batch.hasMore { continue }
+                } else {
+                    cursor = try await store.openChanges()
+                    for subscriber in subscribers { subscriber.changesWereMissed() }
+                    wakeSubscribers(hasCancels: true)
+                }
+            } catch {
+                logger.warning("the change log could not be read", metadata: ["error": "\(error)"])
+            }
+            await readSignal.wait(atMost: configuration.pollInterval)
+            try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
+        }
+    }
+
+    /// One read, delivered. Nil when it has left out changes that some subscriber has begun to need meanwhile, so that it
+    /// has to be repeated.
+    private func read(from cursor: ChangeCursor) async throws(StoreError) -> ChangeBatch? {
+        let interest = interest
+        let batch = try await store.changes(since: cursor, interest)
+        guard self.interest == interest else { return nil }
+        for subscriber in subscribers { try await subscriber.deliver(batch.changes) }
+        if batch.hasRemote {
+            setPeers(true)
+            wakeSubscribers(hasCancels: batch.hasCancels)
+        }
+        return batch
+    }
+
+    private func notifyLoop() async {
+        while !Task.isCancelled {
+            await notifySignal.wait(atMost: .seconds(60))
+            guard !Task.isCancelled, state.withLock(\.hasPeers) else { continue }
+            do throws(StoreError) {
+                try await store.notifyPeers()
+            } catch {
+                logger.debug("the other nodes were not notified", metadata: ["error": "\(error)"])
+            }
+            try? await Task.sleep(for: configuration.notifyInterval)
+        }
+    }
+}
+
+extension Notice {
+    /// Whether the database may have it by now, so that a read of the log can find something.
+    var mayBeCommitted: Bool {
+        switch self {
+        case .event, .cancelRequested, .uncertain: true
+        case .progress(_, _, _, let isSaved), .log(_, _, let isSaved): isSaved
+        }
+    }
+}

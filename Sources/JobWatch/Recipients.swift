@@ -1,0 +1,20 @@
+import JobModel
+
+/// The watches that something is to be sent to.
+struct Recipients: Sendable {
+    /// Watches of the job by name.
+    var named: WatchHub.Watches
+    /// Watches of users and queues.
+    var others: [Subscription]
+
+    var isEmpty: Bool { named.isEmpty && others.isEmpty }
+
+    /// False when a watch of the job by name has to get it again (`Subscription.receive`).
+    @discardableResult
+    func send(_ news: JobNews) -> Bool {
+        var allHaveIt = true
+        named.forEach { allHaveIt = $0.receive(news) && allHaveIt }
+        for watch in others { watch.receive(news) }
+        return allHaveIt
+    }
+}

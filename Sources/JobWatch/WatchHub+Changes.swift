@@ -1,0 +1,230 @@
+package import JobModel
+import JobStore
+import Logging
+import Support
+import Synchronization
+
+extension WatchHub: ChangeSubscriber {
+    private static let jobsReadAtOnce = 500
+    /// Logs may be long.
+    private static let logsReadAtOnce = 16
+    private static let unknownValuesMax = 100
+
+    /// Watches of named jobs hear of this node's commits at once. Watches of users and queues hear of everything from the
+    /// log, which leaves nothing out.
+    package var interest: ChangeInterest {
+        state.withLock { state in
+            guard state.byLane.isEmpty else { return .allNodes }
+            return state.byJob.isEmpty ? .cancels : .otherNodes
+        }
+    }
+
+    // MARK: This node
+
+    package func receive(_ notices: [Notice]) {
+        let addressed = state.withLock { state in
+            notices.compactMap { notice in
+                recipients(of: notice, &state).map { (notice: notice, recipients: $0) }
+            }
+        }
+        for (notice, recipients) in addressed { send(notice, to: recipients) }
+    }
+
+    /// Nil: no watch needs it. A watch that is just beginning reads what is committed by itself.
+    private func recipients(of notice: Notice, _ state: inout State) -> Recipients? {
+        var recipients: Recipients
+        switch notice {
+        case .event(_, let key), .log(let key, _, _):
+            recipients = state.recipients(of: key.number)
+        case .progress(let key, let attempt, let progress, let isSaved):
+            recipients = state.recipients(of: key.number, in: key.lane)
+            if !recipients.named.isEmpty {
+                if !isSaved {
+                    state.unsaved.publish(progress.updatedAt, attempt: attempt, of: key.number)
+                } else if state.unsaved.save(progress.updatedAt, attempt: attempt, of: key.number) {
+                    recipients.named = .empty
+                }
+            }
+        case .uncertain:
+            // Also where there is no watch yet: one that is just beginning may have read before that commit.
+            state.mustRecheck = true
+            return nil
+        case .cancelRequested:
+            return nil
+        }
+        return recipients.isEmpty ? nil : recipients
+    }
+
+    private func send(_ notice: Notice, to recipients: Recipients) {
+        switch notice {
+        case .event(let event, _):
+            recipients.send(JobNews(event))
+        case .progress(let key, let attempt, let progress, let isSaved):
+            let allHaveIt = recipients.send(JobNews(of: key.id, attempt: attempt, progress))
+            if allHaveIt, !isSaved, !recipients.named.isEmpty {
+                state.withLock { $0.unsaved.allHave(progress.updatedAt, of: key.number) }
+            }
+        case .log(let key, let lines, let isSaved):
+            recipients.named.forEach { $0.receive(lines, isSaved: isSaved, of: key.id) }
+        case .uncertain, .cancelRequested:
+            break
+        }
+    }
+
+    // MARK: The change log
+
+    package func deliver(_ changes: [RemoteChange]) async throws(StoreError) {
+        if !changes.isEmpty {
+            announce(changes)
+            let lanes = try await watchedLanes(of: changes)
+            try await deliverReports(changes, lanes)
+            try await deliverEvents(changes.filter { lanes[$0.lane] != nil })
+        }
+        recheckIfNeeded()
+    }
+
+    /// Named jobs are looked at again. What has happened to the jobs of a user or a queue cannot be found out, so those
+    /// watches end and their clients begin again with a snapshot.
+    package func changesWereMissed() {
+        recheck()
+        let watches = state.withLock { $0.byLane.all }
+        for watch in watches { watch.end() }
+    }
+
+    /// Says to watches of named jobs up to which sequence there are events. They read those that they do not have.
+    private func announce(_ changes: [RemoteChange]) {
+        state.withLock { state in
+            for change in changes where change.sequence > 0 {
+                guard let watches = state.byJob[change.number], let id = state.id(of: change.number) else {
+                    continue
+                }
+                watches.forEach { $0.heard(of: id, sequence: change.sequence) }
+            }
+        }
+    }
+
+    /// The lanes of these changes that some watch of a user or a queue includes.
+    private func watchedLanes(of changes: [RemoteChange]) async throws(StoreError) -> [Int64: LaneName] {
+        guard !state.withLock(\.byLane.isEmpty) else { return [:] }
+        let ids = Set(changes.map(\.lane))
+        // A copy: the cache may be emptied while this batch needs it.
+        var lanes = state.withLock { state in
+            var known: [Int64: LaneName] = [:]
+            for id in ids { known[id] = state.lanes[id] }
+            return known
+        }
+        let unknown = ids.filter { lanes[$0] == nil }
+        if !unknown.isEmpty {
+            let found = try await store.lanes(Array(unknown))
+            state.withLock { state in
+                if state.lanes.count + found.count > configuration.lanesMax { state.lanes = [:] }
+                state.lanes.merge(found) { _, new in new }
+            }
+            lanes.merge(found) { _, new in new }
+        }
+        return state.withLock { [lanes] state in
+            lanes.filter { !state.byLane.watches(of: $0.value).isEmpty }
+        }
+    }
+
+    /// Sends progress, and log lines to the watches that want them. The log does not say which of them is new.
+    private func deliverReports(
+        _ changes: [RemoteChange], _ lanes: [Int64: LaneName]
+    ) async throws(StoreError) {
+        let reports = changes.filter { $0.sequence == 0 }
+        let watched = state.withLock { state in
+            reports.filter { state.byJob[$0.number] != nil || lanes[$0.lane] != nil }
+        }
+        let laneOf = Dictionary(watched.map { ($0.number, $0.lane) }) { first, _ in first }
+        guard !laneOf.isEmpty else { return }
+        for (number, latest) in try await store.progress(of: Array(laneOf.keys)) {
+            let recipients = state.withLock { state in
+                var recipients = state.recipients(of: number)
+                if let lane = laneOf[number].flatMap({ lanes[$0] }) {
+                    recipients.others = state.byLane.watches(of: lane)
+                }
+                return recipients
+            }
+            recipients.send(JobNews(of: latest.job, attempt: latest.attempt, latest.progress))
+        }
+        try await deliverLogs(of: Array(laneOf.keys))
+    }
+
+    /// Reads each log from the last line on that all of its watches have.
+    private func deliverLogs(of numbers: [Int64]) async throws(StoreError) {
+        let logged = state.withLock { state in
+            numbers.compactMap { number -> (number: Int64, job: JobID, after: Int64)? in
+                guard let watches = state.byJob[number], let job = state.id(of: number) else { return nil }
+                var last: Int64?
+                watches.forEach { watch in
+                    guard let line = watch.lastLogLine(of: job) else { return }
+                    last = min(last ?? line, line)
+                }
+                return last.map { (number: number, job: job, after: $0) }
+            }
+        }
+        for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
+            let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
+            let read = try await store.knownLogs(of: chunk.map { (number: $0.number, after: $0.after) })
+            for level in read.unknown { warn(of: level, "lines of the log are not sent to watches") }
+            for (number, job, _) in chunk {
+                guard let lines = read.logs[number] else { continue }
+                let watches = state.withLock { $0.byJob[number] ?? .empty }
+                watches.forEach { $0.receive(lines, isSaved: true, of: job) }
+            }
+        }
+    }
+
+    /// Sends the events of these changes to watches of users and queues.
+    ///
+    /// The database may have later events by now. Those have changes of their own, which come with a later read, and are
+    /// left out here: so each event is sent once, also to a watch that does not keep its job's position.
+    private func deliverEvents(_ changes: [RemoteChange]) async throws(StoreError) {
+        var sequences: [Int64: ClosedRange<Int64>] = [:]
+        for change in changes where change.sequence > 0 {
+            let before = sequences[change.number] ?? change.sequence...change.sequence
+            sequences[change.number] =
+                min(before.lowerBound, change.sequence)...max(before.upperBound, change.sequence)
+        }
+        let numbers = Array(sequences.keys)
+        for start in stride(from: 0, to: numbers.count, by: Self.jobsReadAtOnce) {
+            let chunk = numbers[start..<min(start + Self.jobsReadAtOnce, numbers.count)]
+            let after = Dictionary(
+                uniqueKeysWithValues: chunk.map { ($0, (sequences[$0]?.lowerBound ?? 1) - 1) })
+            let read = try await store.knownEvents(after: after)
+            for event in read.unknown {
+                skip(event, upTo: sequences[event.number]?.upperBound ?? 1)
+            }
+            for (number, events) in read.events {
+                for event in events where sequences[number]?.contains(event.sequence) == true {
+                    let news = JobNews(event)
+                    for watch in watches(ofUser: event.userID, queue: event.queue) { watch.receive(news) }
+                }
+            }
+        }
+    }
+
+    /// Leaves out an event whose type only a newer version knows. Watches that include its job promise each event, so
+    /// they read it themselves and end with the error; all others go on.
+    private func skip(_ event: UnknownEvent, upTo sequence: Int64) {
+        warn(of: event.value, "watches of users and queues that include its job end")
+        for watch in watches(ofUser: event.userID, queue: event.queue) {
+            watch.heard(of: event.job, sequence: sequence)
+        }
+    }
+
+    private func watches(ofUser userID: ExactText, queue: String) -> [Subscription] {
+        state.withLock { $0.byLane.watches(of: LaneName(userID: userID, queue: queue)) }
+    }
+
+    /// Logs each value once, and a bounded number of values: there may be very many rows with one.
+    private func warn(of value: ExactText, _ consequence: String) {
+        let isNew = state.withLock { state in
+            guard state.unknownValues.count < Self.unknownValuesMax else { return false }
+            return state.unknownValues.insert(value).inserted
+        }
+        guard isNew else { return }
+        logger.warning(
+            "the change log has a value of a newer version: \(consequence)", metadata: ["value": "\(value)"])
+    }
+}
