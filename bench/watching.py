@@ -1,4 +1,4 @@
-"""Many who watch: what an idle watch takes, and how many events a second are delivered."""
+"""Many watches: what an idle one takes, how many events a second are delivered, and how late beside many others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from signalbox.v1 import job_service_pb2 as service
 
 from .latency import watch_request
 from .processes import (
@@ -25,6 +27,7 @@ from .processes import (
 )
 from .registry import Environment, Figures, least, measure, most
 from .server import JOBS, Server, batch_request, enqueue_batch, serving, users, wait_until
+from .statistics_of import percentile, ratio_of
 from .wire import Connection
 
 QUEUE = "watched"
@@ -32,31 +35,40 @@ MIB = 2**20
 
 
 class IdleWatches:
-    """Connections with many watches each, which a thread reads: nothing piles up in the server."""
+    """Connections with many watches each, which a thread reads: nothing piles up in the server.
 
-    def __init__(self, server: Server) -> None:
+    `first_messages`: how many each watch gets before it is idle.
+    """
+
+    def __init__(self, server: Server, first_messages: int) -> None:
         self._server = server
+        self._first_messages = first_messages
         self._selector = selectors.DefaultSelector()
         self._connections: list[Connection] = []
         self._stop = threading.Event()
-        #: Answers that have come, of each watch the first two: what comes later are heartbeats; and streams that have ended.
+        #: The first messages of all watches that have come (later ones are heartbeats), and the streams that have ended.
         self.messages = 0
         self.ended = 0
         self._thread = threading.Thread(target=self._read, daemon=True)
 
-    def open(self, ids: list[str], per_connection: int) -> None:
+    def open(self, requests: list[bytes], per_connection: int) -> None:
+        """Opens a watch for each request. Returns when all are idle."""
         self._thread.start()
-        for start in range(0, len(ids), per_connection):
+        for start in range(0, len(requests), per_connection):
             connection = Connection(self._server.address)
-            requests = [connection.request(f"{JOBS}/Watch", watch_request(job)) for job in ids[start:][:per_connection]]
-            connection.socket.sendall(b"".join(data for _, data in requests))
+            calls = [connection.request(f"{JOBS}/Watch", body) for body in requests[start:][:per_connection]]
+            connection.socket.sendall(b"".join(data for _, data in calls))
             self._connections.append(connection)
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
-            # A node lets 1,024 statements wait; what comes beyond that is refused, and would have to try again.
-            # Each has two messages before it is idle.
-            self._wait_for(2 * (start - 300))
-            if self.ended:
-                raise Failed(f"{self.ended} of {start + per_connection} watches have ended")
+            # A node queues 1,024 statements and refuses more, which would have to be tried again.
+            self._wait_for(self._first_messages * (start - 300))
+        self._wait_for(self._first_messages * len(requests))
+        self.check()
+
+    def check(self) -> None:
+        """Fails when a watch has ended."""
+        if self.ended:
+            raise Failed(f"{self.ended} watches have ended")
 
     def _wait_for(self, messages: int) -> None:
         wait_until(lambda: self.ended > 0 or self.messages >= messages, 60, "watches do not begin", 0.001)
@@ -76,13 +88,14 @@ class IdleWatches:
                     count = counts.setdefault((key.fd, stream), 0)
                     if body is None:
                         self.ended += 1
-                    elif count < 2:
+                    elif count < self._first_messages:
                         counts[key.fd, stream] = count + 1
                         self.messages += 1
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
         for connection in self._connections:
             connection.close()
         self._selector.close()
@@ -108,18 +121,16 @@ def watches(env: Environment) -> Figures:
                 ids += enqueue_batch(connection, body)
         time.sleep(env.seconds(2))
         before = resident_bytes(server.pid)
-        idle = IdleWatches(server)
+        # The first messages are the snapshot, and a heartbeat that says that there are no more.
+        idle = IdleWatches(server, first_messages=2)
         try:
-            idle.open(ids, per_connection)
-            # The snapshot, and a heartbeat that says that there are no more.
-            wait_until(lambda: idle.ended > 0 or idle.messages >= 2 * count, 60, "snapshots are missing")
+            idle.open([watch_request(job) for job in ids], per_connection)
             time.sleep(env.seconds(2))
             after = resident_bytes(server.pid)
             cpu = cpu_seconds(server.pid)
             time.sleep(seconds)
             cpu = cpu_seconds(server.pid) - cpu
-            if idle.ended:
-                raise Failed(f"{idle.ended} watches have ended")
+            idle.check()
         finally:
             idle.close()
     return {
@@ -128,6 +139,82 @@ def watches(env: Environment) -> Figures:
         "mib_before": before / MIB,
         "mib_after": after / MIB,
     }
+
+
+BUSY_USER = "busy"
+#: 50 reports a second.
+BUSY_JOB = b'{"ms":400,"steps":20}'
+BUSY_JOBS_AT_ONCE = 10
+
+
+def user_watch_request(user: str) -> bytes:
+    return bytes(service.WatchRequest(user_id=user).SerializeToString())
+
+
+@measure(
+    "watch-crowd",
+    "A busy user's watch beside 5,000 idle ones",
+    most("ratio", 1.2, "× its lag alone"),
+)
+def watch_crowd(env: Environment) -> Figures:
+    """The lag of the lifecycle events of a user who runs 10 jobs at once, each of which reports 50 times a second.
+
+    Measured in turns: with no other watch, and with idle watches of other users on the same node.
+    """
+    count, per_connection = env.size(5000, 50), env.size(100, 10)
+    jobs = env.size(150, 10)
+    requests = [user_watch_request(user) for user in users(count)]
+    lags: dict[str, list[list[float]]] = {"alone": [], "crowd": []}
+    limit = str(BUSY_JOBS_AT_ONCE)
+    with env.database() as database, serving(database, "--user-limit", limit, concurrency=16) as server:
+        _busy_lags(server, env.size(50, 5))  # The first jobs find nothing warm.
+        for _ in range(env.rounds):
+            lags["alone"].append(_busy_lags(server, jobs))
+            # Users without jobs: a heartbeat says that the snapshot is complete.
+            idle = IdleWatches(server, first_messages=1)
+            try:
+                idle.open(requests, per_connection)
+                lags["crowd"].append(_busy_lags(server, jobs))
+                idle.check()
+            finally:
+                idle.close()
+    figures: Figures = {}
+    for name, rounds in lags.items():
+        together = [lag for lags_of_round in rounds for lag in lags_of_round]
+        figures |= {f"{name}_p{percent}_ms": percentile(together, percent) * 1e3 for percent in (50, 99)}
+    medians = {name: [percentile(lags_of_round, 50) for lags_of_round in rounds] for name, rounds in lags.items()}
+    return {"ratio": ratio_of(medians["crowd"], medians["alone"])} | figures
+
+
+def _busy_lags(server: Server, jobs: int) -> list[float]:
+    """Runs jobs of the busy user. Seconds from each start and end to the reading of its event by the user's watch."""
+    with server.connection() as watching, server.connection() as calling:
+        stream = watching.send(f"{JOBS}/Watch", user_watch_request(BUSY_USER))
+        while not _next_of(watching, stream).heartbeat.snapshot_complete:
+            pass
+        enqueue_batch(calling, batch_request([BUSY_USER] * jobs, kind="test.sleep", payload=BUSY_JOB))
+        lags: list[float] = []
+        ends = 0
+        while ends < jobs:
+            response = _next_of(watching, stream)
+            event, now = response.lifecycle, time.time()
+            # All are enqueued at once: their events wait for one another in the socket.
+            if not event.job_id or event.type == service.JOB_EVENT_TYPE_ENQUEUED:
+                continue
+            lags.append(now - event.at.ToNanoseconds() / 1e9)
+            ends += event.type == service.JOB_EVENT_TYPE_SUCCEEDED
+        return lags
+
+
+def _next_of(connection: Connection, stream: int) -> service.WatchResponse:
+    """The next message of a watch."""
+    while True:
+        at, body = connection.read()
+        if at != stream:
+            continue
+        if body is None:
+            raise Failed("the busy user's watch has ended")
+        return service.WatchResponse.FromString(body)
 
 
 @contextmanager
