@@ -93,7 +93,7 @@ final class ServerCall {
     func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
         isHeld = true
         connection.handlerStarted()
-        if !connection.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
+        if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let result: Result<any Admitted, any Error>
@@ -111,7 +111,7 @@ final class ServerCall {
         isHeld = false
         task = nil
         defer {
-            if !connection.isAdmitted { connection.place?.pendingCallsChanged(by: -1) }
+            if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: -1) }
             connection.handlerReturned()
         }
         guard machine.isOpen else { return }

@@ -36,7 +36,7 @@ extension ServerConnection {
     /// To be called whenever more or less may be unsent. False: with these bytes it is too much on all connections.
     @discardableResult
     func countUnread(with bytes: Int = 0) -> Bool {
-        unreadShare.update(phase == .closed ? 0 : session.queuedBytes + bytes, of: budgets.unreadAnswers)
+        unreadShare.update(machine.isClosed ? 0 : session.queuedBytes + bytes, of: budgets.unreadAnswers)
     }
 
     /// What has moved of something that is owed, for its pace: a part of it where the connection holds what others wait for.

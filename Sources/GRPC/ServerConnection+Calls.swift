@@ -4,7 +4,7 @@ internal import Logging
 /// How a call begins: whether the connection has room for it, what it asks for, and who asks.
 extension ServerConnection {
     func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
-        guard takesCalls else { return }
+        guard machine.acceptsCalls else { return }
         // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
         // It may try again, for a refused call has not begun.
         guard session.openStreams <= configuration.streamsPerConnectionMax else {
@@ -36,7 +36,7 @@ extension ServerConnection {
                 return refuse(stream, refusal.status)
             case .later, nil: break
             }
-            let isAnonymous = !isAdmitted && admitted?.isAnonymous == true
+            let isAnonymous = !machine.isAdmitted && admitted?.isAnonymous == true
             // Such a call stays open by its nature.
             let counts = isAnonymous && method.isStreaming
             if counts, place?.anonymousCallsCame(open: 1) == 0 {
@@ -70,10 +70,7 @@ extension ServerConnection {
 
     /// It is known of a call that it may be made.
     func letIn(_ admitted: (any Admitted)?) {
-        hasBegunCall = true
-        guard !isAdmitted, admitted?.isAnonymous != true else { return }
-        isAdmitted = true
-        place?.admitted()
+        if machine.callAccepted(isAnonymous: admitted?.isAnonymous == true) { place?.admitted() }
     }
 
     /// Counts the calls without credentials that were not answered with what was read at once, and ends those that are too
@@ -83,7 +80,7 @@ extension ServerConnection {
         guard !newAnonymousCalls.isEmpty else { return }
         let open = newAnonymousCalls.filter { !$0.stream.isClosed }
         newAnonymousCalls = []
-        guard !isAdmitted, phase != .closed, let place else { return }
+        guard !machine.isAdmitted, !machine.isClosed, let place else { return }
         let staying = place.anonymousCallsCame(open: open.count)
         for call in open.prefix(staying) { call.anonymity = .counted }
         var tooMany = open.dropFirst(staying)

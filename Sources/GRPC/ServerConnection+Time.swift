@@ -6,13 +6,13 @@ internal import NIOCore
 extension ServerConnection {
     func scheduleTick() {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        tick = eventLoop.scheduleTask(in: timers.untilNextTick(now: .now())) {
+        tick = eventLoop.scheduleTask(in: machine.untilNextTick(now: .now())) {
             bound.value.ticked()
         }
     }
 
     func ticked() {
-        guard phase != .closed, phase != .cutOff else { return }
+        guard machine.ticks else { return }
         guard !isBlocked() else {
             logger.debug("client reads nothing")
             tellRefusal(of: .readsNothing)
@@ -20,25 +20,22 @@ extension ServerConnection {
             return
         }
         checkCalls()
-        let used = hasBegunCall || session.openStreams > 0 || runningHandlers > 0
-        let action = timers.tick(
-            now: .now(), heard: hasHeard, used: used, admitted: isAdmitted, trusted: isTrusted())
-        hasHeard = false
-        hasBegunCall = false
+        let action = machine.tick(
+            now: .now(), isBusy: session.openStreams > 0 || runningHandlers > 0, isTrusted: isTrusted())
         switch action {
         case .none: break
         case .sendPing:
-            session.ping(Self.keepalivePing)
+            session.ping(ServerConnectionStateMachine.keepalivePing)
             flushNow()
-        case .goAway:
-            beginShutdown()
+        case .drain:
+            announceShutdown()
         case .abort(.age):
             return abort("the connection has reached its greatest age")
         case .abort(.trust):
             return abort("the authorities of clients have changed: connect again")
-        case .close:
+        case .close(let handshakeTimedOut):
             logger.debug("connection timed out")
-            if !timers.isEstablished, isTrusted() { tellRefusal(of: .handshakeTimedOut) }
+            if handshakeTimedOut { tellRefusal(of: .handshakeTimedOut) }
             context?.close(promise: nil)
             return
         }
@@ -56,7 +53,7 @@ extension ServerConnection {
         }
         let moved = bytes > seen ? Int(clamping: bytes - seen) : 0
         return socketPace.tick(moved: paced(moved, unreadShare, of: budgets.unreadAnswers))
-            >= timers.stallTicks
+            >= machine.stallTicks
     }
 
     /// How much the client's system has taken since the beginning; 0 where nobody counts it. What is left in the channel
@@ -89,7 +86,7 @@ extension ServerConnection {
         var hasStalled = false
         for stream in session.streams {
             guard let call = call(of: stream) else { continue }
-            if call.countStall() >= timers.stallTicks {
+            if call.countStall() >= machine.stallTicks {
                 session.reset(stream, .enhanceYourCalm)
                 hasStalled = true
             } else if callersMayEnd, !call.isAdmitted {

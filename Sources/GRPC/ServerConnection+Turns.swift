@@ -40,7 +40,7 @@ extension ServerConnection {
         // Handlers that return at once come back here: the loop that is on takes the rest.
         guard !isStartingWaiting else { return }
         isStartingWaiting = true
-        while hasTurn || phase == .closed, let (call, message) = waitingForTurn.popFirst() {
+        while hasTurn || machine.isClosed, let (call, message) = waitingForTurn.popFirst() {
             if let message {
                 call.startUnary(message)
                 handlerReturned()

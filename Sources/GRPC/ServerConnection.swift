@@ -45,36 +45,28 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let router: Router
     let logger: Logger
     var context: ChannelHandlerContext?
-    var timers: ConnectionTimers
+    var machine: ServerConnectionStateMachine
     var budget: ClientBudget
     var peer: Peer
     /// Of the requests with `lastHead`.
     var lastAdmitted: (any Admitted)?
     var tick: Scheduled<Void>?
-    /// Set once the connection is to be closed, for when the client does not let it.
+    /// Closes the channel of a client that does not read what is still to be written.
     var close: Scheduled<Void>?
-    /// Set while the client is asked to open no more streams.
-    var refusal: Scheduled<Void>?
+    /// The time limit of a graceful drain.
+    var drainTimeout: Scheduled<Void>?
     var lastHead: RequestHead?
-    var phase = Phase.serving
 
-    /// Called once, when the channel is closed and no handler runs any more.
-    var whenDone: (() -> Void)?
+    /// Called once, when the channel is closed and no handler runs.
+    let whenDone: () -> Void
     var isReading = false
     var isFlushScheduled = false
     var isReadHeld = false
-    var hasHeard = false
-    /// A call was let in since the last tick.
-    var hasBegunCall = false
-    /// A call was let in for what its caller is (`ConnectionPlaces`).
-    var isAdmitted = false
     /// Calls of methods that take one message which were let in without credentials since bytes were last read: those
     /// that are not over when all of these are looked at count as open.
     var newAnonymousCalls: [ServerCall] = []
     /// One of its calls is open that nobody counts (`ServerCall.Anonymity`).
     var hasFreeCall = false
-    /// The client has said that it goes, or was told that the connection ends.
-    var isEndExpected = false
     /// Of the streams that were refused, those that were no fault of the client's.
     var resetsForgiven = 0
     /// Requests that were answered, but should not have been sent.
@@ -88,27 +80,9 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// What the last flush took, for the size of the next buffer.
     var lastFlushBytes = 0
 
-    enum Phase {
-        case serving
-        /// The client was told to open no more streams, and has not acknowledged it. Exit: refusing.
-        case announcing
-        /// New streams are ignored; the connection closes with its last stream. Exit: closed.
-        case refusing
-        /// The client went over its budget and was told so; nothing it sends is read. Exit: closed.
-        case cutOff
-        case closed
-    }
-
-    static let drainPing: UInt64 = 0x7369_676e_616c_626f
-    static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     static let writeBytes = 64 * 1024
     static let readBytes = 16 * 1024
     static let manyStreams = 128
-    /// How long a client may take to acknowledge that it is to open no more streams.
-    static let announcementTime = TimeAmount.seconds(5)
-    /// How long a client that was cut off has to read why.
-    static let cutOffTime = TimeAmount.milliseconds(500)
-
     static let responseFields = HeaderFields([":status": "200", "content-type": "application/grpc"])
 
     init(
@@ -125,8 +99,9 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         self.executor = executor
         self.logger = logger
         self.whenDone = whenDone
-        self.timers = ConnectionTimers(
-            configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1))
+        machine = ServerConnectionStateMachine(
+            timers: ConnectionTimers(
+                configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1)))
         self.budget = ClientBudget(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
         limits.concurrentStreamsMax = UInt32(clamping: min(configuration.streamsPerConnectionMax, 1 << 30))
@@ -167,11 +142,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func end() {
-        guard phase != .closed else { return }
-        phase = .closed
+        guard machine.channelClosed() else { return }
         tick?.cancel()
         close?.cancel()
-        refusal?.cancel()
+        drainTimeout?.cancel()
         context = nil
         newAnonymousCalls = []
         for stream in session.streams {
@@ -192,25 +166,18 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         reportIfDone()
     }
 
-    /// False once the client is cut off, or the channel closed, as it may be while events are handled: nobody would end
-    /// what begins then.
-    var takesCalls: Bool { phase != .cutOff && phase != .closed }
-
     func reportIfDone() {
-        guard phase == .closed, runningHandlers == 0, let whenDone else { return }
-        self.whenDone = nil
-        whenDone()
+        if machine.reportsEnd(runningHandlers: runningHandlers) { whenDone() }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard phase != .closed, phase != .cutOff else { return }
+        guard machine.bytesReceived() else { return }
         isReading = true
-        hasHeard = true
         defer { receives(nil) }
         var bytes = unwrapInboundIn(data)
         do {
             // In parts, so that a flood is noticed before much is made of it.
-            while takesCalls, let part = bytes.readSlice(length: min(bytes.readableBytes, partBytes)),
+            while machine.readsInput, let part = bytes.readSlice(length: min(bytes.readableBytes, partBytes)),
                 part.readableBytes > 0
             {
                 try session.receive(part)
@@ -219,7 +186,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
-            tellRefusal(of: .protocolError)
+            if machine.sessionFailed() { tellRefusal(of: .protocolError) }
             session.forEachEvent(handle)
             flushNow()
             context.close(promise: nil)
@@ -295,14 +262,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// There is something to send: at the end of this burst of reads, or of this round of jobs.
     func needsFlush() {
-        guard !isReading, !isFlushScheduled, phase != .closed else { return }
+        guard !isReading, !isFlushScheduled, !machine.isClosed else { return }
         isFlushScheduled = true
         executor.flushLater(self)
     }
 
     func flushNow() {
         isFlushScheduled = false
-        guard let context, phase != .closed else { return }
+        guard let context, !machine.isClosed else { return }
         var wrote = false
         do {
             var more = true
@@ -325,26 +292,24 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         startWaiting()
         countUnread()
         if let excess = excess() { cutOff(excess) }
-        if session.isFinished {
-            // It is the library that ends it, for it has found a fault.
-            if phase == .serving, !isEndExpected, close == nil { tellRefusal(of: .protocolError) }
+        if session.isFinished, case .closeAfterFlush(let isFault) = machine.sessionFinished() {
+            if isFault { tellRefusal(of: .protocolError) }
             closeAfterFlush()
         }
     }
 
-    /// Says why, and closes the connection.
+    /// Sends GOAWAY with the reason and closes the connection.
     func cutOff(_ excess: ClientBudget.Excess) {
-        guard let context, phase != .closed, phase != .cutOff else { return }
+        guard let context, machine.floodDetected() else { return }
         logger.debug(
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
         tellRefusal(of: ConnectionRefusal(excess))
-        phase = .cutOff
         session.goAway(.enhanceYourCalm, excess.rawValue)
         refuseWaiting(Status(.unavailable, "the client was cut off"))
         flushNow()
-        guard phase != .closed else { return }
-        // Not at once: what the client has sent meanwhile would have the system forget what it has not read.
-        closeLater(context, in: Self.cutOffTime)
+        // The channel is closed later: if it were closed while unread bytes are in the socket, the kernel would reset the
+        // connection, and the client would lose what it has not read.
+        if machine.cutOffSent() { closeLater(context, in: ServerConnectionStateMachine.cutOffTimeout) }
     }
 
     func closeLater(_ context: ChannelHandlerContext, in time: TimeAmount) {
@@ -360,7 +325,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func closeAfterFlush() {
-        guard let context, phase != .closed, close == nil else { return }
+        guard let context else { return }
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
         // An empty write is done when those before it are.
         context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
@@ -377,8 +342,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func handle(_ event: Event) {
-        // What comes with the end of a channel begins nothing any more: nobody would end it.
-        if phase == .closed {
+        // Events that arrive with the end of the channel must not begin anything, because nothing would end it.
+        if machine.isClosed {
             guard case .closed = event else { return }
         }
         switch event {
@@ -404,14 +369,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .drained(let stream):
             call(of: stream)?.drained()
         case .settings:
-            timers.established()
+            machine.settingsReceived()
         case .ping:
             let excess = budget.receivedPing(answers: session.messageFramesSent, now: .now())
             if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
-            if opaque == Self.drainPing { refuseNewStreams() }
+            if machine.pingAcknowledged(opaque) { refuseNewStreams() }
         case .goAway:
-            isEndExpected = true
+            machine.goAwayReceived()
         case .settingsAcknowledged:
             break
         }
@@ -419,47 +384,49 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     // MARK: Shutdown
 
-    /// Another connection has its place. Calls that have come meanwhile may be made again, and the client is told so.
+    /// The connection is closed to make room for another one. Calls that have come meanwhile may be made again, and the
+    /// client is told so.
     func giveUpPlace() {
-        guard phase != .closed else { return }
+        guard !machine.isClosed else { return }
         tellRefusal(of: .placeNeeded)
         abort("the server needs the place of this connection for another one: connect again")
     }
 
-    /// Asks the client to open no more streams; once it has acknowledged, refuses them, and closes the connection
-    /// when the last is done.
+    /// Starts a graceful drain: the client is asked to open no more streams, and once it has acknowledged, or the time
+    /// limit has passed, new streams are refused. The connection closes with its last stream.
     func beginShutdown() {
-        guard phase == .serving else { return }
-        phase = .announcing
+        if machine.drain() { announceShutdown() }
+    }
+
+    func announceShutdown() {
         session.announceShutdown()
-        // By itself, for the library would send a PING before it.
+        // The GOAWAY is flushed on its own because the library would send the PING before it.
         flushNow()
-        session.ping(Self.drainPing)
+        session.ping(ServerConnectionStateMachine.drainPing)
         flushNow()
-        // A client that is gone, or knows no PING, acknowledges nothing.
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        refusal = eventLoop.scheduleTask(in: Self.announcementTime) { bound.value.refuseNewStreams() }
+        drainTimeout = eventLoop.scheduleTask(in: ServerConnectionStateMachine.drainTimeout) {
+            let connection = bound.value
+            if connection.machine.drainTimedOut() { connection.refuseNewStreams() }
+        }
     }
 
     func refuseNewStreams() {
-        guard phase == .announcing else { return }
-        refusal?.cancel()
-        phase = .refusing
+        drainTimeout?.cancel()
         session.refuseNewStreams()
         needsFlush()
     }
 
-    /// The end of a grace: ends every call and the connection.
+    /// The end of a grace period: ends every call and the connection.
     func abort(_ reason: String = "the server is shutting down") {
-        guard phase != .closed else { return }
+        guard machine.abort() else { return }
         for stream in session.streams {
             call(of: stream)?.fail(Status(.unavailable, reason))
         }
         flushNow()
-        isEndExpected = true
         session.terminate(.noError)
         flushNow()
-        // Whatever could be sent at once is sent; the client is not waited for.
+        // What the socket takes at once is sent; the server does not wait for the client.
         closeAtOnce()
     }
 }

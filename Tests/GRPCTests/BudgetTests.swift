@@ -129,16 +129,16 @@ import Testing
             peer.session.finish(stream, trailers: .fields(trailers))
             try peer.send()
         }
-        #expect(peer.connection.phase == .cutOff)
+        #expect(peer.connection.machine.state == .cutOff(isSent: true))
     }
 
     @Test func aClientThatAcknowledgesNothingIsRefusedNewStreams() throws {
         let peer = try EmbeddedPeer([Self.silent])
         let stream = try peer.request("/t/Silent", framed(ByteBuffer()), isWhole: true)
         peer.connection.beginShutdown()
-        #expect(peer.connection.phase == .announcing)
-        try peer.pass(ServerConnection.announcementTime)
-        #expect(peer.connection.phase == .refusing)
+        #expect(peer.connection.machine.state == .draining)
+        try peer.pass(ServerConnectionStateMachine.drainTimeout)
+        #expect(peer.connection.machine.state == .refusing)
         #expect(!peer.hasEnded(stream.id))
         #expect(peer.goAways == [Int32.max, stream.id])
     }

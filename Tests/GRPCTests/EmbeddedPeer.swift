@@ -93,7 +93,7 @@ final class EmbeddedPeer {
     }
 
     func tick(_ count: Int = 1) throws {
-        for _ in 0..<count { channel.embeddedEventLoop.advanceTime(by: connection.timers.tickInterval) }
+        for _ in 0..<count { channel.embeddedEventLoop.advanceTime(by: connection.machine.tickInterval) }
         try takeFrames()
     }
 

@@ -186,14 +186,14 @@ import Testing
             path, ByteBuffer(bytes: [0, 0, 0, 0, 0]), isWhole: true, authorization: authorization)
         try peer.pass(.zero)
         #expect(peer.hasEnded(stream.id))
-        #expect(peer.connection.hasBegunCall == isUse)
-        #expect(peer.connection.isAdmitted == isAdmitted)
+        #expect(peer.connection.machine.hasAcceptedCall == isUse)
+        #expect(peer.connection.machine.isAdmitted == isAdmitted)
     }
 
     @Test func whereNobodyIsAskedTheFirstCallAdmits() throws {
         let peer = try EmbeddedPeer(Self.methods)
-        #expect(!peer.connection.isAdmitted)
+        #expect(!peer.connection.machine.isAdmitted)
         _ = try peer.request("/t/OpenCheck", ByteBuffer(bytes: [0, 0, 0, 0, 0]), isWhole: true)
-        #expect(peer.connection.isAdmitted)
+        #expect(peer.connection.machine.isAdmitted)
     }
 }
