@@ -183,7 +183,8 @@ enum ResponseStatus {
         }
         // exact: an ExactText
         if let encoding = headers.value(for: "grpc-encoding"), encoding != "identity" {
-            return Status(.internalError, "the answer is compressed, unasked")
+            return Status(
+                .internalError, "response uses grpc-encoding \"\(encoding)\", which was not requested")
         }
         return nil
     }

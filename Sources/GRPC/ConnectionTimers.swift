@@ -1,17 +1,18 @@
 internal import NIOCore
 
-/// When a connection is asked for a sign of life, when it is asked to go, and when it is given up. It is told the time
-/// at each tick and decides; a decision comes at most one tick late, that of a slow handshake at once.
+/// Decides when a connection is sent a keepalive PING, when it is drained, and when it is closed: keepalive, idle timeout,
+/// greatest age, handshake timeout and trust in the client's certificate. The time comes in with each tick; a decision is
+/// at most one tick late, and that of a slow handshake is on time.
 struct ConnectionTimers {
     enum Action: Equatable {
         case none
         case sendPing
-        /// Silent for too long, or its handshake too slow, or asked to go away and still here.
+        /// The keepalive or the handshake timed out, or the client has ignored GOAWAY.
         case close
-        /// No calls for too long, its age, or its certificate. Said once; a client that goes closes the connection by its
-        /// answer.
+        /// The idle timeout or the greatest age was reached, or the certificate is trusted no longer. Given once; a client
+        /// that complies closes the connection.
         case goAway
-        /// It was asked to go, and its calls have not ended within the time that was left them.
+        /// The connection was drained, and its calls have not ended within their grace time.
         case abort(Reason)
     }
 
@@ -21,29 +22,40 @@ struct ConnectionTimers {
     }
 
     let tickInterval: TimeAmount
-    /// After so many ticks in a row without progress a reader is given up.
+    /// After so many ticks in a row without progress a stream or a connection is ended (`StallDetector`).
     let stallTicks: Int
     private static let stallTicksMin = 4
-    private let configuration: ServerConfiguration
-    /// When the connection is asked to go whatever it does; nil: never.
+    private let handshakeTimeout: TimeAmount
+    private let idleTimeout: TimeAmount
+    private let unadmittedIdleTimeout: TimeAmount
+    private let keepaliveInterval: TimeAmount
+    private let keepaliveTimeout: TimeAmount
+    /// The age at which the connection is drained; nil: never.
     private let ageMax: TimeAmount?
+    private let ageGrace: TimeAmount?
     private let startedAt: NIODeadline
     private(set) var isEstablished = false
     private var heardAt: NIODeadline
     private var usedAt: NIODeadline
     private var pingedAt: NIODeadline?
-    private var goAwaySaidAt: NIODeadline?
+    private var drainedAt: NIODeadline?
     private var agedAt: NIODeadline?
     private var wasTrusted = true
 
-    /// A credential that has ended, or was revoked, ends its calls within five seconds: this, and the time in which the
-    /// owner of the credentials notices. A connection whose certificate is trusted no longer ends after twice this.
+    /// A credential that has expired or was revoked ends its calls within five seconds: this interval, and the time in
+    /// which the owner of the credentials notices. A connection whose certificate is trusted no longer ends after two
+    /// intervals.
     private static let admissionCheckInterval = TimeAmount.seconds(2)
 
-    /// - Parameter ageFactor: what the greatest age is multiplied with, so that connections that were opened together do
-    ///   not go together.
+    /// - Parameter ageFactor: the greatest age is multiplied by this jitter, so that connections that were opened together
+    ///   are not closed together.
     init(configuration: ServerConfiguration, now: NIODeadline, ageFactor: Double = 1) {
-        self.configuration = configuration
+        handshakeTimeout = configuration.handshakeTimeout.timeAmount
+        idleTimeout = configuration.idleTimeout.timeAmount
+        unadmittedIdleTimeout = min(idleTimeout, configuration.unadmittedIdleTimeout.timeAmount)
+        keepaliveInterval = configuration.keepaliveInterval.timeAmount
+        keepaliveTimeout = configuration.keepaliveTimeout.timeAmount
+        ageGrace = configuration.connectionAgeGrace?.timeAmount
         self.startedAt = now
         self.heardAt = now
         self.usedAt = now
@@ -57,9 +69,7 @@ struct ConnectionTimers {
         ]
         var interval = times.map(\.timeAmount).min() ?? .seconds(1)
         if let ageMax { interval = min(interval, .nanoseconds(ageMax.nanoseconds / 4)) }
-        if let grace = configuration.connectionAgeGrace {
-            interval = min(interval, .nanoseconds(grace.timeAmount.nanoseconds / 4))
-        }
+        if let ageGrace { interval = min(interval, .nanoseconds(ageGrace.nanoseconds / 4)) }
         if configuration.admission?.callersMayEnd == true || configuration.tls?.clientCAPath != nil {
             interval = min(interval, Self.admissionCheckInterval)
         }
@@ -73,27 +83,27 @@ struct ConnectionTimers {
         isEstablished = true
     }
 
-    /// How long from now to the next tick. A slow handshake ends when its time does, not at the tick after.
+    /// How long from now to the next tick. The handshake timeout is exact.
     func untilNextTick(now: NIODeadline) -> TimeAmount {
         guard !isEstablished else { return tickInterval }
-        let left = startedAt + configuration.handshakeTimeout.timeAmount - now
+        let left = startedAt + handshakeTimeout - now
         return max(.nanoseconds(1), min(tickInterval, left))
     }
 
     /// - Parameters:
-    ///   - heard: bytes came since the last tick.
-    ///   - used: a call is open, or was let in since the last tick.
-    ///   - admitted: a call was ever let in for what its caller is.
-    ///   - trusted: the client would still be let in with its certificate.
+    ///   - heard: bytes were received since the last tick.
+    ///   - used: a call is open, or was accepted since the last tick.
+    ///   - admitted: a call on the connection was admitted for what its caller is.
+    ///   - trusted: the client's certificate would still be accepted.
     mutating func tick(
         now: NIODeadline, heard: Bool, used: Bool, admitted: Bool = true, trusted: Bool = true
     ) -> Action {
         guard isEstablished else {
-            let isLate = now - startedAt >= configuration.handshakeTimeout.timeAmount
+            let isLate = now - startedAt >= handshakeTimeout
             return isLate || !trusted ? .close : .none
         }
         guard trusted else {
-            // Calls that are soon over end well; a watch begins again elsewhere.
+            // Short calls still end normally; a watch is resumed on another connection.
             defer { wasTrusted = false }
             return wasTrusted ? .goAway : .abort(.trust)
         }
@@ -107,25 +117,22 @@ struct ConnectionTimers {
                 agedAt = now
                 return .goAway
             }
-            if let grace = configuration.connectionAgeGrace, now - agedAt >= grace.timeAmount {
+            if let ageGrace, now - agedAt >= ageGrace {
                 return .abort(.age)
             }
         }
-        let idleTimeout =
-            admitted
-            ? configuration.idleTimeout : min(configuration.idleTimeout, configuration.unadmittedIdleTimeout)
-        if now - usedAt >= idleTimeout.timeAmount {
-            if let goAwaySaidAt {
-                return now - goAwaySaidAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
+        if now - usedAt >= (admitted ? idleTimeout : unadmittedIdleTimeout) {
+            if let drainedAt {
+                return now - drainedAt >= keepaliveTimeout ? .close : .none
             }
-            goAwaySaidAt = now
+            drainedAt = now
             return .goAway
         }
-        goAwaySaidAt = nil
+        drainedAt = nil
         if let pingedAt {
-            return now - pingedAt >= configuration.keepaliveTimeout.timeAmount ? .close : .none
+            return now - pingedAt >= keepaliveTimeout ? .close : .none
         }
-        if now - heardAt >= configuration.keepaliveInterval.timeAmount {
+        if now - heardAt >= keepaliveInterval {
             pingedAt = now
             return .sendPing
         }

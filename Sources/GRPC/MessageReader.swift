@@ -115,7 +115,9 @@ struct MessageReader {
             return .success(try coding.decompress(compressed, bytesMax: messageBytesMax))
         } catch {
             switch error {
-            case .corrupt: return .failure(Status(.internalError, "a message is not compressed as it says"))
+            case .corrupt:
+                return .failure(
+                    Status(.internalError, "message cannot be decompressed with its declared encoding"))
             case .tooLarge:
                 return .failure(
                     Status(

@@ -45,7 +45,7 @@ enum ConnectionRefusal: String {
     /// It does not read what it is sent.
     case readsNothing
 
-    init(_ excess: ClientBudget.Excess) {
+    init(_ excess: FloodDetector.Excess) {
         switch excess {
         case .pings: self = .tooManyPings
         case .frames: self = .tooManyControlFrames

@@ -34,8 +34,8 @@ package struct ResponseWriter: Sendable {
             try await withCheckedThrowingContinuation {
                 (continuation: CheckedContinuation<Void, any Error>) in
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
-                if call.eventLoop.inEventLoop { return call.value.waitForTurn(continuation) }
-                call.eventLoop.execute { call.value.waitForTurn(continuation) }
+                if call.eventLoop.inEventLoop { return call.value.waitForPermit(continuation) }
+                call.eventLoop.execute { call.value.waitForPermit(continuation) }
                 // As in `waitForDrain`.
                 if Task.isCancelled { call.eventLoop.execute { call.value.cancelWriter() } }
             }
@@ -44,9 +44,9 @@ package struct ResponseWriter: Sendable {
         }
         defer {
             if call.eventLoop.inEventLoop {
-                call.value.connection.turnReturned()
+                call.value.connection.permitReturned()
             } else {
-                call.eventLoop.execute { call.value.connection.turnReturned() }
+                call.eventLoop.execute { call.value.connection.permitReturned() }
             }
         }
         return try await make()

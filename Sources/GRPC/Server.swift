@@ -12,7 +12,7 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let executors: [ObjectIdentifier: LoopExecutor]
     private let connections: ConnectionRegistry
-    private let budgets: SharedBudgets
+    private let budgets: MemoryBudgets
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
 
@@ -29,7 +29,7 @@ package final class Server: Sendable {
             uniqueKeysWithValues: group.makeIterator().map {
                 (ObjectIdentifier($0), LoopExecutor(eventLoop: $0))
             })
-        budgets = SharedBudgets(configuration)
+        budgets = MemoryBudgets(configuration)
         connections = ConnectionRegistry(
             .init(
                 connections: configuration.connectionsMax,

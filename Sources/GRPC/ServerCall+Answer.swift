@@ -3,9 +3,9 @@ internal import MessageCompression
 internal import NIOCore
 import Support
 
-/// What goes to the client: headers, messages, trailers.
+/// The response: headers, messages, trailers.
 extension ServerCall {
-    /// True when the handler may go on at once, false when it must wait, nil when the call is over.
+    /// - Returns: true when the handler may write on at once, false when it must wait, nil when the call is over.
     func writeFromHandler(_ message: ByteBuffer, compressed: Bool) -> Bool? {
         guard write(message, compressed: compressed) else { return nil }
         return hasRoom
@@ -22,42 +22,39 @@ extension ServerCall {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
         writer = continuation
-        // Who waits has just written: there are bytes of its own whose end it is told of.
+        // The writer has just queued bytes, so a drain notification is guaranteed to arrive.
         connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
     }
 
-    func waitForTurn(_ continuation: CheckedContinuation<Void, any Error>) {
+    func waitForPermit(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
         guard writer == nil else {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
         writer = continuation
-        waitsForTurn = true
-        connection.resumeInTurn(self)
+        waitsForPermit = true
+        connection.resumeWithPermit(self)
     }
 
-    /// The handler has its turn, unless it waits for it no longer.
-    func resumeTurn() {
-        guard waitsForTurn, let writer else { return }
+    /// Resumes the handler with a permit, unless it no longer waits for one.
+    func resumeWithPermit() {
+        guard waitsForPermit, let writer else { return }
         self.writer = nil
-        waitsForTurn = false
-        connection.turnTaken()
+        waitsForPermit = false
+        connection.resources.takePermit()
         writer.resume()
     }
 
-    /// False when the call is over, also because there is no room for the message: it is queued whole, and
-    /// a unary answer does not wait for room.
+    /// Queues a whole message, however much is unsent: the response of a unary call does not wait until there is room.
+    ///
+    /// - Returns: false when the call is over, which it is also if the message exceeds a limit.
     func write(_ message: ByteBuffer, compressed: Bool = true) -> Bool {
         guard machine.isOpen else { return false }
-        let bytesMax = connection.configuration.outboundBytesMax
-        guard connection.session.queuedBytes + message.readableBytes <= bytesMax else {
-            fail(Status(.resourceExhausted, "more than \(bytesMax) bytes of answers are not read"))
-            return false
-        }
-        let hasRoom = connection.countUnread(with: message.readableBytes)
-        guard hasRoom || stream.queuedBytes + message.readableBytes <= ServerConnection.smallAnswerBytes
-        else {
-            fail(Status(.resourceExhausted, "too much of what is answered is not read just now"))
+        let excess = connection.resources.admit(
+            response: message.readableBytes, queuedBytes: connection.session.queuedBytes,
+            queuedOnStream: stream.queuedBytes)
+        if let excess {
+            fail(excess)
             return false
         }
         guard sendHeaders() else { return false }
@@ -91,7 +88,7 @@ extension ServerCall {
         }
     }
 
-    /// Nil is OK, the common case.
+    /// Ends the call; nil is OK, the common case.
     func finish(_ status: Status?, isTold: Bool = false) {
         deadline?.cancel()
         deadline = nil
@@ -128,14 +125,14 @@ extension ServerCall {
         do {
             try connection.session.respond(stream, headers, endStream: endStream)
         } catch {
-            // Refused by the library: the only thing left to say is that this stream has failed.
+            // The library has refused the headers: all that can be sent is that this stream has failed.
             connection.session.reset(stream, .internalError)
         }
     }
 }
 
 extension Status {
-    /// As trailers, or as part of a Trailers-Only answer (PROTOCOL-HTTP2.md, "Responses").
+    /// Appends the status as trailers, or as part of a Trailers-Only response (PROTOCOL-HTTP2.md, "Responses").
     func append(to fields: inout HeaderFields) {
         fields.append("grpc-status", String(code.rawValue))
         if !message.isEmpty {

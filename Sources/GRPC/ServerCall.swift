@@ -3,9 +3,9 @@ internal import Logging
 internal import MessageCompression
 internal import NIOCore
 
-/// Drives one call: carries out what its state machine decides, and owns the task of its handler, or of its source.
+/// Drives one call: carries out what its state machine decides, and owns the task of its handler or of its source.
 ///
-/// Lives on the connection's event loop, as does the handler's task.
+/// It lives on the connection's event loop, as does the handler's task.
 final class ServerCall {
     let stream: HTTP2.Stream
     let connection: ServerConnection
@@ -16,42 +16,43 @@ final class ServerCall {
     var deadline: Scheduled<Void>?
     /// The handler waits for a message.
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
-    /// The handler waits for its messages to drain, or for its turn to make one.
+    /// The handler waits for its messages to drain, or for a permit to make one.
     var writer: CheckedContinuation<Void, any Error>?
-    /// Where the answer goes on, once the handler has returned it.
+    /// The rest of the response is pulled from it.
     var source: (any ResponseSource)?
 
-    // Small ones together: there may be a hundred thousand calls that wait for hours.
+    // Small properties are together: a hundred thousand calls may wait for hours.
 
-    /// The message that a running handler was started with.
+    /// The size of the message that the running handler was started with.
     var messageBytes: UInt32 = 0
-    /// This call's share of the connection's `requestBytes`.
+    /// This call's part of `ConnectionResources.requestBytes`.
     var countedBytes: UInt32 = 0
-    /// The same of its `unfinishedBytes`.
+    /// This call's part of `ConnectionResources.unfinishedBytes`.
     var countedUnfinishedBytes: UInt32 = 0
-    /// Of the request, since the last tick.
+    /// Bytes of the request received since the last tick.
     var receivedBytes: UInt32 = 0
-    /// Of what the client takes or sends.
-    var pace = Pace()
-    /// As the headers of the answer say.
+    /// Progress of the client that reads the response or sends the request.
+    var stall = StallDetector()
+    /// How messages of the response are compressed, as its headers have announced.
     var responseCoding: Coding?
     var isHandlerRunning = false
-    /// `task` is what the source has asked for.
+    /// `task` is work that the source has asked for.
     var isSourceWorking = false
-    /// `writer` waits for its turn.
-    var waitsForTurn = false
+    /// `writer` waits for a permit.
+    var waitsForPermit = false
     var anonymity = Anonymity.none
-    /// It is not known yet who calls; `hasHeldEnd` is what to do then.
+    /// The caller's credentials are being checked. `hasHeldEnd`: END_STREAM was received meanwhile.
     var isHeld = false
     var hasHeldEnd = false
 
-    /// Of a call that was let in without credentials, and is open longer than it takes to answer one.
+    /// How an open call without credentials counts.
     enum Anonymity {
+        /// The call has credentials, or needs none, or is answered within one burst of reads.
         case none
-        /// It is one of those that `ConnectionPlaces` counts.
+        /// `ConnectionPlaces` counts the call.
         case counted
-        /// It is the one that its connection may have beyond those.
-        case free
+        /// The one call of its connection that is exempt.
+        case exempt
     }
 
     enum Outcome: Sendable {
@@ -71,7 +72,7 @@ final class ServerCall {
         let sharesMemory: Bool
         switch method.handler {
         case .unary, .replying: (requests, sharesMemory) = (.one, true)
-        // These may keep a message for hours: it must not hold on to the bytes around it.
+        // These may keep a message for hours: it must not pin the bytes around it.
         case .serverStreaming, .following: (requests, sharesMemory) = (.one, false)
         case .bidirectional: (requests, sharesMemory) = (.many, false)
         }
@@ -89,10 +90,10 @@ final class ServerCall {
 
     // MARK: From the client
 
-    /// Begins once it is known who calls. What comes meanwhile waits, as it does for a handler.
+    /// Begins once the caller's credentials are checked. Messages that arrive meanwhile wait, as they do for a handler.
     func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
         isHeld = true
-        connection.handlerStarted()
+        connection.resources.handlerStarted()
         if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
@@ -129,7 +130,7 @@ final class ServerCall {
         }
     }
 
-    /// False: who calls may do so no longer.
+    /// Whether the caller's credentials are still valid.
     var isAdmitted: Bool { context.admitted?.isValid ?? true }
 
     /// The headers are accepted. A bidirectional handler starts at once.
@@ -155,17 +156,19 @@ final class ServerCall {
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
     }
 
-    /// After whatever takes in or lets go of a part of the request. The status is there when it takes too much.
+    /// To be called after anything that buffers or releases a part of the request. The status is there when the call must end
+    /// because too much is held.
     @discardableResult
     func countRequestBytes() -> Status? {
-        // A message has at most four bytes' worth of length, and no more than one is taken in at a time.
+        // The length of a message has four bytes, and one message is buffered at a time.
         let bufferedBytes = UInt32(machine.bufferedBytes)
         let bytes = bufferedBytes + messageBytes
         guard bytes != countedBytes || bufferedBytes != countedUnfinishedBytes else { return nil }
         defer { (countedBytes, countedUnfinishedBytes) = (bytes, bufferedBytes) }
-        return connection.countRequests(
-            Int(bytes) - Int(countedBytes), unfinished: Int(bufferedBytes) - Int(countedUnfinishedBytes),
-            held: Int(bytes))
+        return connection.resources.admit(
+            request: .init(
+                held: Int(bytes) - Int(countedBytes),
+                unfinished: Int(bufferedBytes) - Int(countedUnfinishedBytes), total: Int(bytes)))
     }
 
     func receiveEnd() {
@@ -173,15 +176,15 @@ final class ServerCall {
             hasHeldEnd = true
             return
         }
-        // Whatever the client owes from here on is another thing.
-        pace.rest()
+        // The request is complete: from here on only the reading of the response can stall.
+        stall.reset()
         switch machine.receiveEnd() {
         case .none: break
         case .deliver: deliver()
         case .fail(let status): fail(status)
         case .start(let message):
             messageBytes = UInt32(message.readableBytes)
-            // It may have become a thousand times as large by being decompressed.
+            // Decompression may have made it a thousand times as large.
             if let excess = countRequestBytes() {
                 messageBytes = 0
                 return fail(excess)
@@ -190,7 +193,7 @@ final class ServerCall {
             let context = context
             switch context.method.handler {
             case .unary:
-                connection.startInTurn(self, message)
+                connection.startWithPermit(self, message)
             case .replying(let handler):
                 runReplying(handler, message)
             case .serverStreaming(let handler):
@@ -218,7 +221,7 @@ final class ServerCall {
         switch anonymity {
         case .none: break
         case .counted: connection.place?.anonymousCallEnded()
-        case .free: connection.hasFreeCall = false
+        case .exempt: connection.hasExemptCall = false
         }
         anonymity = .none
         switch machine.close() {
@@ -230,26 +233,23 @@ final class ServerCall {
         closeSource()
     }
 
-    /// For the connection's tick: for how many of them the client has taken too little of what is queued for it, or sent
-    /// too little of a request that it has begun.
+    /// The connection's tick.
+    ///
+    /// - Returns: for how many ticks the client has read too little of the response, or sent too little of a request that
+    ///   it has begun.
     func countStall() -> Int {
         let sentBytes = stream.takeSentBytes()
         defer { receivedBytes = 0 }
         if stream.queuedBytes > 0, connection.session.isHeldByPeer(stream) {
-            return pace.tick(
-                moved: connection.paced(
-                    sentBytes, connection.unreadShare, of: connection.budgets.unreadAnswers))
+            return stall.tick(moved: connection.resources.progress(ofResponses: sentBytes))
         }
-        // Not while it is the server that does not go on.
+        // A request does not stall while it is the server that does not read on.
         if countedUnfinishedBytes > 0, !isHeld, !connection.isReadHeld, !isHandlerRunning || reader != nil {
-            return pace.tick(
-                moved: connection.paced(
-                    Int(receivedBytes), connection.unfinishedShare, of: connection.budgets.unfinishedRequests)
-            )
+            return stall.tick(moved: connection.resources.progress(ofRequests: Int(receivedBytes)))
         }
-        pace.rest()
-        // It has its turn with the others, whose bytes count for it.
-        return stream.queuedBytes > 0 ? Int(connection.windowPace.ticks) : 0
+        stall.reset()
+        // The stream waits for the connection's window, which the other streams use too.
+        return stream.queuedBytes > 0 ? connection.resources.windowStallTicks : 0
     }
 
     func noteCompression() {
@@ -257,7 +257,7 @@ final class ServerCall {
     }
 
     func drained() {
-        guard let writer, !waitsForTurn else { return pump() }
+        guard let writer, !waitsForPermit else { return pump() }
         self.writer = nil
         writer.resume()
     }
@@ -271,7 +271,7 @@ final class ServerCall {
     /// Runs the handler until it first suspends, and later on the same thread.
     func run(_ body: @escaping @Sendable () async throws -> Outcome) {
         isHandlerRunning = true
-        connection.handlerStarted()
+        connection.resources.handlerStarted()
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let outcome: Outcome
@@ -287,10 +287,10 @@ final class ServerCall {
         }
     }
 
-    /// The same for the most common kind, with one closure less.
+    /// Runs a handler that returns one message, with one closure less than `run`.
     func runUnary(_ body: @escaping @Sendable () async throws -> ByteBuffer) {
         isHandlerRunning = true
-        connection.handlerStarted()
+        connection.resources.handlerStarted()
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let outcome: Outcome
@@ -313,7 +313,7 @@ final class ServerCall {
             countRequestBytes()
             return
         }
-        connection.turnTaken()
+        connection.resources.takePermit()
         let context = context
         runUnary { try await handler(message, context) }
     }
@@ -332,7 +332,7 @@ final class ServerCall {
             if write(answer) { finish(nil) }
         case .later:
             isHandlerRunning = true
-            connection.handlerStarted()
+            connection.resources.handlerStarted()
         case .work(let body):
             runUnary(body)
         }
@@ -355,7 +355,7 @@ final class ServerCall {
         messageBytes = 0
         defer {
             countRequestBytes()
-            if case .unary = context.method.handler { connection.turnReturned() }
+            if case .unary = context.method.handler { connection.permitReturned() }
             connection.handlerReturned()
         }
         switch outcome {
@@ -368,7 +368,7 @@ final class ServerCall {
             if machine.isOpen {
                 finish(status(for: error))
             } else if !(error is CancellationError) {
-                // Whoever is gone, or has been answered, is told nothing, and his leaving may well be what failed.
+                // The client is gone or has its answer, and its leaving may be the very cause of the error.
                 connection.log(error, of: context.path)
             }
         }
@@ -386,9 +386,9 @@ final class ServerCall {
 
     // MARK: Ends
 
-    /// Ends the call with a status that is not the handler's, which is told to stop.
+    /// Ends the call with a status that is not the handler's, and cancels the handler.
     ///
-    /// - Parameter isTold: that it is refused was told already.
+    /// - Parameter isTold: the refusal was reported already.
     func fail(_ status: Status, isTold: Bool = false) {
         finish(status, isTold: isTold)
         countRequestBytes()
@@ -404,7 +404,7 @@ final class ServerCall {
         }
         if let writer {
             self.writer = nil
-            noLongerWaitsForTurn()
+            leavePermitQueue()
             writer.resume(throwing: error)
         }
     }
@@ -448,13 +448,13 @@ final class ServerCall {
     func cancelWriter() {
         guard let writer else { return }
         self.writer = nil
-        noLongerWaitsForTurn()
+        leavePermitQueue()
         writer.resume(throwing: CancellationError())
     }
 
-    private func noLongerWaitsForTurn() {
-        guard waitsForTurn else { return }
-        waitsForTurn = false
-        connection.leaveTurns(self)
+    private func leavePermitQueue() {
+        guard waitsForPermit else { return }
+        waitsForPermit = false
+        connection.stopWaitingForPermit(self)
     }
 }

@@ -46,7 +46,7 @@ package struct ServerConfiguration: Sendable {
     package var streamsPerConnectionMax = 1_000
     /// Handlers of unary methods that run at once on one connection, but for those without a task, and messages that
     /// streaming ones make in their turn; more wait for theirs.
-    package var turnsPerConnection = 4
+    package var permitsPerConnection = 4
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
@@ -81,7 +81,7 @@ package struct ServerConfiguration: Sendable {
     /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
-    /// A client that takes too little (`Pace.bytesMin`) of what is queued on a stream for this long loses the stream; one
+    /// A client that takes too little (`StallDetector.bytesMin`) of what is queued on a stream for this long loses the stream; one
     /// whose socket takes too little loses the connection. The same for what it sends of a request that it has begun.
     package var stallTimeout = Duration.seconds(16)
     /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up

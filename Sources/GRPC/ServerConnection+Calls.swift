@@ -1,20 +1,16 @@
 internal import HTTP2
 internal import Logging
 
-/// How a call begins: whether the connection has room for it, what it asks for, and who asks.
+/// The beginning of a call: whether the connection has room for it, which method it names, and whether its caller is
+/// admitted.
 extension ServerConnection {
     func begin(_ stream: HTTP2.Stream, _ block: HeaderBlock, endStream: Bool) {
         guard machine.acceptsCalls else { return }
-        // Unary answers do not wait for room as written streams do: a client that reads none of them gets no more.
-        // It may try again, for a refused call has not begun.
-        guard session.openStreams <= configuration.streamsPerConnectionMax else {
-            return session.reset(stream, .refusedStream)
-        }
-        guard runningHandlers < configuration.streamsPerConnectionMax,
-            session.queuedBytes < 4 * configuration.outboundBytesPerConnection
-        else {
-            // The client cannot know. One that it has reset itself is not reset again.
-            if !stream.isClosed { resetsForgiven += 1 }
+        switch resources.admitCall(openStreams: session.openStreams, queuedBytes: session.queuedBytes) {
+        case .admitted: break
+        case .refused(let isFault):
+            // A stream that the client has reset is not reset again, so that there is nothing to forgive.
+            if !isFault, !stream.isClosed { flood.forgiveReset() }
             return session.reset(stream, .refusedStream)
         }
         let head: RequestHead
@@ -37,7 +33,7 @@ extension ServerConnection {
             case .later, nil: break
             }
             let isAnonymous = !machine.isAdmitted && admitted?.isAnonymous == true
-            // Such a call stays open by its nature.
+            // A call of a streaming method may stay open, so it counts from its beginning.
             let counts = isAnonymous && method.isStreaming
             if counts, place?.anonymousCallsCame(open: 1) == 0 {
                 tellRefusal(of: method, Self.tooManyAnonymous, caller: "")
@@ -68,14 +64,14 @@ extension ServerConnection {
         }
     }
 
-    /// It is known of a call that it may be made.
+    /// The call is admitted, or needs no admission.
     func letIn(_ admitted: (any Admitted)?) {
         if machine.callAccepted(isAnonymous: admitted?.isAnonymous == true) { place?.admitted() }
     }
 
-    /// Counts the calls without credentials that were not answered with what was read at once, and ends those that are too
-    /// many. One is never too many: a connection that makes one health check after the other has its answers whatever the
-    /// others do, also where a request comes in two parts.
+    /// Counts the calls without credentials that were not answered within one burst of reads, and ends those over the
+    /// limits. One call of each connection is exempt: a connection that makes one health check after the other is served
+    /// whatever other clients do, even if a request arrives in two parts.
     func countAnonymousCalls() {
         guard !newAnonymousCalls.isEmpty else { return }
         let open = newAnonymousCalls.filter { !$0.stream.isClosed }
@@ -84,16 +80,16 @@ extension ServerConnection {
         let staying = place.anonymousCallsCame(open: open.count)
         for call in open.prefix(staying) { call.anonymity = .counted }
         var tooMany = open.dropFirst(staying)
-        if !hasFreeCall, let call = tooMany.popFirst() {
-            hasFreeCall = true
-            call.anonymity = .free
+        if !hasExemptCall, let call = tooMany.popFirst() {
+            hasExemptCall = true
+            call.anonymity = .exempt
         }
         guard !tooMany.isEmpty else { return }
         for call in tooMany {
             if call.machine.isOpen {
                 call.fail(Self.tooManyAnonymous)
             } else {
-                // It is answered, and the client does not take the answer.
+                // The call was answered, and the client does not read the response.
                 session.reset(call.stream, .enhanceYourCalm)
             }
         }
@@ -105,7 +101,7 @@ extension ServerConnection {
         "as many calls without credentials are open as may be: end some, or call something with credentials first"
     )
 
-    /// Nil: everybody may call.
+    /// Nil: the server requires no admission.
     func admission(for head: RequestHead, _ path: String) -> AdmissionAnswer? {
         guard let admission = configuration.admission else { return nil }
         if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }

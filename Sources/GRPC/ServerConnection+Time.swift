@@ -2,7 +2,7 @@ internal import HTTP2
 internal import Logging
 internal import NIOCore
 
-/// What a connection does at each tick: asks for signs of life, and ends what stalls.
+/// The connection's tick: keepalive and timeouts, and the detection of stalled streams and sockets.
 extension ServerConnection {
     func scheduleTick() {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
@@ -21,7 +21,8 @@ extension ServerConnection {
         }
         checkCalls()
         let action = machine.tick(
-            now: .now(), isBusy: session.openStreams > 0 || runningHandlers > 0, isTrusted: isTrusted())
+            now: .now(), isBusy: session.openStreams > 0 || resources.runningHandlers > 0,
+            isTrusted: isTrusted())
         switch action {
         case .none: break
         case .sendPing:
@@ -42,46 +43,35 @@ extension ServerConnection {
         scheduleTick()
     }
 
-    /// The socket has taken too little for too long.
+    /// The client's kernel has acknowledged too little for too long.
     func isBlocked() -> Bool {
         guard let context, !context.channel.isWritable else { return false }
-        let bytes = Self.acknowledgedBytes(context.channel)
-        defer { acknowledgedBytesSeen = bytes }
-        guard let seen = acknowledgedBytesSeen else {
-            socketPace.rest()
-            return false
-        }
-        let moved = bytes > seen ? Int(clamping: bytes - seen) : 0
-        return socketPace.tick(moved: paced(moved, unreadShare, of: budgets.unreadAnswers))
-            >= machine.stallTicks
+        let ticks = resources.tickFullSocket(acknowledgedBytes: Self.acknowledgedBytes(context.channel))
+        return ticks >= machine.stallTicks
     }
 
-    /// How much the client's system has taken since the beginning; 0 where nobody counts it. What is left in the channel
-    /// says less: the system asks for more only when a third of its own buffer is free, which may be megabytes, and
-    /// minutes of a bad line.
+    /// How many bytes the client's kernel has acknowledged since the beginning; 0 where the system does not count them. What
+    /// is left in the channel says less: the socket becomes writable only when a third of the kernel's buffer is free,
+    /// which may be megabytes, and minutes on a bad line.
     static func acknowledgedBytes(_ channel: any Channel) -> UInt64 {
         var bytes: UInt64 = 0
-        // Answered at once, for this is the channel's loop.
+        // The option is read at once because this is the channel's loop.
         (channel as? any SocketOptionProvider)?
             .unsafeGetSocketOption(level: .tcp, name: .tcp_info).assumeIsolated()
             .whenSuccess { (info: SIMD16<UInt64>) in bytes = info[tcpBytesAcknowledged] }
         return bytes
     }
 
-    /// Where Linux has `tcpi_bytes_acked` in `tcp_info`, in words of eight bytes.
+    /// The offset of `tcpi_bytes_acked` in Linux's `tcp_info`, in words of eight bytes.
     private static let tcpBytesAcknowledged = 15
 
-    /// Ends the calls whose clients read too little, and those of callers who may call no longer.
+    /// Ends calls whose clients read or send too slowly, and those whose credentials are no longer valid.
     func checkCalls() {
-        let sentBytes = session.bodyBytesSent - bodyBytesSeen
-        bodyBytesSeen += sentBytes
-        if session.queuedBytes > 0, session.isHeldByPeer {
-            _ = windowPace.tick(moved: paced(sentBytes, unreadShare, of: budgets.unreadAnswers))
-        } else {
-            windowPace.rest()
-        }
+        resources.tick(
+            bodyBytesSent: session.bodyBytesSent,
+            isHeldByPeer: session.queuedBytes > 0 && session.isHeldByPeer)
         let callersMayEnd = configuration.admission?.callersMayEnd == true
-        guard session.queuedBytes > 0 || requestBytes > 0 || callersMayEnd else { return }
+        guard session.queuedBytes > 0 || resources.requestBytes > 0 || callersMayEnd else { return }
         let isFull = session.queuedBytes >= configuration.outboundBytesPerConnection
         var hasStalled = false
         for stream in session.streams {
@@ -93,19 +83,19 @@ extension ServerConnection {
                 call.fail(Status(.unauthenticated, "the credential has ended"))
             }
         }
-        // Calls that wait because of those would only stall in their turn.
-        // Their answers are gone: what comes next has its own time.
-        if hasStalled { windowPace.rest() }
+        if hasStalled { resources.windowReleased() }
+        // Calls that wait for a permit behind the stalled ones would only stall too.
         if hasStalled, isFull {
-            refuseWaiting(Status(.resourceExhausted, "the answers to earlier calls are not read"))
+            refuseWaiting(
+                Status(.resourceExhausted, "the client does not read the responses of earlier calls"))
         }
         flushNow()
     }
 
-    /// As host:port.
+    /// The address as host:port.
     static func text(_ address: SocketAddress) -> String {
         guard let host = address.ipAddress, let port = address.port else { return address.pathname ?? "" }
-        // exact: an address that the system gives
+        // exact: an address given by the system
         return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 }

@@ -4,9 +4,9 @@ internal import NIOCore
 internal import NIOSSL
 internal import NIOTLS
 
-/// One client's connection: between the channel's bytes and the calls. The only channel handler besides TLS.
+/// One client's connection: between the channel's bytes and the calls. It is the only channel handler besides TLS.
 ///
-/// What handlers answer within one burst of reads is sent with one flush at its end.
+/// Responses made within one burst of reads are sent with one flush at its end.
 final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
@@ -15,69 +15,49 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let configuration: ServerConfiguration
     let session: Session
     let executor: LoopExecutor
-    let budgets: SharedBudgets
-    /// Nil: it is the only one.
+    /// Nil: it is the only connection.
     let place: ConnectionRegistry.Place?
-    /// Whether the client would still be let in with the certificate that it has shown.
+    /// Whether the client's certificate would still be accepted.
     let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
     let okTrailers: PreparedHeaders
-    var eventLoop: any EventLoop { executor.eventLoop }
-    /// Handlers that have not returned, be their streams open or not: a client that resets its calls gets no
-    /// more of them than one that waits.
-    var runningHandlers = 0
-    /// Of them, those that make an answer, or a large part of one, as a whole: so that a client cannot have very many made
-    /// at once, and read none, the others wait for their turn.
-    var turnsTaken = 0
-    /// With the message that the handler of a unary call is started with; of other calls the handler runs already.
-    var waitingForTurn = CircularBuffer<(call: ServerCall, message: ByteBuffer?)>()
-    var isStartingWaiting = false
-    /// The sum of what the calls hold of their requests (`countRequests`).
-    var requestBytes = 0
-    /// Of them, what no handler has taken.
-    var unfinishedBytes = 0
-    var requestShare = SharedBudget.Share(free: requestBytesFree)
-    var unfinishedShare = SharedBudget.Share(free: requestBytesFree)
-    var unreadShare = SharedBudget.Share(free: unreadBytesFree)
-    /// Whose request was received last, and may share memory with all that was received with it.
-    var lastReceiving: ServerCall?
-
     let router: Router
     let logger: Logger
+    /// Called once, when the channel is closed and no handler runs.
+    let whenDone: () -> Void
+    var eventLoop: any EventLoop { executor.eventLoop }
+
     var context: ChannelHandlerContext?
-    var machine: ServerConnectionStateMachine
-    var budget: ClientBudget
     var peer: Peer
-    /// Of the requests with `lastHead`.
-    var lastAdmitted: (any Admitted)?
+    var machine: ServerConnectionStateMachine
+    var resources: ConnectionResources
+    var flood: FloodDetector
+
     var tick: Scheduled<Void>?
     /// Closes the channel of a client that does not read what is still to be written.
     var close: Scheduled<Void>?
     /// The time limit of a graceful drain.
     var drainTimeout: Scheduled<Void>?
-    var lastHead: RequestHead?
 
-    /// Called once, when the channel is closed and no handler runs.
-    let whenDone: () -> Void
+    /// The last request's headers, and its caller if admitted: the next request often has the same.
+    var lastHead: RequestHead?
+    var lastAdmitted: (any Admitted)?
+    /// The call for which DATA was received last. Until other bytes are read it may share memory with them.
+    var lastReceiving: ServerCall?
+    /// Calls that wait for a permit. Those that are unary wait with the message that their handler starts with.
+    var waitingForPermit = CircularBuffer<(call: ServerCall, message: ByteBuffer?)>()
+    var isStartingWaiting = false
+    /// Calls of unary methods without credentials that were accepted since bytes were last read. Those that are not
+    /// answered when the burst of reads is over count as open.
+    var newAnonymousCalls: [ServerCall] = []
+    /// One of the connection's open calls is exempt from the limits on calls without credentials (`ServerCall.Anonymity`).
+    var hasExemptCall = false
+
     var isReading = false
     var isFlushScheduled = false
+    /// A read is withheld until the client reads its responses.
     var isReadHeld = false
-    /// Calls of methods that take one message which were let in without credentials since bytes were last read: those
-    /// that are not over when all of these are looked at count as open.
-    var newAnonymousCalls: [ServerCall] = []
-    /// One of its calls is open that nobody counts (`ServerCall.Anonymity`).
-    var hasFreeCall = false
-    /// Of the streams that were refused, those that were no fault of the client's.
-    var resetsForgiven = 0
-    /// Requests that were answered, but should not have been sent.
-    var clientFaults = 0
-    /// Of what the client lets through its window of the connection.
-    var windowPace = Pace()
-    var bodyBytesSeen = 0
-    /// Of what its socket takes, and what it had taken at the last tick, if there was more for it even then.
-    var socketPace = Pace()
-    var acknowledgedBytesSeen: UInt64?
-    /// What the last flush took, for the size of the next buffer.
+    /// The size of the last flush, from which the size of the next buffer is guessed.
     var lastFlushBytes = 0
 
     static let writeBytes = 64 * 1024
@@ -87,10 +67,9 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        budgets: SharedBudgets, place: ConnectionRegistry.Place? = nil,
+        budgets: MemoryBudgets, place: ConnectionRegistry.Place? = nil,
         isTrusted: @escaping () -> Bool = { true }, logger: Logger, whenDone: @escaping () -> Void
     ) {
-        self.budgets = budgets
         self.place = place
         peer = Peer(address: "", source: place?.source?.description ?? "", certificate: nil)
         self.isTrusted = isTrusted
@@ -102,7 +81,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         machine = ServerConnectionStateMachine(
             timers: ConnectionTimers(
                 configuration: configuration, now: .now(), ageFactor: .random(in: 0.9...1.1)))
-        self.budget = ClientBudget(configuration: configuration, now: .now())
+        resources = ConnectionResources(configuration: configuration, budgets: budgets)
+        flood = FloodDetector(configuration: configuration, now: .now())
         var limits = SessionConfiguration()
         limits.concurrentStreamsMax = UInt32(clamping: min(configuration.streamsPerConnectionMax, 1 << 30))
         limits.streamWindowBytes = Int32(clamping: max(configuration.streamWindowBytes, 65_535))
@@ -153,21 +133,17 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             stream.owner = nil
         }
         startWaiting()
-        countUnread()
+        updateQueuedBytes()
         reportIfDone()
     }
 
-    func handlerStarted() {
-        runningHandlers += 1
-    }
-
     func handlerReturned() {
-        runningHandlers -= 1
+        resources.handlerReturned()
         reportIfDone()
     }
 
     func reportIfDone() {
-        if machine.reportsEnd(runningHandlers: runningHandlers) { whenDone() }
+        if machine.reportsEnd(runningHandlers: resources.runningHandlers) { whenDone() }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -176,7 +152,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         defer { receives(nil) }
         var bytes = unwrapInboundIn(data)
         do {
-            // In parts, so that a flood is noticed before much is made of it.
+            // The bytes are handled in parts, so that a flood is detected before it has caused much work.
             while machine.readsInput, let part = bytes.readSlice(length: min(bytes.readableBytes, partBytes)),
                 part.readableBytes > 0
             {
@@ -193,22 +169,22 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
     }
 
-    /// Smaller ones where a few bytes can be work for very many streams.
+    /// The parts are smaller where a few bytes can cause work for very many streams.
     var partBytes: Int {
         session.openStreams > Self.manyStreams ? Self.readBytes / 8 : Self.readBytes
     }
 
-    func excess() -> ClientBudget.Excess? {
-        let frames = budget.received(
+    func excess() -> FloodDetector.Excess? {
+        let frames = flood.received(
             overheadFrames: session.overheadFramesReceived + session.headersIgnored,
             streamsResettled: session.streamsResettled,
             answers: session.messageFramesSent, now: .now())
-        return frames ?? budget.received(invalidFrames: session.invalidFramesReceived, now: .now())
-            ?? budget.sent(resets: session.resetsForFaults - resetsForgiven + clientFaults, now: .now())
+        return frames ?? flood.received(invalidFrames: session.invalidFramesReceived, now: .now())
+            ?? flood.sent(resets: session.resetsForFaults, now: .now())
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        // Handlers that were resumed by what was read answer in the same flush.
+        // Handlers that were resumed by these reads answer in the same flush.
         executor.runPending()
         isReading = false
         flushNow()
@@ -216,7 +192,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     func read(context: ChannelHandlerContext) {
-        // A client that does not read its answers is not asked for more requests.
+        // Backpressure: no more requests are read from a client that does not read its responses.
         if context.channel.isWritable {
             context.read()
         } else {
@@ -226,7 +202,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
-            acknowledgedBytesSeen = nil
+            resources.socketDrained()
             flushNow()
             if isReadHeld {
                 isReadHeld = false
@@ -238,13 +214,13 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent {
-            // exact: the TLS library gives one of those that we offered
+            // exact: the TLS library returns one of the protocols that this server offered
             if negotiated != "h2" {
                 logger.debug("client did not offer h2 by ALPN")
                 tellRefusal(of: .handshakeFailed)
                 context.close(promise: nil)
             }
-            // Without one, or one that cannot be read, the client has none.
+            // A certificate that cannot be read counts as none.
             let tls = try? context.pipeline.syncOperations.handler(type: NIOSSLServerHandler.self)
             peer.certificate = try? tls?.peerCertificate?.toDERBytes()
         }
@@ -253,14 +229,14 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         logger.debug("connection failed", metadata: ["error": "\(error)"])
-        // A client that only looks whether anybody listens fails otherwise.
+        // A port scan fails otherwise.
         if case .handshakeFailed? = error as? NIOSSLError { tellRefusal(of: .handshakeFailed) }
         context.close(promise: nil)
     }
 
     // MARK: Sending
 
-    /// There is something to send: at the end of this burst of reads, or of this round of jobs.
+    /// There is something to send. It is flushed at the end of this burst of reads, or of this round of jobs.
     func needsFlush() {
         guard !isReading, !isFlushScheduled, !machine.isClosed else { return }
         isFlushScheduled = true
@@ -290,7 +266,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         if wrote { context.flush() }
         session.forEachEvent(handle)
         startWaiting()
-        countUnread()
+        updateQueuedBytes()
         if let excess = excess() { cutOff(excess) }
         if session.isFinished, case .closeAfterFlush(let isFault) = machine.sessionFinished() {
             if isFault { tellRefusal(of: .protocolError) }
@@ -299,7 +275,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     }
 
     /// Sends GOAWAY with the reason and closes the connection.
-    func cutOff(_ excess: ClientBudget.Excess) {
+    func cutOff(_ excess: FloodDetector.Excess) {
         guard let context, machine.floodDetected() else { return }
         logger.debug(
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
@@ -318,7 +294,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         close = eventLoop.scheduleTask(in: time) { bound.value.closeAtOnce() }
     }
 
-    /// Without TLS's goodbye: until that is answered, whatever the client sends would be read and deciphered.
+    /// Closes the channel without TLS's close_notify: until that was answered, the server would read and decrypt whatever the
+    /// client sends.
     func closeAtOnce() {
         let tls = try? context?.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
         (tls ?? context)?.close(promise: nil)
@@ -327,7 +304,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     func closeAfterFlush() {
         guard let context else { return }
         let bound = NIOLoopBound(context, eventLoop: eventLoop)
-        // An empty write is done when those before it are.
+        // An empty write completes after those before it.
         context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
             bound.value.close(promise: nil)
         }
@@ -348,7 +325,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         }
         switch event {
         case .headers(let stream, let block, let endStream):
-            if block.isTruncated { clientFaults += 1 }
+            if block.isTruncated { flood.faultAnswered() }
             if let call = call(of: stream) {
                 // Trailers of a request have no meaning in gRPC, their END_STREAM has.
                 if endStream { call.receiveEnd() }
@@ -371,7 +348,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         case .settings:
             machine.settingsReceived()
         case .ping:
-            let excess = budget.receivedPing(answers: session.messageFramesSent, now: .now())
+            let excess = flood.receivedPing(answers: session.messageFramesSent, now: .now())
             if let excess { cutOff(excess) }
         case .pingAcknowledged(let opaque):
             if machine.pingAcknowledged(opaque) { refuseNewStreams() }

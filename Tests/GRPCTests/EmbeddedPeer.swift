@@ -30,7 +30,7 @@ final class EmbeddedPeer {
     ///   - streamWindowBytes: what the client takes on each stream before it opens its window.
     ///   - budgets: which others have a part in.
     init(
-        _ methods: [GRPC.Method], streamWindowBytes: Int32 = 1 << 20, budgets: SharedBudgets? = nil,
+        _ methods: [GRPC.Method], streamWindowBytes: Int32 = 1 << 20, budgets: MemoryBudgets? = nil,
         configuration: ServerConfiguration = ServerConfiguration()
     ) throws {
         var limits = SessionConfiguration()
@@ -39,7 +39,7 @@ final class EmbeddedPeer {
         connection = ServerConnection(
             configuration: configuration, router: Router(methods),
             executor: LoopExecutor(eventLoop: channel.embeddedEventLoop),
-            budgets: budgets ?? SharedBudgets(configuration), logger: quiet, whenDone: {})
+            budgets: budgets ?? MemoryBudgets(configuration), logger: quiet, whenDone: {})
         try channel.pipeline.syncOperations.addHandler(connection)
         try channel.connect(to: SocketAddress(ipAddress: "192.0.2.1", port: 1)).wait()
     }

@@ -146,7 +146,7 @@ import Testing
         let bound = { (configuration: inout ServerConfiguration) in
             configuration.outboundBytesPerConnection = 100_000
             configuration.outboundBytesMax = 6 * 60_100
-            configuration.turnsPerConnection = 3
+            configuration.permitsPerConnection = 3
         }
         try await withServer([stream], configure: bound) { _, client in
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -184,7 +184,7 @@ import Testing
                 ended.send(())
             }
         }
-        try await withServer([hold, wait, echo], configure: { $0.turnsPerConnection = 1 }) { _, client in
+        try await withServer([hold, wait, echo], configure: { $0.permitsPerConnection = 1 }) { _, client in
             let holding = try await client.serverStreaming("/t/Hold", ByteBuffer())
             try await began.wait()
             let waiting = try await client.serverStreaming("/t/Wait", ByteBuffer())
@@ -242,7 +242,7 @@ import Testing
             try await running.stay()
             return message
         }
-        try await withServer([busy], configure: { $0.turnsPerConnection = 3 }) { _, client in
+        try await withServer([busy], configure: { $0.permitsPerConnection = 3 }) { _, client in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<100 {
                     group.addTask {

@@ -5,12 +5,12 @@ import Testing
 @testable import MessageCompression
 @testable import GRPC
 
-@Suite struct SharedBudgetTests {
+@Suite struct MemoryBudgetTests {
     @Test func eachGetsHalfOfWhatIsLeft() {
-        let budget = SharedBudget(max: 1_000)
-        var first = SharedBudget.Share(free: 10)
+        let budget = MemoryBudget(max: 1_000)
+        var first = MemoryBudget.Share(exempt: 10)
         #expect([510, 511, 510].map { first.update($0, of: budget) } == [true, false, true])
-        var second = SharedBudget.Share(free: 10)
+        var second = MemoryBudget.Share(exempt: 10)
         #expect([260, 261].map { second.update($0, of: budget) } == [true, false])
         #expect(budget.isScarce)
         #expect([0].map { first.update($0, of: budget) } == [true])
@@ -18,19 +18,19 @@ import Testing
         #expect(!budget.isScarce)
     }
 
-    @Test func whatIsFreeIsNotCounted() {
-        let budget = SharedBudget(max: 0)
-        var share = SharedBudget.Share(free: 10)
+    @Test func exemptUsageIsNotCounted() {
+        let budget = MemoryBudget(max: 0)
+        var share = MemoryBudget.Share(exempt: 10)
         #expect([10, 11, 10].map { share.update($0, of: budget) } == [true, false, true])
         // However much others have taken.
-        var other = SharedBudget.Share(free: 0)
+        var other = MemoryBudget.Share(exempt: 0)
         _ = other.update(1, of: budget)
         #expect(share.hasRoom(in: budget) && !other.hasRoom(in: budget))
     }
 }
 
 /// What one client, or many, can have the server hold.
-@Suite struct BudgetTests {
+@Suite struct MemoryTests {
     /// Answers nobody.
     private static let silent = Method.replying("/t/Silent") { _, _, _ in .later }
     private static let large = Method.replying("/t/Large") { _, _, _ in
@@ -53,14 +53,14 @@ import Testing
         let ids = try (0..<3).map { _ in
             try peer.request("/t/Silent", framed(message, flag: 1), isWhole: true, coding: .gzip).id
         }
-        #expect(peer.connection.requestBytes == 8 << 20)
-        #expect(peer.connection.runningHandlers == 2)
+        #expect(peer.connection.resources.requestBytes == 8 << 20)
+        #expect(peer.connection.resources.runningHandlers == 2)
         #expect(ids.map(peer.hasEnded) == [false, false, true])
     }
 
     /// Each may have 8 MiB unread, but all together 64 MiB.
     @Test func unreadAnswersOfManyConnectionsAreBounded() throws {
-        let budgets = SharedBudgets(ServerConfiguration())
+        let budgets = MemoryBudgets(ServerConfiguration())
         var unread = 0
         for _ in 0..<16 {
             let peer = try EmbeddedPeer([Self.large], streamWindowBytes: 1, budgets: budgets)
@@ -73,7 +73,7 @@ import Testing
 
     /// Parts of 15 KiB, of which each would be too little to count.
     @Test func manySmallPartsOfRequestsAreBounded() throws {
-        let budgets = SharedBudgets(ServerConfiguration())
+        let budgets = MemoryBudgets(ServerConfiguration())
         let peers = try (0..<24).map { _ in try EmbeddedPeer([Self.silent], budgets: budgets) }
         for peer in peers {
             for _ in 0..<100 {
@@ -82,14 +82,14 @@ import Testing
                 try peer.sendBody(of: stream.id, 15_000)
             }
         }
-        let held = peers.map(\.connection.unfinishedBytes).reduce(0, +)
+        let held = peers.map(\.connection.resources.unfinishedBytes).reduce(0, +)
         #expect(held > 8 << 20)
         #expect(held <= 18 << 20)
     }
 
     /// Whoever has taken all that there is: a small call on the same connection is none of it.
     @Test func smallCallsDoNotAnswerForLargeOnes() throws {
-        let budgets = SharedBudgets(ServerConfiguration())
+        let budgets = MemoryBudgets(ServerConfiguration())
         let small = Method.replying("/t/Small") { message, _, _ in .message(message) }
         let peer = try EmbeddedPeer([Self.large, small], streamWindowBytes: 1, budgets: budgets)
         func answers(_ path: String, _ bytes: Int) throws -> Bool {
@@ -100,8 +100,8 @@ import Testing
         }
         var isAnswered = try answers("/t/Large", 0)
         #expect(isAnswered)
-        var others = SharedBudget.Share(free: 0)
-        _ = others.update(64 << 20, of: budgets.unreadAnswers)
+        var others = MemoryBudget.Share(exempt: 0)
+        _ = others.update(64 << 20, of: budgets.unreadResponses)
         for _ in 0..<20 {
             isAnswered = try answers("/t/Small", 1_000)
             #expect(isAnswered)
@@ -115,7 +115,7 @@ import Testing
         let peer = try EmbeddedPeer([Self.silent])
         _ = try peer.request("/t/Silent", ByteBuffer(bytes: [0, 0]), isWhole: false)
         #expect(peer.connection.lastReceiving == nil)
-        #expect(peer.connection.unfinishedBytes == 2)
+        #expect(peer.connection.resources.unfinishedBytes == 2)
     }
 
     /// Of trailers that are too long nothing is used, but reading them is work.

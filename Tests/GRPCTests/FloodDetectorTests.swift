@@ -3,16 +3,16 @@ import Testing
 
 @testable import GRPC
 
-@Suite struct ClientBudgetTests {
+@Suite struct FloodDetectorTests {
     private let start = NIODeadline.uptimeNanoseconds(1_000_000_000)
-    private var budget: ClientBudget {
+    private var budget: FloodDetector {
         var configuration = ServerConfiguration()
         configuration.pingIntervalMin = .seconds(10)
         configuration.overheadFramesBurst = 100
         configuration.overheadFramesPerSecond = 10
         configuration.faultsBurst = 5
         configuration.faultsPerSecond = 1
-        return ClientBudget(configuration: configuration, now: start)
+        return FloodDetector(configuration: configuration, now: start)
     }
 
     @Test func theThirdEarlyPingIsTooMany() {
@@ -83,6 +83,14 @@ import Testing
         #expect(budget.sent(resets: 5, now: start) == nil)
         #expect(budget.sent(resets: 6, now: start + .seconds(1)) == nil)
         #expect(budget.sent(resets: 8, now: start + .seconds(2)) == .faults)
+    }
+
+    @Test func refusalsAreForgivenAndAnsweredFaultsAreCounted() {
+        var budget = budget
+        for _ in 0..<100 { budget.forgiveReset() }
+        #expect(budget.sent(resets: 105, now: start) == nil)
+        for _ in 0..<2 { budget.faultAnswered() }
+        #expect(budget.sent(resets: 105, now: start) == .faults)
     }
 
     @Test func aClockThatStandsStillGivesNothing() {

@@ -1,11 +1,11 @@
 internal import NIOCore
 
-/// What a client may have the server do for nothing: frames that say nothing, streams that the server has to reset,
-/// PINGs. It is told of all of them and decides; a client over its budget is cut off.
-struct ClientBudget {
-    /// Why a client is cut off, in the words of the GOAWAY.
+/// Detects clients that make the server work without making calls: frames without content, streams that the server has to
+/// reset, and PINGs. There is a token bucket for each; a client that exceeds one is cut off.
+struct FloodDetector {
+    /// Why a client is cut off. The raw value is the debug data of the GOAWAY.
     enum Excess: String, Sendable {
-        /// The word that gRPC's clients know, and then ping less often.
+        /// gRPC's clients know this value and then send fewer PINGs.
         case pings = "too_many_pings"
         case frames = "too_many_control_frames"
         case faults = "too_many_faults"
@@ -17,22 +17,26 @@ struct ClientBudget {
     private var invalid: TokenBucket
     private var pingedAt: NIODeadline?
     private var pingStrikes = 0
-    /// What the session had counted when it was last looked at.
+    // The session's counters at the last check.
     private var framesSeen = 0
     private var faultsSeen = 0
     private var invalidFramesSeen = 0
     private var answersSeen = 0
     private var answersSeenByPing = 0
+    /// Streams that the server refused through no fault of the client's.
+    private var resetsForgiven = 0
+    /// Faults for which no stream was reset.
+    private var faultsWithoutReset = 0
 
-    /// PINGs that come too early before the one that is too many (as the gRPC servers of other languages have it).
+    /// Early PINGs that are tolerated before the one that ends the connection (as in gRPC servers of other languages).
     private static let pingStrikesMax = 2
-    /// A client answers what it is sent by WINDOW_UPDATEs, at most one each for the stream and the connection.
+    /// A client answers each frame that it is sent with WINDOW_UPDATEs for the stream and the connection.
     private static let framesEarnedByAnswer = 4
-    /// A SETTINGS counts as one frame more for each so many streams that it is applied to.
+    /// A SETTINGS counts as one more frame for each so many streams that it is applied to.
     private static let streamsPerFrame = 32
 
     init(configuration: ServerConfiguration, now: NIODeadline) {
-        // A tenth less: on their way PINGs come closer together.
+        // A tenth less, because the network may move PINGs closer together.
         pingIntervalMin = (configuration.pingIntervalMin * 9 / 10).timeAmount
         frames = TokenBucket(
             burst: configuration.overheadFramesBurst, perSecond: configuration.overheadFramesPerSecond,
@@ -43,8 +47,8 @@ struct ClientBudget {
     }
 
     /// - Parameters:
-    ///   - overheadFrames: received since the beginning: those that cost their sender nothing.
-    ///   - streamsResettled: by SETTINGS since the beginning, each stream every time.
+    ///   - overheadFrames: frames without content received since the beginning.
+    ///   - streamsResettled: how often a SETTINGS was applied to a stream since the beginning.
     ///   - answers: HEADERS and DATA frames sent since the beginning.
     mutating func received(
         overheadFrames: Int, streamsResettled: Int, answers: Int, now: @autoclosure () -> NIODeadline
@@ -58,7 +62,7 @@ struct ClientBudget {
         return frames.take(count, now: now()) ? nil : .frames
     }
 
-    /// They have a bucket of their own, since a reset comes for most of them, and is counted when it is sent.
+    /// Invalid frames have a bucket of their own, since the server answers most of them with a reset, which is counted too.
     ///
     /// - Parameter invalidFrames: received since the beginning.
     mutating func received(invalidFrames: Int, now: @autoclosure () -> NIODeadline) -> Excess? {
@@ -68,16 +72,28 @@ struct ClientBudget {
         return invalid.take(count, now: now()) ? nil : .faults
     }
 
-    /// - Parameter resets: for faults of the client's, sent since the beginning.
+    /// - Parameter resets: sent for faults of the client's since the beginning.
     mutating func sent(resets: Int, now: @autoclosure () -> NIODeadline) -> Excess? {
-        let count = resets - faultsSeen
+        let sum = resets - resetsForgiven + faultsWithoutReset
+        let count = sum - faultsSeen
         guard count > 0 else { return nil }
-        faultsSeen = resets
+        faultsSeen = sum
         return faults.take(count, now: now()) ? nil : .faults
     }
 
+    /// The next reset is not the client's fault: the server refused a stream that the client could not know to be one too
+    /// many.
+    mutating func forgiveReset() {
+        resetsForgiven += 1
+    }
+
+    /// The client broke a rule, and its request was answered rather than reset.
+    mutating func faultAnswered() {
+        faultsWithoutReset += 1
+    }
+
     /// A PING is early when it follows another one too soon and nothing was sent in between. Clients that measure the
-    /// bandwidth (as Go's do) send one for what they receive: these are never early.
+    /// bandwidth, as Go's do, send one for what they receive; those are never early.
     mutating func receivedPing(answers: Int, now: NIODeadline) -> Excess? {
         defer { pingedAt = now }
         if answers != answersSeenByPing {
@@ -91,7 +107,7 @@ struct ClientBudget {
     }
 }
 
-/// So many at once, and so many a second after that.
+/// A rate limit: a burst of tokens that refills at a constant rate.
 struct TokenBucket {
     private let burst: Double
     private let perSecond: Double
@@ -105,12 +121,12 @@ struct TokenBucket {
         filledAt = now
     }
 
-    /// Adds tokens that were earned otherwise than by time.
+    /// Adds tokens besides those that time adds.
     mutating func give(_ count: Int) {
         tokens = min(burst, tokens + Double(count))
     }
 
-    /// False: there are not so many; all are gone then.
+    /// - Returns: false if there were fewer; all of them are gone then.
     mutating func take(_ count: Int, now: NIODeadline) -> Bool {
         let seconds = Double(max(0, (now - filledAt).nanoseconds)) / 1e9
         filledAt = now
