@@ -58,6 +58,7 @@ extension ServerCall {
             return false
         }
         guard sendHeaders() else { return false }
+        record?.responseQueued(message)
         if compressed, let shorter = responseCoding?.compress(message) {
             let prefix = messagePrefix(length: shorter.readableBytes, isCompressed: true)
             connection.session.write(prefix, shorter, to: stream)
@@ -96,6 +97,7 @@ extension ServerCall {
         if let status, !isTold, answer != .none {
             connection.tellRefusal(of: context.method, status, caller: context.admitted?.name ?? "")
         }
+        if answer != .none { endRecord(status ?? Status(.ok)) }
         switch answer {
         case .none: return
         case .trailersOnly(let reset):

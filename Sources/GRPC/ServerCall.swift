@@ -11,6 +11,8 @@ final class ServerCall {
     let connection: ServerConnection
     let context: ServerContext
     var machine: ServerStreamStateMachine
+    /// Nil when there are no interceptors, or they have seen the end of the call.
+    var record: CallRecord?
 
     var task: Task<Void, Never>?
     var deadline: Scheduled<Void>?
@@ -64,8 +66,9 @@ final class ServerCall {
 
     init(
         stream: HTTP2.Stream, connection: ServerConnection, method: Method, head: RequestHead,
-        messageBytesMax: Int, admitted: (any Admitted)?
+        messageBytesMax: Int, admitted: (any Admitted)?, record: CallRecord?
     ) {
+        self.record = record
         self.stream = stream
         self.connection = connection
         let requests: ServerStreamStateMachine.Requests
@@ -190,6 +193,7 @@ final class ServerCall {
                 return fail(excess)
             }
             noteCompression()
+            record?.requestTaken(message)
             let context = context
             switch context.method.handler {
             case .unary:
@@ -226,7 +230,9 @@ final class ServerCall {
         anonymity = .none
         switch machine.close() {
         case .none: break
-        case .cancelHandler: task?.cancel()
+        case .cancelHandler:
+            task?.cancel()
+            endRecord(Status(.cancelled, "the client has cancelled the call, or its connection was lost"))
         }
         countRequestBytes()
         if isHandlerRunning { releaseWaiters(CancellationError()) }
@@ -250,6 +256,13 @@ final class ServerCall {
         stall.reset()
         // The stream waits for the connection's window, which the other streams use too.
         return stream.queuedBytes > 0 ? connection.resources.windowStallTicks : 0
+    }
+
+    func endRecord(_ status: @autoclosure () -> Status) {
+        guard let record else { return }
+        self.record = nil
+        record.admitted = context.admitted
+        connection.end(record, status())
     }
 
     func noteCompression() {
@@ -416,6 +429,7 @@ final class ServerCall {
         case .message(let message):
             self.reader = nil
             noteCompression()
+            record?.requestTaken(message)
             reader.resume(returning: message)
         case .end:
             self.reader = nil

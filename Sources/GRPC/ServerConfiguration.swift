@@ -104,6 +104,8 @@ package struct ServerConfiguration: Sendable {
     package var admission: (any Admission)?
     /// Is told of calls and connections that are refused.
     package var refusals: (any RefusalObserver)?
+    /// Observe every call, in this order.
+    package var interceptors: [any ServerInterceptor] = []
     /// Nil: plaintext, HTTP/2 with prior knowledge.
     package var tls: TLS?
     /// The status for an error that is neither a `Status` nor a `CancellationError`. What it returns goes to the

@@ -29,19 +29,22 @@ extension ServerConnection {
             case .admitted(let somebody): admitted = somebody
             case .refused(let refusal):
                 tellRefusal(of: method, refusal)
+                end(startRecord(of: method), refusal.status)
                 return refuse(stream, refusal.status)
             case .later, nil: break
             }
+            let record = startRecord(of: method, admitted: admitted)
             let isAnonymous = !machine.isAdmitted && admitted?.isAnonymous == true
             // A call of a streaming method may stay open, so it counts from its beginning.
             let counts = isAnonymous && method.isStreaming
             if counts, place?.anonymousCallsCame(open: 1) == 0 {
                 tellRefusal(of: method, Self.tooManyAnonymous, caller: "")
+                end(record, Self.tooManyAnonymous)
                 return refuse(stream, Self.tooManyAnonymous)
             }
             let call = ServerCall(
                 stream: stream, connection: self, method: method, head: head,
-                messageBytesMax: messageBytesMax, admitted: admitted)
+                messageBytesMax: messageBytesMax, admitted: admitted, record: record)
             stream.owner = call
             if counts { call.anonymity = .counted }
             if isAnonymous, !counts { newAnonymousCalls.append(call) }
@@ -54,6 +57,7 @@ extension ServerConnection {
             if endStream { call.receiveEnd() }
         case .refuse(let status):
             tellRefusal(of: nil, status, caller: "")
+            end(startRecord(of: nil), status)
             refuse(stream, status)
         case .refuseHTTP(let status):
             tell(Refusal(kind: .call, reason: "notGRPC", source: peer.source))
