@@ -24,8 +24,8 @@ final class LoopExecutor: TaskExecutor {
 
     private enum Item {
         case job(UnownedJob)
-        /// The call's source has something.
-        case pump(NIOLoopBound<ServerCall>)
+        /// The call's source has more, or its exchange is ready for requests.
+        case wake(NIOLoopBound<ServerCall>)
         case reply(NIOLoopBound<ServerCall>, @Sendable () throws -> ByteBuffer)
     }
 
@@ -55,7 +55,7 @@ final class LoopExecutor: TaskExecutor {
         }
     }
 
-    func pump(_ call: NIOLoopBound<ServerCall>) { add(.pump(call)) }
+    func wake(_ call: NIOLoopBound<ServerCall>) { add(.wake(call)) }
 
     func reply(to call: NIOLoopBound<ServerCall>, _ answer: @escaping @Sendable () throws -> ByteBuffer) {
         add(.reply(call, answer))
@@ -96,7 +96,7 @@ final class LoopExecutor: TaskExecutor {
         for item in items {
             switch item {
             case .job(let job): local.jobs.append(job)
-            case .pump(let call): call.value.pump()
+            case .wake(let call): call.value.woken()
             case .reply(let call, let answer): call.value.replied(answer)
             }
         }

@@ -1,27 +1,24 @@
 package import NIOCore
 internal import Support
 
-/// Takes one message, returns one.
+/// The handler of a method that takes one message and returns one. It is called on the event loop of the call's
+/// connection and must not block it. What it cannot answer at once it answers later by `Reply`, or by a task.
 ///
-/// Handlers run on the event loop of the call's connection: they must not block it. Their task is cancelled when
-/// the deadline passes, the client cancels or goes away, or the server's shutdown has waited long enough. A
-/// thrown `Status` is the answer; `CancellationError` answers CANCELLED; for other errors see
-/// `ServerConfiguration.errorMapper`.
-package typealias UnaryHandler = @Sendable (ByteBuffer, ServerContext) async throws -> ByteBuffer
-/// The same without a task, for calls that come by the ten thousand a second: a task for each would cost as much as the
-/// rest of it. It is called on the event loop, which it must not block; what takes time goes into `UnaryStep.work`, or is
-/// answered later. It is not told when the call is over; an answer that comes then is dropped.
-package typealias ReplyingHandler = @Sendable (ByteBuffer, ServerContext, Reply) throws -> UnaryStep
+/// A thrown `Status` is sent to the client, `CancellationError` is sent as CANCELLED, and for other errors see
+/// `ServerConfiguration.errorMapper`. This holds for all handlers and tasks.
+package typealias UnaryHandler = @Sendable (ByteBuffer, ServerContext, Reply) throws -> UnaryStep
 
 package enum UnaryStep: Sendable {
     case message(ByteBuffer)
-    /// `Reply` answers, once.
+    /// `Reply` will send the response. The handler does not learn that the call has ended; a response that comes after
+    /// that is dropped.
     case later
-    /// A task answers. Cancelled when the call is over.
+    /// A task on the connection's event loop makes the response. It is cancelled when the deadline passes, the client
+    /// cancels or goes away, or the server's shutdown has waited long enough.
     case work(@Sendable () async throws -> ByteBuffer)
 }
 
-/// Answers a call that its handler has left open.
+/// Sends the response of a call whose handler has returned `UnaryStep.later`.
 package struct Reply: Sendable {
     let call: NIOLoopBound<ServerCall>
     let executor: LoopExecutor
@@ -32,23 +29,39 @@ package struct Reply: Sendable {
     }
 }
 
-/// Takes one message, writes any number. The call ends with status OK when it returns.
-package typealias ServerStreamingHandler =
-    @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
-/// Takes one message, writes those with which the answer begins, and returns where the others come from.
-package typealias FollowingHandler =
-    @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> any ResponseSource
-/// Reads and writes any number of messages. The call ends with status OK when it returns.
-package typealias BidirectionalHandler =
-    @Sendable (RequestStream, ServerContext, ResponseWriter) async throws -> Void
+/// The handler of a method that takes one message and returns any number. It is called on the event loop of the call's
+/// connection and must not block it. The writer is for the task of `StreamStep.work`.
+package typealias ServerStreamHandler =
+    @Sendable (ByteBuffer, ServerContext, ResponseWriter) throws -> StreamStep
 
-/// One method of a service and what serves it. A class: every call holds it.
+package enum StreamStep: Sendable {
+    /// The response is pulled from the source: a call that is idle for hours needs no task.
+    case source(any ResponseSource)
+    /// A task writes the response or its beginning, and returns the source of the rest; nil ends the call with OK. The
+    /// task is cancelled as that of `UnaryStep.work`.
+    case work(@Sendable () async throws -> (any ResponseSource)?)
+}
+
+/// The handler of a method with any number of messages in both directions. It is called when the headers of the call were
+/// received, on the event loop of its connection, and must not block it. The stream and the writer are for the task of
+/// `BidirectionalStep.work`.
+package typealias BidirectionalHandler =
+    @Sendable (ServerContext, RequestStream, ResponseWriter) throws -> BidirectionalStep
+
+package enum BidirectionalStep: Sendable {
+    /// Requests are given to the exchange, and responses are pulled from it, without a task.
+    case exchange(any MessageExchange)
+    /// A task reads and writes, as that of `StreamStep.work`. A source that it returns reads no more requests.
+    case work(@Sendable () async throws -> (any ResponseSource)?)
+}
+
+/// One method of a service and its handler. It is a class because every call refers to it.
 package final class Method: Sendable {
-    enum Handler: Sendable {
-        case unary(UnaryHandler)
-        case replying(ReplyingHandler)
-        case serverStreaming(ServerStreamingHandler)
-        case following(FollowingHandler)
+    package enum Handler: Sendable {
+        /// - Parameter takesPermit: the handler builds a response that may be large, so it starts only with one of the
+        ///   connection's permits (`ServerConfiguration.permitsPerConnection`).
+        case unary(takesPermit: Bool = false, UnaryHandler)
+        case serverStream(ServerStreamHandler)
         case bidirectional(BidirectionalHandler)
     }
 
@@ -56,55 +69,91 @@ package final class Method: Sendable {
     package let path: String
     let requestBytesMax: Int?
     let handler: Handler
-    /// Its calls may be open for as long as their clients like.
+    /// Calls of the method may be open for as long as their clients like.
     var isStreaming: Bool {
         switch handler {
-        case .unary, .replying: false
-        case .serverStreaming, .following, .bidirectional: true
+        case .unary: false
+        case .serverStream, .bidirectional: true
         }
     }
 
-    private init(path: String, requestBytesMax: Int?, handler: Handler) {
+    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
+    package init(_ path: String, maxRequestBytes: Int? = nil, _ handler: Handler) {
         self.path = path
-        self.requestBytesMax = requestBytesMax
+        self.requestBytesMax = maxRequestBytes
         self.handler = handler
     }
+}
 
-    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
-    package static func unary(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping UnaryHandler
-    ) -> Method {
-        Method(path: path, requestBytesMax: maxRequestBytes, handler: .unary(handler))
-    }
-
-    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
-    package static func replying(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping ReplyingHandler
-    ) -> Method {
-        Method(path: path, requestBytesMax: maxRequestBytes, handler: .replying(handler))
-    }
-
-    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
-    package static func serverStreaming(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping ServerStreamingHandler
-    ) -> Method {
-        Method(path: path, requestBytesMax: maxRequestBytes, handler: .serverStreaming(handler))
-    }
-
-    /// A server-streaming method whose calls may be idle for long.
+// Handlers as `async` closures, each with a task for every call.
+extension Method {
+    /// Takes one message, returns one. It starts with a permit.
     ///
     /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
-    package static func following(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping FollowingHandler
+    package static func unary(
+        _ path: String, maxRequestBytes: Int? = nil,
+        _ handler: @escaping @Sendable (ByteBuffer, ServerContext) async throws -> ByteBuffer
     ) -> Method {
-        Method(path: path, requestBytesMax: maxRequestBytes, handler: .following(handler))
+        Method(
+            path, maxRequestBytes: maxRequestBytes,
+            .unary(takesPermit: true) { message, context, _ in
+                .work { try await handler(message, context) }
+            })
     }
 
+    /// Takes one message, writes any number. The call ends with status OK when it returns.
+    ///
+    /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
+    package static func serverStreaming(
+        _ path: String, maxRequestBytes: Int? = nil,
+        _ handler: @escaping @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws -> Void
+    ) -> Method {
+        Method(
+            path, maxRequestBytes: maxRequestBytes,
+            .serverStream { message, context, writer in
+                .work {
+                    try await handler(message, context, writer)
+                    return nil
+                }
+            })
+    }
+
+    /// Reads and writes any number of messages. The call ends with status OK when it returns.
+    ///
     /// - Parameter maxRequestBytes: The largest message accepted, instead of the server's `messageBytesMax`.
     package static func bidirectional(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping BidirectionalHandler
+        _ path: String, maxRequestBytes: Int? = nil,
+        _ handler: @escaping @Sendable (RequestStream, ServerContext, ResponseWriter) async throws -> Void
     ) -> Method {
-        Method(path: path, requestBytesMax: maxRequestBytes, handler: .bidirectional(handler))
+        Method(
+            path, maxRequestBytes: maxRequestBytes,
+            .bidirectional { context, requests, writer in
+                .work {
+                    try await handler(requests, context, writer)
+                    return nil
+                }
+            })
+    }
+}
+
+extension Method {
+    package static func replying(
+        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping UnaryHandler
+    ) -> Method {
+        Method(path, maxRequestBytes: maxRequestBytes, .unary(handler))
+    }
+
+    package static func following(
+        _ path: String, maxRequestBytes: Int? = nil,
+        _ handler:
+            @escaping @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws
+            -> any ResponseSource
+    ) -> Method {
+        Method(
+            path, maxRequestBytes: maxRequestBytes,
+            .serverStream { message, context, writer in
+                .work { try await handler(message, context, writer) }
+            })
     }
 }
 

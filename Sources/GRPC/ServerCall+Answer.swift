@@ -18,31 +18,29 @@ extension ServerCall {
 
     func waitForDrain(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
-        guard writer == nil else {
+        guard case .none = writer else {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
-        writer = continuation
+        writer = .drain(continuation)
         // The writer has just queued bytes, so a drain notification is guaranteed to arrive.
         connection.session.notifyWhenDrained(stream, to: connection.configuration.outboundBytesPerStream / 2)
     }
 
     func waitForPermit(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
-        guard writer == nil else {
+        guard case .none = writer else {
             return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
         }
-        writer = continuation
-        waitsForPermit = true
+        writer = .permit(continuation)
         connection.resumeWithPermit(self)
     }
 
     /// Resumes the handler with a permit, unless it no longer waits for one.
     func resumeWithPermit() {
-        guard waitsForPermit, let writer else { return }
-        self.writer = nil
-        waitsForPermit = false
+        guard case .permit(let continuation) = writer else { return }
+        writer = .none
         connection.resources.takePermit()
-        writer.resume()
+        continuation.resume()
     }
 
     /// Queues a whole message, however much is unsent: the response of a unary call does not wait until there is room.

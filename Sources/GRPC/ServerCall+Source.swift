@@ -1,28 +1,38 @@
 internal import HTTP2
 internal import NIOCore
 
-/// The answer of a method that follows something: it is asked for as the client takes it.
+/// Pulls the response of a call from its source as the client reads it, and gives requests to its exchange.
 extension ServerCall {
-    func follow(_ source: any ResponseSource) {
-        guard machine.isOpen else { return source.close() }
-        self.source = source
+    func follow(_ source: HandlerState.Source) {
+        guard machine.isOpen else { return source.responses.close() }
+        handler = .streaming(source, .none)
         let bound = bound
-        source.onReady { [executor = connection.executor] in executor.pump(bound) }
+        source.responses.onReady { [executor = connection.executor] in executor.wake(bound) }
+        pump()
+    }
+
+    /// The source has more, or the exchange is ready for more requests.
+    func woken() {
+        if case .streaming(.exchange, _) = handler {
+            feed()
+            returnWindow()
+        }
         pump()
     }
 
     /// Queues what the source has, as far as there is room.
     func pump() {
-        while let source, !isSourceWorking {
-            // A stream with nothing of its own queued is not told when the others' has drained: it may always queue one.
+        while case .streaming(let source, .none) = handler {
+            // A stream with nothing queued gets no drain notification when the other streams drain, so it may always queue
+            // one message.
             guard stream.queuedBytes == 0 || hasRoom else {
                 return connection.session.notifyWhenDrained(
                     stream, to: connection.configuration.outboundBytesPerStream / 2)
             }
-            switch source.next() {
+            switch source.responses.next() {
             case .message(let message): guard write(message) else { return closeSource() }
             case .wait: return
-            case .work(let body): work(body)
+            case .work(let body): work(source, body)
             case .end(let status):
                 closeSource()
                 finish(status)
@@ -30,9 +40,29 @@ extension ServerCall {
         }
     }
 
-    func work(_ body: @escaping @Sendable () async throws -> Void) {
-        isSourceWorking = true
-        connection.handlerStarted()
+    /// Gives complete messages of the request to the exchange, as long as it is ready for them.
+    func feed() {
+        while case .streaming(.exchange(let exchange, endReceived: false), let work) = handler,
+            exchange.isReady
+        {
+            switch machine.pull() {
+            case .wait, .gone: return
+            case .message(let message):
+                noteCompression()
+                record?.requestTaken(message)
+                exchange.receive(message)
+            case .end:
+                handler = .streaming(.exchange(exchange, endReceived: true), work)
+                exchange.receiveEnd()
+            case .fail(let status): return fail(status)
+            }
+            pump()
+        }
+    }
+
+    private func work(_ source: HandlerState.Source, _ body: @escaping @Sendable () async throws -> Void) {
+        handler = .streaming(source, .starting)
+        connection.resources.handlerStarted()
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             var failure: (any Error)?
@@ -43,14 +73,14 @@ extension ServerCall {
             }
             bound.value.worked(failure)
         }
-        if isSourceWorking { self.task = task }
+        // The task may have returned, and another one begun.
+        if case .streaming(let source, .starting) = handler { handler = .streaming(source, .running(task)) }
     }
 
-    func worked(_ failure: (any Error)?) {
-        isSourceWorking = false
-        task = nil
+    private func worked(_ failure: (any Error)?) {
         defer { connection.handlerReturned() }
-        guard source != nil else { return }
+        guard case .streaming(let source, _) = handler else { return }
+        handler = .streaming(source, .none)
         if let failure {
             closeSource()
             finish(status(for: failure))
@@ -60,9 +90,9 @@ extension ServerCall {
     }
 
     func closeSource() {
-        guard let source else { return }
-        self.source = nil
-        if isSourceWorking { task?.cancel() }
-        source.close()
+        guard case .streaming(let source, _) = handler else { return }
+        handler.cancelTask()
+        handler = .idle
+        source.responses.close()
     }
 }

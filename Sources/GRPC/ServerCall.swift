@@ -14,14 +14,11 @@ final class ServerCall {
     /// Nil when there are no interceptors, or they have seen the end of the call.
     var record: CallRecord?
 
-    var task: Task<Void, Never>?
+    var handler = HandlerState.idle
     var deadline: Scheduled<Void>?
     /// The handler waits for a message.
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
-    /// The handler waits for its messages to drain, or for a permit to make one.
-    var writer: CheckedContinuation<Void, any Error>?
-    /// The rest of the response is pulled from it.
-    var source: (any ResponseSource)?
+    var writer = Writer.none
 
     // Small properties are together: a hundred thousand calls may wait for hours.
 
@@ -37,15 +34,7 @@ final class ServerCall {
     var stall = StallDetector()
     /// How messages of the response are compressed, as its headers have announced.
     var responseCoding: Coding?
-    var isHandlerRunning = false
-    /// `task` is work that the source has asked for.
-    var isSourceWorking = false
-    /// `writer` waits for a permit.
-    var waitsForPermit = false
     var anonymity = Anonymity.none
-    /// The caller's credentials are being checked. `hasHeldEnd`: END_STREAM was received meanwhile.
-    var isHeld = false
-    var hasHeldEnd = false
 
     /// How an open call without credentials counts.
     enum Anonymity {
@@ -57,11 +46,13 @@ final class ServerCall {
         case exempt
     }
 
-    enum Outcome: Sendable {
-        case message(ByteBuffer)
-        case end
-        case source(any ResponseSource)
-        case failure(any Error)
+    /// A handler that waits to write.
+    enum Writer {
+        case none
+        /// It waits until its messages drain.
+        case drain(CheckedContinuation<Void, any Error>)
+        /// It waits for a permit to make a message.
+        case permit(CheckedContinuation<Void, any Error>)
     }
 
     init(
@@ -74,9 +65,9 @@ final class ServerCall {
         let requests: ServerStreamStateMachine.Requests
         let sharesMemory: Bool
         switch method.handler {
-        case .unary, .replying: (requests, sharesMemory) = (.one, true)
+        case .unary: (requests, sharesMemory) = (.one, true)
         // These may keep a message for hours: it must not pin the bytes around it.
-        case .serverStreaming, .following: (requests, sharesMemory) = (.one, false)
+        case .serverStream: (requests, sharesMemory) = (.one, false)
         case .bidirectional: (requests, sharesMemory) = (.many, false)
         }
         self.machine = ServerStreamStateMachine(
@@ -95,7 +86,7 @@ final class ServerCall {
 
     /// Begins once the caller's credentials are checked. Messages that arrive meanwhile wait, as they do for a handler.
     func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
-        isHeld = true
+        handler = .awaitingAdmission(nil, endReceived: false)
         connection.resources.handlerStarted()
         if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
         let bound = bound
@@ -108,12 +99,16 @@ final class ServerCall {
             }
             bound.value.admitted(result)
         }
-        if isHeld { self.task = task }
+        if case .awaitingAdmission(nil, let endReceived) = handler {
+            handler = .awaitingAdmission(task, endReceived: endReceived)
+        }
     }
 
     func admitted(_ result: Result<any Admitted, any Error>) {
-        isHeld = false
-        task = nil
+        guard case .awaitingAdmission(_, let endReceived) = handler else {
+            return assertionFailure("admitted twice")
+        }
+        handler = .idle
         defer {
             if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: -1) }
             connection.handlerReturned()
@@ -124,7 +119,7 @@ final class ServerCall {
             context.setAdmitted(admitted)
             connection.letIn(admitted)
             start()
-            if hasHeldEnd { receiveEnd() }
+            if endReceived { receiveEnd() }
         case .failure(let refusal as AdmissionRefusal):
             connection.tellRefusal(of: context.method, refusal)
             fail(refusal.status, isTold: true)
@@ -136,15 +131,10 @@ final class ServerCall {
     /// Whether the caller's credentials are still valid.
     var isAdmitted: Bool { context.admitted?.isValid ?? true }
 
-    /// The headers are accepted. A bidirectional handler starts at once.
+    /// The call is admitted. A bidirectional handler starts at once.
     func start() {
         guard case .bidirectional(let handler) = context.method.handler else { return }
-        let (requests, responses) = (RequestStream(call: bound), ResponseWriter(call: bound))
-        let context = context
-        run { () async throws -> Outcome in
-            try await handler(requests, context, responses)
-            return .end
-        }
+        startBidirectional(handler)
     }
 
     func receive(_ bytes: ByteBuffer) {
@@ -175,8 +165,8 @@ final class ServerCall {
     }
 
     func receiveEnd() {
-        guard !isHeld else {
-            hasHeldEnd = true
+        if case .awaitingAdmission(let task, _) = handler {
+            handler = .awaitingAdmission(task, endReceived: true)
             return
         }
         // The request is complete: from here on only the reading of the response can stall.
@@ -194,25 +184,11 @@ final class ServerCall {
             }
             noteCompression()
             record?.requestTaken(message)
-            let context = context
             switch context.method.handler {
-            case .unary:
-                connection.startWithPermit(self, message)
-            case .replying(let handler):
-                runReplying(handler, message)
-            case .serverStreaming(let handler):
-                let responses = ResponseWriter(call: bound)
-                run { () async throws -> Outcome in
-                    try await handler(message, context, responses)
-                    return .end
-                }
-            case .following(let handler):
-                let responses = ResponseWriter(call: bound)
-                run { () async throws -> Outcome in
-                    .source(try await handler(message, context, responses))
-                }
-            case .bidirectional:
-                assertionFailure("a bidirectional handler starts with the headers")
+            case .unary(takesPermit: true, _): connection.startWithPermit(self, message)
+            case .unary: startUnary(message)
+            case .serverStream(let handler): startStream(handler, message)
+            case .bidirectional: assertionFailure("a bidirectional handler starts with the headers")
             }
         }
         countRequestBytes()
@@ -231,11 +207,11 @@ final class ServerCall {
         switch machine.close() {
         case .none: break
         case .cancelHandler:
-            task?.cancel()
+            handler.cancelTask()
             endRecord(Status(.cancelled, "the client has cancelled the call, or its connection was lost"))
         }
         countRequestBytes()
-        if isHandlerRunning { releaseWaiters(CancellationError()) }
+        if handler.isRunning { releaseWaiters(CancellationError()) }
         closeSource()
     }
 
@@ -250,12 +226,22 @@ final class ServerCall {
             return stall.tick(moved: connection.resources.progress(ofResponses: sentBytes))
         }
         // A request does not stall while it is the server that does not read on.
-        if countedUnfinishedBytes > 0, !isHeld, !connection.isReadHeld, !isHandlerRunning || reader != nil {
+        if countedUnfinishedBytes > 0, !connection.isReadHeld, awaitsClient {
             return stall.tick(moved: connection.resources.progress(ofRequests: Int(receivedBytes)))
         }
         stall.reset()
         // The stream waits for the connection's window, which the other streams use too.
         return stream.queuedBytes > 0 ? connection.resources.windowStallTicks : 0
+    }
+
+    /// The server takes more of the request as soon as the client sends it.
+    private var awaitsClient: Bool {
+        switch handler {
+        case .awaitingAdmission: false
+        case .idle, .streaming(.source, _): true
+        case .running: reader != nil
+        case .streaming(.exchange(let exchange, _), _): exchange.isReady
+        }
     }
 
     func endRecord(_ status: @autoclosure () -> Status) {
@@ -270,131 +256,13 @@ final class ServerCall {
     }
 
     func drained() {
-        guard let writer, !waitsForPermit else { return pump() }
-        self.writer = nil
-        writer.resume()
+        guard case .drain(let continuation) = writer else { return pump() }
+        writer = .none
+        continuation.resume()
     }
-
-    // MARK: The handler
 
     var bound: NIOLoopBound<ServerCall> {
         NIOLoopBound(self, eventLoop: connection.eventLoop)
-    }
-
-    /// Runs the handler until it first suspends, and later on the same thread.
-    func run(_ body: @escaping @Sendable () async throws -> Outcome) {
-        isHandlerRunning = true
-        connection.resources.handlerStarted()
-        let bound = bound
-        let task = Task.immediate(executorPreference: connection.executor) {
-            let outcome: Outcome
-            do {
-                outcome = try await body()
-            } catch {
-                outcome = .failure(error)
-            }
-            bound.value.handlerReturned(outcome)
-        }
-        if isHandlerRunning {
-            self.task = task
-        }
-    }
-
-    /// Runs a handler that returns one message, with one closure less than `run`.
-    func runUnary(_ body: @escaping @Sendable () async throws -> ByteBuffer) {
-        isHandlerRunning = true
-        connection.resources.handlerStarted()
-        let bound = bound
-        let task = Task.immediate(executorPreference: connection.executor) {
-            let outcome: Outcome
-            do {
-                outcome = .message(try await body())
-            } catch {
-                outcome = .failure(error)
-            }
-            bound.value.handlerReturned(outcome)
-        }
-        if isHandlerRunning {
-            self.task = task
-        }
-    }
-
-    /// Starts the handler of a unary method, unless the call is over.
-    func startUnary(_ message: ByteBuffer) {
-        guard machine.isOpen, case .unary(let handler) = context.method.handler else {
-            messageBytes = 0
-            countRequestBytes()
-            return
-        }
-        connection.resources.takePermit()
-        let context = context
-        runUnary { try await handler(message, context) }
-    }
-
-    func runReplying(_ handler: ReplyingHandler, _ message: ByteBuffer) {
-        let step: UnaryStep
-        do {
-            step = try handler(message, context, Reply(call: bound, executor: connection.executor))
-        } catch {
-            messageBytes = 0
-            return finish(status(for: error))
-        }
-        switch step {
-        case .message(let answer):
-            messageBytes = 0
-            if write(answer) { finish(nil) }
-        case .later:
-            isHandlerRunning = true
-            connection.resources.handlerStarted()
-        case .work(let body):
-            runUnary(body)
-        }
-    }
-
-    /// The answer to a call that its handler has left open.
-    func replied(_ answer: () throws -> ByteBuffer) {
-        guard isHandlerRunning else { return assertionFailure("two replies to one call") }
-        guard machine.isOpen else { return handlerReturned(.end) }
-        do {
-            handlerReturned(.message(try answer()))
-        } catch {
-            handlerReturned(.failure(error))
-        }
-    }
-
-    func handlerReturned(_ outcome: Outcome) {
-        isHandlerRunning = false
-        task = nil
-        messageBytes = 0
-        defer {
-            countRequestBytes()
-            if case .unary = context.method.handler { connection.permitReturned() }
-            connection.handlerReturned()
-        }
-        switch outcome {
-        case .message(let message):
-            guard write(message) else { return }
-            finish(nil)
-        case .end: finish(nil)
-        case .source(let source): follow(source)
-        case .failure(let error):
-            if machine.isOpen {
-                finish(status(for: error))
-            } else if !(error is CancellationError) {
-                // The client is gone or has its answer, and its leaving may be the very cause of the error.
-                connection.log(error, of: context.path)
-            }
-        }
-    }
-
-    func status(for error: any Error) -> Status {
-        switch error {
-        case let error as Status: return error
-        case is CancellationError: return Status(.cancelled, "the call was cancelled")
-        default:
-            connection.log(error, of: context.path)
-            return connection.configuration.errorMapper(error)
-        }
     }
 
     // MARK: Ends
@@ -405,7 +273,7 @@ final class ServerCall {
     func fail(_ status: Status, isTold: Bool = false) {
         finish(status, isTold: isTold)
         countRequestBytes()
-        task?.cancel()
+        handler.cancelTask()
         releaseWaiters(status)
         closeSource()
     }
@@ -415,15 +283,25 @@ final class ServerCall {
             self.reader = nil
             reader.resume(throwing: error)
         }
-        if let writer {
-            self.writer = nil
-            leavePermitQueue()
-            writer.resume(throwing: error)
+        releaseWriter(error)
+    }
+
+    func releaseWriter(_ error: any Error) {
+        let writer = writer
+        self.writer = .none
+        switch writer {
+        case .none: break
+        case .drain(let continuation): continuation.resume(throwing: error)
+        case .permit(let continuation):
+            connection.stopWaitingForPermit(self)
+            continuation.resume(throwing: error)
         }
     }
 
+    // MARK: Requests
+
     func deliver() {
-        guard let reader else { return }
+        guard let reader else { return feed() }
         switch machine.pull() {
         case .wait: return
         case .message(let message):
@@ -448,6 +326,11 @@ final class ServerCall {
         }
         reader = continuation
         deliver()
+        returnWindow()
+    }
+
+    /// The handler has taken what there was of the request: opens the stream's flow-control window.
+    func returnWindow() {
         countRequestBytes()
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
         connection.needsFlush()
@@ -460,15 +343,6 @@ final class ServerCall {
     }
 
     func cancelWriter() {
-        guard let writer else { return }
-        self.writer = nil
-        leavePermitQueue()
-        writer.resume(throwing: CancellationError())
-    }
-
-    private func leavePermitQueue() {
-        guard waitsForPermit else { return }
-        waitsForPermit = false
-        connection.stopWaitingForPermit(self)
+        releaseWriter(CancellationError())
     }
 }

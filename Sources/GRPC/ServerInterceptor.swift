@@ -1,4 +1,3 @@
-internal import HTTP2
 package import NIOCore
 
 /// Observes every call of a server, for metrics, traces and access logs.

@@ -84,9 +84,9 @@ import Testing
         }
     }
 
-    private static let echo = Method.replying("/t/Echo") { message, _, _ in .message(message) }
-    private static let fail = Method.replying("/t/Fail") { _, _, _ in throw Status(.aborted, "no") }
-    private static let open = Method.replying("/t/Open") { _, _, _ in .later }
+    private static let echo = Method("/t/Echo", .unary { message, _, _ in .message(message) })
+    private static let fail = Method("/t/Fail", .unary { _, _, _ in throw Status(.aborted, "no") })
+    private static let open = Method("/t/Open", .unary { _, _, _ in .later })
 
     private func framed(_ count: Int) -> ByteBuffer {
         var bytes = ByteBuffer(bytes: [0])

@@ -32,10 +32,12 @@ import Testing
 /// What one client, or many, can have the server hold.
 @Suite struct MemoryTests {
     /// Answers nobody.
-    private static let silent = Method.replying("/t/Silent") { _, _, _ in .later }
-    private static let large = Method.replying("/t/Large") { _, _, _ in
-        .message(ByteBuffer(repeating: 7, count: 1 << 20))
-    }
+    private static let silent = Method("/t/Silent", .unary { _, _, _ in .later })
+    private static let large = Method(
+        "/t/Large",
+        .unary { _, _, _ in
+            .message(ByteBuffer(repeating: 7, count: 1 << 20))
+        })
 
     private func framed(_ message: ByteBuffer, flag: UInt8 = 0) -> ByteBuffer {
         var framed = ByteBuffer(bytes: [flag])
@@ -90,7 +92,7 @@ import Testing
     /// Whoever has taken all that there is: a small call on the same connection is none of it.
     @Test func smallCallsDoNotAnswerForLargeOnes() throws {
         let budgets = MemoryBudgets(ServerConfiguration())
-        let small = Method.replying("/t/Small") { message, _, _ in .message(message) }
+        let small = Method("/t/Small", .unary { message, _, _ in .message(message) })
         let peer = try EmbeddedPeer([Self.large, small], streamWindowBytes: 1, budgets: budgets)
         func answers(_ path: String, _ bytes: Int) throws -> Bool {
             let before = peer.connection.session.queuedBytes

@@ -35,10 +35,12 @@ import Testing
 
 /// What a client may hold with little effort.
 @Suite struct StallTests {
-    private static let echo = Method.replying("/t/Echo") { message, _, _ in .message(message) }
-    private static let large = Method.replying("/t/Large") { _, _, _ in
-        .message(ByteBuffer(repeating: 7, count: 1 << 20))
-    }
+    private static let echo = Method("/t/Echo", .unary { message, _, _ in .message(message) })
+    private static let large = Method(
+        "/t/Large",
+        .unary { _, _, _ in
+            .message(ByteBuffer(repeating: 7, count: 1 << 20))
+        })
 
     /// A message of a mebibyte, and its first `count` bytes.
     private func beginning(_ count: Int) -> ByteBuffer {

@@ -53,7 +53,7 @@ import Testing
 
     private static var methods: [GRPC.Method] {
         [
-            .replying("/t/OpenCheck") { bytes, _, _ in .message(bytes) },
+            GRPC.Method("/t/OpenCheck", .unary { bytes, _, _ in .message(bytes) }),
             .bidirectional("/t/OpenWatch") { requests, _, writer in
                 for try await request in requests { try await writer.write(request) }
             },

@@ -154,10 +154,12 @@ import Testing
     /// It is the server that looks at the clock: this client has none.
     @Test func replyAfterTheDeadlineIsDropped() async throws {
         let replies = Signal<Reply>()
-        let later = Method.replying("/t/Later") { _, _, reply in
-            replies.send(reply)
-            return .later
-        }
+        let later = Method(
+            "/t/Later",
+            .unary { _, _, reply in
+                replies.send(reply)
+                return .later
+            })
         try await withWire(methods: [later]) { wire in
             try await begin("/t/Later", timeout: "20m", on: wire)
             let late = try await replies.wait()

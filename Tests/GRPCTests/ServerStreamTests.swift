@@ -3,8 +3,8 @@ import GRPC
 import Synchronization
 import Testing
 
-/// Answers that go on from a source after their handler has returned.
-@Suite(.timeLimit(.minutes(1))) struct FollowingTests {
+/// Responses that are pulled from a source after their handler has returned.
+@Suite(.timeLimit(.minutes(1))) struct ServerStreamTests {
     /// Says what it was told to, step by step, and waits when there is nothing.
     private final class Script: ResponseSource {
         private struct State {
@@ -57,10 +57,14 @@ import Testing
     private func message(_ number: Int) -> ByteBuffer { ByteBuffer(integer: number) }
 
     private func following(_ script: Script) -> GRPC.Method {
-        .following("/t/Follow") { request, _, responses in
-            try await responses.write(request)
-            return script
-        }
+        GRPC.Method(
+            "/t/Follow",
+            .serverStream { request, _, responses in
+                .work {
+                    try await responses.write(request)
+                    return script
+                }
+            })
     }
 
     @Test func theHandlersMessagesThenTheSources() async throws {
@@ -166,7 +170,9 @@ import Testing
     @Test func aFullConnectionDoesNotSilenceAnIdleSource() async throws {
         let flood = Script([.message(ByteBuffer(repeating: 0, count: 10_000))], repeats: true)
         let idle = Script()
-        let methods: [GRPC.Method] = [following(idle), .following("/t/Flood") { _, _, _ in flood }]
+        let methods: [GRPC.Method] = [
+            following(idle), GRPC.Method("/t/Flood", .serverStream { _, _, _ in .source(flood) }),
+        ]
         try await withServer(methods, configure: { $0.outboundBytesPerConnection = 1_000 }) { _, client in
             let call = try await client.serverStreaming("/t/Follow", message(0))
             var answers = call.makeAsyncIterator()

@@ -3,7 +3,7 @@ import GRPC
 import Testing
 
 /// Calls whose handler is no task: answered at once, by a task of its choice, or later, from anywhere.
-@Suite(.timeLimit(.minutes(1))) struct ReplyingTests {
+@Suite(.timeLimit(.minutes(1))) struct UnaryTests {
     /// A call that its handler has left open.
     private struct OpenCall: Sendable {
         let message: ByteBuffer
@@ -12,13 +12,15 @@ import Testing
 
     private struct Secret: Error {}
 
-    private let echo = GRPC.Method.replying("/t/Echo") { message, _, _ in .message(message) }
+    private let echo = GRPC.Method("/t/Echo", .unary { message, _, _ in .message(message) })
 
     private func later(_ calls: Signal<OpenCall>) -> GRPC.Method {
-        .replying("/t/Later") { message, _, reply in
-            calls.send(OpenCall(message: message, reply: reply))
-            return .later
-        }
+        GRPC.Method(
+            "/t/Later",
+            .unary { message, _, reply in
+                calls.send(OpenCall(message: message, reply: reply))
+                return .later
+            })
     }
 
     @Test(arguments: [0, 1, 70_000]) func answersAtOnce(_ count: Int) async throws {
@@ -37,10 +39,12 @@ import Testing
     }
 
     @Test func mayReplyBeforeItReturns() async throws {
-        let early = GRPC.Method.replying("/t/Early") { message, _, reply in
-            reply.send { message }
-            return .later
-        }
+        let early = GRPC.Method(
+            "/t/Early",
+            .unary { message, _, reply in
+                reply.send { message }
+                return .later
+            })
         try await withServer([early]) { _, client in
             let answer = try await client.unary("/t/Early", ByteBuffer(bytes: [1]))
             #expect(answer == ByteBuffer(bytes: [1]))
@@ -69,13 +73,15 @@ import Testing
     // MARK: Work
 
     @Test func worksInATask() async throws {
-        let work = GRPC.Method.replying("/t/Work") { message, _, _ in
-            .work {
-                await Task.yield()
-                guard message.readableBytes > 0 else { throw Status(.notFound, "nothing") }
-                return message
-            }
-        }
+        let work = GRPC.Method(
+            "/t/Work",
+            .unary { message, _, _ in
+                .work {
+                    await Task.yield()
+                    guard message.readableBytes > 0 else { throw Status(.notFound, "nothing") }
+                    return message
+                }
+            })
         try await withServer([work]) { _, client in
             let answer = try await client.unary("/t/Work", ByteBuffer(bytes: [1]))
             #expect(answer == ByteBuffer(bytes: [1]))
@@ -86,12 +92,14 @@ import Testing
 
     @Test func cancelledCallCancelsItsWork() async throws {
         let (began, cancelled) = (Signal<Void>(), Signal<Void>())
-        let hanging = GRPC.Method.replying("/t/Hang") { message, _, _ in
-            .work {
-                try await hang(began, cancelled)
-                return message
-            }
-        }
+        let hanging = GRPC.Method(
+            "/t/Hang",
+            .unary { message, _, _ in
+                .work {
+                    try await hang(began, cancelled)
+                    return message
+                }
+            })
         try await withServer([hanging]) { _, client in
             let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
             try await began.wait()
@@ -104,10 +112,12 @@ import Testing
     // MARK: Errors
 
     @Test func whatTheHandlerThrowsIsTheAnswer() async throws {
-        let fail = GRPC.Method.replying("/t/Fail") { message, _, _ in
-            if message.readableBytes == 0 { throw Secret() }
-            throw Status(.notFound, "no é", details: [1, 2])
-        }
+        let fail = GRPC.Method(
+            "/t/Fail",
+            .unary { message, _, _ in
+                if message.readableBytes == 0 { throw Secret() }
+                throw Status(.notFound, "no é", details: [1, 2])
+            })
         try await withServer([fail, echo]) { _, client in
             let failed = try await status { _ = try await client.unary("/t/Fail", ByteBuffer(bytes: [1])) }
             #expect(failed == Status(.notFound, "no é", details: [1, 2]))
