@@ -136,27 +136,6 @@ extension Method {
     }
 }
 
-extension Method {
-    package static func replying(
-        _ path: String, maxRequestBytes: Int? = nil, _ handler: @escaping UnaryHandler
-    ) -> Method {
-        Method(path, maxRequestBytes: maxRequestBytes, .unary(handler))
-    }
-
-    package static func following(
-        _ path: String, maxRequestBytes: Int? = nil,
-        _ handler:
-            @escaping @Sendable (ByteBuffer, ServerContext, ResponseWriter) async throws
-            -> any ResponseSource
-    ) -> Method {
-        Method(
-            path, maxRequestBytes: maxRequestBytes,
-            .serverStream { message, context, writer in
-                .work { try await handler(message, context, writer) }
-            })
-    }
-}
-
 /// Finds the method of a path.
 struct Router: Sendable {
     private let methods: [ExactText: Method]

@@ -32,10 +32,11 @@ package struct JobServiceHandlers: Sendable {
 
     package var methods: [Method] {
         [
-            .replying(JobServiceMethod.enqueue, maxRequestBytes: Self.enqueueBytesMax) {
-                bytes, context, reply in
-                try enqueue(bytes, by: context.caller, reply)
-            },
+            Method(
+                JobServiceMethod.enqueue, maxRequestBytes: Self.enqueueBytesMax,
+                .unary { bytes, context, reply in
+                    try enqueue(bytes, by: context.caller, reply)
+                }),
             .unary(JobServiceMethod.enqueueBatch) { try await enqueueBatch($0, by: $1.caller) },
             .unary(JobServiceMethod.getJob, maxRequestBytes: Self.requestBytesMax) {
                 try await getJob($0, for: $1.caller)

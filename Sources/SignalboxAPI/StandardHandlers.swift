@@ -65,14 +65,16 @@ package struct StandardHandlers: Sendable {
 
     package var methods: [Method] {
         [
-            .replying(HealthMethod.check, maxRequestBytes: Self.requestBytesMax) { bytes, _, _ in
-                // Who asks often asks about all of it, with an empty message.
-                let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
-                guard Self.isKnown(service) else {
-                    throw Status(.notFound, "there is no service \(service)")
-                }
-                return .message(health.isServing ? Self.serving : Self.notServing)
-            },
+            Method(
+                HealthMethod.check, maxRequestBytes: Self.requestBytesMax,
+                .unary { bytes, _, _ in
+                    // Who asks often asks about all of it, with an empty message.
+                    let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
+                    guard Self.isKnown(service) else {
+                        throw Status(.notFound, "there is no service \(service)")
+                    }
+                    return .message(health.isServing ? Self.serving : Self.notServing)
+                }),
             .serverStreaming(HealthMethod.watch, maxRequestBytes: Self.requestBytesMax) {
                 bytes, _, writer in
                 let request = try HealthCheckRequest.read(bytes)

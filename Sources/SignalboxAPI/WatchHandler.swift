@@ -29,10 +29,11 @@ package struct WatchHandler: Sendable {
     }
 
     package var method: Method {
-        .following(JobServiceMethod.watch, maxRequestBytes: Self.requestBytesMax) {
-            bytes, context, writer in
-            try await begin(bytes, by: context.caller, writer)
-        }
+        Method(
+            JobServiceMethod.watch, maxRequestBytes: Self.requestBytesMax,
+            .serverStream { bytes, context, writer in
+                .work { try await begin(bytes, by: context.caller, writer) }
+            })
     }
 
     private func begin(
