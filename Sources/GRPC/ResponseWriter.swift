@@ -1,12 +1,12 @@
 package import NIOCore
 
-/// Sends the messages of a streaming answer. One task writes at a time.
+/// Sends the messages of a streaming response. One task writes at a time.
 package struct ResponseWriter: Sendable {
     let call: NIOLoopBound<ServerCall>
 
     /// Queues a message, and waits while the client is too far behind (`outboundBytesPerStream`).
     ///
-    /// - Parameter compressed: false sends it as it is, whatever `ServerContext.responseCoding` says.
+    /// - Parameter compressed: false sends the message uncompressed, whatever `ServerContext.responseCoding` is.
     /// - Throws: `CancellationError` when the call is over or the task is cancelled.
     package func write(_ message: ByteBuffer, compressed: Bool = true) async throws {
         if call.eventLoop.inEventLoop {
@@ -20,15 +20,15 @@ package struct ResponseWriter: Sendable {
         }
     }
 
-    /// The same for a message that may be large. It is made in its turn: so that many calls of a connection do not have one
-    /// each, of which their client has not read the first.
+    /// Makes a message that may be large while holding a permit (`ServerConfiguration.permitsPerConnection`), and writes it.
+    /// Without permits, each call of a connection could hold such a message while the client reads none of them.
     ///
-    /// - Parameter make: nil: there is nothing to send.
-    package func write(inTurn make: () async throws -> ByteBuffer?) async throws {
-        if let message = try await inTurn(make) { try await write(message) }
+    /// - Parameter make: returns nil if there is nothing to send.
+    package func write(withPermit make: () async throws -> ByteBuffer?) async throws {
+        if let message = try await makeWithPermit(make) { try await write(message) }
     }
 
-    private func inTurn(_ make: () async throws -> ByteBuffer?) async throws -> ByteBuffer? {
+    private func makeWithPermit(_ make: () async throws -> ByteBuffer?) async throws -> ByteBuffer? {
         let call = call
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation {
@@ -36,7 +36,7 @@ package struct ResponseWriter: Sendable {
                 if Task.isCancelled { return continuation.resume(throwing: CancellationError()) }
                 if call.eventLoop.inEventLoop { return call.value.waitForPermit(continuation) }
                 call.eventLoop.execute { call.value.waitForPermit(continuation) }
-                // As in `waitForDrain`.
+                // See `waitForDrain`.
                 if Task.isCancelled { call.eventLoop.execute { call.value.cancelWriter() } }
             }
         } onCancel: {
@@ -66,8 +66,8 @@ package struct ResponseWriter: Sendable {
                     case .none: continuation.resume(throwing: CancellationError())
                     }
                 }
-                // A cancellation since it was asked may have reached the loop before the continuation did. One from
-                // here on comes after it.
+                // A cancellation since the first check may have reached the loop before the continuation did. A later
+                // one reaches it afterwards.
                 if Task.isCancelled { call.eventLoop.execute { call.value.cancelWriter() } }
             }
         } onCancel: {
@@ -76,8 +76,8 @@ package struct ResponseWriter: Sendable {
     }
 }
 
-/// The messages of a streaming request. One task reads, once. The client is held back by HTTP/2's window while
-/// messages are not read.
+/// The messages of a streaming request. One task reads, once. Flow control holds the client back while messages are not
+/// read.
 package struct RequestStream: AsyncSequence, Sendable {
     package typealias Element = ByteBuffer
 
@@ -90,7 +90,7 @@ package struct RequestStream: AsyncSequence, Sendable {
     package struct Iterator: AsyncIteratorProtocol {
         let call: NIOLoopBound<ServerCall>
 
-        /// Nil when the client has half-closed.
+        /// The next message; nil when the client has half-closed.
         ///
         /// - Throws: `CancellationError` when the call is over or the task is cancelled; a `Status` when the
         ///   client breaks the protocol.
@@ -103,7 +103,7 @@ package struct RequestStream: AsyncSequence, Sendable {
                         call.value.pull(continuation)
                     } else {
                         call.eventLoop.execute { call.value.pull(continuation) }
-                        // As in `waitForDrain`.
+                        // See `waitForDrain`.
                         if Task.isCancelled { call.eventLoop.execute { call.value.cancelPull() } }
                     }
                 }

@@ -3,7 +3,7 @@ internal import NIOCore
 
 /// Limits concurrent handlers that build a large response in memory, and pauses them while the client is not reading
 /// (backpressure). A permit is held by the handler of a unary call, or while a streaming handler makes one message
-/// (`ResponseWriter.write(inTurn:)`).
+/// (`ResponseWriter.write(withPermit:)`).
 extension ServerConnection {
     private var hasPermit: Bool { resources.hasPermit(queuedBytes: session.queuedBytes) }
 

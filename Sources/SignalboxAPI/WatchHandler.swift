@@ -128,7 +128,7 @@ package struct WatchHandler: Sendable {
         // Read after all are tracked: what is saved from here on is told, and what was saved before is read.
         // Each may have 800 KiB.
         for job in named.jobs where subscription.includesLog {
-            try await writer.write(inTurn: {
+            try await writer.write(withPermit: {
                 let log = subscription.unsent(
                     try await store.logs(of: [(number: job.number, after: 0)])[job.number] ?? [], of: job.id)
                 return log.isEmpty ? nil : WatchResponse.log(job.id, log).encode()

@@ -132,13 +132,13 @@ import Testing
         let large = ByteBuffer(repeating: 1, count: 60_000)
         let making = Crowd(meeting: 3)
         let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
-            try await responses.write(inTurn: { nil })
-            try await responses.write(inTurn: {
+            try await responses.write(withPermit: { nil })
+            try await responses.write(withPermit: {
                 try await making.stay()
                 return large
             })
             do {
-                try await responses.write(inTurn: { throw Status(.dataLoss, "none") })
+                try await responses.write(withPermit: { throw Status(.dataLoss, "none") })
             } catch {
                 try await responses.write(large)
             }
@@ -167,7 +167,7 @@ import Testing
     @Test func callsThatAreOverTakeNoTurn() async throws {
         let (began, ended, release) = (Signal<Void>(), Signal<Void>(), Signal<Void>())
         let hold = Method.serverStreaming("/t/Hold") { _, _, responses in
-            try await responses.write(inTurn: {
+            try await responses.write(withPermit: {
                 began.send(())
                 try await release.wait()
                 return nil
@@ -176,7 +176,7 @@ import Testing
         let wait = Method.serverStreaming("/t/Wait") { _, _, responses in
             began.send(())
             do {
-                try await responses.write(inTurn: {
+                try await responses.write(withPermit: {
                     Issue.record("the call is over")
                     return nil
                 })
