@@ -42,7 +42,7 @@ package enum StatusMapping {
     private static func status(for error: DecodingError) -> Status {
         switch error {
         case .malformed: Status(.invalidArgument, "the message is malformed")
-        case .tooLarge: Status(.resourceExhausted, "the message unpacks into too much")
+        case .tooLarge: Status(.resourceExhausted, "decoded message exceeds the memory limit")
         case .invalid(let violation): invalid([violation])
         }
     }
