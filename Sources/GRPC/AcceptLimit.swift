@@ -1,8 +1,8 @@
 internal import Glibc
 internal import NIOCore
 
-/// Stops accepting while there are as many connections as are allowed, and for a moment when the system has no more files
-/// to give. Those that wait are the kernel's.
+/// Stops accepting while the limit on connections is reached, and briefly when the system is out of file descriptors. New
+/// connections then wait in the kernel's backlog.
 final class AcceptLimit: ChannelDuplexHandler {
     typealias InboundIn = any Channel
     typealias OutboundIn = any Channel
@@ -14,7 +14,7 @@ final class AcceptLimit: ChannelDuplexHandler {
         self.connections = connections
     }
 
-    /// The system says at once, again and again, that it has nothing to give: it is not asked for a while.
+    /// How long to wait when the system is out of file descriptors or memory: `accept` would fail again at once.
     static let pause = TimeAmount.milliseconds(100)
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -23,8 +23,8 @@ final class AcceptLimit: ChannelDuplexHandler {
         guard let error = error as? IOError, lacking.contains(error.errnoCode), !isPaused else { return }
         isPaused = true
         let channel = context.channel
-        // What was asked for before is still asked for: only this takes the listener from the loop's selector. It fails
-        // when the listener is closed.
+        // The listener is still registered for reading: only this takes it out of the loop's selector. It fails when the
+        // listener is closed.
         try? channel.syncOptions?.setOption(.autoRead, value: false)
         let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
         channel.eventLoop.scheduleTask(in: Self.pause) { bound.value.goOn(channel) }
@@ -37,7 +37,7 @@ final class AcceptLimit: ChannelDuplexHandler {
         }
         guard hasRoom else { return }
         isPaused = false
-        // It accepts by itself, without a `read` that could look for room.
+        // With autoRead the listener accepts again, without a `read` of this handler that could check the limit.
         try? channel.syncOptions?.setOption(.autoRead, value: true)
     }
 

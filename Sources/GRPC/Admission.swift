@@ -1,13 +1,13 @@
-/// Decides who may make which call. Asked on an event loop, which it must not block, for each header list that differs
-/// from the one before on its connection, and for each connection.
+/// Decides who may make which call. It is called on an event loop, which it must not block, for the first header list of
+/// each connection and for each that differs from the one before.
 package protocol Admission: Sendable {
-    /// Whether those who were let in may have to go: if not, they are not looked at again.
+    /// Whether admitted callers may lose their admission. If not, `Admitted.isValid` is not checked again.
     var callersMayEnd: Bool { get }
 
     func admit(_ request: AdmissionRequest) -> AdmissionAnswer
 }
 
-/// What is known of a call before any of its handler's code runs.
+/// A call as its headers and connection describe it.
 package struct AdmissionRequest: Sendable {
     /// "/package.Service/Method"
     package var path: String
@@ -22,14 +22,14 @@ package struct AdmissionRequest: Sendable {
     }
 }
 
-/// Who is at the other end of a connection.
+/// The client at the other end of a connection.
 package struct Peer: Sendable {
-    /// As host:port; empty: not known.
+    /// The address as host:port; empty: not known.
     package var address: String
-    /// Where it comes from, as far as one client could choose it: an address without its port, or a network of IPv6 of 64
-    /// bits. Empty: not known.
+    /// The address without its port, or its IPv6 network of 64 bits, within which one client could choose its address. Empty:
+    /// not known.
     package var source: String
-    /// The client's certificate in DER form, verified by the TLS library; nil: it has shown none.
+    /// The client's certificate in DER form, verified by the TLS library; nil: it presented none.
     package var certificate: [UInt8]?
 
     package init(address: String, source: String, certificate: [UInt8]?) {
@@ -42,16 +42,15 @@ package struct Peer: Sendable {
 package enum AdmissionAnswer: Sendable {
     case admitted(any Admitted)
     case refused(AdmissionRefusal)
-    /// It takes more to know. The call waits meanwhile, for its deadline at most; an `AdmissionRefusal` that is thrown
-    /// refuses it.
+    /// The decision takes time. The call waits meanwhile, for its deadline at most. A thrown `AdmissionRefusal` refuses it.
     case later(@Sendable () async throws -> any Admitted)
 }
 
 package struct AdmissionRefusal: Error {
     package var status: Status
-    /// A word of a small fixed set (`Refusal.reason`).
+    /// One of a small fixed set of words (`Refusal.reason`).
     package var reason: String
-    /// As its credential names the caller; empty: not known.
+    /// The caller's name as in its credential; empty: not known.
     package var caller: String
 
     package init(_ status: Status, reason: String, caller: String = "") {
@@ -61,12 +60,12 @@ package struct AdmissionRefusal: Error {
     }
 }
 
-/// Somebody who may call. While a call lasts it is asked every other second whether that still holds.
+/// A caller that was admitted. While its calls last, `isValid` is checked every two seconds.
 package protocol Admitted: AnyObject, Sendable {
     var isValid: Bool { get }
-    /// As its credential names it; empty: it has shown none.
+    /// The name as in the credential; empty: the caller has shown none.
     var name: String { get }
-    /// The method is for those without credentials, where others need them: few such calls may be open at once, and they
-    /// do not make their connection an admitted one (`ConnectionPlaces`).
+    /// The caller has no credentials, and calls a method that needs none on a server where others do. Few such calls may be
+    /// open at once, and they do not make their connection an admitted one (`ConnectionPlaces`).
     var isAnonymous: Bool { get }
 }

@@ -10,7 +10,7 @@ package import NIOCore
 internal import NIOPosix
 internal import NIOSSL
 
-/// How a client connects, and its limits.
+/// How a client connects, and what its limits are.
 package struct ClientConfiguration: Sendable {
     package struct TLS: Sendable {
         /// PEM file of the certificates to trust; nil: the system's.
@@ -31,11 +31,11 @@ package struct ClientConfiguration: Sendable {
     package var headerListBytesMax = 16 * 1024
     /// A writer waits while this much is unsent on its stream.
     package var outboundBytesPerStream = 64 * 1024
-    /// What the server may send ahead of the reader.
+    /// The flow-control window of a stream: what the server may send ahead of the reader.
     package var streamWindowBytes = 256 * 1024
     package var connectionWindowBytes = 1024 * 1024
-    /// While calls are open: after this long without a byte the server is asked for a sign of life, and after as
-    /// long again the connection is closed.
+    /// While calls are open, a keepalive PING is sent after this long without a byte from the server, and the connection is
+    /// closed after as long again.
     package var keepaliveInterval = Duration.seconds(30)
     /// Nil: plaintext, HTTP/2 with prior knowledge.
     package var tls: TLS?
@@ -66,7 +66,7 @@ package final class Client: Sendable {
     ) async throws -> Client {
         let tls = try await makeTLS(configuration.tls)
         let serverName = configuration.tls?.serverName ?? host
-        // exact: our own user's
+        // exact: an address that the user of this client has given
         let authority = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         do {
             let bootstrap = ClientBootstrap(group: group)
@@ -90,10 +90,10 @@ package final class Client: Sendable {
                 }
                 .connect(host: host, port: port)
                 .get()
-            // Each address of the name that was tried has had a connection of its own: this is the one that won.
+            // Each address of the name was tried with a connection of its own; this is the one that succeeded.
             let connection = try await channel.eventLoop.submit {
                 () throws -> NIOLoopBound<ClientConnection> in
-                // It is not there when the channel is closed again already.
+                // The handler is gone when the channel is closed already.
                 guard
                     let connection = try? channel.pipeline.syncOperations.handler(type: ClientConnection.self)
                 else { throw Status(.unavailable, "the connection was lost") }
@@ -108,7 +108,7 @@ package final class Client: Sendable {
         }
     }
 
-    /// The words of the system where there are any.
+    /// The system's description of the error, where there is one.
     private static func reason(for error: any Error) -> String {
         switch error {
         case let error as NIOConnectionError:
@@ -126,7 +126,7 @@ package final class Client: Sendable {
 
     private static func makeTLS(_ tls: ClientConfiguration.TLS?) async throws -> NIOSSLContext? {
         guard let tls else { return nil }
-        // Reading files blocks: not on the pool that runs tasks.
+        // Reading files blocks, so it is not done on the cooperative pool.
         return try await NIOThreadPool.singleton.runIfActive {
             var settings = TLSConfiguration.makeClientConfiguration()
             settings.minimumTLSVersion = .tlsv12
@@ -145,7 +145,7 @@ package final class Client: Sendable {
         }
     }
 
-    /// One message for one message.
+    /// Sends one message and returns the one message of the response.
     package func unary(
         _ path: String, _ message: ByteBuffer, metadata: Metadata = Metadata(), timeout: Duration? = nil
     ) async throws -> ByteBuffer {
@@ -160,14 +160,14 @@ package final class Client: Sendable {
         return response
     }
 
-    /// One message for any number of messages. The status comes at their end: thrown, unless it is OK.
+    /// Sends one message and returns the stream of responses. The status comes at its end and is thrown unless it is OK.
     package func serverStreaming(
         _ path: String, _ message: ByteBuffer, metadata: Metadata = Metadata(), timeout: Duration? = nil
     ) async throws -> ResponseStream {
         try await open(path, metadata: metadata, timeout: timeout, onlyMessage: message).responses
     }
 
-    /// Any number of messages both ways.
+    /// Begins a call with any number of messages in both directions.
     package func bidirectional(
         _ path: String, metadata: Metadata = Metadata(), timeout: Duration? = nil
     ) async throws -> ClientCall {
@@ -192,7 +192,7 @@ package final class Client: Sendable {
     /// Closes the connection. Calls that run throw UNAVAILABLE.
     package func close() async {
         channel.eventLoop.execute { [connection] in connection.value.close() }
-        // Fails never: a close future only succeeds.
+        // A close future never fails.
         try? await channel.closeFuture.get()
     }
 }

@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// A call with streams both ways. It is cancelled when neither it nor its responses are referred to any more.
+/// A call with streams in both directions. It is cancelled when the last reference to it and its responses is gone.
 package struct ClientCall: Sendable {
     private let owner: Owner
 
@@ -44,7 +44,7 @@ package struct ClientCall: Sendable {
         }
     }
 
-    /// Half-closes: no more messages will be written.
+    /// Half-closes the stream: no more messages will be written.
     package func finish() async throws {
         let stream = owner.stream
         try await stream.eventLoop.submit { stream.value.finish() }.get()
@@ -55,8 +55,7 @@ package struct ClientCall: Sendable {
     }
 }
 
-/// The messages of an answer. One task reads, once. The server is held back by HTTP/2's window while messages are
-/// not read.
+/// The messages of a response. One task reads, once. Flow control holds the server back while messages are not read.
 package struct ResponseStream: AsyncSequence, Sendable {
     package typealias Element = ByteBuffer
 
@@ -66,7 +65,7 @@ package struct ResponseStream: AsyncSequence, Sendable {
         Iterator(owner: owner)
     }
 
-    /// Cancels the call; so does letting go of it.
+    /// Cancels the call, as does releasing the last reference to it.
     package func cancel() {
         owner.cancel()
     }
@@ -74,7 +73,7 @@ package struct ResponseStream: AsyncSequence, Sendable {
     package struct Iterator: AsyncIteratorProtocol {
         let owner: ClientCall.Owner
 
-        /// Nil when the call has ended with OK.
+        /// The next message; nil when the call has ended with OK.
         ///
         /// - Throws: the call's `Status`, or `CancellationError` when the task is cancelled, which cancels the call.
         package mutating func next() async throws -> ByteBuffer? {

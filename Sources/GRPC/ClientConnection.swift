@@ -4,7 +4,7 @@ internal import NIOCore
 internal import NIOSSL
 internal import NIOTLS
 
-/// The client's end of a connection: between the channel's bytes and the calls.
+/// The client's end of a connection, between the channel's bytes and the calls.
 final class ClientConnection: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
@@ -17,7 +17,7 @@ final class ClientConnection: ChannelDuplexHandler {
     private let authority: String
     private let isEncrypted: Bool
     private let logger: Logger
-    /// The server's SETTINGS have come.
+    /// The server's SETTINGS were received.
     private var isReady = false
     private var readyWaiter: EventLoopPromise<Void>?
     private var context: ChannelHandlerContext?
@@ -46,7 +46,7 @@ final class ClientConnection: ChannelDuplexHandler {
         session = Session(role: .client, configuration: limits)
     }
 
-    /// Succeeds with the server's SETTINGS; fails with a `Status` when the connection ends before. Asked for once.
+    /// Succeeds with the server's SETTINGS; fails with a `Status` when the connection ends before. To be called once.
     func whenReady() -> EventLoopFuture<Void> {
         if isReady { return eventLoop.makeSucceededVoidFuture() }
         guard context != nil else {
@@ -138,7 +138,7 @@ final class ClientConnection: ChannelDuplexHandler {
         context?.close(promise: nil)
     }
 
-    /// The end of the client: says goodbye and closes.
+    /// Sends GOAWAY and closes.
     func close() {
         guard let context else { return }
         if closeReason == nil { closeReason = Status(.unavailable, "the client is closed") }
@@ -195,18 +195,18 @@ final class ClientConnection: ChannelDuplexHandler {
         fail(Status(.unavailable, Self.reason(for: error)))
     }
 
-    /// The library's own words for a failed handshake name places in its source.
+    /// The TLS library's description of a failed handshake names locations in its source.
     private static func reason(for error: any Error) -> String {
         guard case .handshakeFailed(let cause)? = error as? NIOSSLError else { return "\(error)" }
-        // exact: the TLS library's words
+        // exact: text of the TLS library
         return "\(cause)".contains("CERTIFICATE_VERIFY_FAILED")
-            ? "TLS: nobody who is trusted here has signed the server's certificate"
+            ? "TLS: the server's certificate is not signed by a trusted authority"
             : "TLS: no agreement with the server on how to talk"
     }
 
     // MARK: Sending
 
-    /// There is something to send: at the end of this burst of reads, or of this turn of the loop.
+    /// There is something to send. It is flushed at the end of this burst of reads, or of this tick of the loop.
     func needsFlush() {
         guard !isReading, !isFlushScheduled else { return }
         isFlushScheduled = true
@@ -256,7 +256,7 @@ final class ClientConnection: ChannelDuplexHandler {
             readyWaiter?.succeed()
             readyWaiter = nil
         case .goAway(_, let code):
-            // Calls already open go on; the library refuses new ones.
+            // Open calls continue; the library refuses new ones.
             if closeReason == nil { closeReason = Status(.unavailable, "the server is going away: \(code)") }
         case .settingsAcknowledged, .ping, .pingAcknowledged:
             break

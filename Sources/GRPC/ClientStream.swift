@@ -15,7 +15,7 @@ final class ClientStream {
     private enum Phase {
         /// No response headers yet. Exits: answering, ended.
         case waiting
-        /// Messages come. Exit: ended.
+        /// Messages are received. Exit: ended.
         case answering
         /// The status is known; messages received before it may be left to read.
         case ended(Status)
@@ -81,7 +81,7 @@ final class ClientStream {
         deliver()
     }
 
-    /// Ends the call from this side.
+    /// Resets the call.
     func fail(_ status: Status) {
         if case .ended = phase { return }
         connection.session.reset(stream, .cancel)
@@ -127,7 +127,7 @@ final class ClientStream {
         deliver()
     }
 
-    /// False when the call is over.
+    /// - Returns: false when the call is over.
     func write(_ message: ByteBuffer) -> Bool {
         if case .ended = phase { return false }
         connection.session.write(messagePrefix(length: message.readableBytes), message, to: stream)
@@ -159,9 +159,9 @@ final class ClientStream {
     }
 }
 
-/// What the server's last words mean.
+/// The status of a call, from its last headers or its reset.
 enum ResponseStatus {
-    /// Headers that are not the beginning of a gRPC answer (http-grpc-status-mapping.md), or nil.
+    /// The status for headers that do not begin a gRPC response (http-grpc-status-mapping.md); nil: they do.
     static func refusal(of headers: HeaderBlock) -> Status? {
         if headers.isTruncated { return Status(.internalError, "the answer's headers are over the limit") }
         let http = headers.value(for: ":status") ?? ""

@@ -1,13 +1,13 @@
-/// Which connections have the server's places, and which calls without credentials stay open. Pure: it is told what
-/// happens, and answers what to do.
+/// Decides which connections are accepted, which are closed to make room for them, and which calls without credentials may
+/// stay open. It is pure: events come in, decisions go out.
 ///
-/// A connection is unadmitted until a call on it is let in for what its caller is: by its credentials, or, where the
-/// server asks for none, by anything. Unadmitted connections have half of all places, and half of those of one source.
-/// When these are taken, a new connection gets the place of an idle unadmitted one (`IdleConnections`), so that whoever
-/// holds places without being admitted keeps nobody out.
+/// A connection is unadmitted until a call on it is admitted by its caller's credentials or, where the server requires
+/// none, until its first call. Unadmitted connections may use half of all places, and half of those of one source. When
+/// these are taken, an idle unadmitted connection (`IdleConnections`) is closed for a new one, so that clients without
+/// credentials cannot keep others out.
 struct ConnectionPlaces<Source: Hashable> {
     struct Limits: Equatable {
-        /// Those not included that are about to be closed (`closingMax`).
+        /// Connections that are about to be closed do not count (`closingMax`).
         let connections: Int
         let connectionsPerSource: Int
         /// Open calls without credentials, on unadmitted connections.
@@ -15,15 +15,15 @@ struct ConnectionPlaces<Source: Hashable> {
         let anonymousCallsPerSource: Int
         let anonymousCallsPerConnection: Int
 
-        /// Unadmitted connections that keep their place only because of calls that wait until it is known who makes them.
+        /// Unadmitted connections that keep their place only because of calls whose credentials are being checked.
         let waiting: Int
         let waitingPerSource: Int
 
         var unadmitted: Int { Self.half(connections) }
         var unadmittedPerSource: Int { Self.half(connectionsPerSource) }
 
-        /// A connection with an anonymous call does not give up its place, nor does one that waits. Both together are
-        /// fewer than the unadmitted connections (n / 2 + (n - 1) / 2 = n - 1), so one of the others always can.
+        /// A connection with an anonymous call is not closed for others, nor is one that waits. Both together are fewer than
+        /// the unadmitted connections (n / 2 + (n - 1) / 2 = n - 1), so there is always one that can be closed.
         init(
             connections: Int, connectionsPerSource: Int, anonymousCalls: Int, anonymousCallsPerSource: Int,
             anonymousCallsPerConnection: Int
@@ -43,9 +43,9 @@ struct ConnectionPlaces<Source: Hashable> {
     }
 
     enum Answer: Equatable {
-        /// These are to be closed for it.
+        /// These connections are to be closed for it.
         case accepted(inPlaceOf: [UInt64])
-        /// There are as many from its source as there may be, and none that could be closed for it.
+        /// The limit of its source is reached, and none of its connections can be closed.
         case refused
     }
 
@@ -54,15 +54,15 @@ struct ConnectionPlaces<Source: Hashable> {
         var isAdmitted = false
         var isClosing = false
         var anonymousCalls: UInt16 = 0
-        /// Calls that wait until it is known who makes them.
+        /// Calls whose credentials are being checked.
         var pendingCalls: UInt16 = 0
-        /// It is one of those that keep their place because of these (`Limits.waiting`).
+        /// The connection keeps its place because of these calls (`Limits.waiting`).
         var isWaiting = false
 
         var isIdle: Bool { !isAdmitted && !isClosing && anonymousCalls == 0 && !isWaiting }
     }
 
-    /// Connections that are not about to be closed, of all sources or one, and calls of all of them.
+    /// Connections that are not about to be closed, of all sources or one, and the calls of all connections.
     private struct Counts {
         var open = 0
         var unadmitted = 0
@@ -72,15 +72,15 @@ struct ConnectionPlaces<Source: Hashable> {
         var isEmpty: Bool { open == 0 && anonymousCalls == 0 }
     }
 
-    /// Connections that are closed for others at once: until they are, they take a place, memory and a file.
+    /// How many connections may be closing at once. Until they are closed they use memory and a file descriptor.
     static var closingMax: Int { 64 }
 
     let limits: Limits
     private var connections: [UInt64: Connection] = [:]
     private var all = Counts()
-    /// Connections whose source is not known are those of one source.
+    /// Connections of unknown source count as one source.
     private var bySource: [Source?: Counts] = [:]
-    /// The unadmitted ones without a call that keeps them.
+    /// Unadmitted connections without a call that keeps their place.
     private var idle = IdleConnections<Source>()
     private var closing = 0
 
@@ -90,18 +90,18 @@ struct ConnectionPlaces<Source: Hashable> {
 
     var isEmpty: Bool { connections.isEmpty }
 
-    /// Whether one more connection may come: there would be a place for it if all that can gave up theirs.
+    /// Whether there would be room for one more connection if all idle ones were closed.
     var hasRoom: Bool {
         closing < Self.closingMax && surplus(all, limits.connections, limits.unadmitted) <= idle.count
     }
 
-    /// How many unadmitted connections have to go for one that comes; there may be too many already, for those without a
-    /// call have one a moment later.
+    /// How many unadmitted connections have to be closed for a new one. There may be too many already, because a connection
+    /// that was idle may have a call since.
     private func surplus(_ counts: Counts, _ connections: Int, _ unadmitted: Int) -> Int {
         max(0, counts.open + 1 - connections, counts.unadmitted + 1 - unadmitted)
     }
 
-    /// A connection has come. It is accepted without room, too: whoever accepts connections is to look for that first.
+    /// A connection was accepted by the system. `hasRoom` is to be checked before that; it is not checked here.
     mutating func add(_ id: UInt64, from source: Source?) -> Answer {
         var victims: [UInt64] = []
         let ofSource = surplus(
@@ -122,7 +122,7 @@ struct ConnectionPlaces<Source: Hashable> {
         return .accepted(inPlaceOf: victims)
     }
 
-    /// A call was let in for what its caller is.
+    /// A call was admitted by its caller's credentials.
     mutating func admitted(_ id: UInt64) {
         guard var connection = connections[id], !connection.isAdmitted else { return }
         let calls = Int(connection.anonymousCalls)
@@ -135,9 +135,10 @@ struct ConnectionPlaces<Source: Hashable> {
         update(id, connection)
     }
 
-    /// Calls without credentials were let in, and so many of them are still open.
+    /// Calls without credentials were accepted, and `open` of them are still open.
     ///
-    /// - Returns: how many of them may stay. The others are to be ended; those that stay end with `anonymousCallEnded`.
+    /// - Returns: how many of them may stay. The others are to be ended. Each that stays is to end with
+    ///   `anonymousCallEnded`.
     mutating func anonymousCallsCame(_ id: UInt64, open: Int) -> Int {
         guard var connection = connections[id], !connection.isAdmitted else { return open }
         let room = min(
@@ -158,7 +159,7 @@ struct ConnectionPlaces<Source: Hashable> {
         update(id, connection)
     }
 
-    /// A call on an unadmitted connection waits until it is known who makes it, or no longer.
+    /// The check of a call's credentials has begun or ended.
     mutating func pendingCallsChanged(_ id: UInt64, by change: Int) {
         guard var connection = connections[id] else { return }
         connection.pendingCalls = UInt16(clamping: Int(connection.pendingCalls) + change)
@@ -196,8 +197,7 @@ struct ConnectionPlaces<Source: Hashable> {
         idle.remove(id, of: connection.source)
     }
 
-    /// After a change of what it does: finds out whether its calls keep its place, and puts it behind all others that are
-    /// idle if they do not.
+    /// Stores a changed connection: decides whether its calls keep its place, and if not, puts it at the end of the idle ones.
     private mutating func update(_ id: UInt64, _ changed: Connection) {
         var connection = changed
         let waits =

@@ -2,16 +2,17 @@ internal import Glibc
 internal import NIOCore
 internal import Synchronization
 
-/// The open connections: has places for them, closes those that give theirs up, and finds them for the shutdown.
+/// The open connections of a server. It admits new ones by `ConnectionPlaces`, closes idle ones for them, and ends all of
+/// them at shutdown.
 final class ConnectionRegistry: Sendable {
     private struct State {
         var open: [UInt64: NIOLoopBound<ServerConnection>] = [:]
         var places: ConnectionPlaces<Source>
         var lastID: UInt64 = 0
         var isShutDown = false
-        /// Called once there may be room for one more, or none is left.
+        /// Called once when there may be room for one more connection, or none is open.
         var roomWaiters: [@Sendable () -> Void] = []
-        /// True: none is left. False: no longer waited for.
+        /// Resumed with true when no connection is open, with false when `stopWaiting` was called.
         var emptyWaiter: CheckedContinuation<Bool, Never>?
 
         mutating func takeRoomWaiters() -> [@Sendable () -> Void] {
@@ -21,12 +22,11 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    /// Where connections come from, as far as one client could choose it: an address, or a network of IPv6 that is given
-    /// to one customer (64 bits).
+    /// Where a connection comes from: an IPv4 address, or an IPv6 network of 64 bits, which one customer has for itself.
     struct Source: Hashable, CustomStringConvertible {
         let description: String
 
-        /// Nil for what has no address of IP.
+        /// Fails for an address that is not of IP.
         init?(_ address: SocketAddress?) {
             guard let address, let text = address.ipAddress else { return nil }
             guard address.protocol == .inet6 else {
@@ -35,7 +35,7 @@ final class ConnectionRegistry: Sendable {
             }
             var bytes = [UInt8](repeating: 0, count: 16)
             guard inet_pton(AF_INET6, text, &bytes) == 1 else { return nil }
-            // An address of IPv4, as a socket for both has it (RFC 4291 section 2.5.5.2).
+            // An IPv4 address as a dual-stack socket has it (RFC 4291 section 2.5.5.2).
             if bytes.prefix(10).allSatisfy({ $0 == 0 }), bytes[10] == 0xff, bytes[11] == 0xff {
                 description = bytes.suffix(4).map(String.init).joined(separator: ".")
             } else {
@@ -45,18 +45,18 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    /// What a connection tells of itself.
+    /// A connection's entry, by which it reports its changes.
     struct Place {
         fileprivate let registry: ConnectionRegistry
         let id: UInt64
         let source: Source?
 
-        /// A call was let in for what its caller is.
+        /// A call was admitted by its caller's credentials.
         func admitted() {
             registry.update { $0.admitted(id) }
         }
 
-        /// As `ConnectionPlaces.anonymousCallsCame`.
+        /// See `ConnectionPlaces.anonymousCallsCame`.
         func anonymousCallsCame(open: Int) -> Int {
             registry.update { $0.anonymousCallsCame(id, open: open) }
         }
@@ -69,7 +69,7 @@ final class ConnectionRegistry: Sendable {
             registry.update { $0.pendingCallsChanged(id, by: change) }
         }
 
-        /// The connection is closed, and none of its handlers runs.
+        /// The connection is closed, and none of its handlers is running.
         func remove() {
             registry.remove(id)
         }
@@ -81,7 +81,7 @@ final class ConnectionRegistry: Sendable {
         state = Mutex(State(places: ConnectionPlaces(limits)))
     }
 
-    /// The place of a connection that has come. It is to be added, or was refused.
+    /// Makes the entry of a connection that was accepted by the system; `add` follows.
     func place(from source: Source?) -> Place {
         let id = state.withLock { state in
             state.lastID += 1
@@ -90,7 +90,7 @@ final class ConnectionRegistry: Sendable {
         return Place(registry: self, id: id, source: source)
     }
 
-    /// False: there are as many from its source as are allowed, and none that could be closed for it.
+    /// - Returns: false if the limit of its source is reached and none of its connections can be closed.
     func add(_ connection: NIOLoopBound<ServerConnection>, at place: Place) -> Bool {
         let (victims, isShutDown) = state.withLock { state -> ([NIOLoopBound<ServerConnection>]?, Bool) in
             switch state.places.add(place.id, from: place.source) {
@@ -128,7 +128,7 @@ final class ConnectionRegistry: Sendable {
         return result
     }
 
-    /// True when one more connection may be accepted; else `notify` is called when it is worth asking again.
+    /// - Returns: whether one more connection may be accepted. If not, `notify` is called once when that may have changed.
     func hasRoom(orNotify notify: @escaping @Sendable () -> Void) -> Bool {
         state.withLock { state in
             if state.places.hasRoom { return true }
@@ -137,7 +137,7 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    /// Calls `body` for each connection on its own loop.
+    /// Calls `body` for each connection on its event loop, and from now on drains each new connection.
     func forEach(_ body: @escaping @Sendable (ServerConnection) -> Void) {
         let open = state.withLock { state in
             state.isShutDown = true
@@ -148,7 +148,7 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    /// False when `stopWaiting` came first.
+    /// - Returns: false when `stopWaiting` was called first.
     func waitUntilEmpty() async -> Bool {
         await withCheckedContinuation { continuation in
             let isEmpty = state.withLock { state in

@@ -1,9 +1,11 @@
 /// The counters of what one client makes the server hold, the limits on them, and the connection's shares of the
 /// server-wide memory budgets. `ServerConnection` reports each change and carries out the answer.
 struct ConnectionResources {
-    /// What ordinary requests hold while they are read: they arrive whole, and each is taken before the next.
+    /// The allowance for requests that is exempt from the memory budgets. Ordinary requests hold no more while they are read,
+    /// because each arrives whole and is taken before the next.
     static let requestBytesExempt = 64 * 1024
-    /// What ordinary responses hold until the client reads on.
+    /// The allowance for unsent responses that is exempt from the memory budget: what ordinary responses hold until the client
+    /// reads on.
     static let unreadBytesExempt = 256 * 1024
     /// Requests up to this size are exempt from the server-wide memory limit, so that small calls still get through under
     /// memory pressure. Incomplete requests are not exempt.
@@ -95,7 +97,7 @@ struct ConnectionResources {
 
     // MARK: Memory
 
-    /// What has changed in the request of one call, in bytes.
+    /// A change of what one call holds of its request, in bytes.
     struct RequestChange {
         /// More or less is held.
         var held: Int
@@ -199,13 +201,13 @@ struct ConnectionResources {
         acknowledgedBytesSeen = nil
     }
 
-    /// How much progress it is that the client has read so many bytes: a part of them where the connection holds memory
-    /// that others wait for.
+    /// The progress that counts for bytes that the client has read: only a part of them while the memory budget is scarce and
+    /// the connection uses some of it.
     func progress(ofResponses bytes: Int) -> Int {
         unreadShare.counted > 0 && budgets.unreadResponses.isScarce ? bytes / StallDetector.scarcity : bytes
     }
 
-    /// How much progress it is that the client has sent so many bytes.
+    /// The progress that counts for bytes that the client has sent.
     func progress(ofRequests bytes: Int) -> Int {
         unfinishedShare.counted > 0 && budgets.unfinishedRequests.isScarce
             ? bytes / StallDetector.scarcity : bytes

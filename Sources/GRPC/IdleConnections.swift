@@ -1,23 +1,23 @@
-/// The connections that may be closed for others, in the order in which they are to be. Each change takes the same time,
-/// however many connections and sources there are: clients decide how often there is one.
+/// The connections that may be closed for others, in the order of eviction. Each change takes constant time, however many
+/// connections and sources there are, because clients decide how often there is one.
 ///
-/// The source with the most of them loses one first, the one that has been idle for longest. So a source with many
-/// connections cannot push out the only one of another. Connections whose source is not known are those of one source.
+/// The source with the most idle connections loses one first: the one that has been idle for longest. So a source with
+/// many connections cannot evict the only one of another. Connections of unknown source count as one source.
 struct IdleConnections<Source: Hashable> {
     private var bySource: [Source?: LinkedQueue<UInt64>] = [:]
-    /// The sources with so many of them, in the order in which they came to have that number.
+    /// For each number of idle connections the sources that have it, in the order in which they reached it.
     private var sources: [Int: LinkedQueue<Source?>] = [:]
-    /// The largest key of `sources`. It changes by one at a time, as the number of each source does.
+    /// The largest key of `sources`. It changes by one at a time, as each source's number does.
     private var most = 0
     private(set) var count = 0
 
-    /// The one to be closed first.
+    /// The connection to be closed first.
     var first: UInt64? {
         guard let source = sources[most]?.first else { return nil }
         return first(of: source)
     }
 
-    /// The same of those of one source.
+    /// The connection of the source to be closed first.
     func first(of source: Source?) -> UInt64? { bySource[source]?.first }
 
     func count(of source: Source?) -> Int { bySource[source]?.count ?? 0 }
@@ -50,7 +50,7 @@ struct IdleConnections<Source: Hashable> {
     }
 }
 
-/// Elements in the order in which they came; each can leave from anywhere at the same cost.
+/// A queue from whose middle elements can be removed in constant time.
 struct LinkedQueue<Element: Hashable> {
     private struct Link {
         var previous: Element?

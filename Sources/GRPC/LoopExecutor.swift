@@ -3,22 +3,22 @@ internal import Synchronization
 
 /// Runs tasks on an event loop, one executor for each loop.
 ///
-/// Jobs made on the loop's own thread wait in a plain queue and run in the same tick; jobs and answers from other threads
-/// are collected, with one wake-up for all that arrive before the loop turns to them. After a round of jobs every
-/// connection that has something to say is flushed once.
+/// Jobs enqueued on the loop's own thread wait in a plain queue and run in the same tick. Jobs and replies from other
+/// threads are coalesced: one wake-up serves all that arrive before the loop handles them. After a round of jobs every
+/// connection that has something to send is flushed once.
 final class LoopExecutor: TaskExecutor {
     let eventLoop: any EventLoop
 
-    /// Something to be flushed once after the jobs that may add to it.
+    /// Flushed once after the jobs that may have added to it.
     protocol Flushable: AnyObject {
         func flushNow()
     }
 
-    /// Touched on the loop only.
+    /// State that is used on the loop only.
     private final class Local {
         var jobs = CircularBuffer<UnownedJob>()
         var flushables: [any Flushable] = []
-        /// `drain` is running, or the loop has been asked to run it.
+        /// A round is running, or scheduled on the loop.
         var isScheduled = false
     }
 
@@ -36,7 +36,7 @@ final class LoopExecutor: TaskExecutor {
 
     private let local: NIOLoopBoundBox<Local>
     private let remote = Mutex(Remote())
-    /// A handler that never stops yielding must not keep the loop from its sockets.
+    /// A handler that yields for ever must not starve the loop's sockets.
     private static let jobsPerRoundMax = 10_000
 
     init(eventLoop: any EventLoop) {
@@ -70,14 +70,14 @@ final class LoopExecutor: TaskExecutor {
         if mustWake { eventLoop.execute { self.takeRemoteItems() } }
     }
 
-    /// On the loop: flush after the jobs of this round.
+    /// Flushes after the jobs of this round. To be called on the loop.
     func flushLater(_ flushable: any Flushable) {
         let local = local.value
         local.flushables.append(flushable)
         schedule(local)
     }
 
-    /// On the loop: run what is waiting now rather than at the next turn of the loop.
+    /// Runs waiting jobs now rather than in the loop's next tick. To be called on the loop.
     func runPending() {
         let local = local.value
         guard !local.jobs.isEmpty else { return }
@@ -90,7 +90,7 @@ final class LoopExecutor: TaskExecutor {
             return remote.items
         }
         let local = local.value
-        // What they have to say is flushed by the round that follows.
+        // What they have to send is flushed by the round that follows.
         let wasScheduled = local.isScheduled
         local.isScheduled = true
         for item in items {

@@ -3,22 +3,22 @@ internal import MessageCompression
 internal import NIOCore
 
 /// Cuts messages out of a stream's bytes: a flag byte, four bytes of length, the message (PROTOCOL-HTTP2.md,
-/// "Length-Prefixed-Message"). Messages stay in it until they are taken, so that the peer's window is given back
-/// only for what was taken, or is needed to complete the next message.
+/// "Length-Prefixed-Message"). Messages stay in it until they are taken. For flow control the peer's window is opened only by
+/// what was taken or is needed to complete the next message.
 struct MessageReader {
-    /// Of a message, as it comes and when it is decompressed.
+    /// The limit on a message, both as received and when decompressed.
     let messageBytesMax: Int
-    /// How messages are compressed whose first byte says so; nil: none may be.
+    /// The encoding of messages whose flag says that they are compressed; nil: none may be.
     let coding: Coding?
-    /// Shares memory with the bytes received where a message lies whole in them.
+    /// A message that is complete in the bytes received shares memory with them.
     let sharesMemory: Bool
 
     private(set) var buffer = ByteBuffer()
-    /// Of the message last taken.
+    /// Whether the message last taken was compressed.
     private(set) var wasCompressed = false
-    /// Bytes received for which the window has not been given back.
+    /// Bytes received for which the window was not opened again.
     private var withheldBytes = 0
-    /// The window is given back in steps, not for each small message.
+    /// The window is opened in steps of this size, not for each small message.
     private static let windowStepBytes = 16 * 1024
 
     init(messageBytesMax: Int, sharesMemory: Bool, coding: Coding? = nil) {
@@ -39,27 +39,27 @@ struct MessageReader {
             if buffer.readableBytes == 0 {
                 buffer.clear()
             } else if buffer.readerIndex > buffer.readableBytes {
-                // Otherwise a peer that always begins its next message with its last would have every byte kept.
-                // Moving less than was read makes it cheap.
+                // Otherwise the buffer would grow without bound if the peer always sent the end of one message with the
+                // beginning of the next. It is cheap because less is moved than was read.
                 buffer.discardReadBytes()
             }
             buffer.writeBuffer(&bytes)
         }
     }
 
-    /// What is in it stays for longer than the bytes that it came with.
+    /// Copies what is buffered if it pins a much larger buffer, because it may stay for long.
     mutating func keep() {
         buffer = buffer.kept
     }
 
-    /// Is the next message complete, and is it allowed at all? Nothing is read of a message over the limit
-    /// beyond its prefix.
+    /// The length of the next message if it is complete, or the status if it breaks a rule. A message over the limit fails
+    /// as soon as its prefix is there.
     func check() -> Result<Int?, Status> {
         guard let flag = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) else {
             return .success(nil)
         }
         guard flag == 0 || flag == 1 && coding != nil else {
-            // Encodings that are not known were refused with the headers.
+            // Unknown encodings were refused with the headers.
             return .failure(
                 Status(
                     .internalError,
@@ -96,19 +96,19 @@ struct MessageReader {
                 if buffer.readableBytes == 0 { buffer = ByteBuffer() }
                 return .success(message)
             }
-            // A copy of just its size: the caller may keep it for hours.
+            // The copy has just the message's size because the caller may keep it for hours.
             let message = ByteBuffer(bytes: buffer.readableBytesView.prefix(length))
             buffer.moveReaderIndex(forwardBy: length)
-            // Nor does an idle call keep room for the next one.
+            // An idle call keeps no capacity for the next message.
             if buffer.readableBytes == 0 { buffer = ByteBuffer() }
             return .success(message)
         }
     }
 
-    /// The next bytes, which are compressed.
+    /// Takes the next message, which is compressed.
     private mutating func decompress(length: Int) -> Result<ByteBuffer, Status> {
         guard let coding, let compressed = buffer.readSlice(length: length) else {
-            preconditionFailure("check() has found the message whole and its encoding known")
+            preconditionFailure("check() found the message complete and its encoding known")
         }
         if buffer.readableBytes == 0 { buffer = ByteBuffer() }
         do throws(DecompressionError) {
@@ -127,7 +127,7 @@ struct MessageReader {
         }
     }
 
-    /// How much of the peer's window to give back now.
+    /// How many bytes to open the peer's window by now.
     mutating func takeReleasedBytes() -> Int {
         guard withheldBytes >= Self.windowStepBytes else { return 0 }
         let released: Int
@@ -143,8 +143,8 @@ struct MessageReader {
 }
 
 extension ByteBuffer {
-    /// The same bytes in memory of about their size: those that were received may lie in a buffer of very many, which
-    /// lives as long as any of them.
+    /// The same bytes in a buffer of about their size. Received bytes may be a slice of a much larger buffer, which lives as
+    /// long as any slice of it.
     var kept: ByteBuffer {
         storageCapacity <= 2 * readableBytes ? self : ByteBuffer(bytes: readableBytesView)
     }

@@ -1,4 +1,4 @@
-/// A call or a connection that the server has refused, or ended for what its client did.
+/// A call or a connection that the server has refused, or has ended because of what its client did.
 package struct Refusal: Sendable, Hashable {
     package enum Kind: String, Sendable, CaseIterable {
         case call
@@ -6,13 +6,13 @@ package struct Refusal: Sendable, Hashable {
     }
 
     package var kind: Kind
-    /// A word of a small fixed set: none is made of what a client has sent.
+    /// One of a small fixed set of words; it never contains what a client has sent.
     package var reason: String
-    /// "/package.Service/Method" of a method that the server has; nil: the call names none of them, or it is a connection.
+    /// "/package.Service/Method"; nil: the server has no such method, or it is a connection.
     package var method: String?
-    /// The address, or the network of IPv6 (64 bits); empty: not known.
+    /// The client's address, or its IPv6 network of 64 bits; empty: not known.
     package var source: String
-    /// The caller as its credential names it; empty: not known.
+    /// The caller's name as in its credential; empty: not known.
     package var caller: String
 
     package init(kind: Kind, reason: String, method: String? = nil, source: String, caller: String = "") {
@@ -24,25 +24,25 @@ package struct Refusal: Sendable, Hashable {
     }
 }
 
-/// Is told of every refusal, on the event loop of the connection, which it must not block.
+/// Receives every refusal, on the event loop of the connection, which it must not block.
 package protocol RefusalObserver: Sendable {
     func refused(_ refusal: Refusal)
 }
 
-/// Why a connection is not accepted, or closed. The words of `Refusal.reason`.
+/// Why a connection was not accepted, or was closed: the words of `Refusal.reason`.
 enum ConnectionRefusal: String {
-    /// Its address has as many as it may have.
+    /// The limit of connections from its address is reached.
     case tooManyOfAddress
-    /// No call on it was let in, and another connection came when there was no other place.
+    /// It had no admitted call and was closed to make room for another connection.
     case placeNeeded
     case handshakeTimedOut
     case handshakeFailed
-    /// It does not keep to HTTP/2, or resets too many calls.
+    /// The client broke HTTP/2, or has reset too many calls.
     case protocolError
     case tooManyPings
     case tooManyControlFrames
     case tooManyFaults
-    /// It does not read what it is sent.
+    /// The client does not read what it is sent.
     case readsNothing
 
     init(_ excess: FloodDetector.Excess) {
@@ -55,7 +55,7 @@ enum ConnectionRefusal: String {
 }
 
 extension Status.Code {
-    /// The word of `Refusal.reason` for a call that ends so; nil: it is not refused.
+    /// The word of `Refusal.reason` for a call that ends with this status; nil: such a call does not count as refused.
     var refusalReason: String? {
         switch self {
         case .invalidArgument: "invalidArgument"

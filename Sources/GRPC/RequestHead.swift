@@ -2,13 +2,13 @@ internal import HTTP2
 internal import MessageCompression
 internal import Support
 
-/// What the headers of a request ask for, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
+/// The method and options that the headers of a request name, or why it is refused (PROTOCOL-HTTP2.md, "Requests").
 ///
-/// Made from a header block alone, so it can be kept and used again for the next request with the same block.
+/// It is made from a header block alone, so it is used again for the next request with the same block.
 final class RequestHead: Sendable {
     enum Verdict: Sendable {
         case call(Method, messageBytesMax: Int)
-        /// Not gRPC at all: a plain HTTP status and no more.
+        /// The request is not gRPC and is answered with an HTTP status.
         case refuseHTTP(status: String)
         case refuse(Status)
     }
@@ -16,16 +16,16 @@ final class RequestHead: Sendable {
     let block: HeaderBlock
     let verdict: Verdict
     let timeout: Duration?
-    /// How its messages are compressed, where they are.
+    /// The encoding of messages that are compressed.
     let coding: Coding?
     /// The value of `authorization`.
     let authorization: String?
-    /// What the client takes in answers.
+    /// The encodings that the client accepts in responses.
     let acceptedCodings: [Coding]
 
     private static let pathShownBytesMax = 128
 
-    /// The value of `grpc-accept-encoding` that says what this server takes.
+    /// The value of `grpc-accept-encoding` with the encodings that this server accepts.
     static let acceptedEncodings = "identity,gzip,deflate"
 
     init(_ block: HeaderBlock, router: Router, messageBytesMax: Int) {
@@ -39,7 +39,7 @@ final class RequestHead: Sendable {
         var authorization: String?
         var refusal: Status?
         for field in block.fields {
-            // Names are told apart by length first; a string is made only of the path.
+            // Names are compared by length first, and only the values that are kept become strings.
             switch field.name.count {
             case 5 where field.name.isEqual(to: ":path"):
                 path = field.value
@@ -86,7 +86,7 @@ final class RequestHead: Sendable {
         } else if let method = router[path ?? []] {
             verdict = .call(method, messageBytesMax: method.requestBytesMax ?? messageBytesMax)
         } else {
-            // The path is told so far as any of ours is long.
+            // The status quotes a bounded part of the path.
             let shown = ExactText(decoding: (path ?? []).prefix(Self.pathShownBytesMax))
             verdict = .refuse(Status(.unimplemented, "unknown method \(shown)"))
         }

@@ -16,7 +16,7 @@ package final class Server: Sendable {
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
 
-    /// How long a handler may take to notice that it was cancelled, before the server stops without it.
+    /// How long handlers may take to return after they were cancelled, before the server stops without them.
     private static let cancelledHandlerTime = Duration.seconds(5)
 
     /// - Precondition: no two methods have the same path.
@@ -62,7 +62,7 @@ package final class Server: Sendable {
                 }
             }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            // A client that sends much has its turn like the others.
+            // Fairness: a client that sends much is read no more often than the others.
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelOption(.writeBufferWaterMark, value: .init(low: 64 * 1024, high: 256 * 1024))
             .childChannelInitializer { [self] channel in
@@ -95,7 +95,7 @@ package final class Server: Sendable {
                 return tls.isTrusted(beginning)
             }, logger: logger, whenDone: place.remove)
         guard connections.add(NIOLoopBound(connection, eventLoop: channel.eventLoop), at: place) else {
-            connection.tellRefusal(of: .tooManyOfAddress)
+            connection.reportRefusal(of: .tooManyOfAddress)
             // An error here closes the channel.
             throw TooManyConnections()
         }
@@ -107,12 +107,12 @@ package final class Server: Sendable {
 
     private struct TooManyConnections: Error {}
 
-    /// How often to look whether the certificate's files have changed.
+    /// How often to check whether the certificate's files have changed.
     private static let tlsCheckInterval = TimeAmount.seconds(2)
 
     private func startTLS() async throws -> TLSContext? {
         guard let files = configuration.tls else { return nil }
-        // Reading files blocks: not on the pool that runs tasks, nor on a loop.
+        // Reading files blocks, so it is not done on the cooperative pool, nor on an event loop.
         let pool = NIOThreadPool.singleton
         let tls = try await pool.runIfActive { [logger] in try TLSContext(files, logger: logger) }
         group.next().scheduleRepeatedTask(initialDelay: Self.tlsCheckInterval, delay: Self.tlsCheckInterval) {
@@ -122,9 +122,9 @@ package final class Server: Sendable {
         return tls
     }
 
-    /// Accepts no more, asks every client to open no more streams, and waits until the running calls are done or
-    /// `grace` has passed; those left are answered UNAVAILABLE and cancelled, and their handlers have five seconds
-    /// to return. A second call returns at once.
+    /// Accepts no more connections, drains those that are open, and waits until the running calls are done or `grace` has
+    /// passed. Calls that remain are answered UNAVAILABLE and cancelled, and their handlers have five seconds to return. A
+    /// second call returns at once.
     package func shutdown(grace: Duration) async {
         let isFirst = isShutDown.withLock { isShutDown in
             defer { isShutDown = true }
@@ -144,7 +144,7 @@ package final class Server: Sendable {
         abort.cancel()
         giveUp.cancel()
         guard isEmpty else {
-            // The loops go on, for there are tasks that will want to run on them.
+            // The event loops stay, because the tasks of these handlers still need them.
             return logger.warning("handlers ignore their cancellation")
         }
         do {
@@ -160,7 +160,7 @@ package final class Server: Sendable {
             return listeners
         }
         for channel in channels {
-            // Fails only when it is closed already.
+            // This fails only when the listener is closed already.
             try? await channel.close().get()
         }
     }

@@ -88,12 +88,12 @@ extension ServerCall {
     }
 
     /// Ends the call; nil is OK, the common case.
-    func finish(_ status: Status?, isTold: Bool = false) {
+    func finish(_ status: Status?, isReported: Bool = false) {
         deadline?.cancel()
         deadline = nil
         let answer = machine.finish()
-        if let status, !isTold, answer != .none {
-            connection.tellRefusal(of: context.method, status, caller: context.admitted?.name ?? "")
+        if let status, !isReported, answer != .none {
+            connection.reportRefusal(of: context.method, status, caller: context.admitted?.name ?? "")
         }
         if answer != .none { endRecord(status ?? Status(.ok)) }
         switch answer {

@@ -14,13 +14,15 @@ enum HandlerState {
 
     enum Source {
         case source(any ResponseSource)
-        /// `endReceived`: the exchange knows that the client has half-closed.
-        case exchange(any MessageExchange, endReceived: Bool)
+        /// Requests are given to the exchange as well. Exit: END_STREAM → halfClosed.
+        case exchange(any MessageExchange)
+        /// The exchange has been given the end of the request.
+        case halfClosed(any MessageExchange)
 
         var responses: any ResponseSource {
             switch self {
             case .source(let source): source
-            case .exchange(let exchange, _): exchange
+            case .exchange(let exchange), .halfClosed(let exchange): exchange
             }
         }
     }
@@ -146,7 +148,7 @@ extension ServerCall {
         do {
             switch try body(context, RequestStream(call: bound), ResponseWriter(call: bound)) {
             case .exchange(let exchange):
-                follow(.exchange(exchange, endReceived: false))
+                follow(.exchange(exchange))
                 // Messages may have arrived before the call was admitted.
                 woken()
             case .work(let body): run(body)

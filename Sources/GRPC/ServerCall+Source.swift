@@ -42,9 +42,7 @@ extension ServerCall {
 
     /// Gives complete messages of the request to the exchange, as long as it is ready for them.
     func feed() {
-        while case .streaming(.exchange(let exchange, endReceived: false), let work) = handler,
-            exchange.isReady
-        {
+        while case .streaming(.exchange(let exchange), let work) = handler, exchange.isReady {
             switch machine.pull() {
             case .wait, .gone: return
             case .message(let message):
@@ -52,7 +50,7 @@ extension ServerCall {
                 record?.requestTaken(message)
                 exchange.receive(message)
             case .end:
-                handler = .streaming(.exchange(exchange, endReceived: true), work)
+                handler = .streaming(.halfClosed(exchange), work)
                 exchange.receiveEnd()
             case .fail(let status): return fail(status)
             }

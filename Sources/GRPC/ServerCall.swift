@@ -14,11 +14,12 @@ final class ServerCall {
     /// Nil when there are no interceptors, or they have seen the end of the call.
     var record: CallRecord?
 
-    var handler = HandlerState.idle
     var deadline: Scheduled<Void>?
     /// The handler waits for a message.
     var reader: CheckedContinuation<ByteBuffer?, any Error>?
     var writer = Writer.none
+
+    var handler = HandlerState.idle
 
     // Small properties are together: a hundred thousand calls may wait for hours.
 
@@ -117,12 +118,12 @@ final class ServerCall {
         switch result {
         case .success(let admitted):
             context.setAdmitted(admitted)
-            connection.letIn(admitted)
+            connection.callAccepted(admitted)
             start()
             if endReceived { receiveEnd() }
         case .failure(let refusal as AdmissionRefusal):
-            connection.tellRefusal(of: context.method, refusal)
-            fail(refusal.status, isTold: true)
+            connection.reportRefusal(of: context.method, refusal)
+            fail(refusal.status, isReported: true)
         case .failure(let error):
             fail(status(for: error))
         }
@@ -238,9 +239,9 @@ final class ServerCall {
     private var awaitsClient: Bool {
         switch handler {
         case .awaitingAdmission: false
-        case .idle, .streaming(.source, _): true
+        case .idle, .streaming(.source, _), .streaming(.halfClosed, _): true
         case .running: reader != nil
-        case .streaming(.exchange(let exchange, _), _): exchange.isReady
+        case .streaming(.exchange(let exchange), _): exchange.isReady
         }
     }
 
@@ -269,9 +270,9 @@ final class ServerCall {
 
     /// Ends the call with a status that is not the handler's, and cancels the handler.
     ///
-    /// - Parameter isTold: the refusal was reported already.
-    func fail(_ status: Status, isTold: Bool = false) {
-        finish(status, isTold: isTold)
+    /// - Parameter isReported: the refusal was reported already.
+    func fail(_ status: Status, isReported: Bool = false) {
+        finish(status, isReported: isReported)
         countRequestBytes()
         handler.cancelTask()
         releaseWaiters(status)

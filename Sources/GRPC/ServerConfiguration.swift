@@ -1,6 +1,6 @@
 internal import NIOCore
 
-/// Where a server listens, and its limits. All of them hold for this process.
+/// Where a server listens, and its limits, all of which hold for this process.
 package struct ServerConfiguration: Sendable {
     package struct Address: Sendable, Equatable {
         /// A name or an address; IPv6 without brackets.
@@ -14,11 +14,11 @@ package struct ServerConfiguration: Sendable {
         }
     }
 
-    /// Files in PEM form. Clients must offer "h2" by ALPN; TLS 1.2 is the least.
+    /// Files in PEM form. Clients must offer "h2" by ALPN and at least TLS 1.2.
     package struct TLS: Sendable {
         package var certificateChainPath: String
         package var privateKeyPath: String
-        /// Set: a client must present a certificate signed by one of these.
+        /// If set, a client must present a certificate signed by one of these authorities.
         package var clientCAPath: String?
 
         package init(certificateChainPath: String, privateKeyPath: String, clientCAPath: String? = nil) {
@@ -30,86 +30,86 @@ package struct ServerConfiguration: Sendable {
 
     package var addresses = [Address(host: "127.0.0.1", port: 50051)]
     package var eventLoopThreads = System.coreCount
-    /// Connections at once; when it is reached the server accepts no more until one closes. Half of them may be
+    /// The most open connections. When it is reached the server accepts no more until one closes. Half of them may be
     /// unadmitted (`ConnectionPlaces`).
     package var connectionsMax = 10_000
-    /// Of them, from one address, or one network of IPv6 (64 bits); more are closed at once. Half of them may be
-    /// unadmitted.
+    /// The most open connections from one address, or one IPv6 network of 64 bits; more are closed at once. Half of them may
+    /// be unadmitted.
     package var connectionsPerAddressMax = 5_000
-    /// Open calls of those who need no credentials (`Admitted.isAnonymous`), on all unadmitted connections together.
+    /// The most open calls without credentials (`Admitted.isAnonymous`), on all unadmitted connections together.
     package var anonymousCallsMax = 2_000
-    /// The same from one address, or one network of IPv6.
+    /// The most such calls from one address, or one IPv6 network.
     package var anonymousCallsPerAddressMax = 500
-    /// The same on one connection.
+    /// The most such calls on one connection.
     package var anonymousCallsPerConnectionMax = 10
-    /// Calls at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
+    /// The most calls in flight on one connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused.
     package var streamsPerConnectionMax = 1_000
-    /// Handlers of unary methods that run at once on one connection, but for those without a task, and messages that
-    /// streaming ones make in their turn; more wait for theirs.
+    /// The concurrency limit of each connection for what may build a large response: handlers of unary methods that take a
+    /// permit, and messages that streaming handlers write with one. More of them wait.
     package var permitsPerConnection = 4
     /// The largest message accepted, for methods that do not say otherwise.
     package var messageBytesMax = 4 * 1024 * 1024
     package var headerListBytesMax = 8 * 1024
-    /// A handler that writes faster than its client reads waits while this much is unsent on its stream.
+    /// Backpressure: a streaming handler waits while this many bytes are unsent on its stream.
     package var outboundBytesPerStream = 16 * 1024
-    /// The same for all streams of a connection together. New calls are refused while four times as much is unsent.
+    /// Backpressure for all streams of a connection together. New calls are refused while four times as much is unsent.
     package var outboundBytesPerConnection = 2 * 1024 * 1024
-    /// A message that would make more than this unsent on its connection ends its call with RESOURCE_EXHAUSTED.
+    /// The most bytes unsent on one connection. A message that would exceed it ends its call with RESOURCE_EXHAUSTED.
     package var outboundBytesMax = 8 * 1024 * 1024
-    /// What is unsent on all connections together, beyond 256 KiB of each: answers that are read slowly, or never. A message
-    /// that takes them over this, and its stream over 2 KiB, ends its call with RESOURCE_EXHAUSTED.
+    /// The memory budget for unsent bytes of all connections, of which 256 KiB of each are exempt: responses that are read
+    /// slowly or never. A message that exceeds it, and takes its stream over 2 KiB, ends its call with RESOURCE_EXHAUSTED.
     package var unreadAnswerBytesMax = 64 * 1024 * 1024
-    /// The requests of a connection: those of which a part has come, and those whose handlers run. A call that
-    /// takes them over this ends with RESOURCE_EXHAUSTED.
+    /// The most bytes of requests that one connection holds, incomplete or with running handlers. A call that exceeds it
+    /// ends with RESOURCE_EXHAUSTED.
     package var requestBytesPerConnection = 32 * 1024 * 1024
-    /// The same on all connections together, beyond 64 KiB of each.
+    /// The memory budget for such requests of all connections, of which 64 KiB of each are exempt.
     package var requestBytesMax = 256 * 1024 * 1024
-    /// Requests of which a part has come, on all connections together, beyond 64 KiB of each: those that are sent slowly,
-    /// or never to their end. A call that takes them over this ends with RESOURCE_EXHAUSTED, one of up to 16 KiB only when
-    /// it is not whole with what comes at once.
+    /// The memory budget for incomplete requests of all connections, of which 64 KiB of each are exempt: those that are sent
+    /// slowly or never completed. A call that exceeds it ends with RESOURCE_EXHAUSTED; one of up to 16 KiB only if it is
+    /// not complete within one burst of reads.
     package var unfinishedRequestBytesMax = 16 * 1024 * 1024
-    /// What a client may send ahead on a stream, beyond the message that is waited for.
+    /// The flow-control window of a stream, beyond the message that the handler waits for.
     package var streamWindowBytes = 256 * 1024
-    /// What may be on its way on all streams: it is given back as soon as it is read from the socket.
+    /// The flow-control window of a connection, which is opened again as soon as bytes are read from the socket.
     package var connectionWindowBytes = 1024 * 1024
-    /// From accepting to the client's SETTINGS, with TLS in between.
+    /// The time limit from accepting a connection to the client's SETTINGS, TLS included.
     package var handshakeTimeout = Duration.seconds(10)
-    /// A connection without a call for this long is closed. Calls that were refused do not count.
+    /// A connection without calls for this long is closed. Refused calls do not count.
     package var idleTimeout = Duration.seconds(15 * 60)
-    /// The same for one that is unadmitted; `idleTimeout` if that is shorter.
+    /// The idle timeout of unadmitted connections; `idleTimeout` if that is shorter.
     package var unadmittedIdleTimeout = Duration.seconds(30)
-    /// A connection that has been silent for this long is asked for a sign of life, and closed without one.
+    /// A keepalive PING is sent after this much inactivity, and the connection is closed if it is not acknowledged within
+    /// `keepaliveTimeout`.
     package var keepaliveInterval = Duration.seconds(60)
     package var keepaliveTimeout = Duration.seconds(20)
-    /// A client that takes too little (`StallDetector.bytesMin`) of what is queued on a stream for this long loses the stream; one
-    /// whose socket takes too little loses the connection. The same for what it sends of a request that it has begun.
+    /// A stream is reset if for this long the client reads too little of the response, or sends too little of the request
+    /// (`StallDetector.bytesMin`). If its socket takes too little, the connection is closed.
     package var stallTimeout = Duration.seconds(16)
-    /// A connection older than this is asked to go, when its calls are over; nil: never. Each connection has its own, up
-    /// to a tenth more or less.
+    /// The age at which a connection is drained; nil: never. Each connection has a jitter of up to a tenth.
     package var connectionAgeMax: Duration?
-    /// How long the calls of such a connection may take to end; nil: as long as they like.
+    /// The time limit for the calls of such a connection to end; nil: none.
     package var connectionAgeGrace: Duration?
-    /// The third PING that follows another one faster than this, with nothing sent in between, ends the connection.
+    /// The third PING that follows another one sooner than this, with nothing sent in between, ends the connection.
     package var pingIntervalMin = Duration.seconds(10)
-    /// Frames that say nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, GOAWAY, empty or padded DATA, HEADERS of streams
-    /// that are over, unknown ones), at once and per second after that, beyond those that acknowledge what was sent. A
-    /// SETTINGS counts one more for each 32 open streams. More of them end the connection.
+    /// The rate limit (burst, and per second) on frames without content, beyond those that acknowledge what was sent:
+    /// SETTINGS, PING, PRIORITY, WINDOW_UPDATE, GOAWAY, empty or padded DATA, HEADERS of closed streams, unknown frames. A
+    /// SETTINGS counts one more for each 32 open streams. A client that exceeds it is cut off.
     package var overheadFramesBurst = 1_000
     package var overheadFramesPerSecond = 200
-    /// Streams that the server had to reset because the client broke the rules, at once and per second after that. More of
-    /// them end the connection.
+    /// The rate limit (burst, and per second) on streams that the server had to reset because the client broke the rules. A
+    /// client that exceeds it is cut off.
     package var faultsBurst = 100
     package var faultsPerSecond = 10
-    /// Decides who may call; nil: everybody may.
+    /// Decides which calls are admitted; nil: all are.
     package var admission: (any Admission)?
-    /// Is told of calls and connections that are refused.
+    /// Receives calls and connections that are refused.
     package var refusals: (any RefusalObserver)?
     /// Observe every call, in this order.
     package var interceptors: [any ServerInterceptor] = []
     /// Nil: plaintext, HTTP/2 with prior knowledge.
     package var tls: TLS?
-    /// The status for an error that is neither a `Status` nor a `CancellationError`. What it returns goes to the
-    /// client: nothing internal belongs in it. The error itself is logged.
+    /// The status for an error that is neither a `Status` nor a `CancellationError`. The client sees it, so nothing internal
+    /// belongs in it. The error itself is logged.
     package var errorMapper: @Sendable (any Error) -> Status = { _ in Status(.unknown, "unknown error") }
 
     package init() {}

@@ -26,9 +26,9 @@ extension ServerConnection {
             let answer = admission(for: head, method.path)
             var admitted: (any Admitted)?
             switch answer {
-            case .admitted(let somebody): admitted = somebody
+            case .admitted(let caller): admitted = caller
             case .refused(let refusal):
-                tellRefusal(of: method, refusal)
+                reportRefusal(of: method, refusal)
                 end(startRecord(of: method), refusal.status)
                 return refuse(stream, refusal.status)
             case .later, nil: break
@@ -38,7 +38,7 @@ extension ServerConnection {
             // A call of a streaming method may stay open, so it counts from its beginning.
             let counts = isAnonymous && method.isStreaming
             if counts, place?.anonymousCallsCame(open: 1) == 0 {
-                tellRefusal(of: method, Self.tooManyAnonymous, caller: "")
+                reportRefusal(of: method, Self.tooManyAnonymous, caller: "")
                 end(record, Self.tooManyAnonymous)
                 return refuse(stream, Self.tooManyAnonymous)
             }
@@ -51,16 +51,16 @@ extension ServerConnection {
             if case .later(let work) = answer {
                 call.start(after: work)
             } else {
-                letIn(admitted)
+                callAccepted(admitted)
                 call.start()
             }
             if endStream { call.receiveEnd() }
         case .refuse(let status):
-            tellRefusal(of: nil, status, caller: "")
+            reportRefusal(of: nil, status, caller: "")
             end(startRecord(of: nil), status)
             refuse(stream, status)
         case .refuseHTTP(let status):
-            tell(Refusal(kind: .call, reason: "notGRPC", source: peer.source))
+            report(Refusal(kind: .call, reason: "notGRPC", source: peer.source))
             var fields = HeaderFields([":status": status])
             // exact: our own status; RFC 9110 section 15.5.6 asks for the field.
             if status == "405" { fields.append("allow", "POST") }
@@ -69,7 +69,7 @@ extension ServerConnection {
     }
 
     /// The call is admitted, or needs no admission.
-    func letIn(_ admitted: (any Admitted)?) {
+    func callAccepted(_ admitted: (any Admitted)?) {
         if machine.callAccepted(isAnonymous: admitted?.isAnonymous == true) { place?.admitted() }
     }
 
@@ -111,7 +111,7 @@ extension ServerConnection {
         if let lastAdmitted, lastAdmitted.isValid { return .admitted(lastAdmitted) }
         let answer = admission.admit(
             AdmissionRequest(path: path, authorization: head.authorization, peer: peer))
-        if case .admitted(let somebody) = answer { lastAdmitted = somebody }
+        if case .admitted(let caller) = answer { lastAdmitted = caller }
         return answer
     }
 
@@ -133,25 +133,26 @@ extension ServerConnection {
 
     // MARK: Refusals
 
-    func tell(_ refusal: Refusal) {
+    func report(_ refusal: Refusal) {
         configuration.refusals?.refused(refusal)
     }
 
-    func tellRefusal(of connection: ConnectionRefusal) {
-        tell(Refusal(kind: .connection, reason: connection.rawValue, source: peer.source))
+    func reportRefusal(of connection: ConnectionRefusal) {
+        report(Refusal(kind: .connection, reason: connection.rawValue, source: peer.source))
     }
 
-    func tellRefusal(of method: Method?, _ refusal: AdmissionRefusal) {
-        tell(
+    func reportRefusal(of method: Method?, _ refusal: AdmissionRefusal) {
+        report(
             Refusal(
                 kind: .call, reason: refusal.reason, method: method?.path, source: peer.source,
                 caller: refusal.caller))
     }
 
-    /// No effect where a call that ends so is not refused.
-    func tellRefusal(of method: Method?, _ status: Status, caller: String) {
+    /// Has no effect for a status that does not count as a refusal.
+    func reportRefusal(of method: Method?, _ status: Status, caller: String) {
         guard configuration.refusals != nil, let reason = status.code.refusalReason else { return }
-        tell(Refusal(kind: .call, reason: reason, method: method?.path, source: peer.source, caller: caller))
+        report(
+            Refusal(kind: .call, reason: reason, method: method?.path, source: peer.source, caller: caller))
     }
 
     func log(_ error: any Error, of path: String) {

@@ -36,7 +36,7 @@ struct ServerConnectionStateMachine {
         case closed(isReported: Bool)
     }
 
-    /// The payloads by which acknowledged PINGs are told apart.
+    // The payloads that distinguish acknowledged PINGs.
     static let drainPing: UInt64 = 0x7369_676e_616c_626f
     static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
     /// How long a client may take to acknowledge the PING behind the first GOAWAY.
@@ -73,7 +73,7 @@ struct ServerConnectionStateMachine {
     /// Ticks are scheduled, and check keepalive, timeouts and stalls.
     var ticks: Bool { acceptsCalls }
 
-    /// What the client sends is given to the session.
+    /// Bytes from the client are given to the session.
     var readsInput: Bool {
         switch state {
         case .serving, .draining, .refusing, .closing: true

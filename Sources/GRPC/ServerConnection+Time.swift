@@ -15,7 +15,7 @@ extension ServerConnection {
         guard machine.ticks else { return }
         guard !isBlocked() else {
             logger.debug("client reads nothing")
-            tellRefusal(of: .readsNothing)
+            reportRefusal(of: .readsNothing)
             closeAtOnce()
             return
         }
@@ -36,7 +36,7 @@ extension ServerConnection {
             return abort("the authorities of clients have changed: connect again")
         case .close(let handshakeTimedOut):
             logger.debug("connection timed out")
-            if handshakeTimedOut { tellRefusal(of: .handshakeTimedOut) }
+            if handshakeTimedOut { reportRefusal(of: .handshakeTimedOut) }
             context?.close(promise: nil)
             return
         }

@@ -162,7 +162,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             }
         } catch {
             logger.debug("connection failed", metadata: ["error": "\(error)"])
-            if machine.sessionFailed() { tellRefusal(of: .protocolError) }
+            if machine.sessionFailed() { reportRefusal(of: .protocolError) }
             session.forEachEvent(handle)
             flushNow()
             context.close(promise: nil)
@@ -217,7 +217,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             // exact: the TLS library returns one of the protocols that this server offered
             if negotiated != "h2" {
                 logger.debug("client did not offer h2 by ALPN")
-                tellRefusal(of: .handshakeFailed)
+                reportRefusal(of: .handshakeFailed)
                 context.close(promise: nil)
             }
             // A certificate that cannot be read counts as none.
@@ -230,7 +230,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         logger.debug("connection failed", metadata: ["error": "\(error)"])
         // A port scan fails otherwise.
-        if case .handshakeFailed? = error as? NIOSSLError { tellRefusal(of: .handshakeFailed) }
+        if case .handshakeFailed? = error as? NIOSSLError { reportRefusal(of: .handshakeFailed) }
         context.close(promise: nil)
     }
 
@@ -269,7 +269,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         updateQueuedBytes()
         if let excess = excess() { cutOff(excess) }
         if session.isFinished, case .closeAfterFlush(let isFault) = machine.sessionFinished() {
-            if isFault { tellRefusal(of: .protocolError) }
+            if isFault { reportRefusal(of: .protocolError) }
             closeAfterFlush()
         }
     }
@@ -279,7 +279,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard let context, machine.floodDetected() else { return }
         logger.debug(
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
-        tellRefusal(of: ConnectionRefusal(excess))
+        reportRefusal(of: ConnectionRefusal(excess))
         session.goAway(.enhanceYourCalm, excess.rawValue)
         refuseWaiting(Status(.unavailable, "the client was cut off"))
         flushNow()
@@ -361,11 +361,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     // MARK: Shutdown
 
-    /// The connection is closed to make room for another one. Calls that have come meanwhile may be made again, and the
-    /// client is told so.
+    /// The connection is closed to make room for another one. A call that has arrived meanwhile is answered UNAVAILABLE, so
+    /// that its client makes it again.
     func giveUpPlace() {
         guard !machine.isClosed else { return }
-        tellRefusal(of: .placeNeeded)
+        reportRefusal(of: .placeNeeded)
         abort("the server needs the place of this connection for another one: connect again")
     }
 

@@ -1,7 +1,7 @@
 package import MessageCompression
 internal import Synchronization
 
-/// What a handler can know of its call, and say besides its messages.
+/// The call as its handler sees it: request metadata and caller, and what the response has besides messages.
 package final class ServerContext: Sendable {
     /// "/package.Service/Method"
     package var path: String { method.path }
@@ -23,27 +23,27 @@ package final class ServerContext: Sendable {
         self.method = method
         self.head = head
         lockedState.withLock { $0.admitted = admitted }
-        // As the client does it, so it wants it done: its own choice of what CPU and network cost it.
+        // A client that compresses its requests gets compressed responses: it has weighed CPU against network.
         if let coding = head.coding, accepts(coding) { lockedState.withLock { $0.coding = coding } }
     }
 
     /// The request's custom metadata. Built at each access: keep it in a constant.
     package var metadata: Metadata { Metadata(head.block) }
 
-    /// Sent with the response headers, which go out with the first message. No effect after that.
+    /// Sets the metadata of the response headers, which are sent with the first message. It has no effect after that.
     // used by Tests/InteropServer
     package func setInitialMetadata(_ metadata: Metadata) {
         lockedState.withLock { $0.initial = metadata }
     }
 
-    /// Sent with the status.
+    /// Sets the metadata that is sent with the status.
     // used by Tests/InteropServer
     package func setTrailingMetadata(_ metadata: Metadata) {
         lockedState.withLock { $0.trailing = metadata }
     }
 
-    /// How the messages of the answer are compressed; nil: not at all. At first as those of the request, if the client
-    /// takes that. To be set before the first message; what the client does not take is not set.
+    /// The encoding of compressed messages of the response; nil: none is compressed. It is that of the request unless set,
+    /// if the client accepts it. To be set before the first message; an encoding that the client does not accept is ignored.
     package var responseCoding: Coding? {
         get { lockedState.withLock { $0.coding } }
         set {
@@ -52,10 +52,10 @@ package final class ServerContext: Sendable {
         }
     }
 
-    /// Whether the client takes answers that are compressed so (`grpc-accept-encoding`).
+    /// Whether the client accepts responses in this encoding (`grpc-accept-encoding`).
     package func accepts(_ coding: Coding) -> Bool { head.acceptedCodings.contains(coding) }
 
-    /// Whether the message that the handler got last came compressed.
+    /// Whether the last message that the handler received was compressed.
     package var requestWasCompressed: Bool { lockedState.withLock { $0.requestWasCompressed } }
 
     var mayBeCompressed: Bool { head.coding != nil }
@@ -64,7 +64,7 @@ package final class ServerContext: Sendable {
         lockedState.withLock { $0.requestWasCompressed = wasCompressed }
     }
 
-    /// Who calls, as the server's admission has it; nil where there is none.
+    /// The caller, as the server's admission has identified it; nil where there is no admission.
     package var admitted: (any Admitted)? { lockedState.withLock { $0.admitted } }
 
     func setAdmitted(_ admitted: any Admitted) {

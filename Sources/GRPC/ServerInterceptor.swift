@@ -15,7 +15,7 @@ package protocol ServerInterceptor: Sendable {
     func callEnded(_ call: CallRecord, _ status: Status)
 }
 
-/// What interceptors see of one call. Its identity is that of the call, from start to end.
+/// One call as interceptors see it. The same object is passed at its start and at its end.
 ///
 /// Not Sendable: it belongs to the event loop of the call's connection.
 package final class CallRecord {
@@ -51,7 +51,7 @@ package final class CallRecord {
 }
 
 extension ServerConnection {
-    /// Nil when there are no interceptors: a call then costs nothing more.
+    /// - Returns: nil when there are no interceptors, and then costs no allocation.
     func startRecord(of method: Method?, admitted: (any Admitted)? = nil) -> CallRecord? {
         guard !configuration.interceptors.isEmpty else { return nil }
         let record = CallRecord(

@@ -1,7 +1,7 @@
 internal import MessageCompression
 internal import NIOCore
 
-/// One call as the server sees it, from accepted headers to the end.
+/// The life of one call on the server, from accepted headers to the end.
 ///
 ///     receiving ── END_STREAM ──▶ received
 ///         │                          │
@@ -11,9 +11,9 @@ internal import NIOCore
 struct ServerStreamStateMachine: ~Copyable {
     /// How many messages the method takes.
     enum Requests: Sendable, Equatable {
-        /// Exactly one: the handler starts when it and END_STREAM are there.
+        /// Exactly one. The handler starts when it and END_STREAM were received.
         case one
-        /// Any number: the handler has started, and pulls them.
+        /// Any number. The handler has started, and pulls them.
         case many
     }
 
@@ -22,9 +22,9 @@ struct ServerStreamStateMachine: ~Copyable {
         case receiving(MessageReader, headersSent: Bool)
         /// The client has half-closed; messages may be left to pull. Exits: `finish` → answered, `close` → closed.
         case received(MessageReader, headersSent: Bool)
-        /// The answer is complete on our side. Exit: `close` → closed.
+        /// The status was queued. Exit: `close` → closed.
         case answered
-        /// Nothing can happen any more.
+        /// The stream is closed. No exit.
         case closed
     }
 
@@ -47,7 +47,7 @@ struct ServerStreamStateMachine: ~Copyable {
 
     enum ReceiveAction: Equatable {
         case none
-        /// A handler that waits for a message can be given one.
+        /// A complete message is there for a handler that waits for one.
         case deliver
         case fail(Status)
     }
@@ -70,7 +70,7 @@ struct ServerStreamStateMachine: ~Copyable {
             self = Self(requests, .received(reader, headersSent: headersSent))
             return .none
         case .answered:
-            // A race that is expected: the client has not seen our answer yet.
+            // An expected race: the client has not seen the response yet.
             self = Self(requests, .answered)
             return .none
         case .closed:
@@ -83,7 +83,7 @@ struct ServerStreamStateMachine: ~Copyable {
         case none
         /// The handler starts with the only message.
         case start(ByteBuffer)
-        /// A handler that waits can be told of the end, or given the last messages.
+        /// The last messages, or the end of the request, are there for a handler that waits.
         case deliver
         case fail(Status)
     }
@@ -129,11 +129,11 @@ struct ServerStreamStateMachine: ~Copyable {
 
     enum CloseAction: Equatable {
         case none
-        /// The client has gone before its answer was complete.
+        /// The client is gone, and the response was not complete.
         case cancelHandler
     }
 
-    /// The stream is over: reset by the client, or its connection lost, or simply complete.
+    /// The stream is closed: it is complete, the client has reset it, or its connection was lost.
     mutating func close() -> CloseAction {
         let requests = requests
         switch consume state {
@@ -152,7 +152,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// Whether an answer, or more of one, can still be sent.
+    /// Whether messages or a status can still be sent.
     var isOpen: Bool {
         switch state {
         case .receiving: true
@@ -162,7 +162,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// What has come of the request and was not taken by the handler.
+    /// Bytes of the request that the handler has not taken.
     var bufferedBytes: Int {
         switch state {
         case .receiving(let reader, headersSent: _): reader.bufferedBytes
@@ -172,7 +172,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// What was received stays, while what it was received with goes.
+    /// The handler takes the buffered bytes later: stops sharing memory with what was received together with them.
     mutating func keepReceived() {
         let requests = requests
         switch consume state {
@@ -189,7 +189,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// Of the message that was started with or pulled last.
+    /// Whether the message that the handler was given last was compressed.
     var wasCompressed: Bool {
         switch state {
         case .receiving(let reader, headersSent: _): reader.wasCompressed
@@ -199,7 +199,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// How much of the client's window to give back now, in bytes.
+    /// How many bytes to open the client's window by now.
     mutating func takeReleasedBytes() -> Int {
         let requests = requests
         switch consume state {
@@ -289,7 +289,7 @@ struct ServerStreamStateMachine: ~Copyable {
         /// Headers with the status in them and END_STREAM. `reset`: the client is still sending.
         case trailersOnly(reset: Bool)
         case trailers(reset: Bool)
-        /// The call is over already.
+        /// The call was over already.
         case none
     }
 

@@ -1,7 +1,7 @@
 import Support
 
-/// The outcome of a call as gRPC tells it (statuscodes.md). Thrown by a handler, it is the answer; the client
-/// throws it.
+/// The outcome of a call (gRPC's statuscodes.md). A handler throws it to end its call with it, and the client throws it
+/// to its caller.
 package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
     package enum Code: Int, Sendable, CaseIterable {
         case ok = 0
@@ -24,10 +24,10 @@ package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
     }
 
     package var code: Code
-    /// For a developer to read. Sent percent-encoded; cut at 1,024 bytes.
+    /// A message for developers. It is sent percent-encoded and cut at 1,024 bytes.
     package var message: String
-    /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`. Empty: none. Not sent when it is over
-    /// 4,096 bytes, for clients refuse trailers over 8 KiB.
+    /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`; empty: none. It is not sent when it is over 4,096
+    /// bytes, because clients refuse trailers over 8 KiB.
     package var details: [UInt8]
     /// More trailers.
     package var metadata: Metadata
@@ -53,7 +53,7 @@ package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
 enum PercentEncoding {
     static func encode(_ message: String, bytesMax: Int) -> [UInt8] {
         var encoded: [UInt8] = []
-        // Whole characters only: half a UTF-8 sequence is of no use to anybody.
+        // The message is cut between characters, because half a UTF-8 sequence is not valid.
         for character in message.unicodeScalars {
             let before = encoded.count
             for byte in String(character).utf8 {
@@ -73,7 +73,7 @@ enum PercentEncoding {
         return encoded
     }
 
-    /// Never fails: what is not well encoded is kept as it stands, as the protocol asks.
+    /// Decoding never fails: bytes that are not well encoded are kept as they are, as the protocol requires.
     static func decode(_ value: some Collection<UInt8>) -> String {
         let bytes = Array(value)
         var decoded: [UInt8] = []

@@ -4,10 +4,10 @@ internal import NIOPosix
 internal import NIOSSL
 internal import Synchronization
 
-/// The server's certificate and key, and the authorities of its clients, as the files say now: a new connection gets what
-/// was read last.
+/// The server's certificate, key and client authorities, reloaded when their files change. A new connection gets what was
+/// read last.
 ///
-/// Connections that are open keep what they began with, unless an authority has been removed since: see `isTrusted`.
+/// Open connections keep what they began with, unless an authority has been removed since (`isTrusted`).
 final class TLSContext: Sendable {
     private struct Material {
         var context: NIOSSLContext
@@ -16,15 +16,15 @@ final class TLSContext: Sendable {
 
     private struct State {
         var material: Material
-        /// All by which a connection may have been let in since the last look at which the files were as before.
+        /// The authorities by which a connection may have been accepted since the last check that found the files unchanged.
         var trusted: Set<NIOSSLCertificate>
-        /// How often an authority has been removed.
+        /// How many times an authority was removed.
         var trust = 0
-        /// Of the files when they were last read, in vain or not.
+        /// The files' versions when they were last read, successfully or not.
         var versions: [FileVersion]
     }
 
-    /// What a connection begins with.
+    /// The TLS context of a new connection.
     struct Beginning {
         var context: NIOSSLContext
         fileprivate var trust: Int
@@ -35,11 +35,10 @@ final class TLSContext: Sendable {
     private let state: Mutex<State>
 
     /// Reads files, which blocks.
-    ///
     init(_ files: ServerConfiguration.TLS, logger: Logger) throws(TLSFileError) {
         self.files = files
         self.logger = logger
-        // Before the reading: what is written meanwhile is read once more.
+        // The versions are taken before reading, so that files written meanwhile are read again.
         let versions = files.paths.map(FileVersion.init)
         let material = try Self.read(files)
         state = Mutex(State(material: material, trusted: material.authorities, versions: versions))
@@ -49,16 +48,17 @@ final class TLSContext: Sendable {
         state.withLock { Beginning(context: $0.material.context, trust: $0.trust) }
     }
 
-    /// False: an authority has been removed since then, and may have been the client's. The library does not say whether it
-    /// was; who comes again is looked at again.
+    /// Returns false if an authority has been removed since then. The TLS library does not tell whether it was this client's,
+    /// so the client has to connect again and is verified again.
     func isTrusted(_ beginning: Beginning) -> Bool {
         state.withLock { $0.trust == beginning.trust }
     }
 
-    /// Reads the files again if one of them has changed, which blocks. If they do not go together, as between two of
-    /// them being written, the last ones stay in use, until the next change.
+    /// Reads the files again if one of them has changed, which blocks. If they do not match, as while they are being
+    /// replaced one by one, the last ones stay in use until the next change.
     ///
-    /// That an authority is gone counts when the files are the same at the next look: they may be half written.
+    /// A removed authority loses its trust when the files are unchanged at the next check, because they may be half written
+    /// now.
     func reloadIfChanged() {
         let versions = files.paths.map(FileVersion.init)
         let hasChanged = state.withLock { state in
@@ -92,7 +92,7 @@ final class TLSContext: Sendable {
         }
     }
 
-    /// Of TLS 1.2 those that RFC 9113 (section 9.2.2 and appendix A) leaves; TLS 1.3 has its own.
+    /// The cipher suites of TLS 1.2 that RFC 9113 allows (section 9.2.2 and appendix A). Those of TLS 1.3 are fixed.
     private static let cipherSuites: [NIOTLSCipher] = [
         .TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, .TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         .TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, .TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -126,7 +126,7 @@ extension ServerConfiguration.TLS {
     }
 }
 
-/// Tells whether a file is another one than before.
+/// The identity and modification time of a file, by which a change is detected.
 private struct FileVersion: Equatable {
     private var device: UInt64 = 0
     private var inode: UInt64 = 0
@@ -134,7 +134,7 @@ private struct FileVersion: Equatable {
     private var seconds: Int = 0
     private var nanoseconds: Int = 0
 
-    /// A file that is not there is a version too.
+    /// A missing file has a version too.
     init(_ path: String) {
         var status = stat()
         guard stat(path, &status) == 0 else { return }

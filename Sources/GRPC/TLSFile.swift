@@ -6,7 +6,7 @@ package struct TLSFileError: Error, CustomStringConvertible {
     package let description: String
 }
 
-/// PEM files. To read them blocks.
+/// Reads PEM files, which blocks.
 enum TLSFile {
     static func certificates(_ path: String) throws(TLSFileError) -> [NIOSSLCertificate] {
         try read("certificate", path) { try NIOSSLCertificate.fromPEMFile(path) }
@@ -16,7 +16,7 @@ enum TLSFile {
         try read("private key", path) { try NIOSSLPrivateKey(file: path, format: .pem) }
     }
 
-    /// - Parameter paths: what the configuration was read from, or has to be.
+    /// - Parameter paths: the files of the configuration, for the error.
     static func context(
         _ configuration: TLSConfiguration, from paths: [String]
     ) throws(TLSFileError) -> NIOSSLContext {

@@ -1,9 +1,9 @@
 /// `grpc-timeout`: one to eight digits and a unit (PROTOCOL-HTTP2.md, "Timeout").
 enum Timeout {
-    /// The longest that is told apart from "for ever": about 100 years.
+    /// Longer timeouts count as this: about 100 years.
     private static let secondsMax: Int64 = 100 * 365 * 24 * 3600
 
-    /// Nil when it is malformed.
+    /// - Returns: nil when it is malformed.
     static func decode(_ value: some BidirectionalCollection<UInt8>) -> Duration? {
         guard let unit = value.last, (2...9).contains(value.count) else { return nil }
         var count: Int64 = 0
@@ -22,7 +22,7 @@ enum Timeout {
         }
     }
 
-    /// Rounded up to the finest unit that fits eight digits.
+    /// Rounds up to the finest unit that fits eight digits.
     static func encode(_ timeout: Duration) -> String {
         let limit: Int64 = 99_999_999
         let (seconds, attoseconds) = timeout.components

@@ -74,7 +74,7 @@ final class EmbeddedPeer {
         try takeFrames()
     }
 
-    /// By hand, for the session is not told of the windows that the server opens.
+    /// Sends DATA by hand, because the session does not see the windows that the server opens.
     func sendBody(of stream: Int32, _ count: Int) throws {
         var frame = ByteBuffer(bytes: [
             UInt8(count >> 16), UInt8(count >> 8 & 0xff), UInt8(count & 0xff), 0, 0,
@@ -84,7 +84,7 @@ final class EmbeddedPeer {
         try send(frame)
     }
 
-    /// The same, for the library gives a window back only when half of it is used up.
+    /// Sends WINDOW_UPDATE by hand, because the library opens a window only when half of it is used up.
     func openWindow(of stream: Int32, by bytes: UInt32) throws {
         var frame = ByteBuffer(bytes: [0, 0, 4, 8, 0])
         frame.writeInteger(stream)

@@ -5,7 +5,7 @@ import Testing
 
 /// Bidirectional calls without a task.
 @Suite(.timeLimit(.minutes(1))) struct ExchangeTests {
-    /// Answers each message with itself, and holds the client back while it is told to.
+    /// Answers each message with itself, once it is ready.
     private final class Echo: MessageExchange {
         private struct State {
             var responses: [ByteBuffer] = []

@@ -29,9 +29,9 @@ import Testing
     }
 }
 
-/// What one client, or many, can have the server hold.
+/// The limits on what clients can make the server hold.
 @Suite struct MemoryTests {
-    /// Answers nobody.
+    /// Never answers.
     private static let silent = Method("/t/Silent", .unary { _, _, _ in .later })
     private static let large = Method(
         "/t/Large",

@@ -171,7 +171,7 @@ import Testing
         }
     }
 
-    /// What `ConnectionTimers` is told: refused calls, again and again, are no use of a connection.
+    /// Refused calls do not keep a connection from its idle timeout, however many there are.
     @Test(arguments: [
         ("/t/None", nil, false, false), ("/t/Call", nil, false, false), ("/t/Call", "bad", false, false),
         ("/t/Call", "good", true, true), ("/t/OpenCheck", nil, true, false),

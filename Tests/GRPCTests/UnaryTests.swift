@@ -172,7 +172,7 @@ import Testing
             let second = Task { try await other.unary("/t/Later", ByteBuffer()) }
             let behind = try await calls.wait()
             call.reply.send {
-                Issue.record("an answer for nobody")
+                Issue.record("a reply to a call that is over")
                 return ByteBuffer()
             }
             behind.reply.send { behind.message }

@@ -166,7 +166,7 @@ import Testing
             let first = try await end(of: wire)
             #expect(first.status == "4" && first.bytes == 0)
             late.send {
-                Issue.record("an answer for nobody")
+                Issue.record("a reply to a call that is over")
                 return ByteBuffer()
             }
             // Replies are taken in order: the late one is dropped before this one is sent.
