@@ -112,6 +112,7 @@ let package = Package(
                 .embedInCode("Migrations/0004_change_arrays.sql"),
                 .embedInCode("Migrations/0005_audit.sql"),
                 .embedInCode("Migrations/0006_audit_source.sql"), .embedInCode("Migrations/0007_secret.sql"),
+                .embedInCode("Migrations/0008_constraint_names.sql"),
             ],
             swiftSettings: settings),
         .target(

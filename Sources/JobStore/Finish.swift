@@ -3,7 +3,7 @@ import Postgres
 import Support
 
 extension Statement {
-    // A job has a token exactly while it runs (`run_is_whole`): to check the token is to check the state.
+    // A job has a token exactly while it runs (`running_has_token_node_start`): to check the token is to check the state.
     static let finishRuns = Statement(
         "finish_runs",
         """

@@ -43,6 +43,8 @@ package enum Migrator {
         Migration(number: 5, name: "0005_audit", sql: text(PackageResources._005_audit_sql)),
         Migration(number: 6, name: "0006_audit_source", sql: text(PackageResources._006_audit_source_sql)),
         Migration(number: 7, name: "0007_secret", sql: text(PackageResources._007_secret_sql)),
+        Migration(
+            number: 8, name: "0008_constraint_names", sql: text(PackageResources._008_constraint_names_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

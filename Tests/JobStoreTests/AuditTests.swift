@@ -284,9 +284,9 @@ import Testing
             #expect(try await bench.store.trimAudit(olderThan: .seconds(60), atMost: 1000) == 0)
             try await bench.script(
                 """
-                ALTER TABLE audit_entry DISABLE TRIGGER the_audit_is_kept;
+                ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_immutable;
                 UPDATE audit_entry SET at = at - interval '91 days' WHERE caller = 'old';
-                ALTER TABLE audit_entry ENABLE TRIGGER the_audit_is_kept
+                ALTER TABLE audit_entry ENABLE TRIGGER audit_entry_immutable
                 """)
             #expect(try await bench.store.trimAudit(olderThan: .seconds(92 * 86_400), atMost: 1000) == 0)
             #expect(try await bench.store.trimAudit(olderThan: .seconds(90 * 86_400), atMost: 1000) == 1)

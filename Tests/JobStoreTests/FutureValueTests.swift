@@ -68,8 +68,8 @@ import Testing
     @Test func stateOfALiveJobWithARun() async throws {
         try await Bench.with { bench in
             try await add("draining", to: "live_state", bench)
-            try await bench.script("ALTER TABLE live DROP CONSTRAINT run_is_whole")
-            try await bench.script("ALTER TABLE live DROP CONSTRAINT only_a_run_is_asked_to_stop")
+            try await bench.script("ALTER TABLE live DROP CONSTRAINT running_has_token_node_start")
+            try await bench.script("ALTER TABLE live DROP CONSTRAINT cancel_request_needs_run")
             let run = try await bench.start()
             try await bench.script("UPDATE live SET state = 'draining'")
             let text = await failure { _ = try await bench.store.cancel(run.key.id, reason: "") }
@@ -209,7 +209,7 @@ import Testing
     @Test func labelsOfAJob() async throws {
         try await Bench.with { bench in
             let job = try await bench.enqueue(JobSpec(kind: "k", userID: "u", labels: ["a": "b"]))
-            try await bench.script("DROP TRIGGER a_job_is_as_asked ON job")
+            try await bench.script("DROP TRIGGER job_immutable ON job")
             try await bench.script("UPDATE job SET labels = '{\"a\": [1]}'")
             let text = await failure { _ = try await bench.store.job(job.id) }
             #expect(text?.contains("the labels of job \(job.id) are no object of texts") == true)

@@ -29,9 +29,9 @@ import Testing
             let live = try await whole(bench, ends: false)
             try await bench.script(
                 """
-                ALTER TABLE finished DISABLE TRIGGER final_is_final;
+                ALTER TABLE finished DISABLE TRIGGER finished_immutable;
                 UPDATE finished SET finished_at = finished_at - interval '8 days' WHERE number = \(old.key.number);
-                ALTER TABLE finished ENABLE TRIGGER final_is_final;
+                ALTER TABLE finished ENABLE TRIGGER finished_immutable;
                 """)
             #expect(try await bench.store.removeFinished(olderThan: .seconds(7 * 86_400), atMost: 1000) == 1)
             for table in Self.tables {

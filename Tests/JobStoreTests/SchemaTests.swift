@@ -54,14 +54,14 @@ import Testing
             try await bench.enqueue()
             let waits = "number = (SELECT min(number) FROM live)"
             let refused: [(set: String, constraint: String)] = [
-                ("state = 'running'", "run_is_whole"),
-                ("state = 'running', token = 1, node = 1", "run_is_whole"),
-                ("token = 1", "run_is_whole"), ("node = 1", "run_is_whole"),
-                ("started_at = now()", "run_is_whole"),
-                ("cancel_requested_at = now()", "only_a_run_is_asked_to_stop"),
-                ("cancel_reason = ''", "only_a_run_is_asked_to_stop"),
-                ("sequence = 0", "sequence_begins_at_one"), ("attempt = -1", "attempts_are_counted"),
-                ("attempt = max_attempts + 1", "attempts_are_counted"),
+                ("state = 'running'", "running_has_token_node_start"),
+                ("state = 'running', token = 1, node = 1", "running_has_token_node_start"),
+                ("token = 1", "running_has_token_node_start"), ("node = 1", "running_has_token_node_start"),
+                ("started_at = now()", "running_has_token_node_start"),
+                ("cancel_requested_at = now()", "cancel_request_needs_run"),
+                ("cancel_reason = ''", "cancel_request_needs_run"),
+                ("sequence = 0", "sequence_begins_at_one"), ("attempt = -1", "attempt_within_max_attempts"),
+                ("attempt = max_attempts + 1", "attempt_within_max_attempts"),
             ]
             for (set, constraint) in refused {
                 let refusal = try await bench.refusal(of: "UPDATE live SET \(set) WHERE \(waits)")
@@ -70,7 +70,7 @@ import Testing
             #expect(
                 try await bench.refusal(
                     of: "UPDATE live SET state = 'running', token = 1, node = 1, started_at = now()") == nil)
-            #expect(try await bench.refusal(of: "UPDATE live SET token = NULL")?.constraint == "run_is_whole")
+            #expect(try await bench.refusal(of: "UPDATE live SET token = NULL")?.constraint == "running_has_token_node_start")
         }
     }
 
@@ -80,12 +80,12 @@ import Testing
                 number, state, sequence, attempt, max_attempts, finished_at, reason, result, node, started_at
                 """
             let refused: [(values: String, constraint: String)] = [
-                ("'succeeded', 3, 1, 3, now(), 'x', NULL, 1, now()", "an_end_without_success_says_why"),
-                ("'failed', 3, 1, 3, now(), NULL, NULL, 1, now()", "an_end_without_success_says_why"),
+                ("'succeeded', 3, 1, 3, now(), 'x', NULL, 1, now()", "finished_reason_required"),
+                ("'failed', 3, 1, 3, now(), NULL, NULL, 1, now()", "finished_reason_required"),
                 ("'failed', 3, 1, 3, now(), 'x', '', 1, now()", "only_success_has_a_result"),
-                ("'failed', 3, 1, 3, now(), 'x', NULL, NULL, now()", "a_run_had_a_node"),
-                ("'failed', 3, 1, 3, now(), 'x', NULL, 1, NULL", "a_run_had_a_node"),
-                ("'succeeded', 3, 1, 3, now(), NULL, NULL, NULL, NULL", "success_ran"),
+                ("'failed', 3, 1, 3, now(), 'x', NULL, NULL, now()", "finished_run_has_node"),
+                ("'failed', 3, 1, 3, now(), 'x', NULL, 1, NULL", "finished_run_has_node"),
+                ("'succeeded', 3, 1, 3, now(), NULL, NULL, NULL, NULL", "success_needs_run"),
                 ("'failed', 1, 1, 3, now(), 'x', NULL, 1, now()", "finished_sequence_check"),
             ]
             for (values, constraint) in refused {

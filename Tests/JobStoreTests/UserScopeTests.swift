@@ -207,7 +207,7 @@ import Testing
             }
             try await bench.script(
                 """
-                ALTER TABLE job DISABLE TRIGGER a_job_is_as_asked;
+                ALTER TABLE job DISABLE TRIGGER job_immutable;
                 UPDATE job SET created_at = created_at - interval '1 hour'
                 """)
             let new = try await bench.enqueue(JobSpec(kind: "k", userID: "a"))
