@@ -2,53 +2,57 @@ package import JobModel
 import Postgres
 import Support
 
-// Every change that a call makes has its row in the audit, by the statement that makes it or by one of its transaction:
-// there is no change without it, and none of what was undone.
+// Every change that a call makes has an audit entry, written by the statement that makes the change or in its transaction:
+// there is no change without an entry, and no entry of a change that was rolled back.
 
-extension Statement {
-    /// The entries of the jobs that a statement adds, from $2, the ids in order, $21 to $23, the callers, and $24, which of
-    /// them asked for each job: one row for each caller.
-    static func auditing(newJobsMayConflict mayConflict: Bool) -> String {
-        """
-        audited AS (
-            INSERT INTO audit_entry (caller, address, source, action, jobs)
-            SELECT ($21::text[])[place], ($22::text[])[place], ($23::text[])[place]::audit_source, 'enqueue',
-                array_agg(id)
-            FROM (\(mayConflict ? addedJobs : "SELECT unnest($2::uuid[]) AS id, unnest($24::int[]) AS place")) added
-            GROUP BY place
-        )
-        """
+extension SQL where Input == InsertJobs {
+    /// The audit entries of new jobs: one for each caller.
+    static func auditingNewJobs(mayConflict: Bool) -> SQL {
+        let all: SQL = "SELECT unnest(\(JobCallers.ids)) AS id, unnest(\(\.callers.ordinals)) AS caller"
+        let caller: SQL = """
+            (\(\.callers.names))[caller], (\(\.callers.addresses))[caller], (\(\.callers.sources))[caller]::audit_source
+            """
+        // Only jobs that were really added. Not a join, because the planner can only guess how many rows a WITH query
+        // returns, and might compare each row with each.
+        let added: SQL = """
+            SELECT id, max(caller) AS caller FROM (
+                SELECT id, NULL::int AS caller FROM new
+                UNION ALL \(all)) known
+            GROUP BY id HAVING count(*) = 2
+            """
+        let entries: SQL = auditing(
+            "enqueue", by: caller, jobs: "array_agg(id)",
+            from: "(\(mayConflict ? added : all)) added GROUP BY caller")
+        return "audited AS (\(entries))"
     }
+}
 
-    /// Those of the jobs that are really new. Not by a join: for what comes out of a WITH the planner has only guesses, and
-    /// may compare each with each.
-    private static let addedJobs = """
-        SELECT id, max(place) AS place FROM (
-            SELECT id, NULL::int AS place FROM new
-            UNION ALL SELECT unnest($2::uuid[]), unnest($24::int[])) known
-        GROUP BY id HAVING count(*) = 2
-        """
+/// Removes old audit entries. One node does it at a time, a bounded number of rows per statement, so that nothing waits for
+/// it.
+struct TrimAudit: Command {
+    let retentionMilliseconds: Int64
+    let countMax: Int64
 
-    /// One node at a time, a bounded number of rows a statement: nothing waits for it.
-    static let trimAudit = Statement(
+    static let statement = ParameterizedStatement<Self>(
         "trim_audit",
         """
-        WITH turn AS MATERIALIZED (
+        WITH permit AS MATERIALIZED (
             SELECT pg_try_advisory_xact_lock('audit_entry'::regclass::oid::bigint << 32) AS mine
         )
         DELETE FROM audit_entry WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM audit_entry
-            WHERE (SELECT mine FROM turn) AND at < now() - $1 * interval '1 millisecond'
-            ORDER BY at, id LIMIT $2))
+            WHERE (SELECT mine FROM permit)
+                AND at < now() - \(\.retentionMilliseconds) * interval '1 millisecond'
+            ORDER BY at, id LIMIT \(\.countMax)))
         """)
 }
 
-/// Who asked for the jobs of a commit: each caller once, and for each job which of them.
+/// The callers of the jobs of a commit: each caller once, and for each job the ordinal of its caller.
 struct JobCallers {
     struct Name: Hashable {
         let caller: Caller
 
-        /// By the bytes: what is kept of one is never told of another.
+        /// Compared by their bytes, so that two callers whose names are only equivalent in Unicode stay two callers.
         static func == (left: Name, right: Name) -> Bool {
             left.caller.source == right.caller.source
                 && left.caller.name.hasSameBytes(as: right.caller.name)
@@ -64,49 +68,36 @@ struct JobCallers {
     private(set) var names: [String] = []
     private(set) var addresses: [String] = []
     private(set) var sources: [String] = []
-    /// From 1, as Postgres counts.
-    private(set) var places: [Int32] = []
+    /// The index of each job's caller, from 1 as in Postgres' arrays.
+    private(set) var ordinals: [Int32] = []
+
+    /// The ids of the jobs, in order.
+    static let ids = Parameter<InsertJobs>("id") { $0.jobs.map(\.id) }
 
     init(_ jobs: [NewJob]) {
-        places.reserveCapacity(jobs.count)
+        ordinals.reserveCapacity(jobs.count)
         var known: [Name: Int32] = [:]
-        var last: (name: Name, place: Int32)?
+        var last: (name: Name, ordinal: Int32)?
         for job in jobs {
             let name = Name(caller: job.caller)
             // Most commits have few callers, and a batch has one.
             if let last, last.name == name {
-                places.append(last.place)
+                ordinals.append(last.ordinal)
                 continue
             }
-            let place: Int32
+            let ordinal: Int32
             if let before = known[name] {
-                place = before
+                ordinal = before
             } else {
                 names.append(job.caller.auditName)
                 addresses.append(job.caller.auditAddress)
                 sources.append(job.caller.source.rawValue)
-                place = Int32(names.count)
-                known[name] = place
+                ordinal = Int32(names.count)
+                known[name] = ordinal
             }
-            last = (name, place)
-            places.append(place)
+            last = (name, ordinal)
+            ordinals.append(ordinal)
         }
-    }
-}
-
-extension Parameters {
-    /// Who is named in the audit: name, address, and how that is known.
-    mutating func append(auditing caller: Caller) {
-        append(caller.auditName)
-        append(caller.auditAddress)
-        append(caller.source.rawValue)
-    }
-
-    mutating func append(_ callers: JobCallers) {
-        append(callers.names)
-        append(callers.addresses)
-        append(callers.sources)
-        append(callers.places)
     }
 }
 
@@ -114,9 +105,10 @@ extension Caller {
     private static let nameBytesMax = 256
     private static let addressBytesMax = 64
 
-    /// A name comes from outside: the database takes no NUL, and no more than anybody wants to read.
-    fileprivate var auditName: String { name.cut(toBytes: Self.nameBytesMax) }
-    fileprivate var auditAddress: String { address.cut(toBytes: Self.addressBytesMax) }
+    /// Cut, and without NUL, which text in Postgres cannot hold: a name comes from outside.
+    var auditName: String { name.cut(toBytes: Self.nameBytesMax) }
+    var auditAddress: String { address.cut(toBytes: Self.addressBytesMax) }
+    var auditSource: String { source.rawValue }
 }
 
 extension JobStore {
@@ -126,11 +118,7 @@ extension JobStore {
     ) async throws(StoreError) -> Int {
         try await run("trim_audit") { connection throws(PostgresError) in
             try connection.execute(
-                .trimAudit,
-                Parameters {
-                    $0.append(retention.milliseconds)
-                    $0.append(Int64(countMax))
-                }
+                TrimAudit(retentionMilliseconds: retention.milliseconds, countMax: Int64(countMax))
             ).affectedRows
         }
     }

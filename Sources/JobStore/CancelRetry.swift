@@ -2,50 +2,65 @@ package import JobModel
 import Postgres
 import Support
 
-extension Statement {
-    /// A job that waits is cancelled at once; one that runs is asked to stop. Neither row comes back when
-    /// the job is final, is in a state of a newer version, or was claimed or given back between the snapshot and
-    /// the lock. The states are checked in words from which no partial index follows.
-    static let cancelJob = Statement(
+/// Cancels a job that waits at once, and asks one that runs to stop. It returns no row when the job is final, is in a state of
+/// a newer version, or was claimed or given back between the snapshot and the lock. The states are checked in a form from
+/// which no partial index follows.
+struct CancelJob: Command, Audited {
+    let node: Int32
+    let id: JobID
+    let reason: String
+    let caller: Caller
+
+    static let statement = ParameterizedStatement<Self>(
         "cancel_job",
         """
         WITH target AS (
-            SELECT number FROM job WHERE id = $2 AND \(isAllowed("user_id", "$4"))
+            SELECT number FROM job WHERE id = \(\.id) AND \(.isAllowed("user_id", \.caller.users))
         ), gone AS (
             DELETE FROM live USING target
-            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NULL
+            WHERE \(.lookUp("live.number", "target.number")) AND live.token IS NULL
                 AND live.state IN ('scheduled', 'ready')
             RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt, live.max_attempts
         ), added AS (
             INSERT INTO finished (
                 number, state, sequence, attempt, max_attempts, finished_at, reason, message)
-            SELECT number, 'cancelled', sequence, attempt, max_attempts, now(), 'cancelled', $3 FROM gone
+            SELECT number, 'cancelled', sequence, attempt, max_attempts, now(), 'cancelled', \(\.reason) FROM gone
         ), asked AS (
-            UPDATE live SET cancel_requested_at = now(), cancel_reason = $3
+            UPDATE live SET cancel_requested_at = now(), cancel_reason = \(\.reason)
             FROM target
-            WHERE \(lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND live.state::text = 'running'
+            WHERE \(.lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND live.state::text = 'running'
                 AND cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.token, live.node
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences, cancels)
-            SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM gone
-            UNION ALL
-            SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[0::bigint], true FROM asked
-        ), audited AS (
-            INSERT INTO audit_entry (caller, address, source, action, jobs)
-            SELECT $5, $6, $7::audit_source, 'cancel', ARRAY[$2] FROM (SELECT FROM gone UNION ALL SELECT FROM asked) done
+        ), \(announcing), audited AS (
+            \(.auditing(
+                "cancel", by: .caller, jobs: "ARRAY[\(\.id)]",
+                from: "(SELECT FROM gone UNION ALL SELECT FROM asked) done"))
         )
-        SELECT number, lane, sequence, attempt, now(), NULL::bigint, NULL::int FROM gone
+        SELECT number, lane, sequence, attempt, now() AS at, NULL::bigint AS token, NULL::int AS node FROM gone
         UNION ALL
         SELECT number, lane, 0, 0, now(), token, node FROM asked
         """)
 
-    static let retryJob = Statement(
+    private static let announcing = SQL<Self>.announcing(
+        """
+        SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM gone
+        UNION ALL
+        SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[0::bigint], true FROM asked
+        """)
+}
+
+/// Puts a failed or cancelled job back.
+struct RetryJob: Command, Audited {
+    let node: Int32
+    let id: JobID
+    let caller: Caller
+
+    static let statement = ParameterizedStatement<Self>(
         "retry_job",
         """
         WITH target AS MATERIALIZED (
             SELECT number, lane, kind, priority, max_attempts FROM job
-            WHERE id = $2 AND \(isAllowed("user_id", "$3"))
+            WHERE id = \(\.id) AND \(.isAllowed("user_id", \.caller.users))
         ), old AS (
             DELETE FROM finished
             WHERE number = (SELECT number FROM target) AND state IN ('failed', 'cancelled')
@@ -65,44 +80,26 @@ extension Statement {
                 old.attempt, old.attempt + target.max_attempts
             FROM old CROSS JOIN target
             RETURNING number, lane, sequence, attempt, due_at
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, ARRAY[number], ARRAY[lane], ARRAY[sequence] FROM back
-        ), audited AS (
-            INSERT INTO audit_entry (caller, address, source, action, jobs)
-            SELECT $4, $5, $6::audit_source, 'retry', ARRAY[$2] FROM back
-        )
-        SELECT number, lane, sequence, attempt, due_at FROM back
+        ), \(.announcing("SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM back")),
+        audited AS (\(.auditing("retry", by: .caller, jobs: "ARRAY[\(\.id)]", from: "back")))
+        SELECT number, lane, sequence, attempt, due_at AS at, NULL::bigint AS token, NULL::int AS node FROM back
         """)
 }
 
 extension JobStore {
-    /// Asks for a job's end; see `JobService.Cancel`. Returns the job as it is then.
+    /// Cancels a job, or asks its run to stop; see `JobService.Cancel`. Returns the job as it is then.
     package func cancel(
         _ id: JobID, reason: String, by caller: Caller
     ) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         for _ in 0..<5 {
-            let change = try await write("cancel") { connection throws(PostgresError) -> CancelledRow? in
-                let result = try connection.execute(
-                    .cancelJob,
-                    Parameters {
-                        $0.append(node)
-                        $0.append(id.uuid)
-                        $0.append(reason)
-                        $0.append(caller.users)
-                        $0.append(auditing: caller)
-                    })
-                guard let row = result.first else { return nil }
-                return CancelledRow(
-                    key: JobKey(number: try row.int64(0), lane: try row.int64(1), id: id),
-                    sequence: try row.int64(2), attempt: Int(try row.int32(3)),
-                    at: Timestamp(microseconds: try row.timestamp(4)), token: try row.optionalInt64(5),
-                    node: try row.optionalInt32(6))
+            let change = try await write("cancel") { connection throws(PostgresError) -> ChangedRow? in
+                try ChangedRow(
+                    connection.execute(CancelJob(node: node, id: id, reason: reason, caller: caller)), of: id)
             }
             guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
             guard let change else {
-                // Nothing was to be done, or the job moved under our hands.
+                // Nothing had to be done, or the job changed between the snapshot and the lock.
                 if job.state.isFinal || job.cancelRequested { return job }
                 continue
             }
@@ -127,20 +124,8 @@ extension JobStore {
     /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job as it is then.
     package func retry(_ id: JobID, by caller: Caller) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
-        let change = try await write("retry") { connection throws(PostgresError) -> CancelledRow? in
-            let result = try connection.execute(
-                .retryJob,
-                Parameters {
-                    $0.append(node)
-                    $0.append(id.uuid)
-                    $0.append(caller.users)
-                    $0.append(auditing: caller)
-                })
-            guard let row = result.first else { return nil }
-            return CancelledRow(
-                key: JobKey(number: try row.int64(0), lane: try row.int64(1), id: id),
-                sequence: try row.int64(2), attempt: Int(try row.int32(3)),
-                at: Timestamp(microseconds: try row.timestamp(4)), token: nil, node: nil)
+        let change = try await write("retry") { connection throws(PostgresError) -> ChangedRow? in
+            try ChangedRow(connection.execute(RetryJob(node: node, id: id, caller: caller)), of: id)
         }
         guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
         guard let change else { throw .wrongState(job.state) }
@@ -155,7 +140,7 @@ extension JobStore {
         return job
     }
 
-    /// What was written is not told yet: if the job cannot be read for it, watchers look for themselves.
+    /// Reads the job for the event of a change that was just written. If that fails, watchers are told to read what changed.
     private func jobAfterWrite(_ id: JobID, for users: UserScope) async throws(StoreError) -> JobRecord? {
         do {
             return try await job(id, for: users)
@@ -165,13 +150,27 @@ extension JobStore {
         }
     }
 
-    private struct CancelledRow: Sendable {
-        var key: JobKey
-        var sequence: Int64
-        var attempt: Int
-        var at: Timestamp
-        /// Of a run that was asked to stop.
-        var token: Int64?
-        var node: Int32?
+    /// The row of `CancelJob` or `RetryJob`.
+    private struct ChangedRow: Sendable {
+        let key: JobKey
+        let sequence: Int64
+        let attempt: Int
+        let at: Timestamp
+        /// The token and the node of a run that was asked to stop.
+        let token: Int64?
+        let node: Int32?
+
+        /// Nil: the statement changed nothing.
+        init?(_ result: QueryResult, of id: JobID) throws(PostgresError) {
+            guard let row = result.first else { return nil }
+            key = JobKey(
+                number: try row[result.column("number")], lane: try row[result.column("lane")], id: id)
+            sequence = try row[result.column("sequence")]
+            let attempt: Int32 = try row[result.column("attempt")]
+            self.attempt = Int(attempt)
+            at = try row[result.column("at")]
+            token = try row[result.column("token")]
+            node = try row[result.column("node")]
+        }
     }
 }

@@ -5,13 +5,13 @@ import Postgres
 import Support
 import Synchronization
 
-/// The numbers that the store has for a job's queue, user and kind.
+/// The numbers of a job's lane and kind.
 struct LaneIDs: Sendable {
     var lane: Int64
     var kind: Int32
 }
 
-/// Remembers the numbers of kinds, queues and lanes, which never change once given.
+/// Remembers the numbers of kinds and lanes, which never change.
 final class Catalog: Sendable {
     /// Lanes remembered; the memory is emptied when it is full.
     private let lanesMax: Int
@@ -35,7 +35,7 @@ final class Catalog: Sendable {
     private struct State {
         var lanes: [LaneName: Int64] = [:]
         var kinds: [String: Int32] = [:]
-        /// When they were found to have lanes in as many queues as they may: each is counted again now and then only.
+        /// When each user was found to have as many lanes as it may have. The lanes are not counted again for a while.
         var fullUsers: [ExactText: ContinuousClock.Instant] = [:]
     }
     private static let fullUsersMax = 1_000
@@ -53,39 +53,7 @@ final class Catalog: Sendable {
         self.queuesPerUserMax = queuesPerUserMax
     }
 
-    private static let addQueues = Statement(
-        "add_queues",
-        "INSERT INTO queue (name) SELECT DISTINCT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING")
-    private static let addLanes = Statement(
-        "add_lanes",
-        """
-        INSERT INTO lane (queue, user_id)
-        SELECT DISTINCT q.id, t.user_id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
-        JOIN queue q ON q.name = t.queue
-        ORDER BY 1, 2
-        ON CONFLICT DO NOTHING
-        """)
-    private static let findLanes = Statement(
-        "find_lanes",
-        """
-        SELECT q.name, l.user_id, l.id FROM unnest($1::text[], $2::text[]) AS t(queue, user_id)
-        JOIN queue q ON q.name = t.queue JOIN lane l ON l.queue = q.id AND l.user_id = t.user_id
-        """)
-    /// How many lanes some users have, counted up to $2.
-    private static let countLanes = Statement(
-        "count_lanes",
-        """
-        SELECT u.user_id, (SELECT count(*) FROM (
-            SELECT FROM lane WHERE \(Statement.lookUp("lane.user_id", "u.user_id")) LIMIT $2
-        ) l) FROM unnest($1::text[]) AS u (user_id)
-        """)
-    private static let addKinds = Statement(
-        "add_kinds",
-        "INSERT INTO kind (name) SELECT DISTINCT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING")
-    private static let findKinds = Statement(
-        "find_kinds", "SELECT name, id FROM kind WHERE name = ANY ($1::text[])")
-
-    /// The numbers of each job's lane and kind; nil: not all are remembered.
+    /// The numbers of each job's lane and kind; nil if not all of them are remembered.
     func known(_ jobs: [NewJob]) -> [LaneIDs]? {
         state.withLock { state in
             var ids: [LaneIDs] = []
@@ -100,9 +68,8 @@ final class Catalog: Sendable {
         }
     }
 
-    /// The same; what is missing is added first, in commits of its own. Nothing removes it again.
-    ///
-    /// Nil: the job's user would have lanes in more than `queuesPerUserMax` queues.
+    /// The numbers of each job's lane and kind. Missing ones are added first, in commits of their own, and are never removed.
+    /// Nil for a job whose user would have lanes in more than `queuesPerUserMax` queues.
     ///
     /// - Parameter together: if there is such a job, no lane is added for the others either.
     func resolve(
@@ -110,7 +77,7 @@ final class Catalog: Sendable {
     ) throws(PostgresError) -> [LaneIDs?] {
         if let ids = self.known(jobs) { return ids }
         let names = jobs.map { LaneName($0.spec) }
-        // What is known is kept at hand: the memory may be emptied meanwhile.
+        // Copied, because the memory may be emptied meanwhile.
         let known = state.withLock { state in
             zip(names, jobs).map { name, job in (lane: state.lanes[name], kind: state.kinds[job.spec.kind]) }
         }
@@ -137,7 +104,7 @@ final class Catalog: Sendable {
         return ids
     }
 
-    /// The number of one lane, added where it is missing, however many the user has.
+    /// The number of one lane. A missing lane is added, however many lanes the user has.
     func lane(queue: String, userID: ExactText, _ connection: Connection) throws(PostgresError) -> Int64 {
         let name = LaneName(queue: queue, userID: userID)
         if let known = state.withLock({ $0.lanes[name] }) { return known }
@@ -147,13 +114,14 @@ final class Catalog: Sendable {
         return lane
     }
 
-    /// The numbers of kinds, by name; those that are missing are added.
+    /// The numbers of kinds, by name. Missing kinds are added.
     func kinds(_ names: [String], _ connection: Connection) throws(PostgresError) -> [String: Int32] {
-        let parameters = Parameters { $0.append(names) }
-        try connection.execute(Self.addKinds, parameters)
-        let result = try connection.execute(Self.findKinds, parameters)
+        try connection.execute(AddKinds(names: names))
+        let result = try connection.execute(FindKinds(names: names))
+        let name: Column<String> = try result.column("name")
+        let id: Column<Int32> = try result.column("id")
         var found: [String: Int32] = [:]
-        for row in result { found[try row.string(0)] = try row.int32(1) }
+        for row in result { found[try row[name]] = try row[id] }
         let kinds = found
         state.withLock { state in
             if state.kinds.count + kinds.count > kindsMax { state.kinds = [:] }
@@ -162,7 +130,9 @@ final class Catalog: Sendable {
         return found
     }
 
-    /// - Parameter isLimited: those that would be too many of a user are not added, nor any `together` with them.
+    /// - Parameters:
+    ///   - isLimited: lanes beyond a user's limit are not added.
+    ///   - together: if one lane is beyond the limit, none is added.
     private func loadLanes(
         _ names: [LaneName], isLimited: Bool, together: Bool = false, _ connection: Connection
     ) throws(PostgresError) -> [LaneName: Int64] {
@@ -173,14 +143,8 @@ final class Catalog: Sendable {
             missing = together && allowed.count < missing.count ? [] : allowed
         }
         if !missing.isEmpty {
-            let (queues, users) = (missing.map(\.queue), missing.map(\.userID.text))
-            try connection.execute(Self.addQueues, Parameters { $0.append(queues) })
-            try connection.execute(
-                Self.addLanes,
-                Parameters {
-                    $0.append(queues)
-                    $0.append(users)
-                })
+            try connection.execute(AddQueues(names: missing.map(\.queue)))
+            try connection.execute(AddLanes(queues: missing.map(\.queue), users: missing.map(\.userID)))
             let added = try findLanes(missing, connection)
             guard added.count == missing.count else {
                 throw PostgresError(.decoding, "a lane was not found after adding it")
@@ -199,19 +163,18 @@ final class Catalog: Sendable {
         _ names: [LaneName], _ connection: Connection
     ) throws(PostgresError) -> [LaneName: Int64] {
         let result = try connection.execute(
-            Self.findLanes,
-            Parameters {
-                $0.append(names.map(\.queue))
-                $0.append(names.map(\.userID.text))
-            })
+            FindLanes(queues: names.map(\.queue), users: names.map(\.userID)))
+        let queue: Column<String> = try result.column("name")
+        let userID: Column<ExactText> = try result.column("user_id")
+        let id: Column<Int64> = try result.column("id")
         var found: [LaneName: Int64] = [:]
         for row in result {
-            found[LaneName(queue: try row.string(0), userID: ExactText(try row.string(1)))] = try row.int64(2)
+            found[LaneName(queue: try row[queue], userID: try row[userID])] = try row[id]
         }
         return found
     }
 
-    /// Of lanes that are missing those that their users may have. Two nodes that ask at the same time may add a few too many.
+    /// The missing lanes that their users may have. Two nodes that count at the same time may add a few too many.
     private func allowed(
         of missing: [LaneName], _ connection: Connection
     ) throws(PostgresError) -> [LaneName] {
@@ -223,15 +186,10 @@ final class Catalog: Sendable {
         let others = Array(users.subtracting(full))
         var room: [ExactText: Int] = [:]
         if !others.isEmpty {
-            let result = try connection.execute(
-                Self.countLanes,
-                Parameters {
-                    $0.append(others.map(\.text))
-                    $0.append(Int64(queuesPerUserMax))
-                })
-            for row in result {
-                room[ExactText(try row.string(0))] = queuesPerUserMax - Int(try row.int64(1))
-            }
+            let result = try connection.execute(CountLanes(users: others, countMax: Int64(queuesPerUserMax)))
+            let user: Column<ExactText> = try result.column("user_id")
+            let lanes: Column<Int64> = try result.column("lanes")
+            for row in result { room[try row[user]] = queuesPerUserMax - Int(try row[lanes]) }
         }
         let newlyFull = room.filter { $0.value <= 0 }.map(\.key)
         if !newlyFull.isEmpty {
@@ -247,4 +205,69 @@ final class Catalog: Sendable {
             return true
         }
     }
+}
+
+struct AddQueues: Command {
+    let names: [String]
+
+    static let statement = ParameterizedStatement<Self>(
+        "add_queues",
+        "INSERT INTO queue (name) SELECT DISTINCT unnest(\(\.names)) ORDER BY 1 ON CONFLICT DO NOTHING")
+}
+
+struct AddLanes: Command {
+    let queues: [String]
+    let users: [ExactText]
+
+    static let statement = ParameterizedStatement<Self>(
+        "add_lanes",
+        """
+        INSERT INTO lane (queue, user_id)
+        SELECT DISTINCT q.id, t.user_id FROM unnest(\(\.queues), \(\.users)) AS t(queue, user_id)
+        JOIN queue q ON q.name = t.queue
+        ORDER BY 1, 2
+        ON CONFLICT DO NOTHING
+        """)
+}
+
+struct FindLanes: Command {
+    let queues: [String]
+    let users: [ExactText]
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_lanes",
+        """
+        SELECT q.name, l.user_id, l.id FROM unnest(\(\.queues), \(\.users)) AS t(queue, user_id)
+        JOIN queue q ON q.name = t.queue JOIN lane l ON l.queue = q.id AND l.user_id = t.user_id
+        """)
+}
+
+/// Counts the lanes of each user.
+struct CountLanes: Command {
+    let users: [ExactText]
+    /// The most lanes that it counts for each user.
+    let countMax: Int64
+
+    static let statement = ParameterizedStatement<Self>(
+        "count_lanes",
+        """
+        SELECT u.user_id, (SELECT count(*) FROM (
+            SELECT FROM lane WHERE \(.lookUp("lane.user_id", "u.user_id")) LIMIT \(\.countMax)
+        ) l) AS lanes FROM unnest(\(\.users)) AS u (user_id)
+        """)
+}
+
+struct AddKinds: Command {
+    let names: [String]
+
+    static let statement = ParameterizedStatement<Self>(
+        "add_kinds",
+        "INSERT INTO kind (name) SELECT DISTINCT unnest(\(\.names)) ORDER BY 1 ON CONFLICT DO NOTHING")
+}
+
+struct FindKinds: Command {
+    let names: [String]
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_kinds", "SELECT name, id FROM kind WHERE name = ANY (\(\.names))")
 }

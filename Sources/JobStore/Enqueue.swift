@@ -1,65 +1,61 @@
-import FoundationEssentials
 package import JobModel
 import Postgres
 import Support
 import Synchronization
 
-extension Statement {
-    /// Adds jobs. Conflicts (same id, or same key of the same user) are left out of the result and looked up after.
-    static let insertJobs = Statement("insert_jobs", inserting(mayConflict: true))
-    /// The same where nothing can conflict, for a third less.
-    static let insertFreshJobs = Statement("insert_fresh_jobs", inserting(mayConflict: false))
+/// Adds jobs. Jobs that conflict, by the same id or the same key of the same user, are not in the result, and are looked up
+/// by `FindExisting`.
+struct InsertJobs: Sendable {
+    let node: Int32
+    let jobs: [NewJob]
+    let lanes: [LaneIDs]
+    /// The digest of each request, nil where no job can conflict with it.
+    let digests: [[UInt8]?]
+    let callers: JobCallers
+    /// What may start at once; nil: nothing.
+    let offer: StartOffer?
 
-    private static func inserting(mayConflict: Bool) -> String {
+    /// The statement that fits the jobs. Where nothing can conflict, adding them takes a third less time.
+    var statement: ParameterizedStatement<InsertJobs> {
+        let mayConflict = digests.contains { $0 != nil }
+        if offer != nil { return mayConflict ? Self.start : Self.startFresh }
+        return mayConflict ? Self.insert : Self.insertFresh
+    }
+
+    static let insert = ParameterizedStatement<Self>("insert_jobs", inserting(mayConflict: true))
+    static let insertFresh = ParameterizedStatement<Self>("insert_fresh_jobs", inserting(mayConflict: false))
+
+    private static func inserting(mayConflict: Bool) -> SQL<Self> {
         """
-        WITH \(newJobs(mayConflict: mayConflict)), \(auditing(newJobsMayConflict: mayConflict)), entry AS (
+        WITH \(.newJobs(mayConflict: mayConflict)), \(.auditingNewJobs(mayConflict: mayConflict)), entry AS (
             INSERT INTO live (number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts)
             SELECT number, lane, kind, -priority,
                 (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
                 due_at, 1, 0, max_attempts
             FROM new
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number), array_agg(lane), array_agg(1::bigint) FROM new HAVING count(*) > 0
-        )
-        SELECT id, number, created_at, due_at, NULL::bigint, NULL::timestamptz FROM new
+        ), \(.announcing("new", node: \.node, sequence: "1::bigint"))
+        SELECT id, number, created_at, due_at, NULL::bigint AS token, NULL::timestamptz AS started_at FROM new
         """
     }
+}
 
-    /// The rows of `job`, from the parameters $2 to $20, as `new`, numbered in their order. Arrays are unnested in the
-    /// list of columns: in FROM their rows would be written to a store of their own first, and read from it.
-    static func newJobs(mayConflict: Bool) -> String {
-        """
-        input AS (
-            SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS lane, unnest($4::text[]) AS user_id,
-                unnest($5::int[]) AS kind, unnest($6::smallint[]) AS priority, unnest($7::int[]) AS max_attempts,
-                unnest($8::timestamptz[]) AS run_at, unnest($9::bigint[]) AS delay_us,
-                unnest($10::bigint[]) AS timeout_ms, unnest($11::bigint[]) AS soft_timeout_ms,
-                unnest($12::bigint[]) AS retry_initial_ms, unnest($13::float8[]) AS retry_factor,
-                unnest($14::bigint[]) AS retry_max_ms, unnest($15::float8[]) AS retry_jitter,
-                unnest($16::text[]) AS content_type, unnest($17::text[]) AS idempotency_key,
-                unnest($18::bytea[]) AS digest, unnest($19::text[]) AS labels, unnest($20::bytea[]) AS payload
-        ), new AS (
-            INSERT INTO job (
-                id, lane, user_id, kind, priority, max_attempts, due_at, timeout_ms, soft_timeout_ms,
-                retry_initial_ms, retry_factor, retry_max_ms, retry_jitter, content_type, idempotency_key,
-                digest, labels, payload)
-            SELECT id, lane, user_id, kind, priority, max_attempts,
-                coalesce(run_at, now() + delay_us * interval '1 microsecond'),
-                timeout_ms, soft_timeout_ms, retry_initial_ms, retry_factor, retry_max_ms, retry_jitter,
-                content_type, idempotency_key, digest, labels::jsonb, payload
-            FROM input
-            \(mayConflict ? "ON CONFLICT DO NOTHING" : "")
-            RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
-        )
-        """
+/// Looks up the jobs that have the id or the key of new ones.
+struct FindExisting: Command {
+    let ids: [JobID]
+    let users: [ExactText]
+    let keys: [ExactText?]
+
+    init(_ jobs: [NewJob]) {
+        ids = jobs.map(\.id)
+        users = jobs.map(\.spec.userID)
+        keys = jobs.map(\.spec.idempotencyKey)
     }
 
-    static let findExisting = Statement(
+    static let statement = ParameterizedStatement<Self>(
         "find_existing",
         """
-        SELECT t.place, j.id, j.digest
-        FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS t(id, user_id, key, place)
+        SELECT t.ordinal, j.id, j.digest
+        FROM unnest(\(\.ids), \(\.users), \(\.keys)) WITH ORDINALITY AS t(id, user_id, key, ordinal)
         JOIN LATERAL (
             SELECT id, digest FROM job WHERE job.id = t.id
             UNION ALL
@@ -92,7 +88,7 @@ extension JobStore {
         }
     }
 
-    /// The same for a task.
+    /// Adds one job and returns once it is committed.
     package func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued {
         let result = await withCheckedContinuation { continuation in
             enqueue(job) { continuation.resume(returning: $0) }
@@ -102,7 +98,7 @@ extension JobStore {
 
     /// Adds all jobs or none, in one transaction. Returns each job's id and whether it is new, in order.
     package func enqueueBatch(_ jobs: [NewJob]) async throws(StoreError) -> [(id: JobID, isNew: Bool)] {
-        let (batch, places) = try Self.distinct(jobs)
+        let (batch, indexes) = try Self.distinct(jobs)
         let bytes = batch.reduce(0) { $0 + $1.spec.bytes }
         let hasRoom = batchBytes.withLock { waiting in
             guard waiting == 0 || waiting + bytes <= Self.batchBytesMax else { return false }
@@ -111,11 +107,11 @@ extension JobStore {
         }
         guard hasRoom else { throw .overloaded }
         defer { batchBytes.withLock { $0 -= bytes } }
-        try await refuseConflicts(of: batch, places)
+        try await refuseConflicts(of: batch, indexes)
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
             let resolved = try catalog.resolve(batch, together: true, connection)
-            if let place = resolved.firstIndex(where: { $0 == nil }) {
-                let error = StoreError.tooManyQueues(userID: batch[place].spec.userID)
+            if let index = resolved.firstIndex(where: { $0 == nil }) {
+                let error = StoreError.tooManyQueues(userID: batch[index].spec.userID)
                 return [Result<EnqueueOutcome, StoreError>.failure(error)]
             }
             let lanes = resolved.compactMap { $0 }
@@ -145,7 +141,7 @@ extension JobStore {
         answers.reserveCapacity(jobs.count)
         var notices: [Notice] = []
         notices.reserveCapacity(batch.count)
-        for (place, (job, outcome)) in zip(batch, outcomes).enumerated() {
+        for (index, (job, outcome)) in zip(batch, outcomes).enumerated() {
             switch outcome {
             case .success(.new(let inserted)):
                 answers.append((job.id, true))
@@ -153,68 +149,69 @@ extension JobStore {
             case .success(.existing(let id)):
                 answers.append((id, false))
             case .failure(.conflict(let id, _)):
-                throw .conflict(id, index: places?.firstIndex(of: place) ?? place)
+                throw .conflict(id, index: indexes?.firstIndex(of: index) ?? index)
             case .failure(let error):
                 throw error
             }
         }
         tell(notices)
-        guard let places else { return answers }
+        guard let indexes else { return answers }
         var wasAnswered = [Bool](repeating: false, count: batch.count)
-        return places.map { place in
-            defer { wasAnswered[place] = true }
-            return (answers[place].id, answers[place].isNew && !wasAnswered[place])
+        return indexes.map { index in
+            defer { wasAnswered[index] = true }
+            return (answers[index].id, answers[index].isNew && !wasAnswered[index])
         }
     }
 
-    /// Before lanes are added, where some are missing: a batch that is refused leaves nothing behind.
-    private func refuseConflicts(of batch: [NewJob], _ places: [Int]?) async throws(StoreError) {
+    /// Refuses a batch with a conflict before missing lanes are added, so that a refused batch leaves nothing behind.
+    private func refuseConflicts(of batch: [NewJob], _ indexes: [Int]?) async throws(StoreError) {
         guard batch.contains(where: { $0.mayConflict }), catalog.known(batch) == nil else { return }
         let refused = try await run("find_conflicts") { [self] connection throws(PostgresError) in
             try conflicts(of: batch, connection)
         }
-        guard let place = refused.keys.min(), let id = refused[place] else { return }
-        throw .conflict(id, index: places?.firstIndex(of: place) ?? place)
+        guard let index = refused.keys.min(), let id = refused[index] else { return }
+        throw .conflict(id, index: indexes?.firstIndex(of: index) ?? index)
     }
 
-    /// A job that comes twice in a batch goes once; `places` says where each one went. Nil: all where they were, since
-    /// ids of our own making differ.
+    /// A job that comes twice in a batch is added once. `indexes` has each job's index in the distinct batch; nil: all jobs
+    /// are distinct, because ids that the server makes differ.
     private static func distinct(
         _ jobs: [NewJob]
-    ) throws(StoreError) -> (batch: [NewJob], places: [Int]?) {
+    ) throws(StoreError) -> (batch: [NewJob], indexes: [Int]?) {
         guard jobs.contains(where: { $0.spec.jobID != nil }) else { return (jobs, nil) }
-        var placeByID: [JobID: Int] = [:]
+        var indexByID: [JobID: Int] = [:]
         var batch: [NewJob] = []
-        var places: [Int] = []
+        var indexes: [Int] = []
         for (index, job) in jobs.enumerated() {
-            if let place = placeByID[job.id] {
-                guard RequestDigest.digest(of: batch[place].spec) == RequestDigest.digest(of: job.spec) else {
+            if let first = indexByID[job.id] {
+                guard RequestDigest.digest(of: batch[first].spec) == RequestDigest.digest(of: job.spec) else {
                     throw .conflict(job.id, index: index)
                 }
-                places.append(place)
+                indexes.append(first)
             } else {
-                placeByID[job.id] = batch.count
-                places.append(batch.count)
+                indexByID[job.id] = batch.count
+                indexes.append(batch.count)
                 batch.append(job)
             }
         }
-        return (batch, places)
+        return (batch, indexes)
     }
 
-    /// How often jobs whose id comes again are tried to be added, in one commit.
+    /// How often one commit tries to add jobs that share an id.
     private static let roundsMax = 3
 
-    /// One result per job, as if they had come one after the other. A few statements, however many have the same id.
+    /// Adds jobs and returns one result per job, as if they had been added one after the other. It takes a few statements,
+    /// however many jobs share an id.
     func commitEnqueues(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
-        // Ids of our own making differ.
+        // Ids that the server makes differ.
         if jobs.allSatisfy({ $0.spec.jobID == nil }) { return try commitDistinct(jobs, connection) }
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.contended), count: jobs.count)
         var open = Array(jobs.indices)
         for _ in 0..<Self.roundsMax {
-            // A statement cannot tell two jobs of the same id apart: the first of each goes.
+            // A statement cannot tell two jobs with the same id apart, so only the first of each is added.
             var firstByID: [JobID: Int] = [:]
             firstByID.reserveCapacity(open.count)
             for index in open where firstByID[jobs[index].id] == nil { firstByID[jobs[index].id] = index }
@@ -232,9 +229,9 @@ extension JobStore {
                 outcomes[index] = outcomes[first].map { .existing($0.id(of: jobs[first])) }
                 return false
             }
-            // Those with other content: by now their ids are taken, unless the first was refused.
+            // The jobs with other content: by now their ids are taken, unless the first job was refused.
             let found = try existing(open.map { jobs[$0] }, connection)
-            for (place, outcome) in found { outcomes[open[place]] = outcome }
+            for (index, outcome) in found { outcomes[open[index]] = outcome }
             open = open.indices.filter { found[$0] == nil }.map { open[$0] }
             if open.isEmpty { return outcomes }
         }
@@ -245,24 +242,24 @@ extension JobStore {
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         if let lanes = catalog.known(jobs) { return try commit(jobs, lanes, connection) }
-        // Nothing removes a lane again: it is not added for a job that is refused, or refusals would fill the table.
+        // Lanes are never removed, so none is added for a job that is refused: refusals could otherwise fill the table.
         let refused = try conflicts(of: jobs, connection)
         let others = jobs.indices.filter { refused[$0] == nil }
         var outcomes = jobs.indices.map { index -> Result<EnqueueOutcome, StoreError> in
             .failure(refused[index].map { .conflict($0, index: 0) } ?? Self.vanished)
         }
         guard !others.isEmpty else { return outcomes }
-        var placed: [(index: Int, lane: LaneIDs)] = []
+        var resolved: [(index: Int, lane: LaneIDs)] = []
         for (index, lane) in zip(others, try catalog.resolve(others.map { jobs[$0] }, connection)) {
             if let lane {
-                placed.append((index, lane))
+                resolved.append((index, lane))
             } else {
                 outcomes[index] = .failure(.tooManyQueues(userID: jobs[index].spec.userID))
             }
         }
-        guard !placed.isEmpty else { return outcomes }
-        let committed = try commit(placed.map { jobs[$0.index] }, placed.map(\.lane), connection)
-        for ((index, _), outcome) in zip(placed, committed) { outcomes[index] = outcome }
+        guard !resolved.isEmpty else { return outcomes }
+        let committed = try commit(resolved.map { jobs[$0.index] }, resolved.map(\.lane), connection)
+        for ((index, _), outcome) in zip(resolved, committed) { outcomes[index] = outcome }
         return outcomes
     }
 
@@ -272,7 +269,7 @@ extension JobStore {
         let offer = StartOffer(jobs, lanes, starter, closedLanes)
         defer { offer?.end() }
         let outcomes = try insert(jobs, lanes, offer) { queries throws(PostgresError) in
-            // No BEGIN: what goes in one round trip is one transaction.
+            // Without BEGIN: the statements of one round trip are one transaction.
             try connection.execute(queries)
         }
         var notices: [Notice] = []
@@ -295,30 +292,26 @@ extension JobStore {
     private static let contended = StoreError.unavailable(
         "too many different jobs with this id have come at once, and those before were refused; try again")
 
-    /// One result per job. The ids are unique. `execute` runs statements in one round trip.
+    /// Adds jobs with distinct ids and returns one result per job. `execute` runs statements in one round trip.
     private func insert(
         _ jobs: [NewJob], _ lanes: [LaneIDs], _ offer: StartOffer? = nil,
         _ execute: ([Query]) throws(PostgresError) -> [QueryResult]
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         let digests = jobs.map { $0.mayConflict ? RequestDigest.digest(of: $0.spec) : nil }
-        var parameters = insertParameters(jobs, lanes, digests)
-        let results: [QueryResult]
-        let mayConflict = digests.contains { $0 != nil }
-        if let offer {
-            offer.append(to: &parameters)
-            let insert: Statement = mayConflict ? .insertAndStartJobs : .insertAndStartFreshJobs
-            results = try execute([offer.lock, Query(insert, parameters)])
-        } else {
-            results = try execute([Query(mayConflict ? .insertJobs : .insertFreshJobs, parameters)])
-        }
+        let insert = InsertJobs(
+            node: nodeNumber, jobs: jobs, lanes: lanes, digests: digests, callers: JobCallers(jobs),
+            offer: offer)
+        let results = try execute((offer.map { [$0.lock] } ?? []) + [Query(insert.statement, insert)])
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.vanished), count: jobs.count)
         var isMissing = [Bool](repeating: true, count: jobs.count)
-        // Rows come in the order of the jobs, or nearly: that is the plan's affair.
+        // Mostly the rows come in the order of the jobs, but the plan decides.
         var indexes = (0..<jobs.count).makeIterator()
         var indexByID: [JobID: Int]?
-        for row in results[results.count - 1] {
-            let id = JobID(try row.uuid(0))
+        let inserted = results[results.count - 1]
+        let columns = try InsertedJob.Columns(inserted)
+        for row in inserted {
+            let id = try row[columns.id]
             var found = indexByID == nil ? indexes.next() : indexByID?[id]
             if let index = found, jobs[index].id != id {
                 let all = Dictionary(uniqueKeysWithValues: jobs.indices.map { (jobs[$0].id, $0) })
@@ -327,53 +320,49 @@ extension JobStore {
             }
             guard let index = found else { continue }
             isMissing[index] = false
-            outcomes[index] = .success(
-                .new(
-                    InsertedJob(
-                        number: try row.int64(1), lane: lanes[index].lane,
-                        createdAt: Timestamp(microseconds: try row.timestamp(2)),
-                        dueAt: Timestamp(microseconds: try row.timestamp(3)), token: try row.optionalInt64(4),
-                        startedAt: try row.optionalTimestamp(5).map { Timestamp(microseconds: $0) })))
+            outcomes[index] = .success(.new(try InsertedJob(row, columns, lane: lanes[index].lane)))
         }
         let missing = jobs.indices.filter { isMissing[$0] }
         guard !missing.isEmpty else { return outcomes }
-        let existing = try execute([Self.findExisting(missing.map { jobs[$0] })])
-        for row in existing[0] {
-            let index = missing[Int(try row.int64(0)) - 1]
-            let id = JobID(try row.uuid(1))
-            let isSame = try row.optionalBytes(2).map { $0 == digests[index] } ?? false
+        let existing = try execute([Query(FindExisting(missing.map { jobs[$0] }))])[0]
+        for (ordinal, id, digest) in try Self.read(existing) {
+            let index = missing[ordinal]
+            let isSame = digest.map { $0 == digests[index] } ?? false
             outcomes[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
         }
         return outcomes
     }
 
-    private static func findExisting(_ jobs: [NewJob]) -> Query {
-        Query(
-            .findExisting,
-            Parameters {
-                $0.append(jobs.map(\.id.uuid))
-                $0.append(jobs.map(\.spec.userID.text))
-                $0.append(jobs.map(\.spec.idempotencyKey?.text))
-            })
+    /// The rows of `FindExisting`, with the index of the job that was looked up.
+    private static func read(
+        _ result: QueryResult
+    ) throws(PostgresError) -> [(index: Int, id: JobID, digest: [UInt8]?)] {
+        let ordinal: Column<Int64> = try result.column("ordinal")
+        let id: Column<JobID> = try result.column("id")
+        let digest: Column<[UInt8]?> = try result.column("digest")
+        var found: [(index: Int, id: JobID, digest: [UInt8]?)] = []
+        for row in result { found.append((Int(try row[ordinal]) - 1, try row[id], try row[digest])) }
+        return found
     }
 
-    /// Looks up the jobs that already have the id or the key of these ones, and gives the outcomes by their places.
+    /// Looks up the jobs that already have the id or the key of these ones. Returns the outcomes by index.
     private func existing(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Int: Result<EnqueueOutcome, StoreError>] {
-        let places = jobs.indices.filter { jobs[$0].mayConflict }
-        guard !places.isEmpty else { return [:] }
+        let indexes = jobs.indices.filter { jobs[$0].mayConflict }
+        guard !indexes.isEmpty else { return [:] }
         var existing: [Int: Result<EnqueueOutcome, StoreError>] = [:]
-        for row in try connection.execute([Self.findExisting(places.map { jobs[$0] })])[0] {
-            let place = places[Int(try row.int64(0)) - 1]
-            let id = JobID(try row.uuid(1))
-            let isSame = try row.optionalBytes(2) == RequestDigest.digest(of: jobs[place].spec)
-            existing[place] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
+        for (ordinal, id, digest) in try Self.read(
+            try connection.execute(FindExisting(indexes.map { jobs[$0] })))
+        {
+            let index = indexes[ordinal]
+            let isSame = digest == RequestDigest.digest(of: jobs[index].spec)
+            existing[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
         }
         return existing
     }
 
-    /// The jobs whose id or key another one has, with other content: their places, and the ids of the others.
+    /// The ids of jobs with other content that have the id or the key of these ones, by index.
     private func conflicts(
         of jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Int: JobID] {
@@ -381,52 +370,12 @@ extension JobStore {
             if case .failure(.conflict(let id, _)) = outcome { id } else { nil }
         }
     }
-
-    private func insertParameters(
-        _ jobs: [NewJob], _ lanes: [LaneIDs], _ digests: [[UInt8]?]
-    ) -> Parameters {
-        var runAt: [Int64?] = []
-        var delays: [Int64] = []
-        for job in jobs {
-            switch job.spec.due {
-            case .at(let moment):
-                runAt.append(moment.microseconds)
-                delays.append(0)
-            case .after(let delay):
-                runAt.append(nil)
-                delays.append(delay.microseconds)
-            }
-        }
-        return Parameters {
-            $0.append(nodeNumber)
-            $0.append(jobs.map(\.id.uuid))
-            $0.append(lanes.map(\.lane))
-            $0.append(jobs.map(\.spec.userID.text))
-            $0.append(lanes.map(\.kind))
-            $0.append(jobs.map { Int16($0.spec.priority) })
-            $0.append(jobs.map { Int32($0.spec.maxAttempts) })
-            $0.append(timestamps: runAt)
-            $0.append(delays)
-            $0.append(jobs.map { $0.spec.timeout?.milliseconds })
-            $0.append(jobs.map { $0.spec.softTimeout?.milliseconds })
-            $0.append(jobs.map(\.spec.retryPolicy.initialDelay.milliseconds))
-            $0.append(jobs.map(\.spec.retryPolicy.factor))
-            $0.append(jobs.map(\.spec.retryPolicy.maxDelay.milliseconds))
-            $0.append(jobs.map(\.spec.retryPolicy.jitter))
-            $0.append(jobs.map(\.spec.contentType.text))
-            $0.append(jobs.map(\.spec.idempotencyKey?.text))
-            $0.append(byteArrays: digests)
-            $0.append(jobs.map { Labels.json($0.spec.labels) })
-            $0.append(byteArrays: jobs.map(\.spec.payload))
-            $0.append(JobCallers(jobs))
-        }
-    }
 }
 
-/// What became of one job of a commit.
+/// The result of adding one job.
 enum EnqueueOutcome: Sendable {
     case new(InsertedJob)
-    /// There is one with the same id or key, and the same content.
+    /// There is a job with the same id or key, and the same content.
     case existing(JobID)
 
     /// The id of the job that exists now.
@@ -443,11 +392,39 @@ struct InsertedJob: Sendable {
     var lane: Int64
     var createdAt: Timestamp
     var dueAt: Timestamp
-    /// Of its run, where it started at once.
+    /// The token of its run, if it started at once.
     var token: Int64?
     var startedAt: Timestamp?
 
-    /// The job as it was added; that it may run already is its next event.
+    /// The columns that `InsertJobs` returns.
+    struct Columns {
+        let id: Column<JobID>
+        let number: Column<Int64>
+        let createdAt: Column<Timestamp>
+        let dueAt: Column<Timestamp>
+        let token: Column<Int64?>
+        let startedAt: Column<Timestamp?>
+
+        init(_ result: QueryResult) throws(PostgresError) {
+            id = try result.column("id")
+            number = try result.column("number")
+            createdAt = try result.column("created_at")
+            dueAt = try result.column("due_at")
+            token = try result.column("token")
+            startedAt = try result.column("started_at")
+        }
+    }
+
+    init(_ row: Row, _ columns: Columns, lane: Int64) throws(PostgresError) {
+        number = try row[columns.number]
+        self.lane = lane
+        createdAt = try row[columns.createdAt]
+        dueAt = try row[columns.dueAt]
+        token = try row[columns.token]
+        startedAt = try row[columns.startedAt]
+    }
+
+    /// The job as it was added. If it has started already, its next event says so.
     func record(_ job: NewJob) -> JobRecord {
         JobRecord(
             number: number, id: job.id, spec: job.spec, state: JobEventType.enqueued.to, sequence: 1,

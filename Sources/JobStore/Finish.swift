@@ -2,18 +2,28 @@ package import JobModel
 import Postgres
 import Support
 
-extension Statement {
+/// Ends runs for good.
+struct FinishRuns: Command {
+    let node: Int32
+    let numbers: [Int64]
+    let tokens: [Int64]
+    let states: [String]
+    let reasons: [String?]
+    let messages: [String?]
+    let results: [[UInt8]?]
+    let resultTypes: [ExactText?]
+
     // A job has a token exactly while it runs (`running_has_token_node_start`): to check the token is to check the state.
-    static let finishRuns = Statement(
+    static let statement = ParameterizedStatement<Self>(
         "finish_runs",
         """
         WITH input AS (
-            SELECT unnest($2::bigint[]) AS number, unnest($3::bigint[]) AS token, unnest($4::text[]) AS state,
-                unnest($5::text[]) AS reason, unnest($6::text[]) AS message, unnest($7::bytea[]) AS result,
-                unnest($8::text[]) AS result_type
+            SELECT unnest(\(\.numbers)) AS number, unnest(\(\.tokens)) AS token, unnest(\(\.states)) AS state,
+                unnest(\(\.reasons)) AS reason, unnest(\(\.messages)) AS message,
+                unnest(\(\.results)) AS result, unnest(\(\.resultTypes)) AS result_type
         ), gone AS (
             DELETE FROM live USING input
-            WHERE \(lookUp("live.number", "input.number")) AND live.token = input.token
+            WHERE \(.lookUp("live.number", "input.number")) AND live.token = input.token
             RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
                 live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
                 input.result, input.result_type
@@ -24,26 +34,37 @@ extension Statement {
             SELECT number, state::final_state, sequence, attempt, max_attempts, node, started_at, now(),
                 reason, message, result, result_type
             FROM gone
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM gone HAVING count(*) > 0
-        )
-        SELECT token, sequence, now() FROM gone
+        ), \(.announcing("gone", node: \.node))
+        SELECT token, sequence, now() AS at FROM gone
         """)
+}
 
-    static let returnRuns = Statement(
+/// Ends runs and puts their jobs back, for another attempt.
+struct ReturnRuns: Command {
+    let node: Int32
+    let numbers: [Int64]
+    let tokens: [Int64]
+    let types: [String]
+    let reasons: [String]
+    let messages: [String]
+    let delaysMilliseconds: [Int64]
+    /// Whether the attempt counts.
+    let counts: [Bool]
+
+    static let statement = ParameterizedStatement<Self>(
         "return_runs",
         """
         WITH input AS (
             SELECT * FROM unnest(
-                $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bool[])
+                \(\.numbers), \(\.tokens), \(\.types), \(\.reasons), \(\.messages), \(\.delaysMilliseconds),
+                \(\.counts))
             AS t (number, token, type, reason, message, delay_ms, counts)
         ), old AS MATERIALIZED (
             SELECT live.number, live.token, live.started_at, live.node, live.attempt, input.type,
                 input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
                 live.cancel_reason
             FROM live
-            JOIN input ON \(lookUp("live.number", "input.number")) AND live.token = input.token
+            JOIN input ON \(.lookUp("live.number", "input.number")) AND live.token = input.token
             ORDER BY input.number FOR UPDATE OF live
         ), back AS (
             UPDATE live SET
@@ -52,7 +73,7 @@ extension Statement {
                 attempt = CASE WHEN old.counts THEN live.attempt ELSE live.attempt - 1 END,
                 token = NULL, node = NULL, started_at = NULL
             FROM old
-            WHERE \(lookUp("live.number", "old.number")) AND live.token = old.token AND old.cancel_requested_at IS NULL
+            WHERE \(.lookUp("live.number", "old.number")) AND live.token = old.token AND old.cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.sequence, live.due_at
         ), kept AS (
             INSERT INTO history (
@@ -60,11 +81,8 @@ extension Statement {
             SELECT number, back.sequence, old.type::event_type, old.attempt, old.node, old.started_at, now(),
                 back.due_at, old.reason, old.message
             FROM back JOIN old USING (number)
-        ), told AS (
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number), array_agg(lane), array_agg(sequence) FROM back HAVING count(*) > 0
-        )
-        SELECT old.token, back.sequence, back.due_at, now(), old.cancel_reason
+        ), \(.announcing("back", node: \.node))
+        SELECT old.token, back.sequence, now() AS at, back.due_at, old.cancel_reason
         FROM old LEFT JOIN back USING (number)
         """)
 }
@@ -89,29 +107,34 @@ extension JobStore {
         _ endings: [Ending], _ connection: Connection
     ) throws(PostgresError) -> [Result<EndingOutcome, StoreError>] {
         let node = nodeNumber
-        // A run that two want to end, its own node and the one that rescues it, is ended by the first.
+        // Two nodes may want to end a run: the one that ran it, and the one that recovers it. The first one ends it.
         var tokens: Set<Int64> = []
         let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
         let finals = firsts.filter { endings[$0].isFinal }
         let returns = firsts.filter { !endings[$0].isFinal }
         var queries: [Query] = []
-        if !finals.isEmpty { queries.append(finishQuery(finals.map { endings[$0] }, node: node)) }
-        if !returns.isEmpty { queries.append(returnQuery(returns.map { endings[$0] }, node: node)) }
+        if !finals.isEmpty { queries.append(Query(FinishRuns(finals.map { endings[$0] }, node: node))) }
+        if !returns.isEmpty { queries.append(Query(ReturnRuns(returns.map { endings[$0] }, node: node))) }
         var results = try connection.execute(queries).makeIterator()
         var written: [Int64: WrittenEnd] = [:]
         if !finals.isEmpty, let result = results.next() {
+            let token: Column<Int64> = try result.column("token")
+            let sequence: Column<Int64> = try result.column("sequence")
+            let at: Column<Timestamp> = try result.column("at")
             for row in result {
-                written[try row.int64(0)] = WrittenEnd(
-                    sequence: try row.int64(1), at: Timestamp(microseconds: try row.timestamp(2)))
+                written[try row[token]] = WrittenEnd(sequence: try row[sequence], at: try row[at])
             }
         }
         if !returns.isEmpty, let result = results.next() {
+            let token: Column<Int64> = try result.column("token")
+            let sequence: Column<Int64?> = try result.column("sequence")
+            let at: Column<Timestamp> = try result.column("at")
+            let dueAt: Column<Timestamp?> = try result.column("due_at")
+            let cancelReason: Column<String?> = try result.column("cancel_reason")
             for row in result {
-                written[try row.int64(0)] = WrittenEnd(
-                    sequence: try row.optionalInt64(1),
-                    at: Timestamp(microseconds: try row.timestamp(3)),
-                    dueAt: try row.optionalTimestamp(2).map { Timestamp(microseconds: $0) },
-                    cancelReason: try row.optionalString(4))
+                written[try row[token]] = WrittenEnd(
+                    sequence: try row[sequence], at: try row[at], dueAt: try row[dueAt],
+                    cancelReason: try row[cancelReason])
             }
         }
         var notices: [Notice] = []
@@ -136,52 +159,42 @@ extension JobStore {
     }
 }
 
-private func finishQuery(_ endings: [Ending], node: Int32) -> Query {
-    var states: [String] = []
-    var errors: [JobError?] = []
-    var results: [JobResult?] = []
-    for case .final(let type, let error, let result) in endings.map(\.verdict) {
-        states.append(type.to.rawValue)
-        errors.append(error)
-        results.append(result)
+extension FinishRuns {
+    /// - Parameter endings: only final ones.
+    init(_ endings: [Ending], node: Int32) {
+        var states: [String] = []
+        var errors: [JobError?] = []
+        var results: [JobResult?] = []
+        for case .final(let type, let error, let result) in endings.map(\.verdict) {
+            states.append(type.to.rawValue)
+            errors.append(error)
+            results.append(result)
+        }
+        self.init(
+            node: node, numbers: endings.map(\.key.number), tokens: endings.map(\.token), states: states,
+            reasons: errors.map { $0?.reason }, messages: errors.map { $0?.message },
+            results: results.map { $0?.data }, resultTypes: results.map { $0?.contentType })
     }
-    return Query(
-        .finishRuns,
-        Parameters {
-            $0.append(node)
-            $0.append(endings.map(\.key.number))
-            $0.append(endings.map(\.token))
-            $0.append(states)
-            $0.append(errors.map { $0?.reason })
-            $0.append(errors.map { $0?.message })
-            $0.append(byteArrays: results.map { $0?.data })
-            $0.append(results.map { $0?.contentType.text })
-        })
 }
 
-private func returnQuery(_ endings: [Ending], node: Int32) -> Query {
-    var types: [String] = []
-    var errors: [JobError] = []
-    var delays: [Int64] = []
-    var counts: [Bool] = []
-    for case .again(let type, let error, let delay, let countsAttempt) in endings.map(\.verdict) {
-        types.append(type.rawValue)
-        errors.append(error)
-        delays.append(delay.milliseconds)
-        counts.append(countsAttempt)
+extension ReturnRuns {
+    /// - Parameter endings: only those that are not final.
+    init(_ endings: [Ending], node: Int32) {
+        var types: [String] = []
+        var errors: [JobError] = []
+        var delays: [Int64] = []
+        var counts: [Bool] = []
+        for case .again(let type, let error, let delay, let countsAttempt) in endings.map(\.verdict) {
+            types.append(type.rawValue)
+            errors.append(error)
+            delays.append(delay.milliseconds)
+            counts.append(countsAttempt)
+        }
+        self.init(
+            node: node, numbers: endings.map(\.key.number), tokens: endings.map(\.token), types: types,
+            reasons: errors.map(\.reason), messages: errors.map(\.message), delaysMilliseconds: delays,
+            counts: counts)
     }
-    return Query(
-        .returnRuns,
-        Parameters {
-            $0.append(node)
-            $0.append(endings.map(\.key.number))
-            $0.append(endings.map(\.token))
-            $0.append(types)
-            $0.append(errors.map(\.reason))
-            $0.append(errors.map(\.message))
-            $0.append(delays)
-            $0.append(counts)
-        })
 }
 
 extension Ending {

@@ -2,94 +2,111 @@ package import JobModel
 import Postgres
 import Support
 
-extension Statement {
-    /// At most $9 jobs are looked at, and no more than it takes to find $10. Where the page is short, `edge` is the
-    /// last of those, for the next page.
-    static let listJobs = Statement(
-        "list_jobs", listing(scan: "job.number < $8 ORDER BY job.number DESC LIMIT $9"))
+/// Reads a page of jobs, newest first.
+struct ListJobs: Sendable {
+    let users: UserScope
+    let queue: String?
+    let kind: String?
+    /// Empty: all states.
+    let states: [String]
+    let labels: String?
+    let createdFrom: Timestamp?
+    let createdTo: Timestamp?
+    /// Only jobs with lower numbers.
+    let before: Int64
+    /// The most jobs that the page looks at. It stops at `size` matching jobs. `edge_number` is the last job that it looked
+    /// at, where the next page begins, if this page is short.
+    let scannedMax: Int64
+    let size: Int64
+    /// The most jobs that it looks at for each of several users.
+    let share: Int64
 
-    static let listJobsOfUser = Statement(
+    static let all = ParameterizedStatement<Self>(
+        "list_jobs", listing(scan: "job.number < \(\.before) ORDER BY job.number DESC LIMIT \(\.scannedMax)"))
+
+    static let ofUser = ParameterizedStatement<Self>(
         "list_jobs_of_user",
         listing(
             scan: """
-                job.user_id = ($1::text[])[1] AND job.number < $8
-                ORDER BY job.user_id DESC, job.number DESC LIMIT $9
+                job.user_id = (\(\.users))[1] AND job.number < \(\.before)
+                ORDER BY job.user_id DESC, job.number DESC LIMIT \(\.scannedMax)
                 """))
 
-    /// The filters look at each job by itself, in order, so that the scan ends with the last job of the page; only
-    /// the jobs of the page are read whole.
-    private static func listing(scan: String) -> String {
+    /// The filters look at each job by itself, in order, so that the scan ends with the last job of the page. Only the jobs
+    /// of the page are read whole.
+    private static func listing(scan: SQL<Self>) -> SQL<Self> {
         """
         WITH mine AS MATERIALIZED (
             \(matching(scan: scan, order: "j.number DESC"))
         ), edge AS (
             SELECT min(number) AS number, count(*) AS scanned
-            FROM (SELECT number FROM job WHERE \(scan)) j WHERE (SELECT count(*) FROM mine) < $10
+            FROM (SELECT number FROM job WHERE \(scan)) j WHERE (SELECT count(*) FROM mine) < \(\.size)
         ), \(page)
         """
     }
 
-    /// The same for several users: of each the newest $11 jobs are looked at, in the order of the index. Where there are
-    /// more, what comes after the newest of those ends is left to the next page: some of it was not looked at.
-    static let listJobsOfUsers = Statement(
+    /// Looks at the newest `share` jobs of each user, in the order of the index. If a user has more, the page ends where the
+    /// first of these scans ended, and the next page begins there: below it, some jobs were not looked at.
+    static let ofUsers = ParameterizedStatement<Self>(
         "list_jobs_of_users",
         """
         WITH own AS MATERIALIZED (
-            SELECT of_user.number FROM unnest($1::text[]) AS u (user_id) CROSS JOIN LATERAL (
-                \(matching(scan: ofOneOfUsers + " LIMIT $11", order: "j.user_id DESC, j.number DESC"))) of_user
+            SELECT of_user.number FROM unnest(\(\.users)) AS u (user_id) CROSS JOIN LATERAL (
+                \(matching(
+                    scan: "\(ofOneOfUsers) LIMIT \(\.share)", order: "j.user_id DESC, j.number DESC"))) of_user
         ), edge AS MATERIALIZED (
-            SELECT max(last.number) AS number, CASE WHEN count(*) > 0 THEN $9 ELSE 0 END AS scanned
-            FROM unnest($1::text[]) AS u (user_id)
-            CROSS JOIN LATERAL (SELECT number FROM job WHERE \(ofOneOfUsers) OFFSET $11 - 1 LIMIT 1) last
+            SELECT max(last.number) AS number, CASE WHEN count(*) > 0 THEN \(\.scannedMax) ELSE 0 END AS scanned
+            FROM unnest(\(\.users)) AS u (user_id)
+            CROSS JOIN LATERAL (SELECT number FROM job WHERE \(ofOneOfUsers) OFFSET \(\.share) - 1 LIMIT 1) last
         ), mine AS MATERIALIZED (
             SELECT number FROM own WHERE number >= coalesce((SELECT number FROM edge), 0)
-            ORDER BY number DESC LIMIT $10
+            ORDER BY number DESC LIMIT \(\.size)
         ), \(page)
         """)
 
-    /// In words that only the users' index fits, whatever is known of the table.
-    private static let ofOneOfUsers = """
-        \(lookUp("job.user_id", "u.user_id")) AND job.number < $8 ORDER BY job.user_id DESC, job.number DESC
+    /// Written so that the planner can only use the user index, even without statistics.
+    private static let ofOneOfUsers: SQL<Self> = """
+        \(.lookUp("job.user_id", "u.user_id")) AND job.number < \(\.before) ORDER BY job.user_id DESC, job.number DESC
         """
 
-    private static func matching(scan: String, order: String) -> String {
+    private static func matching(scan: SQL<Self>, order: SQL<Self>) -> SQL<Self> {
         """
         SELECT j.number
         FROM (SELECT number, lane, kind, user_id, created_at, labels FROM job WHERE \(scan)) j
         CROSS JOIN LATERAL (
             SELECT FROM (SELECT) one
             LEFT JOIN live l ON l.number = j.number LEFT JOIN finished f ON f.number = j.number
-            WHERE \(isWhole) AND (cardinality($4::text[]) = 0 OR \(Self.state) = ANY ($4))
+            WHERE \(.isWhole) AND (cardinality(\(\.states)) = 0 OR \(.state) = ANY (\(\.states)))
             LIMIT 1) state
-        WHERE \(isAllowed("j.user_id", "$1"))
-            AND ($2::text IS NULL OR (SELECT queue FROM lane WHERE lane.id = j.lane)
-                = (SELECT id FROM queue WHERE name = $2))
-            AND ($3::text IS NULL OR j.kind = (SELECT id FROM kind WHERE name = $3))
-            AND ($5::jsonb IS NULL OR j.labels @> $5::jsonb)
-            AND ($6::timestamptz IS NULL OR j.created_at >= $6)
-            AND ($7::timestamptz IS NULL OR j.created_at < $7)
-        ORDER BY \(order) LIMIT $10
+        WHERE \(.isAllowed("j.user_id", \.users))
+            AND (\(\.queue) IS NULL OR (SELECT queue FROM lane WHERE lane.id = j.lane)
+                = (SELECT id FROM queue WHERE name = \(\.queue)))
+            AND (\(\.kind) IS NULL OR j.kind = (SELECT id FROM kind WHERE name = \(\.kind)))
+            AND (\(\.labels)::jsonb IS NULL OR j.labels @> \(\.labels)::jsonb)
+            AND (\(\.createdFrom) IS NULL OR j.created_at >= \(\.createdFrom))
+            AND (\(\.createdTo) IS NULL OR j.created_at < \(\.createdTo))
+        ORDER BY \(order) LIMIT \(\.size)
         """
     }
 
-    private static let page = """
+    private static let page: SQL<Self> = """
         page AS (
-            SELECT \(recordColumns), NULL::bytea AS result, NULL::text AS result_type
-            -- In words that only the index of the numbers fits, whatever is known of the table.
+            SELECT \(.recordColumns), NULL::bytea AS result, NULL::text AS result_type
+            -- Written so that the planner can only use the primary key, even without statistics.
             FROM mine CROSS JOIN LATERAL (
-                SELECT * FROM job WHERE \(lookUp("number", "mine.number")) ORDER BY number LIMIT 1) j \(recordTables)
-            WHERE \(isWhole)
+                SELECT * FROM job WHERE \(.lookUp("number", "mine.number")) ORDER BY number LIMIT 1) j \(.recordTables)
+            WHERE \(.isWhole)
         )
-        SELECT page.*, edge.number, edge.scanned,
-            -- Later numbers are given later, but for what was under way at the same time.
+        SELECT page.*, edge.number AS edge_number, edge.scanned,
+            -- Jobs with higher numbers were created later, except those that were added at the same time.
             (SELECT created_at FROM job WHERE job.number >= edge.number ORDER BY job.number LIMIT 1)
-                < $6 - interval '1 minute'
+                < \(\.createdFrom) - interval '1 minute' AS is_past
         FROM edge LEFT JOIN page ON true ORDER BY page.number DESC
         """
 }
 
 extension JobStore {
-    /// Jobs that one page looks at.
+    /// The most jobs that one page looks at.
     private static let jobsScannedMax: Int64 = 10_000
 
     /// One page of at most `size` jobs, newest first, below the number `before`. It looks at a bounded
@@ -110,40 +127,30 @@ extension JobStore {
         } else {
             wanted = users
         }
-        let statement: Statement
-        // Of each of several users: its share of what may be looked at.
-        var share: Int64?
+        let statement: ParameterizedStatement<ListJobs>
+        var share: Int64 = 0
         switch wanted {
-        case .all: statement = .listJobs
+        case .all: statement = ListJobs.all
         case .only(let users) where users.isEmpty: return JobPage(jobs: [], next: nil)
-        case .only(let users) where users.count == 1: statement = .listJobsOfUser
+        case .only(let users) where users.count == 1: statement = ListJobs.ofUser
         case .only(let users):
-            statement = .listJobsOfUsers
+            statement = ListJobs.ofUsers
             share = max(1, scannedMax / Int64(users.count))
         }
-        return try await read("list", isLong: true) { [share] connection throws(PostgresError) in
-            let result = try connection.execute(
-                statement,
-                Parameters {
-                    $0.append(wanted)
-                    $0.append(filter.queue)
-                    $0.append(filter.kind)
-                    $0.append(filter.states.map(\.rawValue))
-                    $0.append(Labels.json(filter.labels))
-                    $0.append(timestamp: filter.createdFrom?.microseconds)
-                    $0.append(timestamp: filter.createdTo?.microseconds)
-                    $0.append(before ?? .max)
-                    $0.append(scannedMax)
-                    $0.append(Int64(size))
-                    if let share { $0.append(share) }
-                })
-            var page = JobPage(jobs: [], next: nil)
-            for row in result where try !row.isNull(0) { page.jobs.append(try JobRecord(row)) }
+        let list = ListJobs(
+            users: wanted, queue: filter.queue, kind: filter.kind, states: filter.states.map(\.rawValue),
+            labels: Labels.json(filter.labels), createdFrom: filter.createdFrom, createdTo: filter.createdTo,
+            before: before ?? .max, scannedMax: scannedMax, size: Int64(size), share: share)
+        return try await read("list", isLong: true) { connection throws(PostgresError) in
+            let result = try connection.execute(statement, list)
+            var page = JobPage(jobs: try RecordReader.records(result), next: nil)
             guard let row = result.first else { return page }
+            let scanned: Int64 = try row[result.column("scanned")]
+            let isPast: Bool? = try row[result.column("is_past")]
             if page.jobs.count == size {
                 page.next = page.jobs.last?.number
-            } else if try row.int64(37) == scannedMax, try row.optionalBool(38) != true {
-                page.next = try row.optionalInt64(36)
+            } else if scanned == scannedMax, isPast != true {
+                page.next = try row[result.column("edge_number")]
             }
             return page
         }

@@ -51,13 +51,12 @@ package enum Migrator {
 
     private static func version(_ connection: Connection) throws(PostgresError) -> Int {
         let exists = try connection.execute(
-            Statement(nil, "SELECT to_regclass('schema_migration') IS NOT NULL")
-        ).onlyRow.bool(0)
-        guard exists else { return 0 }
-        return Int(
-            try connection.execute(
-                Statement(nil, "SELECT coalesce(max(number), 0)::bigint FROM schema_migration")
-            ).onlyRow.int64(0))
+            Statement(nil, "SELECT to_regclass('schema_migration') IS NOT NULL AS found"))
+        guard try exists.onlyRow[exists.column("found", as: Bool.self)] else { return 0 }
+        let newest = try connection.execute(
+            Statement(nil, "SELECT coalesce(max(number), 0)::bigint AS number FROM schema_migration"))
+        let number: Int64 = try newest.onlyRow[newest.column("number")]
+        return Int(number)
     }
 
     private static func runMissing(_ connection: Connection) throws(PostgresError) -> [Int] {

@@ -1,100 +1,164 @@
 // exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
 
-package import FoundationEssentials
+import FoundationEssentials
 package import JobModel
 import Postgres
-package import Support
+import Support
 
-extension Statement {
-    static let registerNode = Statement(
+/// Announces a node under a new lease.
+struct RegisterNode: Command {
+    let id: UUID
+    let name: String
+    let version: String
+    let concurrency: Int32
+    let kinds: [Int32]
+    let leaseMilliseconds: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "register_node",
         """
         INSERT INTO node (uid, name, version, concurrency, kinds, lease_until)
-        VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') RETURNING id
+        VALUES (\(\.id), \(\.name), \(\.version), \(\.concurrency), \(\.kinds),
+            now() + \(\.leaseMilliseconds) * interval '1 millisecond') RETURNING id
         """)
-    static let setInterruption = Statement(
+}
+
+/// Sets what becomes of runs of kinds whose node died.
+struct SetInterruption: Command {
+    let kinds: [Int32]
+    let policies: [String]
+
+    static let statement = ParameterizedStatement<Self>(
         "set_interruption",
         """
         UPDATE kind SET on_interruption = t.policy
-        FROM unnest($1::int[], $2::text[]) AS t (id, policy)
+        FROM unnest(\(\.kinds), \(\.policies)) AS t (id, policy)
         WHERE kind.id = t.id AND kind.on_interruption <> t.policy
         """)
-    static let renewNode = Statement(
+}
+
+struct RenewNode: Command {
+    let node: Int32
+    let leaseMilliseconds: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "renew_node",
         """
-        UPDATE node SET heartbeat_at = now(), lease_until = now() + $2 * interval '1 millisecond'
-        WHERE id = $1 AND ended_at IS NULL AND lease_until > now()
+        UPDATE node SET heartbeat_at = now(),
+            lease_until = now() + \(\.leaseMilliseconds) * interval '1 millisecond'
+        WHERE id = \(\.node) AND ended_at IS NULL AND lease_until > now()
         """)
-    static let findCancels = Statement(
+}
+
+/// Finds the runs of a node that were asked to stop.
+struct FindCancels: Command {
+    let node: Int32
+
+    static let statement = ParameterizedStatement<Self>(
         "find_cancels",
         """
-        SELECT token, coalesce(cancel_reason, '') FROM live
-        WHERE state = 'running' AND node = $1 AND cancel_requested_at IS NOT NULL
+        SELECT token, coalesce(cancel_reason, '') AS reason FROM live
+        WHERE state = 'running' AND node = \(\.node) AND cancel_requested_at IS NOT NULL
         """)
-    static let findStrays = Statement(
-        "find_strays", runs(where: "live.node = $1 AND NOT (live.token = ANY ($2::bigint[]))"))
-    static let countPeers = Statement(
+
+    static func read(_ result: QueryResult) throws(PostgresError) -> [(token: Int64, reason: String)] {
+        let token: Column<Int64> = try result.column("token")
+        let reason: Column<String> = try result.column("reason")
+        var cancels: [(token: Int64, reason: String)] = []
+        for row in result { cancels.append((try row[token], try row[reason])) }
+        return cancels
+    }
+}
+
+/// Finds the runs that the database has for a node and the node does not know.
+struct FindStrays: Command {
+    let node: Int32
+    /// The tokens of the runs that the node knows.
+    let known: [Int64]
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_strays", .lostRuns(where: "live.node = \(\.node) AND NOT (live.token = ANY (\(\.known)))"))
+}
+
+/// Counts the other nodes that are alive.
+struct CountPeers: Command {
+    let node: Int32
+
+    static let statement = ParameterizedStatement<Self>(
         "count_peers",
-        "SELECT count(*) FROM node WHERE id <> $1 AND ended_at IS NULL AND lease_until > now()")
-    static let endNode = Statement(
-        "end_node", "UPDATE node SET ended_at = now() WHERE id = $1 AND ended_at IS NULL")
-    /// From here on these nodes cannot renew: what they run may be given to others.
-    static let endDeadNodes = Statement(
-        "end_dead_nodes",
-        "UPDATE node SET ended_at = now() WHERE ended_at IS NULL AND lease_until <= now()")
-    /// Those of kinds with one of the policies $1: however many others there are, they hold up none of these.
-    static let findOrphans = Statement(
+        """
+        SELECT count(*) AS peers FROM node
+        WHERE id <> \(\.node) AND ended_at IS NULL AND lease_until > now()
+        """)
+}
+
+struct EndNode: Command {
+    let node: Int32
+
+    static let statement = ParameterizedStatement<Self>(
+        "end_node", "UPDATE node SET ended_at = now() WHERE id = \(\.node) AND ended_at IS NULL")
+}
+
+/// Finds the runs of ended nodes. Runs of kinds with other policies are left out, however many there are.
+struct FindOrphans: Command {
+    /// The policies that this version knows.
+    let policies: [String]
+
+    static let statement = ParameterizedStatement<Self>(
         "find_orphans",
-        runs(
+        .lostRuns(
             where: """
-                live.node IN (\(endedNodes))
-                    AND live.kind IN (SELECT id FROM kind WHERE on_interruption = ANY ($1::text[]))
+                live.node IN (\(.endedNodes))
+                    AND live.kind IN (SELECT id FROM kind WHERE on_interruption = ANY (\(\.policies)))
                 """))
-    /// The kinds of the orphans that are left alone because their policy is none of $1.
-    static let findUnknownPolicies = Statement(
+}
+
+/// Finds the kinds whose orphans are left alone because this version does not know their policy.
+struct FindUnknownPolicies: Command {
+    /// The policies that this version knows.
+    let policies: [String]
+
+    static let statement = ParameterizedStatement<Self>(
         "find_unknown_policies",
         """
-        SELECT name, on_interruption FROM kind WHERE on_interruption <> ALL ($1::text[]) AND EXISTS (
-            SELECT FROM live WHERE live.state = 'running' AND live.kind = kind.id AND live.node IN (\(endedNodes)))
+        SELECT name, on_interruption FROM kind WHERE on_interruption <> ALL (\(\.policies)) AND EXISTS (
+            SELECT FROM live
+            WHERE live.state = 'running' AND live.kind = kind.id AND live.node IN (\(.endedNodes)))
         ORDER BY id LIMIT 100
         """)
-    private static let endedNodes = "SELECT id FROM node WHERE ended_at IS NOT NULL"
+}
 
-    /// Running jobs as `ClaimedRun` reads them, then user, queue, node, policy and cancel reason. There are few of them
-    /// whatever the tables hold, so they are found first.
-    private static func runs(where condition: String) -> String {
-        """
-        WITH lost AS MATERIALIZED (
-            SELECT live.* FROM live WHERE live.state = 'running' AND \(condition) LIMIT 1000
-        )
-        SELECT lost.number, lost.lane, job.id, lost.token, lost.attempt, lost.max_attempts, lost.sequence,
-            lost.started_at, kind.name, ''::bytea, job.content_type,
-            job.max_attempts, job.timeout_ms, job.soft_timeout_ms, job.retry_initial_ms, job.retry_factor,
-            job.retry_max_ms, job.retry_jitter, NULL::bytea, 0::bigint, job.user_id, queue.name,
-            coalesce(node.name, ''), kind.on_interruption, CASE WHEN lost.cancel_requested_at IS NOT NULL
-                THEN coalesce(lost.cancel_reason, '') END
-        FROM lost LEFT JOIN node ON node.id = lost.node
-        JOIN job ON \(lookUp("job.number", "lost.number")) JOIN kind ON kind.id = job.kind
-        JOIN lane ON lane.id = lost.lane JOIN queue ON queue.id = lane.queue
-        """
-    }
+/// Makes scheduled jobs that are due ready.
+struct PromoteDue: Command {
+    let countMax: Int64
 
-    static let promoteDue = Statement(
+    static let statement = ParameterizedStatement<Self>(
         "promote_due",
         """
         WITH due AS (
             SELECT number FROM live WHERE state = 'scheduled' AND due_at <= now()
-            ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+            ORDER BY due_at LIMIT \(\.countMax) FOR UPDATE SKIP LOCKED
         )
         UPDATE live SET state = 'ready' FROM due
         WHERE live.number = due.number AND live.token IS NULL
         """)
+}
+
+extension Statement {
+    /// Ends the nodes whose lease has ended. They cannot renew it any more, so their runs may be given to others.
+    static let endDeadNodes = Statement(
+        "end_dead_nodes",
+        "UPDATE node SET ended_at = now() WHERE ended_at IS NULL AND lease_until <= now()")
+
+    /// How long until the next scheduled job is due.
     static let nextDue = Statement(
         "next_due",
         """
-        SELECT (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint FROM live
+        SELECT (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint AS microseconds FROM live
         WHERE state = 'scheduled' ORDER BY due_at LIMIT 1
         """)
+
+    /// The kinds that live nodes handle.
     static let liveKinds = Statement(
         "live_kinds",
         """
@@ -103,8 +167,59 @@ extension Statement {
         """)
 }
 
+extension SQL {
+    fileprivate static var endedNodes: SQL { "SELECT id FROM node WHERE ended_at IS NOT NULL" }
+
+    /// Running jobs, for `RunReader`, with user, queue, node, policy and cancel reason. They are few, however much the tables
+    /// hold, so they are found first.
+    fileprivate static func lostRuns(where condition: SQL) -> SQL {
+        """
+        WITH lost AS MATERIALIZED (
+            SELECT live.* FROM live WHERE live.state = 'running' AND \(condition) LIMIT 1000
+        )
+        SELECT \(.runColumns(of: "lost")), job.user_id, queue.name AS queue, coalesce(node.name, '') AS node,
+            kind.on_interruption,
+            CASE WHEN lost.cancel_requested_at IS NOT NULL THEN coalesce(lost.cancel_reason, '') END AS cancel_reason
+        FROM lost LEFT JOIN node ON node.id = lost.node
+        JOIN job ON \(.lookUp("job.number", "lost.number")) JOIN kind ON kind.id = job.kind
+        JOIN lane ON lane.id = lost.lane JOIN queue ON queue.id = lane.queue
+        """
+    }
+}
+
+/// Reads the rows of `SQL.lostRuns`.
+private struct LostRunReader {
+    private let runs: RunReader
+    private let userID: Column<ExactText>
+    private let queue: Column<String>
+    private let node: Column<String>
+    private let policy: Column<String>
+    private let cancelReason: Column<String?>
+
+    init(_ result: QueryResult) throws(PostgresError) {
+        runs = try RunReader(result, isClaim: false)
+        userID = try result.column("user_id")
+        queue = try result.column("queue")
+        node = try result.column("node")
+        policy = try result.column("on_interruption")
+        cancelReason = try result.column("cancel_reason")
+    }
+
+    func run(_ row: Row) throws(PostgresError) -> ClaimedRun {
+        try runs.run(row, userID: try row[userID], queue: try row[queue])
+    }
+
+    func orphan(_ row: Row) throws(PostgresError) -> OrphanedRun {
+        let kind = try row[runs.kind]
+        return OrphanedRun(
+            run: try run(row), node: try row[node],
+            onInterruption: try row.word(policy, "interruption policy", of: "kind \(kind)"),
+            cancelReason: try row[cancelReason])
+    }
+}
+
 extension JobStore {
-    /// Announces a node under a new lease. Returns its number and those of its kinds.
+    /// Announces a node under a new lease. Returns the numbers of the node and of its kinds.
     package func register(
         _ node: NodeDescription, lease: Duration
     ) async throws(StoreError) -> (node: Int32, kinds: [Int32]) {
@@ -113,29 +228,23 @@ extension JobStore {
             let ids = node.kinds.keys.compactMap { known[$0] }
             let result = try connection.transaction([
                 Query(
-                    .setInterruption,
-                    Parameters {
-                        $0.append(node.kinds.keys.compactMap { known[$0] })
-                        $0.append(node.kinds.values.map(\.rawValue))
-                    }),
+                    SetInterruption(
+                        kinds: node.kinds.keys.compactMap { known[$0] },
+                        policies: node.kinds.values.map(\.rawValue))),
                 Query(
-                    .registerNode,
-                    Parameters {
-                        $0.append(node.id)
-                        $0.append(node.name)
-                        $0.append(node.version)
-                        $0.append(Int32(node.concurrency))
-                        $0.append(ids)
-                        $0.append(lease.milliseconds)
-                    }),
+                    RegisterNode(
+                        id: node.id, name: node.name, version: node.version,
+                        concurrency: Int32(node.concurrency), kinds: ids,
+                        leaseMilliseconds: lease.milliseconds)),
             ])
-            return (node: try result[1].onlyRow.int32(0), kinds: ids)
+            let number: Int32 = try result[1].onlyRow[result[1].column("id")]
+            return (node: number, kinds: ids)
         }
         setNode(number: registered.node, name: node.name)
         return registered
     }
 
-    /// Renews the lease of every run of this node, on a connection of its own: nothing else delays it.
+    /// Renews the lease of every run of this node, on a connection of its own, so that nothing else delays it.
     ///
     /// - Parameter known: the tokens of the runs that the node knows of.
     package func renew(
@@ -144,76 +253,54 @@ extension JobStore {
         let node = nodeNumber
         return try await runForLease("renew", timeout: timeout) { connection throws(PostgresError) in
             let results = try connection.transaction([
-                Query(
-                    .renewNode,
-                    Parameters {
-                        $0.append(node)
-                        $0.append(lease.milliseconds)
-                    }),
-                Query(.findCancels, Parameters { $0.append(node) }),
-                Query(.countPeers, Parameters { $0.append(node) }),
-                Query(
-                    .findStrays,
-                    Parameters {
-                        $0.append(node)
-                        $0.append(known)
-                    }),
+                Query(RenewNode(node: node, leaseMilliseconds: lease.milliseconds)),
+                Query(FindCancels(node: node)), Query(CountPeers(node: node)),
+                Query(FindStrays(node: node, known: known)),
             ])
+            let peers: Int64 = try results[2].onlyRow[results[2].column("peers")]
             var renewal = Renewal(
-                isAlive: results[0].affectedRows == 1, cancels: [], strays: [],
-                hasPeers: try results[2].onlyRow.int64(0) > 0)
-            for row in results[1] { renewal.cancels.append((try row.int64(0), try row.string(1))) }
-            for row in results[3] {
-                renewal.strays.append(
-                    try ClaimedRun(row, userID: ExactText(try row.string(20)), queue: try row.string(21)))
-            }
+                isAlive: results[0].affectedRows == 1, cancels: try FindCancels.read(results[1]), strays: [],
+                hasPeers: peers > 0)
+            let reader = try LostRunReader(results[3])
+            for row in results[3] { renewal.strays.append(try reader.run(row)) }
             return renewal
         }
     }
 
-    /// Runs of this node that somebody has asked to stop.
+    /// The runs of this node that were asked to stop.
     package func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)] {
         let node = nodeNumber
         return try await run("cancel_requests") { connection throws(PostgresError) in
-            var cancels: [(token: Int64, reason: String)] = []
-            for row in try connection.execute(.findCancels, Parameters { $0.append(node) }) {
-                cancels.append((try row.int64(0), try row.string(1)))
-            }
-            return cancels
+            try FindCancels.read(try connection.execute(FindCancels(node: node)))
         }
     }
 
-    /// Says goodbye: what this node might still run is given to others.
+    /// Ends the node's lease: its runs are given to others.
     package func endNode() async throws(StoreError) {
         let node = nodeNumber
         _ = try await run("end_node") { connection throws(PostgresError) in
-            try connection.execute(.endNode, Parameters { $0.append(node) }).affectedRows
+            try connection.execute(EndNode(node: node)).affectedRows
         }
     }
 
-    /// Gives up the nodes whose lease has ended and returns runs that they left behind, to be ended with
-    /// `finish` under their own tokens: whichever node does it first wins. Runs of kinds whose policy this version does
-    /// not know are left to nodes that know it.
+    /// Ends the nodes whose lease has ended, and returns the runs that they left behind, to be ended with `finish` under
+    /// their own tokens: the first node that does so wins. Runs of kinds whose policy this version does not know are left
+    /// to nodes that know it.
     package func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) {
         try await run("orphans") { connection throws(PostgresError) in
-            let policies = Parameters { $0.append(Interruption.allCases.map(\.rawValue)) }
+            let policies = Interruption.allCases.map(\.rawValue)
             let results = try connection.transaction([
-                Query(.endDeadNodes), Query(.findOrphans, policies), Query(.findUnknownPolicies, policies),
+                Query(.endDeadNodes), Query(FindOrphans(policies: policies)),
+                Query(FindUnknownPolicies(policies: policies)),
             ])
+            let reader = try LostRunReader(results[1])
             var runs: [OrphanedRun] = []
-            for row in results[1] {
-                let kind = try row.string(8)
-                runs.append(
-                    OrphanedRun(
-                        run: try ClaimedRun(
-                            row, userID: ExactText(try row.string(20)), queue: try row.string(21)),
-                        node: try row.string(22),
-                        onInterruption: try row.word(23, "interruption policy", of: "kind \(kind)"),
-                        cancelReason: try row.optionalString(24)))
-            }
+            for row in results[1] { runs.append(try reader.orphan(row)) }
+            let kind: Column<String> = try results[2].column("name")
+            let policy: Column<ExactText> = try results[2].column("on_interruption")
             var unknown: [UnknownPolicy] = []
             for row in results[2] {
-                unknown.append(UnknownPolicy(kind: try row.string(0), policy: ExactText(try row.string(1))))
+                unknown.append(UnknownPolicy(kind: try row[kind], policy: try row[policy]))
             }
             return (runs, unknown)
         }
@@ -223,9 +310,9 @@ extension JobStore {
     package func promoteDue() async throws(StoreError) -> (promoted: Int, next: Duration?) {
         try await run("promote") { connection throws(PostgresError) in
             let results = try connection.transaction([
-                Query(.promoteDue, Parameters { $0.append(Int64(1000)) }), Query(.nextDue),
+                Query(PromoteDue(countMax: 1000)), Query(.nextDue),
             ])
-            let next = try results[1].first?.optionalInt64(0)
+            let next: Int64? = try results[1].first?[results[1].column("microseconds")]
             return (results[0].affectedRows, next.map { .microseconds(max(0, $0)) })
         }
     }
@@ -234,7 +321,9 @@ extension JobStore {
     package func liveKinds() async throws(StoreError) -> Set<String> {
         try await run("live_kinds") { connection throws(PostgresError) in
             var kinds: Set<String> = []
-            for row in try connection.execute(.liveKinds) { kinds.insert(try row.string(0)) }
+            let result = try connection.execute(.liveKinds)
+            let name: Column<String> = try result.column("name")
+            for row in result { kinds.insert(try row[name]) }
             return kinds
         }
     }

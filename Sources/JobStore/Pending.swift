@@ -2,82 +2,89 @@ package import JobModel
 import Postgres
 package import Support
 
-extension Statement {
-    /// How many jobs of each user wait, counted up to $2.
-    static let countPending = Statement("count_pending", pending("count(*), 0::bigint FROM (\(waiting)) w"))
+/// Counts how many jobs of each user wait, and perhaps how large their payloads are.
+struct CountPending: Sendable {
+    let users: [String]
+    /// The most jobs that it counts for each user.
+    let jobsMax: Int64
 
-    /// And how much their payloads are. (Those that are stored apart are not read for their length.)
-    static let sumPending = Statement(
+    static let jobs = ParameterizedStatement<Self>(
+        "count_pending", pending("count(*), 0::bigint FROM (\(waiting)) w"))
+
+    /// Payloads that Postgres stores apart are not read for their length.
+    static let jobsAndBytes = ParameterizedStatement<Self>(
         "sum_pending",
         pending(
             """
             count(*), coalesce(sum(octet_length(job.payload)), 0)::bigint
-            FROM (\(waiting)) w JOIN job ON \(lookUp("job.number", "w.number"))
+            FROM (\(waiting)) w JOIN job ON \(.lookUp("job.number", "w.number"))
             """))
 
-    private static func pending(_ counts: String) -> String {
+    private static func pending(_ counts: SQL<Self>) -> SQL<Self> {
         """
-        SELECT u.user_id, c.jobs, c.bytes FROM unnest($1::text[]) AS u (user_id)
+        SELECT u.user_id, c.jobs, c.bytes FROM unnest(\(\.users)) AS u (user_id)
         CROSS JOIN LATERAL (SELECT \(counts)) AS c (jobs, bytes)
         """
     }
 
-    /// By the user's lanes; each part in words that only the lane's index fits.
-    private static let waiting = """
+    /// The jobs in the user's lanes. Each part is written so that the planner can only use the lane's index.
+    private static let waiting: SQL<Self> = """
         SELECT l.number FROM (
-            SELECT id FROM lane WHERE \(lookUp("lane.user_id", "u.user_id")) LIMIT \(lanesMax)
+            SELECT id FROM lane WHERE \(.lookUp("lane.user_id", "u.user_id")) LIMIT \(sql: String(lanesMax))
         ) lane CROSS JOIN LATERAL (
-            (SELECT number FROM live WHERE state = 'ready' AND live.lane = lane.id LIMIT $2)
+            (SELECT number FROM live WHERE state = 'ready' AND live.lane = lane.id LIMIT \(\.jobsMax))
             UNION ALL
             (SELECT number FROM live
-                WHERE state <> 'ready' AND state <> 'running' AND live.lane = lane.id LIMIT $2)) l
-        LIMIT $2
+                WHERE state <> 'ready' AND state <> 'running' AND live.lane = lane.id LIMIT \(\.jobsMax))) l
+        LIMIT \(\.jobsMax)
         """
 
-    /// All that a user may have, and what nodes that added some at the same time may have added beyond that.
+    /// All lanes that a user may have, and those that nodes may have added beyond the limit at the same time.
     private static let lanesMax = 2 * JobLimits.queuesPerUserMax
+}
 
-    static let findPayloadSize = Statement(
+struct FindPayloadSize: Command {
+    let id: JobID
+    let users: UserScope
+
+    static let statement = ParameterizedStatement<Self>(
         "find_payload_size",
         """
-        SELECT user_id, octet_length(payload) FROM job WHERE id = $1 AND \(isAllowed("user_id", "$2"))
+        SELECT user_id, octet_length(payload) AS bytes FROM job
+        WHERE id = \(\.id) AND \(.isAllowed("user_id", \.users))
         """)
 }
 
 extension JobStore {
-    /// Whose a job is, and how many bytes of payload it has; nil if there is none.
+    /// The user of a job and the size of its payload; nil if there is no such job.
     package func payloadSize(
         _ id: JobID, for users: UserScope
     ) async throws(StoreError) -> (userID: ExactText, bytes: Int)? {
         try await read("payload_size") { connection throws(PostgresError) in
-            let result = try connection.execute(
-                .findPayloadSize,
-                Parameters {
-                    $0.append(id.uuid)
-                    $0.append(users)
-                })
+            let result = try connection.execute(FindPayloadSize(id: id, users: users))
             guard let row = result.first else { return nil }
-            return (ExactText(try row.string(0)), Int(try row.int32(1)))
+            let bytes: Int32 = try row[result.column("bytes")]
+            return (try row[result.column("user_id")], Int(bytes))
         }
     }
 
-    /// What each user has waiting, over all nodes: looked at are `jobsMax` jobs of each.
+    /// What each user has waiting, over all nodes, counted up to `jobsMax` jobs.
     ///
-    /// - Parameter withBytes: the sizes of the payloads too, which takes a look at each job.
+    /// - Parameter withBytes: whether to add up the sizes of the payloads too, for which each job is read.
     package func pending(
         of users: [String], jobsMax: Int, withBytes: Bool
     ) async throws(StoreError) -> [ExactText: PendingQuota.Amount] {
         try await run("pending") { connection throws(PostgresError) in
             let result = try connection.execute(
-                withBytes ? .sumPending : .countPending,
-                Parameters {
-                    $0.append(users)
-                    $0.append(Int64(jobsMax))
-                })
+                withBytes ? CountPending.jobsAndBytes : CountPending.jobs,
+                CountPending(users: users, jobsMax: Int64(jobsMax)))
+            let userID: Column<ExactText> = try result.column("user_id")
+            let jobs: Column<Int64> = try result.column("jobs")
+            let bytes: Column<Int64> = try result.column("bytes")
             var pending: [ExactText: PendingQuota.Amount] = [:]
             for row in result {
-                pending[ExactText(try row.string(0))] = PendingQuota.Amount(
-                    jobs: Int(try row.int64(1)), bytes: Int(try row.int64(2)))
+                pending[try row[userID]] = PendingQuota.Amount(
+                    jobs: Int(try row[jobs]), bytes: Int(try row[bytes]))
             }
             return pending
         }

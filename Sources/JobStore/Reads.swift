@@ -3,68 +3,107 @@ package import JobModel
 import Postgres
 package import Support
 
-extension Statement {
-    /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. One that this version does not
+extension SQL {
+    /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. A state that this version does not
     /// know stays as it is, so that reading it is an error that names it.
-    static let state = """
+    static var state: SQL {
+        """
         coalesce(f.state::text, CASE WHEN l.state IN ('scheduled', 'ready') THEN 'pending' ELSE l.state::text END)
         """
+    }
 
-    /// Everything about a job but its history; the columns that `JobRecord.init(row:)` reads.
-    static let recordColumns = """
-        j.number, j.id, k.name, j.user_id, q.name, j.priority, j.max_attempts, j.created_at,
-        j.timeout_ms, j.soft_timeout_ms, j.retry_initial_ms, j.retry_factor, j.retry_max_ms, j.retry_jitter,
-        j.content_type, j.idempotency_key, j.labels::text,
-        \(state),
-        coalesce(f.sequence, l.sequence), coalesce(f.attempt, l.attempt),
-        coalesce(f.max_attempts, l.max_attempts), coalesce(l.due_at, j.due_at),
-        coalesce(f.started_at, l.started_at, h.started_at), f.finished_at,
-        l.cancel_requested_at IS NOT NULL,
-        CASE WHEN f.number IS NOT NULL THEN f.reason ELSE h.reason END,
-        CASE WHEN f.number IS NOT NULL THEN f.message ELSE h.message END,
-        p.stage, p.fraction, p.message, p.step, p.steps, p.updated_at, j.lane
+    /// Everything about a job but its history and its result, from `recordTables`, for `RecordReader`.
+    static var recordColumns: SQL {
         """
-    static let recordTables = """
+        j.number, j.id, k.name AS kind, j.user_id, q.name AS queue, j.created_at,
+        \(.specColumns(of: "j", for: .records)),
+        \(state) AS state,
+        coalesce(f.sequence, l.sequence) AS sequence, coalesce(f.attempt, l.attempt) AS attempt,
+        coalesce(f.max_attempts, l.max_attempts) AS max_attempts, coalesce(l.due_at, j.due_at) AS due_at,
+        coalesce(f.started_at, l.started_at, h.started_at) AS started_at, f.finished_at,
+        l.cancel_requested_at IS NOT NULL AS cancel_requested,
+        CASE WHEN f.number IS NOT NULL THEN f.reason ELSE h.reason END AS error_reason,
+        CASE WHEN f.number IS NOT NULL THEN f.message ELSE h.message END AS error_message,
+        p.stage, p.fraction, p.message, p.step, p.steps, p.updated_at
+        """
+    }
+
+    /// What `recordColumns` needs to be joined to `job j`.
+    static var recordTables: SQL {
+        """
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
-        LEFT JOIN live l ON \(lookUp("l.number", "j.number"))
-        LEFT JOIN finished f ON \(lookUp("f.number", "j.number"))
-        LEFT JOIN progress p ON \(lookUp("p.number", "j.number")) AND p.attempt = coalesce(f.attempt, l.attempt)
+        LEFT JOIN live l ON \(.lookUp("l.number", "j.number"))
+        LEFT JOIN finished f ON \(.lookUp("f.number", "j.number"))
+        LEFT JOIN progress p ON \(.lookUp("p.number", "j.number")) AND p.attempt = coalesce(f.attempt, l.attempt)
         LEFT JOIN LATERAL (
             SELECT reason, message, started_at FROM history WHERE history.number = j.number
             ORDER BY sequence DESC LIMIT 1) h ON f.number IS NULL
         """
-    /// A job that is being removed, or just being moved, is in neither table.
-    static let isWhole = "(l.number IS NOT NULL OR f.number IS NOT NULL)"
+    }
 
-    static let findJobs = Statement(
+    /// That a job is in `live` or in `finished`. A job that is being removed, or moved, may be in neither.
+    static var isWhole: SQL { "(l.number IS NOT NULL OR f.number IS NOT NULL)" }
+}
+
+/// Reads whole jobs. Larger results are left out.
+struct FindJobs: Command {
+    let ids: [JobID]
+    let resultBytesMax: Int32
+    let users: UserScope
+
+    static let statement = ParameterizedStatement<Self>(
         "find_jobs",
         """
-        SELECT \(recordColumns), CASE WHEN octet_length(f.result) <= $2 THEN f.result END, f.result_type
-        FROM unnest($1::uuid[]) AS wanted (id) JOIN job j ON \(lookUp("j.id", "wanted.id")) \(recordTables)
-        WHERE \(isWhole) AND \(isAllowed("j.user_id", "$3"))
+        SELECT \(.recordColumns),
+            CASE WHEN octet_length(f.result) <= \(\.resultBytesMax) THEN f.result END AS result, f.result_type
+        FROM unnest(\(\.ids)) AS wanted (id) JOIN job j ON \(.lookUp("j.id", "wanted.id")) \(.recordTables)
+        WHERE \(.isWhole) AND \(.isAllowed("j.user_id", \.users))
         """)
+}
 
-    static let findPlaces = Statement(
-        "find_places",
+/// Finds the numbers and the users of jobs.
+struct FindNumbers: Command {
+    let ids: [JobID]
+    let users: UserScope
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_numbers",
         """
-        SELECT id, number, user_id FROM job WHERE id = ANY ($1::uuid[]) AND \(isAllowed("user_id", "$2"))
+        SELECT id, number, user_id FROM job WHERE id = ANY (\(\.ids)) AND \(.isAllowed("user_id", \.users))
         """)
+}
 
-    static let findPayload = Statement("find_payload", "SELECT payload FROM job WHERE number = $1")
+struct FindPayload: Command {
+    let number: Int64
 
-    /// Each job's history after a sequence, one row per end of an attempt or other change, and the present. Of a
-    /// history that is too long its beginning: whoever follows a job reads on from there.
-    static let findEvents = Statement("find_events", events(history: "ASC"))
+    static let statement = ParameterizedStatement<Self>(
+        "find_payload", "SELECT payload FROM job WHERE number = \(\.number)")
+}
 
-    /// Of a history that is too long its end.
-    static let findLastEvents = Statement("find_last_events", events(history: "DESC"))
+/// Reads each job's history after a sequence, one row per end of an attempt or other change, and its present state.
+struct FindEvents: Command {
+    let numbers: [Int64]
+    let after: [Int64]
+    let historyMax = Int64(JobLimits.attemptsReturnedMax)
+    let resultBytesMax = Int32(JobLimits.eventResultBytesMax)
 
-    private static func events(history order: String) -> String {
+    init(after sequences: [Int64: Int64]) {
+        numbers = Array(sequences.keys)
+        after = Array(sequences.values)
+    }
+
+    /// Reads the beginning of a history that is too long: a caller that follows a job reads on from there.
+    static let statement = ParameterizedStatement<Self>("find_events", events(history: "ASC"))
+
+    /// Reads the end of a history that is too long.
+    static let last = ParameterizedStatement<Self>("find_last_events", events(history: "DESC"))
+
+    private static func events(history order: SQL<Self>) -> SQL<Self> {
         """
-        SELECT j.number, j.id, k.name, j.user_id, q.name, e.sequence, e.type, e.attempt, node.name,
-            e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
-        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after)
-        JOIN job j ON \(lookUp("j.number", "wanted.number"))
+        SELECT j.number, j.id, k.name AS kind, j.user_id, q.name AS queue, e.sequence, e.type, e.attempt,
+            node.name AS node, e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
+        FROM unnest(\(\.numbers), \(\.after)) AS wanted (number, after)
+        JOIN job j ON \(.lookUp("j.number", "wanted.number"))
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
         CROSS JOIN LATERAL (
             SELECT 1::bigint AS sequence, 'enqueued' AS type, 0 AS attempt, NULL::int AS node,
@@ -74,45 +113,60 @@ extension Statement {
             UNION ALL
             (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
             FROM history WHERE history.number = wanted.number AND sequence > wanted.after
-            ORDER BY sequence \(order) LIMIT $3)
+            ORDER BY sequence \(order) LIMIT \(\.historyMax))
             UNION ALL
             SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
-            -- As good as state = 'running', which would let the planner walk all that runs while that is little.
+            -- Equivalent to state = 'running', from which the planner might choose to walk the index of all running jobs.
             FROM live
             WHERE live.number = wanted.number AND started_at IS NOT NULL AND sequence > wanted.after
             UNION ALL
             SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, reason, message,
-                CASE WHEN octet_length(result) <= $4 THEN result END, result_type
+                CASE WHEN octet_length(result) <= \(\.resultBytesMax) THEN result END, result_type
             FROM finished WHERE finished.number = wanted.number AND sequence > wanted.after
         ) e
         LEFT JOIN node ON node.id = e.node
         ORDER BY j.number, e.sequence
         """
     }
+}
 
-    /// The last lines of each job's log after a line.
-    static let findLogs = Statement(
+/// Reads the last lines of each job's log after a line.
+struct FindLogs: Command {
+    let numbers: [Int64]
+    let after: [Int64]
+    let linesMax = Int64(JobLimits.logLinesKept)
+
+    init(_ wanted: [(number: Int64, after: Int64)]) {
+        numbers = wanted.map(\.number)
+        after = wanted.map(\.after)
+    }
+
+    static let statement = ParameterizedStatement<Self>(
         "find_logs",
         """
-        SELECT l.line, l.at, l.attempt, l.level, l.message, wanted.number
-        FROM unnest($1::bigint[], $2::bigint[]) AS wanted (number, after) CROSS JOIN LATERAL (
+        SELECT wanted.number, l.line, l.at, l.attempt, l.level, l.message
+        FROM unnest(\(\.numbers), \(\.after)) AS wanted (number, after) CROSS JOIN LATERAL (
             SELECT line, at, attempt, level, message FROM log_line
             WHERE log_line.number = wanted.number AND line > wanted.after
-            ORDER BY log_line.number DESC, line DESC LIMIT $3) l
+            ORDER BY log_line.number DESC, line DESC LIMIT \(\.linesMax)) l
         ORDER BY wanted.number, l.line
         """)
+}
 
-    static let findProgress = Statement(
+struct FindProgress: Command {
+    let numbers: [Int64]
+
+    static let statement = ParameterizedStatement<Self>(
         "find_progress",
         """
         SELECT number, attempt, stage, fraction, message, step, steps, updated_at, job.id
-        FROM progress JOIN job USING (number) WHERE number = ANY ($1::bigint[])
+        FROM progress JOIN job USING (number) WHERE number = ANY (\(\.numbers))
         """)
 }
 
 /// A job with an event that a newer version has written.
 package struct UnknownEvent: Sendable {
-    /// How the event's type reads: `event type "unblocked"`.
+    /// The event's type, in words: `event type "unblocked"`.
     package var value: ExactText
     package var job: JobID
     package var number: Int64
@@ -121,14 +175,14 @@ package struct UnknownEvent: Sendable {
 }
 
 extension JobStore {
-    // A job of a user for whom the caller may not act is none that there is.
+    // For a caller, jobs of users for whom it may not act do not exist.
 
-    /// The job with its result, without its history; nil if there is none.
+    /// The job with its result, without its history; nil if there is no such job.
     package func job(_ id: JobID, for users: UserScope) async throws(StoreError) -> JobRecord? {
         try await jobs([id], for: users, resultBytesMax: JobLimits.resultBytesMax).first
     }
 
-    /// The jobs that there are, without their history, in no order. A larger result is left out.
+    /// The jobs that exist, without their history, in no order. A larger result is left out.
     package func jobs(
         _ ids: [JobID], for users: UserScope, resultBytesMax: Int
     ) async throws(StoreError) -> [JobRecord] {
@@ -141,34 +195,23 @@ extension JobStore {
     static func jobs(
         _ ids: [JobID], for users: UserScope, resultBytesMax: Int, _ connection: Connection
     ) throws(PostgresError) -> [JobRecord] {
-        var jobs: [JobRecord] = []
-        let result = try connection.execute(
-            .findJobs,
-            Parameters {
-                $0.append(ids.map(\.uuid))
-                $0.append(Int32(resultBytesMax))
-                $0.append(users)
-            })
-        for row in result { jobs.append(try JobRecord(row)) }
-        return jobs
+        try RecordReader.records(
+            try connection.execute(
+                FindJobs(ids: ids, resultBytesMax: Int32(resultBytesMax), users: users)))
     }
 
-    /// How the database names the jobs that there are, and whose they are.
+    /// The numbers and the users of the jobs that exist.
     package func places(
         of ids: [JobID], for users: UserScope
     ) async throws(StoreError) -> [JobID: (number: Int64, userID: ExactText)] {
         try await read("places") { connection throws(PostgresError) in
-            var places: [JobID: (number: Int64, userID: ExactText)] = [:]
-            let result = try connection.execute(
-                .findPlaces,
-                Parameters {
-                    $0.append(ids.map(\.uuid))
-                    $0.append(users)
-                })
-            for row in result {
-                places[JobID(try row.uuid(0))] = (try row.int64(1), ExactText(try row.string(2)))
-            }
-            return places
+            let result = try connection.execute(FindNumbers(ids: ids, users: users))
+            let id: Column<JobID> = try result.column("id")
+            let number: Column<Int64> = try result.column("number")
+            let userID: Column<ExactText> = try result.column("user_id")
+            var found: [JobID: (number: Int64, userID: ExactText)] = [:]
+            for row in result { found[try row[id]] = (try row[number], try row[userID]) }
+            return found
         }
     }
 
@@ -180,21 +223,25 @@ extension JobStore {
         return try await read("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
-                    Self.eventsQuery(.findLastEvents, [found.number: 0]),
-                    Self.logsQuery([(number: found.number, after: 0)]),
-                ] + (payload ? [Query(.findPayload, Parameters { $0.append(found.number) })] : []))
+                    Query(FindEvents.last, FindEvents(after: [found.number: 0])),
+                    Query(FindLogs([(number: found.number, after: 0)])),
+                ] + (payload ? [Query(FindPayload(number: found.number))] : []))
             var job = found
             var changes: [JobChange] = []
-            for row in results[0] { changes.append(try JobChange(row)) }
+            let changeReader = try ChangeReader(results[0])
+            for row in results[0] { changes.append(try changeReader.change(row)) }
             job.attempts = try JobChange.attempts(changes)
-            for row in results[1] { job.log.append(try LogLine(row)) }
-            if payload { job.spec.payload = try results[2].first?.bytes(0) ?? [] }
+            let logReader = try LogReader(results[1])
+            for row in results[1] { job.log.append(try logReader.line(row)) }
+            if payload, let row = results[2].first {
+                job.spec.payload = try row[results[2].column("payload")]
+            }
             return job
         }
     }
 
-    /// Every event of each job after a sequence, in order. Of a job with a very long history the first of them, and
-    /// the present: there is a gap before that.
+    /// Every event of each job after a sequence, in order. If a job's history is too long, it returns the beginning of the
+    /// history and the present state, with a gap between them.
     package func events(after sequences: [Int64: Int64]) async throws(StoreError) -> [Int64: [JobEvent]] {
         try await knownEvents(after: sequences, orFail: true).events
     }
@@ -211,19 +258,20 @@ extension JobStore {
     ) async throws(StoreError) -> (events: [Int64: [JobEvent]], unknown: [UnknownEvent]) {
         guard !sequences.isEmpty else { return ([:], []) }
         return try await read("events") { connection throws(PostgresError) in
-            let query = Self.eventsQuery(.findEvents, sequences)
+            let result = try connection.execute(FindEvents(after: sequences))
+            let reader = try ChangeReader(result)
             var changes: [Int64: [JobChange]] = [:]
             var unknown: [Int64: UnknownEvent] = [:]
-            for row in try connection.execute(query.statement, query.parameters) {
+            for row in result {
                 do throws(PostgresError) {
-                    let change = try JobChange(row)
+                    let change = try reader.change(row)
                     changes[change.key.number, default: []].append(change)
                 } catch {
                     guard !orFail, case .unknownValue(let value) = error.code else { throw error }
-                    let number = try row.int64(0)
+                    let number = try row[reader.number]
                     unknown[number] = UnknownEvent(
-                        value: ExactText(value), job: JobID(try row.uuid(1)), number: number,
-                        userID: ExactText(try row.string(3)), queue: try row.string(4))
+                        value: ExactText(value), job: try row[reader.id], number: number,
+                        userID: try row[reader.userID], queue: try row[reader.queue])
                 }
             }
             var events: [Int64: [JobEvent]] = [:]
@@ -234,31 +282,19 @@ extension JobStore {
         }
     }
 
-    private static func eventsQuery(_ statement: Statement, _ sequences: [Int64: Int64]) -> Query {
-        Query(
-            statement,
-            Parameters {
-                $0.append(Array(sequences.keys))
-                $0.append(Array(sequences.values))
-                $0.append(Int64(JobLimits.attemptsReturnedMax))
-                $0.append(Int32(JobLimits.eventResultBytesMax))
-            })
-    }
-
     /// The latest progress of each job that has any.
     package func progress(
         of numbers: [Int64]
     ) async throws(StoreError) -> [Int64: (job: JobID, attempt: Int, progress: Progress)] {
         try await read("progress") { connection throws(PostgresError) in
             var found: [Int64: (job: JobID, attempt: Int, progress: Progress)] = [:]
-            for row in try connection.execute(.findProgress, Parameters { $0.append(numbers) }) {
-                found[try row.int64(0)] = (
-                    JobID(try row.uuid(8)), Int(try row.int32(1)),
-                    Progress(
-                        stage: try row.string(2), fraction: try row.double(3), message: try row.string(4),
-                        step: Int(try row.int32(5)), steps: Int(try row.int32(6)),
-                        updatedAt: Timestamp(microseconds: try row.timestamp(7)))
-                )
+            let result = try connection.execute(FindProgress(numbers: numbers))
+            let number: Column<Int64> = try result.column("number")
+            let attempt: Column<Int32> = try result.column("attempt")
+            let progress = try ProgressReader(result)
+            let id: Column<JobID> = try result.column("id")
+            for row in result {
+                found[try row[number]] = (try row[id], Int(try row[attempt]), try progress.progress(row))
             }
             return found
         }
@@ -283,12 +319,13 @@ extension JobStore {
     ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {
         guard !wanted.isEmpty else { return ([:], []) }
         return try await read("logs") { connection throws(PostgresError) in
-            let query = Self.logsQuery(wanted)
+            let result = try connection.execute(FindLogs(wanted))
+            let reader = try LogReader(result)
             var logs: [Int64: [LogLine]] = [:]
             var unknown: Set<ExactText> = []
-            for row in try connection.execute(query.statement, query.parameters) {
+            for row in result {
                 do throws(PostgresError) {
-                    logs[try row.int64(5), default: []].append(try LogLine(row))
+                    logs[try row[reader.job], default: []].append(try reader.line(row))
                 } catch {
                     guard !orFail, case .unknownValue(let value) = error.code else { throw error }
                     unknown.insert(ExactText(value))
@@ -296,15 +333,5 @@ extension JobStore {
             }
             return (logs, unknown)
         }
-    }
-
-    private static func logsQuery(_ wanted: [(number: Int64, after: Int64)]) -> Query {
-        Query(
-            .findLogs,
-            Parameters {
-                $0.append(wanted.map(\.number))
-                $0.append(wanted.map(\.after))
-                $0.append(Int64(JobLimits.logLinesKept))
-            })
     }
 }

@@ -1,17 +1,21 @@
 package import JobModel
 import Postgres
 
-extension Statement {
-    /// One node at a time, a bounded number of jobs a statement: nothing waits for it.
-    static let removeFinished = Statement(
+/// Removes finished jobs. One node does it at a time, a bounded number of jobs per statement, so that nothing waits for it.
+struct RemoveFinished: Command {
+    let retentionMilliseconds: Int64
+    let countMax: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "remove_finished",
         """
-        WITH turn AS MATERIALIZED (
+        WITH permit AS MATERIALIZED (
             SELECT pg_try_advisory_xact_lock(('finished'::regclass::oid::bigint << 32)) AS mine
         ), old AS (
             SELECT number FROM finished
-            WHERE (SELECT mine FROM turn) AND finished_at < now() - $1 * interval '1 millisecond'
-            ORDER BY finished_at LIMIT $2
+            WHERE (SELECT mine FROM permit)
+                AND finished_at < now() - \(\.retentionMilliseconds) * interval '1 millisecond'
+            ORDER BY finished_at LIMIT \(\.countMax)
         ), gone AS (
             DELETE FROM finished USING old WHERE finished.number = old.number RETURNING finished.number
         ), a AS (DELETE FROM job USING gone WHERE job.number = gone.number
@@ -19,14 +23,19 @@ extension Statement {
         ), c AS (DELETE FROM progress USING gone WHERE progress.number = gone.number
         ), d AS (DELETE FROM checkpoint USING gone WHERE checkpoint.number = gone.number
         ), e AS (DELETE FROM log_line USING gone WHERE log_line.number = gone.number)
-        SELECT count(*) FROM gone
+        SELECT count(*) AS removed FROM gone
         """)
+}
 
-    /// A node is named by the history of its jobs for as long as they are kept.
-    static let removeNodes = Statement(
+/// Removes nodes. The history of jobs names their nodes, so nodes are kept for longer than jobs.
+struct RemoveNodes: Command {
+    let retentionMilliseconds: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "remove_nodes",
         """
-        DELETE FROM node WHERE ended_at < now() - 2 * $1 * interval '1 millisecond' - interval '1 day'
+        DELETE FROM node
+        WHERE ended_at < now() - 2 * \(\.retentionMilliseconds) * interval '1 millisecond' - interval '1 day'
             AND NOT EXISTS (SELECT FROM live WHERE live.state = 'running' AND live.node = node.id)
         """)
 }
@@ -40,14 +49,12 @@ extension JobStore {
         try await run("retention") { connection throws(PostgresError) in
             let results = try connection.transaction([
                 Query(
-                    .removeFinished,
-                    Parameters {
-                        $0.append(retention.milliseconds)
-                        $0.append(Int64(countMax))
-                    }),
-                Query(.removeNodes, Parameters { $0.append(retention.milliseconds) }),
+                    RemoveFinished(
+                        retentionMilliseconds: retention.milliseconds, countMax: Int64(countMax))),
+                Query(RemoveNodes(retentionMilliseconds: retention.milliseconds)),
             ])
-            return Int(try results[0].onlyRow.int64(0))
+            let removed: Int64 = try results[0].onlyRow[results[0].column("removed")]
+            return Int(removed)
         }
     }
 }

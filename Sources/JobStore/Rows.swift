@@ -1,91 +1,271 @@
-import FoundationEssentials
 import JobModel
 import Postgres
 import Support
 
-extension JobRecord {
-    /// From the columns of `Statement.recordColumns`, then the result and its type.
-    init(_ row: Row) throws(PostgresError) {
-        let id = JobID(try row.uuid(1))
-        let spec = JobSpec(
-            kind: try row.string(2), userID: ExactText(try row.string(3)), queue: try row.string(4),
-            contentType: ExactText(try row.string(14)),
-            idempotencyKey: try row.optionalString(15).map { ExactText($0) },
-            priority: Int(try row.int16(5)), maxAttempts: Int(try row.int32(6)),
-            retryPolicy: RetryPolicy(
-                initialDelay: .milliseconds(try row.int64(10)), factor: try row.double(11),
-                maxDelay: .milliseconds(try row.int64(12)), jitter: try row.double(13)),
-            timeout: try row.optionalInt64(8).map { .milliseconds($0) },
-            softTimeout: try row.optionalInt64(9).map { .milliseconds($0) },
-            labels: try row.labels(16, of: id))
-        self.init(
-            number: try row.int64(0), id: id, spec: spec,
-            state: try row.word(17, "state", of: "job \(id)"), sequence: try row.int64(18),
-            createdAt: Timestamp(microseconds: try row.timestamp(7)),
-            dueAt: Timestamp(microseconds: try row.timestamp(21)))
-        attempt = Int(try row.int32(19))
-        self.spec.maxAttempts = Int(try row.int32(20))
-        startedAt = try row.optionalTimestamp(22).map { Timestamp(microseconds: $0) }
-        finishedAt = try row.optionalTimestamp(23).map { Timestamp(microseconds: $0) }
-        cancelRequested = try row.bool(24)
-        if let reason = try row.optionalString(25) {
-            error = JobError(reason: reason, message: try row.optionalString(26) ?? "")
+/// Reads jobs: the columns of `SQL.recordColumns`, and `result` and `result_type`.
+struct RecordReader {
+    private let number: Column<Int64?>
+    private let id: Column<JobID>
+    private let kind: Column<String>
+    private let userID: Column<ExactText>
+    private let queue: Column<String>
+    private let createdAt: Column<Timestamp>
+    private let spec: SpecReader
+    private let state: Column<String>
+    private let sequence: Column<Int64>
+    private let attempt: Column<Int32>
+    private let maxAttempts: Column<Int32>
+    private let dueAt: Column<Timestamp>
+    private let startedAt: Column<Timestamp?>
+    private let finishedAt: Column<Timestamp?>
+    private let cancelRequested: Column<Bool>
+    private let errorReason: Column<String?>
+    private let errorMessage: Column<String?>
+    private let progressStage: Column<String?>
+    private let progress: ProgressReader
+    private let result: Column<[UInt8]?>
+    private let resultType: Column<ExactText?>
+
+    init(_ rows: QueryResult) throws(PostgresError) {
+        number = try rows.column("number")
+        id = try rows.column("id")
+        kind = try rows.column("kind")
+        userID = try rows.column("user_id")
+        queue = try rows.column("queue")
+        createdAt = try rows.column("created_at")
+        spec = try SpecReader(rows, for: .records)
+        state = try rows.column("state")
+        sequence = try rows.column("sequence")
+        attempt = try rows.column("attempt")
+        maxAttempts = try rows.column("max_attempts")
+        dueAt = try rows.column("due_at")
+        startedAt = try rows.column("started_at")
+        finishedAt = try rows.column("finished_at")
+        cancelRequested = try rows.column("cancel_requested")
+        errorReason = try rows.column("error_reason")
+        errorMessage = try rows.column("error_message")
+        progressStage = try rows.column("stage")
+        progress = try ProgressReader(rows)
+        result = try rows.column("result")
+        resultType = try rows.column("result_type")
+    }
+
+    /// Nil for the row of an outer join that found no job.
+    func record(_ row: Row) throws(PostgresError) -> JobRecord? {
+        guard let number = try row[number] else { return nil }
+        let id = try row[id]
+        var spec = JobSpec(kind: try row[kind], userID: try row[userID], queue: try row[queue])
+        try self.spec.read(row, into: &spec, of: id)
+        // The budget grows with each retry.
+        spec.maxAttempts = Int(try row[maxAttempts])
+        var record = JobRecord(
+            number: number, id: id, spec: spec,
+            state: try row.word(state, "state", of: "job \(id)"), sequence: try row[sequence],
+            createdAt: try row[createdAt], dueAt: try row[dueAt])
+        record.attempt = Int(try row[attempt])
+        record.startedAt = try row[startedAt]
+        record.finishedAt = try row[finishedAt]
+        record.cancelRequested = try row[cancelRequested]
+        if let reason = try row[errorReason] {
+            record.error = JobError(reason: reason, message: try row[errorMessage] ?? "")
         }
-        if let stage = try row.optionalString(27) {
-            progress = Progress(
-                stage: stage, fraction: try row.double(28), message: try row.string(29),
-                step: Int(try row.int32(30)), steps: Int(try row.int32(31)),
-                updatedAt: Timestamp(microseconds: try row.timestamp(32)))
+        if try row[progressStage] != nil { record.progress = try progress.progress(row) }
+        if let data = try row[result] {
+            record.result = JobResult(data: data, contentType: try row[resultType] ?? "")
         }
-        if let data = try row.optionalBytes(34) {
-            result = JobResult(data: data, contentType: ExactText(try row.optionalString(35) ?? ""))
-        }
+        return record
+    }
+
+    /// Reads the jobs of all rows.
+    static func records(_ rows: QueryResult) throws(PostgresError) -> [JobRecord] {
+        let reader = try RecordReader(rows)
+        var records: [JobRecord] = []
+        records.reserveCapacity(rows.rowCount)
+        for row in rows { if let record = try reader.record(row) { records.append(record) } }
+        return records
     }
 }
 
-extension LogLine {
-    /// From the columns of `Statement.findLogs`.
-    init(_ row: Row) throws(PostgresError) {
-        let line = try row.int64(0)
-        let job = try row.int64(5)
-        self.init(
-            number: line, at: Timestamp(microseconds: try row.timestamp(1)), attempt: Int(try row.int32(2)),
-            level: try row.word(3, "log level", of: "line \(line) of job number \(job)"),
-            message: try row.string(4))
+/// Reads the columns of `progress` that say how far a run is.
+struct ProgressReader {
+    private let stage: Column<String>
+    private let fraction: Column<Double>
+    private let message: Column<String>
+    private let step: Column<Int32>
+    private let steps: Column<Int32>
+    private let updatedAt: Column<Timestamp>
+
+    init(_ result: QueryResult) throws(PostgresError) {
+        stage = try result.column("stage")
+        fraction = try result.column("fraction")
+        message = try result.column("message")
+        step = try result.column("step")
+        steps = try result.column("steps")
+        updatedAt = try result.column("updated_at")
+    }
+
+    func progress(_ row: Row) throws(PostgresError) -> Progress {
+        Progress(
+            stage: try row[stage], fraction: try row[fraction], message: try row[message],
+            step: Int(try row[step]), steps: Int(try row[steps]), updatedAt: try row[updatedAt])
     }
 }
 
-extension JobChange {
-    /// From the columns of `Statement.findEvents`.
-    init(_ row: Row) throws(PostgresError) {
-        let id = JobID(try row.uuid(1))
-        let sequence = try row.int64(5)
-        let reason = try row.optionalString(12)
-        let result = try row.optionalBytes(14)
-        self.init(
-            key: JobKey(number: try row.int64(0), lane: try row.int64(16), id: id),
-            kind: try row.string(2), userID: ExactText(try row.string(3)), queue: try row.string(4),
-            sequence: sequence, type: try row.word(6, "event type", of: "event \(sequence) of job \(id)"),
-            attempt: Int(try row.int32(7)), node: try row.optionalString(8),
-            startedAt: try row.optionalTimestamp(9).map { Timestamp(microseconds: $0) },
-            at: Timestamp(microseconds: try row.timestamp(10)),
-            dueAt: try row.optionalTimestamp(11).map { Timestamp(microseconds: $0) },
-            error: reason.map { [message = try row.optionalString(13)] in
-                JobError(reason: $0, message: message ?? "")
-            },
-            result: result.map { [type = try row.optionalString(15)] in
-                JobResult(data: $0, contentType: ExactText(type ?? ""))
-            })
+extension SQL {
+    /// The columns of running jobs that `RunReader` reads: those of `run`, which has rows of `live`, and of `job` and
+    /// `kind`.
+    static func runColumns(of run: String) -> SQL {
+        """
+        \(sql: run).number, \(sql: run).lane, job.id, \(sql: run).token, \(sql: run).attempt,
+            \(sql: run).max_attempts, \(sql: run).sequence, \(sql: run).started_at, kind.name AS kind,
+            \(.specColumns(of: "job", for: .recordsAndRuns))
+        """
     }
 }
 
-extension Row {
-    /// None for NULL.
-    fileprivate func labels(_ column: Int, of job: JobID) throws(PostgresError) -> [ExactText: ExactText] {
-        guard let json = try optionalString(column) else { return [:] }
-        guard let labels = Labels.parse(json) else {
-            throw PostgresError(.decoding, "the labels of job \(job) are no object of texts")
+/// Reads running jobs: the columns of `SQL.runColumns`, and what a claim gives to a new run.
+struct RunReader {
+    let lane: Column<Int64>
+    let kind: Column<String>
+    private let number: Column<Int64>
+    private let id: Column<JobID>
+    private let token: Column<Int64>
+    private let attempt: Column<Int32>
+    private let maxAttempts: Column<Int32>
+    private let sequence: Column<Int64>
+    private let startedAt: Column<Timestamp>
+    private let spec: SpecReader
+    private let given: Given?
+
+    private struct Given {
+        let payload: Column<[UInt8]>
+        let checkpoint: Column<[UInt8]?>
+        let lastLogLine: Column<Int64>
+    }
+
+    /// - Parameter isClaim: whether the statement returns the payload, the checkpoint and the last line of the log.
+    init(_ result: QueryResult, isClaim: Bool) throws(PostgresError) {
+        number = try result.column("number")
+        lane = try result.column("lane")
+        id = try result.column("id")
+        token = try result.column("token")
+        attempt = try result.column("attempt")
+        maxAttempts = try result.column("max_attempts")
+        sequence = try result.column("sequence")
+        startedAt = try result.column("started_at")
+        kind = try result.column("kind")
+        spec = try SpecReader(result, for: .recordsAndRuns)
+        guard isClaim else {
+            given = nil
+            return
         }
-        return labels
+        given = Given(
+            payload: try result.column("payload"), checkpoint: try result.column("checkpoint"),
+            lastLogLine: try result.column("last_log_line"))
+    }
+
+    func run(_ row: Row, userID: ExactText, queue: String) throws(PostgresError) -> ClaimedRun {
+        let id = try row[id]
+        var spec = JobSpec(kind: try row[kind], userID: userID, queue: queue)
+        try self.spec.read(row, into: &spec, of: id)
+        var checkpoint: [UInt8]?
+        var lastLogLine: Int64 = 0
+        if let given {
+            spec.payload = try row[given.payload]
+            checkpoint = try row[given.checkpoint]
+            lastLogLine = try row[given.lastLogLine]
+        }
+        return ClaimedRun(
+            key: JobKey(number: try row[number], lane: try row[lane], id: id), spec: spec,
+            token: try row[token],
+            attempt: Int(try row[attempt]), maxAttempts: Int(try row[maxAttempts]),
+            sequence: try row[sequence],
+            startedAt: try row[startedAt], checkpoint: checkpoint, lastLogLine: lastLogLine)
+    }
+}
+
+/// Reads the columns of `FindLogs`.
+struct LogReader {
+    let job: Column<Int64>
+    private let line: Column<Int64>
+    private let at: Column<Timestamp>
+    private let attempt: Column<Int32>
+    private let level: Column<String>
+    private let message: Column<String>
+
+    init(_ result: QueryResult) throws(PostgresError) {
+        job = try result.column("number")
+        line = try result.column("line")
+        at = try result.column("at")
+        attempt = try result.column("attempt")
+        level = try result.column("level")
+        message = try result.column("message")
+    }
+
+    func line(_ row: Row) throws(PostgresError) -> LogLine {
+        let number = try row[line]
+        let job = try row[job]
+        return LogLine(
+            number: number, at: try row[at], attempt: Int(try row[attempt]),
+            level: try row.word(level, "log level", of: "line \(number) of job number \(job)"),
+            message: try row[message])
+    }
+}
+
+/// Reads the columns of `FindEvents`.
+struct ChangeReader {
+    let number: Column<Int64>
+    let id: Column<JobID>
+    let userID: Column<ExactText>
+    let queue: Column<String>
+    private let kind: Column<String>
+    private let sequence: Column<Int64>
+    private let type: Column<String>
+    private let attempt: Column<Int32>
+    private let node: Column<String?>
+    private let startedAt: Column<Timestamp?>
+    private let at: Column<Timestamp>
+    private let dueAt: Column<Timestamp?>
+    private let reason: Column<String?>
+    private let message: Column<String?>
+    private let result: Column<[UInt8]?>
+    private let resultType: Column<ExactText?>
+    private let lane: Column<Int64>
+
+    init(_ rows: QueryResult) throws(PostgresError) {
+        number = try rows.column("number")
+        id = try rows.column("id")
+        kind = try rows.column("kind")
+        userID = try rows.column("user_id")
+        queue = try rows.column("queue")
+        sequence = try rows.column("sequence")
+        type = try rows.column("type")
+        attempt = try rows.column("attempt")
+        node = try rows.column("node")
+        startedAt = try rows.column("started_at")
+        at = try rows.column("at")
+        dueAt = try rows.column("due_at")
+        reason = try rows.column("reason")
+        message = try rows.column("message")
+        result = try rows.column("result")
+        resultType = try rows.column("result_type")
+        lane = try rows.column("lane")
+    }
+
+    func change(_ row: Row) throws(PostgresError) -> JobChange {
+        let id = try row[id]
+        let sequence = try row[sequence]
+        var error: JobError?
+        if let reason = try row[reason] { error = JobError(reason: reason, message: try row[message] ?? "") }
+        var result: JobResult?
+        if let data = try row[self.result] {
+            result = JobResult(data: data, contentType: try row[resultType] ?? "")
+        }
+        return JobChange(
+            key: JobKey(number: try row[number], lane: try row[lane], id: id), kind: try row[kind],
+            userID: try row[userID], queue: try row[queue], sequence: sequence,
+            type: try row.word(type, "event type", of: "event \(sequence) of job \(id)"),
+            attempt: Int(try row[attempt]), node: try row[node], startedAt: try row[startedAt],
+            at: try row[at], dueAt: try row[dueAt], error: error, result: result)
     }
 }

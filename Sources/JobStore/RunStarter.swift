@@ -2,43 +2,51 @@ import JobModel
 import Postgres
 import Synchronization
 
-extension Statement {
-    /// The locks of a claim, without waiting for any. Which were got is left to the next statement of the same
-    /// transaction, whose snapshot is the first that sees all that their last holders committed. So both can
-    /// go in one round trip.
-    static let lockLanesOfNewJobs = Statement(
+/// Takes the locks of lanes, as a claim does, without waiting for any. The next statement of the same transaction reads
+/// which locks were taken: its snapshot is the first that has everything that their last holders committed. So both
+/// statements can be sent in one round trip.
+struct LockLanesOfNewJobs: Command {
+    let lanes: [Int64]
+
+    static let statement = ParameterizedStatement<Self>(
         "lock_lanes_of_new_jobs",
         """
         SELECT set_config('signalbox.locked_lanes', coalesce(string_agg(lane::text, ','), ''), true)
-        FROM unnest($1::bigint[]) AS t (lane)
+        FROM unnest(\(\.lanes)) AS t (lane)
         WHERE pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane)
         """)
+}
 
-    /// As `insertJobs` and `insertFreshJobs`, but starts those jobs that nothing speaks against: due, of a kind of
-    /// this node, in a lane that we hold, that has room, that is not paused, and in which nobody waits already.
-    static let insertAndStartJobs = Statement(
-        "insert_and_start_jobs", insertingAndStarting(mayConflict: true))
-    static let insertAndStartFreshJobs = Statement(
-        "insert_and_start_fresh_jobs", insertingAndStarting(mayConflict: false))
+// Adding jobs and starting those that are eligible: due, of a kind that this node handles, in a lane that is locked by this
+// transaction, is not paused, has room, and in which no other job waits.
+extension InsertJobs {
+    static let start = ParameterizedStatement<Self>("insert_and_start_jobs", starting(mayConflict: true))
+    static let startFresh = ParameterizedStatement<Self>(
+        "insert_and_start_fresh_jobs", starting(mayConflict: false))
 
-    private static func insertingAndStarting(mayConflict: Bool) -> String {
+    fileprivate var kinds: [Int32] { offer?.grant.kinds ?? [] }
+    fileprivate var defaultUserLimit: Int32 { Int32(offer?.grant.defaultUserLimit ?? 0) }
+    fileprivate var slots: Int64 { Int64(offer?.grant.slots ?? 0) }
+
+    private static func starting(mayConflict: Bool) -> SQL<Self> {
         """
-        WITH \(newJobs(mayConflict: mayConflict)), \(auditing(newJobsMayConflict: mayConflict)),
+        WITH \(.newJobs(mayConflict: mayConflict)), \(.auditingNewJobs(mayConflict: mayConflict)),
         room AS MATERIALIZED (
-            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, $26) - (
+            SELECT lane.id AS lane, coalesce(lane.user_limit, queue.user_limit, \(\.defaultUserLimit)) - (
                 SELECT count(*) FROM live r WHERE r.state = 'running' AND r.lane = lane.id) AS room
             FROM unnest(string_to_array(current_setting('signalbox.locked_lanes'), ',')::bigint[]) AS l (id)
             JOIN lane ON lane.id = l.id JOIN queue ON queue.id = lane.queue
             WHERE NOT queue.paused
                 AND NOT EXISTS (SELECT FROM live w WHERE w.state = 'ready' AND w.lane = lane.id)
                 AND EXISTS (SELECT FROM node
-                    WHERE node.id = $1 AND ended_at IS NULL AND lease_until > clock_timestamp())
-        ), turn AS (
+                    WHERE node.id = \(\.node) AND ended_at IS NULL AND lease_until > clock_timestamp())
+        ), ranked AS (
             SELECT number, lane, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, number)
-                AS place
-            FROM new WHERE due_at <= now() AND kind = ANY ($25::int[])
+                AS ordinal
+            FROM new WHERE due_at <= now() AND kind = ANY (\(\.kinds))
         ), starts AS MATERIALIZED (
-            SELECT number FROM turn JOIN room USING (lane) WHERE place <= room ORDER BY place, number LIMIT $27
+            SELECT number FROM ranked JOIN room USING (lane) WHERE ordinal <= room
+            ORDER BY ordinal, number LIMIT \(\.slots)
         ), entry AS (
             INSERT INTO live (
                 number, lane, kind, rank, state, due_at, sequence, attempt, max_attempts, token, node,
@@ -46,26 +54,28 @@ extension Statement {
             SELECT number, lane, kind, -priority,
                 (CASE WHEN starts THEN 'running' WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
                 due_at, CASE WHEN starts THEN 2 ELSE 1 END, CASE WHEN starts THEN 1 ELSE 0 END, max_attempts,
-                CASE WHEN starts THEN nextval('run_token') END, CASE WHEN starts THEN $1 END,
+                CASE WHEN starts THEN nextval('run_token') END, CASE WHEN starts THEN \(\.node) END,
                 CASE WHEN starts THEN clock_timestamp() END
             FROM (SELECT new.*, starts.number IS NOT NULL AS starts FROM new LEFT JOIN starts USING (number)) n
             RETURNING number, lane, sequence, token, started_at
-        ), told AS (
-            -- Event 1 of all, and event 2 of those that start.
-            INSERT INTO change (node, jobs, lanes, sequences)
-            SELECT $1, array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
-                array_agg(lane) || array_agg(lane) FILTER (WHERE sequence = 2),
-                array_agg(1::bigint) || array_agg(2::bigint) FILTER (WHERE sequence = 2)
-            FROM entry HAVING count(*) > 0
-        )
+        ), \(announcingNewAndStarted)
         SELECT new.id, new.number, new.created_at, new.due_at, entry.token, entry.started_at
         FROM new JOIN entry USING (number)
         """
     }
+
+    /// Event 1 of all jobs, and event 2 of those that start.
+    private static let announcingNewAndStarted = SQL<Self>.announcing(
+        """
+        SELECT \(\.node), array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
+            array_agg(lane) || array_agg(lane) FILTER (WHERE sequence = 2),
+            array_agg(1::bigint) || array_agg(2::bigint) FILTER (WHERE sequence = 2), false
+        FROM entry HAVING count(*) > 0
+        """)
 }
 
-/// Lanes in which nothing could start just now, because they are full, or paused, or somebody waits there. To ask again
-/// with each commit would cost a user with a long queue more than it gives.
+/// Remembers lanes in which nothing could start just now, because they are full or paused, or because jobs wait there. Asking
+/// again with each commit would cost a user with a long queue more than it gains.
 final class ClosedLanes: Sendable {
     private static let time: Duration = .milliseconds(20)
     /// The memory is emptied when it is full.
@@ -87,14 +97,14 @@ final class ClosedLanes: Sendable {
     }
 }
 
-/// What a commit of new jobs asks of a starter.
+/// The slots and the lanes in which jobs of one commit may start at once.
 struct StartOffer {
     /// Each lane of a start holds a lock of the database's shared table until the commit.
     private static let lanesMax = 256
 
     private let starter: any RunStarter
     private let closed: ClosedLanes
-    private let grant: StartGrant
+    fileprivate let grant: StartGrant
     private let lanes: Set<Int64>
 
     /// Nil when none of the jobs can start now.
@@ -121,15 +131,9 @@ struct StartOffer {
         self.lanes = lanes
     }
 
-    var lock: Query { Query(.lockLanesOfNewJobs, Parameters { $0.append(Array(lanes)) }) }
+    var lock: Query { Query(LockLanesOfNewJobs(lanes: Array(lanes))) }
 
-    func append(to parameters: inout Parameters) {
-        parameters.append(grant.kinds)
-        parameters.append(Int32(grant.defaultUserLimit))
-        parameters.append(Int64(grant.slots))
-    }
-
-    /// What is committed.
+    /// Starts the runs, once they are committed.
     func start(_ runs: [ClaimedRun]) {
         closed.add(lanes.subtracting(runs.map(\.key.lane)), now: .now)
         if !runs.isEmpty { starter.start(runs, under: grant) }

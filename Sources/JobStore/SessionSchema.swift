@@ -1,20 +1,20 @@
 import Postgres
 
 extension Statement {
-    /// Has a session look for tables, types, functions and operators in one schema alone, behind Postgres's own: what
-    /// somebody else makes in another one that the path names, such as `public`, or in one that is called like our role, is
-    /// not taken for ours. In `pg_temp` too, and that last, or it would come first (PostgreSQL manual, 5.9.6 and the
-    /// notes of CREATE FUNCTION on security).
+    /// Limits the search path of a session to one schema, behind `pg_catalog`. Tables, types, functions and operators that
+    /// others make in another schema of the path, such as `public` or one named like the role, are then never taken for
+    /// those of the service. `pg_temp` comes last; if it were not named, it would come first (PostgreSQL manual, 5.9.6, and
+    /// the notes of CREATE FUNCTION on security).
     ///
-    /// It is the first schema of the path that has our tables. Before there are any: the first whose owner could do as it
-    /// likes anyway, which are we, a superuser and the database's owner; else the first. That it works with any path, it
-    /// calls everything by its schema.
+    /// It chooses the first schema of the path that has the service's tables. Before there are any, it chooses the first
+    /// schema whose owner could change anything anyway: the service's own role, a superuser or the database's owner; else the
+    /// first. The statement qualifies every name, so that it works with any path.
     static let holdSchema = Statement(
         nil,
         """
         SELECT pg_catalog.set_config(
             'search_path', pg_catalog.concat(pg_catalog.quote_ident(n.nspname), ', pg_temp'), false)
-        FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS p (name, place)
+        FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS p (name, ordinal)
         JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) p.name
         JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) n.nspowner
         LEFT JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
@@ -26,7 +26,7 @@ extension Statement {
                 OR o.oid OPERATOR(pg_catalog.=) (
                     SELECT d.datdba FROM pg_catalog.pg_database d
                     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())),
-            p.place
+            p.ordinal
         LIMIT 1
         """)
 }

@@ -1,5 +1,13 @@
 import CPQ
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// The rows and the command tag that one statement returned. Owns a `PGresult`, whole in memory: statements
 /// that can return much carry a LIMIT.
 ///
@@ -10,6 +18,7 @@ import CPQ
     package let columnCount: Int
     /// Named in errors.
     let statement: String?
+    private var nextColumn = 0
 
     /// Takes ownership.
     init(owning handle: OpaquePointer, statement: String?) {
@@ -35,13 +44,27 @@ import CPQ
         return count
     }
 
-    /// The position of a column by its name; a linear search, so do it once per result.
-    package func column(_ name: String) throws(PostgresError) -> Int {
-        let index = unsafe name.withCString { unsafe PQfnumber(handle, $0) }
-        guard index >= 0 else {
-            throw PostgresError(.decoding, "there is no column \(name)", statement: statement)
+    /// Columns are mostly looked for in the order in which the statement returns them, so that the search begins behind the
+    /// last one that was found.
+    func index(ofColumn name: String) throws(PostgresError) -> Int {
+        let found = unsafe name.withCString { name -> Int? in
+            for offset in 0..<columnCount {
+                let index = (nextColumn + offset) % columnCount
+                guard let candidate = unsafe PQfname(handle, Int32(index)) else { continue }
+                if unsafe strcmp(candidate, name) == 0 { return index }
+            }
+            return nil
         }
-        return Int(index)
+        guard let found else {
+            throw PostgresError(.decoding, "the result has no column \(name)", statement: statement)
+        }
+        nextColumn = found + 1
+        return found
+    }
+
+    /// For errors.
+    func name(ofColumn index: Int) -> String {
+        unsafe PQfname(handle, Int32(clamping: index)).map { unsafe String(cString: $0) } ?? String(index)
     }
 
     package var startIndex: Int { 0 }

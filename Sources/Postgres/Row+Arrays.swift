@@ -1,36 +1,35 @@
 #if canImport(FoundationEssentials)
-    package import FoundationEssentials
+    import FoundationEssentials
 #else
-    package import Foundation
+    import Foundation
 #endif
 
 /// One-dimensional arrays without NULLs (anything else is `.decoding`).
 extension Row {
-    package func int64Array(_ column: Int) throws(PostgresError) -> [Int64] {
+    func optionalInt64Array(_ column: Int) throws(PostgresError) -> [Int64]? {
         try unsafe array(column, of: .int64) {
             unsafe UInt64(bigEndianBytes: $0).map { Int64(bitPattern: $0) }
         }
     }
 
-    package func stringArray(_ column: Int) throws(PostgresError) -> [String] {
+    func optionalStringArray(_ column: Int) throws(PostgresError) -> [String]? {
         try unsafe array(column, of: .text) {
             unsafe String(validating: $0.bindMemory(to: UInt8.self), as: UTF8.self)
         }
     }
 
-    package func uuidArray(_ column: Int) throws(PostgresError) -> [UUID] {
+    func optionalUUIDArray(_ column: Int) throws(PostgresError) -> [UUID]? {
         try unsafe array(column, of: .uuid) { unsafe UUID(bytes: $0) }
     }
 
     @inline(__always)
     private func array<Element>(
         _ column: Int, of elementType: ValueType, _ decode: (UnsafeRawBufferPointer) -> Element?
-    ) throws(PostgresError) -> [Element] {
-        let elements: [Element]? = try unsafe value(column) { type, bytes throws(PostgresError) in
+    ) throws(PostgresError) -> [Element]? {
+        try unsafe value(column) { type, bytes throws(PostgresError) in
             guard type == elementType.arrayOID else { return nil }
             return unsafe decodeArray(bytes, of: elementType, decode)
         }
-        return try notNull(elements, column)
     }
 }
 

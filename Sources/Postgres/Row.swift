@@ -1,20 +1,17 @@
 #if canImport(FoundationEssentials)
-    package import FoundationEssentials
+    import FoundationEssentials
 #else
-    package import Foundation
+    import Foundation
 #endif
 
-/// One row of a `QueryResult`, which it keeps alive. Getters take the position of a column, check type,
-/// length and NULL, and throw `.decoding` when the value is not what the name of the getter says.
+/// One row of a `QueryResult`, which it keeps alive. Values are read by `row[column]`. The getters here take the index of a
+/// column, return nil for NULL, and throw `.decoding` when the column's type or the value's length is not what the name of
+/// the getter says.
 package struct Row {
     let result: QueryResult
     let index: Int32
 
-    package func isNull(_ column: Int) throws(PostgresError) -> Bool {
-        try unsafe result.withValue(row: index, column: column) { _, value in unsafe value == nil }
-    }
-
-    package func optionalInt16(_ column: Int) throws(PostgresError) -> Int16? {
+    func optionalInt16(_ column: Int) throws(PostgresError) -> Int16? {
         try unsafe value(column) { type, value throws(PostgresError) in
             guard type == ValueType.int16.rawValue, let word = unsafe UInt16(bigEndianBytes: value) else {
                 return nil
@@ -23,7 +20,7 @@ package struct Row {
         }
     }
 
-    package func optionalInt32(_ column: Int) throws(PostgresError) -> Int32? {
+    func optionalInt32(_ column: Int) throws(PostgresError) -> Int32? {
         try unsafe value(column) { type, value throws(PostgresError) in
             switch type {
             case ValueType.int32.rawValue:
@@ -37,7 +34,7 @@ package struct Row {
     }
 
     /// Reads every integer type, as each fits.
-    package func optionalInt64(_ column: Int) throws(PostgresError) -> Int64? {
+    func optionalInt64(_ column: Int) throws(PostgresError) -> Int64? {
         try unsafe value(column) { type, value throws(PostgresError) in
             switch type {
             case ValueType.int64.rawValue:
@@ -53,7 +50,7 @@ package struct Row {
     }
 
     /// Reads `float8` and `float4`.
-    package func optionalDouble(_ column: Int) throws(PostgresError) -> Double? {
+    func optionalDouble(_ column: Int) throws(PostgresError) -> Double? {
         try unsafe value(column) { type, value throws(PostgresError) in
             switch type {
             case ValueType.double.rawValue:
@@ -66,7 +63,7 @@ package struct Row {
         }
     }
 
-    package func optionalBool(_ column: Int) throws(PostgresError) -> Bool? {
+    func optionalBool(_ column: Int) throws(PostgresError) -> Bool? {
         try unsafe value(column) { type, value throws(PostgresError) in
             guard type == ValueType.bool.rawValue, value.count == 1 else { return nil }
             return unsafe value[0] != 0
@@ -74,7 +71,7 @@ package struct Row {
     }
 
     /// Reads `text`, `varchar`, `char(n)`, `name` and `json`.
-    package func optionalString(_ column: Int) throws(PostgresError) -> String? {
+    func optionalString(_ column: Int) throws(PostgresError) -> String? {
         try unsafe value(column) { type, value throws(PostgresError) in
             switch type {
             case ValueType.text.rawValue, 1043, 1042, 19, 114, 705:
@@ -85,14 +82,14 @@ package struct Row {
         }
     }
 
-    package func optionalBytes(_ column: Int) throws(PostgresError) -> [UInt8]? {
+    func optionalBytes(_ column: Int) throws(PostgresError) -> [UInt8]? {
         try unsafe value(column) { type, value throws(PostgresError) in
             guard type == ValueType.bytes.rawValue else { return nil }
             return unsafe [UInt8](value)
         }
     }
 
-    package func optionalUUID(_ column: Int) throws(PostgresError) -> UUID? {
+    func optionalUUID(_ column: Int) throws(PostgresError) -> UUID? {
         try unsafe value(column) { type, value throws(PostgresError) in
             guard type == ValueType.uuid.rawValue else { return nil }
             return unsafe UUID(bytes: value)
@@ -109,47 +106,15 @@ package struct Row {
         }
     }
 
-    package func int16(_ column: Int) throws(PostgresError) -> Int16 {
-        try notNull(try optionalInt16(column), column)
-    }
-
-    package func int32(_ column: Int) throws(PostgresError) -> Int32 {
-        try notNull(try optionalInt32(column), column)
-    }
-
-    package func int64(_ column: Int) throws(PostgresError) -> Int64 {
-        try notNull(try optionalInt64(column), column)
-    }
-
-    package func double(_ column: Int) throws(PostgresError) -> Double {
-        try notNull(try optionalDouble(column), column)
-    }
-
-    package func bool(_ column: Int) throws(PostgresError) -> Bool {
-        try notNull(try optionalBool(column), column)
-    }
-
-    package func string(_ column: Int) throws(PostgresError) -> String {
-        try notNull(try optionalString(column), column)
-    }
-
-    package func bytes(_ column: Int) throws(PostgresError) -> [UInt8] {
-        try notNull(try optionalBytes(column), column)
-    }
-
-    package func uuid(_ column: Int) throws(PostgresError) -> UUID {
-        try notNull(try optionalUUID(column), column)
-    }
-
-    /// A text that is the raw value of an enum. Throws `unknownValue` for any other.
+    /// A text that is the raw value of an enum. Throws `unknownValue` for any other text.
     ///
     /// - Parameters:
     ///   - name: what the value is, for the error.
-    ///   - place: where it stands, for the error.
+    ///   - place: what it belongs to, for the error.
     package func word<Word: RawRepresentable<String>>(
-        _ column: Int, _ name: String, of place: @autoclosure () -> String
+        _ column: Column<String>, _ name: String, of place: @autoclosure () -> String
     ) throws(PostgresError) -> Word {
-        let text = try string(column)
+        let text = try self[column]
         guard let word = Word(rawValue: text) else {
             let value = "\(name) \"\(text)\""
             throw PostgresError(
@@ -157,11 +122,6 @@ package struct Row {
                 statement: result.statement)
         }
         return word
-    }
-
-    /// Microseconds since 1970-01-01 UTC, of a `timestamptz`.
-    package func timestamp(_ column: Int) throws(PostgresError) -> Int64 {
-        try notNull(try optionalTimestamp(column), column)
     }
 
     /// Runs `decode` on a value that is not NULL; its `nil` means that the value is of another shape.
@@ -174,7 +134,8 @@ package struct Row {
             guard let bytes = unsafe bytes else { return nil }
             guard let value = try unsafe decode(type, bytes) else {
                 throw PostgresError(
-                    .decoding, "column \(column) holds another type (\(type), \(bytes.count) bytes)",
+                    .decoding,
+                    "column \(result.name(ofColumn: column)) holds another type (\(type), \(bytes.count) bytes)",
                     statement: result.statement)
             }
             return value
@@ -183,10 +144,14 @@ package struct Row {
 
     @inline(__always)
     func notNull<Value>(_ value: Value?, _ column: Int) throws(PostgresError) -> Value {
-        guard let value else {
-            throw PostgresError(.decoding, "column \(column) is NULL", statement: result.statement)
-        }
+        guard let value else { throw nullError(column) }
         return value
+    }
+
+    /// The error of a value that must not be NULL.
+    package func nullError(_ column: Int) -> PostgresError {
+        PostgresError(
+            .decoding, "column \(result.name(ofColumn: column)) is NULL", statement: result.statement)
     }
 }
 

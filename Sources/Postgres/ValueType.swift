@@ -11,7 +11,7 @@ package enum ValueType: UInt32, Sendable {
     case uuid = 2950
 
     /// The object id of the array of this type.
-    var arrayOID: UInt32 {
+    package var arrayOID: UInt32 {
         switch self {
         case .bool: 1000
         case .bytes: 1001

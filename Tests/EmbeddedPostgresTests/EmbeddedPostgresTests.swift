@@ -39,7 +39,7 @@ import Testing
         let configuration = Connection.Configuration(
             connectionString: server.connectionString, applicationName: "tests", logger: logger)
         return try await Connection.once(configuration) { connection throws(PostgresError) in
-            try connection.execute(Statement(nil, sql)).onlyRow.optionalString(0)
+            try connection.execute(Statement(nil, sql)).onlyRow[Column<String?>(index: 0)]
         }
     }
 
@@ -111,7 +111,8 @@ import Testing
             var kept: Int64?
             while kept == nil || server.postmasterID == before {
                 kept = try? await database.run("read") { connection throws(PostgresError) in
-                    try connection.execute(Statement(nil, "SELECT id FROM kept")).onlyRow.int64(0)
+                    try connection.execute(Statement(nil, "SELECT id FROM kept")).onlyRow[
+                        Column<Int64>(index: 0)]
                 }
             }
             #expect(kept == 7)

@@ -212,7 +212,7 @@ import Testing
             try await bench.script("DROP TRIGGER job_immutable ON job")
             try await bench.script("UPDATE job SET labels = '{\"a\": [1]}'")
             let text = await failure { _ = try await bench.store.job(job.id) }
-            #expect(text?.contains("the labels of job \(job.id) are no object of texts") == true)
+            #expect(text?.contains("the labels are not an object of texts (job \(job.id))") == true)
         }
     }
 }

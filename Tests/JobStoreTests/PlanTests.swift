@@ -18,117 +18,110 @@ import Testing
         FROM generate_series(50001, 51000) i;
         """
 
-    private static let prepare = """
-        PREPARE lanes (bigint, int, int, int, int[], int) AS \(Statement.lockLanes.sql);
-        PREPARE claim (int, int[], bigint[], int[], int, int[], int[], int) AS \(Statement.claimRuns.sql);
-        SET signalbox.locked_lanes = '1,2';
-        PREPARE start (
-            int, uuid[], bigint[], text[], int[], smallint[], int[], timestamptz[], bigint[], bigint[], bigint[],
-            bigint[], float8[], bigint[], float8[], text[], text[], bytea[], text[], bytea[], text[], text[], text[],
-            int[], int[], int, bigint)
-            AS \(Statement.insertAndStartJobs.sql);
-        PREPARE finish (int, bigint[], bigint[], text[], text[], text[], bytea[], text[]) AS \(Statement.finishRuns.sql);
-        PREPARE progress (
-            int, bigint[], bigint[], int[], text[], float8[], text[], int[], int[], timestamptz[])
-            AS \(Statement.saveProgress.sql);
-        PREPARE log (int, bigint[], bigint[], bigint[], timestamptz[], int[], text[], text[])
-            AS \(Statement.saveLog.sql);
-        PREPARE trim_log (bigint[], bigint[], bigint[]) AS \(Statement.trimLog.sql);
-        PREPARE jobs (uuid[], int, text[]) AS \(Statement.findJobs.sql);
-        PREPARE cancel (int, uuid, text, text[], text, text, text) AS \(Statement.cancelJob.sql);
-        PREPARE give_back (int, bigint[], bigint[], text[], text[], text[], bigint[], bool[])
-            AS \(Statement.returnRuns.sql);
-        PREPARE of_user (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfUsers.sql);
-        PREPARE of_queue (text[], text, bigint, bigint, bigint, bigint) AS \(Statement.snapshotJobsOfQueue.sql);
-        PREPARE events (bigint[], bigint[], bigint, int) AS \(Statement.findEvents.sql);
-        PREPARE retry (int, uuid, text[], text, text, text) AS \(Statement.retryJob.sql);
-        PREPARE places (uuid[], text[]) AS \(Statement.findPlaces.sql);
-        PREPARE payload_size (uuid, text[]) AS \(Statement.findPayloadSize.sql);
-        PREPARE count_pending (text[], bigint) AS \(Statement.countPending.sql);
-        PREPARE sum_pending (text[], bigint) AS \(Statement.sumPending.sql);
-        PREPARE of_users (
-            text[], text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint, bigint)
-            AS \(Statement.listJobsOfUsers.sql);
-        PREPARE trim_audit (bigint, bigint) AS \(Statement.trimAudit.sql);
-        """
+    private static let caller = Caller(name: "", source: .token, address: "", users: .only(["u"]))
+    private static let id = JobID.version7(at: .now)
+
+    private static let lanes = Planned(
+        LockLanes(after: 0, lanesMax: 32, defaultUserLimit: 3, node: 1, kinds: [1, 2], scannedMax: 2000))
+    private static let claim = Planned(
+        ClaimRuns(
+            node: 1, kinds: [1, 2], lanes: [1, 2, 3, 4], userLimits: [3, 3, 3, 3], firstKinds: [1, 1, 1, 1],
+            lastKinds: [2, 2, 2, 2], slots: 16, share: 4))
+    private static let start = Planned(
+        InsertJobs.start,
+        InsertJobs(node: 1, jobs: [], lanes: [], digests: [], callers: JobCallers([]), offer: nil))
+    private static let finish = Planned(FinishRuns([], node: 1))
+    private static let giveBack = Planned(ReturnRuns([], node: 1))
+    private static let progress = Planned(
+        SaveProgress(
+            node: 1, numbers: [1], tokens: [1], attempts: [1], stages: [], fractions: [], messages: [],
+            step: [],
+            steps: [], updatedAt: []))
+    private static let log = Planned(
+        SaveLog(
+            node: 1, numbers: [1], tokens: [1], lines: [1], times: [], attempts: [], levels: [], messages: [])
+    )
+    private static let trimLog = Planned(TrimLog(numbers: [1], tokens: [1], firstLines: [1]))
+    private static let cancel = Planned(CancelJob(node: 1, id: id, reason: "", caller: caller))
+    private static let jobs = Planned(FindJobs(ids: [], resultBytesMax: 0, users: .only(["u"])))
+    private static let ofUser = Planned(
+        SnapshotJobs.ofUsers,
+        SnapshotJobs(
+            users: .only(["u"]), queue: nil, after: 0, scannedMax: 50_000, size: 1000, lanesMax: 10_000))
+    private static let ofQueue = Planned(
+        SnapshotJobs.ofQueue,
+        SnapshotJobs(users: .all, queue: "q", after: 0, scannedMax: 50_000, size: 1000, lanesMax: 10_000))
+    private static let byID = [
+        Planned(RetryJob(node: 1, id: id, caller: caller)),
+        Planned(FindNumbers(ids: [], users: .only(["u"]))),
+        Planned(FindPayloadSize(id: id, users: .only(["u"]))),
+    ]
+    private static let pending = [
+        Planned(CountPending.jobs, CountPending(users: ["u", "v"], jobsMax: 1000)),
+        Planned(CountPending.jobsAndBytes, CountPending(users: ["u", "v"], jobsMax: 1000)),
+    ]
+    private static let ofUsers = list(ListJobs.ofUsers, .only(["u", "v"]), scannedMax: 10_000, share: 5000)
+    private static let trimAudit = Planned(TrimAudit(retentionMilliseconds: 1000, countMax: 1000))
+    private static let events = Planned(FindEvents(after: [1: 0]))
+
+    private static let prepare =
+        ([
+            lanes, claim, start, finish, giveBack, progress, log, trimLog, cancel, jobs, ofUser, ofQueue,
+            ofUsers,
+            trimAudit, events,
+        ] + byID + pending).map(\.prepare).joined() + "SET signalbox.locked_lanes = '1,2';"
+
+    private static func list(
+        _ statement: ParameterizedStatement<ListJobs>, _ users: UserScope, scannedMax: Int64, share: Int64 = 0
+    ) -> Planned {
+        Planned(
+            statement,
+            ListJobs(
+                users: users, queue: nil, kind: nil, states: [], labels: nil, createdFrom: nil,
+                createdTo: nil,
+                before: 1_000_000, scannedMax: scannedMax, size: 20, share: share))
+    }
+
+    private static let analyze = "(ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)"
 
     /// The tables that lists read, and no others: there are those of tests that are about having no statistics.
     private static let analyzeLists = "ANALYZE job, live, finished, history, progress, lane, queue, kind;"
 
-    private static let lanes = "EXPLAIN EXECUTE lanes (0, 32, 3, 1, '{1,2}', 2000)"
-    private static let claim =
-        "EXPLAIN EXECUTE claim (1, '{1,2}', '{1,2,3,4}', '{3,3,3,3}', 16, '{1,1,1,1}', '{2,2,2,2}', 4)"
-
-    private static let start =
-        "EXPLAIN EXECUTE start (1, \(Array(repeating: "'{}'", count: 23).joined(separator: ",")), '{1}', 3, 16)"
-
-    private static let finish = "EXPLAIN EXECUTE finish (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
-    private static let giveBack = "EXPLAIN EXECUTE give_back (1, '{1}', '{1}', '{}', '{}', '{}', '{}', '{}')"
-
-    private static let progress =
-        "EXPLAIN EXECUTE progress (1, '{1}', '{1}', '{1}', '{}', '{}', '{}', '{}', '{}', '{}')"
-    private static let log = "EXPLAIN EXECUTE log (1, '{1}', '{1}', '{1}', '{}', '{}', '{}', '{}')"
-    private static let trimLog = "EXPLAIN EXECUTE trim_log ('{1}', '{1}', '{1}')"
-    private static let cancel =
-        "EXPLAIN EXECUTE cancel (1, '00000000-0000-0000-0000-000000000000', '', '{u}', '', '', 'token')"
-    private static let jobs = "EXPLAIN EXECUTE jobs ('{}', 0, '{u}')"
-
-    private static let ofUser = "EXPLAIN EXECUTE of_user ('{u}', NULL, 0, 50000, 1000, 10000)"
-    private static let ofQueue = "EXPLAIN EXECUTE of_queue (NULL, 'q', 0, 50000, 1000, 10000)"
-    private static let byID = [
-        "EXPLAIN EXECUTE retry (1, '00000000-0000-0000-0000-000000000000', '{u}', '', '', 'token')",
-        "EXPLAIN EXECUTE places ('{}', '{u}')",
-        "EXPLAIN EXECUTE payload_size ('00000000-0000-0000-0000-000000000000', '{u}')",
-    ]
-    private static let pending = [
-        "EXPLAIN EXECUTE count_pending ('{u,v}', 1000)", "EXPLAIN EXECUTE sum_pending ('{u,v}', 1000)",
-    ]
-    private static let ofUsers =
-        "EXPLAIN EXECUTE of_users ('{u,v}', NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20, 5000)"
-    private static let trimAudit = "EXPLAIN EXECUTE trim_audit (1000, 1000)"
-    private static let events = "EXPLAIN EXECUTE events ('{1}', '{0}', 1000, 1000)"
-
-    private func plan(_ connection: Connection, _ sql: String) throws(PostgresError) -> String {
-        var lines: [String] = []
-        for row in try connection.execute(Statement(nil, sql)) { lines.append(try row.string(0)) }
-        return lines.joined(separator: "\n")
-    }
-
     private func expectIndexes(_ connection: Connection, _ comment: Comment) throws {
-        let lanes = try plan(connection, Self.lanes)
+        let lanes = try Self.lanes.plan(connection)
         #expect(lanes.contains("live_ready") && !lanes.contains("Seq Scan on live"), "\(comment): \(lanes)")
-        let claim = try plan(connection, Self.claim)
+        let claim = try Self.claim.plan(connection)
         #expect(claim.contains("live_ready"), "\(comment): \(claim)")
         #expect(claim.contains("live_running"), "\(comment): \(claim)")
         #expect(claim.contains("Tid Scan on live") && !claim.contains("Seq Scan"), "\(comment): \(claim)")
         for sql in [
             Self.finish, Self.giveBack, Self.progress, Self.log, Self.trimLog, Self.jobs, Self.cancel,
         ] + Self.byID + Self.pending {
-            expectConditions(try plan(connection, sql), comment)
+            expectConditions(try sql.plan(connection), comment)
         }
-        let start = try plan(connection, Self.start)
+        let start = try Self.start.plan(connection)
         #expect(start.contains("live_ready") && start.contains("live_running"), "\(comment): \(start)")
         #expect(!start.contains("Seq Scan"), "\(comment): \(start)")
         for (sql, lanes) in [(Self.ofUser, "lane_user_id_queue_key"), (Self.ofQueue, "lane_queue")] {
-            let snapshot = try plan(connection, sql)
+            let snapshot = try sql.plan(connection)
             for index in [lanes, "live_ready", "live_running", "live_scheduled_lane"] {
                 #expect(snapshot.contains(index), "\(comment): \(snapshot)")
             }
             #expect(!snapshot.contains("Seq Scan"), "\(comment): \(snapshot)")
         }
         for sql in Self.pending {
-            let pending = try plan(connection, sql)
+            let pending = try sql.plan(connection)
             for index in ["lane_user_id_queue_key", "live_ready", "live_scheduled_lane"] {
                 #expect(pending.contains(index), "\(comment): \(pending)")
             }
             #expect(!pending.contains("Seq Scan"), "\(comment): \(pending)")
         }
-        let ofUsers = try plan(connection, Self.ofUsers)
+        let ofUsers = try Self.ofUsers.plan(connection)
         #expect(ofUsers.split(separator: "job_user").count == 3, "\(comment): \(ofUsers)")
         expectConditions(ofUsers, comment)
-        let trim = try plan(connection, Self.trimAudit)
+        let trim = try Self.trimAudit.plan(connection)
         #expect(trim.contains("Tid Scan") && trim.contains("audit_entry_pkey"), "\(comment): \(trim)")
-        let events = try plan(connection, Self.events)
+        let events = try Self.events.plan(connection)
         #expect(events.contains("live_pkey") && !events.contains("live_running"), "\(comment): \(events)")
     }
 
@@ -188,9 +181,9 @@ import Testing
 
     /// Of the jobs that a page of a list may look at, only as many as it returns.
     @Test(arguments: [
-        (Statement.listJobs.sql, "NULL"), (Statement.listJobsOfUser.sql, "'{u}'"),
+        list(ListJobs.all, .all, scannedMax: 10_000), list(ListJobs.ofUser, .only(["u"]), scannedMax: 10_000),
     ])
-    func listEndsWithItsPage(_ sql: String, _ user: String) async throws {
+    func listEndsWithItsPage(_ list: Planned) async throws {
         try await Bench.with { bench in
             _ = try await bench.store.enqueueBatch(
                 (0..<3000).map { _ in NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now) })
@@ -199,19 +192,10 @@ import Testing
                 try connection.executeScript("SET \(name) = '\(value)'")
             }
             for _ in 0..<2 {
-                try connection.executeScript(
-                    """
-                    PREPARE list (text[], text, text, text[], text, timestamptz, timestamptz, bigint, bigint, bigint)
-                        AS \(sql)
-                    """)
-                let shown = try plan(
-                    connection,
-                    """
-                    EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
-                    EXECUTE list (\(user), NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 10000, 20)
-                    """)
+                try connection.executeScript(list.prepare)
+                let shown = try list.plan(connection, Self.analyze)
                 #expect(!shown.contains("rows=3000") && !shown.contains("Seq Scan"), "\(shown)")
-                try connection.executeScript("DEALLOCATE list;" + Self.analyzeLists)
+                try connection.executeScript("DEALLOCATE \(list.name);" + Self.analyzeLists)
             }
         }
     }
@@ -225,7 +209,7 @@ import Testing
             }
             try connection.executeScript(Self.prepare)
             // The plan is made while there is nothing.
-            _ = try plan(connection, Self.ofUsers)
+            _ = try Self.ofUsers.plan(connection)
             _ = try await bench.store.enqueueBatch(
                 (0..<3000).map { number in
                     NewJob(
@@ -233,12 +217,9 @@ import Testing
                         now: .now)
                 })
             for _ in 0..<2 {
-                let shown = try plan(
-                    connection,
-                    """
-                    EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE of_users (
-                        '{u,v}', NULL, NULL, '{}', NULL, NULL, NULL, 1000000, 60, 20, 30)
-                    """)
+                let shown = try Self.list(
+                    ListJobs.ofUsers, .only(["u", "v"]), scannedMax: 60, share: 30
+                ).plan(connection, Self.analyze)
                 // The first 20 of each, until there are as many as the page has; and one entry in the index for each of
                 // those that may be looked at.
                 let scans = shown.split(separator: "\n").filter { $0.contains("job_user on job") }
@@ -271,13 +252,19 @@ import Testing
             let text = try connection.execute(.openChanges).onlyRow.string(0)
             let snapshot = try #require(ChangeSnapshot(text, takenAt: .now))
             for _ in 0..<3 { try connection.executeScript(insert) }
-            let shown = try plan(
-                connection,
-                """
-                EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE changes (
-                    '\(snapshot.xmax)', '{\(snapshot.xip.joined(separator: ","))}', '\(UInt64.max)', '{}', 0, 0, 1,
-                    true, 200, false)
-                """)
+            var lines: [String] = []
+            for row in try connection.execute(
+                Statement(
+                    nil,
+                    """
+                    EXPLAIN \(Self.analyze) EXECUTE changes (
+                        '\(snapshot.xmax)', '{\(snapshot.xip.joined(separator: ","))}', '\(UInt64.max)', '{}', 0, 0, 1,
+                        true, 200, false)
+                    """))
+            {
+                lines.append(try row.string(0))
+            }
+            let shown = lines.joined(separator: "\n")
             #expect(!snapshot.xip.isEmpty)
             #expect(shown.contains("rows=3 ") && !shown.contains("Removed"), "\(shown)")
             try open.executeScript("ROLLBACK")
@@ -299,7 +286,7 @@ import Testing
                 ANALYZE job, live
                 """)
             try connection.executeScript("SET plan_cache_mode = force_generic_plan;" + Self.prepare)
-            let claim = try plan(connection, Self.claim)
+            let claim = try Self.claim.plan(connection)
             expectConditions(claim, "a deep lane")
             #expect(claim.contains("Tid Scan on live "), "\(claim)")
         }

@@ -35,8 +35,10 @@ import Testing
             #expect(try connection.execute(Statement("all", "UPDATE t SET id = id + 10")).affectedRows == 3)
             let rows = try connection.execute(Statement("ids", "SELECT id FROM t ORDER BY id"))
             #expect(try rows.map { try $0.int64(0) } == [11, 12, 13])
-            #expect(try rows.column("id") == 0)
-            #expect { try rows.column("x") } throws: { ($0 as? PostgresError)?.code == .decoding }
+            #expect(try rows.column("id", as: Int64.self).index == 0)
+            #expect { try rows.column("x", as: Int64.self) } throws: {
+                ($0 as? PostgresError)?.code == .decoding
+            }
         }
     }
 

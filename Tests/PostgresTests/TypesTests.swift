@@ -88,7 +88,7 @@ import Testing
             #expect(try row.optionalBytes(6) == nil)
             #expect(try row.optionalUUID(7) == nil)
             #expect(try row.optionalTimestamp(8) == nil)
-            #expect(try row.isNull(9))
+            #expect(try row.optionalString(9) == nil)
             #expect { try row.int64(2) } throws: { ($0 as? PostgresError)?.code == .decoding }
             #expect { try row.int64Array(9) } throws: { ($0 as? PostgresError)?.code == .decoding }
         }
@@ -138,7 +138,7 @@ import Testing
                     try #require(try row.bytes(5) == blobs[index])
                     try #require(try row.uuid(6) == ids[index])
                     try #require(try row.timestamp(7) == integers[index])
-                    try #require(try row.isNull(8))
+                    try #require(try row.optionalString(8) == nil)
                 }
             }
         }

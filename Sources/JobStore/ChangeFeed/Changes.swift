@@ -59,7 +59,7 @@ package struct LaneName: Sendable {
 }
 
 extension Statement {
-    static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text")
+    static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text AS snapshot")
 
     /// Reads the rows that were not visible in one snapshot ($1 and up, and $2) and are visible in another (below $3,
     /// without $4; without a bound, those visible now). Only new rows are read: a transaction that stays open for long
@@ -69,9 +69,9 @@ extension Statement {
     static let readChanges = Statement(
         "read_changes",
         """
-        SELECT now.snapshot::text, c.id, c.xid::text::bigint, c.node <> $7, c.cancels,
-            CASE WHEN $8 THEN c.jobs END, CASE WHEN $8 THEN c.lanes END,
-            CASE WHEN $8 THEN c.sequences END
+        SELECT now.snapshot::text AS snapshot, c.id, c.xid::text::bigint AS xid, c.node <> $7 AS is_remote, c.cancels,
+            CASE WHEN $8 THEN c.jobs END AS jobs, CASE WHEN $8 THEN c.lanes END AS lanes,
+            CASE WHEN $8 THEN c.sequences END AS sequences
         FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN LATERAL (
             SELECT * FROM (
                 (SELECT * FROM change
@@ -95,10 +95,10 @@ extension Statement {
     static let trimChanges = Statement(
         "trim_changes",
         """
-        WITH turn AS MATERIALIZED (
+        WITH permit AS MATERIALIZED (
             SELECT pg_try_advisory_xact_lock('change'::regclass::oid::bigint << 32) AS mine
         ), oldest AS MATERIALIZED (
-            SELECT id, at FROM change WHERE (SELECT mine FROM turn) ORDER BY id LIMIT $2
+            SELECT id, at FROM change WHERE (SELECT mine FROM permit) ORDER BY id LIMIT $2
         )
         DELETE FROM change USING oldest
         WHERE change.id = oldest.id AND oldest.at < now() - $1 * interval '1 millisecond'
@@ -111,7 +111,8 @@ extension Statement {
         WHERE l.id = ANY ($1::bigint[])
         """)
 
-    static let currentSchema = Statement("current_schema", "SELECT coalesce(current_schema()::text, '')")
+    static let currentSchema = Statement(
+        "current_schema", "SELECT coalesce(current_schema()::text, '') AS name")
 
     static let notify = Statement("notify", "SELECT pg_notify($1, $2)")
 }
@@ -129,7 +130,8 @@ extension JobStore {
         ChangeCursor(
             base: try await run("open_changes") { connection throws(PostgresError) in
                 let now = ContinuousClock.now
-                return try Self.snapshot(try connection.execute(.openChanges).onlyRow.string(0), takenAt: now)
+                let result = try connection.execute(.openChanges)
+                return try Self.snapshot(try result.onlyRow[result.column("snapshot")], takenAt: now)
             })
     }
 
@@ -163,19 +165,27 @@ extension JobStore {
                     $0.append(Int64(Self.changesPerRead))
                     $0.append(interest == .allNodes)
                 })
+            let snapshot: Column<String> = try result.column("snapshot")
+            let id: Column<Int64?> = try result.column("id")
+            let xid: Column<Int64> = try result.column("xid")
+            let isRemote: Column<Bool> = try result.column("is_remote")
+            let cancels: Column<Bool> = try result.column("cancels")
+            let jobs: Column<[Int64]> = try result.column("jobs")
+            let lanes: Column<[Int64]> = try result.column("lanes")
+            let sequences: Column<[Int64]> = try result.column("sequences")
             var batch = ChangeBatch(cursor: cursor)
             var until = cursor.reading?.until
             var last: (xid: Int64, id: Int64) = (0, 0)
             for row in result {
-                if until == nil { until = try Self.snapshot(try row.string(0), takenAt: now) }
-                guard let id = try row.optionalInt64(1) else { continue }
-                last = (try row.int64(2), id)
-                if try row.bool(3) { batch.hasRemote = true }
-                if try row.bool(4) { batch.hasCancels = true }
+                if until == nil { until = try Self.snapshot(try row[snapshot], takenAt: now) }
+                guard let id = try row[id] else { continue }
+                last = (try row[xid], id)
+                if try row[isRemote] { batch.hasRemote = true }
+                if try row[cancels] { batch.hasCancels = true }
                 guard interest != .cancels else { continue }
-                let jobs = try row.int64Array(5)
-                let lanes = try row.int64Array(6)
-                let sequences = try row.int64Array(7)
+                let jobs = try row[jobs]
+                let lanes = try row[lanes]
+                let sequences = try row[sequences]
                 for index in jobs.indices {
                     batch.changes.append(
                         RemoteChange(number: jobs[index], lane: lanes[index], sequence: sequences[index]))
@@ -195,10 +205,11 @@ extension JobStore {
     package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: LaneName] {
         try await run("lanes") { connection throws(PostgresError) in
             var lanes: [Int64: LaneName] = [:]
-            for row in try connection.execute(.findLanes, Parameters { $0.append(ids) }) {
-                lanes[try row.int64(0)] = LaneName(
-                    userID: ExactText(try row.string(1)), queue: try row.string(2))
-            }
+            let result = try connection.execute(.findLanes, Parameters { $0.append(ids) })
+            let id: Column<Int64> = try result.column("id")
+            let userID: Column<ExactText> = try result.column("user_id")
+            let queue: Column<String> = try result.column("name")
+            for row in result { lanes[try row[id]] = LaneName(userID: try row[userID], queue: try row[queue]) }
             return lanes
         }
     }
@@ -207,7 +218,9 @@ extension JobStore {
     package static func notifyChannel(_ database: Database) async throws(StoreError) -> String {
         do {
             return try await database.run("schema") { connection throws(PostgresError) in
-                "signalbox_" + (try connection.execute(.currentSchema).onlyRow.string(0)).prefix(50)
+                let result = try connection.execute(.currentSchema)
+                let name: String = try result.onlyRow[result.column("name")]
+                return "signalbox_" + name.prefix(50)
             }
         } catch {
             throw StoreError(error)

@@ -1,0 +1,237 @@
+import Crypto
+import JobModel
+import Postgres
+import Support
+
+/// A column of `job`: its name, how an insert writes it, and how a spec is read from it. The statements that add jobs and
+/// those that read them are made from `JobColumn.all`.
+struct JobColumn: Sendable {
+    /// Which statements read the column.
+    enum Readers: Sendable {
+        /// Reads of whole jobs, `JobRecord`.
+        case records
+        /// These, and what a run needs, `ClaimedRun`.
+        case recordsAndRuns
+    }
+
+    typealias Read = (Row, inout JobSpec) throws(PostgresError) -> Void
+
+    let name: String
+    /// The arrays that an insert unnests, one element per job, with the names of their columns in `input`.
+    fileprivate let inputs: [(name: String, values: Parameter<InsertJobs>)]
+    /// The column's value, from the columns of `input`.
+    fileprivate let value: String
+    fileprivate let readers: Readers?
+    /// Follows the column's name where it is read: `::text`.
+    fileprivate var cast = ""
+    /// Finds the column in a result.
+    fileprivate let reader: (@Sendable (QueryResult) throws(PostgresError) -> Read)?
+
+    /// The columns that callers set, in the order of the table. `number` and `created_at` have defaults.
+    static let all = [
+        JobColumn("id", write: { $0.id }),
+        JobColumn("lane", writeAll: { $0.lanes.map(\.lane) }),
+        JobColumn("user_id", write: { $0.spec.userID }),
+        JobColumn("kind", writeAll: { $0.lanes.map(\.kind) }),
+        JobColumn(
+            "priority", write: { Int16($0.spec.priority) }, readers: .records, read: { $0.priority = Int($1) }
+        ),
+        JobColumn(
+            "max_attempts", write: { Int32($0.spec.maxAttempts) }, readers: .recordsAndRuns,
+            read: { $0.maxAttempts = Int($1) }),
+        JobColumn(
+            "due_at",
+            inputs: [
+                ("run_at", Parameter("run_at") { $0.jobs.map(\.spec.runAt) }),
+                ("delay_us", Parameter("delay_us") { $0.jobs.map(\.spec.delayMicroseconds) }),
+            ], value: "coalesce(run_at, now() + delay_us * interval '1 microsecond')"),
+        JobColumn(
+            "timeout_ms", write: { $0.spec.timeout?.milliseconds }, readers: .recordsAndRuns,
+            read: { $0.timeout = $1.map { .milliseconds($0) } }),
+        JobColumn(
+            "soft_timeout_ms", write: { $0.spec.softTimeout?.milliseconds }, readers: .recordsAndRuns,
+            read: { $0.softTimeout = $1.map { .milliseconds($0) } }),
+        JobColumn(
+            "retry_initial_ms", write: { $0.spec.retryPolicy.initialDelay.milliseconds },
+            readers: .recordsAndRuns,
+            read: { $0.retryPolicy.initialDelay = .milliseconds($1) }),
+        JobColumn(
+            "retry_factor", write: { $0.spec.retryPolicy.factor }, readers: .recordsAndRuns,
+            read: { $0.retryPolicy.factor = $1 }),
+        JobColumn(
+            "retry_max_ms", write: { $0.spec.retryPolicy.maxDelay.milliseconds }, readers: .recordsAndRuns,
+            read: { $0.retryPolicy.maxDelay = .milliseconds($1) }),
+        JobColumn(
+            "retry_jitter", write: { $0.spec.retryPolicy.jitter }, readers: .recordsAndRuns,
+            read: { $0.retryPolicy.jitter = $1 }),
+        JobColumn(
+            "content_type", write: { $0.spec.contentType }, readers: .recordsAndRuns,
+            read: { $0.contentType = $1 }),
+        JobColumn(
+            "idempotency_key", write: { $0.spec.idempotencyKey }, readers: .records,
+            read: { $0.idempotencyKey = $1 }),
+        JobColumn("digest", writeAll: { $0.digests }),
+        JobColumn(
+            "labels", write: { Labels.json($0.spec.labels) }, as: "labels::jsonb", readers: .records,
+            cast: "::text",
+            read: { (spec: inout JobSpec, json: String?) throws(PostgresError) in
+                guard let labels = json.map({ Labels.parse($0) }) ?? [:] else {
+                    throw PostgresError(.decoding, "the labels are not an object of texts")
+                }
+                spec.labels = labels
+            }),
+        JobColumn("payload", write: { $0.spec.payload }),
+    ]
+}
+
+extension JobColumn {
+    private init(
+        _ name: String, inputs: [(name: String, values: Parameter<InsertJobs>)], value: String
+    ) {
+        self.name = name
+        self.inputs = inputs
+        self.value = value
+        readers = nil
+        reader = nil
+    }
+
+    /// A column that is not read into a spec.
+    private init<Value: ParameterElement>(
+        _ name: String, writeAll values: @escaping @Sendable (InsertJobs) -> [Value]
+    ) {
+        self.init(name, inputs: [(name, Parameter(name, values))], value: name)
+    }
+
+    /// A column that is not read into a spec.
+    private init<Value: ParameterElement>(_ name: String, write value: @escaping @Sendable (NewJob) -> Value)
+    {
+        self.init(name, writeAll: { $0.jobs.map(value) })
+    }
+
+    private init<Value: ParameterElement & ColumnValue>(
+        _ name: String, write value: @escaping @Sendable (NewJob) -> Value, as inserted: String? = nil,
+        readers: Readers, cast: String = "",
+        read: @escaping @Sendable (inout JobSpec, Value) throws(PostgresError) -> Void
+    ) {
+        self.name = name
+        inputs = [(name, Parameter(name) { $0.jobs.map(value) })]
+        self.value = inserted ?? name
+        self.readers = readers
+        self.cast = cast
+        reader = { result throws(PostgresError) in
+            let column: Column<Value> = try result.column(Self.alias(name))
+            return { row, spec throws(PostgresError) in try read(&spec, try Value.read(row, column.index)) }
+        }
+    }
+
+    /// Other columns of a read may have the column's name: `max_attempts` grows with each retry.
+    fileprivate static func alias(_ name: String) -> String { "spec_\(name)" }
+
+    fileprivate func isRead(by readers: Readers) -> Bool {
+        switch (self.readers, readers) {
+        case (nil, _), (.records, .recordsAndRuns): false
+        case (.records, .records), (.recordsAndRuns, _): true
+        }
+    }
+}
+
+extension SQL where Input == InsertJobs {
+    /// The rows of `job`, as `new`. Arrays are unnested in the list of columns: in FROM, Postgres would first write their
+    /// rows to a store of their own, and read them from there.
+    static func newJobs(mayConflict: Bool) -> SQL {
+        var input: SQL = ""
+        var separator = ""
+        for column in JobColumn.all.flatMap(\.inputs) {
+            input = "\(input)\(sql: separator)unnest(\(column.values)) AS \(sql: column.name)"
+            separator = ", "
+        }
+        let names = JobColumn.all.map(\.name).joined(separator: ", ")
+        let values = JobColumn.all.map(\.value).joined(separator: ", ")
+        return """
+            input AS (SELECT \(input)), new AS (
+                INSERT INTO job (\(sql: names)) SELECT \(sql: values) FROM input
+                \(sql: mayConflict ? "ON CONFLICT DO NOTHING" : "")
+                RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
+            )
+            """
+    }
+}
+
+extension SQL {
+    /// The columns that `SpecReader` reads, of the table `job` under its name in the statement.
+    static func specColumns(of job: String, for readers: JobColumn.Readers) -> SQL {
+        let columns = JobColumn.all.filter { $0.isRead(by: readers) }
+        let list = columns.map { "\(job).\($0.name)\($0.cast) AS \(JobColumn.alias($0.name))" }
+        return "\(sql: list.joined(separator: ", "))"
+    }
+}
+
+/// Reads the columns of `SQL.specColumns` of one result.
+struct SpecReader {
+    private let readers: [JobColumn.Read]
+
+    init(_ result: QueryResult, for readers: JobColumn.Readers) throws(PostgresError) {
+        var found: [JobColumn.Read] = []
+        for column in JobColumn.all where column.isRead(by: readers) {
+            if let reader = column.reader { found.append(try reader(result)) }
+        }
+        self.readers = found
+    }
+
+    /// - Parameter id: names the job in errors.
+    func read(_ row: Row, into spec: inout JobSpec, of id: JobID) throws(PostgresError) {
+        do throws(PostgresError) {
+            for read in readers { try read(row, &spec) }
+        } catch {
+            var error = error
+            error.message += " (job \(id))"
+            throw error
+        }
+    }
+}
+
+/// Tells whether two requests are the same: SHA-256 over every field that the caller sets, each with its length. Digests are
+/// kept in `job`, so those of fields that are not set must stay as they are.
+enum RequestDigest {
+    static func digest(of spec: JobSpec) -> [UInt8] {
+        var hash = SHA256()
+        func add(_ bytes: some Collection<UInt8>) {
+            var length = UInt64(bytes.count).littleEndian
+            withUnsafeBytes(of: &length) { hash.update(bufferPointer: $0) }
+            hash.update(data: Array(bytes))
+        }
+        func add(_ text: String) { add(Array(text.utf8)) }
+        add(spec.kind)
+        add(spec.userID.text)
+        add(spec.queue)
+        add(spec.contentType.text)
+        add(spec.idempotencyKey?.text ?? "")
+        add(spec.payload)
+        switch spec.due {
+        case .after(let delay): add("after \(delay.microseconds)")
+        case .at(let moment): add("at \(moment.microseconds)")
+        }
+        let policy = spec.retryPolicy
+        add("\(spec.priority) \(spec.maxAttempts)")
+        add(
+            "\(policy.initialDelay.microseconds) \(policy.factor) \(policy.maxDelay.microseconds) \(policy.jitter)"
+        )
+        add("\(spec.timeout?.microseconds ?? -1) \(spec.softTimeout?.microseconds ?? -1)")
+        for (key, value) in spec.labels.sorted(by: { $0.key < $1.key }) {
+            add(key.text)
+            add(value.text)
+        }
+        return Array(hash.finalize())
+    }
+}
+
+extension JobSpec {
+    fileprivate var runAt: Timestamp? {
+        if case .at(let moment) = due { moment } else { nil }
+    }
+
+    /// Counts only where there is no `runAt`.
+    fileprivate var delayMicroseconds: Int64 {
+        if case .after(let delay) = due { delay.microseconds } else { 0 }
+    }
+}
