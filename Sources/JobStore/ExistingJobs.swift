@@ -2,13 +2,13 @@ import JobModel
 import Postgres
 import Support
 
-/// A job that a client has enqueued again. The answer to that call is the job as it is now.
+/// A job that a client enqueued again. The answer to that call is the job in its present state.
 struct ExistingJob: Sendable {
     let id: JobID
-    /// The user of both requests, which are the same.
+    /// The user of both requests.
     let userID: ExactText
 
-    /// Each may have a result of a MiB, all of which are in memory at once.
+    /// Each job may have a result of 1 MiB, and the results of one batch are in memory at once.
     static var limits: GroupCommit<ExistingJob, JobRecord>.Limits {
         var limits = GroupCommit<ExistingJob, JobRecord>.Limits()
         limits.batchItemsMax = 64
@@ -17,8 +17,8 @@ struct ExistingJob: Sendable {
 }
 
 extension JobStore {
-    /// Reads the job of an earlier request that was the same as `job`. Many share a statement: to repeat a request costs
-    /// the others no connection each time.
+    /// Reads the job of an earlier request with the same content as `job`. Many calls share a statement, so that repeated
+    /// requests do not take a connection each.
     func readExisting(
         _ id: JobID, for job: NewJob, completion: @escaping @Sendable (Result<JobRecord, StoreError>) -> Void
     ) {

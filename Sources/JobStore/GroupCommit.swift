@@ -2,29 +2,29 @@ package import JobModel
 import DequeModule
 import Synchronization
 
-/// Collects what arrives while the last commit is in flight, for the next one.
+/// Collects the items that arrive while a commit is in flight, for the next commit.
 ///
-/// One commit then costs many callers one flush of the disk, and an idle service has no added delay: the
-/// first item goes at once. There is one writer at a time: whoever submits the first item starts it, and it
-/// takes batch after batch until nothing waits. Items are written in the order in which they came.
+/// Many callers then share one flush of the disk, and an idle service adds no delay, because the first item is written at
+/// once. There is one writer at a time: the call that submits the first item starts it, and it takes batch after batch until
+/// no item waits. Items are written in the order in which they arrived.
 package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     package struct Limits: Sendable {
-        /// Items of one commit.
+        /// The most items of one commit.
         package var batchItemsMax = 2000
-        /// Bytes of one commit, as `cost` counts them (a single larger item goes alone).
+        /// The most bytes of one commit, as `cost` counts them. A single larger item is written alone.
         package var batchBytesMax = 8 << 20
-        /// Items that wait; more are refused.
+        /// The most items that wait; more are refused.
         package var waitingItemsMax = 50_000
         package var waitingBytesMax = 64 << 20
 
         package init() {}
     }
 
-    /// Told what became of an item, once: on the writer's thread, or, when it is refused, by `submit` itself. It must
-    /// not block.
+    /// Called once with the result of an item, on the writer's thread or, if the item is refused, by `submit`. It must not
+    /// block.
     package typealias Completion = @Sendable (Result<Outcome, StoreError>) -> Void
 
-    /// What is written together. Its callers wait until it is finished.
+    /// Items that are written together. Their callers wait until `finish` is called.
     package struct Batch: Sendable {
         package let items: [Item]
         fileprivate let completions: [Completion]
@@ -46,7 +46,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     private struct State {
         var waiting: Deque<Waiting> = []
         var waitingBytes = 0
-        /// From the start of a writer until it is told that nothing waits.
+        /// Whether there is a writer. It ends when it finds that no item waits.
         var isWriting = false
     }
 
@@ -56,7 +56,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     private let cost: @Sendable (Item) -> Int
     private let state = Mutex(State())
 
-    /// - Parameter cost: what an item takes of the byte limits.
+    /// - Parameter cost: the bytes of an item that count towards the limits.
     package init(limits: Limits = Limits(), cost: @escaping @Sendable (Item) -> Int = { _ in 64 }) {
         self.limits = limits
         self.cost = cost
@@ -64,8 +64,8 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
 
     /// Adds an item, and calls `completion` once it is committed.
     ///
-    /// - Parameter startWriter: called when there is none; it sees to it that somebody, elsewhere, takes batches
-    ///   until there is none.
+    /// - Parameter startWriter: called when there is no writer. It must start one that takes batches on another thread until
+    ///   there are none.
     package func submit(_ item: Item, startWriter: () -> Void, completion: @escaping Completion) {
         let cost = cost(item)
         let decision: Decision = state.withLock { state in
@@ -85,8 +85,8 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         }
     }
 
-    /// Returns once the item is committed. It is written even when the calling task is cancelled meanwhile:
-    /// it may be on its way already.
+    /// Adds an item and returns once it is committed. Cancelling the task does not stop that, because the item may already be
+    /// on its way.
     package func submit(_ item: Item, startWriter: () -> Void) async throws(StoreError) -> Outcome {
         let result: Result<Outcome, StoreError> = await withCheckedContinuation { continuation in
             submit(item, startWriter: startWriter) { continuation.resume(returning: $0) }
@@ -94,11 +94,11 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         return try result.get()
     }
 
-    /// When the longest waiting item came; nil: none waits.
+    /// When the item that has waited longest arrived; nil if none waits.
     package var oldest: ContinuousClock.Instant? { state.withLock { $0.waiting.first?.since } }
 
-    /// For a writer that could not begin: fails what has waited since `moment` or longer. False: nothing else waits,
-    /// and the writer is one no longer.
+    /// For a writer that could not begin: fails the items that have waited since `moment` or longer. Returns false if no other
+    /// item waits; the writer must end then.
     package func refuse(waitingSince moment: ContinuousClock.Instant, _ error: StoreError) -> Bool {
         let (refused, isWriting) = state.withLock { state in
             var refused: [Waiting] = []
@@ -113,7 +113,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         return isWriting
     }
 
-    /// For the writer: what to write next; nil: nothing, and the writer is one no longer.
+    /// For the writer: the next batch. Nil: no item waits, and the writer must end.
     package func nextBatch() -> Batch? {
         state.withLock { state in
             guard !state.waiting.isEmpty else {

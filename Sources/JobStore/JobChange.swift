@@ -2,7 +2,7 @@ import JobModel
 import Postgres
 import Support
 
-/// A row of a job's history: how an attempt ended, with its start, or another change of state.
+/// A row of a job's history: the end of an attempt, with its start, or another change of state.
 struct JobChange: Sendable {
     var key: JobKey
     var kind: String
@@ -12,14 +12,14 @@ struct JobChange: Sendable {
     var type: JobEventType
     var attempt: Int
     var node: String?
-    /// Set: the event before this one was the attempt's start.
+    /// If set, the event before this one was the start of the attempt.
     var startedAt: Timestamp?
     var at: Timestamp
     var dueAt: Timestamp?
     var error: JobError?
     var result: JobResult?
 
-    /// The events that rows in order stand for, those up to `after` left out.
+    /// The events of rows in order, without those up to `after`.
     static func events(_ changes: [JobChange], after: Int64) -> [JobEvent] {
         var events: [JobEvent] = []
         for change in changes {
@@ -36,7 +36,7 @@ struct JobChange: Sendable {
         return events
     }
 
-    /// The attempts that rows in order tell of, the one that still runs included.
+    /// The attempts of rows in order, including one that still runs.
     static func attempts(_ changes: [JobChange]) throws(PostgresError) -> [Attempt] {
         var attempts: [Attempt] = []
         for change in changes {

@@ -3,7 +3,7 @@ import Logging
 package import Postgres
 import Synchronization
 
-/// Everything that the service keeps, in Postgres. Every SQL statement is in this module; no decision is.
+/// Keeps everything that the service stores, in Postgres. Every SQL statement is in this module, and no decision.
 ///
 /// It passes what it commits to one observer, once it is durable (`Notice`).
 package final class JobStore: EngineStore {
@@ -20,16 +20,16 @@ package final class JobStore: EngineStore {
     package static let sessionSettings = [
         // A client that is gone must not hold locks.
         "idle_in_transaction_session_timeout": "30s",
-        // Less than the store waits: what was given up must not be committed much later.
+        // Less than the store waits, so that a statement that was given up is not committed much later.
         "statement_timeout": "9s",
-        // Compiling costs more than any of our statements.
+        // Compiling a plan takes longer than any statement of the store.
         "jit": "off",
-        // A plan that was made while a table was empty reads it from end to end, and may be kept long after it
-        // was filled. All that is called often has an index to go by.
+        // A plan that was made while a table was empty reads the whole table, and may be kept long after it was filled. Every
+        // frequent statement has an index to use.
         "enable_seqscan": "off",
-        // Few rows are wanted of any index, and to make a bitmap of them takes longer than to fetch them.
+        // Statements read few rows of an index, and building a bitmap takes longer than fetching them.
         "enable_bitmapscan": "off",
-        // With the values at hand the planner would plan each statement again, which takes longer than to run it.
+        // With custom plans, each statement would be planned again, which takes longer than running it.
         "plan_cache_mode": "force_generic_plan",
     ]
 
@@ -58,12 +58,12 @@ package final class JobStore: EngineStore {
     private let observers = Mutex(Observers())
     let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { $0.spec.bytes })
     let existingJobs = GroupCommit<ExistingJob, JobRecord>(limits: ExistingJob.limits)
-    /// Of the batches that are on their way to the database, which no group commit bounds.
+    /// The bytes of the batches that are being written, which no group commit bounds.
     let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
     let telemetry = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
-    /// - Parameter leaseDatabase: one connection to the same database, for the renewal of leases alone.
+    /// - Parameter leaseDatabase: one connection to the same database, only for the renewal of leases.
     package init(
         database: Database, leaseDatabase: Database, configuration: Configuration = Configuration()
     ) {
@@ -125,7 +125,7 @@ package final class JobStore: EngineStore {
         }
     }
 
-    /// The same for a read on behalf of somebody: when its task is cancelled, its statement is stopped.
+    /// Runs a read for a caller: when its task is cancelled, its statement is stopped.
     func read<T: Sendable>(
         _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
@@ -133,7 +133,7 @@ package final class JobStore: EngineStore {
         try await run(name, timeout: timeout, isLong: isLong, isInterruptible: true, body)
     }
 
-    /// The same for a write: when its outcome is not known, watchers are told to look for themselves.
+    /// Runs a write: if its outcome is unknown, watchers are told to read what changed.
     func write<T: Sendable>(
         _ name: StaticString, retries: Bool = true,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
@@ -179,7 +179,7 @@ package final class JobStore: EngineStore {
                     if connection.isBroken { break }
                 }
             case .failure(let error):
-                // At a shutdown it is not a matter of time.
+                // At a shutdown, waiting longer does not help.
                 let isOver = error.code == .shutdown
                 let since: ContinuousClock.Instant = isOver ? .now : .now - timeout
                 guard group.refuse(waitingSince: since, StoreError(error)) else { return }
@@ -190,8 +190,8 @@ package final class JobStore: EngineStore {
 
     private static let batchesInARow = 16
 
-    /// Writes a batch; when the database refuses something in it, its halves, and so on, so that one bad item fails alone:
-    /// of 2,000 it is found with 22 more commits, and the others do not wait for 2,000.
+    /// Writes a batch. If the database refuses an item of it, it writes the halves, and so on, so that a bad item fails alone:
+    /// among 2,000 items it is found with 22 more commits.
     private func commitBatch<Item, Outcome>(
         _ items: [Item], _ connection: Connection,
         _ commit: ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]
@@ -208,7 +208,7 @@ package final class JobStore: EngineStore {
             + commitBatch(Array(items[middle...]), connection, commit)
     }
 
-    /// Again when it lost a deadlock, which undid it all.
+    /// Runs `body` again if it lost a deadlock, which rolled back everything.
     private static func retrying<T>(
         triesMax: Int = 3, _ body: () throws(PostgresError) -> T
     ) throws(PostgresError) -> T {

@@ -1,10 +1,10 @@
 import Foundation
 import Support
 
-/// Labels as the JSON object that the database keeps.
+/// Converts labels to and from the JSON object that the database keeps.
 ///
-/// Each text is coded by itself: Foundation would put the keys of an object into a table, where two spellings of é are one
-/// key.
+/// Each text is encoded by itself, because Foundation would put the keys into a dictionary, in which two spellings of é are
+/// one key.
 enum Labels {
     static func json(_ labels: [ExactText: ExactText]) -> String? {
         guard !labels.isEmpty else { return nil }
@@ -12,7 +12,7 @@ enum Labels {
         return "{\(members.joined(separator: ","))}"
     }
 
-    /// Nil for what is no object of texts, which `json` does not make.
+    /// Nil if the JSON is not an object whose values are texts.
     static func parse(_ json: String) -> [ExactText: ExactText]? {
         guard let object = JSONObject(Array(json.utf8)[...]) else { return nil }
         var labels: [ExactText: ExactText] = [:]

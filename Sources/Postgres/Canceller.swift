@@ -1,6 +1,6 @@
 import CPQ
 
-/// Asks the server to stop what a connection runs (libpq manual, 34.7). It goes there over a connection of its own.
+/// Asks the server to stop the statement that a connection runs (libpq manual, 34.7), over a connection of its own.
 //
 // Proof that `@unchecked Sendable` is right. The one property, `handle`, is a constant; what it points to
 // - is written once, by `PQgetCancel` in `init`, before another thread can have this object;
@@ -21,13 +21,13 @@ final class Canceller: @unchecked Sendable {  // Right: one constant, only read.
         unsafe PQfreeCancel(handle)
     }
 
-    /// Returns once the server has passed it on, or cannot be reached. Blocks, for as long as the network lets it: libpq
-    /// has no timeout here.
+    /// Returns once the server has received the request or cannot be reached. It blocks for as long as the network does,
+    /// because libpq has no timeout here.
     func cancel() {
         unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
-            // To the end of the call: `handle` is freed with this object.
+            // Until the call returns: `handle` is freed with this object.
             withExtendedLifetime(self) {
-                // Nothing to do about a failure: the statement has a timeout.
+                // A failure is ignored, because the statement has a timeout.
                 _ = unsafe PQcancel(handle, message.baseAddress, Int32(message.count))
             }
         }

@@ -1,7 +1,7 @@
 import CPQ
 
 extension Connection {
-    /// Runs one statement in a transaction of its own, or in the one that is open. One round trip.
+    /// Runs one statement in one round trip, in the open transaction or in one of its own.
     @discardableResult
     package func execute(
         _ statement: Statement, _ parameters: Parameters = Parameters()
@@ -10,14 +10,14 @@ extension Connection {
         return results[0]
     }
 
-    /// Runs statements in one round trip, and in one transaction: that which is open, or one of their own (PostgreSQL
-    /// manual, 55.2.3: it ends with the pipeline). When one fails, nothing has happened.
+    /// Runs statements in one round trip and in one transaction: the open one, or one of their own, which ends with the
+    /// pipeline (PostgreSQL manual, 55.2.3). If one fails, none has any effect.
     package func execute(_ queries: [Query]) throws(PostgresError) -> [QueryResult] {
         try roundTrip(queries)
     }
 
-    /// Runs statements separated by `;` without parameters: migrations and other scripts. Text results are
-    /// thrown away. Outside a transaction, a script without BEGIN is one transaction.
+    /// Runs statements without parameters that are separated by `;`, such as migrations. Their results are discarded.
+    /// Outside a transaction, a script without BEGIN is one transaction.
     package func executeScript(_ sql: String) throws(PostgresError) {
         let handle = unsafe try openHandle()
         let deadline = deadlineOfThisCall()
@@ -34,9 +34,8 @@ extension Connection {
         if let failure { throw failure }
     }
 
-    /// Sends everything and one Sync in one go, then reads all results: one round trip. When a statement fails,
-    /// the server skips the rest and this throws the first error. `before` and `after` (BEGIN, COMMIT) return no
-    /// result.
+    /// Sends all statements and one Sync, then reads all results: one round trip. If a statement fails, the server skips
+    /// the rest, and this throws the first error. `before` and `after` (BEGIN, COMMIT) return no result.
     func roundTrip(
         _ queries: [Query], before: Statement? = nil, after: Statement? = nil
     ) throws(PostgresError) -> [QueryResult] {
@@ -63,14 +62,14 @@ extension Connection {
         return try receive(pending, until: deadline)
     }
 
-    /// A statement on its way, and what to expect for it.
+    /// A statement that was sent, and the results to expect.
     private struct Pending {
         let key: PreparedStatements.Key
         let parses: Bool
         let returnsResult: Bool
     }
 
-    /// Puts one statement into libpq's buffer, and its Parse in front when this connection has not seen it.
+    /// Puts one statement into libpq's buffer, and a Parse before it if this connection has not prepared it.
     private func send(_ query: Query, returnsResult: Bool) throws(PostgresError) -> Pending {
         let handle = unsafe try openHandle()
         let key = PreparedStatements.Key(statement: query.statement, types: query.parameters.types)
@@ -94,7 +93,7 @@ extension Connection {
                 unsafe PQsendQueryPrepared(handle, name, count, values, lengths, formats, 1)
             }
         }
-        // Refused only when the connection is gone or memory is: what is buffered cannot be taken back.
+        // This fails only if the connection is lost or memory is out. What is buffered cannot be taken back.
         guard sent == 1 else { throw broken() }
         return Pending(key: key, parses: parses, returnsResult: returnsResult)
     }
@@ -130,8 +129,8 @@ extension Connection {
         return results
     }
 
-    /// Reads up to the end of the pipeline. The transaction of a lone statement ends here, so a deferred
-    /// constraint fails here.
+    /// Reads up to the end of the pipeline. The transaction of a single statement ends here, so a deferred constraint fails
+    /// here.
     private func receiveSync(
         _ failure: inout PostgresError?, until deadline: ContinuousClock.Instant
     ) throws(PostgresError) {
@@ -163,13 +162,13 @@ extension Connection {
             return result.error
                 ?? PostgresError(.connection, "the connection broke", statement: result.statement)
         default:
-            // COPY and replication have no place here, and no way out but to hang up.
+            // COPY and replication are not supported, and can only be left by closing the connection.
             close()
             throw PostgresError(.usage, "the statement wants to copy data", statement: result.statement)
         }
     }
 
-    /// After a fatal error nothing more will come.
+    /// Closes the connection if it is lost: no more results will come.
     private func closeIfLost(_ failure: PostgresError?) throws(PostgresError) {
         guard let handle = unsafe handle, unsafe PQstatus(handle) == CONNECTION_BAD else { return }
         let lost = broken()

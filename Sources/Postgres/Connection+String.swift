@@ -1,19 +1,19 @@
 import CPQ
 
-/// What a connection string says about the way to the server, as libpq reads it.
+/// How a connection string reaches the server, as libpq reads it.
 package struct ConnectionTarget: Sendable, Hashable {
-    /// Names, addresses, and folders of Unix sockets, to be tried in this order. Empty: the default folder, or what a
-    /// service that the string names has in its file.
+    /// Names, addresses, and folders of Unix sockets, to be tried in this order. Empty: the default folder, or the hosts of
+    /// the service file's entry that the string names.
     package var hosts: [String]
-    /// libpq's `sslmode`, `prefer` unless something else was said.
+    /// libpq's `sslmode`; `prefer` by default.
     package var sslMode: String
-    /// A password or something like it is in the string itself.
+    /// Whether the string itself contains a password or another secret.
     package var hasSecret: Bool
 }
 
 extension Connection {
-    /// The string's own options, and what libpq takes from the environment (`PGHOST`, `PGSSLMODE` …) for those that
-    /// it leaves out. Nil: it is malformed.
+    /// Reads the string's options and, for those that it leaves out, the environment's (`PGHOST`, `PGSSLMODE` …). Nil: the
+    /// string is malformed.
     package static func target(ofConnectionString string: String) -> ConnectionTarget? {
         let parsed = unsafe PQconninfoParse(string, nil)
         defer { unsafe PQconninfoFree(parsed) }
@@ -23,14 +23,14 @@ extension Connection {
         defer { unsafe PQconninfoFree(defaults) }
         let environment = unsafe defaults.map { unsafe options($0) } ?? [:]
         func value(_ keyword: String) -> String? { (own[keyword] ?? environment[keyword])?.value }
-        // A service's options come before those of the environment, and are not known here.
+        // The options of a service take precedence over those of the environment, and are not known here.
         let hosts = own["service"] == nil ? value("hostaddr") ?? value("host") : own["host"]?.value
         return ConnectionTarget(
             hosts: hosts?.split(separator: ",").map(String.init) ?? [], sslMode: value("sslmode") ?? "prefer",
             hasSecret: own.values.contains(where: \.isSecret))
     }
 
-    /// Those that have a value, by keyword.
+    /// The options that have a value, by keyword.
     private static func options(
         _ first: UnsafeMutablePointer<PQconninfoOption>
     ) -> [String: (value: String, isSecret: Bool)] {
@@ -38,7 +38,7 @@ extension Connection {
         var option = unsafe first
         while let keyword = unsafe option.pointee.keyword {
             if let value = unsafe option.pointee.val, unsafe value.pointee != 0 {
-                // libpq marks with an asterisk what is to be hidden in a dialogue.
+                // libpq marks options with an asterisk that dialogs should hide.
                 let mark = unsafe option.pointee.dispchar.map { unsafe String(cString: $0) }
                 unsafe options[String(cString: keyword)] = (String(cString: value), mark == "*")
             }
@@ -47,8 +47,8 @@ extension Connection {
         return options
     }
 
-    /// Why libpq would not make sense of a connection string, in words that hold nothing of it but a keyword: libpq's
-    /// own quote what they stumble over, which may be a password. Nil: it can be tried.
+    /// Why libpq cannot parse a connection string. The text repeats nothing of the string but a keyword, because libpq's
+    /// own messages quote the part that they fail on, which may be a password. Nil: the string can be parsed.
     package static func problem(ofConnectionString string: String) -> String? {
         var message: UnsafeMutablePointer<CChar>?
         let options = unsafe PQconninfoParse(string, &message)
@@ -59,7 +59,7 @@ extension Connection {
         guard var option = unsafe options else {
             return "malformed: neither postgresql://user@host/name nor keywords and values that libpq knows"
         }
-        // What is left of a password in which some characters were not escaped ends up here.
+        // The rest of a password whose special characters are not escaped ends up in another option.
         while let keyword = unsafe option.pointee.keyword {
             if let value = unsafe option.pointee.val,
                 unsafe isMisplaced(String(cString: value), for: String(cString: keyword))
@@ -75,7 +75,7 @@ extension Connection {
     private static func isMisplaced(_ value: String, for keyword: String) -> Bool {
         switch keyword {
         case "port": !value.allSatisfy { "0123456789, ".contains($0) }
-        // An abstract socket's name begins with one.
+        // The name of an abstract socket begins with @.
         case "host": value.split(separator: ",").contains { $0.dropFirst().contains("@") }
         default: false
         }
