@@ -108,6 +108,8 @@ extension JobColumn {
         self.init(name, writeAll: { $0.jobs.map(value) })
     }
 
+    // Inlined, so that the closure that reads a column is compiled for the type of its values.
+    @inline(__always)
     private init<Value: ParameterElement & ColumnValue>(
         _ name: String, write value: @escaping @Sendable (NewJob) -> Value, as inserted: String? = nil,
         readers: Readers, cast: String = "",
