@@ -125,11 +125,13 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
+            name: "JobService", dependencies: ["JobModel", "JobStore", "JobWatch", "Support", crypto],
+            swiftSettings: settings),
+        .target(
             name: "SignalboxAPI",
             dependencies: [
-                "Authentication", "JobModel", "SignalboxProto", "JobStore", "JobWatch", "GRPC", "Support",
-                crypto,
-                logging, metrics, nioCore,
+                "Authentication", "JobModel", "JobService", "SignalboxProto", "GRPC", "Support", logging,
+                metrics, nioCore,
             ],
             swiftSettings: settings),
         .target(
@@ -143,8 +145,9 @@ let package = Package(
         .target(
             name: "Signalbox",
             dependencies: [
-                "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobWatch", "JobStore", "JobEngine",
-                "Postgres", "EmbeddedPostgres", "GRPC", "Settings", "Support", logging, nioPosix,
+                "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobService", "JobWatch",
+                "JobStore", "JobEngine", "Postgres", "EmbeddedPostgres", "GRPC", "Settings", "Support",
+                logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -238,10 +241,16 @@ let package = Package(
         .testTarget(
             name: "SignalboxAPITests",
             dependencies: [
-                "Authentication", "SignalboxAPI", "JobModel", "JobWatch", "SignalboxProto", "JobStore",
-                "Postgres",
-                "GRPC", "TestDatabase", "Support", logging, nioCore,
+                "Authentication", "SignalboxAPI", "JobModel", "JobService", "JobWatch", "SignalboxProto",
+                "JobStore", "Postgres", "GRPC", "TestDatabase", "Support", logging, nioCore,
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "JobServiceTests",
+            dependencies: [
+                "JobModel", "JobService", "JobStore", "JobWatch", "Postgres", "TestDatabase", "Support",
+                logging,
             ],
             swiftSettings: settings),
         .testTarget(

@@ -2,6 +2,7 @@ import Authentication
 import Foundation
 import SignalboxAPI
 import JobModel
+import JobService
 import JobWatch
 import JobStore
 import JobEngine
@@ -19,6 +20,10 @@ struct Assembly: Sendable {
 
     let settings: ServerSettings
     let logger: Logger
+    /// The operations of the service, for handlers and for the program that embeds it.
+    let jobs: JobOperations
+    let watches: WatchOperations
+    let admin: AdminOperations
     private let privatePostgres: EmbeddedPostgres?
     private let database: Database
     private let leaseDatabase: Database
@@ -122,11 +127,12 @@ struct Assembly: Sendable {
         let kinds = KnownKinds(store: store, own: node.kinds)
         let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
         let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
+        jobs = JobOperations(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens)
+        watches = WatchOperations(store: store, feed: hub, quotas: quotas)
+        admin = AdminOperations(store: store, defaultUserLimit: settings.userLimit)
         let methods =
-            JobServiceHandlers(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens).methods
-            + [WatchHandler(store: store, feed: hub, quotas: quotas).method]
-            + AdminServiceHandlers(store: store, defaultUserLimit: settings.userLimit).methods
-            + StandardHandlers(health: health).methods
+            JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]
+            + AdminServiceHandlers(admin: admin).methods + StandardHandlers(health: health).methods
         let authenticator = try await Self.authenticator(settings.authentication, logger)
         self.authenticator = authenticator
         var serverConfiguration = Self.server(settings, logger)

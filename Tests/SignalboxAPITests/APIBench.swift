@@ -1,5 +1,6 @@
 import Foundation
 import JobModel
+import JobService
 import JobWatch
 import SignalboxProto
 import JobStore
@@ -74,12 +75,14 @@ struct APIBench: Sendable {
                 configuration.eventLoopThreads = 1
                 configuration.admission = Callers(byName: callers)
                 configuration.errorMapper = StatusMapping.status
+                let jobs = JobOperations(
+                    store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
+                    pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName)))
+                let watches = WatchOperations(store: store, feed: hub, quotas: quotas)
+                let admin = AdminOperations(store: store, defaultUserLimit: 3)
                 let methods =
-                    JobServiceHandlers(
-                        store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
-                        pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName))
-                    ).methods + [WatchHandler(store: store, feed: hub, quotas: quotas).method]
-                    + AdminServiceHandlers(store: store, defaultUserLimit: 3).methods
+                    JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]
+                    + AdminServiceHandlers(admin: admin).methods
                 let server = Server(configuration: configuration, methods: methods, logger: quiet)
                 try await server.start()
                 do {

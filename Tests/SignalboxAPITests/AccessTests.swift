@@ -1,6 +1,6 @@
 import Authentication
 import JobModel
-import JobStore
+import JobService
 import Logging
 import GRPC
 import SignalboxProto
@@ -80,7 +80,7 @@ import Testing
         }
         let secret = Foreign().description
         let errors: [any Error] = [
-            Foreign(), StoreError.unavailable(secret), StoreError.broken(secret), StoreError.schema(secret),
+            Foreign(), ServiceError.unavailable(secret), ServiceError.broken(secret),
         ]
         for error in errors {
             let status = StatusMapping.status(for: error)

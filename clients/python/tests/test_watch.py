@@ -213,7 +213,7 @@ def test_what_cannot_be_helped_is_raised():
 def test_one_watch_too_many_is_told_at_once_and_waited_out_later():
     full = make_error(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "as many watches are open as the user may have",
+        "the user's watch quota is exceeded",
         [error_details_pb2.RetryInfo(retry_delay={"seconds": 1})],
     )
     watch = machine("a", give_up_s=60.0)

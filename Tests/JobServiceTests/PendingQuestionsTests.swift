@@ -2,11 +2,11 @@ import JobModel
 import Support
 import Testing
 
-@testable import SignalboxAPI
+@testable import JobService
 
-/// Who is asked about, and who hears of it.
+/// Which users a query is about, and which askers its answer resumes.
 @Suite struct PendingQuestionsTests {
-    /// Around the machine: what is changed cannot stand in an expectation.
+    /// Wraps the machine, because an expectation cannot call what mutates.
     private final class Questions {
         private var machine = PendingQuestions<String>()
 
@@ -26,7 +26,7 @@ import Testing
         #expect(!questions.add("second", about: ["a", "b"]))
         let users = questions.next(usersMax: 10)
         #expect(sorted(users) == ["a", "b"])
-        // Who comes now asks again: the answer may be from before.
+        // An asker that comes now asks again: the answer may be older than its question.
         #expect(!questions.add("late", about: ["a"]))
         #expect(questions.answered(users ?? [], isGood: true) == ["first", "second"])
         #expect(sorted(questions.next(usersMax: 10)) == ["a"])
@@ -47,7 +47,7 @@ import Testing
             asked += users
             over += questions.answered(users, isGood: true)
         }
-        // Each once, however many ask about it.
+        // Each user once, however many ask about it.
         #expect(asked.count == 96 && Set(asked).count == 96)
         #expect(Set(over) == ["many", "one", "last"])
     }
@@ -76,7 +76,7 @@ import Testing
             rounds += 1
             if questions.answered(users, isGood: true) == ["one"] { break }
         }
-        // Those before it had a turn each.
+        // Those before it were served once each.
         #expect(rounds == 2)
     }
 

@@ -1,34 +1,35 @@
 import JobModel
 import Support
 
-/// Who waits to hear how much some users have waiting, and about whom the database is asked next. Pure.
+/// Coalesces the questions how much users have pending. Pure.
 ///
-/// However many ask, there is one question at a time, about a bounded number of users, and they take turns: what many ask
-/// for does not make one's question long, who asks about very many holds up nobody, and a question that fails is the
-/// failure of those alone who asked about its users.
+/// At most one query is in flight, about a bounded number of users, who are taken round robin among the askers. So one
+/// query does not get long because many ask, an asker with very many users does not delay the others, and a query that
+/// fails is reported only to those who asked about its users.
 struct PendingQuestions<Asker> {
     private struct Waiting {
         let asker: Asker
-        /// About whom there was no answer yet.
+        /// Those about whom there was no answer yet.
         var users: Set<ExactText>
     }
 
-    /// In the order of their turns.
+    /// In the order in which they are served.
     private var waiting: [Waiting] = []
-    /// How many of them the question under way is for: who comes later may have seen what it has not.
+    /// How many of them, from the front, the query in flight is for. It does not count for an asker that came after its
+    /// start, who may know of jobs that it has not seen.
     private var askingFor = 0
-    /// From the first question until nobody waits.
+    /// True from the first question until none is waiting.
     private var isAsking = false
 
     /// - Parameter users: at least one.
-    /// - Returns: whether the caller is to ask, question after question, for all who come.
+    /// - Returns: whether the caller has to start the loop over `next`, which then serves all later askers too.
     mutating func add(_ asker: Asker, about users: [ExactText]) -> Bool {
         waiting.append(Waiting(asker: asker, users: Set(users)))
         defer { isAsking = true }
         return !isAsking
     }
 
-    /// About whom to ask now; nil: nobody waits, and who asked does so no longer.
+    /// The users to ask about now; nil: no asker is waiting, and the loop ends.
     mutating func next(usersMax: Int) -> [ExactText]? {
         guard !waiting.isEmpty else {
             isAsking = false
@@ -36,7 +37,7 @@ struct PendingQuestions<Asker> {
         }
         askingFor = waiting.count
         var users: Set<ExactText> = []
-        // One of each, and then as many as there is room for.
+        // First one user of each asker, then as many as there is room for.
         for usersOfEach in [1, usersMax] {
             for one in waiting where users.count < usersMax {
                 let most = min(usersOfEach, usersMax - users.count)
@@ -47,12 +48,12 @@ struct PendingQuestions<Asker> {
         return Array(users)
     }
 
-    /// The question about these users is over. Returns those whose waiting is over with it: where there was an answer, who
-    /// has all of theirs; else everybody who asked about one of them.
+    /// The query about these users is over. Returns the askers to resume: after an answer, those that have an answer for
+    /// all their users; after a failure, all that asked about one of these users.
     mutating func answered(_ users: [ExactText], isGood: Bool) -> [Asker] {
         var done: [Asker] = []
         var left: [Waiting] = []
-        var hadTheirTurn: [Waiting] = []
+        var served: [Waiting] = []
         for (index, one) in waiting.enumerated() {
             var one = one
             if index < askingFor {
@@ -64,13 +65,13 @@ struct PendingQuestions<Asker> {
                     continue
                 }
                 if wasAsked {
-                    hadTheirTurn.append(one)
+                    served.append(one)
                     continue
                 }
             }
             left.append(one)
         }
-        waiting = left + hadTheirTurn
+        waiting = left + served
         return done
     }
 }

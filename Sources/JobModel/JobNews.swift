@@ -1,4 +1,3 @@
-package import JobModel
 import Synchronization
 
 /// What watches send of a job: an event or progress. One object is shared by all of them, so that its message is encoded
@@ -25,6 +24,7 @@ package final class JobNews: Sendable {
     /// When it happened, or was reported.
     package let at: Timestamp
     private let made = AtomicLazyReference<Made>()
+    private let nodeless = AtomicLazyReference<JobNews>()
 
     package init(_ event: JobEvent) {
         content = .event(event)
@@ -45,6 +45,14 @@ package final class JobNews: Sendable {
     package func product(_ make: (JobNews) -> any AnyObject & Sendable) -> any AnyObject & Sendable {
         if let known = made.load() { return known.object }
         return made.storeIfNil(Made(make(self))).object
+    }
+
+    /// The news without the name of the node, as one object for all watches that may not see it.
+    package func withoutNode() -> JobNews {
+        guard case .event(var event) = content, event.node != nil else { return self }
+        if let known = nodeless.load() { return known }
+        event.node = nil
+        return nodeless.storeIfNil(JobNews(event))
     }
 }
 

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import SignalboxAPI
+@testable import JobService
 
 @Suite struct KindMemoryTests {
     private let start = ContinuousClock.now

@@ -1,13 +1,13 @@
 import JobModel
 package import JobStore
-import GRPC
 import Support
 import Synchronization
 
-/// What each user may have and do at most, whoever calls for it. Off unless set; then nothing of it is kept or asked.
+/// The quotas of each user: jobs that are pending, bytes of their payloads, enqueued jobs per second, open watches. A
+/// quota that is not set costs nothing.
 package final class UserQuotas: Sendable {
     package struct Limits: Sendable {
-        /// Jobs that wait, and bytes of their payloads, over all nodes.
+        /// Pending jobs, and bytes of their payloads, over all nodes.
         package var pendingJobsMax: Int?
         package var pendingBytesMax: Int?
         /// On this node.
@@ -17,7 +17,7 @@ package final class UserQuotas: Sendable {
         package init() {}
     }
 
-    /// What a call wants to add, by user: each is named once.
+    /// What a call wants to add, with one entry for each user.
     struct Demand: Sendable {
         let users: [(user: ExactText, amount: PendingQuota.Amount)]
 
@@ -42,19 +42,20 @@ package final class UserQuotas: Sendable {
         var questions = PendingQuestions<CheckedContinuation<Result<Void, StoreError>, Never>>()
     }
 
-    /// How many jobs one statement looks at, and about how many users it asks, which together may have that many. It takes
-    /// half a second to count a million and, with their payloads, a second for a quarter of that.
+    /// How many jobs one query looks at, which bounds the users that it is about. Counting a million takes half a second;
+    /// summing up the payloads of a quarter of that takes a second.
     private static let jobsPerQuestion = 1_000_000
     private static let jobsPerQuestionWithBytes = 250_000
-    /// Each may have 10,000 lanes, and to look into those takes 18 ms.
+    /// Each user may have 10,000 lanes, and looking into those takes 18 ms.
     private static let usersPerQuestionMax = 50
-    /// Nobody knows when there will be room: what a job or a watch takes is over when it is over.
+    /// It is not known when there will be room: a job or a watch ends at its own time.
     private static let retryDelay: Duration = .seconds(1)
 
     private let store: JobStore
     private let withBytes: Bool
     private let usersPerQuestion: Int
-    /// What is over when too many jobs wait: who limits only their bytes has them counted all the same.
+    /// The quota to name when too many jobs are pending. Where only bytes are limited, jobs are bounded all the same,
+    /// because each of them has to be looked at.
     private let quotaOfJobs: Quota
     let limitsEnqueues: Bool
     let limitsWatches: Bool
@@ -81,71 +82,61 @@ package final class UserQuotas: Sendable {
 
     // MARK: Jobs
 
-    /// Lets a call add its jobs, all or none, or throws the status that refuses them. `settle` is to be called then.
-    /// False: it takes a question to the database to know (`admit`).
-    func admitAtOnce(_ demand: Demand) throws -> Bool {
-        try decide(on: demand, asked: []).isEmpty
+    /// What the quotas have to say about a job; nil where none limits jobs.
+    func demand(of job: NewJob) -> Demand? {
+        limitsEnqueues ? Demand(job.spec.userID, payloadBytes: job.spec.payload.count) : nil
     }
 
-    /// The same, with the question where it takes one.
-    func admit(_ demand: Demand) async throws {
+    func demand(of jobs: [NewJob]) -> Demand? {
+        limitsEnqueues ? Demand(jobs) : nil
+    }
+
+    /// Admits the jobs of a call, all or none; throws `quotaExceeded` if they are refused. Once they are admitted,
+    /// `settle` has to be called. False: the database has to be asked (`admit`).
+    func admitAtOnce(_ demand: Demand?) throws(ServiceError) -> Bool {
+        guard let demand else { return true }
+        return try decide(on: demand, asked: []).isEmpty
+    }
+
+    /// Admits the jobs of a call as `admitAtOnce` does, and asks the database where that is necessary.
+    func admit(_ demand: Demand?) async throws(ServiceError) {
+        guard let demand else { return }
         var asked: Set<ExactText> = []
-        // About each user once; unless the answer was so late that it is forgotten already.
+        // About each user once, unless the answer came so late that it is forgotten already.
         while true {
             let users = try decide(on: demand, asked: asked)
             guard !users.isEmpty else { return }
             try await ask(about: users)
-            try Task.checkCancellation()
+            if Task.isCancelled { throw .cancelled }
             asked.formUnion(users)
         }
     }
 
-    /// It is known what became of jobs that were let in. Where it is not, they were added.
-    func settle(_ demand: Demand, wereAdded: Bool) {
+    /// Records what became of jobs that were admitted. Where that is not known, they count as added.
+    func settle<R>(_ demand: Demand?, _ result: Result<R, StoreError>, wereAdded: (R) -> Bool) {
+        guard let demand else { return }
+        let isAdded =
+            switch result {
+            case .success(let value): wereAdded(value)
+            case .failure(.unavailable): true
+            case .failure: false
+            }
         state.withLock { state in
             for (user, amount) in demand.users {
-                state.pending?.settle(amount, of: user, wereAdded: wereAdded)
+                state.pending?.settle(amount, of: user, wereAdded: isAdded)
             }
         }
     }
 
-    func settle(_ demand: Demand, _ enqueued: Result<Enqueued, StoreError>) {
-        switch enqueued {
-        case .success(let enqueued): settle(demand, wereAdded: enqueued.isNew)
-        case .failure(let error): settle(demand, wereAdded: Self.mayHaveAdded(error))
-        }
-    }
-
-    /// Calls `body` if its jobs are let in.
-    func admitting<R>(
-        _ demand: @autoclosure () -> Demand, wereAdded: (R) -> Bool, _ body: () async throws -> R
-    ) async throws -> R {
-        guard limitsEnqueues else { return try await body() }
-        let demand = demand()
-        try await admit(demand)
-        do {
-            let result = try await body()
-            settle(demand, wereAdded: wereAdded(result))
-            return result
-        } catch {
-            settle(demand, wereAdded: Self.mayHaveAdded(error))
-            throw error
-        }
-    }
-
-    private static func mayHaveAdded(_ error: any Error) -> Bool {
-        if case .unavailable? = error as? StoreError { true } else { false }
-    }
-
-    /// The users about whom the database is to be asked first. None: they are let in.
-    private func decide(on demand: Demand, asked: Set<ExactText>) throws -> [ExactText] {
-        try state.withLock { state throws -> [ExactText] in
+    /// The users about whom the database has to be asked first. If there are none, the jobs are admitted.
+    private func decide(on demand: Demand, asked: Set<ExactText>) throws(ServiceError) -> [ExactText] {
+        try state.withLock { state throws(ServiceError) -> [ExactText] in
             let now = ContinuousClock.now
             for (user, amount) in demand.users {
                 switch state.rate?.verdict(on: amount.jobs, of: user, now: now) {
                 case .allowed, nil: break
-                case .refused(let delay): throw Self.refusal(.rate, user, retryAfter: delay)
-                case .tooMany: throw Self.refusal(.rate, user, retryAfter: nil)
+                case .refused(let delay): throw .quotaExceeded(.rate, user: user, retryAfter: delay)
+                case .tooMany: throw .quotaExceeded(.rate, user: user, retryAfter: nil)
                 }
             }
             var unknown: [ExactText] = []
@@ -155,8 +146,8 @@ package final class UserQuotas: Sendable {
                 case .allowed, nil: break
                 case .ask: unknown.append(user)
                 case .refused(let limit):
-                    throw Self.refusal(quota(of: limit), user, retryAfter: Self.retryDelay)
-                case .tooMany(let limit): throw Self.refusal(quota(of: limit), user, retryAfter: nil)
+                    throw .quotaExceeded(quota(of: limit), user: user, retryAfter: Self.retryDelay)
+                case .tooMany(let limit): throw .quotaExceeded(quota(of: limit), user: user, retryAfter: nil)
                 }
             }
             guard unknown.isEmpty else { return unknown }
@@ -168,14 +159,21 @@ package final class UserQuotas: Sendable {
         }
     }
 
-    /// However many calls ask, one statement runs at a time.
-    private func ask(about users: [ExactText]) async throws(StoreError) {
+    private func quota(of limit: PendingQuota.Limit) -> Quota {
+        switch limit {
+        case .jobs: quotaOfJobs
+        case .bytes: .pendingBytes
+        }
+    }
+
+    /// Waits for what the database says about the users. One query is in flight at a time, however many calls ask.
+    private func ask(about users: [ExactText]) async throws(ServiceError) {
         let result = await withCheckedContinuation { continuation in
             if state.withLock({ $0.questions.add(continuation, about: users) }) {
                 Task { await self.answerAll() }
             }
         }
-        try result.get()
+        if case .failure(let error) = result { throw ServiceError(error) }
     }
 
     private func answerAll() async {
@@ -193,7 +191,7 @@ package final class UserQuotas: Sendable {
     }
 
     private func answer(_ users: [ExactText]) async throws(StoreError) {
-        // As old as the statement: what has come since may not be in it.
+        // The answer is as old as its statement: a job that was added since may be missing in it.
         let askedAt = ContinuousClock.now
         let jobsMax = state.withLock { state in
             for user in users { state.pending?.willAsk(about: user) }
@@ -210,8 +208,8 @@ package final class UserQuotas: Sendable {
 
     // MARK: Watches
 
-    /// A watch that counts for each of some users, until it is closed.
-    final class Watch: Sendable {
+    /// The place of a watch that counts against some users until it is closed.
+    final class WatchPlace: Sendable {
         private let quotas: UserQuotas
         private let users: [ExactText]
 
@@ -226,46 +224,15 @@ package final class UserQuotas: Sendable {
         }
     }
 
-    /// Nil where watches are not limited, or this one is nobody's. Throws the status that refuses it.
-    func openWatch(of users: some Sequence<ExactText>) throws -> Watch? {
+    /// Counts a watch against the users. Throws `quotaExceeded` if one of them has too many.
+    ///
+    /// - Returns: nil where watches are not limited.
+    func openWatch(of users: some Sequence<ExactText>) throws(ServiceError) -> WatchPlace? {
         guard limitsWatches else { return nil }
         let users = Array(Set(users))
         if let full = state.withLock({ $0.watches?.open(for: users) }) {
-            throw Self.refusal(.watches, full, retryAfter: Self.retryDelay)
+            throw .quotaExceeded(.watches, user: full, retryAfter: Self.retryDelay)
         }
-        return Watch(self, users)
-    }
-
-    // MARK: Refusals
-
-    /// By the names of the settings.
-    private enum Quota: String {
-        case pendingJobs = "max-pending-per-user"
-        case pendingBytes = "max-pending-payload-per-user"
-        case rate = "enqueue-rate-per-user"
-        case watches = "max-watches-per-user"
-
-        var isOver: String {
-            switch self {
-            case .pendingJobs: "as many jobs wait as the user may have"
-            case .pendingBytes: "the jobs that wait have as many bytes of payload as the user may have"
-            case .rate: "the user's jobs come faster than they may"
-            case .watches: "as many watches are open as the user may have"
-            }
-        }
-    }
-
-    private func quota(of limit: PendingQuota.Limit) -> Quota {
-        switch limit {
-        case .jobs: quotaOfJobs
-        case .bytes: .pendingBytes
-        }
-    }
-
-    /// - Parameter delay: nil: it would be refused at any time.
-    private static func refusal(_ quota: Quota, _ user: ExactText, retryAfter delay: Duration?) -> Status {
-        let reason = delay == nil ? "that is more than the user may ever have at once" : quota.isOver
-        return StatusMapping.exhausted(
-            "\(reason) (\(quota.rawValue))", subject: "user:\(user.text)", retryDelay: delay)
+        return WatchPlace(self, users)
     }
 }

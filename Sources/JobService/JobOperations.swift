@@ -1,0 +1,189 @@
+package import JobModel
+package import JobStore
+package import Support
+
+/// The operations on jobs: what a caller may ask for, in which order it is checked, and what the caller sees of the
+/// answer. Every way into the service, gRPC or a program that embeds it, comes through here.
+///
+/// Scopes such as `jobs.enqueue` are not checked here: they belong to the credentials of a call. The users for whom the
+/// caller may act are.
+package struct JobOperations: Sendable {
+    /// Wrong fields of a batch that are reported. The details of a gRPC status have no room for more.
+    private static let violationsMax = 64
+
+    let store: JobStore
+    let quotas: UserQuotas
+    let pageTokens: PageTokens
+    private let kinds: KnownKinds
+
+    package init(store: JobStore, kinds: KnownKinds, quotas: UserQuotas, pageTokens: PageTokens) {
+        self.store = store
+        self.kinds = kinds
+        self.quotas = quotas
+        self.pageTokens = pageTokens
+    }
+
+    // MARK: Enqueue
+
+    /// Adds a job; calls `completion` exactly once, on any thread and possibly before this returns. It must not block.
+    ///
+    /// This form starts no task where kind and quotas are known in memory, which is so for nearly every call. The order
+    /// of the checks: the fields, the payload's size, the caller's users, the kind, the user's quotas.
+    ///
+    /// - Parameter violations: fields that were found wrong while the draft was read. They are reported together with
+    ///   those that are found here.
+    package func enqueue(
+        _ draft: JobSpecDraft, found violations: [FieldViolation] = [], by caller: Caller,
+        completion: @escaping @Sendable (Result<Enqueued, ServiceError>) -> Void
+    ) {
+        do throws(ServiceError) {
+            let job = try Self.checked(draft, found: violations, by: caller)
+            let demand = quotas.demand(of: job)
+            if try kinds.admitAtOnce(job.spec.kind, "job.kind"), try quotas.admitAtOnce(demand) {
+                return add(job, demand, completion)
+            }
+            Task { () async in
+                do throws(ServiceError) {
+                    try await kinds.admit([job.spec.kind]) { _ in "job.kind" }
+                    try await quotas.admit(demand)
+                } catch {
+                    return completion(.failure(error))
+                }
+                add(job, demand, completion)
+            }
+        } catch {
+            completion(.failure(error))
+        }
+    }
+
+    /// Adds a job and waits until it is committed.
+    package func enqueue(
+        _ draft: JobSpecDraft, found violations: [FieldViolation] = [], by caller: Caller
+    ) async throws(ServiceError) -> Enqueued {
+        let result = await withCheckedContinuation { continuation in
+            enqueue(draft, found: violations, by: caller) { continuation.resume(returning: $0) }
+        }
+        return try result.get()
+    }
+
+    private static func checked(
+        _ draft: JobSpecDraft, found: [FieldViolation], by caller: Caller
+    ) throws(ServiceError) -> NewJob {
+        var violations = found
+        let now = Timestamp.now
+        guard let spec = draft.validated(path: "job.", now: now, into: &violations) else {
+            throw .invalid(violations)
+        }
+        try checkPayload(spec.payload, "job.payload")
+        // Errors in the request itself come first. Everything after this depends on who the caller is.
+        try caller.check(spec.userID, "job.user_id")
+        return NewJob(spec: spec, now: now, by: caller)
+    }
+
+    /// Writes a job that was admitted.
+    private func add(
+        _ job: NewJob, _ demand: UserQuotas.Demand?,
+        _ completion: @escaping @Sendable (Result<Enqueued, ServiceError>) -> Void
+    ) {
+        store.enqueue(job) { [quotas] result in
+            quotas.settle(demand, result) { $0.isNew }
+            switch result {
+            case .success(var enqueued):
+                enqueued.job.hide(from: job.caller)
+                completion(.success(enqueued))
+            case .failure(let error):
+                completion(.failure(ServiceError(error)))
+            }
+        }
+    }
+
+    /// Adds all jobs or none. Returns each job's id, and whether it is new, in the order of the drafts. The caller
+    /// bounds their number (`JobLimits.batchJobsMax`).
+    package func enqueueBatch(
+        _ drafts: [JobSpecDraft], found: [FieldViolation] = [], by caller: Caller
+    ) async throws(ServiceError) -> [(id: JobID, isNew: Bool)] {
+        var violations = found
+        let now = Timestamp.now
+        var jobs: [NewJob] = []
+        jobs.reserveCapacity(drafts.count)
+        for (index, draft) in drafts.enumerated() {
+            try Self.checkPayload(draft.payload, "jobs[\(index)].payload")
+            if let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations) {
+                jobs.append(NewJob(spec: spec, now: now, by: caller))
+            }
+            if violations.count >= Self.violationsMax { break }
+        }
+        try ServiceError.check(violations)
+        for (index, job) in jobs.enumerated() { try caller.check(job.spec.userID, "jobs[\(index)].user_id") }
+        try await kinds.admit(jobs.map(\.spec.kind)) { "jobs[\($0)].kind" }
+        let demand = quotas.demand(of: jobs)
+        try await quotas.admit(demand)
+        let result: Result<[(id: JobID, isNew: Bool)], StoreError>
+        do throws(StoreError) {
+            result = .success(try await store.enqueueBatch(jobs))
+        } catch {
+            result = .failure(error)
+        }
+        quotas.settle(demand, result) { $0.contains { $0.isNew } }
+        switch result {
+        case .success(let enqueued): return enqueued
+        case .failure(.conflict(let id, let index)): throw .conflict(id, index: index)
+        case .failure(let error): throw ServiceError(error)
+        }
+    }
+
+    private static func checkPayload(_ payload: [UInt8], _ field: String) throws(ServiceError) {
+        guard payload.count <= JobLimits.payloadBytesMax else {
+            throw .payloadTooLarge(field: field, bytes: payload.count)
+        }
+    }
+
+    // MARK: One job
+
+    /// The job with its attempts, its log and, if wanted, its payload.
+    package func get(
+        _ id: JobID, payload: Bool, for caller: Caller
+    ) async throws(ServiceError) -> JobRecord {
+        let job = try await ServiceError.mapping { () async throws(StoreError) in
+            try await store.jobWithHistory(id, for: caller.users, payload: payload)
+        }
+        guard let job else { throw .notFound(id) }
+        return job.visible(to: caller)
+    }
+
+    /// Asks for a job's end. Returns the job as it is then: one that is running goes on until its handler has stopped.
+    package func cancel(
+        _ id: JobID, reason: ExactText = "", by caller: Caller
+    ) async throws(ServiceError) -> JobRecord {
+        var check = FieldCheck()
+        check.text(reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
+        try ServiceError.check(check.violations)
+        return try await ServiceError.mapping(job: id) { () async throws(StoreError) in
+            try await store.cancel(id, reason: reason.text, by: caller)
+        }.visible(to: caller)
+    }
+
+    /// Puts a failed or cancelled job back into its queue, where it counts against the quotas like one that is enqueued.
+    package func retry(_ id: JobID, by caller: Caller) async throws(ServiceError) -> JobRecord {
+        var demand: UserQuotas.Demand?
+        if quotas.limitsEnqueues {
+            let size = try await ServiceError.mapping { () async throws(StoreError) in
+                try await store.payloadSize(id, for: caller.users)
+            }
+            // The store says what is wrong where there is no such job.
+            if let size { demand = UserQuotas.Demand(size.userID, payloadBytes: size.bytes) }
+        }
+        try await quotas.admit(demand)
+        let result: Result<JobRecord, StoreError>
+        do throws(StoreError) {
+            result = .success(try await store.retry(id, by: caller))
+        } catch {
+            result = .failure(error)
+        }
+        quotas.settle(demand, result) { _ in true }
+        switch result {
+        case .success(let job): return job.visible(to: caller)
+        case .failure(let error): throw ServiceError(error, job: id)
+        }
+    }
+}

@@ -1,0 +1,142 @@
+package import JobModel
+package import Support
+
+/// Why an operation was refused or failed. It holds everything that an answer to the caller needs: `message`, the fields
+/// that are wrong, the delay before a repetition. The text of `unavailable` and `broken` is for the log only.
+package enum ServiceError: Error, Sendable, Equatable {
+    /// Fields of the request are wrong. There is at least one violation.
+    case invalid([FieldViolation])
+    /// The payload in this field has more than `JobLimits.payloadBytesMax` bytes.
+    case payloadTooLarge(field: String, bytes: Int)
+    /// The field names a user for whom the caller may not act. The error does not tell whether that user has any jobs.
+    case userNotAllowed(field: String)
+    /// No live node handles the kind that the field names.
+    case unknownKind(String, field: String)
+    /// The user's quota is used up. `retryAfter` is nil where the request is larger than the whole quota.
+    case quotaExceeded(Quota, user: ExactText, retryAfter: Duration?)
+    /// The user would have had jobs in more than `JobLimits.queuesPerUserMax` queues.
+    case tooManyQueues(user: ExactText)
+    /// There is no such job among those of the caller's users.
+    case notFound(JobID)
+    /// The id or the idempotency key belongs to a job with other content. `index` is the position in a batch.
+    case conflict(JobID, index: Int?)
+    /// The job is in a state that does not allow the operation.
+    case wrongState(JobState)
+    /// A watch was to continue after an event that the job has not reached: it is at `sequence`.
+    case outOfRange(JobID, sequence: Int64, after: Int64)
+    /// The reader of a watch is so slow that events were lost. It can start the watch again.
+    case readerTooSlow
+    /// This node is shutting down. The caller can connect to another one.
+    case shuttingDown
+    /// Too much is waiting to be written. Nothing was started.
+    case overloaded
+    /// The database cannot be reached or did not answer in time. It is not known whether a write took place.
+    case unavailable(String)
+    /// The caller's task was cancelled.
+    case cancelled
+    /// A bug of the service or the database, or a value that a newer version has written.
+    case broken(String)
+
+    /// An error of the store, in an operation on the job `id` if it is about one.
+    init(_ error: StoreError, job id: JobID? = nil) {
+        self =
+            switch error {
+            case .unavailable(let text): .unavailable(text)
+            case .overloaded: .overloaded
+            case .cancelled: .cancelled
+            case .conflict(let id, _): .conflict(id, index: nil)
+            case .tooManyQueues(let user): .tooManyQueues(user: user)
+            case .notFound: id.map { .notFound($0) } ?? .broken("a job was not found in an operation on none")
+            case .wrongState(let state): .wrongState(state)
+            case .stale: .broken("an operation of a caller has lost a lease, which callers do not have")
+            case .schema(let text), .broken(let text): .broken(text)
+            }
+    }
+}
+
+/// What a user has a bounded amount of. The raw value is the name of the setting.
+package enum Quota: String, Sendable {
+    case pendingJobs = "max-pending-per-user"
+    case pendingBytes = "max-pending-payload-per-user"
+    case rate = "enqueue-rate-per-user"
+    case watches = "max-watches-per-user"
+
+    fileprivate var isExceeded: String {
+        switch self {
+        case .pendingJobs: "the user's pending job quota is exceeded"
+        case .pendingBytes: "the user's pending payload quota is exceeded"
+        case .rate: "the user's enqueue rate limit is exceeded"
+        case .watches: "the user's watch quota is exceeded"
+        }
+    }
+}
+
+extension ServiceError {
+    /// What the caller reads. It has no text of the database or of a library.
+    package var message: String {
+        switch self {
+        case .invalid, .unknownKind: Self.text(of: fieldViolations)
+        case .payloadTooLarge(let field, let bytes):
+            "\(field) has \(bytes) bytes, at most \(JobLimits.payloadBytesMax)"
+        case .userNotAllowed(let field): "\(field) is not a user for whom this caller may act"
+        case .quotaExceeded(let quota, _, let delay):
+            "\(delay == nil ? "that is more than the user may ever have at once" : quota.isExceeded)"
+                + " (\(quota.rawValue))"
+        case .tooManyQueues:
+            "the user would have had jobs in more than \(JobLimits.queuesPerUserMax) queues"
+        case .notFound(let id): "there is no job \(id)"
+        case .conflict(_, let index):
+            "\(index.map { "jobs[\($0)]: " } ?? "")a job with this id or key has other content"
+        case .wrongState(let state): "the job is \(state.rawValue), not failed or cancelled"
+        case .outOfRange(let id, let sequence, let after):
+            "job \(id) is at sequence \(sequence), before \(after)"
+        case .readerTooSlow: "the reader is too slow for this watch: start it again"
+        case .shuttingDown: "this server is shutting down: connect again"
+        case .overloaded: "too much waits to be written"
+        case .unavailable: "the database cannot be reached"
+        case .cancelled: "the call was cancelled"
+        case .broken: "internal error"
+        }
+    }
+
+    /// The fields that are wrong; empty where the error is not about fields.
+    package var fieldViolations: [FieldViolation] {
+        switch self {
+        case .invalid(let violations): violations
+        case .unknownKind(let kind, let field):
+            [FieldViolation(field: field, description: "no live node handles \(kind)")]
+        default: []
+        }
+    }
+
+    private static func text(of violations: [FieldViolation]) -> String {
+        let more = violations.count > 1 ? " (and \(violations.count - 1) more)" : ""
+        return "\(violations.first?.field ?? "") \(violations.first?.description ?? "")\(more)"
+    }
+
+    /// Passes on what `body` returns, and an error of the store as an error of the service.
+    static func mapping<R>(
+        job id: JobID? = nil, _ body: () async throws(StoreError) -> R
+    ) async throws(ServiceError) -> R {
+        do {
+            return try await body()
+        } catch {
+            throw ServiceError(error, job: id)
+        }
+    }
+
+    static func check(_ violations: [FieldViolation]) throws(ServiceError) {
+        guard violations.isEmpty else { throw .invalid(violations) }
+    }
+}
+
+extension JobID {
+    /// The id that a caller has written into a field.
+    package init(_ text: ExactText, field: String) throws(ServiceError) {
+        guard let id = JobID(text.text) else {
+            let description = text.isEmpty ? "is required" : "is not a UUID of 36 characters"
+            throw .invalid([FieldViolation(field: field, description: description)])
+        }
+        self = id
+    }
+}

@@ -1,0 +1,123 @@
+package import JobModel
+package import JobStore
+package import JobWatch
+package import Support
+
+/// What a caller wants to watch, as it was written: named jobs, or everything of a user, a queue or both.
+package struct WatchQuery: Sendable {
+    package struct Job: Sendable {
+        package var id: ExactText
+        /// The last event that the caller has; 0: the watch begins with a snapshot of the job.
+        package var afterSequence: Int64
+
+        package init(id: ExactText, afterSequence: Int64 = 0) {
+            self.id = id
+            self.afterSequence = afterSequence
+        }
+    }
+
+    /// The caller bounds their number (`JobLimits.watchedJobsMax`).
+    package var jobs: [Job]
+    package var userID: ExactText
+    package var queue: ExactText
+    package var includesLog: Bool
+
+    package init(
+        jobs: [Job] = [], userID: ExactText = "", queue: ExactText = "", includesLog: Bool = false
+    ) {
+        self.jobs = jobs
+        self.userID = userID
+        self.queue = queue
+        self.includesLog = includesLog
+    }
+}
+
+/// One item of a watch.
+package enum WatchItem: Sendable {
+    /// The state with which the watch of a job begins, without result, attempts and log.
+    indirect case snapshot(JobRecord)
+    /// An event or a progress report.
+    case news(JobNews)
+    case log(JobID, [LogLine])
+    /// The watch is alive. `isComplete`: this one ends the beginning of the watch.
+    case heartbeat(at: Timestamp, isComplete: Bool)
+}
+
+/// Begins watches. A watch is for callers that may read jobs with their results.
+///
+/// The order is always the same: subscribe, read the state, send it, then follow the subscription. What happens in between
+/// is in both the state and the subscription, and the subscription leaves out what was sent.
+package struct WatchOperations: Sendable {
+    private let store: JobStore
+    private let feed: JobFeed
+    private let quotas: UserQuotas
+
+    package init(store: JobStore, feed: JobFeed, quotas: UserQuotas) {
+        self.store = store
+        self.feed = feed
+        self.quotas = quotas
+    }
+
+    /// Subscribes. The state is read as the reader pulls it; after that the reader has to call `follow`, and `close`
+    /// instead if it stops before.
+    package func begin(
+        _ query: WatchQuery, found violations: [FieldViolation] = [], by caller: Caller
+    ) async throws(ServiceError) -> WatchBeginning {
+        var check = FieldCheck(violations: violations)
+        check.userID(query.userID, required: false)
+        check.name(query.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
+        let isScope = !query.userID.isEmpty || !query.queue.isEmpty
+        check.require(isScope || !query.jobs.isEmpty, "jobs", "or user_id or queue is required")
+        check.require(
+            !isScope || query.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
+        check.require(!isScope || !query.includesLog, "include_log", "is only for named jobs")
+        try ServiceError.check(check.violations)
+        return query.jobs.isEmpty
+            ? try beginScope(query, by: caller) : try await beginJobs(query, by: caller)
+    }
+
+    private func beginJobs(
+        _ query: WatchQuery, by caller: Caller
+    ) async throws(ServiceError) -> WatchBeginning {
+        var ids: [JobID] = []
+        var after: [JobID: Int64] = [:]
+        for (index, job) in query.jobs.enumerated() {
+            let field = "jobs[\(index)].job_id"
+            let id = try JobID(job.id, field: field)
+            guard after.updateValue(job.afterSequence, forKey: id) == nil else {
+                throw .invalid([FieldViolation(field: field, description: "is there twice")])
+            }
+            ids.append(id)
+        }
+        let places = try await ServiceError.mapping { [ids] () async throws(StoreError) in
+            try await store.places(of: ids, for: caller.users)
+        }
+        var jobs: [WatchBeginning.Job] = []
+        for id in ids {
+            guard let place = places[id] else { throw .notFound(id) }
+            jobs.append(.init(id: id, number: place.number, after: after[id] ?? 0))
+        }
+        let place = try quotas.openWatch(of: places.values.lazy.map(\.userID))
+        let subscription = feed.subscribe(
+            to: places.mapValues { $0.number }, includesLog: query.includesLog, namesNodes: caller.seesNodes)
+        return WatchBeginning(
+            Watch(subscription, place), store: store, users: caller.users, reading: .jobs(jobs[...], of: jobs)
+        )
+    }
+
+    private func beginScope(_ query: WatchQuery, by caller: Caller) throws(ServiceError) -> WatchBeginning {
+        let queue = query.queue.nonEmpty?.text
+        let userID = query.userID.nonEmpty
+        if let userID { try caller.check(userID, "user_id") }
+        let users = userID.map { .only([$0]) } ?? caller.users
+        // The watch of a queue by a caller who may act for all users does not count against any of them.
+        let counted: Set<ExactText> = if case .only(let users) = users { users } else { [] }
+        let place = try quotas.openWatch(of: counted)
+        let subscription = feed.subscribe(
+            userID: userID, queue: queue, users: userID == nil ? caller.users : .all,
+            namesNodes: caller.seesNodes)
+        return WatchBeginning(
+            Watch(subscription, place), store: store, users: users,
+            reading: .scope(queue: queue, numbers: [], next: 0))
+    }
+}

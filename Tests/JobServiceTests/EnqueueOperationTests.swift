@@ -1,0 +1,140 @@
+import JobModel
+import JobStore
+import Support
+import Synchronization
+import Testing
+
+@testable import JobService
+
+/// Who may enqueue what, and in which order it is checked.
+@Suite(.timeLimit(.minutes(2))) struct EnqueueOperationTests {
+    private func error(
+        _ bench: ServiceBench, _ draft: JobSpecDraft, found: [FieldViolation] = [], by caller: Caller
+    ) async -> ServiceError? {
+        do {
+            _ = try await bench.jobs.enqueue(draft, found: found, by: caller)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test func aJobIsAddedOnce() async throws {
+        try await ServiceBench.with { bench in
+            let draft = JobSpecDraft.of("a") { $0.idempotencyKey = "key" }
+            let first = try await bench.jobs.enqueue(draft, by: .of("a"))
+            let second = try await bench.jobs.enqueue(draft, by: .of("a"))
+            #expect(first.isNew && !second.isNew && first.job.id == second.job.id)
+            #expect(first.job.state == .pending && first.job.spec.userID == "a")
+            let changed = JobSpecDraft.of("a") {
+                $0.idempotencyKey = "key"
+                $0.payload = Array("1".utf8)
+            }
+            #expect(await error(bench, changed, by: .of("a")) == .conflict(first.job.id, index: nil))
+        }
+    }
+
+    /// The fields, the payload's size, the caller's users, the kind, the quota.
+    @Test func theOrderOfTheChecks() async throws {
+        var limits = UserQuotas.Limits()
+        limits.pendingJobsMax = 1
+        try await ServiceBench.with(limits) { bench in
+            try await bench.enqueue("a")
+            var draft = JobSpecDraft.of("a") {
+                $0.kind = "nobody/handles"
+                $0.payload = Array(repeating: 0, count: JobLimits.payloadBytesMax + 1)
+                $0.contentType = "x/y"
+                $0.priority = 101
+            }
+            let found = [FieldViolation(field: "job.labels", description: "is not valid UTF-8")]
+            guard case .invalid(let violations) = await error(bench, draft, found: found, by: .of("b"))
+            else { throw Unexpected() }
+            #expect(
+                violations == found + [
+                    FieldViolation(field: "job.priority", description: "is not within −100 to 100")
+                ])
+            draft.priority = 0
+            #expect(
+                await error(bench, draft, by: .of("b"))
+                    == .payloadTooLarge(field: "job.payload", bytes: JobLimits.payloadBytesMax + 1))
+            draft.payload = []
+            #expect(await error(bench, draft, by: .of("b")) == .userNotAllowed(field: "job.user_id"))
+            #expect(
+                await error(bench, draft, by: .of("a")) == .unknownKind("nobody/handles", field: "job.kind"))
+            draft.kind = "k"
+            guard case .quotaExceeded(.pendingJobs, user: "a", _) = await error(bench, draft, by: .of("a"))
+            else { throw Unexpected() }
+            #expect(try await bench.count("job") == 1)
+        }
+    }
+
+    /// What the database has to be asked about does not change the answer.
+    @Test func kindsOfOtherNodes() async throws {
+        try await ServiceBench.with { bench async throws in
+            let unknown = JobSpecDraft.of("a") { $0.kind = "missing" }
+            for _ in 0..<3 {
+                #expect(
+                    await error(bench, unknown, by: .root) == .unknownKind("missing", field: "job.kind"))
+                #expect(try await bench.enqueue("a") { $0.kind = "other" }.spec.kind == "other")
+            }
+            #expect(try await bench.count("job") == 3)
+        }
+    }
+
+    /// Completed exactly once: at once with an error, later where the database is asked.
+    @Test func thePrimitiveCompletesOnce() async throws {
+        try await ServiceBench.with { bench in
+            let kinds: [ExactText] = ["k", "other", "missing", "not a name"]
+            let counts = Mutex([Int](repeating: 0, count: kinds.count))
+            let answers = AsyncStream.makeStream(of: Bool.self)
+            for (index, kind) in kinds.enumerated() {
+                bench.jobs.enqueue(.of("a") { $0.kind = kind }, by: .root) { result in
+                    counts.withLock { $0[index] += 1 }
+                    answers.continuation.yield((try? result.get()) != nil)
+                }
+            }
+            var added = 0
+            var seen = 0
+            for await isAdded in answers.stream {
+                added += isAdded ? 1 : 0
+                seen += 1
+                if seen == kinds.count { break }
+            }
+            #expect(added == 2)
+            #expect(counts.withLock { $0 } == [1, 1, 1, 1])
+        }
+    }
+
+    @Test func aBatchIsAllOrNothing() async throws {
+        try await ServiceBench.with { bench in
+            func error(_ drafts: [JobSpecDraft], by caller: Caller = .of("a")) async -> ServiceError? {
+                do {
+                    _ = try await bench.jobs.enqueueBatch(drafts, by: caller)
+                    return nil
+                } catch {
+                    return error
+                }
+            }
+            let good = JobSpecDraft.of("a")
+            #expect(
+                await error([good, .of("")])
+                    == .invalid([FieldViolation(field: "jobs[1].user_id", description: "is required")]))
+            #expect(await error([good, .of("b")]) == .userNotAllowed(field: "jobs[1].user_id"))
+            for _ in 0..<2 {
+                #expect(
+                    await error([good, .of("a") { $0.kind = "other" }, .of("a") { $0.kind = "missing" }])
+                        == .unknownKind("missing", field: "jobs[2].kind"))
+            }
+            let taken = try await bench.enqueue("b").id
+            let other = JobSpecDraft.of("a") { $0.jobID = ExactText(taken.description) }
+            #expect(await error([good, other]) == .conflict(taken, index: 1))
+            #expect(try await bench.count("job WHERE user_id = 'a'") == 0)
+            let added = try await bench.jobs.enqueueBatch(
+                [good, .of("a") { $0.kind = "other" }], by: .of("a"))
+            #expect(added.count == 2 && added.allSatisfy(\.isNew))
+            #expect(try await bench.count("job WHERE user_id = 'a'") == 2)
+        }
+    }
+}
+
+struct Unexpected: Error {}

@@ -1,0 +1,170 @@
+import Foundation
+import JobModel
+import JobStore
+import JobWatch
+import Logging
+import Postgres
+import Support
+import TestDatabase
+import Testing
+
+@testable import JobService
+
+/// The operations over a schema of their own, without gRPC and without workers. This node handles the kind `k`; the kind
+/// `other` is handled by a second node.
+struct ServiceBench: Sendable {
+    let store: JobStore
+    let database: Database
+    let feed: JobFeed
+    let jobs: JobOperations
+    let watches: WatchOperations
+    let admin: AdminOperations
+    /// The numbers of the kinds of this node.
+    let kinds: [Int32]
+
+    static func with<R: Sendable>(
+        _ limits: UserQuotas.Limits = UserQuotas.Limits(), _ body: (ServiceBench) async throws -> R
+    ) async throws -> R {
+        let quiet = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
+        return try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase(connectionCount: 4) { database in
+                _ = try await Migrator.migrate(database)
+                let store = JobStore(database: database, leaseDatabase: database)
+                let kinds = try await register("one", ["k"], in: store)
+                _ = try await register(
+                    "two", ["other"], in: JobStore(database: database, leaseDatabase: database))
+                let feed = JobFeed(store: store, logger: quiet) { _ in }
+                store.observe { feed.receive($0) }
+                try await feed.open()
+                let running = Task { await feed.run() }
+                defer { running.cancel() }
+                let quotas = UserQuotas(store: store, limits: limits)
+                return try await body(
+                    ServiceBench(
+                        store: store, database: database, feed: feed,
+                        jobs: JobOperations(
+                            store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
+                            pageTokens: PageTokens(secret: Array(0..<32))),
+                        watches: WatchOperations(store: store, feed: feed, quotas: quotas),
+                        admin: AdminOperations(store: store, defaultUserLimit: 3), kinds: kinds))
+            }
+        }
+    }
+
+    private static func register(
+        _ name: String, _ kinds: [String], in store: JobStore
+    ) async throws(StoreError) -> [Int32] {
+        let handled = Dictionary(uniqueKeysWithValues: kinds.map { ($0, Interruption.retry) })
+        return try await store.register(
+            NodeDescription(id: UUID(), name: name, version: "1", concurrency: 1, kinds: handled),
+            lease: .seconds(600)
+        ).kinds
+    }
+
+    @discardableResult
+    func enqueue(
+        _ user: ExactText, by caller: Caller = .root, _ change: (inout JobSpecDraft) -> Void = { _ in }
+    ) async throws(ServiceError) -> JobRecord {
+        try await jobs.enqueue(.of(user, change), by: caller).job
+    }
+
+    /// Starts the job that waits longest.
+    func claim() async throws -> ClaimedRun {
+        let request = ClaimRequest(slots: 1, kinds: kinds, cursor: ClaimCursor(), defaultUserLimit: 10)
+        return try #require(try await store.claim(request).runs.first)
+    }
+
+    /// Runs the job that waits longest.
+    func run() async throws {
+        let result = JobResult(data: Array("42".utf8), contentType: "application/json")
+        let ending = Ending(try await claim(), node: "one", verdict: .final(.succeeded, nil, result))
+        #expect(try await store.finish(ending) == .written)
+    }
+
+    func count(_ sql: String) async throws -> Int {
+        try await database.run("count") { connection throws(PostgresError) in
+            Int(try connection.execute(Statement(nil, "SELECT count(*) FROM \(sql)")).onlyRow.int64(0))
+        }
+    }
+}
+
+extension Caller {
+    /// May act for all users.
+    static let root = named("root", .all)
+
+    static func named(_ name: String, _ users: UserScope, mayRead: Bool = true, seesNodes: Bool = true)
+        -> Caller
+    {
+        Caller(
+            name: name, source: .token, address: "127.0.0.1:1", users: users, mayRead: mayRead,
+            seesNodes: seesNodes)
+    }
+
+    /// A caller who may act for these users only.
+    static func of(_ users: ExactText...) -> Caller {
+        .named(users.map(\.text).joined(separator: "+"), .only(Set(users)), seesNodes: false)
+    }
+}
+
+extension JobSpecDraft {
+    static func of(_ user: ExactText, _ change: (inout JobSpecDraft) -> Void = { _ in }) -> JobSpecDraft {
+        var draft = JobSpecDraft()
+        draft.kind = "k"
+        draft.userID = user
+        change(&draft)
+        return draft
+    }
+}
+
+/// Pulls the items of a watch, and waits where there are none.
+struct WatchReader: ~Copyable {
+    private var beginning: WatchBeginning
+    private var watch: Watch?
+    private let signal = WakeSignal()
+
+    init(_ beginning: WatchBeginning) {
+        self.beginning = beginning
+    }
+
+    /// Nil: the watch has ended without an error.
+    mutating func next() async throws(ServiceError) -> WatchItem? {
+        guard let watch else {
+            if let item = try await beginning.next() { return item }
+            let watch = beginning.follow()
+            self.watch = watch
+            watch.onReady { [signal] in signal.wake() }
+            return try await next()
+        }
+        while true {
+            switch watch.next() {
+            case .item(let item): return item
+            case .wait: await signal.wait(atMost: .seconds(30))
+            case .work(let body): try await body()
+            case .end(let error?): throw error
+            case .end(nil): return nil
+            }
+        }
+    }
+
+    /// The next item that is no heartbeat of an idle watch.
+    mutating func line() async throws(ServiceError) -> String? {
+        while let item = try await next() {
+            switch item {
+            case .snapshot(let job): return "snapshot \(job.state)"
+            case .news(let news):
+                switch news.content {
+                case .event(let event): return "\(event.type) \(event.node ?? "-")"
+                case .progress(_, let progress): return "progress \(progress.fraction)"
+                }
+            case .log(_, let lines): return "log \(lines.map(\.message).joined(separator: ","))"
+            case .heartbeat(_, isComplete: true): return "complete"
+            case .heartbeat(_, isComplete: false): continue
+            }
+        }
+        return nil
+    }
+
+    func close() {
+        if let watch { watch.close() } else { beginning.close() }
+    }
+}
