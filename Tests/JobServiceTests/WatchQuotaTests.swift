@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-@testable import JobModel
+@testable import JobService
 
 @Suite struct WatchQuotaTests {
     private let ada = ExactText("ada")
@@ -12,7 +12,7 @@ import Testing
         #expect(quota.open(for: [ada]) == nil)
         #expect(quota.open(for: [ada, bob]) == nil)
         #expect(quota.open(for: [ada]) == ada)
-        // None is opened where one is refused.
+        // Nothing is counted where one of the users is refused.
         for _ in 0..<3 { #expect(quota.open(for: [bob, ada]) == ada) }
         #expect(quota.open(for: [bob]) == nil)
         #expect(quota.open(for: [bob]) == bob)
@@ -21,7 +21,7 @@ import Testing
         #expect(quota.open(for: []) == nil)
     }
 
-    @Test func nothingIsKeptOfWhatIsClosed() {
+    @Test func closedWatchesTakeNoMemory() {
         var quota = WatchQuota(watchesMax: 5)
         for _ in 0..<3 { _ = quota.open(for: [ada, bob]) }
         for _ in 0..<3 { quota.close(for: [ada, bob]) }

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-@testable import JobModel
+@testable import JobService
 
 @Suite struct EnqueueRateTests {
     private let start = ContinuousClock.now
@@ -19,7 +19,7 @@ import Testing
         #expect(rate.verdict(on: 10, of: bob, now: start) == .allowed)
     }
 
-    @Test func whatIsToldToWaitIsEnough() {
+    @Test func theDelayIsEnough() {
         var rate = EnqueueRate(jobsPerSecond: 3)
         var now = start
         var waits: [Duration] = []
@@ -27,7 +27,7 @@ import Testing
             if case .refused(let delay) = rate.verdict(on: 1, of: ada, now: now) {
                 waits.append(delay)
                 #expect(delay > .zero)
-                // A moment less is not.
+                // A nanosecond less is not enough.
                 #expect(rate.verdict(on: 1, of: ada, now: now + delay - .nanoseconds(1)) != .allowed)
                 now += delay
             }
@@ -35,7 +35,7 @@ import Testing
             rate.take(1, of: ada, now: now)
         }
         #expect(waits.count == 9)
-        // Three at once, and then three a second.
+        // A burst of three, and then three a second.
         #expect(start.duration(to: now) > .milliseconds(2999) && start.duration(to: now) <= .seconds(3))
     }
 
@@ -44,7 +44,7 @@ import Testing
         rate.take(4, of: ada, now: start)
         #expect(rate.verdict(on: 6, of: ada, now: start) == .allowed)
         #expect(rate.verdict(on: 7, of: ada, now: start) == .refused(retryAfter: .milliseconds(100)))
-        // What is refused uses up nothing.
+        // A refusal uses up nothing.
         #expect(rate.verdict(on: 6, of: ada, now: start) == .allowed)
         #expect(rate.verdict(on: 11, of: ada, now: start) == .tooMany)
         #expect(rate.verdict(on: 11, of: bob, now: start) == .tooMany)
@@ -66,7 +66,7 @@ import Testing
             }
             #expect(rate.users <= 10_000)
         }
-        // Those who have used something up are not forgotten, however many they are.
+        // Users without a full bucket are not forgotten, however many they are.
         for user in 0..<30_000 { rate.take(1, of: ExactText("now-\(user)"), now: start + .seconds(60)) }
         #expect(rate.users >= 30_000)
         for user in 0..<30_000 {
