@@ -13,7 +13,7 @@ import Testing
 
     private static let event = WatchBufferTests.event(2)
 
-    @Test func whatIsMadeOfItIsMadeOnce() {
+    @Test func aProductIsMadeOnce() {
         let news = JobNews(Self.event)
         let first = news.product { Message("\($0.sequence)") }
         let second = news.product { _ in Message("not made") }
@@ -21,7 +21,7 @@ import Testing
         #expect((first as? Message)?.text == "2")
     }
 
-    @Test func ofManyAtOnceAllGetTheSame() async {
+    @Test func concurrentCallsGetTheSameProduct() async {
         let news = JobNews(Self.event)
         let made = await withTaskGroup(of: ObjectIdentifier.self) { group in
             for number in 0..<100 {
@@ -32,7 +32,22 @@ import Testing
         #expect(made.count == 1)
     }
 
-    @Test func isEqualByWhatItSays() {
+    /// All watches that may not see the node share one object, and with it one encoded message.
+    @Test func newsWithoutTheNodeIsMadeOnce() {
+        var event = Self.event
+        event.node = "one"
+        let news = JobNews(event)
+        let hidden = news.withoutNode()
+        event.node = nil
+        #expect(hidden.content == .event(event) && hidden !== news)
+        #expect(news.withoutNode() === hidden && hidden.withoutNode() === hidden)
+        let progress = Progress(
+            stage: "", fraction: 0, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
+        let other = JobNews(of: WatchBufferTests.job, attempt: 1, progress)
+        #expect(other.withoutNode() === other)
+    }
+
+    @Test func newsIsEqualByContent() {
         let progress = Progress(
             stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
         let news = JobNews(of: WatchBufferTests.job, attempt: 1, progress)
