@@ -73,7 +73,7 @@ extension JobStore {
     /// - Parameter withBytes: whether to add up the sizes of the payloads too, for which each job is read.
     package func pending(
         of users: [String], jobsMax: Int, withBytes: Bool
-    ) async throws(StoreError) -> [ExactText: PendingQuota.Amount] {
+    ) async throws(StoreError) -> [ExactText: PendingAmount] {
         try await run("pending") { connection throws(PostgresError) in
             let result = try connection.execute(
                 withBytes ? CountPending.jobsAndBytes : CountPending.jobs,
@@ -81,9 +81,9 @@ extension JobStore {
             let userID: Column<ExactText> = try result.column("user_id")
             let jobs: Column<Int64> = try result.column("jobs")
             let bytes: Column<Int64> = try result.column("bytes")
-            var pending: [ExactText: PendingQuota.Amount] = [:]
+            var pending: [ExactText: PendingAmount] = [:]
             for row in result {
-                pending[try row[userID]] = PendingQuota.Amount(
+                pending[try row[userID]] = PendingAmount(
                     jobs: Int(try row[jobs]), bytes: Int(try row[bytes]))
             }
             return pending

@@ -7,7 +7,7 @@ import Testing
 @Suite struct PendingTests {
     private func pending(
         _ bench: Bench, _ users: [String], jobsMax: Int = 1000, withBytes: Bool = true
-    ) async throws -> [String: PendingQuota.Amount] {
+    ) async throws -> [String: PendingAmount] {
         let found = try await bench.store.pending(of: users, jobsMax: jobsMax, withBytes: withBytes)
         return Dictionary(uniqueKeysWithValues: found.map { ($0.key.text, $0.value) })
     }
@@ -24,7 +24,7 @@ import Testing
             let gone = try await bench.enqueue(JobSpec(kind: "k", userID: "a", payload: [1, 2]))
             _ = try await bench.store.cancel(gone.id, reason: "")
             try await bench.enqueue(JobSpec(kind: "k", userID: "b", payload: []))
-            let wanted: [String: PendingQuota.Amount] = [
+            let wanted: [String: PendingAmount] = [
                 "a": .init(jobs: 4, bytes: 200_002), "b": .init(jobs: 1, bytes: 0), "nobody": .zero,
             ]
             #expect(try await pending(bench, ["a", "b", "nobody"]) == wanted)

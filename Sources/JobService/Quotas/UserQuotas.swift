@@ -19,10 +19,10 @@ package final class UserQuotas: Sendable {
 
     /// What a call wants to add, with one entry for each user.
     struct Demand: Sendable {
-        let users: [(user: ExactText, amount: PendingQuota.Amount)]
+        let users: [(user: ExactText, amount: PendingAmount)]
 
         init(_ jobs: [NewJob]) {
-            var byUser: [ExactText: PendingQuota.Amount] = [:]
+            var byUser: [ExactText: PendingAmount] = [:]
             for job in jobs {
                 byUser[job.spec.userID, default: .zero] += .init(
                     jobs: 1, bytes: job.spec.payload.count)

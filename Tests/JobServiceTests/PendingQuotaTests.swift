@@ -1,10 +1,11 @@
+import JobModel
 import Support
 import Testing
 
-@testable import JobModel
+@testable import JobService
 
 @Suite struct PendingQuotaTests {
-    private typealias Amount = PendingQuota.Amount
+    private typealias Amount = PendingAmount
 
     private let start = ContinuousClock.now
     private let ada = ExactText("ada")

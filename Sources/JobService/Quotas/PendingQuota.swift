@@ -1,0 +1,109 @@
+import JobModel
+import Support
+
+/// The quota of pending jobs of each user, and of the bytes of their payloads, over all nodes. Pure.
+///
+/// What a user has pending is estimated as what the database answered last plus what this node has admitted since. The
+/// estimate ignores jobs that have started since, so it is never too low, except for jobs that other nodes have admitted:
+/// therefore an answer counts for one second. And it may be too high: therefore a refusal is preceded by a new question to
+/// the database, unless this node has admitted nothing since the last one.
+struct PendingQuota: Sendable {
+    enum Limit: Sendable, Equatable {
+        case jobs(Int)
+        case bytes(Int)
+    }
+
+    enum Verdict: Sendable, Equatable {
+        case allowed
+        /// The database has to be asked (`willAsk`, `answer`), and then this again.
+        case ask
+        case refused(Limit)
+        /// The jobs are more than the whole quota.
+        case tooMany(Limit)
+    }
+
+    private struct User {
+        /// Nil: the database was never asked about the user.
+        var answer: (amount: PendingAmount, askedAt: ContinuousClock.Instant)?
+        /// Committed after the question that was answered last was asked.
+        var added = PendingAmount.zero
+        /// Committed after the last question was asked, whether or not it is answered.
+        var addedSinceAsked = PendingAmount.zero
+        /// Admitted, and not yet known to be committed.
+        var underWay = PendingAmount.zero
+    }
+
+    /// How long an answer counts.
+    static let freshness: Duration = .seconds(1)
+    /// Users in memory before those with an old answer are forgotten.
+    private static let usersMin = 10_000
+
+    let jobsMax: Int
+    let bytesMax: Int
+    private var byUser: [ExactText: User] = [:]
+    private var usersMax = usersMin
+
+    init(jobsMax: Int = .max, bytesMax: Int = .max) {
+        self.jobsMax = jobsMax
+        self.bytesMax = bytesMax
+    }
+
+    var users: Int { byUser.count }
+
+    /// - Parameter wasAsked: the database was asked for these jobs already, and is not asked again.
+    func verdict(
+        on wanted: PendingAmount, of user: ExactText, now: ContinuousClock.Instant, wasAsked: Bool = false
+    ) -> Verdict {
+        if let limit = limit(under: wanted) { return .tooMany(limit) }
+        guard let known = byUser[user], let answer = known.answer else { return .ask }
+        guard wasAsked || answer.askedAt.duration(to: now) < Self.freshness else { return .ask }
+        var sum = answer.amount
+        for amount in [known.added, known.underWay, wanted] { sum += amount }
+        guard let limit = limit(under: sum) else { return .allowed }
+        return wasAsked || known.added == .zero && known.underWay == .zero ? .refused(limit) : .ask
+    }
+
+    private func limit(under amount: PendingAmount) -> Limit? {
+        if amount.jobs > jobsMax { return .jobs(jobsMax) }
+        return amount.bytes > bytesMax ? .bytes(bytesMax) : nil
+    }
+
+    /// Counts jobs that are admitted.
+    mutating func take(_ wanted: PendingAmount, of user: ExactText) {
+        byUser[user, default: User()].underWay += wanted
+    }
+
+    /// Records what became of jobs that were admitted.
+    mutating func settle(_ wanted: PendingAmount, of user: ExactText, wereAdded: Bool) {
+        guard var known = byUser[user] else { return }
+        known.underWay -= wanted
+        if wereAdded {
+            known.added += wanted
+            known.addedSinceAsked += wanted
+        }
+        byUser[user] = known
+    }
+
+    /// Has to be called before the database is asked.
+    mutating func willAsk(about user: ExactText) {
+        byUser[user, default: User()].addedSinceAsked = .zero
+    }
+
+    mutating func answer(_ amount: PendingAmount, about user: ExactText, askedAt: ContinuousClock.Instant) {
+        guard var known = byUser[user] else { return }
+        known.answer = (amount, askedAt)
+        known.added = known.addedSinceAsked
+        byUser[user] = known
+    }
+
+    /// Forgets users with an old answer, once they are many. To be called now and then.
+    mutating func tidy(now: ContinuousClock.Instant) {
+        guard byUser.count > usersMax else { return }
+        byUser = byUser.filter { _, user in
+            user.underWay != .zero
+                || user.answer.map { $0.askedAt.duration(to: now) < Self.freshness } ?? false
+        }
+        // The next search comes when they are twice as many, so that it costs each question little.
+        usersMax = max(Self.usersMin, 2 * byUser.count)
+    }
+}
