@@ -120,9 +120,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobEngine",
-            dependencies: [
-                "JobModel", "JobStore", "Support", logging, metrics, subprocess,
-            ],
+            dependencies: ["JobModel", "Support", logging, metrics, subprocess],
             swiftSettings: settings),
         .target(
             name: "JobService", dependencies: ["JobModel", "JobStore", "JobWatch", "Support", crypto],

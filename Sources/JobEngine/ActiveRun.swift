@@ -1,5 +1,4 @@
 import JobModel
-import JobStore
 import Logging
 import Support
 import Synchronization
@@ -25,23 +24,23 @@ final class ActiveRun: Run {
     }
 
     let claimed: ClaimedRun
-    private let store: JobStore
-    private let clock: @Sendable () -> Timestamp
+    private let store: any EngineStore
+    private let runtime: EngineRuntime
     private let publish: @Sendable (Notice) -> Void
     private let state: Mutex<State>
     private let softTimeoutMoment = Moment()
     private let abandonMoment = Moment()
 
     init(
-        _ claimed: ClaimedRun, definition: KindDefinition, grace: Duration, store: JobStore,
-        clock: @escaping @Sendable () -> Timestamp, publish: @escaping @Sendable (Notice) -> Void
+        _ claimed: ClaimedRun, definition: KindDefinition, grace: Duration, store: any EngineStore,
+        runtime: EngineRuntime, publish: @escaping @Sendable (Notice) -> Void
     ) {
         self.claimed = claimed
         self.store = store
-        self.clock = clock
+        self.runtime = runtime
         self.publish = publish
         let supervision = RunSupervision(
-            now: .now, timeout: claimed.spec.timeout ?? definition.timeout,
+            now: runtime.now(), timeout: claimed.spec.timeout ?? definition.timeout,
             softTimeout: claimed.spec.softTimeout ?? definition.softTimeout, grace: grace)
         state = Mutex(
             State(supervision: supervision, lastLogLine: claimed.lastLogLine, grace: grace))
@@ -68,7 +67,7 @@ final class ActiveRun: Run {
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
         let progress = state.withLock { state in
             // Each later than the one before, whatever the clock does: that is how they are told apart.
-            let now = max(clock(), state.lastReportAt.advanced(by: .microseconds(1)))
+            let now = max(runtime.date(), state.lastReportAt.advanced(by: .microseconds(1)))
             state.lastReportAt = now
             let progress = Progress(
                 stage: stage, fraction: fraction, message: message, step: step, steps: steps, updatedAt: now)
@@ -82,7 +81,8 @@ final class ActiveRun: Run {
         let line = state.withLock { state in
             state.lastLogLine += 1
             let line = LogLine(
-                number: state.lastLogLine, at: clock(), attempt: attempt, level: level, message: message)
+                number: state.lastLogLine, at: runtime.date(), attempt: attempt, level: level,
+                message: message)
             if state.log.count >= Self.logLinesWaitingMax { state.log.removeFirst() }
             state.log.append(line)
             return line
@@ -115,7 +115,7 @@ final class ActiveRun: Run {
                     throw RunFailure(message: "the checkpoint could not be saved")
                 }
             }
-            try await Task.sleep(for: backoff.next())
+            try await runtime.sleep(for: backoff.next(random: runtime.random()))
         }
     }
 
@@ -140,7 +140,7 @@ final class ActiveRun: Run {
                     reason: JobError.reasonFailed, message: "the run was stopped before it began"))
             return onEnd(state.withLock { $0.supervision.end(.failure(error)) })
         }
-        let task = Task {
+        let task = runtime.start {
             let result = await Self.result(of: runner, self)
             self.complete { $0.supervision.end(result) }
         }
@@ -192,7 +192,7 @@ final class ActiveRun: Run {
     func stop(_ reason: RunSupervision.StopReason, grace: Duration? = nil) {
         let action = state.withLock { state in
             if let grace { state.grace = min(state.grace, grace) }
-            return state.supervision.stop(reason, now: .now, grace: grace)
+            return state.supervision.stop(reason, now: runtime.now(), grace: grace)
         }
         perform(action)
     }

@@ -1,5 +1,4 @@
 package import JobModel
-package import JobStore
 import Logging
 import Support
 import Synchronization
@@ -12,14 +11,14 @@ extension WorkerNode {
         // Whoever fills a paused queue would wake us in vain with each commit.
         var pauses = Backoff(initial: .milliseconds(1), most: .milliseconds(16))
         while !Task.isCancelled {
-            let idleSince = ContinuousClock.now
-            await claimSignal.wait(atMost: configuration.pollInterval)
-            let wasIdle = idleSince.duration(to: .now) > pauses.most
+            let idleSince = runtime.now()
+            await claimSignal.wait(atMost: configuration.pollInterval, on: runtime)
+            let wasIdle = idleSince.duration(to: runtime.now()) > pauses.most
             guard await claimTurns(&cursor), !wasIdle else {
                 pauses.reset()
                 continue
             }
-            try? await Task.sleep(for: pauses.next())
+            try? await runtime.sleep(for: pauses.next(random: runtime.random()))
         }
     }
 
@@ -66,8 +65,8 @@ extension WorkerNode {
             if claimed.runs.isEmpty, claimed.isContended {
                 // Another node holds the lanes for some milliseconds, and may take nothing. Right behind it there is
                 // nothing to be had: go on elsewhere, and begin the turn anew.
-                try? await Task.sleep(for: .milliseconds(5))
-                cursor.lane = .random(in: 0...lanesSeen)
+                try? await runtime.sleep(for: .milliseconds(5))
+                cursor.lane = Int64(runtime.random() * Double(lanesSeen + 1))
                 turns = 0
                 hasMore = true
                 continue
@@ -104,7 +103,7 @@ extension WorkerNode {
         let (outlooks, told) = AsyncStream<ClaimOutlook>.makeStream()
         let request = ClaimRequest(
             slots: grant.slots, kinds: grant.kinds, cursor: cursor, defaultUserLimit: grant.defaultUserLimit)
-        let claim = ClaimTask {
+        let claim = runtime.start { [self] () -> ClaimResult? in
             defer {
                 endClaim(grant)
                 told.finish()
@@ -175,7 +174,7 @@ extension WorkerNode {
         }
         let run = ActiveRun(
             claimed, definition: runner.definition, grace: configuration.grace, store: store,
-            clock: { Timestamp.now }, publish: publishAndSave)
+            runtime: runtime, publish: publishAndSave)
         let (isFirst, isUnwanted, cancelReason) = state.withLock { state in
             state.running[claimed.token] = run
             // From here on it has its slot as a run.

@@ -1,5 +1,4 @@
 import JobModel
-import JobStore
 import Logging
 import Synchronization
 
@@ -12,9 +11,9 @@ extension WorkerNode {
         // By token: the newest grant when it was first seen.
         var suspects: [Int64: Int64] = [:]
         while !Task.isCancelled {
-            try? await Task.sleep(for: wait)
+            try? await runtime.sleep(for: wait)
             guard !Task.isCancelled else { return }
-            let sentAt = ContinuousClock.now
+            let sentAt = runtime.now()
             let known = state.withLock { Array($0.running.keys) }
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: known, timeout: lease / 6)
@@ -35,7 +34,7 @@ extension WorkerNode {
                     renewal.strays.map { ($0.token, suspects[$0.token] ?? newestGrant) },
                     uniquingKeysWith: min)
                 // Not here: the renewal must not wait for what the others wait for.
-                for run in lost { Task { await giveBack(run) } }
+                for run in lost { runtime.start { [self] in await giveBack(run) } }
             } catch {
                 wait = min(lease / 30, .milliseconds(500))
                 logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])
@@ -57,8 +56,8 @@ extension WorkerNode {
     func leaseWatchdog() async {
         let lease = configuration.lease
         while !Task.isCancelled {
-            try? await Task.sleep(for: lease / 60)
-            let (hasLease, age) = state.withLock { ($0.hasLease, $0.renewedAt.duration(to: .now)) }
+            try? await runtime.sleep(for: lease / 60)
+            let (hasLease, age) = state.withLock { ($0.hasLease, $0.renewedAt.duration(to: runtime.now())) }
             guard hasLease, age > lease * 2 / 3 else { continue }
             logger.error("the lease is about to end: runs are stopped")
             loseLease(grace: lease - age - lease / 15)
@@ -92,7 +91,7 @@ extension WorkerNode {
     func rescueLoop() async {
         var unknown: Set<UnknownPolicy> = []
         while !Task.isCancelled {
-            try? await Task.sleep(for: .seconds(1))
+            try? await runtime.sleep(for: .seconds(1))
             do throws(StoreError) {
                 let orphans = try await store.orphans()
                 // All at once: they share commits.
@@ -117,7 +116,7 @@ extension WorkerNode {
             orphan.cancelReason.map { .cancelled(reason: $0) } ?? .interrupted(orphan.onInterruption)
         let verdict = OutcomeRules.verdict(
             of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
-            policy: run.spec.retryPolicy, random: .random(in: 0..<1))
+            policy: run.spec.retryPolicy, random: runtime.random())
         do throws(StoreError) {
             guard try await store.finish(Ending(run, node: orphan.node, verdict: verdict)) == .written else {
                 return

@@ -1,8 +1,6 @@
 // exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
 
-import FoundationEssentials
 package import JobModel
-package import JobStore
 package import Logging
 import Metrics
 import Support
@@ -42,7 +40,7 @@ package final class WorkerNode: Sendable {
         /// Written by `leaseLoop`: runs may start only under a lease.
         var hasLease = false
         /// When the renewal was sent that was last granted. Written by `register` and `leaseLoop`.
-        var renewedAt = ContinuousClock.now
+        var renewedAt: ContinuousClock.Instant
         /// Runs whose end is not written yet. Written when a run starts and by `finished`.
         var unwritten = 0
         /// Claims and starts on their way, and the slots that each holds: their runs are not in `running` yet. Written
@@ -63,14 +61,15 @@ package final class WorkerNode: Sendable {
         var drained: [CheckedContinuation<Void, Never>] = []
     }
 
-    let store: JobStore
+    let store: any EngineStore
+    let runtime: EngineRuntime
     let runners: [String: any JobRunner]
     package let configuration: Configuration
     let logger: Logger
     /// Tells watchers what a run says, and sees to it that it is saved.
     let publishAndSave: @Sendable (Notice) -> Void
     let onPeers: @Sendable (Bool) -> Void
-    let state = Mutex(State())
+    let state: Mutex<State>
     let claimSignal = WakeSignal()
     private let dueSignal = WakeSignal()
     let superviseSignal = WakeSignal()
@@ -82,10 +81,13 @@ package final class WorkerNode: Sendable {
     ///   - publish: tells watchers what a run says before it is written.
     ///   - onPeers: told at each renewal whether other nodes are alive.
     package init(
-        store: JobStore, runners: [any JobRunner], configuration: Configuration, logger: Logger,
-        publish: @escaping @Sendable (Notice) -> Void, onPeers: @escaping @Sendable (Bool) -> Void
+        store: any EngineStore, runners: [any JobRunner], configuration: Configuration, logger: Logger,
+        runtime: EngineRuntime = .system, publish: @escaping @Sendable (Notice) -> Void,
+        onPeers: @escaping @Sendable (Bool) -> Void
     ) {
         self.store = store
+        self.runtime = runtime
+        state = Mutex(State(renewedAt: runtime.now()))
         self.runners = Dictionary(uniqueKeysWithValues: runners.map { ($0.definition.kind, $0) })
         self.configuration = configuration
         self.logger = logger
@@ -124,7 +126,7 @@ package final class WorkerNode: Sendable {
     package func hint(hasCancels: Bool) {
         claimSignal.wake()
         guard hasCancels else { return }
-        Task {
+        runtime.start { [self] in
             guard let cancels = try? await store.cancelRequests() else { return }
             for (token, reason) in cancels { stop(token, reason: reason) }
         }
@@ -147,12 +149,12 @@ package final class WorkerNode: Sendable {
     package func register() async throws(StoreError) {
         let policies = runners.mapValues(\.definition.onInterruption)
         let description = NodeDescription(
-            id: UUID(), name: configuration.name, version: configuration.version,
+            id: runtime.uuid(), name: configuration.name, version: configuration.version,
             concurrency: configuration.concurrency, kinds: configuration.concurrency > 0 ? policies : [:])
-        let sentAt = ContinuousClock.now
+        let sentAt = runtime.now()
         let registered = try await store.register(description, lease: configuration.lease)
         state.withLock { state in
-            state.kinds = registered.kinds
+            state.kinds = Array(registered.kinds.values)
             state.hasLease = true
             state.renewedAt = sentAt
             state.firstGrantOfLease = state.nextGrant + 1
@@ -177,17 +179,17 @@ package final class WorkerNode: Sendable {
     /// Claims nothing from now on, lets runs finish for `grace`, gives the rest back, and says goodbye.
     package func shutdown(grace: Duration) async {
         state.withLock { $0.isStopping = true }
-        let timer = Task {
-            try await Task.sleep(for: grace)
+        let timer = runtime.start { [self] in
+            guard (try? await runtime.sleep(for: grace)) != nil else { return }
             // A claim that began before would take what is given back. It is over in a moment, or the database is away.
             for _ in 0..<100 where state.withLock({ !$0.grants.isEmpty }) {
-                try await Task.sleep(for: .milliseconds(10))
+                guard (try? await runtime.sleep(for: .milliseconds(10))) != nil else { return }
             }
             for run in state.withLock({ Array($0.running.values) }) {
                 run.stop(.released, grace: .seconds(1))
             }
             // Whatever is not written by then is rescued by another node, or by this one's next start.
-            try await Task.sleep(for: .seconds(3))
+            guard (try? await runtime.sleep(for: .seconds(3))) != nil else { return }
             logger.warning("runs are left behind, for others to rescue")
             for waiter in state.withLock({ $0.takeDrained() }) { waiter.resume() }
         }
@@ -220,7 +222,7 @@ package final class WorkerNode: Sendable {
                 return wakeIfJobsMayWait()
             }
             guard run.hasTelemetry else { return write(end, of: run) }
-            Task {
+            runtime.start { [self] in
                 await run.saveTelemetry()
                 write(end, of: run)
             }
@@ -237,7 +239,7 @@ package final class WorkerNode: Sendable {
         let claimed = run.claimed
         let verdict = OutcomeRules.verdict(
             of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
-            policy: claimed.spec.retryPolicy, random: .random(in: 0..<1))
+            policy: claimed.spec.retryPolicy, random: runtime.random())
         store.finish(Ending(claimed, node: configuration.name, verdict: verdict)) { [self] outcome in
             switch outcome {
             case .success(.written):
@@ -254,9 +256,9 @@ package final class WorkerNode: Sendable {
                 logger.warning(
                     "the end of the run is not written yet", metadata: run.metadata(["error": "\(error)"]))
                 if run.stopReason == .leaseLost || !state.withLock(\.hasLease) { return finished(run) }
-                Task {
+                runtime.start { [self] in
                     var backoff = backoff
-                    try? await Task.sleep(for: backoff.next())
+                    try? await runtime.sleep(for: backoff.next(random: runtime.random()))
                     write(end, of: run, backoff: backoff)
                 }
             }
@@ -274,7 +276,7 @@ package final class WorkerNode: Sendable {
         for waiter in drained { waiter.resume() }
         guard isStopped else { return }
         // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
-        Task {
+        runtime.start { [self] in
             await run.waitForHandler()
             state.withLock { $0.running[run.claimed.token] = nil }
             wakeIfJobsMayWait()
@@ -301,7 +303,7 @@ package final class WorkerNode: Sendable {
             } catch {
                 logger.debug("due jobs were not looked for", metadata: ["error": "\(error)"])
             }
-            await dueSignal.wait(atMost: wait)
+            await dueSignal.wait(atMost: wait, on: runtime)
         }
     }
 
@@ -324,7 +326,7 @@ package final class WorkerNode: Sendable {
             } catch {
                 logger.debug("what is old was not removed", metadata: ["error": "\(error)"])
             }
-            try? await Task.sleep(for: wait)
+            try? await runtime.sleep(for: wait)
         }
     }
 
@@ -332,12 +334,12 @@ package final class WorkerNode: Sendable {
     private func superviseLoop() async {
         while !Task.isCancelled {
             let running = state.withLock { Array($0.running.values) }
-            let now = ContinuousClock.now
+            let now = runtime.now()
             for run in running { run.tick(now) }
             if running.isEmpty {
-                await superviseSignal.wait(atMost: .seconds(60))
+                await superviseSignal.wait(atMost: .seconds(60), on: runtime)
             } else {
-                try? await Task.sleep(for: .milliseconds(20))
+                try? await runtime.sleep(for: .milliseconds(20))
             }
         }
     }
@@ -345,7 +347,7 @@ package final class WorkerNode: Sendable {
     /// Writes what runs have said, five times a second while they say anything.
     private func telemetryLoop() async {
         while !Task.isCancelled {
-            await telemetrySignal.wait(atMost: .seconds(60))
+            await telemetrySignal.wait(atMost: .seconds(60), on: runtime)
             let running = state.withLock { Array($0.running.values) }
             let spoken = running.compactMap { run in run.takeTelemetry().map { (run, $0) } }
             guard !spoken.isEmpty else { continue }
@@ -358,7 +360,7 @@ package final class WorkerNode: Sendable {
                 telemetrySignal.wake()
             }
             for (run, telemetry) in spoken { run.telemetryIsSaved(isSaved, telemetry) }
-            try? await Task.sleep(for: .milliseconds(200))
+            try? await runtime.sleep(for: .milliseconds(200))
         }
     }
 }

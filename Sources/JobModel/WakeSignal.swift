@@ -1,7 +1,8 @@
 import Support
 import Synchronization
 
-/// Wakes one waiting task; wakes that come while nobody waits are one wake.
+/// An event that resets itself: a wake ends the wait of the one task that waits, or the next wait. Wakes that come before
+/// that are one wake.
 package final class WakeSignal: Sendable {
     private struct State {
         var isSet = false
@@ -25,10 +26,10 @@ package final class WakeSignal: Sendable {
     }
 
     /// Returns at a wake, after `timeout`, or when the task is cancelled. One task at a time may wait.
-    package func wait(atMost timeout: Duration) async {
+    package func wait(atMost timeout: Duration, on runtime: EngineRuntime = .system) async {
         if state.withLock({ $0.isSet.take() }) || Task.isCancelled { return }
-        let timer = Task {
-            try await Task.sleep(for: timeout)
+        let timer = runtime.start { [self] in
+            guard (try? await runtime.sleep(for: timeout)) != nil else { return }
             wake()
         }
         await withTaskCancellationHandler {

@@ -37,6 +37,28 @@ struct SetInterruption: Command {
         """)
 }
 
+/// Announces the kinds and the concurrency of a node whose lease holds, with the policies of its kinds.
+struct AnnounceKinds: Command {
+    let node: Int32
+    let kinds: [Int32]
+    let concurrency: Int32
+    let policies: [String]
+
+    static let statement = ParameterizedStatement<Self>(
+        "announce_kinds",
+        """
+        WITH announced AS (
+            UPDATE node SET kinds = \(\.kinds), concurrency = \(\.concurrency)
+            WHERE id = \(\.node) AND ended_at IS NULL AND lease_until > now() RETURNING id
+        ), changed AS (
+            UPDATE kind SET on_interruption = t.policy
+            FROM unnest(\(\.kinds), \(\.policies)) AS t (id, policy)
+            WHERE kind.id = t.id AND kind.on_interruption <> t.policy AND EXISTS (SELECT FROM announced)
+        )
+        SELECT count(*) AS announced FROM announced
+        """)
+}
+
 struct RenewNode: Command {
     let node: Int32
     let leaseMilliseconds: Int64
@@ -222,7 +244,7 @@ extension JobStore {
     /// Announces a node under a new lease. Returns the numbers of the node and of its kinds.
     package func register(
         _ node: NodeDescription, lease: Duration
-    ) async throws(StoreError) -> (node: Int32, kinds: [Int32]) {
+    ) async throws(StoreError) -> (node: Int32, kinds: [String: Int32]) {
         let registered = try await run("register") { [catalog] connection throws(PostgresError) in
             let known = try catalog.kinds(Array(node.kinds.keys), connection)
             let ids = node.kinds.keys.compactMap { known[$0] }
@@ -238,10 +260,26 @@ extension JobStore {
                         leaseMilliseconds: lease.milliseconds)),
             ])
             let number: Int32 = try result[1].onlyRow[result[1].column("id")]
-            return (node: number, kinds: ids)
+            return (node: number, kinds: known)
         }
         setNode(number: registered.node, name: node.name)
         return registered
+    }
+
+    // used by tests so far
+    package func announce(
+        kinds: [String: Interruption], concurrency: Int
+    ) async throws(StoreError) -> [String: Int32]? {
+        let node = nodeNumber
+        return try await run("announce") { [catalog] connection throws(PostgresError) in
+            let known = try catalog.kinds(Array(kinds.keys), connection)
+            let result = try connection.execute(
+                AnnounceKinds(
+                    node: node, kinds: kinds.keys.compactMap { known[$0] }, concurrency: Int32(concurrency),
+                    policies: kinds.values.map(\.rawValue)))
+            let count: Int64 = try result.onlyRow[result.column("announced")]
+            return count == 1 ? known : nil
+        }
     }
 
     /// Renews the lease of every run of this node, on a connection of its own, so that nothing else delays it.

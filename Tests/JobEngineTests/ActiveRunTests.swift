@@ -22,7 +22,7 @@ import Testing
             maxAttempts: spec.maxAttempts, sequence: 2, startedAt: .now, checkpoint: nil, lastLogLine: 0)
         let run = ActiveRun(
             claimed, definition: KindDefinition(kind: "k", timeout: .seconds(60)), grace: .seconds(60),
-            store: JobStore(database: database, leaseDatabase: database), clock: { .now }, publish: { _ in })
+            store: JobStore(database: database, leaseDatabase: database), runtime: .system, publish: { _ in })
         try await body(run)
         await database.shutdown()
     }

@@ -25,7 +25,8 @@ import Testing
                     lease: .seconds(600))
                 let runs = try await peer.claim(
                     ClaimRequest(
-                        slots: 2, kinds: registered.kinds, cursor: ClaimCursor(), defaultUserLimit: 10)
+                        slots: 2, kinds: Array(registered.kinds.values), cursor: ClaimCursor(),
+                        defaultUserLimit: 10)
                 ).runs
                 #expect(Set(runs.map(\.spec.kind)) == Set(kinds))
                 try await bench.script(

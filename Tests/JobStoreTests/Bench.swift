@@ -30,7 +30,8 @@ struct Bench: Sendable {
                     description("one", kinds: kinds), lease: lease)
                 return try await body(
                     Bench(
-                        schema: schema, database: database, store: store, kinds: registered.kinds, told: told)
+                        schema: schema, database: database, store: store,
+                        kinds: Array(registered.kinds.values), told: told)
                 )
             }
         }

@@ -29,6 +29,27 @@ import Testing
         }
     }
 
+    @Test func announcesOtherKindsUnderItsLease() async throws {
+        try await Bench.with(kinds: ["a": .retry, "b": .retry]) { bench in
+            let number = bench.store.nodeNumber
+            let kinds = try #require(
+                try await bench.store.announce(kinds: ["b": .fail, "c": .retry], concurrency: 7))
+            #expect(kinds.keys.sorted() == ["b", "c"])
+            #expect(
+                try await bench.texts("SELECT name FROM kind WHERE id IN (\(kinds["b"]!), \(kinds["c"]!))")
+                    .sorted() == ["b", "c"])
+            let node = try #require(try await bench.store.nodes().first)
+            #expect(node.kinds.sorted() == ["b", "c"] && node.concurrency == 7)
+            #expect(bench.store.nodeNumber == number)
+            #expect(try await bench.texts("SELECT on_interruption FROM kind WHERE name = 'b'") == ["fail"])
+            try await expire(bench, bench.store)
+            #expect(try await bench.store.announce(kinds: ["b": .retry], concurrency: 1) == nil)
+            #expect(try await bench.store.liveKinds().isEmpty)
+            // Neither was the policy of its kinds touched.
+            #expect(try await bench.texts("SELECT on_interruption FROM kind WHERE name = 'b'") == ["fail"])
+        }
+    }
+
     @Test func listsNodesWithWhatTheyRun() async throws {
         try await Bench.with { bench in
             let peer = try await bench.peer()

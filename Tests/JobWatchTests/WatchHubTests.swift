@@ -97,7 +97,7 @@ import Testing
                         NodeDescription(
                             id: UUID(), name: name, version: "1", concurrency: 1, kinds: ["k": .retry]),
                         lease: .seconds(600)
-                    ).kinds
+                    ).kinds.map(\.value)
                 }
                 // Only polling finds the changes of the other node.
                 var reading = ChangeFeed.Configuration()

@@ -62,7 +62,7 @@ struct APIBench: Sendable {
                     NodeDescription(
                         id: UUID(), name: "one", version: "1", concurrency: 1, kinds: ["k": .retry]),
                     lease: .seconds(600)
-                ).kinds
+                ).kinds.map(\.value)
                 let changes = ChangeFeed(store: store, logger: quiet)
                 let hub = WatchHub(store: store, logger: quiet)
                 changes.subscribe(hub)

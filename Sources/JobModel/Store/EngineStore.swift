@@ -1,3 +1,5 @@
+// exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
+
 /// What the engine asks of the place where jobs are kept. Postgres is one (`JobStore`); the model in memory that the
 /// simulation uses is another. One suite of tests holds for both.
 ///
@@ -11,10 +13,18 @@ package protocol EngineStore: Sendable {
 
     /// Announces a node under a new lease, and gives it a new number.
     ///
-    /// - Returns: its number, and those of its kinds.
+    /// - Returns: its number, and that of each of its kinds.
     func register(
         _ node: NodeDescription, lease: Duration
-    ) async throws(StoreError) -> (node: Int32, kinds: [Int32])
+    ) async throws(StoreError) -> (node: Int32, kinds: [String: Int32])
+
+    /// Replaces the kinds and the concurrency that this node has announced, under its number and lease.
+    ///
+    /// - Returns: the number of each kind. Nil: the lease has ended, and nothing was written.
+    // used by tests so far
+    func announce(
+        kinds: [String: Interruption], concurrency: Int
+    ) async throws(StoreError) -> [String: Int32]?
 
     /// Renews the lease of this node and with it of all its runs, unless the lease has ended.
     ///
