@@ -82,6 +82,7 @@ package struct RunSupervision: Sendable {
             state = .stopping(kept, abandonAt: min(earlier, abandonAt))
             return nil
         case .abandoned:
+            if reason == .leaseLost { state = .abandoned(.leaseLost) }
             return nil
         }
     }

@@ -266,7 +266,6 @@ extension JobStore {
         return registered
     }
 
-    // used by tests so far
     package func announce(
         kinds: [String: Interruption], concurrency: Int
     ) async throws(StoreError) -> [String: Int32]? {

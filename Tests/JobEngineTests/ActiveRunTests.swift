@@ -1,54 +1,149 @@
 import JobModel
 import Logging
-import Postgres
 import Support
 import Synchronization
 import Testing
 
-@testable import JobStore
 @testable import JobEngine
 
 @Suite(.timeLimit(.minutes(1))) struct ActiveRunTests {
-    /// Runs `body` with a run that was just claimed, and no database.
-    private func withRun(_ body: (ActiveRun) async throws -> Void) async throws {
-        let database = try Database(
-            .init(
-                connection: .init(
-                    connectionString: "host=/nonexistent", applicationName: "tests",
-                    logger: Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }), connectionCount: 1))
-        let spec = JobSpec(kind: "k", userID: "u")
-        let claimed = ClaimedRun(
-            key: JobKey(number: 1, lane: 1, id: .version7(at: .now)), spec: spec, token: 1, attempt: 1,
-            maxAttempts: spec.maxAttempts, sequence: 2, startedAt: .now, checkpoint: nil, lastLogLine: 0)
-        let run = ActiveRun(
-            claimed, definition: KindDefinition(kind: "k", timeout: .seconds(60)), grace: .seconds(60),
-            store: JobStore(database: database, leaseDatabase: database), runtime: .system, publish: { _ in })
-        try await body(run)
-        await database.shutdown()
+    private func run(_ store: ScriptedStore, _ naps: Naps = Naps()) -> ActiveRun {
+        let context = RunContext(
+            store: store, runtime: naps.runtime, node: "one", grace: .seconds(60),
+            logger: Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }, publish: { _ in })
+        return ActiveRun(
+            .sample(), definition: KindDefinition(kind: "k", timeout: .seconds(60)),
+            pool: RunnerPool(id: 1, runners: [], concurrency: 1), context: context)
+    }
+
+    /// Returns when nothing is left to be written, with whether the store says when the commit is over.
+    private func finish(_ run: ActiveRun, _ runner: ScriptedRunner) async -> Bool {
+        await withCheckedContinuation { continuation in
+            run.begin(runner) { continuation.resume(returning: $0) }
+        }
+    }
+
+    private static let succeeded = Verdict.final(.succeeded, nil, ScriptedRunner.done)
+
+    private static func cancelled(_ reason: String) -> Verdict {
+        .final(.cancelled, JobError(reason: JobError.reasonCancelled, message: reason), nil)
     }
 
     /// The node began to stop, or the job was cancelled, while its claim was on the way.
     @Test(arguments: [true, false])
     func runThatIsStoppedBeforeItBeginsDoesNotBegin(_ isGivenUp: Bool) async throws {
-        let ends: [(RunSupervision.StopReason, RunEnd?)] = [
-            (.released, .released), (.cancelled(reason: "why"), .cancelled(reason: "why")), (.leaseLost, nil),
+        let released = Verdict.again(
+            .released, JobError(reason: JobError.reasonReleased, message: "its node shut down"), after: .zero,
+            countsAttempt: false)
+        let ends: [(RunSupervision.StopReason, [Verdict])] = [
+            (.released, [released]), (.cancelled(reason: "why"), [Self.cancelled("why")]), (.leaseLost, []),
         ]
-        for (reason, end) in ends {
-            try await withRun { run in
-                run.stop(reason, grace: .zero)
-                if isGivenUp { run.tick(.now) }
-                let hasBegun = Mutex(false)
-                let runner = ScriptedRunner { _ in
-                    hasBegun.withLock { $0 = true }
-                    return ScriptedRunner.done
-                }
-                let told = await withCheckedContinuation { continuation in
-                    run.begin(runner) { continuation.resume(returning: $0) }
-                }
-                #expect(told == end)
-                await run.waitForHandler()
-                #expect(!hasBegun.withLock { $0 })
+        for (reason, verdicts) in ends {
+            let store = ScriptedStore()
+            let run = run(store)
+            run.stop(reason, grace: .zero)
+            if isGivenUp { run.tick(.now) }
+            let hasBegun = Mutex(false)
+            let runner = ScriptedRunner { _ in
+                hasBegun.withLock { $0 = true }
+                return ScriptedRunner.done
             }
+            let isTold = await finish(run, runner)
+            #expect(store.verdicts == verdicts && isTold == !verdicts.isEmpty)
+            await run.waitForHandler()
+            #expect(!hasBegun.withLock { $0 })
         }
+    }
+
+    @Test func endIsWrittenUntilTheStoreTakesIt() async {
+        let away = Result<EndingOutcome, StoreError>.failure(.unavailable("away"))
+        let store = ScriptedStore(Array(repeating: away, count: 7))
+        let naps = Naps()
+        #expect(await finish(run(store, naps), ScriptedRunner { _ in ScriptedRunner.done }))
+        #expect(store.verdicts == Array(repeating: Self.succeeded, count: 8))
+        // Each half of 50, 100, … milliseconds, up to a second.
+        #expect(naps.all == [25, 50, 100, 200, 400, 500, 500].map { .milliseconds($0) })
+    }
+
+    @Test func endOfALostRunIsNotWrittenAgain() async {
+        let store = ScriptedStore([.success(.stale)])
+        #expect(await finish(run(store), ScriptedRunner { _ in ScriptedRunner.done }))
+        #expect(store.verdicts == [Self.succeeded])
+    }
+
+    /// The run was to be tried again, and the job was cancelled meanwhile.
+    @Test func cancelledMeanwhile() async {
+        let store = ScriptedStore([.success(.cancelRequested(reason: "why"))])
+        #expect(await finish(run(store), ScriptedRunner { _ in throw RunFailure(message: "no") }))
+        #expect(store.verdicts.count == 2 && store.verdicts.last == Self.cancelled("why"))
+    }
+
+    /// The database is away until after the lease: the end is for another node to write.
+    @Test(arguments: [true, false]) func lostLeaseEndsTheAttemptsToWrite(_ isGivenUp: Bool) async {
+        let store = ScriptedStore(Array(repeating: .failure(.unavailable("away")), count: 100))
+        let held = Mutex<ActiveRun?>(nil)
+        let naps = Naps { held.withLock { $0 }?.stop(.leaseLost) }
+        let run = run(store, naps)
+        held.withLock { $0 = run }
+        if isGivenUp {
+            run.stop(.cancelled(reason: "why"), grace: .zero)
+            run.tick(.now)
+        }
+        #expect(await !finish(run, ScriptedRunner { _ in ScriptedRunner.done }))
+        #expect(store.verdicts.count == 2 && naps.all.count == 1)
+    }
+
+    /// The lease is lost while the handler runs: others may run the job, and nothing is written.
+    @Test func runOfALostLeaseWritesNothing() async {
+        let store = ScriptedStore()
+        let run = run(store)
+        let runner = ScriptedRunner { _ in
+            run.log(.info, "line")
+            run.stop(.leaseLost)
+            return ScriptedRunner.done
+        }
+        #expect(await !finish(run, runner))
+        #expect(store.verdicts.isEmpty && store.updates.isEmpty)
+    }
+
+    /// What a run says last is saved before its end is written.
+    @Test func updatesAreSavedBeforeTheEnd() async throws {
+        let store = ScriptedStore()
+        let run = run(store)
+        let runner = ScriptedRunner { run in
+            run.report(stage: "a", fraction: 0.5, message: "", step: 1, steps: 2)
+            run.report(stage: "b", fraction: 1, message: "", step: 2, steps: 2)
+            run.log(.info, "line")
+            return ScriptedRunner.done
+        }
+        #expect(await finish(run, runner))
+        let update = try #require(store.updates.first)
+        #expect(store.updates.count == 1)
+        #expect(update.progress?.stage == "b" && update.log.map(\.message) == ["line"])
+        #expect(update.token == run.claimed.token)
+    }
+
+    /// `RunUpdateWriter` is saving when the handler ends.
+    @Test func endWaitsForASaveThatIsUnderWay() async throws {
+        let store = ScriptedStore()
+        let run = run(store)
+        let (takes, taken) = AsyncStream<RunUpdate?>.makeStream()
+        let runner = ScriptedRunner { handled in
+            handled.log(.info, "first")
+            taken.yield(run.takeUpdate())
+            return ScriptedRunner.done
+        }
+        async let isTold = finish(run, runner)
+        for await update in takes {
+            let update = try #require(update)
+            await run.waitForHandler()
+            #expect(store.verdicts.isEmpty)
+            // It failed, so the end saves it once more.
+            run.updateIsOver(update, isSaved: false)
+            break
+        }
+        #expect(await isTold)
+        #expect(store.updates.map { $0.log.map(\.message) } == [["first"]])
+        #expect(store.verdicts == [Self.succeeded])
     }
 }

@@ -97,6 +97,9 @@ import Testing
         _ = run.tick(at(13))
         #expect(run.stop(.cancelled(reason: ""), now: at(14)) == nil)
         #expect(run.stopReason == .timeout)
+        // But its end is not to be written any more.
+        #expect(run.stop(.leaseLost, now: at(15)) == nil)
+        #expect(run.stopReason == .leaseLost && run.tick(at(16)) == nil)
     }
 
     @Test func endOfARunThatWasLeftAlone() {

@@ -1,7 +1,8 @@
 package import FoundationEssentials
 
 /// Everything that the engine takes from its surroundings besides its store: clocks, random numbers, and where its
-/// tasks run. The system's in production. A simulation puts in its own, and the same seed then gives the same run.
+/// tasks run. Production uses those of the system. A simulation puts in its own, and the same seed then gives the same
+/// run, provided that tables are hashed deterministically (SWIFT_DETERMINISTIC_HASHING).
 package struct EngineRuntime: Sendable {
     private let clock: @Sendable () -> ContinuousClock.Instant
     private let calendar: @Sendable () -> Timestamp
@@ -59,7 +60,7 @@ package struct EngineRuntime: Sendable {
             ))
     }
 
-    /// Starts an unstructured task. Every one of the engine starts here.
+    /// Starts an unstructured task. The engine starts all of its here.
     @discardableResult
     package func start<Value: Sendable>(
         _ body: @escaping @Sendable () async -> Value

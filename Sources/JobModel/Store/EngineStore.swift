@@ -21,7 +21,6 @@ package protocol EngineStore: Sendable {
     /// Replaces the kinds and the concurrency that this node has announced, under its number and lease.
     ///
     /// - Returns: the number of each kind. Nil: the lease has ended, and nothing was written.
-    // used by tests so far
     func announce(
         kinds: [String: Interruption], concurrency: Int
     ) async throws(StoreError) -> [String: Int32]?

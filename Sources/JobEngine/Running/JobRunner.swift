@@ -5,7 +5,7 @@ package struct KindDefinition: Sendable, Hashable {
     package var kind: String
     /// Hard limit of one attempt. Every kind states its own; there is no hidden default.
     package var timeout: Duration
-    /// When an attempt is told to wrap up; nil: never.
+    /// The time after which an attempt is asked to wrap up; nil: never.
     package var softTimeout: Duration?
     /// What becomes of a run whose node died.
     package var onInterruption: Interruption
@@ -22,16 +22,16 @@ package struct KindDefinition: Sendable, Hashable {
 
 /// Runs the attempts of one kind. Called once per attempt, many at a time.
 ///
-/// Cancellation, hard timeout and lost leases arrive as cancellation of the task; a runner then ends
-/// soon, by throwing or returning. What it throws decides what follows: `RunFailure` as it says, anything
-/// else is a failed attempt that is retried while there are attempts left. Of anything else the job's user is told the
-/// type, and what it says is in the server's log: it may have paths, addresses or secrets of the server.
+/// A cancelled job, a hard timeout and a lost lease cancel the task; a runner then ends soon, by throwing or returning. The
+/// error that it throws decides what follows: a `RunFailure` says it itself, and any other error is a failed attempt that
+/// is retried while there are attempts left. For any other error the job's user sees only its type. Its description goes
+/// to the server's log, because it may contain paths, addresses or secrets of the server.
 package protocol JobRunner: Sendable {
     var definition: KindDefinition { get }
     func run(_ run: any Run) async throws -> JobResult
 }
 
-/// How a runner says more than "it failed".
+/// A failure with details that the runner chooses.
 package struct RunFailure: Error, Sendable, Hashable {
     /// A word for programs, at most 64 bytes.
     package var reason: String

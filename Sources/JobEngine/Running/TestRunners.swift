@@ -2,13 +2,13 @@ import FoundationEssentials
 package import JobModel
 import Support
 
-/// Kinds for trials, known only to a node started with `--test-kinds`.
+/// Kinds for tests and measurements, known only to a node started with `--test-kinds`.
 package enum TestRunners {
     package static let all: [any JobRunner] = [
         TestEchoRunner(), TestNoopRunner(), TestSleepRunner(), TestFailRunner(),
     ]
 
-    /// Enough for what the kinds for trials take. It bounds the time of the decoder, which runs on the cooperative pool and
+    /// Enough for the payloads of these kinds. It bounds the time of the decoder, which runs on the cooperative pool and
     /// puts every key into a table.
     private static let payloadBytesMax = 4 << 10
 
@@ -58,8 +58,8 @@ package struct TestNoopRunner: JobRunner {
     }
 }
 
-/// Sleeps `ms` milliseconds in `steps` equal parts, says after each how far it is, and, with more than
-/// one step, goes on after the last finished one in its next attempt.
+/// Sleeps `ms` milliseconds in `steps` equal parts and reports its progress after each. With more than one step it saves
+/// checkpoints, and the next attempt continues after the last finished step.
 package struct TestSleepRunner: JobRunner {
     package let definition = KindDefinition(kind: "test.sleep", timeout: .seconds(3600))
 
@@ -78,13 +78,14 @@ package struct TestSleepRunner: JobRunner {
     private struct Output: Encodable {
         var slept_ms: Int
         var resumed_from_step: Int
-        /// This machine's clock when the handler began, in microseconds since 1970: for measuring pick-up.
+        /// This machine's clock when the handler began, in microseconds since 1970.
         var started_at_us: Int64
     }
 
     package init() {}
 
     package func run(_ run: any Run) async throws -> JobResult {
+        // real time: for measurements of how soon a job is picked up.
         let startedAt = Timestamp.now.microseconds
         let payload = try TestRunners.payload(Payload.self, of: run)
         let steps = payload.steps ?? 1
@@ -99,6 +100,7 @@ package struct TestSleepRunner: JobRunner {
         let first = min(max(0, checkpoint?.step ?? 0), steps)
         func untilStep(_ step: Int) -> Int { payload.ms * step / steps }
         for step in first..<steps {
+            // real time: the kind takes as long as its payload says.
             try await Task.sleep(for: .milliseconds(untilStep(step + 1) - untilStep(step)))
             run.report(
                 stage: "sleeping", fraction: Double(step + 1) / Double(steps), message: "",

@@ -1,18 +1,18 @@
 import Synchronization
 
-/// Something that comes once, and those who wait for it.
-final class Moment: Sendable {
+/// An event that happens at most once. Tasks can wait for it before and after.
+final class OneShotEvent: Sendable {
     private struct State {
-        var hasCome = false
+        var hasFired = false
         var waiters: [Int: CheckedContinuation<Void, any Error>] = [:]
-        var nextWaiter = 0
+        var lastWaiter = 0
     }
 
     private let state = Mutex(State())
 
-    func come() {
+    func fire() {
         let waiters = state.withLock { state in
-            state.hasCome = true
+            state.hasFired = true
             defer { state.waiters = [:] }
             return state.waiters
         }
@@ -22,19 +22,19 @@ final class Moment: Sendable {
     /// Throws `CancellationError` when the task is cancelled first.
     func wait() async throws {
         let id = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
+            state.lastWaiter += 1
+            return state.lastWaiter
         }
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation {
                 (continuation: CheckedContinuation<Void, any Error>) in
-                let hasCome: Bool? = state.withLock { state in
-                    if state.hasCome { return true }
+                let hasFired: Bool? = state.withLock { state in
+                    if state.hasFired { return true }
                     if Task.isCancelled { return false }
                     state.waiters[id] = continuation
                     return nil
                 }
-                switch hasCome {
+                switch hasFired {
                 case true?: continuation.resume()
                 case false?: continuation.resume(throwing: CancellationError())
                 case nil: break

@@ -2,8 +2,8 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Threads for runners whose code may block. The node's own tasks, the renewal of its lease among them, have other
-/// threads. They last as long as the process.
+/// Threads for runners whose code may block, so that the node's own tasks, such as the renewal of its lease, are not
+/// delayed. They last as long as the process.
 package final class HandlerThreads: TaskExecutor {
     package static let shared = HandlerThreads(
         count: max(4, 2 * ProcessInfo.processInfo.activeProcessorCount))
@@ -11,7 +11,7 @@ package final class HandlerThreads: TaskExecutor {
     package let count: Int
     /// Counts `jobs`.
     private let jobsWaiting = DispatchSemaphore(value: 0)
-    /// First in, first out. Never many: a run has one at a time, and one for each of its child tasks.
+    /// First in, first out. Short, because a run has one at a time, and one for each of its child tasks.
     private let jobs = Mutex<[UnownedJob]>([])
 
     private init(count: Int) {

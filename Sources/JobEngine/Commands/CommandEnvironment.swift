@@ -2,15 +2,15 @@
 
 /// The variables that a command gets, but for the facts of its job.
 package enum CommandEnvironment {
-    /// What a program needs to find others, its user's files, the time and its language. Nothing else of the server's
-    /// environment reaches a command unless its settings name it.
+    /// The variables that a program needs to find others, its user's files, the time and its language. Nothing else of the
+    /// server's environment reaches a command unless its settings name it.
     private static let names: Set = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"]
 
     /// - Parameters:
     ///   - server: the server's own environment.
     ///   - from: further names of it that the command gets.
-    ///   - own: what is set for this command; wins over all else.
-    ///   - user: whose HOME, USER and LOGNAME they are; nil: the server's.
+    ///   - own: variables that are set for this command; they override all others.
+    ///   - user: the user that HOME, USER and LOGNAME are of; nil: the server's.
     package static func make(
         server: [String: String], from: [String] = [], own: [String: String] = [:], user: CommandUser? = nil
     ) -> [String: String] {

@@ -22,7 +22,7 @@ package struct CommandDefinition: Sendable, Hashable {
     package var command: [String]
     /// Nil: the server's own.
     package var workingDirectory: String?
-    /// All that it gets besides the facts of its job (`CommandEnvironment`).
+    /// The whole environment, but for the variables that describe the job (`CommandEnvironment` makes it).
     package var environment: [String: String]
     /// Nil: the server's own. Only root can give another one.
     package var user: CommandUser?
@@ -82,8 +82,9 @@ package struct CommandRunner: JobRunner {
         }
         Self.ignoreBrokenPipes()
         let (stops, stop) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        // A task of its own, which nobody cancels: a cancelled one could no longer read what the command
-        // says while it wraps up, nor wait for its end.
+        // A task of its own, which is never cancelled: a cancelled one could neither read what the command writes while it
+        // wraps up nor wait for its end.
+        // real time: a simulation runs no processes of the system.
         let supervised = Task {
             try await CommandRun(command: command, run: run, stops: stops, stop: stop).outcome()
         }
@@ -112,8 +113,8 @@ private struct CommandRun: Sendable {
     let stops: AsyncStream<Void>
     let stop: AsyncStream<Void>.Continuation
 
-    /// Output that is still in the pipe when the command has exited. Somebody who left the group and
-    /// kept the pipe could write for ever.
+    /// Output that is still read when the command has exited. A process that left the group and kept the pipe could
+    /// write for ever.
     private static let bytesAfterExitMax = 1 << 20
 
     /// Longer than any timeout (30 days).
@@ -185,13 +186,13 @@ private struct CommandRun: Sendable {
     }
 
     private func feed(_ writer: StandardInputWriter) async {
-        // It fails when the command does not read all of it, which is the command's own affair.
+        // It fails when the command does not read all of it, which a command may do.
         _ = try? await writer.write(run.payload)
         try? await writer.finish()
     }
 
     private func waitForExit<I, O, E>(_ execution: Execution<I, O, E>, then hasExited: Flag) async {
-        // Signal 0 disturbs nobody, so that this teardown only waits.
+        // Signal 0 has no effect, so this teardown only waits.
         await execution.teardown(using: [
             .send(signal: Signal(rawValue: 0), allowedDurationToNextStep: Self.forever)
         ])
@@ -211,7 +212,7 @@ private struct CommandRun: Sendable {
         }
     }
 
-    /// The patience above was measured at the first stop. A lost lease or a shutdown may leave less.
+    /// `stopWhenTold` knows the grace as of the first stop. A lost lease or a shutdown may leave less.
     private func killWhenAbandoned<I, O, E>(_ execution: Execution<I, O, E>) async {
         guard (try? await run.abandoned()) != nil else { return }
         try? execution.send(signal: .kill, toProcessGroup: true)
@@ -222,7 +223,7 @@ private struct CommandRun: Sendable {
         try? execution.send(signal: .userDefinedOne, toProcessGroup: true)
     }
 
-    /// The last of it, and what setpriv(1) said where it may not have started the command.
+    /// Returns the end of standard error, and what setpriv(1) wrote if it may not have started the command.
     private func readErrors(
         _ stream: SubprocessOutputSequence, _ hasExited: Flag
     ) async -> (tail: [UInt8], launchError: String?) {
@@ -253,7 +254,7 @@ private struct CommandRun: Sendable {
                 do {
                     try await take(record, into: &outcome)
                 } catch {
-                    // Its output is still read, so that it can end.
+                    // The rest of the output is read and dropped, so that the command can end.
                     outcome.refusal = error
                     stop.yield()
                 }
@@ -262,8 +263,8 @@ private struct CommandRun: Sendable {
         return outcome
     }
 
-    /// Lines are worked off before more is read, so that a command that writes faster than checkpoints
-    /// are saved waits.
+    /// Handles the lines of each chunk before it reads the next one, so that a command waits when it writes faster than
+    /// checkpoints are saved (backpressure).
     private func read(
         _ stream: SubprocessOutputSequence, _ splitter: consuming LineSplitter, _ hasExited: Flag,
         each: (LineSplitter.Line) async -> Void
@@ -320,6 +321,7 @@ private struct CommandRun: Sendable {
     /// could be led elsewhere by links in it when it is removed.
     private func saveCheckpoint() async throws -> String? {
         guard let checkpoint = run.checkpoint else { return nil }
+        // real time: a name for a file of the system.
         let path = FileManager.default.temporaryDirectory.path + "/signalbox-" + UUID().uuidString
         do {
             return try await offloaded {
@@ -410,7 +412,7 @@ private struct CommandOutcome: Sendable {
     }
 }
 
-/// Raised once.
+/// A Boolean that is set at most once.
 private final class Flag: Sendable {
     private let value = Atomic(false)
 
@@ -421,7 +423,7 @@ private final class Flag: Sendable {
     }
 }
 
-/// File work, off the cooperative pool.
+/// Runs file operations, which block, on a thread outside of the cooperative pool.
 private func offloaded<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
     let result: Result<T, any Error> = await withCheckedContinuation { continuation in
         DispatchQueue.global().async { continuation.resume(returning: Result(catching: body)) }

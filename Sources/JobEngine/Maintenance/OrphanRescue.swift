@@ -1,0 +1,52 @@
+import JobModel
+import Logging
+
+/// Gives back the runs of nodes whose lease has ended. Every node looks for them once a second; the one that ends a run
+/// first wins.
+struct OrphanRescue: Sendable {
+    let store: any EngineStore
+    let runtime: EngineRuntime
+    let logger: Logger
+
+    func run() async {
+        // Those that the log has already.
+        var unknown: Set<UnknownPolicy> = []
+        while !Task.isCancelled {
+            try? await runtime.sleep(for: .seconds(1))
+            do throws(StoreError) {
+                let orphans = try await store.orphans()
+                // All at once: they share commits.
+                await withDiscardingTaskGroup { group in
+                    for orphan in orphans.runs { group.addTask { await rescue(orphan) } }
+                }
+                for policy in orphans.unknown where !unknown.contains(policy) {
+                    logger.warning(
+                        "runs of dead nodes are left to nodes of a newer version, which know the policy of their kind",
+                        metadata: ["kind": "\(policy.kind)", "policy": "\(policy.policy)"])
+                }
+                unknown = Set(orphans.unknown)
+            } catch {
+                logger.debug("runs of dead nodes were not looked for", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    private func rescue(_ orphan: OrphanedRun) async {
+        let run = orphan.run
+        let end: RunEnd =
+            orphan.cancelReason.map { .cancelled(reason: $0) } ?? .interrupted(orphan.onInterruption)
+        let verdict = OutcomeRules.verdict(
+            of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
+            policy: run.spec.retryPolicy, random: runtime.random())
+        do throws(StoreError) {
+            guard try await store.finish(Ending(run, node: orphan.node, verdict: verdict)) == .written else {
+                return
+            }
+            logger.warning(
+                "a run of a dead node was taken back",
+                metadata: ["job": "\(run.key.id)", "attempt": "\(run.attempt)", "node": "\(orphan.node)"])
+        } catch {
+            logger.warning("a run of a dead node was not taken back yet", metadata: ["error": "\(error)"])
+        }
+    }
+}

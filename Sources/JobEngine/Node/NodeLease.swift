@@ -1,0 +1,151 @@
+import JobModel
+import Logging
+import Synchronization
+
+/// The lease under which this node runs jobs: it registers the node, renews the lease, and stops all runs in time when that
+/// does not succeed. It also announces the kinds of the node when they change.
+final class NodeLease: Sendable {
+    private struct State {
+        var isHeld = false
+        /// When the renewal was sent that was last granted.
+        var renewedAt: ContinuousClock.Instant
+    }
+
+    private let configuration: WorkerNode.Configuration
+    private let store: any EngineStore
+    private let runtime: EngineRuntime
+    private let pools: RunnerPools
+    private let runs: RunTable
+    private let onPeers: @Sendable (Bool) -> Void
+    private let logger: Logger
+    private let state: Mutex<State>
+
+    /// - Parameter onPeers: called at each renewal with whether other nodes are alive.
+    init(
+        _ configuration: WorkerNode.Configuration, store: any EngineStore, runtime: EngineRuntime,
+        pools: RunnerPools, runs: RunTable, logger: Logger, onPeers: @escaping @Sendable (Bool) -> Void
+    ) {
+        self.configuration = configuration
+        self.store = store
+        self.runtime = runtime
+        self.pools = pools
+        self.runs = runs
+        self.logger = logger
+        self.onPeers = onPeers
+        state = Mutex(State(renewedAt: runtime.now()))
+    }
+
+    /// Announces the node under a new id and a new lease.
+    func register() async throws(StoreError) {
+        let announcement = pools.announcement
+        let description = NodeDescription(
+            id: runtime.uuid(), name: configuration.name, version: configuration.version,
+            concurrency: announcement.concurrency, kinds: announcement.kinds)
+        let sentAt = runtime.now()
+        let registered = try await store.register(description, lease: configuration.lease)
+        state.withLock { $0 = State(isHeld: true, renewedAt: sentAt) }
+        pools.beginLease(announcement, registered.kinds)
+    }
+
+    // MARK: Renewal
+
+    /// Renews the lease three times in its length, until the task is cancelled.
+    func renew() async {
+        let lease = configuration.lease
+        var wait = lease / 3
+        var strays = StrayRuns()
+        while !Task.isCancelled {
+            try? await runtime.sleep(for: wait)
+            guard !Task.isCancelled else { return }
+            let sentAt = runtime.now()
+            do throws(StoreError) {
+                let renewal = try await store.renew(lease: lease, known: runs.tokens, timeout: lease / 6)
+                wait = lease / 3
+                guard renewal.isAlive, state.withLock(\.isHeld) else {
+                    try await startAgain()
+                    continue
+                }
+                state.withLock { $0.renewedAt = sentAt }
+                onPeers(renewal.hasPeers)
+                for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }
+                let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
+                // Not here: the renewal must not wait for what the others wait for.
+                for run in lost { runtime.start { [self] in await giveBack(run) } }
+            } catch {
+                wait = min(lease / 30, .milliseconds(500))
+                logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    /// The lease has ended, for the database or for this node: its runs belong to others now, and it registers anew.
+    private func startAgain() async throws(StoreError) {
+        logger.error("the lease was lost: this node begins anew")
+        lose(grace: .zero)
+        if pools.isStopping { return }
+        try await store.endNode()
+        try await register()
+    }
+
+    private func lose(grace: Duration) {
+        state.withLock { $0.isHeld = false }
+        // In this order: a run that starts meanwhile finds that it may not, or is in the table.
+        pools.loseLease()
+        runs.stopAll(.leaseLost, grace: max(.zero, grace))
+    }
+
+    /// A run that the store has for this node and that is not in its table: the answer to its claim was lost.
+    private func giveBack(_ run: ClaimedRun) async {
+        guard !runs.has(run.token) else { return }
+        func end(_ end: RunEnd) async -> EndingOutcome? {
+            let verdict = OutcomeRules.verdict(
+                of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
+                policy: run.spec.retryPolicy, random: 0)
+            return try? await store.finish(Ending(run, node: configuration.name, verdict: verdict))
+        }
+        var outcome = await end(.released)
+        if case .cancelRequested(let reason)? = outcome { outcome = await end(.cancelled(reason: reason)) }
+        logger.warning(
+            "released a run that this node has claimed and never received",
+            metadata: ["job": "\(run.key.id)", "outcome": "\(outcome.map { "\($0)" } ?? "unknown")"])
+    }
+
+    // MARK: Watchdog
+
+    /// Stops all runs when two thirds of the lease have passed without renewal, whatever the renewal waits for: none is
+    /// left when the lease ends and others may take them.
+    func watch() async {
+        let lease = configuration.lease
+        while !Task.isCancelled {
+            try? await runtime.sleep(for: lease / 60)
+            let now = runtime.now()
+            let (isHeld, age) = state.withLock { ($0.isHeld, $0.renewedAt.duration(to: now)) }
+            guard isHeld, age > lease * 2 / 3 else { continue }
+            logger.error("the lease is about to end: runs are stopped")
+            lose(grace: lease - age - lease / 15)
+        }
+    }
+
+    // MARK: Announcements
+
+    /// Announces the kinds whenever they change. What was not announced because the lease had ended, `register` announces
+    /// under the next one.
+    func announce() async {
+        while !Task.isCancelled {
+            await pools.announcements.wait(atMost: .seconds(60), on: runtime)
+            guard state.withLock(\.isHeld), let announcement = pools.dueAnnouncement else { continue }
+            do throws(StoreError) {
+                if let numbers = try await store.announce(
+                    kinds: announcement.kinds, concurrency: announcement.concurrency)
+                {
+                    pools.announced(announcement, numbers)
+                }
+            } catch {
+                logger.warning(
+                    "a change of this node's kinds was not announced yet", metadata: ["error": "\(error)"])
+                try? await runtime.sleep(for: .seconds(1))
+                pools.announcements.wake()
+            }
+        }
+    }
+}

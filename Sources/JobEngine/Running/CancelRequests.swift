@@ -1,0 +1,19 @@
+import JobModel
+
+/// Asks the store which runs of this node are to stop, when another node says that there are some. At most one query is
+/// in flight. What a failed one would have found comes with the next renewal of the lease.
+struct CancelRequests: Sendable {
+    let runs: RunTable
+    let store: any EngineStore
+    let runtime: EngineRuntime
+    /// Woken when there are new ones.
+    let came: WakeSignal
+
+    func run() async {
+        while !Task.isCancelled {
+            await came.wait(atMost: .seconds(60), on: runtime)
+            guard !Task.isCancelled, let cancels = try? await store.cancelRequests() else { continue }
+            for (token, reason) in cancels { runs.stop(token, reason: reason) }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+import JobModel
+import Logging
+import Metrics
+
+/// What all runs of a node share.
+final class RunContext: Sendable {
+    let store: any EngineStore
+    let runtime: EngineRuntime
+    /// The node's name.
+    let node: String
+    /// How long a stopped run may still take.
+    let grace: Duration
+    let logger: Logger
+    /// Passes on what a run says before it is saved, and causes that it is saved.
+    let publish: @Sendable (Notice) -> Void
+    private let succeeded = Counter(label: "signalbox_jobs_succeeded_total")
+    private let failedAttempts = Counter(label: "signalbox_attempts_failed_total")
+
+    init(
+        store: any EngineStore, runtime: EngineRuntime, node: String, grace: Duration, logger: Logger,
+        publish: @escaping @Sendable (Notice) -> Void
+    ) {
+        self.store = store
+        self.runtime = runtime
+        self.node = node
+        self.grace = grace
+        self.logger = logger
+        self.publish = publish
+    }
+
+    func count(_ end: RunEnd) {
+        switch end {
+        case .succeeded: succeeded.increment()
+        case .failed, .timedOut: failedAttempts.increment()
+        case .cancelled, .released, .interrupted: break
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import JobModel
+import Logging
+import Synchronization
+
+/// The runs of this node, by their token: it starts them, finds those that are to be stopped, and frees their slots.
+final class RunTable: Sendable {
+    /// Reasons to stop that are kept for runs that are not here yet. When there are more, all are dropped: the renewal of
+    /// the lease brings them again.
+    private static let earlyStopsMax = 10_000
+
+    private struct State {
+        var runs: [Int64: ActiveRun] = [:]
+        /// By token. The claim of such a run may be committed, and its answer on the way.
+        var earlyStops: [Int64: String] = [:]
+    }
+
+    /// Woken when the first run starts.
+    let firstRun = WakeSignal()
+    private let context: RunContext
+    private let pools: RunnerPools
+    private let state = Mutex(State())
+
+    init(context: RunContext, pools: RunnerPools) {
+        self.context = context
+        self.pools = pools
+    }
+
+    var all: [ActiveRun] { state.withLock { Array($0.runs.values) } }
+
+    var tokens: [Int64] { state.withLock { Array($0.runs.keys) } }
+
+    func has(_ token: Int64) -> Bool { state.withLock { $0.runs[token] != nil } }
+
+    // MARK: Start
+
+    /// Starts runs that are committed, in the slots of the grant.
+    func start(_ claimed: [ClaimedRun], under grant: StartGrant) {
+        guard !claimed.isEmpty else { return }
+        let holders = pools.pools(of: grant)
+        for claimed in claimed { start(claimed, in: holders, under: grant) }
+    }
+
+    private func start(_ claimed: ClaimedRun, in holders: [RunnerPool], under grant: StartGrant) {
+        for pool in holders {
+            guard let runner = pool.runner(of: claimed.spec.kind) else { continue }
+            return start(claimed, in: pool, runner, under: grant)
+        }
+        // The grant names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
+        context.logger.error(
+            "a job of a kind without handler was claimed", metadata: ["kind": "\(claimed.spec.kind)"])
+    }
+
+    private func start(
+        _ claimed: ClaimedRun, in pool: RunnerPool, _ runner: any JobRunner, under grant: StartGrant
+    ) {
+        let run = ActiveRun(claimed, definition: runner.definition, pool: pool, context: context)
+        let (isFirst, stopReason) = state.withLock { state in
+            state.runs[claimed.token] = run
+            return (state.runs.count == 1, state.earlyStops.removeValue(forKey: claimed.token))
+        }
+        if let stopReason { run.stop(.cancelled(reason: stopReason)) }
+        // After the run is in the table: the end of the lease and of the node first forbid starts and then stop what is
+        // in the table, so that either finds it.
+        if !pools.startRun(in: pool, under: grant) { run.stop(.released, grace: .zero) }
+        if isFirst { firstRun.wake() }
+        run.begin(runner) { [self] isTold in finished(run, isTold: isTold) }
+    }
+
+    // MARK: Stop
+
+    func stop(_ token: Int64, reason: String) {
+        let run = state.withLock { state in
+            if let run = state.runs[token] { return Optional(run) }
+            if state.earlyStops.count >= Self.earlyStopsMax { state.earlyStops = [:] }
+            state.earlyStops[token] = reason
+            return nil
+        }
+        run?.stop(.cancelled(reason: reason))
+    }
+
+    func stopAll(_ reason: RunSupervision.StopReason, grace: Duration) {
+        for run in all { run.stop(reason, grace: grace) }
+    }
+
+    // MARK: End
+
+    /// - Parameter isTold: the store says that a commit of ends is over (`endsAreTold`), which wakes the claimers.
+    private func finished(_ run: ActiveRun, isTold: Bool) {
+        let isStopped = run.stopReason != nil
+        if !isStopped { forget(run) }
+        pools.runIsOver(in: run.pool, freesSlot: !isStopped)
+        if !isTold { pools.wakeWaitingClaimers() }
+        guard isStopped else { return }
+        // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
+        context.runtime.start { [self] in
+            await run.waitForHandler()
+            forget(run)
+            pools.freeSlot(in: run.pool)
+            pools.wakeWaitingClaimers()
+        }
+    }
+
+    private func forget(_ run: ActiveRun) {
+        state.withLock { $0.runs[run.claimed.token] = nil }
+    }
+}

@@ -1,0 +1,30 @@
+import JobModel
+import Logging
+
+/// Saves progress and log lines of runs, five times a second while there are any.
+struct RunUpdateWriter: Sendable {
+    let runs: RunTable
+    let store: any EngineStore
+    let runtime: EngineRuntime
+    let logger: Logger
+    /// Woken when a run has said something.
+    let said: WakeSignal
+
+    func run() async {
+        while !Task.isCancelled {
+            await said.wait(atMost: .seconds(60), on: runtime)
+            let updates = runs.all.compactMap { run in run.takeUpdate().map { (run, $0) } }
+            guard !updates.isEmpty else { continue }
+            var isSaved = false
+            do throws(StoreError) {
+                try await store.save(updates.map(\.1))
+                isSaved = true
+            } catch {
+                logger.warning("progress was not written", metadata: ["error": "\(error)"])
+                said.wake()
+            }
+            for (run, update) in updates { run.updateIsOver(update, isSaved: isSaved) }
+            try? await runtime.sleep(for: .milliseconds(200))
+        }
+    }
+}
