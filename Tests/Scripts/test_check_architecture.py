@@ -48,6 +48,7 @@ def violations(script, folder: Path, files: dict[str, str], targets: dict[str, l
 
 
 CORE = "Sources/JobModel/A.swift"
+ENGINE = "Sources/JobEngine/A.swift"
 TEST = "Tests/JobModelTests/A.swift"
 PYTHON_TEST = "Tests/EndToEnd/test_a.py"
 #: By itself: this file is among the tests in which sleeps are looked for.
@@ -103,6 +104,16 @@ SLEEP = "sleep"
         # A comment that says nothing is no reason, and one of another switch does not count.
         ({CORE: 'if a == "b" {}  // exact:\n'}, {}, "a comparison with a literal"),
         ({CORE: 'switch a {  // exact: ours\n}\nswitch a {\ncase "b": c()\n}\n'}, {}, "A.swift:4: a comparison"),
+        ({ENGINE: "let a = ContinuousClock.now\n"}, {}, "A.swift:1: a clock"),
+        ({ENGINE: "f(now: .now)\n"}, {}, "a clock"),
+        ({ENGINE: "let a = Date()\n"}, {}, "a clock"),
+        ({ENGINE: f"try await Task.{SLEEP}(for: wait)\n"}, {}, "a sleep"),
+        ({ENGINE: "let a = Int.random(in: 0...1)\n"}, {}, "a random number"),
+        ({ENGINE: "let a = UUID()\n"}, {}, "a random number"),
+        ({ENGINE: "wait = backoff.next()\n"}, {}, "a random number"),
+        ({ENGINE: "Task { await a() }\n"}, {}, "a task"),
+        ({ENGINE: "Task.detached(priority: .low) { await a() }\n"}, {}, "a task"),
+        ({ENGINE: "// real time:\nlet a = Date()\n"}, {}, "A.swift:2: a clock"),
         ({CORE: "\nfatalError()\n"}, {}, "A.swift:2: fatalError("),
         ({CORE: "let a = try! b()\n"}, {}, "try!"),
         ({CORE: "final class A: @unchecked Sendable {}\n"}, {}, "@unchecked Sendable"),
@@ -134,6 +145,10 @@ def test_a_violation_is_found(script, tmp_path, files, targets, expected):
         ({CORE: "struct Selection { let selected = \"select one\" }\n"}, {}),
         ({"Sources/JobStore/A.swift": 'let q = "SELECT 1"\n'}, {}),
         ({"Sources/JobStore/A.swift": "a = try row[number]\nb = try row[result.column(\"b\")]\n"}, {}),
+        ({ENGINE: f"runtime.start {{ try await runtime.{SLEEP}(for: a); b(context.runtime.now(), runtime.random()) }}\n"}, {}),
+        ({ENGINE: "var task: Task<Void, Never>?  // Not Task { }, nor .now\n"}, {}),
+        ({ENGINE: "// real time: a process of the system.\nlet a = ContinuousClock.now\n"}, {}),
+        ({CORE: "let a = ContinuousClock.now\nTask { a() }\n"}, {}),
         ({"Sources/Postgres/A.swift": "// Jobless, jobber: other words.\nimport CPQ\n"}, {}),
         # Not of these modules, or with a reason on the line, the one above, the switch, or for the file.
         ({"Sources/Settings/A.swift": 'var a: [String: Int]; if a == "b" {}\n'}, {}),
