@@ -1,4 +1,4 @@
-/// When a run is told to wrap up, is stopped and is given up: pure, time comes in.
+/// Decides when a run is asked to wrap up, is stopped, and is given up. Pure: time comes in as an argument.
 ///
 ///     running ──soft──▶ running ──stop──▶ stopping ──grace over──▶ abandoned
 ///        └───────────────ended◀──────────────┘
@@ -8,7 +8,7 @@ package struct RunSupervision: Sendable {
         case cancelled(reason: String)
         /// The node shuts down.
         case released
-        /// The node could not renew its lease: the run may soon be somebody else's.
+        /// The node could not renew its lease: the run may soon belong to another node.
         case leaseLost
     }
 
@@ -87,7 +87,8 @@ package struct RunSupervision: Sendable {
         }
     }
 
-    /// What the end of the handler means; nil: nothing is to be written, the run is not ours any more.
+    /// What the end of the handler means; nil: nothing is to be written, because the run no longer
+    /// belongs to this node.
     package func end(_ result: Result<JobResult, RunEndError>) -> RunEnd? {
         switch (stopReason, result) {
         case (.leaseLost, _): nil

@@ -1,5 +1,4 @@
 import JobModel
-import Logging
 import Support
 import Synchronization
 import Testing
@@ -8,12 +7,9 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct ActiveRunTests {
     private func run(_ store: ScriptedStore, _ naps: Naps = Naps()) -> ActiveRun {
-        let context = RunContext(
-            store: store, runtime: naps.runtime, node: "one", grace: .seconds(60),
-            logger: Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }, publish: { _ in })
         return ActiveRun(
             .sample(), definition: KindDefinition(kind: "k", timeout: .seconds(60)),
-            pool: RunnerPool(id: 1, runners: [], concurrency: 1), context: context)
+            pool: RunnerPool(id: 1, runners: [], concurrency: 1), context: store.context(naps.runtime))
     }
 
     /// Returns when nothing is left to be written, with whether the store says when the commit is over.

@@ -98,8 +98,10 @@ import Testing
             let late = try await enqueue(bench, "other")
             try await announced(bench, ["k"])
             for _ in 0..<5 { await finish(bench, try await enqueue(bench, "k")) }
+            // A claim that was under way may have taken it, and has given it back without running it.
+            while try await bench.job(late)?.state != .pending {}
             let job = try #require(await bench.job(late))
-            #expect(job.state == .pending && job.attempts.isEmpty)
+            #expect(job.attempt == 0 && job.attempts.allSatisfy { $0.outcome == .released })
             #expect(bench.node.kinds == ["k"])
             // A run that it has goes on.
             #expect(try await bench.job(running)?.state == .running)
@@ -120,8 +122,8 @@ import Testing
             let number = bench.store.nodeNumber
             try await bench.script("UPDATE node SET ended_at = now()")
             try await announced(bench, ["k", "other"])
-            #expect(bench.store.nodeNumber > number)
             await finish(bench, try await enqueue(bench, "other"))
+            #expect(bench.store.nodeNumber > number)
         }
     }
 

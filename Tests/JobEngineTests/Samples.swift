@@ -1,4 +1,5 @@
 import JobModel
+import Logging
 import Support
 import Synchronization
 
@@ -17,20 +18,28 @@ extension ClaimedRun {
 /// A store without jobs, which answers the ends of runs as its test says and keeps what it is given.
 final class ScriptedStore: EngineStore {
     private struct State {
-        var outcomes: [Result<EndingOutcome, StoreError>] = []
+        var outcomes: [Result<EndingOutcome, StoreError>]
+        var announcements: [Result<[String: Int32]?, StoreError>]
         var verdicts: [Verdict] = []
         var updates: [RunUpdate] = []
+        var announced: [[String: Interruption]] = []
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    /// - Parameter outcomes: of the first ends; all others are written.
-    init(_ outcomes: [Result<EndingOutcome, StoreError>] = []) {
-        state.withLock { $0.outcomes = outcomes }
+    /// - Parameters:
+    ///   - outcomes: of the first ends; all others are written.
+    ///   - announcements: the answers to the first ones; to the others it answers that the lease has ended.
+    init(
+        _ outcomes: [Result<EndingOutcome, StoreError>] = [],
+        announcements: [Result<[String: Int32]?, StoreError>] = []
+    ) {
+        state = Mutex(State(outcomes: outcomes, announcements: announcements))
     }
 
     var verdicts: [Verdict] { state.withLock(\.verdicts) }
     var updates: [RunUpdate] { state.withLock(\.updates) }
+    var announced: [[String: Interruption]] { state.withLock(\.announced) }
 
     var nodeNumber: Int32 { 1 }
 
@@ -54,7 +63,13 @@ final class ScriptedStore: EngineStore {
 
     func announce(
         kinds: [String: Interruption], concurrency: Int
-    ) async throws(StoreError) -> [String: Int32]? { nil }
+    ) async throws(StoreError) -> [String: Int32]? {
+        let answer = state.withLock { state in
+            state.announced.append(kinds)
+            return state.announcements.isEmpty ? .success(nil) : state.announcements.removeFirst()
+        }
+        return try answer.get()
+    }
 
     func renew(lease: Duration, known: [Int64], timeout: Duration) async throws(StoreError) -> Renewal {
         Renewal(isAlive: true, cancels: [], strays: [], hasPeers: false)
@@ -81,6 +96,27 @@ final class ScriptedStore: EngineStore {
     func trimChanges() async throws(StoreError) {}
 
     func trimAudit(olderThan retention: Duration, atMost countMax: Int) async throws(StoreError) -> Int { 0 }
+}
+
+extension ScriptedStore {
+    private static let quiet = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
+
+    func context(_ runtime: EngineRuntime = .system) -> RunContext {
+        RunContext(
+            store: self, runtime: runtime, node: "one", grace: .seconds(60), logger: Self.quiet,
+            publish: { _ in })
+    }
+
+    func table(of pools: RunnerPools, _ runtime: EngineRuntime = .system) -> RunTable {
+        RunTable(context: context(runtime), pools: pools)
+    }
+
+    func lease(of pools: RunnerPools, _ runtime: EngineRuntime, runs: RunTable? = nil) -> NodeLease {
+        NodeLease(
+            WorkerNode.Configuration(name: "one", version: "1", concurrency: 1), store: self,
+            runtime: runtime, pools: pools, runs: runs ?? table(of: pools, runtime), logger: Self.quiet,
+            onPeers: { _ in })
+    }
 }
 
 /// How long the engine has slept, each time at once.

@@ -118,7 +118,8 @@ struct SlotLedger: Sendable {
         change(pool) { pool in
             if let claimed {
                 pool.isBehind = claimed.runs.count == grant.slots
-                // In the same step in which the claim ends: an end of a run that the claim did not see must find one or the other.
+                // In the step in which the claim ends, so that `wantsClaim` holds throughout: the claim may not have seen
+                // the end of a run.
                 if claimed.foundLanes { pool.mayWait = true }
             }
             pool.claims -= 1
@@ -155,8 +156,8 @@ struct SlotLedger: Sendable {
     /// The pools that the grant holds slots in.
     func pools(of grant: StartGrant) -> [PoolID] { (grants[grant.id] ?? []).map(\.pool) }
 
-    /// Nothing explains a run that is seen between the two and has no grant: the newest grant so far, and the oldest that
-    /// is still open (`Int64.max`: none is).
+    /// The newest grant so far, and the oldest that is still open (`Int64.max`: none is). A grant that was open at an
+    /// earlier time is over once the oldest open one is newer than the newest of that time.
     var grantWindow: (newest: Int64, oldestOpen: Int64) { (lastGrant, grants.keys.min() ?? .max) }
 
     // MARK: Runs

@@ -2,7 +2,7 @@ import FoundationEssentials
 package import JobModel
 import Support
 
-/// What a line of a command's standard output says. `docs/command-handlers.md` is for those who write one.
+/// A record on a command's standard output. `docs/command-handlers.md` describes the format.
 package enum CommandRecord: Sendable, Equatable {
     case progress(CommandProgress)
     case log(LogLine.Level, String)
@@ -46,7 +46,7 @@ package struct LineSplitter: ~Copyable {
         }
     }
 
-    /// For a line whose first byte other than space is `{`, which may carry a result. Bytes.
+    /// The bound of a line whose first byte other than space is `{`, which may carry a result, in bytes.
     package static let recordBytesMax = 2 << 20
 
     private let recordBytesMax: Int
@@ -104,8 +104,8 @@ package struct LineSplitter: ~Copyable {
 
 /// Reads the lines of a command's standard output.
 ///
-/// A command can be made to write what its job's user likes. So keys are compared by their bytes, and only single values are
-/// given to Foundation's decoder, which puts every key of an object into a table.
+/// The payload may make a command write any text. So keys are compared by their bytes, and only single values are given to
+/// Foundation's decoder, which puts every key of an object into a table.
 package enum CommandOutput {
     /// Never empty. A line that is not an object of ours is a log line.
     package static func records(in line: LineSplitter.Line) -> [CommandRecord] {

@@ -4,7 +4,7 @@ package import Glibc
 package struct CommandUser: Sendable, Hashable {
     package let userID: uid_t
     package let groupID: gid_t
-    /// Those of the user and `groupID`, as login would give them. Only set where the user or group is not the
+    /// The groups of the user and `groupID`, as login would give them. Not used where user and group are the
     /// server's, which keeps its own.
     package let supplementaryGroups: [gid_t]
     /// Nil: a number without an entry in the database.

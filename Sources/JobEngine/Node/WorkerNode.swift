@@ -79,13 +79,13 @@ package final class WorkerNode: Sendable {
     /// - Parameters:
     ///   - runners: each for another kind. Another pool may handle the same kind.
     ///   - concurrency: at least 1.
-    // used by tests, and by workers that connect to a node
+    // used by tests so far
     package func addPool(_ runners: [any JobRunner], concurrency: Int) -> RunnerPool {
         pools.add(runners, concurrency: concurrency)
     }
 
     /// The pool gets no more runs. Those that it has go on.
-    // used by tests, and by workers that connect to a node
+    // used by tests so far
     package func removePool(_ pool: RunnerPool) {
         pools.remove(pool)
     }

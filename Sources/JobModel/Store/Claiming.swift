@@ -1,17 +1,17 @@
 /// Where the next claim goes on, so that lanes are served in turn.
 package struct ClaimCursor: Sendable, Equatable {
-    /// Lanes up to this one had their turn.
+    /// The last lane that was looked at.
     package var lane: Int64 = 0
     package init() {}
 }
 
 package struct ClaimRequest: Sendable {
-    /// Jobs that one claim starts: others that wait for a connection, or for the lanes, do not wait for long.
+    /// The most jobs that one claim starts, so that it does not hold its connection and the locks of its lanes for long.
     package static let runsMax = 120
 
     /// Free slots: never more are claimed. At least 1.
     package var slots: Int
-    /// Numbers of the kinds that the node handles.
+    /// Numbers of the kinds whose jobs may start.
     package var kinds: [Int32]
     package var cursor: ClaimCursor
     package var defaultUserLimit: Int
@@ -31,7 +31,7 @@ package struct ClaimResult: Sendable {
     package var hasMore = false
     /// Another node was just claiming from some of the lanes.
     package var isContended = false
-    /// Something was ready in a lane that is open to the node, whether or not it could be taken.
+    /// Something was ready in a lane that was looked at, whether or not it could start.
     package var foundLanes = false
 
     package init() {}
