@@ -29,7 +29,7 @@ package final class Subscription: Sendable {
         var lastLogLine: [JobID: Int64] = [:]
     }
 
-    package let feed: WatchHub
+    package let hub: WatchHub
     let target: WatchTarget
     /// The named jobs by their numbers in the database. A watch of a user or a queue has none: it learns of its jobs from
     /// their events.
@@ -43,10 +43,10 @@ package final class Subscription: Sendable {
     private let state: Mutex<State>
 
     init(
-        feed: WatchHub, target: WatchTarget, jobs: SmallMap<Int64, JobID>, includesLog: Bool,
+        hub: WatchHub, target: WatchTarget, jobs: SmallMap<Int64, JobID>, includesLog: Bool,
         namesNodes: Bool, beat: UInt8, slot: Int32
     ) {
-        self.feed = feed
+        self.hub = hub
         self.target = target
         self.jobs = jobs
         self.includesLog = includesLog
@@ -73,7 +73,7 @@ package final class Subscription: Sendable {
 
     /// Takes it out of the hub. Call it once.
     package func close() {
-        feed.remove(self)
+        hub.remove(self)
     }
 
     /// The next thing to do.

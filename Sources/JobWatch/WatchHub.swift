@@ -118,7 +118,7 @@ package final class WatchHub: Sendable {
         let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
         func subscription(slot: Int32) -> Subscription {
             Subscription(
-                feed: self, target: target, jobs: jobs, includesLog: includesLog, namesNodes: namesNodes,
+                hub: self, target: target, jobs: jobs, includesLog: includesLog, namesNodes: namesNodes,
                 beat: UInt8(last), slot: slot)
         }
         guard !state.isOver else {

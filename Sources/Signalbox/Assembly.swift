@@ -128,7 +128,7 @@ struct Assembly: Sendable {
         let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
         let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
         jobs = JobOperations(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens)
-        watches = WatchOperations(store: store, feed: hub, quotas: quotas)
+        watches = WatchOperations(store: store, hub: hub, quotas: quotas)
         admin = AdminOperations(store: store, defaultUserLimit: settings.userLimit)
         let methods =
             JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]

@@ -15,7 +15,7 @@ import Testing
 struct ServiceBench: Sendable {
     let store: JobStore
     let database: Database
-    let feed: JobFeed
+    let hub: WatchHub
     let jobs: JobOperations
     let watches: WatchOperations
     let admin: AdminOperations
@@ -33,19 +33,20 @@ struct ServiceBench: Sendable {
                 let kinds = try await register("one", ["k"], in: store)
                 _ = try await register(
                     "two", ["other"], in: JobStore(database: database, leaseDatabase: database))
-                let feed = JobFeed(store: store, logger: quiet) { _ in }
-                store.observe { feed.receive($0) }
-                try await feed.open()
-                let running = Task { await feed.run() }
-                defer { running.cancel() }
+                let changes = ChangeFeed(store: store, logger: quiet)
+                let hub = WatchHub(store: store, logger: quiet)
+                changes.subscribe(hub)
+                try await changes.open()
+                let running = [Task { await changes.run() }, Task { await hub.run() }]
+                defer { for task in running { task.cancel() } }
                 let quotas = UserQuotas(store: store, limits: limits)
                 return try await body(
                     ServiceBench(
-                        store: store, database: database, feed: feed,
+                        store: store, database: database, hub: hub,
                         jobs: JobOperations(
                             store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
                             pageTokens: PageTokens(secret: Array(0..<32))),
-                        watches: WatchOperations(store: store, feed: feed, quotas: quotas),
+                        watches: WatchOperations(store: store, hub: hub, quotas: quotas),
                         admin: AdminOperations(store: store, defaultUserLimit: 3), kinds: kinds))
             }
         }
@@ -58,7 +59,7 @@ struct ServiceBench: Sendable {
         return try await store.register(
             NodeDescription(id: UUID(), name: name, version: "1", concurrency: 1, kinds: handled),
             lease: .seconds(600)
-        ).kinds
+        ).kinds.map(\.value)
     }
 
     @discardableResult

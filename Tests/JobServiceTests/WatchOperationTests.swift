@@ -142,7 +142,7 @@ import Testing
             try await bench.enqueue("b")
             try await bench.enqueue("a")
             #expect(try await reader.line() == "enqueued -")
-            bench.feed.end()
+            bench.hub.end()
             await #expect(throws: ServiceError.shuttingDown) { try await reader.line() }
             reader.close()
         }

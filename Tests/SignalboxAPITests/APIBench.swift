@@ -78,7 +78,7 @@ struct APIBench: Sendable {
                 let jobs = JobOperations(
                     store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
                     pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName)))
-                let watches = WatchOperations(store: store, feed: hub, quotas: quotas)
+                let watches = WatchOperations(store: store, hub: hub, quotas: quotas)
                 let admin = AdminOperations(store: store, defaultUserLimit: 3)
                 let methods =
                     JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]

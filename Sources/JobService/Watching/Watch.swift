@@ -81,7 +81,7 @@ extension Subscription {
         let unknown = sequences.keys.filter { numbers[$0] == nil }
         if !unknown.isEmpty {
             let places = try await ServiceError.mapping { () async throws(StoreError) in
-                try await feed.store.places(of: unknown, for: users)
+                try await hub.store.places(of: unknown, for: users)
             }
             numbers.merge(places.mapValues { $0.number }) { known, _ in known }
         }
@@ -90,7 +90,7 @@ extension Subscription {
             if let number = numbers[id] { wanted[number] = sequence }
         }
         let events = try await ServiceError.mapping { [wanted] () async throws(StoreError) in
-            try await feed.store.events(after: wanted)
+            try await hub.store.events(after: wanted)
         }
         // A job that was removed meanwhile has no more events.
         let byID = sequences.keys.map { [numbers] id in (id, numbers[id].flatMap { events[$0] } ?? []) }

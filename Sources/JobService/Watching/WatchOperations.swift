@@ -49,12 +49,12 @@ package enum WatchItem: Sendable {
 /// is in both the state and the subscription, and the subscription leaves out what was sent.
 package struct WatchOperations: Sendable {
     private let store: JobStore
-    private let feed: JobFeed
+    private let hub: WatchHub
     private let quotas: UserQuotas
 
-    package init(store: JobStore, feed: JobFeed, quotas: UserQuotas) {
+    package init(store: JobStore, hub: WatchHub, quotas: UserQuotas) {
         self.store = store
-        self.feed = feed
+        self.hub = hub
         self.quotas = quotas
     }
 
@@ -98,7 +98,7 @@ package struct WatchOperations: Sendable {
             jobs.append(.init(id: id, number: place.number, after: after[id] ?? 0))
         }
         let place = try quotas.openWatch(of: places.values.lazy.map(\.userID))
-        let subscription = feed.subscribe(
+        let subscription = hub.subscribe(
             to: places.mapValues { $0.number }, includesLog: query.includesLog, namesNodes: caller.seesNodes)
         return WatchBeginning(
             Watch(subscription, place), store: store, users: caller.users, reading: .jobs(jobs[...], of: jobs)
@@ -113,7 +113,7 @@ package struct WatchOperations: Sendable {
         // The watch of a queue by a caller who may act for all users does not count against any of them.
         let counted: Set<ExactText> = if case .only(let users) = users { users } else { [] }
         let place = try quotas.openWatch(of: counted)
-        let subscription = feed.subscribe(
+        let subscription = hub.subscribe(
             userID: userID, queue: queue, users: userID == nil ? caller.users : .all,
             namesNodes: caller.seesNodes)
         return WatchBeginning(
