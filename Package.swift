@@ -140,12 +140,13 @@ let package = Package(
             swiftSettings: settings),
 
         // What others use: the library to embed, the program.
+        .target(name: "SignalboxJobs", dependencies: ["JobModel", "Support"], swiftSettings: settings),
         .target(
             name: "Signalbox",
             dependencies: [
                 "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobService", "JobWatch",
-                "JobStore", "JobEngine", "Postgres", "EmbeddedPostgres", "GRPC", "Settings", "Support",
-                logging, nioPosix,
+                "JobStore", "JobEngine", "Postgres", "EmbeddedPostgres", "GRPC", "Settings",
+                "SignalboxJobs", "Support", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -153,9 +154,8 @@ let package = Package(
         .target(
             name: "ClientCommands",
             dependencies: [
-                "JobModel", "SignalboxProto", "GRPC", "Settings", "Support", argumentParser, nioCore,
-                nioPosix,
-                logging,
+                "JobModel", "SignalboxProto", "GRPC", "Settings", "Support",
+                argumentParser, nioCore, nioPosix, logging,
             ],
             swiftSettings: settingsCallingC),
         .executableTarget(
@@ -171,7 +171,7 @@ let package = Package(
             dependencies: [subprocess, crypto], path: "Examples/Dialogue",
             swiftSettings: settings),
         .executableTarget(
-            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox"], path: "Examples/DialogueServer",
+            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox", logging], path: "Examples/DialogueServer",
             swiftSettings: settings),
 
         // Tests.
@@ -232,7 +232,7 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
+                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox", "SignalboxJobs",
                 "TestDatabase", "Support", logging,
             ],
             swiftSettings: settings),
@@ -270,9 +270,8 @@ let package = Package(
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "JobModel", "SignalboxProto", "GRPC", "Settings", "Support", argumentParser,
-                logging,
-                nioCore,
+                "ClientCommands", "JobModel", "SignalboxProto", "GRPC", "Settings",
+                "Support", argumentParser, logging, nioCore,
             ],
             swiftSettings: settings),
         .testTarget(name: "DialogueTests", dependencies: ["Dialogue", subprocess], swiftSettings: settings),

@@ -47,9 +47,7 @@ package struct Dialogue: Sendable {
         let steps = input.turns.count
         func progress(_ stage: String, _ message: String, step: Int) -> DialogueProgress {
             // The encoding counts as one more step.
-            DialogueProgress(
-                stage: stage, fraction: Double(step) / Double(steps + 1), message: message,
-                step: min(step, steps), steps: steps)
+            DialogueProgress(stage: stage, message: message, step: step, steps: steps + 1)
         }
 
         var done = DialogueCheckpoint(turns: try await intactTurns(checkpoint, of: input, in: work))

@@ -65,12 +65,10 @@ package struct DialogueCheckpoint: Codable, Sendable, Hashable {
 /// How far it is.
 package struct DialogueProgress: Sendable, Hashable {
     package var stage: String
-    /// 0 to 1.
-    package var fraction: Double
     package var message: String
-    /// Turns spoken.
+    /// Steps done: each turn is one, and the encoding of the whole is the last.
     package var step: Int
-    /// Turns in all.
+    /// Steps in all.
     package var steps: Int
 }
 

@@ -31,13 +31,14 @@ package struct RunSupervision: Sendable {
 
     private var state = State.running
     private var softAt: ContinuousClock.Instant?
-    private let hardAt: ContinuousClock.Instant
+    /// When the hard timeout stops the run.
+    package let deadline: ContinuousClock.Instant
     private let grace: Duration
 
     package init(
         now: ContinuousClock.Instant, timeout: Duration, softTimeout: Duration?, grace: Duration
     ) {
-        hardAt = now + timeout
+        deadline = now + timeout
         softAt = softTimeout.map { now + $0 }
         self.grace = grace
     }
@@ -52,7 +53,7 @@ package struct RunSupervision: Sendable {
     package mutating func tick(_ now: ContinuousClock.Instant) -> Action? {
         switch state {
         case .running:
-            if now >= hardAt { return stop(.timeout, now: now) }
+            if now >= deadline { return stop(.timeout, now: now) }
             if let soft = softAt, now >= soft {
                 softAt = nil
                 return .softTimeout

@@ -1,51 +1,59 @@
 import Foundation
-import JobModel
-import JobEngine
+package import JobModel
+package import JobEngine
+package import Logging
+import SignalboxJobs
 import Support
 
-/// A typed handler as the workers run it: JSON in, JSON out.
-struct HandlerRunner<Handler: JobHandler>: JobRunner {
-    let handler: Handler
+/// Runs the attempts of a handler, with middleware around them.
+package struct HandlerRunner<Handler: RawJobHandler>: JobRunner {
+    private let handler: Handler
+    private let middleware: [any JobMiddleware]
+    private let logger: Logger
 
-    var definition: KindDefinition {
+    package init(_ handler: Handler, middleware: [any JobMiddleware] = [], logger: Logger) {
+        self.handler = handler
+        self.middleware = middleware
+        self.logger = logger
+    }
+
+    package var definition: KindDefinition {
         KindDefinition(
             kind: Handler.kind, timeout: handler.timeout, softTimeout: handler.softTimeout,
             onInterruption: handler.onInterruption == .retry ? .retry : .fail)
     }
 
-    /// On threads that it may block.
-    func run(_ run: any Run) async throws -> JobResult {
-        try await withTaskExecutorPreference(HandlerThreads.shared) { try await attempt(run) }
+    /// On threads that the handler may block.
+    package func run(_ run: any Run) async throws -> JobResult {
+        try await withTaskExecutorPreference(HandlerThreads.shared) {
+            do {
+                let context = JobContext(run: run, logger: logger)
+                return try Self.result(try await attempt(context, after: 0))
+            } catch let failure as JobFailure {
+                throw RunFailure(
+                    reason: failure.reason, message: failure.message, isPermanent: failure.isPermanent,
+                    retryAfter: failure.retryAfter, details: failure.details)
+            }
+        }
     }
 
-    private func attempt(_ run: any Run) async throws -> JobResult {
-        let input: Handler.Input
-        // A payload need not say that it is JSON, and then the API has not looked at it.
-        if run.payload.count > JSONText.keyBytesMax, JSONText.verdict(on: run.payload) == .keyTooLong {
-            throw RunFailure(
-                reason: "bad_input",
-                message: "the payload has a key of more than \(JSONText.keyBytesMax) bytes in its JSON",
-                isPermanent: true)
+    /// - Parameter index: of the middleware that comes next.
+    private func attempt(_ context: JobContext, after index: Int) async throws -> JobPayload {
+        guard index < middleware.count else {
+            return try await handler.run(payload: context.payload, context: context)
         }
-        do {
-            // No payload is the JSON value null: for handlers whose input is optional.
-            let payload = run.payload.isEmpty ? Data("null".utf8) : Data(run.payload)
-            input = try JSONDecoder().decode(Handler.Input.self, from: payload)
-        } catch {
-            // A DecodingError is about the payload. Anything else a type's own code has thrown.
-            let what = error is DecodingError ? "\(error)" : "an error of type \(type(of: error))"
-            throw RunFailure(
-                reason: "bad_input", message: "the payload is not what \(Handler.kind) takes: \(what)",
-                isPermanent: true, details: error is DecodingError ? nil : "\(error)")
+        return try await middleware[index].run(context) { try await attempt(context, after: index + 1) }
+    }
+
+    private static func result(_ payload: JobPayload) throws -> JobResult {
+        let contentType = ExactText(payload.contentType)
+        guard (1...JobLimits.contentTypeBytesMax).contains(contentType.utf8.count),
+            !contentType.hasControlCharacter
+        else {
+            throw JobFailure.permanent(
+                "the content type of the result is not 1 to \(JobLimits.contentTypeBytesMax) bytes of text without "
+                    + "control characters")
         }
-        do {
-            let output = try await handler.run(input, context: JobContext(run: run))
-            let data = try JSONEncoder().encode(output)
-            return JobResult(data: [UInt8](data), contentType: JobLimits.defaultContentType)
-        } catch let failure as JobFailure {
-            throw RunFailure(
-                reason: failure.reason, message: failure.message, isPermanent: failure.isPermanent,
-                retryAfter: failure.retryAfter, details: failure.details)
-        }
+        return JobResult(data: [UInt8](payload.data), contentType: contentType)
     }
 }

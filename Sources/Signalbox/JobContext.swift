@@ -1,69 +1,95 @@
 public import Foundation
 import JobModel
-import JobEngine
+package import JobEngine
+public import Logging
+public import SignalboxJobs
 
-/// What a handler knows about its attempt, and what it may say while it runs.
+/// What a handler knows about its attempt, and what it can report while it runs.
 public struct JobContext: Sendable {
     let run: any Run
+    private let serverLogger: Logger
+
+    /// - Parameter logger: the server's, for the attempt's own to begin with.
+    package init(run: any Run, logger: Logger) {
+        self.run = run
+        serverLogger = logger
+    }
 
     /// The job's id.
     public var jobID: UUID { run.jobID.uuid }
-    /// On whose behalf.
+    /// The kind of the job.
+    public var kind: String { run.kind }
+    /// The user on whose behalf the job runs.
     public var userID: String { run.userID }
     /// The job's queue.
     public var queue: String { run.queue }
-    /// From 1.
+    /// The number of this attempt, from 1.
     public var attempt: Int { run.attempt }
-    /// After this one there is no other.
+    /// No attempt follows this one.
     public var isLastAttempt: Bool { run.attempt >= run.maxAttempts }
+    /// The job's payload, also where the handler has a typed input.
+    public var payload: JobPayload { JobPayload(run.payload, contentType: run.contentType) }
+    /// When the hard timeout ends this attempt, by cancelling its task.
+    public var deadline: ContinuousClock.Instant { run.deadline }
 
-    /// Says how far the attempt is. Watchers see it at once; only the latest is kept. Never waits.
+    /// Writes to the server's log, with the job's id, kind and user and the attempt in every line. `log(_:level:)` writes
+    /// to the job's own log, which its user reads.
+    ///
+    /// It is made anew at each use: a handler that writes much keeps it in a constant.
+    public var logger: Logger {
+        var logger = serverLogger
+        logger[metadataKey: "job"] = "\(run.jobID)"
+        logger[metadataKey: "kind"] = "\(run.kind)"
+        logger[metadataKey: "user"] = "\(run.userID)"
+        logger[metadataKey: "attempt"] = "\(run.attempt)"
+        return logger
+    }
+
+    /// Reports how far the attempt is. Watchers see it at once; only the latest report is kept. Never waits.
     ///
     /// - Parameters:
     ///   - fraction: 0 to 1.
-    ///   - stage: what it is doing, at most 128 bytes.
     ///   - message: for people, at most 1,024 bytes.
-    ///   - step: steps done, of `steps`; 0: not counted.
-    public func report(
-        fraction: Double, message: String = "", stage: String = "", step: Int = 0, steps: Int = 0
-    ) {
+    ///   - stage: the current activity, at most 128 bytes.
+    public func report(fraction: Double, message: String = "", stage: String = "") {
+        run.report(stage: stage, fraction: fraction, message: message, step: 0, steps: 0)
+    }
+
+    /// Reports how many steps are done; the fraction follows from that. Otherwise like `report(fraction:message:stage:)`.
+    ///
+    /// - Parameters:
+    ///   - step: steps done, from 0.
+    ///   - steps: steps in all, at least 1.
+    ///   - message: for people, at most 1,024 bytes.
+    ///   - stage: the current activity, at most 128 bytes.
+    public func report(step: Int, of steps: Int, message: String = "", stage: String = "") {
+        let fraction = Double(step) / Double(max(steps, 1))
         run.report(stage: stage, fraction: fraction, message: message, step: step, steps: steps)
     }
 
     /// Writes a line to the job's log, at most 4,096 bytes; the last 200 lines are kept. Never waits.
-    public func log(_ message: String, level: LogLevel = .info) {
-        let level: LogLine.Level =
-            switch level {
-            case .debug: .debug
-            case .info: .info
-            case .warning: .warning
-            case .error: .error
-            }
-        run.log(level, message)
+    public func log(_ message: String, level: JobLogLevel = .info) {
+        run.log(level.line, message)
     }
 
-    /// The weight of a line.
-    public enum LogLevel: Sendable {
-        /// For developers.
-        case debug
-        /// As it should be.
-        case info
-        /// Somebody may want to look.
-        case warning
-        /// Something went wrong.
-        case error
-    }
-
-    /// What the last attempt saved; nil: nothing, or something of another shape.
-    public func checkpoint<Value: Decodable>(as type: Value.Type = Value.self) -> Value? {
-        run.checkpoint.flatMap { try? JSONDecoder().decode(type, from: Data($0)) }
+    /// The checkpoint that an attempt before has saved. Nil: there is none.
+    ///
+    /// Throws a `CheckpointError` when it is no `Value`, as after a change of the type: a handler that can do without
+    /// catches it and starts over.
+    public func checkpoint<Value: Decodable>(as type: Value.Type = Value.self) throws -> Value? {
+        guard let checkpoint = run.checkpoint else { return nil }
+        do {
+            return try JSONDecoder().decode(type, from: Data(checkpoint))
+        } catch {
+            throw CheckpointError(type: "\(type)", reason: "\(error)")
+        }
     }
 
     /// Keeps `value`, at most 256 KiB as JSON, for the next attempt. Returns once it is committed, however long
     /// the database is away.
     ///
-    /// Throws `CancellationError` when the run's lease is lost, for it is somebody else's then, when the task is
-    /// cancelled, or when the run is stopped while the database is away.
+    /// Throws `CancellationError` when the run's lease is lost, since another attempt may own the job then, when the task
+    /// is cancelled, or when the run is stopped while the database is away.
     public func saveCheckpoint(_ value: some Encodable) async throws {
         try await run.save(checkpoint: [UInt8](try JSONEncoder().encode(value)))
     }
@@ -73,4 +99,15 @@ public struct JobContext: Sendable {
     public func softTimeoutReached() async throws {
         try await run.softTimeout()
     }
+}
+
+/// A checkpoint that does not have the shape that its handler expects.
+public struct CheckpointError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The type that was expected.
+    public var type: String
+    /// Why the checkpoint is none. It may quote the checkpoint.
+    public var reason: String
+
+    /// A sentence with both.
+    public var description: String { "the checkpoint cannot be read as \(type): \(reason)" }
 }

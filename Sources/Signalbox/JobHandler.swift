@@ -1,4 +1,47 @@
-/// Runs the jobs of one kind.
+@_exported public import SignalboxJobs
+
+/// Runs the jobs of one kind, whatever their payload is: bytes in, bytes out. `JobHandler` is the one for JSON.
+///
+/// ```swift
+/// struct Thumbnail: RawJobHandler {
+///     static let kind = "media.thumbnail"
+///     let timeout: Duration = .seconds(60)
+///     func run(payload: JobPayload, context: JobContext) async throws -> JobPayload {
+///         JobPayload(try scale(payload.data, type: payload.contentType), contentType: "image/png")
+///     }
+/// }
+/// ```
+///
+/// `run` is called once per attempt, many at a time. Cancellation, the timeout and a lost lease arrive as cancellation
+/// of its task; it should end soon then. The error that it throws decides what follows: a `JobFailure` as it says, and any
+/// other error is a failed attempt that is tried again while there are attempts left. The job's user reads what a
+/// `JobFailure` says. Of any other error the user reads the type alone, and the server's log has the rest, since such
+/// errors can name the server's files, addresses or secrets.
+///
+/// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
+/// handlers, but not the server. A task that it starts with `Task` runs elsewhere and must not block.
+public protocol RawJobHandler: Sendable {
+    /// 1 to 128 characters of a–z, A–Z, 0–9, `.`, `_`, `-`, `/`.
+    static var kind: String { get }
+    /// The hard limit of one attempt. There is no default.
+    var timeout: Duration { get }
+    /// After this time an attempt is asked to wrap up: less than `timeout`. Nil: never.
+    var softTimeout: Duration? { get }
+    /// What becomes of a run whose node died.
+    var onInterruption: InterruptionPolicy { get }
+
+    /// Runs one attempt. A result has at most 1 MiB.
+    func run(payload: JobPayload, context: JobContext) async throws -> JobPayload
+}
+
+extension RawJobHandler {
+    /// There is no soft timeout.
+    public var softTimeout: Duration? { nil }
+    /// The job is queued again.
+    public var onInterruption: InterruptionPolicy { .retry }
+}
+
+/// Runs the jobs of one kind, whose payload and result are JSON.
 ///
 /// ```swift
 /// struct Greet: JobHandler {
@@ -9,38 +52,34 @@
 /// }
 /// ```
 ///
-/// `run` is called once per attempt, many at a time. Cancel, timeout and a lost lease arrive as cancellation
-/// of its task; it should end soon then. What it throws decides what follows: a `JobFailure` as it says,
-/// anything else is a failed attempt that is tried again while there are attempts left. The job's user reads what a
-/// `JobFailure` says. Of anything else he is told the type alone, and the server's log has the rest: such errors tell
-/// of the server's files, addresses or secrets.
-///
-/// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
-/// handlers, but not the server. A task that it starts with `Task` runs elsewhere and must not block.
-public protocol JobHandler: Sendable {
-    /// Read from the payload, which must be JSON.
+/// A payload that is not an `Input` fails the job for good, with the reason `bad_input`. `RawJobHandler` says what else
+/// holds for handlers.
+public protocol JobHandler: RawJobHandler {
+    /// Read from the payload, which must be JSON. An empty payload is read as `null`, for inputs that are optional.
     associatedtype Input: Decodable & Sendable
-    /// Written to the result as JSON, at most 1 MiB.
+    /// Written to the result as JSON.
     associatedtype Output: Encodable & Sendable
 
-    /// 1 to 128 characters of a–z, A–Z, 0–9, `.`, `_`, `-`, `/`.
-    static var kind: String { get }
-    /// Hard limit of one attempt. There is no default.
-    var timeout: Duration { get }
-    /// When an attempt is told to wrap up, less than `timeout`; nil: never.
-    var softTimeout: Duration? { get }
-    /// What becomes of a run whose node died.
-    var onInterruption: InterruptionPolicy { get }
-
-    /// Runs one attempt.
+    /// Runs one attempt. A result has at most 1 MiB as JSON.
     func run(_ input: Input, context: JobContext) async throws -> Output
 }
 
 extension JobHandler {
-    /// Never.
-    public var softTimeout: Duration? { nil }
-    /// Queued again.
-    public var onInterruption: InterruptionPolicy { .retry }
+    /// Reads the input, runs the attempt and writes the output.
+    public func run(payload: JobPayload, context: JobContext) async throws -> JobPayload {
+        let input: Input
+        do {
+            input = try payload.decoded()
+        } catch {
+            // A DecodingError is about the payload, which is the user's own. Any other error comes from the type's code.
+            let isOfPayload = error is DecodingError
+            let text = isOfPayload ? "\(error)" : "an error of type \(type(of: error))"
+            throw JobFailure.permanent(
+                "the payload is not what \(Self.kind) takes: \(text)", reason: "bad_input",
+                details: isOfPayload ? nil : "\(error)")
+        }
+        return try JobPayload(json: await run(input, context: context))
+    }
 }
 
 /// What becomes of a run whose node died.
@@ -49,34 +88,4 @@ public enum InterruptionPolicy: Sendable {
     case retry
     /// The job has failed, with the reason `interrupted`.
     case fail
-}
-
-/// How a handler says more than "it failed".
-public struct JobFailure: Error, Sendable {
-    /// A word for programs, at most 64 bytes.
-    public var reason: String
-    /// For the job's user, at most 4,096 bytes.
-    public var message: String
-    /// No further attempt.
-    public var isPermanent: Bool
-    /// When to try again, instead of what the job's policy says.
-    public var retryAfter: Duration?
-    /// What is only for the server's log: paths, or what another library's error says.
-    public var details: String?
-
-    /// A failure that ends the job.
-    public static func permanent(
-        _ message: String, reason: String = "permanent", details: String? = nil
-    ) -> JobFailure {
-        JobFailure(
-            reason: reason, message: message, isPermanent: true, retryAfter: nil, details: details)
-    }
-
-    /// A failure after which the job is tried again: after `after`, else as its policy says.
-    public static func retry(
-        _ message: String, reason: String = "failed", after: Duration? = nil, details: String? = nil
-    ) -> JobFailure {
-        JobFailure(
-            reason: reason, message: message, isPermanent: false, retryAfter: after, details: details)
-    }
 }

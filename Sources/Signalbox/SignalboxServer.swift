@@ -21,33 +21,36 @@ package let signalboxVersion = "0.1.0"
 /// }
 /// ```
 ///
-/// Its settings are those of `signalbox serve`: flags, then environment (`SIGNALBOX_…`), then file.
+/// Its settings are those of `signalbox serve`: flags, environment, file.
 ///
-/// Handlers are a part of the process: they can read all that the server knows, the database's password and every job
-/// among it. What should not is a command, with a user of its own (docs/command-handlers.md).
+/// Handlers are a part of the process: they can read all that the server knows, including the database's password and
+/// every job. Work that must not be able to do so runs as a command, with a user of its own (docs/command-handlers.md).
 public struct SignalboxServer: Service, CustomStringConvertible {
     private let settings: ServerSettings
-    /// Of which commands get a part. It may hold secrets: never logged.
+    /// Commands receive a part of it. It may hold secrets, so it is never logged.
     private let environment: [String: String]
-    /// For a connection whose settings give none; nil: libpq looks in its environment.
+    /// Used where the database's address has no password. Nil: libpq looks in its environment.
     private let databasePassword: String?
     private let runners: [any JobRunner]
     private let logger: Logger
 
-    /// What the logs of a service group call it. The settings, which may hold a password, are not in it.
+    /// The name in the logs of a service group. The settings, which may hold a password, are not in it.
     public var description: String { "SignalboxServer" }
 
+    /// A server with the settings of flags, environment and file.
+    ///
     /// - Parameters:
+    ///   - middleware: runs around every attempt of the handlers, the first one outermost.
     ///   - arguments: flags as of `signalbox serve`, without the program's name.
     ///
     /// Throws an error that names every setting which is wrong.
     public init(
-        handlers: [any JobHandler], arguments: [String] = [],
+        handlers: [any RawJobHandler], middleware: [any JobMiddleware] = [], arguments: [String] = [],
         environment: [String: String] = ProcessInfo.processInfo.environment, logger: Logger
     ) throws {
         self.init(
             settings: try Self.resolveSettings(arguments: arguments, environment: environment),
-            environment: environment, runners: handlers.map(Self.runner), logger: logger)
+            environment: environment, runners: Self.runners(handlers, middleware, logger), logger: logger)
     }
 
     package init(
@@ -77,7 +80,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
                     settings, databasePassword: databasePassword, runners: runners, logger: logger)
             }
         } catch {
-            // Stopped before it was up: that is an end in order.
+            // A shutdown before the server was up is not an error.
             if Task.isShuttingDownGracefully { return }
             throw error
         }
@@ -94,13 +97,17 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// programs which handlers start do not inherit them.
     ///
     /// Exit codes: 0 after a shutdown in order, 64 for settings that are wrong, 1 for all else.
-    public static func main(handlers: [any JobHandler]) async -> Never {
+    public static func main(
+        handlers: [any RawJobHandler], middleware: [any JobMiddleware] = []
+    ) async -> Never {
         var arguments = Array(CommandLine.arguments.dropFirst())
         if arguments.first == "serve" { arguments.removeFirst() }
-        await main(runners: handlers.map(runner), arguments: arguments)
+        await main(handlers: handlers, middleware: middleware, arguments: arguments)
     }
 
-    package static func main(runners: [any JobRunner], arguments: [String]) async -> Never {
+    package static func main(
+        handlers: [any RawJobHandler], middleware: [any JobMiddleware] = [], arguments: [String]
+    ) async -> Never {
         if ServerSettings.asksForHelp(arguments) {
             print(ServerSettings.help)
             exit(0)
@@ -115,7 +122,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             exitAtSecondSignal()
             let server = SignalboxServer(
                 settings: settings, environment: environment, databasePassword: environment["PGPASSWORD"],
-                runners: runners, logger: logger)
+                runners: runners(handlers, middleware, logger), logger: logger)
             let group = ServiceGroup(
                 services: [server], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             try await group.run()
@@ -126,7 +133,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// Every process of the machine can read the flags of another one, and a job's user may choose what a command does.
+    /// Every process of the machine can read the flags of another one, and a command may do what a job's user chooses.
     private static func checkFlags(_ settings: ServerSettings) throws(SettingsError) {
         guard settings.passwordInFlagWarning != nil, !settings.commands.isEmpty else { return }
         throw SettingsError(problems: [
@@ -135,7 +142,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         ])
     }
 
-    /// Who asks twice does not want to wait: what still runs is left to the other nodes to rescue.
+    /// A second signal asks to stop at once: the other nodes rescue the runs that are left.
     private static func exitAtSecondSignal() {
         Task {
             var count = 0
@@ -178,7 +185,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// The settings. That of the database is looked at before anything that libpq says of it is logged.
+    /// The database's address is checked before anything that libpq says about it is logged.
     private static func resolveSettings(
         arguments: [String], environment: [String: String]
     ) throws(SettingsError) -> ServerSettings {
@@ -206,9 +213,13 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         return all
     }
 
-    private static func runner(_ handler: any JobHandler) -> any JobRunner {
-        func open(_ handler: some JobHandler) -> any JobRunner { HandlerRunner(handler: handler) }
-        return open(handler)
+    private static func runners(
+        _ handlers: [any RawJobHandler], _ middleware: [any JobMiddleware], _ logger: Logger
+    ) -> [any JobRunner] {
+        func runner(_ handler: some RawJobHandler) -> any JobRunner {
+            HandlerRunner(handler, middleware: middleware, logger: logger)
+        }
+        return handlers.map { runner($0) }
     }
 
     private func commandRunners() async throws -> [any JobRunner] {

@@ -22,7 +22,7 @@ struct Serve: AsyncParsableCommand {
     @Argument(parsing: .allUnrecognized, help: .hidden) var settings: [String] = []
 
     func run() async throws {
-        await SignalboxServer.main(runners: [], arguments: settings)
+        await SignalboxServer.main(handlers: [], arguments: settings)
     }
 }
 

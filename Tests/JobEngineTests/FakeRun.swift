@@ -19,6 +19,7 @@ final class FakeRun: Run {
     let payload: [UInt8]
     let contentType: String
     let checkpoint: [UInt8]?
+    let deadline = ContinuousClock.now + .seconds(60)
     let grace: Duration
     /// Thrown by `save(checkpoint:)`.
     let saveError: (any Error)?

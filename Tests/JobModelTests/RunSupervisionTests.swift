@@ -16,6 +16,7 @@ import Testing
 
     @Test func softThenHardThenAbandon() {
         var run = supervision()
+        #expect(run.deadline == at(10))
         #expect(run.tick(at(4.99)) == nil)
         #expect(run.tick(at(5)) == .softTimeout)
         #expect(run.tick(at(5.1)) == nil)

@@ -1,10 +1,17 @@
+import Foundation
 import JobModel
 import JobEngine
+import Logging
+import SignalboxJobs
+import Support
+import Synchronization
 import Testing
 
 @testable import Signalbox
 
 @Suite struct HandlerRunnerTests {
+    private static let logger = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
+
     /// Says whether it runs on the handlers' threads.
     private struct Where: JobHandler {
         static let kind = "where"
@@ -26,11 +33,12 @@ import Testing
         let kind = "where"
         let userID = "u"
         let queue = "default"
-        let contentType = "application/json"
+        var contentType = "application/json"
         let attempt = 1
         let maxAttempts = 1
         var payload: [UInt8] = []
-        let checkpoint: [UInt8]? = nil
+        var checkpoint: [UInt8]?
+        let deadline = ContinuousClock.now + .seconds(1)
         let grace: Duration = .zero
 
         func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {}
@@ -65,29 +73,133 @@ import Testing
         }
     }
 
-    private func failure(_ runner: some JobRunner, payload: String = "") async throws -> RunFailure {
+    private func runner(
+        _ handler: some RawJobHandler, middleware: [any JobMiddleware] = []
+    ) -> any JobRunner {
+        func open(_ handler: some RawJobHandler) -> any JobRunner {
+            HandlerRunner(handler, middleware: middleware, logger: Self.logger)
+        }
+        return open(handler)
+    }
+
+    private func failure(_ runner: any JobRunner, payload: String = "") async throws -> RunFailure {
         var run = StubRun()
         run.payload = Array(payload.utf8)
         return try await #require(throws: RunFailure.self) { try await runner.run(run) }
     }
 
     @Test func whatIsWrongWithAPayloadIsForItsUser() async throws {
-        let wrong = try await failure(HandlerRunner(handler: Where()), payload: "[1]")
+        let wrong = try await failure(runner(Where()), payload: "[1]")
         #expect(wrong.reason == "bad_input" && wrong.isPermanent && wrong.details == nil)
         #expect(wrong.message.hasPrefix("the payload is not what where takes: DecodingError"))
-        let refused = try await failure(HandlerRunner(handler: Picky()), payload: "[1]")
+        let refused = try await failure(runner(Picky()), payload: "[1]")
         #expect(refused.reason == "bad_input" && refused.isPermanent)
         #expect(refused.message == "the payload is not what picky takes: an error of type Refusal")
         #expect(refused.details?.contains("/srv/secret") == true)
     }
 
     @Test func detailsOfAFailureAreNotItsMessage() async throws {
-        let failure = try await failure(HandlerRunner(handler: Failing()))
+        let failure = try await failure(runner(Failing()))
         #expect(failure.message == "try later" && failure.details == "/srv/secret is full")
     }
 
     @Test func handlersRunOnThreadsThatTheyMayBlock() async throws {
-        let result = try await HandlerRunner(handler: Where()).run(StubRun())
+        let result = try await runner(Where()).run(StubRun())
         #expect(String(decoding: result.data, as: UTF8.self) == "true")
+    }
+
+    // MARK: Payloads that are not JSON
+
+    private struct Reverse: RawJobHandler {
+        static let kind = "reverse"
+        let timeout: Duration = .seconds(1)
+        var contentType = "text/plain"
+
+        func run(payload: JobPayload, context: JobContext) async throws -> JobPayload {
+            #expect(payload == context.payload && payload.contentType == "application/octet-stream")
+            return JobPayload(payload.data.reversed(), contentType: contentType)
+        }
+    }
+
+    @Test func bytesGoInAndOut() async throws {
+        var run = StubRun()
+        run.payload = [1, 2, 255]
+        run.contentType = "application/octet-stream"
+        let result = try await runner(Reverse()).run(run)
+        #expect(result.data == [255, 2, 1] && result.contentType == "text/plain")
+    }
+
+    @Test(arguments: ["", "a\nb", String(repeating: "t", count: 129)])
+    func aContentTypeThatCannotBeKeptFailsTheJob(_ contentType: String) async throws {
+        var run = StubRun()
+        run.contentType = "application/octet-stream"
+        let failure = try await #require(throws: RunFailure.self) {
+            try await runner(Reverse(contentType: contentType)).run(run)
+        }
+        #expect(failure.isPermanent && failure.message.hasPrefix("the content type of the result"))
+    }
+
+    @Test func aLongKeyIsRefusedBeforeItIsLookedUp() async throws {
+        let key = String(repeating: "k", count: 1025)
+        let failure = try await failure(runner(Where()), payload: "{\"\(key)\": 1}")
+        #expect(failure.reason == "bad_input" && failure.message.contains("more than 1024 bytes"))
+    }
+
+    // MARK: Middleware
+
+    /// Notes when it begins and ends, and puts its name around the result.
+    private struct Noting: JobMiddleware {
+        let name: String
+        let note: @Sendable (String) -> Void
+
+        func run(
+            _ context: JobContext, next: @escaping @Sendable () async throws -> JobPayload
+        ) async throws -> JobPayload {
+            note("\(name) begins \(context.kind)")
+            do {
+                let result = try await next()
+                note("\(name) ends")
+                return JobPayload(Data(name.utf8) + result.data, contentType: result.contentType)
+            } catch {
+                note("\(name) fails: \((error as? JobFailure)?.message ?? "?")")
+                throw error
+            }
+        }
+    }
+
+    @Test func middlewareIsAroundTheRunInOrder() async throws {
+        let notes = Mutex<[String]>([])
+        let middleware = ["a", "b"].map { name in
+            Noting(name: name) { note in notes.withLock { $0.append(note) } }
+        }
+        let result = try await runner(Where(), middleware: middleware).run(StubRun())
+        #expect(String(decoding: result.data, as: UTF8.self) == "abtrue")
+        #expect(notes.withLock { $0 } == ["a begins where", "b begins where", "b ends", "a ends"])
+    }
+
+    @Test func middlewareSeesTheFailureOfTheHandler() async throws {
+        let notes = Mutex<[String]>([])
+        let noting = Noting(name: "a") { note in notes.withLock { $0.append(note) } }
+        let failure = try await failure(runner(Failing(), middleware: [noting]))
+        #expect(failure.message == "try later")
+        #expect(notes.withLock { $0 } == ["a begins where", "a fails: try later"])
+    }
+
+    // MARK: The context
+
+    @Test func aCheckpointOfAnotherShapeIsAnError() throws {
+        var run = StubRun()
+        #expect(try JobContext(run: run, logger: Self.logger).checkpoint(as: Int.self) == nil)
+        run.checkpoint = Array("[1]".utf8)
+        let context = JobContext(run: run, logger: Self.logger)
+        #expect(try context.checkpoint() == [1])
+        let error = #expect(throws: CheckpointError.self) { try context.checkpoint(as: String.self) }
+        #expect(error?.type == "String")
+    }
+
+    @Test func theLoggerNamesTheAttempt() {
+        let context = JobContext(run: StubRun(), logger: Self.logger)
+        let metadata = ["job", "kind", "user", "attempt"].map { context.logger[metadataKey: $0]?.description }
+        #expect(metadata == ["0197a000-0000-7000-8000-000000000001", "where", "u", "1"])
     }
 }

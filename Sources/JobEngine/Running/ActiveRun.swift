@@ -242,6 +242,7 @@ extension ActiveRun: Run {
     var payload: [UInt8] { claimed.spec.payload }
     var contentType: String { claimed.spec.contentType.text }
     var checkpoint: [UInt8]? { claimed.checkpoint }
+    var deadline: ContinuousClock.Instant { state.withLock(\.supervision.deadline) }
     var grace: Duration { state.withLock(\.grace) }
 
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {

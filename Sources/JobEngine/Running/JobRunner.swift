@@ -69,6 +69,8 @@ package protocol Run: Sendable {
     var contentType: String { get }
     /// What the attempt before saved; nil: nothing.
     var checkpoint: [UInt8]? { get }
+    /// When the hard timeout stops the attempt.
+    var deadline: ContinuousClock.Instant { get }
     /// How long the attempt has after its task was cancelled until it is written off.
     var grace: Duration { get }
 

@@ -1,0 +1,22 @@
+/// Code around every attempt of the handlers that a server was given: logs, metrics, traces, a transaction.
+///
+/// ```swift
+/// struct Timing: JobMiddleware {
+///     func run(
+///         _ context: JobContext, next: @escaping @Sendable () async throws -> JobPayload
+///     ) async throws -> JobPayload {
+///         let start = ContinuousClock.now
+///         defer { context.logger.info("attempt ended", metadata: ["took": "\(start.duration(to: .now))"]) }
+///         return try await next()
+///     }
+/// }
+/// ```
+///
+/// The first middleware of the list is the outermost. Commands and the kinds for trials run without middleware.
+public protocol JobMiddleware: Sendable {
+    /// Runs what is inside, usually once, and returns its result or another one. The error that it throws ends the
+    /// attempt as an error of the handler does; that a payload cannot be read is such an error too.
+    func run(
+        _ context: JobContext, next: @escaping @Sendable () async throws -> JobPayload
+    ) async throws -> JobPayload
+}
