@@ -1,7 +1,7 @@
 /// The settings of `signalbox serve`: `settings.listen` has the value of the setting `listen` of `ServerSettingsTable`,
 /// and so on.
 @dynamicMemberLookup
-package struct ServerSettings: Sendable {
+package struct ServerSettings: Sendable, Equatable {
     static let table = ServerSettingsTable()
 
     private var values: SettingValues
@@ -40,32 +40,55 @@ package struct ServerSettings: Sendable {
             try SettingsFile.read(path)
         }
     ) throws(SettingsError) -> ServerSettings {
-        let all = table.all
         var problems: [String] = []
-        let flags = FlagReader.read(arguments, for: all, problems: &problems)
-        var reader = SettingsReader(
-            flags: flags, environment: environment, file: nil, machine: machine, problems: problems)
+        let flags = FlagReader.read(arguments, for: table.all, problems: &problems)
+        return try resolve(
+            SettingsReader(
+                flags: flags, environment: environment, file: nil, machine: machine, problems: problems),
+            readFile: readFile)
+    }
+
+    /// The settings of a program, which are checked as flags are. The environment is not read.
+    ///
+    /// - Parameter values: texts by the settings' names, as a flag would have them.
+    /// - Throws: every problem at once.
+    package static func resolve(
+        values: [String: String], machine: Machine = .current,
+        readFile: (String) throws(SettingsError) -> String = { path throws(SettingsError) in
+            try SettingsFile.read(path)
+        }
+    ) throws(SettingsError) -> ServerSettings {
+        let unknown = Set(values.keys).subtracting(table.all.map(\.name)).sorted()
+        return try resolve(
+            SettingsReader(
+                flags: values, flagsAreCode: true, environment: [:], file: nil, machine: machine,
+                problems: unknown.map { "unknown setting '\($0)'" }),
+            readFile: readFile)
+    }
+
+    /// - Parameter reader: without the file, which it names.
+    private static func resolve(
+        _ reader: SettingsReader, readFile: (String) throws(SettingsError) -> String
+    ) throws(SettingsError) -> ServerSettings {
+        var reader = reader
         if let path = reader.value(table.config) {
             do {
-                let file = SettingsFile(
+                reader.file = SettingsFile(
                     name: path, text: try readFile(path),
-                    settings: all.filter { $0.name != table.config.name }, problems: &reader.problems)
-                reader = SettingsReader(
-                    flags: flags, environment: environment, file: file, machine: machine,
-                    problems: reader.problems)
+                    settings: table.all.filter { $0.name != table.config.name }, problems: &reader.problems)
             } catch {
                 reader.problems += error.problems
             }
         }
         let settings = ServerSettings(&reader)
-        settings.check(machine, into: &reader.problems)
+        settings.check(reader.machine, into: &reader.problems)
         guard reader.problems.isEmpty else { throw SettingsError(problems: reader.problems) }
         return settings
     }
 
     private init(_ reader: inout SettingsReader) {
         values = SettingValues(of: Self.table.all, &reader)
-        databaseURLIsFlag = reader.flags[Self.table.databaseURL.name] != nil
+        databaseURLIsFlag = !reader.flagsAreCode && reader.flags[Self.table.databaseURL.name] != nil
         queues = reader.file?.queues ?? [:]
         commands = reader.file?.commands ?? []
         certificates = reader.file?.certificates ?? []

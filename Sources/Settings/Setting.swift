@@ -1,7 +1,7 @@
 /// The declaration of one setting. Its flag, its environment variable, its key in the file, what it accepts, its default
 /// and its help all come from it.
-package struct Setting<Value: Sendable>: AnySetting {
-    /// As in `user-limit`.
+package struct Setting<Value: Hashable & Sendable>: AnySetting {
+    /// For example `user-limit`.
     package let name: String
     package let kind: SettingKind<Value>
     package let help: String
@@ -19,7 +19,7 @@ package struct Setting<Value: Sendable>: AnySetting {
             name, kind, default: { _ in value }, shownAs: kind.show(value), help, isSecret: isSecret)
     }
 
-    /// With a default that depends on the machine.
+    /// A setting with a default that depends on the machine.
     init(
         _ name: String, _ kind: SettingKind<Value>, default value: @escaping @Sendable (Machine) -> Value,
         shownAs defaultText: String, _ help: String, isSecret: Bool = false
@@ -34,7 +34,7 @@ package struct Setting<Value: Sendable>: AnySetting {
 
     package var placeholder: String? { kind.placeholder }
 
-    package func read(_ reader: inout SettingsReader) -> any Sendable { reader.value(self) }
+    package func read(_ reader: inout SettingsReader) -> any Hashable & Sendable { reader.value(self) }
 }
 
 /// A setting without the type of its value.
@@ -44,17 +44,17 @@ package protocol AnySetting: Sendable {
     var placeholder: String? { get }
     var help: String { get }
     var defaultText: String { get }
-    func read(_ reader: inout SettingsReader) -> any Sendable
+    func read(_ reader: inout SettingsReader) -> any Hashable & Sendable
 }
 
 extension AnySetting {
-    /// As in `--user-limit`.
+    /// For example `--user-limit`.
     package var flag: String { "--" + name }
-    /// As in `SIGNALBOX_USER_LIMIT`.
+    /// For example `SIGNALBOX_USER_LIMIT`.
     package var environmentName: String {
         "SIGNALBOX_" + name.uppercased().replacing("-", with: "_")
     }
-    /// As in `user_limit`.
+    /// For example `user_limit`.
     package var fileKey: String { name.replacing("-", with: "_") }
 }
 

@@ -1,6 +1,6 @@
 /// Something that is wrong with the settings.
 package struct SettingsError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// Each names where it is, what is there and what is wanted. Never empty.
+    /// Each names the origin, the value that is there and the values that are allowed. Never empty.
     package var problems: [String]
 
     package init(problems: [String]) {

@@ -2,9 +2,12 @@ import JobModel
 
 /// Reads settings: the flag wins over the environment, that over the file, and that over the default.
 package struct SettingsReader {
+    /// The texts of flags by the names of their settings.
     let flags: [String: String]
+    /// The values of `flags` come from code, where a setting is named without the dashes of its flag.
+    var flagsAreCode = false
     let environment: [String: String]
-    let file: SettingsFile?
+    var file: SettingsFile?
     let machine: Machine
     var problems: [String]
 
@@ -13,7 +16,7 @@ package struct SettingsReader {
         let origin: String
         let text: String
         if let flag = flags[setting.name] {
-            (origin, text) = (setting.flag, flag)
+            (origin, text) = (flagsAreCode ? setting.name : setting.flag, flag)
         } else if let variable = environment[setting.environmentName], !variable.isEmpty {
             (origin, text) = (setting.environmentName, variable)
         } else if let file, let entry = file.scalars[setting.fileKey] {
@@ -29,12 +32,16 @@ package struct SettingsReader {
 }
 
 /// The values of settings, by their names.
-struct SettingValues: Sendable {
+struct SettingValues: Sendable, Equatable {
     // exact: the names are our own
-    private var values: [String: any Sendable] = [:]
+    private var values: [String: any Hashable & Sendable] = [:]
 
     init(of settings: [any AnySetting], _ reader: inout SettingsReader) {
         for setting in settings { values[setting.name] = setting.read(&reader) }
+    }
+
+    static func == (left: Self, right: Self) -> Bool {
+        left.values.mapValues { AnyHashable($0) } == right.values.mapValues { AnyHashable($0) }
     }
 
     subscript<Value>(_ setting: Setting<Value>) -> Value {

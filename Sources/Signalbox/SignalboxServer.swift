@@ -21,7 +21,7 @@ package let signalboxVersion = "0.1.0"
 /// }
 /// ```
 ///
-/// Its settings are those of `signalbox serve`: flags, environment, file.
+/// Its settings are those of `signalbox serve` (flags, environment, file) or those of a `SignalboxConfiguration`.
 ///
 /// Handlers are a part of the process: they can read all that the server knows, including the database's password and
 /// every job. Work that must not be able to do so runs as a command, with a user of its own (docs/command-handlers.md).
@@ -51,6 +51,21 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         self.init(
             settings: try Self.resolveSettings(arguments: arguments, environment: environment),
             environment: environment, runners: Self.runners(handlers, middleware, logger), logger: logger)
+    }
+
+    /// A server with the settings of `configuration`; flags are not looked at, and the environment only for the variables
+    /// that the commands of its file ask for.
+    ///
+    /// - Parameter middleware: runs around every attempt of the handlers, the first one outermost.
+    ///
+    /// Throws an error that names every setting which is wrong.
+    public init(
+        handlers: [any RawJobHandler], middleware: [any JobMiddleware] = [],
+        configuration: SignalboxConfiguration, logger: Logger
+    ) throws {
+        self.init(
+            settings: try Self.checked(try ServerSettings.resolve(values: configuration.values)),
+            runners: Self.runners(handlers, middleware, logger), logger: logger)
     }
 
     package init(
@@ -189,7 +204,10 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     private static func resolveSettings(
         arguments: [String], environment: [String: String]
     ) throws(SettingsError) -> ServerSettings {
-        let settings = try ServerSettings.resolve(arguments: arguments, environment: environment)
+        try checked(try ServerSettings.resolve(arguments: arguments, environment: environment))
+    }
+
+    private static func checked(_ settings: ServerSettings) throws(SettingsError) -> ServerSettings {
         if let url = settings.databaseURL, let problem = Connection.problem(ofConnectionString: url) {
             throw SettingsError(problems: ["database-url: \(problem)"])
         }

@@ -1,0 +1,156 @@
+import Settings
+
+/// The settings of a server that a program embeds. `signalbox serve --help` says more about each.
+///
+/// A setting that is nil is taken from `configurationFile`, else it has its default; the environment is not looked at.
+/// The values are checked when the server is made, as flags are. Durations count in whole milliseconds.
+public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
+    // MARK: Where it listens
+
+    /// The address to listen on.
+    public var host = "127.0.0.1"
+    /// The port to listen on. 0: any free one.
+    public var port = 7600
+    /// Allows to listen without TLS, and without authentication, where other machines can reach the server.
+    public var isInsecure = false
+    /// PEM file with the server's certificate and its chain. With `tlsKey`.
+    public var tlsCertificate: String?
+    /// PEM file with the certificate's private key.
+    public var tlsKey: String?
+    /// PEM file with the authorities whose client certificates are accepted; every client needs one then.
+    public var tlsClientCA: String?
+
+    // MARK: Where it keeps the jobs
+
+    /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs one of its own.
+    public var databaseURL: String?
+    /// Where the Postgres of its own keeps its data.
+    public var stateDirectory: String?
+    /// Connections to Postgres, 1 to 100.
+    public var databaseConnections: Int?
+    /// How long finished jobs are kept, 1 minute to 10 years.
+    public var retention: Duration?
+    /// How long the audit is kept, 1 minute to 10 years.
+    public var auditRetention: Duration?
+
+    // MARK: The node
+
+    /// How many jobs this node runs at once, 0 to 10,000. 0: it only serves the API.
+    public var concurrency: Int?
+    /// The name of this node, unique among live nodes.
+    public var nodeName: String?
+    /// How long a cancelled run, and the runs of a server that shuts down, have to end, up to 10 minutes.
+    public var grace: Duration?
+    /// For how long a run belongs to its node without renewal, 5 to 60 seconds.
+    public var lease: Duration?
+    /// How often to look for work that was not announced, 50 milliseconds to 1 minute.
+    public var pollInterval: Duration?
+    /// Whether the node also handles the kinds for trials, such as `test.echo`.
+    public var handlesTestKinds = false
+
+    // MARK: Limits of users
+
+    /// How many jobs of one user may run at once in one queue, over all nodes.
+    public var userLimit: Int?
+    /// How many jobs of one user may wait, over all nodes.
+    public var pendingJobsPerUserMax: Int?
+    /// How many bytes of payload the waiting jobs of one user may have together, over all nodes.
+    public var pendingPayloadBytesPerUserMax: Int?
+    /// How many jobs a second may be enqueued for one user on this node.
+    public var enqueuesPerSecondPerUserMax: Int?
+    /// How many watches of one user may be open on this node.
+    public var watchesPerUserMax: Int?
+
+    // MARK: Limits of connections
+
+    /// Threads that serve connections, 1 to 256.
+    public var eventLoops: Int?
+    /// Connections open at once.
+    public var connectionsMax: Int?
+    /// Connections open at once from one address.
+    public var connectionsPerAddressMax: Int?
+    /// A connection without a call for this long is closed.
+    public var idleTimeout: Duration?
+    /// A client that has been silent for this long gets a PING.
+    public var keepaliveInterval: Duration?
+    /// How long the client has to answer the PING.
+    public var keepaliveTimeout: Duration?
+    /// A connection older than this is closed once its calls are over.
+    public var connectionAgeMax: Duration?
+    /// How long those calls may take.
+    public var connectionAgeGrace: Duration?
+
+    // MARK: Authentication
+
+    /// File with the hashes of the bearer tokens that are accepted.
+    public var tokenFile: String?
+    /// Which JSON Web Tokens are accepted. Nil: none.
+    public var jwt: JWT?
+
+    /// Which JSON Web Tokens are accepted.
+    public struct JWT: Sendable {
+        /// The keys of the tokens' signatures, a JSON Web Key Set: a file, or an address of https.
+        public var keys: String
+        /// The issuer that a token must name (`iss`).
+        public var issuer: String
+        /// The audience that a token must name (`aud`).
+        public var audience: String
+        /// How far the clocks of the issuer and of this machine may be apart, up to 1 minute.
+        public var leeway: Duration?
+        /// The claim with the users that a token is for.
+        public var usersClaim: String?
+
+        /// Tokens of one issuer for one audience.
+        public init(keys: String, issuer: String, audience: String) {
+            self.keys = keys
+            self.issuer = issuer
+            self.audience = audience
+        }
+    }
+
+    // MARK: The file
+
+    /// A YAML file as `signalbox serve --config` reads it, for what is not set here. Commands, limits of single queues and
+    /// rules for client certificates are only there.
+    public var configurationFile: String?
+
+    /// The defaults of `signalbox serve`.
+    public init() {}
+
+    /// The type alone: the address of the database may have a password.
+    public var description: String { "SignalboxConfiguration" }
+    /// The type alone: the address of the database may have a password.
+    public var debugDescription: String { description }
+
+    /// By the names of the settings, as flags would have them.
+    var values: [String: String] {
+        func text(_ number: Int?) -> String? { number.map { String($0) } }
+        func text(_ duration: Duration?) -> String? { duration.map { DurationText.text($0) } }
+        let values: [String: String?] = [
+            "config": configurationFile,
+            "listen": HostPort(host: host, port: port).description,
+            "insecure": isInsecure ? "true" : nil,
+            "tls-certificate": tlsCertificate, "tls-key": tlsKey, "tls-client-ca": tlsClientCA,
+            "database-url": databaseURL, "state-dir": stateDirectory,
+            "database-connections": text(databaseConnections),
+            "retention": text(retention), "audit-retention": text(auditRetention),
+            "concurrency": text(concurrency), "node-name": nodeName, "grace": text(grace),
+            "lease": text(lease), "poll-interval": text(pollInterval),
+            "test-kinds": handlesTestKinds ? "true" : nil,
+            "user-limit": text(userLimit),
+            "max-pending-per-user": text(pendingJobsPerUserMax),
+            "max-pending-payload-per-user": text(pendingPayloadBytesPerUserMax),
+            "enqueue-rate-per-user": text(enqueuesPerSecondPerUserMax),
+            "max-watches-per-user": text(watchesPerUserMax),
+            "event-loops": text(eventLoops), "max-connections": text(connectionsMax),
+            "max-connections-per-address": text(connectionsPerAddressMax),
+            "idle-timeout": text(idleTimeout), "keepalive-interval": text(keepaliveInterval),
+            "keepalive-timeout": text(keepaliveTimeout), "max-connection-age": text(connectionAgeMax),
+            "max-connection-age-grace": text(connectionAgeGrace),
+            "auth-tokens": tokenFile, "auth-jwks": jwt?.keys, "auth-jwt-issuer": jwt?.issuer,
+            "auth-jwt-audience": jwt?.audience, "auth-jwt-leeway": text(jwt?.leeway),
+            "auth-jwt-users-claim": jwt?.usersClaim,
+        ]
+        return values.compactMapValues { $0 }
+    }
+}
