@@ -27,6 +27,7 @@ let package = Package(
         .executable(name: "signalbox", targets: ["SignalboxCommand"]),
         .executable(name: "signalbox-dialogue", targets: ["DialogueServer"]),
         .library(name: "Signalbox", targets: ["Signalbox"]),
+        .library(name: "SignalboxClient", targets: ["SignalboxClient"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -142,6 +143,13 @@ let package = Package(
         // What others use: the library to embed, the program.
         .target(name: "SignalboxJobs", dependencies: ["JobModel", "Support"], swiftSettings: settings),
         .target(
+            name: "SignalboxClient",
+            dependencies: [
+                "GRPC", "JobModel", "Settings", "SignalboxJobs", "SignalboxProto", "Support", logging,
+                nioCore,
+            ],
+            swiftSettings: settings),
+        .target(
             name: "Signalbox",
             dependencies: [
                 "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobService", "JobWatch",
@@ -154,7 +162,7 @@ let package = Package(
         .target(
             name: "ClientCommands",
             dependencies: [
-                "JobModel", "SignalboxProto", "GRPC", "Settings", "Support",
+                "JobModel", "SignalboxClient", "SignalboxProto", "GRPC", "Settings", "Support",
                 argumentParser, nioCore, nioPosix, logging,
             ],
             swiftSettings: settingsCallingC),
@@ -237,6 +245,13 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
+            name: "SignalboxClientTests",
+            dependencies: [
+                "GRPC", "JobModel", "SignalboxClient", "SignalboxJobs", "SignalboxProto", "Support", logging,
+                nioCore,
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "SignalboxAPITests",
             dependencies: [
                 "Authentication", "SignalboxAPI", "JobModel", "JobService", "JobWatch", "SignalboxProto",
@@ -270,7 +285,7 @@ let package = Package(
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [
-                "ClientCommands", "JobModel", "SignalboxProto", "GRPC", "Settings",
+                "ClientCommands", "JobModel", "SignalboxClient", "SignalboxProto", "GRPC", "Settings",
                 "Support", argumentParser, logging, nioCore,
             ],
             swiftSettings: settings),

@@ -1,6 +1,7 @@
 package import ArgumentParser
 import FoundationEssentials
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import Support
 

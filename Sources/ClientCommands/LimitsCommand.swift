@@ -1,5 +1,6 @@
 package import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import Support
 

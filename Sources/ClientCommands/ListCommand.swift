@@ -1,5 +1,6 @@
 package import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import Support
 
@@ -22,8 +23,8 @@ package struct ListCommand: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "In this state: pending, running, succeeded, failed or cancelled; may be repeated.",
-            valueName: "state"), transform: JobState.init(written:))
-    var state: [JobState] = []
+            valueName: "state"), transform: JobModel.JobState.init(written:))
+    var state: [JobModel.JobState] = []
 
     @Option(
         help: ArgumentHelp("With this label; may be repeated.", valueName: "key=value"),

@@ -1,5 +1,6 @@
 import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import Logging
 import NIOCore
@@ -35,7 +36,7 @@ struct Service: Sendable {
         return Service(client: client, timeout: target.timeout, metadata: metadata)
     }
 
-    /// Of a token with the line's end that an editor adds.
+    /// The size of a file with a token, including the line end that an editor adds.
     private static let tokenFileBytesMax = 16 << 10
 
     private static func metadata(_ target: ClientSettings) async throws -> Metadata {
@@ -44,7 +45,7 @@ struct Service: Sendable {
             text = String(decoding: try await Files.read(path, bytesMax: tokenFileBytesMax), as: UTF8.self)
         }
         guard let text else { return Metadata() }
-        // The end of the line that an editor adds is no part of it.
+        // The line end that an editor adds is not part of the token.
         guard let token = text.split(whereSeparator: \.isWhitespace).first else {
             let place = target.tokenFile.map { "'\($0.printable)'" } ?? "SIGNALBOX_TOKEN"
             throw FileError(description: "there is no token in \(place)")
@@ -59,16 +60,8 @@ struct Service: Sendable {
     func call<Response: ResponseMessage>(
         _ method: String, _ request: some RequestMessage, _: Response.Type = Response.self
     ) async throws -> Response {
-        try Self.decode(await client.unary(method, request.encode(), metadata: metadata, timeout: timeout))
-    }
-
-    /// Throws a `Status` when the answer makes no sense, as when the server is of another kind or version.
-    static func decode<Response: ResponseMessage>(_ bytes: ByteBuffer) throws -> Response {
-        do {
-            return try Response.decode(bytes)
-        } catch {
-            throw Status(.internalError, "the server's answer cannot be read: \(error)")
-        }
+        try Response.decodeAnswer(
+            await client.unary(method, request.encode(), metadata: metadata, timeout: timeout))
     }
 
     func getJob(_ id: JobID, includePayload: Bool = false) async throws -> JobRecord {
@@ -77,8 +70,8 @@ struct Service: Sendable {
     }
 }
 
-/// Runs a command's calls on one connection. A `Status` that it throws is said on standard error and becomes the exit
-/// code; a file that cannot be used is wrong usage.
+/// Runs a command's calls on one connection. A `Status` that it throws is written to standard error and becomes the exit
+/// code; a file that cannot be used is a usage error.
 func withService(_ target: ClientSettings, _ body: (Service) async throws -> Void) async throws {
     try await explaining {
         let service = try await Service.connect(target)
@@ -105,8 +98,7 @@ func explaining(_ body: () async throws -> Void) async throws {
     }
 }
 
-/// One call for each job. What one of them is refused keeps none of the others from being asked for; the
-/// first refusal is the exit code.
+/// Makes one call for each job. After a refusal it goes on with the next job; the first refusal is the exit code.
 func forEachJob(
     _ ids: [JobID], _ target: ClientSettings, _ body: @escaping (Service, JobID) async throws -> Void
 ) async throws {

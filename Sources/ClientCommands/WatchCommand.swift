@@ -2,6 +2,7 @@ package import ArgumentParser
 import FoundationEssentials
 import JobModel
 import Settings
+import SignalboxClient
 
 package struct WatchCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(

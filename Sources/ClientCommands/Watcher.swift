@@ -1,5 +1,6 @@
 import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import GRPC
 import Settings
@@ -7,16 +8,16 @@ import Support
 
 /// Follows a watch over as many connections as it takes.
 struct Watcher {
-    /// Without a message for so long it is given up.
+    /// A watch without a message for this long is given up.
     static let patience = Duration.seconds(300)
 
     let target: ClientSettings
     var session: WatchSession
     let printer: WatchPrinter
-    /// Whether the server was reached before: until then the first failure is final.
+    /// Whether the server was reached before. Until then the first failure ends the watch.
     var wasReached = false
 
-    /// A server may ask for a longer delay before the next connection than our own, but for no more than this.
+    /// The server may ask for a longer delay before the next connection than the client's own, up to this length.
     static let askedDelayMax = Duration.seconds(60)
 
     private var backoff = Backoff(initial: .milliseconds(200), most: .seconds(5))
@@ -29,7 +30,7 @@ struct Watcher {
         self.wasReached = wasReached
     }
 
-    /// Until every named job is final. Throws the exit code `jobFailed` when one has not succeeded.
+    /// Returns when every named job is final. Throws the exit code `jobFailed` when one has not succeeded.
     mutating func run() async throws {
         let ticker = await printer.startTicking()
         defer { ticker?.cancel() }
@@ -50,14 +51,14 @@ struct Watcher {
                 if try await follow() { return }
                 try await pause(Status(.unavailable, "the server has ended the watch"))
             } catch let status as Status {
-                // What was wanted may have been told before the connection was lost.
+                // The last event may have come before the connection was lost.
                 if session.isOver { return }
                 try await pause(status)
             }
         }
     }
 
-    /// Waits before the next connection, or throws what cannot be helped.
+    /// Waits before the next connection, or throws the status where another try would end the same way.
     private mutating func pause(_ status: Status) async throws {
         let silence = (lastHeard ?? .now).duration(to: .now)
         guard wasReached, !status.isHopeless, silence < Self.patience else { throw status }
@@ -70,7 +71,7 @@ struct Watcher {
         max(own, min(asked ?? .zero, askedDelayMax))
     }
 
-    /// One connection. True: it is over.
+    /// Follows the watch on one connection. Returns true when the watch is over.
     private mutating func follow() async throws -> Bool {
         let service = try await Service.connect(target)
         do {
@@ -90,7 +91,7 @@ struct Watcher {
             wasReached = true
             lastHeard = .now
             backoff.reset()
-            let message: WatchResponse = try Service.decode(bytes)
+            let message: WatchResponse = try .decodeAnswer(bytes)
             if let news = session.receive(message) { try await printer.show(news) }
             if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
                 try await lookUpMissing(service)

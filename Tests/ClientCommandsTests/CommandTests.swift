@@ -1,5 +1,6 @@
 import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import Logging
 import NIOCore
@@ -169,5 +170,13 @@ import Testing
             let arguments = [Sample.id.description, "--after", "3", "--server", address]
             #expect(await exitCode(arguments, of: WatchCommand.self) == 1)
         }
+    }
+
+    @Test func theServerMayAskForALongerDelay() {
+        func delay(asked: Duration?) -> Duration { Watcher.delay(own: .seconds(2), asked: asked) }
+        #expect(delay(asked: nil) == .seconds(2))
+        #expect(delay(asked: .seconds(1)) == .seconds(2))
+        #expect(delay(asked: .seconds(20)) == .seconds(20))
+        #expect(delay(asked: .seconds(2000)) == Watcher.askedDelayMax)
     }
 }

@@ -1,58 +1,64 @@
-import JobModel
-import SignalboxProto
-import GRPC
+package import GRPC
+package import JobModel
+package import SignalboxProto
 import Support
 
-/// One watch over all its connections: what was told already, and where to go on. Pure.
+/// One watch over all its connections: what its user knows already, and where to resume. Pure.
 ///
 ///     request() ──▶ stream ──▶ receive(message) ──▶ what is new, for the user
 ///        ▲             │ ended
 ///        └── again ────┴──▶ isOver: every named job is final
 ///
-/// Named jobs go on by `after_sequence`, so nothing is left out or told twice. A watch of a user or queue
-/// cannot name where it was: there, snapshots of jobs that have moved on meanwhile stand for what was
-/// missed, and `unaccounted` are those that are not live any more.
-struct WatchSession: Sendable {
-    enum Subject: Sendable, Equatable {
+/// Named jobs resume by `after_sequence`, so that no event is left out or given twice. A watch of a user or queue
+/// cannot resume by sequence: there, snapshots of jobs that have changed meanwhile stand for the events that were
+/// missed, and `unaccounted` are the jobs that are not live any more.
+package struct WatchSession: Sendable {
+    package enum Subject: Sendable, Equatable {
         case jobs([JobID])
         /// Empty text: any. Never ends by itself.
         case all(userID: String, queue: String)
     }
 
-    /// Of a user's or queue's watch: live jobs whose sequence is remembered. Of others events may be told
-    /// again after a reconnection.
+    /// How many live jobs' sequences a watch of a user or queue remembers. Events of further ones may be given again after
+    /// a reconnection.
     static let knownMax = 100_000
 
     private struct Known {
         var sequence: Int64
-        /// Nil: not heard of yet.
-        var state: JobState?
+        /// Nil: nothing was received about it yet.
+        var state: JobModel.JobState?
         var logNumber: Int64 = 0
-        /// The connection on which it was last heard of.
+        /// The connection that last said something about it.
         var connection = 0
     }
 
-    let subject: Subject
-    let includesLog: Bool
+    package let subject: Subject
+    private let includesLog: Bool
     private var known: [JobID: Known] = [:]
     private var connection = 0
     private var isComplete = false
 
-    init(_ subject: Subject, after sequence: Int64 = 0, includesLog: Bool = false) {
+    /// - Parameters:
+    ///   - sequence: of the last event that is known of each named job.
+    ///   - sequences: those of single jobs, where they are others.
+    package init(
+        _ subject: Subject, after sequence: Int64 = 0, sequences: [JobID: Int64] = [:],
+        includesLog: Bool = false
+    ) {
         self.subject = subject
         self.includesLog = includesLog
         if case .jobs(let ids) = subject {
-            for id in ids { known[id] = Known(sequence: sequence) }
+            for id in ids { known[id] = Known(sequence: sequences[id] ?? sequence) }
         }
     }
 
     /// For a new connection.
-    mutating func request() -> WatchRequest {
+    package mutating func request() -> WatchRequest {
         connection += 1
         switch subject {
         case .jobs(let ids):
-            // Of what was told as final nothing more will come, and it may be removed by now: named again it would
-            // end the watch of all the others with NOT_FOUND.
+            // Nothing more follows the end of a job, and by now it may have been removed: to name it again would end the
+            // watch of all the others with NOT_FOUND.
             let open = ids.filter { !isFinal($0) }
             return WatchRequest(
                 jobs: open.map {
@@ -64,7 +70,7 @@ struct WatchSession: Sendable {
     }
 
     /// What of a message is new; nil: nothing.
-    mutating func receive(_ message: WatchResponse) -> WatchResponse? {
+    package mutating func receive(_ message: WatchResponse) -> WatchResponse? {
         switch message {
         case .snapshot(let job):
             // The last event of a named job follows its snapshot, and has the result.
@@ -113,7 +119,7 @@ struct WatchSession: Sendable {
     /// Jobs to be looked up, once the snapshots of a new connection have come (a user's or queue's watch:
     /// live when last heard of, and not among them) or the stream has ended with OK (named jobs: final, but
     /// after a sequence that was known, so that nothing was sent).
-    func unaccounted() -> [JobID] {
+    package func unaccounted() -> [JobID] {
         switch subject {
         case .jobs(let ids): ids.filter { !isFinal($0) }
         case .all: known.filter { $0.value.connection != connection }.map(\.key)
@@ -121,7 +127,7 @@ struct WatchSession: Sendable {
     }
 
     /// What was looked up; nil: no such job any more.
-    mutating func account(for id: JobID, _ job: JobRecord?) -> WatchResponse? {
+    package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchResponse? {
         guard let job else {
             known[id] = nil
             return nil
@@ -130,7 +136,7 @@ struct WatchSession: Sendable {
     }
 
     /// Every named job is final.
-    var isOver: Bool {
+    package var isOver: Bool {
         guard case .jobs(let ids) = subject else { return false }
         return ids.allSatisfy(isFinal)
     }
@@ -140,11 +146,11 @@ struct WatchSession: Sendable {
     }
 
     /// Whether a named job ended without success.
-    var hasFailures: Bool {
+    package var hasFailures: Bool {
         known.values.contains { $0.state == .failed || $0.state == .cancelled }
     }
 
-    private mutating func note(_ id: JobID, _ sequence: Int64, _ state: JobState?) {
+    private mutating func note(_ id: JobID, _ sequence: Int64, _ state: JobModel.JobState?) {
         if case .all = subject {
             if state?.isFinal == true {
                 known[id] = nil
@@ -166,7 +172,7 @@ struct WatchSession: Sendable {
 
 extension Status {
     /// The same request would end the same way.
-    var isHopeless: Bool {
+    package var isHopeless: Bool {
         switch code {
         case .invalidArgument, .notFound, .outOfRange, .failedPrecondition, .permissionDenied,
             .unauthenticated, .unimplemented:

@@ -4,7 +4,7 @@ import GRPC
 import Support
 import Testing
 
-@testable import ClientCommands
+@testable import SignalboxClient
 
 @Suite struct WatchSessionTests {
     @Test func aNamedJobGoesOnAfterTheLastEvent() {
@@ -40,6 +40,14 @@ import Testing
         #expect(session.request().jobs.count == 2)
         _ = session.receive(.lifecycle(Sample.event(.succeeded, sequence: 3)))
         #expect(session.request().jobs == [.init(jobID: "\(Sample.other)")])
+    }
+
+    @Test func eachJobMayHaveASequenceOfItsOwn() {
+        var session = WatchSession(.jobs([Sample.id, Sample.other]), sequences: [Sample.other: 4])
+        let expected: [WatchRequest.Watched] = [
+            .init(jobID: "\(Sample.id)"), .init(jobID: "\(Sample.other)", afterSequence: 4),
+        ]
+        #expect(session.request().jobs == expected)
     }
 
     @Test func whatEndedAtTheGivenSequenceIsLookedUp() {
@@ -104,13 +112,5 @@ import Testing
         #expect(session.receive(.log(Sample.id, lines(1...3))) == .log(Sample.id, lines(1...3)))
         #expect(session.receive(.log(Sample.id, lines(2...5))) == .log(Sample.id, lines(4...5)))
         #expect(session.receive(.log(Sample.id, lines(5...5))) == nil)
-    }
-
-    @Test func theServerMayAskForALongerDelay() {
-        func delay(asked: Duration?) -> Duration { Watcher.delay(own: .seconds(2), asked: asked) }
-        #expect(delay(asked: nil) == .seconds(2))
-        #expect(delay(asked: .seconds(1)) == .seconds(2))
-        #expect(delay(asked: .seconds(20)) == .seconds(20))
-        #expect(delay(asked: .seconds(2000)) == Watcher.askedDelayMax)
     }
 }

@@ -1,0 +1,82 @@
+import GRPC
+import SignalboxJobs
+import SignalboxProto
+import Support
+
+/// Whether and when a call, or the connection of a watch, is tried again. Pure: times and random numbers come in.
+struct CallRetry {
+    /// A server may ask for a longer delay than the client's own, but for no more than this.
+    static let askedDelayMax = Duration.seconds(60)
+
+    private var backoff: Backoff
+    private let deadline: ContinuousClock.Instant
+
+    /// - Parameter deadline: a delay never reaches past it.
+    init(_ retry: SignalboxClient.Retry, deadline: ContinuousClock.Instant) {
+        backoff = Backoff(retry)
+        self.deadline = deadline
+    }
+
+    /// Nil: the status is the outcome of the call.
+    mutating func delay(
+        after status: Status, now: ContinuousClock.Instant, random: Double = .random(in: 0..<1)
+    ) -> Duration? {
+        guard status.code == .unavailable else { return nil }
+        let delay = max(backoff.next(random: random), min(status.retryDelay ?? .zero, Self.askedDelayMax))
+        return now + delay < deadline ? delay : nil
+    }
+}
+
+/// Whether and when a watch connects again. Pure: times and random numbers come in.
+struct WatchRetry {
+    private var backoff: Backoff
+    private let patience: Duration
+    /// Each connection has a new token: the end of one that was good is not the end of the watch.
+    private let renewsToken: Bool
+    /// The server has had this watch before.
+    private var wasOpen = false
+    /// This connection has brought a message.
+    private var hasHeard = false
+    private var silentSince: ContinuousClock.Instant
+
+    init(_ retry: SignalboxClient.Retry, patience: Duration, renewsToken: Bool, now: ContinuousClock.Instant)
+    {
+        backoff = Backoff(retry)
+        self.patience = patience
+        self.renewsToken = renewsToken
+        silentSince = now
+    }
+
+    mutating func connects() { hasHeard = false }
+
+    mutating func receives(now: ContinuousClock.Instant) {
+        (wasOpen, hasHeard) = (true, true)
+        silentSince = now
+        backoff.reset()
+    }
+
+    /// Nil: the status is the end of the watch.
+    mutating func delay(
+        after status: Status, now: ContinuousClock.Instant, random: Double = .random(in: 0..<1)
+    ) -> Duration? {
+        guard now - silentSince < patience else { return nil }
+        let tokenHasExpired = status.code == .unauthenticated && renewsToken && hasHeard
+        guard tokenHasExpired || !status.isHopeless else { return nil }
+        // One watch too many: whoever asks for it is told at once. Later the server may still count the lost connection.
+        guard status.code != .resourceExhausted || wasOpen else { return nil }
+        return max(
+            backoff.next(random: random), min(status.retryDelay ?? .zero, CallRetry.askedDelayMax))
+    }
+}
+
+extension Backoff {
+    fileprivate init(_ retry: SignalboxClient.Retry) {
+        let initial = max(retry.initialDelay, .milliseconds(1))
+        self.init(initial: initial, most: max(retry.maxDelay, initial))
+    }
+}
+
+extension Status {
+    var decodedDetails: StatusDetails? { details.isEmpty ? nil : try? StatusDetails.decode(details) }
+    fileprivate var retryDelay: Duration? { decodedDetails?.retryDelay }
+}

@@ -1,0 +1,156 @@
+public import Foundation
+import GRPC
+import JobModel
+import Settings
+@_exported public import SignalboxJobs
+import SignalboxProto
+import Support
+
+/// A client of a Signalbox server.
+///
+/// ```swift
+/// let client = try SignalboxClient(.init(host: "127.0.0.1", port: 7600))
+/// let enqueued = try await client.enqueue("greet", userID: "ada", input: ["name": "Ada"])
+/// for try await update in client.watch(.job(enqueued.job.id)) { print(update) }
+/// print(try await client.result(of: enqueued.job.id, as: String.self))
+/// await client.close()
+/// ```
+///
+/// All calls share one connection, which is made when it is needed, and again when it is lost. Copies of a client are
+/// the same client. A call that ends with `unavailable` is made again where that changes nothing twice, which is all but
+/// `retry`: a request without id and key gets an id for that.
+///
+/// Every method throws a `SignalboxError`, or `CancellationError` when its task is cancelled, or what the function of
+/// `Configuration.token` throws.
+public struct SignalboxClient: JobQueue {
+    private var caller: Caller
+
+    /// Nothing is connected yet.
+    ///
+    /// Throws a `SignalboxError` `invalidArgument` where the configuration makes no sense, or would send a token in the
+    /// clear to another machine.
+    public init(_ configuration: Configuration = Configuration()) throws {
+        try Self.check(configuration)
+        caller = Caller(
+            connector: Connector(configuration), configuration: configuration, timeout: configuration.timeout)
+    }
+
+    private static func check(_ configuration: Configuration) throws(SignalboxError) {
+        let address = HostPort(host: configuration.host, port: configuration.port)
+        guard HostPort(address.description) == address, address.port != 0 else {
+            throw SignalboxError(.invalidArgument, "host and port do not name a server: \(address)")
+        }
+        if let tls = configuration.tls {
+            guard (tls.certificateFile == nil) == (tls.keyFile == nil) else {
+                throw SignalboxError(.invalidArgument, "certificateFile and keyFile are needed together")
+            }
+            guard !configuration.isInsecure else {
+                throw SignalboxError(
+                    .invalidArgument,
+                    "isInsecure and tls exclude each other: isInsecure sends a token without TLS, and does not make TLS "
+                        + "trust a certificate")
+            }
+        } else if configuration.token != nil, !configuration.isInsecure, !address.isLoopback {
+            throw SignalboxError(
+                .invalidArgument,
+                "the token is not sent: \(address) is not on this machine, and without TLS everybody on the way could "
+                    + "read it: set tls, or isInsecure to send it in the clear")
+        }
+    }
+
+    /// The same client, whose calls may take `timeout` each.
+    public func with(timeout: Duration) -> SignalboxClient {
+        var copy = self
+        copy.caller.timeout = timeout
+        return copy
+    }
+
+    /// Closes the connection. Calls and watches that are open throw `unavailable`, as later ones do. Without it the
+    /// connection is closed with the last copy of the client.
+    public func close() async {
+        await caller.connector.close()
+    }
+
+    private func call<Response: ResponseMessage>(
+        _ path: String, _ request: some RequestMessage & Sendable, isSafe: Bool = true, as type: Response.Type
+    ) async throws -> Response {
+        do {
+            return try await caller.call(path, request, isSafe: isSafe)
+        } catch {
+            throw SignalboxError.from(error)
+        }
+    }
+
+    /// Enqueues one job.
+    public func enqueue(_ request: JobRequest) async throws -> EnqueuedJob {
+        let answer = try await call(
+            JobServiceMethod.enqueue, EnqueueRequest(job: request.withID.draft), as: EnqueueResponse.self)
+        // A job with an id that was made here was never there before: an earlier try of this call has taken effect.
+        return EnqueuedJob(answer.job, isNew: answer.created || !request.isIdempotent)
+    }
+
+    /// Enqueues up to 10,000 jobs of 4 MiB together, all or none.
+    public func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
+        let answer = try await call(
+            JobServiceMethod.enqueueBatch, EnqueueBatchRequest(jobs: requests.map(\.withID.draft)),
+            as: EnqueueBatchResponse.self)
+        guard answer.jobs.count == requests.count else {
+            throw SignalboxError(
+                .internalError, "the server's answer does not have as many jobs as the request")
+        }
+        return zip(answer.jobs, requests).map {
+            EnqueuedID($0.jobID, isNew: $0.created || !$1.isIdempotent)
+        }
+    }
+
+    /// A job with its attempts, log, progress and result.
+    public func job(_ id: UUID, includingPayload: Bool) async throws -> Job {
+        let request = GetJobRequest(jobID: "\(JobID(id))", includePayload: includingPayload)
+        let answer = try await call(JobServiceMethod.getJob, request, as: GetJobResponse.self)
+        return Job(answer.job, hasPayload: includingPayload)
+    }
+
+    /// One page of the jobs that match, newest first.
+    public func page(
+        of filter: SignalboxJobs.JobFilter, size: Int, after token: String?
+    ) async throws -> SignalboxJobs.JobPage {
+        let filter = filter.ofDomain
+        var request = ListJobsRequest()
+        request.userID = filter.userID ?? ""
+        request.queue = ExactText(filter.queue ?? "")
+        request.kind = ExactText(filter.kind ?? "")
+        request.states = filter.states
+        request.labels = filter.labels.map { (key: $0.key, value: $0.value) }
+        request.createdFrom = filter.createdFrom
+        request.createdTo = filter.createdTo
+        request.pageSize = size
+        request.pageToken = ExactText(token ?? "")
+        let answer = try await call(JobServiceMethod.listJobs, request, as: ListJobsResponse.self)
+        return SignalboxJobs.JobPage(answer.jobs, nextToken: answer.nextPageToken)
+    }
+
+    /// Asks for a job's end.
+    public func cancel(_ id: UUID, reason: String) async throws -> Job {
+        let request = CancelRequest(jobID: "\(JobID(id))", reason: ExactText(reason))
+        return Job(try await call(JobServiceMethod.cancel, request, as: JobResponse.self).job)
+    }
+
+    /// Puts a failed or cancelled job back.
+    public func retry(_ id: UUID) async throws -> Job {
+        let request = RetryRequest(jobID: "\(JobID(id))")
+        return Job(
+            try await call(JobServiceMethod.retry, request, isSafe: false, as: JobResponse.self).job)
+    }
+
+    /// What happens to jobs. A lost connection is made again, and the watch goes on where it was: of named jobs no event
+    /// is given twice or left out. In a watch of a user or a queue, jobs that have changed meanwhile have a snapshot instead
+    /// of the events, and those that are new and already final again are not told of.
+    ///
+    /// Throws `notFound` where a named job does not exist, or was removed before its end was told.
+    public func watch(_ subject: JobWatch) -> JobUpdates {
+        JobUpdates { [caller] in
+            let watch = RemoteWatch(subject, caller)
+            return { try await watch.next() }
+        }
+    }
+}

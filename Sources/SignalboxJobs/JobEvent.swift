@@ -1,0 +1,65 @@
+public import Foundation
+
+/// A lifecycle change of one job.
+public struct JobEvent: Sendable, Hashable {
+    /// What happened to a job.
+    public enum Kind: String, Sendable, Hashable, CaseIterable {
+        /// It was committed.
+        case enqueued
+        /// An attempt began.
+        case started
+        /// An attempt failed, timed out or was interrupted; another one follows at `dueAt`.
+        case retryScheduled = "retry_scheduled"
+        /// Its node shut down and gave it back.
+        case released
+        /// It is final, with a result.
+        case succeeded
+        /// It is final, without success.
+        case failed
+        /// It is final, because somebody cancelled it.
+        case cancelled
+        /// A retry put it back.
+        case retried
+    }
+
+    /// The job's id.
+    public var jobID: UUID
+    /// One more than that of the job's event before.
+    public var sequence: Int
+    /// What happened.
+    public var kind: Kind
+    /// The state from here on.
+    public var state: JobState
+    /// When it happened, by the database's clock.
+    public var at: Date
+    /// The attempt that it is about; 0 if none.
+    public var attempt: Int
+    /// The node that it happened on. Nil if none, and for callers without the scope `admin`.
+    public var node: String?
+    /// Why, where an attempt ended without success.
+    public var failure: Job.Failure?
+    /// When the next attempt may start, where the job waits.
+    public var dueAt: Date?
+    /// The result of a job that succeeded, when it has at most 64 KiB.
+    public var result: JobPayload?
+    /// The job's kind.
+    public var jobKind: String
+    /// The user on whose behalf the job runs.
+    public var userID: String
+    /// The job's queue.
+    public var queue: String
+}
+
+/// One element of a watch.
+public enum JobUpdate: Sendable, Hashable {
+    /// How a job is when the watch begins, or after events that it has missed. Without its history.
+    case snapshot(Job)
+    /// A lifecycle change. Each is given once, in order.
+    case event(JobEvent)
+    /// The latest progress of a running job. Reports in between may be left out.
+    case progress(jobID: UUID, attempt: Int, Job.Progress)
+    /// Lines of a job's log, in order. A slow reader may miss some.
+    case log(jobID: UUID, [Job.LogLine])
+    /// Every job that there was when the watch began has had its snapshot. Given once.
+    case isCurrent
+}

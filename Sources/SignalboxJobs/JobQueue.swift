@@ -1,0 +1,215 @@
+public import Foundation
+
+/// The jobs of a Signalbox service: the remote client and a server in the same process are both one.
+///
+/// Every method throws a `SignalboxError`, or `CancellationError` when its task is cancelled.
+public protocol JobQueue: Sendable {
+    /// Enqueues one job. When this returns, the job is committed.
+    ///
+    /// Throws `alreadyExists` where the id or the key belongs to a job with other content.
+    func enqueue(_ request: JobRequest) async throws -> EnqueuedJob
+
+    /// Enqueues up to 10,000 jobs of 4 MiB together, all or none. Their order is kept.
+    ///
+    /// Throws `invalidArgument` with the index and the field of what is wrong.
+    func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID]
+
+    /// A job with its attempts, log, progress and result. Throws `notFound` where there is none.
+    func job(_ id: UUID, includingPayload: Bool) async throws -> Job
+
+    /// One page of the jobs that match, newest first. It may be short, even empty, while there are more.
+    ///
+    /// - Parameters:
+    ///   - size: at most 1,000 jobs. 0: 50.
+    ///   - token: the `nextToken` of the page before. Nil: the first page.
+    func page(of filter: JobFilter, size: Int, after token: String?) async throws -> JobPage
+
+    /// Asks for a job's end, and returns it as it is now. One that waits is cancelled at once. One that runs ends later:
+    /// wait for it.
+    ///
+    /// - Parameter reason: kept in the job's failure; at most 1,024 bytes.
+    func cancel(_ id: UUID, reason: String) async throws -> Job
+
+    /// Puts a failed or cancelled job back, with as many attempts again. Throws `failedPrecondition` in other states.
+    func retry(_ id: UUID) async throws -> Job
+
+    /// What happens to jobs, from now on or from where an earlier watch was. Nothing is asked of the service before the
+    /// first element is; each iterator is a watch of its own.
+    func watch(_ subject: JobWatch) -> JobUpdates
+}
+
+/// A job that was enqueued.
+public struct EnqueuedJob: Sendable, Hashable {
+    /// The new job, or the one that was there before with the same id or key and content.
+    public var job: Job
+    /// False: it was there before.
+    public var isNew: Bool
+}
+
+/// A job that was enqueued with others.
+public struct EnqueuedID: Sendable, Hashable {
+    /// The job's id.
+    public var id: UUID
+    /// False: it was there before.
+    public var isNew: Bool
+}
+
+/// A part of a list.
+public struct JobPage: Sendable, Hashable {
+    /// Without attempts, log, payload and result.
+    public var jobs: [Job]
+    /// Asks for the next page, with the same filter and by the same caller. Nil: that was all.
+    public var nextToken: String?
+}
+
+/// What to watch.
+public struct JobWatch: Sendable, Hashable {
+    package enum Subject: Sendable, Hashable {
+        case jobs([UUID])
+        case all(userID: String?, queue: String?)
+    }
+
+    package var subject: Subject
+    /// The sequence of the last event that is known of each job, which nothing is told of again. Only for jobs that are
+    /// named. Of one that is missing the watch begins with a snapshot.
+    public var sequences: [UUID: Int] = [:]
+    /// Whether the lines of the jobs' logs are told too. Only for jobs that are named.
+    public var includesLog = false
+
+    /// Named jobs, 1 to 1,000, until each of them is final.
+    public static func jobs(_ ids: [UUID]) -> JobWatch { JobWatch(subject: .jobs(ids)) }
+    /// One job, until it is final.
+    public static func job(_ id: UUID) -> JobWatch { .jobs([id]) }
+    /// All jobs of a user, or those of them in one queue, until the watch is dropped.
+    public static func user(_ userID: String, queue: String? = nil) -> JobWatch {
+        JobWatch(subject: .all(userID: userID, queue: queue))
+    }
+    /// All jobs in a queue, until the watch is dropped.
+    public static func queue(_ queue: String) -> JobWatch {
+        JobWatch(subject: .all(userID: nil, queue: queue))
+    }
+}
+
+/// What a watch tells. One task reads an iterator; to drop the iterator ends the watch.
+public struct JobUpdates: AsyncSequence, Sendable {
+    /// Gives one update after the other; nil at the end.
+    package typealias Source = @Sendable () async throws -> JobUpdate?
+
+    private let makeSource: @Sendable () -> Source
+
+    package init(_ makeSource: @escaping @Sendable () -> Source) {
+        self.makeSource = makeSource
+    }
+
+    /// Begins a watch of its own.
+    public func makeAsyncIterator() -> Iterator { Iterator(source: makeSource()) }
+
+    /// One watch.
+    public struct Iterator: AsyncIteratorProtocol {
+        fileprivate let source: Source
+
+        /// Nil when every named job is final. Throws what cannot be helped by connecting again.
+        public mutating func next() async throws -> JobUpdate? { try await source() }
+    }
+}
+
+/// Every job of a list; pages are fetched as they are needed.
+public struct JobList: AsyncSequence, Sendable {
+    fileprivate let queue: any JobQueue
+    fileprivate let filter: JobFilter
+    fileprivate let pageSize: Int
+
+    /// Begins with the newest job.
+    public func makeAsyncIterator() -> Iterator { Iterator(list: self) }
+
+    /// One pass over the list.
+    public struct Iterator: AsyncIteratorProtocol {
+        fileprivate let list: JobList
+        private var jobs: ArraySlice<Job> = []
+        private var token: String?
+        private var isLastPage = false
+
+        fileprivate init(list: JobList) {
+            self.list = list
+        }
+
+        /// Nil after the last job.
+        public mutating func next() async throws -> Job? {
+            while jobs.isEmpty, !isLastPage {
+                let page = try await list.queue.page(of: list.filter, size: list.pageSize, after: token)
+                jobs = page.jobs[...]
+                token = page.nextToken
+                isLastPage = token == nil
+            }
+            return jobs.popFirst()
+        }
+    }
+}
+
+extension JobQueue {
+    /// Enqueues a job whose payload is `input` as JSON.
+    public func enqueue(
+        _ kind: String, userID: String, input: some Encodable & Sendable
+    ) async throws -> EnqueuedJob {
+        try await enqueue(JobRequest(kind: kind, userID: userID, input: input))
+    }
+
+    /// A job with its attempts, log, progress and result, without its payload. Throws `notFound` where there is none.
+    public func job(_ id: UUID) async throws -> Job {
+        try await job(id, includingPayload: false)
+    }
+
+    /// Every job that matches, newest first.
+    ///
+    /// - Parameter pageSize: how many jobs one call fetches, at most 1,000.
+    public func jobs(_ filter: JobFilter = JobFilter(), pageSize: Int = 50) -> JobList {
+        JobList(queue: self, filter: filter, pageSize: pageSize)
+    }
+
+    /// Asks for a job's end, without a reason.
+    public func cancel(_ id: UUID) async throws -> Job {
+        try await cancel(id, reason: "")
+    }
+
+    /// Waits until a job is final, and returns it, however it ended.
+    ///
+    /// - Parameter timeout: after this time `deadlineExceeded` is thrown. Nil: it waits as long as it takes.
+    public func finalJob(_ id: UUID, timeout: Duration? = nil) async throws -> Job {
+        guard let timeout else { return try await waitUntilFinal(id) }
+        return try await withThrowingTaskGroup(of: Job?.self) { group in
+            group.addTask { try await waitUntilFinal(id) }
+            group.addTask {
+                try await Task.sleep(for: timeout)
+                return nil
+            }
+            defer { group.cancelAll() }
+            guard let first = try await group.next(), let job = first else {
+                throw SignalboxError(.deadlineExceeded, "the job was not final within \(timeout)", jobID: id)
+            }
+            return job
+        }
+    }
+
+    private func waitUntilFinal(_ id: UUID) async throws -> Job {
+        for try await _ in watch(.job(id)) {}
+        return try await job(id)
+    }
+
+    /// Waits for a job's result.
+    ///
+    /// Throws a `JobUnsuccessful` when the job failed or was cancelled, and `deadlineExceeded` after `timeout`.
+    public func result(of id: UUID, timeout: Duration? = nil) async throws -> JobPayload {
+        let job = try await finalJob(id, timeout: timeout)
+        guard job.state == .succeeded else { throw JobUnsuccessful(job: job) }
+        return job.result ?? JobPayload()
+    }
+
+    /// Waits for a job's result and reads it as JSON.
+    ///
+    /// Throws like `result(of:timeout:)`, and a `DecodingError` where the result is not such a value.
+    public func result<Value: Decodable & Sendable>(
+        of id: UUID, as type: Value.Type, timeout: Duration? = nil
+    ) async throws -> Value {
+        try await result(of: id, timeout: timeout).decoded()
+    }
+}

@@ -1,0 +1,327 @@
+import Foundation
+import GRPC
+import JobModel
+import NIOCore
+import SignalboxJobs
+import SignalboxProto
+import Support
+import Synchronization
+import Testing
+
+@testable import SignalboxClient
+
+/// Calls of the client against a server that answers as the test says.
+@Suite(.timeLimit(.minutes(1))) struct CallTests {
+    private func client(
+        _ port: Int, _ change: (inout SignalboxClient.Configuration) -> Void = { _ in }
+    ) throws -> SignalboxClient {
+        var configuration = SignalboxClient.Configuration(port: port)
+        configuration.retry = .init(initialDelay: .milliseconds(1), maxDelay: .milliseconds(1))
+        change(&configuration)
+        return try SignalboxClient(configuration)
+    }
+
+    private func error(_ body: () async throws -> Void) async throws -> SignalboxError {
+        try await #require(throws: SignalboxError.self) { try await body() }
+    }
+
+    private static func unavailable(retryAfter delay: Duration? = nil) -> Status {
+        let details = StatusDetails(code: 14, message: "", retryDelay: delay)
+        return Status(.unavailable, "no database", details: details.encode())
+    }
+
+    // MARK: Requests and answers
+
+    @Test func aRequestArrivesWhole() async throws {
+        let drafts = Mutex<[JobSpecDraft]>([])
+        let method = Method.unary(JobServiceMethod.enqueue) { bytes, _ in
+            var violations: [FieldViolation] = []
+            let draft = try EnqueueRequest.decode(bytes, into: &violations).job
+            drafts.withLock { $0 += [draft].compactMap(\.self) }
+            return EnqueueResponse(job: Sample.job(.pending, sequence: 1), created: false).encode()
+        }
+        var request = try JobRequest(kind: "k", userID: "ada", input: ["n": 1])
+        request.queue = "q"
+        request.idempotencyKey = "once"
+        request.priority = -3
+        request.due = .at(Date(timeIntervalSince1970: 1.5))
+        request.maxAttempts = 4
+        request.retryPolicy = .init(initialDelay: .seconds(1), factor: 3, maxDelay: .seconds(9), jitter: 0.5)
+        request.timeout = .seconds(20)
+        request.softTimeout = .seconds(10)
+        request.labels = ["a": "b"]
+        try await FakeServer.with([method]) { [request] port in
+            let enqueued = try await client(port).enqueue(request)
+            #expect(enqueued.job.id == Sample.id.uuid && !enqueued.isNew)
+        }
+        let draft = try #require(drafts.withLock { $0.first })
+        #expect(draft.kind == "k" && draft.userID == "ada" && draft.queue == "q")
+        #expect(String(decoding: draft.payload, as: UTF8.self) == #"{"n":1}"#)
+        #expect(
+            draft.contentType == "application/json" && draft.jobID == "" && draft.idempotencyKey == "once")
+        #expect(draft.priority == -3 && draft.runAt == Timestamp(microseconds: 1_500_000))
+        #expect(draft.maxAttempts == 4 && draft.retryInitialDelay == .seconds(1) && draft.retryFactor == 3)
+        #expect(draft.retryMaxDelay == .seconds(9) && draft.retryJitter == 0.5)
+        #expect(draft.timeout == .seconds(20) && draft.softTimeout == .seconds(10))
+        #expect(draft.labels.map(\.key) == ["a"] && draft.labels.map(\.value) == ["b"])
+    }
+
+    @Test func aListGoesThroughItsPages() async throws {
+        let tokens = Mutex<[ExactText]>([])
+        let method = Method.unary(JobServiceMethod.listJobs) { bytes, _ in
+            var violations: [FieldViolation] = []
+            let request = try ListJobsRequest.decode(bytes, into: &violations)
+            #expect(request.userID == "ada" && request.states == [.failed] && request.pageSize == 2)
+            tokens.withLock { $0.append(request.pageToken) }
+            // Pages may be empty.
+            let (count, next): (Int, ExactText) =
+                switch request.pageToken {
+                case "": (2, "a")
+                case "a": (0, "b")
+                default: (1, "")
+                }
+            return ListJobsResponse(
+                jobs: (0..<count).map { _ in Sample.job() }, nextPageToken: next
+            ).encode()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            var filter = SignalboxJobs.JobFilter()
+            filter.userID = "ada"
+            filter.states = [.failed]
+            var count = 0
+            for try await job in try client(port).jobs(filter, pageSize: 2) {
+                #expect(job.id == Sample.id.uuid)
+                count += 1
+            }
+            #expect(count == 3)
+        }
+        #expect(tokens.withLock { $0 } == ["", "a", "b"])
+    }
+
+    @Test func anErrorHasItsDetails() async throws {
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in
+            let details = StatusDetails(
+                code: 3, message: "",
+                badRequest: [FieldViolation(field: "job_id", description: "is wrong")],
+                retryDelay: .seconds(2), quota: .init(subject: "user:ada", description: ""),
+                resource: .init(type: "signalbox.v1.Job", name: "\(Sample.id)", description: ""))
+            throw Status(.invalidArgument, "no", details: details.encode())
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let error = try await error { _ = try await client(port).job(UUID()) }
+            #expect(error.code == .invalidArgument && error.message == "no")
+            #expect(error.violations == [.init(field: "job_id", description: "is wrong")])
+            #expect(error.retryDelay == .seconds(2) && error.quota == "user:ada")
+            #expect(error.jobID == Sample.id.uuid)
+            #expect("\(error)" == "invalidArgument: no; job_id: is wrong")
+        }
+    }
+
+    @Test func anAnswerThatMakesNoSenseIsAnError() async throws {
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in ByteBuffer(bytes: [0xFF, 0xFF]) }
+        try await FakeServer.with([method]) { port async throws in
+            let error = try await error { _ = try await client(port).job(UUID()) }
+            #expect(error.code == .internalError)
+        }
+    }
+
+    // MARK: Trying again
+
+    @Test func whatIsUnavailableIsTriedAgainWithTheSameID() async throws {
+        let ids = Mutex<[ExactText]>([])
+        let method = Method.unary(JobServiceMethod.enqueue) { bytes, _ in
+            var violations: [FieldViolation] = []
+            let id = try EnqueueRequest.decode(bytes, into: &violations).job?.jobID ?? ""
+            let count = ids.withLock { ids in
+                ids.append(id)
+                return ids.count
+            }
+            if count < 3 { throw Self.unavailable() }
+            return EnqueueResponse(job: Sample.job(.pending, sequence: 1), created: false).encode()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let enqueued = try await client(port).enqueue("k", userID: "ada", input: 1)
+            // The job is of an earlier try of this call.
+            #expect(enqueued.isNew)
+        }
+        let sent = ids.withLock { $0 }
+        #expect(sent.count == 3 && Set(sent).count == 1 && JobID(sent[0].text) != nil)
+    }
+
+    @Test(arguments: [true, false]) func whatIsNotSafeIsTriedOnce(_ isRetry: Bool) async throws {
+        let count = Mutex(0)
+        let answer: UnaryHandler = { _, _ in
+            count.withLock { $0 += 1 }
+            throw Self.unavailable()
+        }
+        let methods = [Method.unary(JobServiceMethod.retry, answer), Method.unary(JobServiceMethod.cancel, answer)]
+        try await FakeServer.with(methods) { port async throws in
+            let client = try client(port) { if !isRetry { $0.retry = nil } }
+            let error = try await error {
+                _ = isRetry ? try await client.retry(UUID()) : try await client.cancel(UUID())
+            }
+            #expect(error.code == .unavailable)
+        }
+        #expect(count.withLock { $0 } == 1)
+    }
+
+    @Test func delaysKeepToTheServerAndTheDeadline() {
+        let now = ContinuousClock.now
+        let retry = SignalboxClient.Retry(initialDelay: .seconds(1), maxDelay: .seconds(3))
+        func delays(_ status: Status, deadline: Duration) -> [Duration?] {
+            var retry = CallRetry(retry, deadline: now + deadline)
+            return (0..<3).map { _ in retry.delay(after: status, now: now, random: 0) }
+        }
+        let unavailable = Status(.unavailable)
+        #expect(delays(unavailable, deadline: .seconds(9)) == [.seconds(0.5), .seconds(1), .seconds(1.5)])
+        #expect(delays(unavailable, deadline: .seconds(1)) == [.seconds(0.5), nil, nil])
+        let asked = Self.unavailable(retryAfter: .seconds(5))
+        #expect(delays(asked, deadline: .seconds(9)) == [.seconds(5), .seconds(5), .seconds(5)])
+        // More than a minute is not waited for, however long the server asks.
+        let hour = Self.unavailable(retryAfter: .seconds(3600))
+        #expect(delays(hour, deadline: .seconds(7200))[0] == .seconds(60))
+        #expect(delays(Status(.resourceExhausted), deadline: .seconds(9)) == [nil, nil, nil])
+    }
+
+    @Test func aCallEndsAtItsDeadline() async throws {
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in
+            try await FakeServer.waitForCancellation()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let client = try client(port).with(timeout: .milliseconds(50))
+            #expect(try await error { _ = try await client.job(UUID()) }.code == .deadlineExceeded)
+        }
+    }
+
+    @Test func aTokenThatDoesNotComeEndsTheCallAtItsDeadline() async throws {
+        try await FakeServer.with([]) { port async throws in
+            let client = try client(port) {
+                $0.token = .init(provide: {
+                    try await FakeServer.waitForCancellation()
+                })
+                $0.timeout = .milliseconds(50)
+            }
+            #expect(try await error { _ = try await client.job(UUID()) }.code == .deadlineExceeded)
+        }
+    }
+
+    @Test func aTaskThatIsCancelledWaitsNoLonger() async throws {
+        let (starts, start) = AsyncStream<Void>.makeStream()
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in
+            start.yield()
+            try await FakeServer.waitForCancellation()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let client = try client(port)
+            let call = Task { try await client.job(UUID()) }
+            for await _ in starts { break }
+            call.cancel()
+            await #expect(throws: CancellationError.self) { try await call.value }
+        }
+    }
+
+    // MARK: Connections
+
+    @Test func aLostConnectionIsMadeAgain() async throws {
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in
+            GetJobResponse(job: Sample.job(), includePayload: false).encode()
+        }
+        let before = Mutex<(client: SignalboxClient, port: Int)?>(nil)
+        try await FakeServer.with([method]) { port async throws in
+            let client = try self.client(port)
+            #expect(try await client.job(UUID()).id == Sample.id.uuid)
+            before.withLock { $0 = (client, port) }
+        }
+        let (client, port) = try #require(before.withLock { $0 })
+        let error = try await error { _ = try await client.with(timeout: .milliseconds(50)).job(UUID()) }
+        #expect([.unavailable, .deadlineExceeded].contains(error.code))
+        try await FakeServer.with([method], port: port) { _ async throws in
+            #expect(try await client.job(UUID()).id == Sample.id.uuid)
+        }
+    }
+
+    @Test func aClosedClientMakesNoCalls() async throws {
+        let method = Method.unary(JobServiceMethod.getJob) { _, _ in
+            GetJobResponse(job: Sample.job(), includePayload: false).encode()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let client = try client(port)
+            _ = try await client.job(UUID())
+            await client.close()
+            let error = try await error { _ = try await client.job(UUID()) }
+            #expect(error.code == .unavailable && error.message == "the client is closed")
+        }
+    }
+
+    // MARK: Tokens
+
+    @Test func aTokenIsAskedForBeforeEachCall() async throws {
+        let seen = Mutex<[String?]>([])
+        let method = Method.unary(JobServiceMethod.getJob) { _, context in
+            let metadata = context.metadata
+            seen.withLock { $0.append(metadata["authorization"]) }
+            return GetJobResponse(job: Sample.job(), includePayload: false).encode()
+        }
+        let count = Mutex(0)
+        try await FakeServer.with([method]) { port async throws in
+            _ = try await client(port) { $0.token = .init("fixed") }.job(UUID())
+            let client = try client(port) {
+                $0.token = .init(provide: {
+                    count.withLock { count in
+                        count += 1
+                        return "t\(count)"
+                    }
+                })
+            }
+            _ = try await client.job(UUID())
+            _ = try await client.job(UUID())
+            let wrong = try self.client(port) { $0.token = .init("a b") }
+            #expect(try await error { _ = try await wrong.job(UUID()) }.code == .invalidArgument)
+        }
+        #expect(seen.withLock { $0 } == ["Bearer fixed", "Bearer t1", "Bearer t2"])
+    }
+
+    @Test(arguments: ["192.0.2.1", "jobs.example.com", "127.0.0.1.example.com"])
+    func aTokenIsNotSentInTheClear(_ host: String) throws {
+        var configuration = SignalboxClient.Configuration(host: host, port: 7600)
+        configuration.token = .init("secret")
+        let error = #expect(throws: SignalboxError.self) { try SignalboxClient(configuration) }
+        #expect(error?.code == .invalidArgument)
+        #expect(error?.message.hasPrefix("the token is not sent") == true)
+        configuration.isInsecure = true
+        _ = try SignalboxClient(configuration)
+        configuration.tls = .init()
+        #expect(throws: SignalboxError.self) { try SignalboxClient(configuration) }
+        configuration.isInsecure = false
+        _ = try SignalboxClient(configuration)
+        configuration.tls?.certificateFile = "/c"
+        #expect(throws: SignalboxError.self) { try SignalboxClient(configuration) }
+    }
+
+    @Test(arguments: ["127.0.0.1", "::1", "localhost"]) func onThisMachineATokenMayBeInTheClear(
+        _ host: String
+    ) throws {
+        var configuration = SignalboxClient.Configuration(host: host, port: 7600)
+        configuration.token = .init("secret")
+        _ = try SignalboxClient(configuration)
+    }
+
+    @Test(arguments: [("", 7600), ("a b", 7600), ("h", 0), ("h", 70_000), ("a:b:c d", 1)])
+    func whatNamesNoServerIsRefused(_ host: String, _ port: Int) {
+        #expect(throws: SignalboxError.self) { try SignalboxClient(.init(host: host, port: port)) }
+    }
+
+    @Test func noDescriptionShowsTheToken() {
+        var configuration = SignalboxClient.Configuration()
+        configuration.token = .init("secret")
+        var dumped = ""
+        dump(configuration, to: &dumped)
+        #expect(!dumped.contains("secret") && !"\(configuration)".contains("secret"))
+    }
+
+    @Test func aFileOfTLSThatIsMissingIsNamed() async throws {
+        let client = try client(7600) { $0.tls = .init(authorityFile: "/nonexistent/ca.pem") }
+        let error = try await error { _ = try await client.job(UUID()) }
+        #expect(error.code == .invalidArgument && error.message.contains("/nonexistent/ca.pem"))
+    }
+}
