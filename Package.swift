@@ -28,6 +28,7 @@ let package = Package(
         .executable(name: "signalbox-dialogue", targets: ["DialogueServer"]),
         .library(name: "Signalbox", targets: ["Signalbox"]),
         .library(name: "SignalboxClient", targets: ["SignalboxClient"]),
+        .library(name: "SignalboxTesting", targets: ["SignalboxTesting"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -160,6 +161,10 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
+            name: "SignalboxTesting",
+            dependencies: ["JobEngine", "JobModel", "Signalbox", "SignalboxJobs", logging],
+            swiftSettings: settings),
+        .target(
             name: "ClientCommands",
             dependencies: [
                 "JobModel", "SignalboxClient", "SignalboxProto", "GRPC", "Settings", "Support",
@@ -251,6 +256,8 @@ let package = Package(
                 nioCore,
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "SignalboxTestingTests", dependencies: ["SignalboxTesting"], swiftSettings: settings),
         .testTarget(
             name: "SignalboxAPITests",
             dependencies: [
