@@ -33,9 +33,15 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     private let databasePassword: String?
     private let runners: [any JobRunner]
     private let logger: Logger
+    private let running = RunningServer()
 
     /// The name in the logs of a service group. The settings, which may hold a password, are not in it.
     public var description: String { "SignalboxServer" }
+
+    /// The jobs of this server, for the program that embeds it, without a connection. Its calls may do everything, and wait
+    /// up to 30 seconds for the server to start. After its end they throw `unavailable`. A reader of a watch that is too slow
+    /// gets `aborted`: watch again after the last sequences.
+    public var jobs: any JobQueue { EmbeddedJobs(server: running) }
 
     /// A server with the settings of flags, environment and file.
     ///
@@ -85,6 +91,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// With commands in its settings it makes the process one that others of its user, such as the commands, can neither
     /// read nor trace, and that writes no core files (PR_SET_DUMPABLE of prctl(2)).
     public func run() async throws {
+        defer { running.stops() }
         for warning in settings.warnings { logger.warning(warning) }
         if let notice = settings.unverifiedDatabaseNotice { logger.notice(notice) }
         let assembly: Assembly
@@ -102,6 +109,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         print("signalbox: serving on \(assembly.address)")
         // The line is for a program that waits for it through a pipe.
         fflush(nil)
+        running.starts(.init(jobs: assembly.jobs, watches: assembly.watches))
         await assembly.run { try? await gracefulShutdown() }
     }
 

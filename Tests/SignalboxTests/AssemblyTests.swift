@@ -15,15 +15,10 @@ import Testing
     private let logger = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
 
     private func settings(_ schema: TestSchema, name: String, listen: String) throws -> ServerSettings {
-        let parameters = ["options=-csearch_path%3D\(schema.name)", "application_name=\(name)"]
-        var url = schema.connectionString
-        if url.contains("://") {
-            url += (url.contains("?") ? "&" : "?") + parameters.joined(separator: "&")
-        } else {
-            url += " " + parameters.joined(separator: " ").replacing("%3D", with: "=")
-        }
         return try ServerSettings.resolve(
-            arguments: ["--database-url", url, "--listen", listen, "--node-name", name], environment: [:])
+            arguments: [
+                "--database-url", schema.url(applicationName: name), "--listen", listen, "--node-name", name,
+            ], environment: [:])
     }
 
     private func count(_ database: Database, _ sql: String) async throws -> Int64 {

@@ -1,0 +1,182 @@
+import Foundation
+import GRPC
+import JobModel
+import JobService
+import SignalboxAPI
+import SignalboxJobs
+import Support
+import Synchronization
+
+/// The operations of a server in this process, once it runs.
+final class RunningServer: Sendable {
+    struct Operations: Sendable {
+        let jobs: JobOperations
+        let watches: WatchOperations
+    }
+
+    private enum State {
+        /// Exits: running, stopped.
+        case notStarted
+        /// Exit: stopped.
+        case running(Operations)
+        /// Exit: running, when the server is started again.
+        case stopped
+    }
+
+    /// How long a call waits for the server to start.
+    private static let startTimeout = Duration.seconds(30)
+
+    private let state = Mutex(State.notStarted)
+    /// Ends when the server runs for the first time, or could not start.
+    private let untilStart: AsyncStream<Never>
+    private let startIsOver: AsyncStream<Never>.Continuation
+
+    init() {
+        (untilStart, startIsOver) = AsyncStream.makeStream()
+    }
+
+    func starts(_ operations: Operations) {
+        state.withLock { $0 = .running(operations) }
+        startIsOver.finish()
+    }
+
+    func stops() {
+        state.withLock { $0 = .stopped }
+        startIsOver.finish()
+    }
+
+    /// Throws `unavailable` when the server has stopped, or does not start in time.
+    func operations() async throws -> Operations {
+        if let operations = try current() { return operations }
+        await withTaskGroup(of: Void.self) { [untilStart] group in
+            group.addTask { for await _ in untilStart {} }
+            group.addTask { try? await Task.sleep(for: Self.startTimeout) }
+            await group.next()
+            group.cancelAll()
+        }
+        try Task.checkCancellation()
+        guard let operations = try current() else {
+            throw SignalboxError(.unavailable, "the server has not started within \(Self.startTimeout)")
+        }
+        return operations
+    }
+
+    /// Nil: it has not started yet.
+    private func current() throws(SignalboxError) -> Operations? {
+        switch state.withLock({ $0 }) {
+        case .notStarted: nil
+        case .running(let operations): operations
+        case .stopped: throw SignalboxError(.unavailable, "the server has stopped")
+        }
+    }
+}
+
+/// The jobs of a server in this process, without a connection. Its caller may do everything.
+struct EmbeddedJobs: JobQueue {
+    /// In the audit: what a program does is no call, as what the settings do.
+    private static let caller = Caller(name: "program", source: .settings, address: "", users: .all)
+
+    let server: RunningServer
+
+    private func run<R>(
+        _ body: (RunningServer.Operations, Caller) async throws(ServiceError) -> R
+    ) async throws -> R {
+        let operations = try await server.operations()
+        do {
+            return try await body(operations, Self.caller)
+        } catch {
+            if Task.isCancelled { throw CancellationError() }
+            throw SignalboxError(error)
+        }
+    }
+
+    func enqueue(_ request: JobRequest) async throws -> EnqueuedJob {
+        let draft = request.draft
+        let enqueued = try await run { operations, caller throws(ServiceError) in
+            try await operations.jobs.enqueue(draft, by: caller)
+        }
+        return EnqueuedJob(enqueued.job, isNew: enqueued.isNew)
+    }
+
+    func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
+        guard (1...JobLimits.batchJobsMax).contains(requests.count) else {
+            let problem = "are not 1 to \(JobLimits.batchJobsMax)"
+            throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
+        }
+        let drafts = requests.map(\.draft)
+        return try await run { operations, caller throws(ServiceError) in
+            try await operations.jobs.enqueueBatch(drafts, by: caller)
+        }.map { EnqueuedID($0.id, isNew: $0.isNew) }
+    }
+
+    func job(_ id: UUID, includingPayload: Bool) async throws -> Job {
+        let job = try await run { operations, caller throws(ServiceError) in
+            try await operations.jobs.get(JobID(id), payload: includingPayload, for: caller)
+        }
+        return Job(job, hasPayload: includingPayload)
+    }
+
+    func page(
+        of filter: SignalboxJobs.JobFilter, size: Int, after token: String?
+    ) async throws -> SignalboxJobs.JobPage {
+        let filter = filter.ofDomain
+        var query = JobListQuery()
+        query.userID = filter.userID ?? ""
+        query.queue = ExactText(filter.queue ?? "")
+        query.kind = ExactText(filter.kind ?? "")
+        query.states = filter.states
+        query.labels = filter.labels.map { (key: $0.key, value: $0.value) }
+        query.createdFrom = filter.createdFrom
+        query.createdTo = filter.createdTo
+        query.pageSize = size
+        query.pageToken = ExactText(token ?? "")
+        let page = try await run { [query] operations, caller throws(ServiceError) in
+            try await operations.jobs.list(query, for: caller)
+        }
+        return SignalboxJobs.JobPage(page.jobs, nextToken: ExactText(page.nextToken))
+    }
+
+    func cancel(_ id: UUID, reason: String) async throws -> Job {
+        Job(
+            try await run { operations, caller throws(ServiceError) in
+                try await operations.jobs.cancel(JobID(id), reason: ExactText(reason), by: caller)
+            })
+    }
+
+    func retry(_ id: UUID) async throws -> Job {
+        Job(
+            try await run { operations, caller throws(ServiceError) in
+                try await operations.jobs.retry(JobID(id), by: caller)
+            })
+    }
+
+    func watch(_ subject: JobWatch) -> JobUpdates {
+        JobUpdates { [server] in
+            let watch = EmbeddedWatch(subject, of: server, by: Self.caller)
+            return { try await watch.next() }
+        }
+    }
+}
+
+extension SignalboxError {
+    init(_ error: ServiceError) {
+        let status = StatusMapping.status(for: error)
+        var retryDelay: Duration?
+        var quota: String?
+        var job: JobID?
+        switch error {
+        case .quotaExceeded(_, let user, let delay): (quota, retryDelay) = ("user:\(user)", delay)
+        case .tooManyQueues(let user): quota = "user:\(user)"
+        case .overloaded, .unavailable: retryDelay = .seconds(1)
+        case .notFound(let id), .conflict(let id, _), .outOfRange(let id, _, _): job = id
+        case .invalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .wrongState, .readerTooSlow,
+            .shuttingDown,
+            .cancelled, .broken:
+            break
+        }
+        self.init(
+            Code(rawValue: status.code.rawValue) ?? .unknown, status.message,
+            violations: error.fieldViolations.map { Violation(field: $0.field, description: $0.description) },
+            retryDelay: retryDelay, quota: quota, jobID: job?.uuid)
+    }
+}

@@ -1,0 +1,125 @@
+import Foundation
+import JobModel
+import JobService
+import JobWatch
+import SignalboxJobs
+import Support
+
+/// A watch within the process. For one reader.
+actor EmbeddedWatch {
+    private enum State {
+        /// Exits: beginning, ended.
+        case new
+        /// Exits: following, ended.
+        case beginning(WatchBeginning, Open)
+        /// Exit: ended.
+        case following(Open)
+        /// No exit.
+        case ended
+    }
+
+    /// Closes the watch with the last reference.
+    private final class Open: Sendable {
+        let watch: Watch
+
+        init(_ watch: Watch) {
+            self.watch = watch
+        }
+
+        deinit {
+            watch.close()
+        }
+    }
+
+    private let subject: JobWatch
+    private let server: RunningServer
+    private let caller: Caller
+    private var state = State.new
+    /// Has an element when there is more to read.
+    private let wakes: AsyncStream<Void>
+    private let wake: AsyncStream<Void>.Continuation
+
+    init(_ subject: JobWatch, of server: RunningServer, by caller: Caller) {
+        self.subject = subject
+        self.server = server
+        self.caller = caller
+        (wakes, wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Nil when every named job is final. A reader that is too slow for the watch gets `aborted`.
+    func next() async throws -> JobUpdate? {
+        do {
+            while true {
+                try Task.checkCancellation()
+                if case .ended = state { return nil }
+                if let update = try await step() { return update }
+            }
+        } catch {
+            state = .ended
+            throw (error as? ServiceError).map { SignalboxError($0) } ?? error
+        }
+    }
+
+    /// Nil: there is nothing for the reader yet.
+    private func step() async throws -> JobUpdate? {
+        switch state {
+        case .new:
+            if case .jobs(let ids) = subject.subject, ids.count > JobLimits.watchedJobsMax {
+                let problem = "are more than \(JobLimits.watchedJobsMax)"
+                throw ServiceError.invalid([FieldViolation(field: "jobs", description: problem)])
+            }
+            let beginning = try await server.operations().watches.begin(subject.query, by: caller)
+            state = .beginning(beginning, Open(beginning.follow()))
+        case .beginning(var beginning, let open):
+            if let item = try await beginning.next() {
+                state = .beginning(beginning, open)
+                return JobUpdate(item)
+            }
+            open.watch.onReady { [wake] in wake.yield() }
+            state = .following(open)
+        case .following(let open):
+            switch open.watch.next() {
+            case .item(let item): return JobUpdate(item)
+            case .wait: for await _ in wakes { break }
+            case .work(let body): try await body()
+            case .end(nil): state = .ended
+            case .end(let error?): throw error
+            }
+        case .ended: break
+        }
+        return nil
+    }
+}
+
+extension JobWatch {
+    fileprivate var query: WatchQuery {
+        switch subject {
+        case .jobs(let ids):
+            WatchQuery(
+                jobs: ids.map {
+                    .init(id: "\(JobID($0))", afterSequence: Int64(max(0, sequences[$0] ?? 0)))
+                }, includesLog: includesLog)
+        case .all(let userID, let queue):
+            WatchQuery(
+                userID: ExactText(userID ?? ""), queue: ExactText(queue ?? ""), includesLog: includesLog)
+        }
+    }
+}
+
+extension JobUpdate {
+    /// Nil for a heartbeat.
+    fileprivate init?(_ item: WatchItem) {
+        switch item {
+        case .snapshot(let job): self = .snapshot(Job(job))
+        case .log(let id, let lines): self = .log(jobID: id.uuid, lines.map { Job.LogLine($0) })
+        case .heartbeat(_, isComplete: true): self = .isCurrent
+        case .heartbeat: return nil
+        case .news(let news):
+            switch news.content {
+            case .event(let event): self = .event(SignalboxJobs.JobEvent(event))
+            case .progress(let attempt, let progress):
+                self = .progress(jobID: news.job.uuid, attempt: attempt, Job.Progress(progress))
+            }
+        }
+    }
+}
