@@ -46,8 +46,11 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// A server with the settings of flags, environment and file.
     ///
     /// - Parameters:
+    ///   - handlers: one for each kind.
     ///   - middleware: runs around every attempt of the handlers, the first one outermost.
     ///   - arguments: flags as of `signalbox serve`, without the program's name.
+    ///   - environment: variables such as `SIGNALBOX_LISTEN`, and those that commands ask for.
+    ///   - logger: the server's log.
     ///
     /// Throws an error that names every setting which is wrong.
     public init(
@@ -62,7 +65,11 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// A server with the settings of `configuration`; flags are not looked at, and the environment only for the variables
     /// that the commands of its file ask for.
     ///
-    /// - Parameter middleware: runs around every attempt of the handlers, the first one outermost.
+    /// - Parameters:
+    ///   - handlers: one for each kind.
+    ///   - middleware: runs around every attempt of the handlers, the first one outermost.
+    ///   - configuration: the settings.
+    ///   - logger: the server's log.
     ///
     /// Throws an error that names every setting which is wrong.
     public init(
