@@ -120,6 +120,8 @@ extension SignalboxError {
     /// For those who use the client: errors of its own parts become `SignalboxError`.
     static func from(_ error: any Error) -> any Error {
         switch error {
+        // A call that its own task has cancelled ends with CANCELLED.
+        case is Status where Task.isCancelled: CancellationError()
         case let status as Status: SignalboxError(status)
         case let error as TLSFileError: SignalboxError(.invalidArgument, "\(error)")
         default: error

@@ -198,7 +198,8 @@ import Testing
     }
 
     @Test func theLoggerNamesTheAttempt() {
-        let context = JobContext(run: StubRun(), logger: Self.logger)
+        let logger = Logger(label: "tests") { StreamLogHandler.standardError(label: $0) }
+        let context = JobContext(run: StubRun(), logger: logger)
         let metadata = ["job", "kind", "user", "attempt"].map { context.logger[metadataKey: $0]?.description }
         #expect(metadata == ["0197a000-0000-7000-8000-000000000001", "where", "u", "1"])
     }
