@@ -34,7 +34,7 @@ import Testing
 
     private struct Bytes: RawJobHandler {
         static let kind = "bytes"
-        let timeout: Duration = .seconds(1)
+        let timeout: Duration = .seconds(600)
         var count = 0
 
         func run(payload: JobPayload, context: JobContext) async throws -> JobPayload {

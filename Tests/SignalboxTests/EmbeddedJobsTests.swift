@@ -7,7 +7,7 @@ import Testing
 @testable import Signalbox
 
 /// A program that uses the jobs of its own server.
-@Suite(.timeLimit(.minutes(1))) struct EmbeddedJobsTests {
+@Suite(.timeLimit(.minutes(2))) struct EmbeddedJobsTests {
     private struct Greet: JobHandler {
         static let kind = "greet"
         let timeout: Duration = .seconds(30)
