@@ -23,7 +23,7 @@ final class RunningServer: Sendable {
         case stopped
     }
 
-    /// How long a call waits for the server to start.
+    /// The time for which a call waits for the server to start.
     private static let startTimeout = Duration.seconds(30)
 
     private let state = Mutex(State.notStarted)

@@ -4,7 +4,7 @@ package import JobEngine
 public import Logging
 public import SignalboxJobs
 
-/// What a handler knows about its attempt, and what it can report while it runs.
+/// The facts of an attempt, and the means to report while it runs.
 public struct JobContext: Sendable {
     let run: any Run
     private let serverLogger: Logger

@@ -15,7 +15,7 @@
 /// `run` is called once per attempt, many at a time. Cancellation, the timeout and a lost lease arrive as cancellation
 /// of its task; it should end soon then. The error that it throws decides what follows: a `JobFailure` as it says, and any
 /// other error is a failed attempt that is tried again while there are attempts left. The job's user reads what a
-/// `JobFailure` says. Of any other error the user reads the type alone, and the server's log has the rest, since such
+/// `JobFailure` says. For any other error the user reads the type alone, and the server's log has the rest, since such
 /// errors can name the server's files, addresses or secrets.
 ///
 /// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
@@ -27,7 +27,7 @@ public protocol RawJobHandler: Sendable {
     var timeout: Duration { get }
     /// After this time an attempt is asked to wrap up: less than `timeout`. Nil: never.
     var softTimeout: Duration? { get }
-    /// What becomes of a run whose node died.
+    /// The fate of a run whose node died.
     var onInterruption: InterruptionPolicy { get }
 
     /// Runs one attempt. A result has at most 1 MiB.
@@ -82,7 +82,7 @@ extension JobHandler {
     }
 }
 
-/// What becomes of a run whose node died.
+/// The fate of a run whose node died.
 public enum InterruptionPolicy: Sendable {
     /// The job is queued again.
     case retry

@@ -28,37 +28,37 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
     public var stateDirectory: String?
     /// Connections to Postgres, 1 to 100.
     public var databaseConnections: Int?
-    /// How long finished jobs are kept, 1 minute to 10 years.
+    /// The time for which finished jobs are kept, 1 minute to 10 years.
     public var retention: Duration?
-    /// How long the audit is kept, 1 minute to 10 years.
+    /// The time for which the audit is kept, 1 minute to 10 years.
     public var auditRetention: Duration?
 
     // MARK: The node
 
-    /// How many jobs this node runs at once, 0 to 10,000. 0: it only serves the API.
+    /// The number of jobs that this node runs at once, 0 to 10,000. 0: it only serves the API.
     public var concurrency: Int?
     /// The name of this node, unique among live nodes.
     public var nodeName: String?
-    /// How long a cancelled run, and the runs of a server that shuts down, have to end, up to 10 minutes.
+    /// The time that a cancelled run, and the runs of a server that shuts down, have to end, up to 10 minutes.
     public var grace: Duration?
     /// For how long a run belongs to its node without renewal, 5 to 60 seconds.
     public var lease: Duration?
-    /// How often to look for work that was not announced, 50 milliseconds to 1 minute.
+    /// The interval of the search for work that was not announced, 50 milliseconds to 1 minute.
     public var pollInterval: Duration?
     /// Whether the node also handles the kinds for trials, such as `test.echo`.
     public var handlesTestKinds = false
 
     // MARK: Limits of users
 
-    /// How many jobs of one user may run at once in one queue, over all nodes.
+    /// The number of jobs of one user that may run at once in one queue, over all nodes.
     public var userLimit: Int?
-    /// How many jobs of one user may wait, over all nodes.
+    /// The number of jobs of one user that may wait, over all nodes.
     public var pendingJobsPerUserMax: Int?
-    /// How many bytes of payload the waiting jobs of one user may have together, over all nodes.
+    /// The bytes of payload that the waiting jobs of one user may have together, over all nodes.
     public var pendingPayloadBytesPerUserMax: Int?
-    /// How many jobs a second may be enqueued for one user on this node.
+    /// The number of jobs a second that may be enqueued for one user on this node.
     public var enqueuesPerSecondPerUserMax: Int?
-    /// How many watches of one user may be open on this node.
+    /// The number of watches of one user that may be open on this node.
     public var watchesPerUserMax: Int?
 
     // MARK: Limits of connections
@@ -73,11 +73,11 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
     public var idleTimeout: Duration?
     /// A client that has been silent for this long gets a PING.
     public var keepaliveInterval: Duration?
-    /// How long the client has to answer the PING.
+    /// The time that the client has to answer the PING.
     public var keepaliveTimeout: Duration?
     /// A connection older than this is closed once its calls are over.
     public var connectionAgeMax: Duration?
-    /// How long those calls may take.
+    /// The time that those calls may take.
     public var connectionAgeGrace: Duration?
 
     // MARK: Authentication
@@ -95,7 +95,7 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
         public var issuer: String
         /// The audience that a token must name (`aud`).
         public var audience: String
-        /// How far the clocks of the issuer and of this machine may be apart, up to 1 minute.
+        /// The difference that the clocks of the issuer and of this machine may have, up to 1 minute.
         public var leeway: Duration?
         /// The claim with the users that a token is for.
         public var usersClaim: String?

@@ -62,7 +62,7 @@ struct WatchRetry {
         guard now - silentSince < patience else { return nil }
         let tokenHasExpired = status.code == .unauthenticated && renewsToken && hasHeard
         guard tokenHasExpired || !status.isHopeless else { return nil }
-        // One watch too many: whoever asks for it is told at once. Later the server may still count the lost connection.
+        // A watch over the quota is refused at once. Later the server may still count the connection that was lost.
         guard status.code != .resourceExhausted || wasOpen else { return nil }
         return max(
             backoff.next(random: random), min(status.retryDelay ?? .zero, CallRetry.askedDelayMax))

@@ -13,11 +13,11 @@ extension SignalboxClient {
         public var token: Token?
         /// Allows to send a token without TLS to another machine, where everybody on the way can read it.
         public var isInsecure = false
-        /// How long one call may take, with connecting and tries again. A watch has no such limit.
+        /// The limit of one call, with connecting and tries again. A watch has no such limit.
         public var timeout: Duration = .seconds(10)
-        /// How calls that are safe to repeat are tried again after `unavailable`. Nil: they are not.
+        /// The delays after which calls that are safe to repeat are made again after `unavailable`. Nil: they are not.
         public var retry: Retry? = Retry()
-        /// How long a watch goes on trying without a message from the server. Then it throws the last error.
+        /// A watch that has no message from the server for this long stops trying, and throws the last error.
         public var watchPatience: Duration = .seconds(300)
         /// Receives what happens to connections, at the level `debug`.
         public var logger = Logger(label: "signalbox.client") { _ in SwiftLogNoOpLogHandler() }
@@ -29,7 +29,7 @@ extension SignalboxClient {
         }
     }
 
-    /// How to encrypt. Files are PEM, and read at each connection.
+    /// The files for encryption, in PEM. They are read at each connection.
     public struct TLS: Sendable, Hashable {
         /// The authorities to trust. Nil: those of the system.
         public var authorityFile: String?

@@ -11,7 +11,7 @@ actor RemoteWatch {
     private var retry: WatchRetry
     private let mayRetry: Bool
     private var stream: (connection: Connection, messages: ResponseStream.Iterator)?
-    /// What came of one message, and waits for the reader.
+    /// The updates of one message that wait for the reader.
     private var updates: [JobUpdate] = []
 
     init(_ watch: JobWatch, _ caller: Caller) {
@@ -44,7 +44,7 @@ actor RemoteWatch {
                     await caller.connector.giveUp(stream.connection)
                 }
                 stream = nil
-                // What was wanted may have been told before the connection was lost.
+                // The last event may have come before the connection was lost.
                 if session.isOver { return nil }
                 guard mayRetry, await !caller.connector.hasEnded,
                     let delay = retry.delay(after: status, now: .now)

@@ -58,7 +58,7 @@ public struct SignalboxClient: JobQueue {
         }
     }
 
-    /// The same client, whose calls may take `timeout` each.
+    /// This client with another limit for each call.
     public func with(timeout: Duration) -> SignalboxClient {
         var copy = self
         copy.caller.timeout = timeout
@@ -142,11 +142,11 @@ public struct SignalboxClient: JobQueue {
             try await call(JobServiceMethod.retry, request, isSafe: false, as: JobResponse.self).job)
     }
 
-    /// What happens to jobs. A lost connection is made again, and the watch goes on where it was: of named jobs no event
+    /// The changes of jobs. A lost connection is made again, and the watch resumes where it was: no event of a named job
     /// is given twice or left out. In a watch of a user or a queue, jobs that have changed meanwhile have a snapshot instead
-    /// of the events, and those that are new and already final again are not told of.
+    /// of the events, and those that were enqueued and became final meanwhile are left out.
     ///
-    /// Throws `notFound` where a named job does not exist, or was removed before its end was told.
+    /// Throws `notFound` where a named job does not exist, or was removed before its last event was given.
     public func watch(_ subject: JobWatch) -> JobUpdates {
         JobUpdates { [caller] in
             let watch = RemoteWatch(subject, caller)

@@ -19,8 +19,8 @@ package struct WatchSession: Sendable {
         case all(userID: String, queue: String)
     }
 
-    /// How many live jobs' sequences a watch of a user or queue remembers. Events of further ones may be given again after
-    /// a reconnection.
+    /// The number of live jobs whose sequences a watch of a user or queue remembers. Events of further jobs may be given
+    /// again after a reconnection.
     static let knownMax = 100_000
 
     private struct Known {
@@ -69,7 +69,7 @@ package struct WatchSession: Sendable {
         }
     }
 
-    /// What of a message is new; nil: nothing.
+    /// The new part of a message. Nil: it has none.
     package mutating func receive(_ message: WatchResponse) -> WatchResponse? {
         switch message {
         case .snapshot(let job):
@@ -105,11 +105,11 @@ package struct WatchSession: Sendable {
         }
     }
 
-    /// How a job is, with nothing to follow for this state.
+    /// The news of a job's present state, which no event follows.
     private mutating func take(_ job: JobRecord) -> WatchResponse? {
         let before = known[job.id]?.sequence ?? 0
         note(job.id, max(before, job.sequence), before > job.sequence ? nil : job.state)
-        // With a sequence that was told the latest progress may still be news.
+        // The latest progress may be new although the sequence is known.
         if job.sequence == before, job.state == .running, let progress = job.progress {
             return .progress(job.id, attempt: job.attempt, progress)
         }
@@ -126,7 +126,7 @@ package struct WatchSession: Sendable {
         }
     }
 
-    /// What was looked up; nil: no such job any more.
+    /// The news of a job that was looked up. A record of nil: there is no such job any more.
     package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchResponse? {
         guard let job else {
             known[id] = nil
@@ -171,7 +171,7 @@ package struct WatchSession: Sendable {
 }
 
 extension Status {
-    /// The same request would end the same way.
+    /// Whether the same request would end the same way.
     package var isHopeless: Bool {
         switch code {
         case .invalidArgument, .notFound, .outOfRange, .failedPrecondition, .permissionDenied,

@@ -140,7 +140,7 @@ extension JobPage {
 }
 
 extension JobRequest {
-    /// What the caller has asked for, to be checked.
+    /// The request as the service checks it.
     package var draft: JobSpecDraft {
         var draft = JobSpecDraft()
         draft.kind = ExactText(kind)
@@ -172,7 +172,7 @@ extension JobRequest {
     /// Whether the service takes it once, however often it is sent.
     package var isIdempotent: Bool { id != nil || idempotencyKey?.isEmpty == false }
 
-    /// The same job with an id of its own, where nothing else makes it idempotent.
+    /// The request with a new id, where nothing else makes it idempotent.
     package var withID: JobRequest {
         guard !isIdempotent else { return self }
         var request = self

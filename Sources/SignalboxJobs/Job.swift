@@ -2,7 +2,7 @@ public import Foundation
 
 /// A job as it is at one moment.
 ///
-/// Text is compared as Swift compares it, while the service tells users, labels and keys apart by their bytes.
+/// Swift compares its texts in normal form. The service distinguishes users, labels and keys by their bytes.
 public struct Job: Sendable, Hashable, Identifiable {
     /// The job's id.
     public var id: UUID
@@ -28,9 +28,9 @@ public struct Job: Sendable, Hashable, Identifiable {
     public var finishedAt: Date?
     /// The number of the latest attempt. 0 before the first.
     public var attempt: Int
-    /// How often it is tried in all; each retry adds as many again.
+    /// The number of attempts that it has in all; each retry adds as many again.
     public var maxAttempts: Int
-    /// How long to wait between attempts.
+    /// The delays between attempts.
     public var retryPolicy: JobRequest.RetryPolicy
     /// The hard limit of one attempt. Nil: that of the kind.
     public var timeout: Duration?
@@ -55,7 +55,7 @@ public struct Job: Sendable, Hashable, Identifiable {
     /// The payload. Nil unless it was asked for.
     public var payload: JobPayload?
 
-    /// How far a running attempt is.
+    /// The progress of a running attempt.
     public struct Progress: Sendable, Hashable {
         /// The current activity. May be empty.
         public var stage: String
@@ -99,7 +99,7 @@ public struct Job: Sendable, Hashable, Identifiable {
 
     /// One run of a job.
     public struct Attempt: Sendable, Hashable {
-        /// How an attempt ended.
+        /// The outcome of an attempt.
         public enum Outcome: String, Sendable, Hashable {
             /// It still runs.
             case running
@@ -125,7 +125,7 @@ public struct Job: Sendable, Hashable, Identifiable {
         public var startedAt: Date
         /// When it ended. Nil while it runs.
         public var endedAt: Date?
-        /// How it ended.
+        /// The outcome.
         public var outcome: Outcome
         /// Set unless it succeeded or still runs.
         public var failure: Failure?

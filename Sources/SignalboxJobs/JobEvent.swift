@@ -2,7 +2,7 @@ public import Foundation
 
 /// A lifecycle change of one job.
 public struct JobEvent: Sendable, Hashable {
-    /// What happened to a job.
+    /// The kind of change.
     public enum Kind: String, Sendable, Hashable, CaseIterable {
         /// It was committed.
         case enqueued
@@ -26,7 +26,7 @@ public struct JobEvent: Sendable, Hashable {
     public var jobID: UUID
     /// One more than that of the job's event before.
     public var sequence: Int
-    /// What happened.
+    /// The kind of change.
     public var kind: Kind
     /// The state from here on.
     public var state: JobState
@@ -52,7 +52,7 @@ public struct JobEvent: Sendable, Hashable {
 
 /// One element of a watch.
 public enum JobUpdate: Sendable, Hashable {
-    /// How a job is when the watch begins, or after events that it has missed. Without its history.
+    /// A job at the moment at which the watch begins, or after events that it has missed. Without its history.
     case snapshot(Job)
     /// A lifecycle change. Each is given once, in order.
     case event(JobEvent)

@@ -33,8 +33,8 @@ public protocol JobQueue: Sendable {
     /// Puts a failed or cancelled job back, with as many attempts again. Throws `failedPrecondition` in other states.
     func retry(_ id: UUID) async throws -> Job
 
-    /// What happens to jobs, from now on or from where an earlier watch was. Nothing is asked of the service before the
-    /// first element is; each iterator is a watch of its own.
+    /// The changes of jobs, from now on or from where an earlier watch ended. The watch begins when the first element is
+    /// asked for; each iterator is a watch of its own.
     func watch(_ subject: JobWatch) -> JobUpdates
 }
 
@@ -62,7 +62,7 @@ public struct JobPage: Sendable, Hashable {
     public var nextToken: String?
 }
 
-/// What to watch.
+/// The jobs to watch.
 public struct JobWatch: Sendable, Hashable {
     package enum Subject: Sendable, Hashable {
         case jobs([UUID])
@@ -70,10 +70,10 @@ public struct JobWatch: Sendable, Hashable {
     }
 
     package var subject: Subject
-    /// The sequence of the last event that is known of each job, which nothing is told of again. Only for jobs that are
-    /// named. Of one that is missing the watch begins with a snapshot.
+    /// The sequence of the last event that is known of each job: the watch gives the events after it. A job that is missing
+    /// here begins with a snapshot. Only for jobs that are named.
     public var sequences: [UUID: Int] = [:]
-    /// Whether the lines of the jobs' logs are told too. Only for jobs that are named.
+    /// Whether the watch gives the lines of the jobs' logs too. Only for jobs that are named.
     public var includesLog = false
 
     /// Named jobs, 1 to 1,000, until each of them is final.
@@ -90,7 +90,7 @@ public struct JobWatch: Sendable, Hashable {
     }
 }
 
-/// What a watch tells. One task reads an iterator; to drop the iterator ends the watch.
+/// The updates of a watch. One task reads an iterator; to drop the iterator ends the watch.
 public struct JobUpdates: AsyncSequence, Sendable {
     /// Gives one update after the other; nil at the end.
     package typealias Source = @Sendable () async throws -> JobUpdate?

@@ -18,9 +18,9 @@ public struct JobRequest: Sendable {
     public var priority = 0
     /// When it may start at the earliest.
     public var due = Due.now
-    /// How often it is tried in all, 1 to 100. Nil: 3 times.
+    /// The number of attempts in all, 1 to 100. Nil: 3.
     public var maxAttempts: Int?
-    /// How long to wait between attempts. Nil: as `RetryPolicy()`.
+    /// The delays between attempts. Nil: those of `RetryPolicy()`.
     public var retryPolicy: RetryPolicy?
     /// The hard limit of one attempt, 1 ms to 30 days. Nil: that of the kind.
     public var timeout: Duration?
@@ -33,14 +33,14 @@ public struct JobRequest: Sendable {
     public enum Due: Sendable, Hashable {
         /// At once.
         case now
-        /// So long after the commit, 0 to 10 years.
+        /// After this delay from the commit, 0 to 10 years.
         case after(Duration)
         /// At a moment; one that has passed means at once.
         case at(Date)
     }
 
-    /// How long to wait before the next attempt: `initialDelay × factor^(n − 1)` after the n-th failure, at most
-    /// `maxDelay`, then moved at random by up to ± `jitter` of itself.
+    /// The delay before the next attempt is `initialDelay × factor^(n − 1)` after the n-th failure, at most `maxDelay`, and
+    /// is then moved at random by up to ± `jitter` of itself.
     public struct RetryPolicy: Sendable, Hashable {
         /// The delay after the first failure, up to 30 days.
         public var initialDelay: Duration

@@ -34,7 +34,7 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
         case unavailable = 14
         /// Data was lost.
         case dataLoss = 15
-        /// Who calls is not known.
+        /// The caller has no valid credentials.
         case unauthenticated = 16
     }
 
@@ -42,7 +42,7 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
     public struct Violation: Sendable, Hashable {
         /// Its path, as in `jobs[3].kind`.
         public var field: String
-        /// What is wrong with it.
+        /// The problem with it.
         public var description: String
 
         package init(field: String, description: String) {
@@ -51,13 +51,13 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
         }
     }
 
-    /// What went wrong, for programs.
+    /// The kind of error, for programs.
     public var code: Code
-    /// What went wrong, for people.
+    /// The error in words, for people.
     public var message: String
     /// The fields that are wrong.
     public var violations: [Violation]
-    /// How long the service asks to wait before the next try.
+    /// The delay that the service asks for before the next try.
     public var retryDelay: Duration?
     /// The quota that is used up, as in `user:ada`.
     public var quota: String?

@@ -28,7 +28,7 @@ public struct HandlerTest<Handler: RawJobHandler>: Sendable {
     public var queue = "default"
     /// The number of the attempt, from 1.
     public var attempt = 1
-    /// How many attempts the job has.
+    /// The number of attempts that the job has.
     public var maxAttempts = 3
     /// The checkpoint that an attempt before has saved, as JSON: that of another outcome, for example.
     public var checkpoint: Data?

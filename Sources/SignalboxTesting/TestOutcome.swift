@@ -1,7 +1,7 @@
 public import Foundation
 public import Signalbox
 
-/// How an attempt ended, and what it said.
+/// The outcome of an attempt, and everything that it reported.
 public struct TestOutcome: Sendable {
     /// The result, or the error that ended the attempt. A `JobFailure` is what the job's user would read; a payload that
     /// cannot be read is one with the reason `bad_input`. Any other error is what the handler has thrown.

@@ -6,7 +6,7 @@ import SignalboxProto
 import Support
 import Testing
 
-/// Jobs and events as a server tells them.
+/// Jobs and events as a server sends them.
 enum Sample {
     static let id = JobID("0190a000-0000-7000-8000-0000deadbeef")!
     static let other = JobID("0190a000-0000-7000-8000-0000cafecafe")!
