@@ -192,6 +192,9 @@ let package = Package(
         .target(
             name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
+        .target(
+            name: "ModelStore", dependencies: ["JobModel", "Support"], path: "Tests/ModelStore",
+            swiftSettings: settings),
         .executableTarget(
             name: "InteropServer",
             dependencies: [

@@ -1,0 +1,207 @@
+package import JobModel
+package import Support
+import Synchronization
+
+/// One node's way to a `ModelDatabase`: what `JobStore` is to Postgres. Every call takes effect at once and is answered
+/// at once, on the caller's thread.
+package final class ModelStore: EngineStore {
+    private struct State {
+        var node: Int32 = 0
+        var observer: (@Sendable ([Notice]) -> Void)?
+        var starter: (any RunStarter)?
+    }
+
+    package let database: ModelDatabase
+    private let state: Mutex<State>
+
+    /// - Parameter node: the number that it has registered before; 0: none.
+    package init(_ database: ModelDatabase, node: Int32 = 0) {
+        self.database = database
+        state = Mutex(State(node: node))
+    }
+
+    package var nodeNumber: Int32 { state.withLock(\.node) }
+    private var starter: (any RunStarter)? { state.withLock(\.starter) }
+
+    /// Tells `observer` of everything that this node commits from now on.
+    package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
+        state.withLock { $0.observer = observer }
+    }
+
+    package func startJobs(with starter: any RunStarter) {
+        state.withLock { $0.starter = starter }
+    }
+
+    private func tell(_ notices: [Notice]) {
+        guard !notices.isEmpty else { return }
+        state.withLock(\.observer)?(notices)
+    }
+
+    // MARK: The node and its lease
+
+    package func register(
+        _ node: NodeDescription, lease: Duration
+    ) throws(StoreError) -> (node: Int32, kinds: [String: Int32]) {
+        let registered = try database.transaction { $0.register(node, lease: lease, at: $1) }
+        state.withLock { $0.node = registered.node }
+        return registered
+    }
+
+    package func announce(
+        kinds: [String: Interruption], concurrency: Int
+    ) throws(StoreError) -> [String: Int32]? {
+        let node = nodeNumber
+        return try database.transaction { $0.announce(kinds, by: node, at: $1) }
+    }
+
+    package func renew(lease: Duration, known: [Int64], timeout: Duration) throws(StoreError) -> Renewal {
+        let node = nodeNumber
+        return try database.transaction { $0.renew(node, lease: lease, known: known, at: $1) }
+    }
+
+    package func endNode() throws(StoreError) {
+        let node = nodeNumber
+        try database.transaction { $0.endNode(node, at: $1) }
+    }
+
+    // MARK: Runs
+
+    package func claim(
+        _ request: ClaimRequest, nextMayBegin: @escaping @Sendable (ClaimOutlook) -> Void
+    ) throws(StoreError) -> ClaimResult {
+        try claim(request, isHeld: { _ in false }, nextMayBegin: nextMayBegin)
+    }
+
+    /// - Parameter isHeld: whether another node is just claiming from a lane.
+    package func claim(
+        _ request: ClaimRequest, isHeld: (Int64) -> Bool, nextMayBegin: (ClaimOutlook) -> Void
+    ) throws(StoreError) -> ClaimResult {
+        let node = nodeNumber
+        let (result, name) = try database.transaction { tables, now in
+            let result = tables.claim(
+                request, for: node, at: now, isHeld: isHeld, nextMayBegin: nextMayBegin)
+            return (result, tables.node(node)?.name ?? "")
+        }
+        tell(result.runs.map { .event($0.startedEvent(node: name), $0.key) })
+        return result
+    }
+
+    package func finish(
+        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+    ) {
+        let outcome = Result { () throws(StoreError) in try finish(inOneCommit: [ending])[0] }
+        completion(outcome)
+        starter?.endsAreTold()
+    }
+
+    /// Ends runs in one commit, as a group commit does. `completion` of `finish` has not heard of it.
+    package func finish(inOneCommit endings: [Ending]) throws(StoreError) -> [EndingOutcome] {
+        let results = try database.transaction { $0.finish(endings, at: $1) }
+        tell(
+            zip(endings, results).compactMap { ending, result in
+                result.event.map { .event($0, ending.key) }
+            })
+        return results.map(\.outcome)
+    }
+
+    package func save(_ updates: [RunUpdate]) throws(StoreError) {
+        try database.transaction { tables, _ in tables.save(updates) }
+    }
+
+    package func save(checkpoint: [UInt8], of key: JobKey, token: Int64) throws(StoreError) {
+        try database.transaction { tables, _ throws(StoreError) in
+            try tables.save(checkpoint: checkpoint, of: key, token: token)
+        }
+    }
+
+    package func cancelRequests() throws(StoreError) -> [(token: Int64, reason: String)] {
+        let node = nodeNumber
+        return try database.transaction { tables, _ in tables.cancelRequests(of: node) }
+    }
+
+    // MARK: Chores of the cluster
+
+    package func orphans() throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) {
+        (try database.transaction { $0.orphans(at: $1) }, [])
+    }
+
+    package func promoteDue() throws(StoreError) -> (promoted: Int, next: Duration?) {
+        try database.transaction { $0.promoteDue(at: $1) }
+    }
+
+    package func removeFinished(olderThan retention: Duration, atMost countMax: Int) throws(StoreError) -> Int
+    {
+        try database.transaction { $0.removeFinished(olderThan: retention, atMost: countMax, at: $1) }
+    }
+
+    /// There is no change log in the model.
+    package func trimChanges() throws(StoreError) {}
+
+    /// There is no audit in the model.
+    package func trimAudit(olderThan retention: Duration, atMost countMax: Int) throws(StoreError) -> Int {
+        0
+    }
+
+    // MARK: What clients ask for
+
+    package func enqueue(_ job: NewJob) throws(StoreError) -> Enqueued {
+        let starter = starter
+        let grant = starter?.beginStart(upTo: 1)
+        defer { if let grant { starter?.endStart(grant) } }
+        let result = try enqueue(job, under: grant)
+        if let run = result.run, let grant { starter?.start([run], under: grant) }
+        return result.enqueued
+    }
+
+    /// Enqueues a job, and leaves it to the caller to begin its run.
+    package func enqueue(_ job: NewJob, under grant: StartGrant?) throws(StoreError) -> ModelEnqueued {
+        let node = nodeNumber
+        let result = try database.transaction { tables, now throws(StoreError) in
+            try tables.enqueue(job, under: grant, on: node, at: now)
+        }
+        tell(result.events.map { .event($0.event, $0.key) })
+        return result
+    }
+
+    package func cancel(_ id: JobID, reason: String, for users: UserScope = .all) throws(StoreError)
+        -> JobRecord?
+    {
+        let change = try database.transaction { tables, now throws(StoreError) in
+            try tables.cancel(id, reason: reason, for: users, at: now)
+        }
+        switch change {
+        case .nothing: break
+        case .cancelled(let event, let key): tell([.event(event, key)])
+        case .asked(let key, let token, let node):
+            tell([.cancelRequested(key, token: token, node: node, reason: reason)])
+        }
+        return job(id)
+    }
+
+    package func retry(_ id: JobID, for users: UserScope = .all) throws(StoreError) -> JobRecord? {
+        let (event, key) = try database.transaction { tables, now throws(StoreError) in
+            try tables.retry(id, for: users, at: now)
+        }
+        tell([.event(event, key)])
+        return job(id)
+    }
+
+    package func setPaused(_ isPaused: Bool, queue: ExactText) throws(StoreError) {
+        try database.transaction { tables, _ in tables.setPaused(isPaused, queue: queue) }
+    }
+
+    package func setQueueLimit(_ limit: Int, queue: ExactText) throws(StoreError) {
+        try database.transaction { tables, _ in tables.setQueueLimit(limit, queue: queue) }
+    }
+
+    package func setUserLimit(_ limit: Int?, userID: ExactText, queue: ExactText) throws(StoreError) {
+        try database.transaction { tables, _ in tables.setUserLimit(limit, userID: userID, queue: queue) }
+    }
+
+    // MARK: Reads, for checks
+
+    /// The job with its attempts and its log.
+    package func job(_ id: JobID) -> JobRecord? { database.read { $0.job(id)?.record } }
+
+    package func events(of id: JobID) -> [JobEvent] { database.read { $0.job(id)?.events ?? [] } }
+}

@@ -1,0 +1,143 @@
+package import JobModel
+package import Support
+
+/// What became of a job that was enqueued.
+package struct ModelEnqueued: Sendable {
+    package var enqueued: Enqueued
+    package var events: [(event: JobEvent, key: JobKey)] = []
+    /// Its run, where it started at once.
+    package var run: ClaimedRun?
+}
+
+/// What a request to cancel did.
+package enum ModelCancelled: Sendable {
+    case nothing
+    case cancelled(JobEvent, JobKey)
+    case asked(JobKey, token: Int64, node: Int32)
+}
+
+extension ModelTables {
+    /// Adds a job, and starts it at once where a grant allows it.
+    package mutating func enqueue(
+        _ job: NewJob, under grant: StartGrant?, on node: Int32, at now: Timestamp
+    ) throws(StoreError) -> ModelEnqueued {
+        if let existing = existing(job) {
+            guard existing.mayConflict, Self.isSame(existing.spec, job.spec) else {
+                throw .conflict(existing.id, index: 0)
+            }
+            return ModelEnqueued(enqueued: Enqueued(job: existing.record, isNew: false))
+        }
+        let lane = lane(of: job.spec.userID, queue: ExactText(job.spec.queue))
+        let kind = kinds[kind(ExactText(job.spec.kind))].number
+        let dueAt =
+            switch job.spec.due {
+            case .after(let delay): now.advanced(by: delay)
+            case .at(let moment): moment
+            }
+        let waits = jobs.contains { $0.lane == lane.number && $0.state == .pending && $0.isReady }
+        lastJob += 1
+        jobs.append(
+            ModelJob(
+                number: lastJob, id: job.id, lane: lane.number, spec: job.spec, createdAt: now,
+                mayConflict: job.mayConflict, isReady: dueAt <= now, dueAt: dueAt,
+                maxAttempts: job.spec.maxAttempts))
+        let index = jobs.count - 1
+        let key = jobs[index].key
+        let added = add(.enqueued, to: index, at: now, attempt: 0, dueAt: dueAt)
+        var result = ModelEnqueued(enqueued: Enqueued(job: jobs[index].record, isNew: true))
+        result.enqueued.job.spec = job.spec
+        result.events = [(added, key)]
+        if let grant, grant.slots > 0, grant.kinds.contains(kind), isDueAtOnce(job.spec), !waits,
+            !isPaused(lane.queue),
+            running(in: lane.number) < limit(of: lane, default: grant.defaultUserLimit),
+            self.node(node)?.isAlive(at: now) ?? false
+        {
+            result.events.append((start(index, on: node, at: now), key))
+            result.run = ClaimedRun(
+                key: key, spec: job.spec, token: lastToken, attempt: 1, maxAttempts: job.spec.maxAttempts,
+                sequence: 2, startedAt: now, lastLogLine: 0)
+        }
+        if defects.contains(.dropsAcknowledgedJob), key.number.isMultiple(of: 5) { jobs.removeLast() }
+        return result
+    }
+
+    private func existing(_ job: NewJob) -> ModelJob? {
+        jobs.first { $0.id == job.id }
+            ?? job.spec.idempotencyKey.flatMap { key in
+                jobs.first { $0.spec.userID == job.spec.userID && $0.spec.idempotencyKey == key }
+            }
+    }
+
+    /// Ids do not count: a request may come again under another one and the same key.
+    private static func isSame(_ left: JobSpec, _ right: JobSpec) -> Bool {
+        var left = left
+        left.jobID = right.jobID
+        return left == right
+    }
+
+    private func isDueAtOnce(_ spec: JobSpec) -> Bool {
+        if case .after(let delay) = spec.due { delay <= .zero } else { false }
+    }
+
+    package mutating func cancel(
+        _ id: JobID, reason: String, for users: UserScope, at now: Timestamp
+    ) throws(StoreError) -> ModelCancelled {
+        guard let index = jobs.firstIndex(where: { $0.id == id && users.contains($0.spec.userID) }) else {
+            throw .notFound
+        }
+        let key = jobs[index].key
+        switch jobs[index].state {
+        case .pending:
+            let error = JobError(reason: JobError.reasonCancelled, message: reason)
+            jobs[index].isReady = false
+            jobs[index].error = error
+            jobs[index].startedAt = nil
+            jobs[index].finishedAt = now
+            let event = add(.cancelled, to: index, at: now, attempt: jobs[index].attempt, error: error)
+            return .cancelled(event, key)
+        case .running:
+            guard jobs[index].cancelReason == nil, let run = jobs[index].run else { return .nothing }
+            if !defects.contains(.losesCancel) { jobs[index].cancelReason = reason }
+            return .asked(key, token: run.token, node: run.node)
+        case .succeeded, .failed, .cancelled:
+            return .nothing
+        }
+    }
+
+    package mutating func retry(
+        _ id: JobID, for users: UserScope, at now: Timestamp
+    ) throws(StoreError) -> (event: JobEvent, key: JobKey) {
+        guard let index = jobs.firstIndex(where: { $0.id == id && users.contains($0.spec.userID) }) else {
+            throw .notFound
+        }
+        guard JobEventType.retried.from.contains(jobs[index].state) else {
+            throw .wrongState(jobs[index].state)
+        }
+        let key = jobs[index].key
+        if defects.contains(.retryForgetsJob), let last = jobs[index].events.last { return (last, key) }
+        jobs[index].isReady = true
+        jobs[index].dueAt = now
+        jobs[index].maxAttempts = jobs[index].attempt + jobs[index].spec.maxAttempts
+        jobs[index].error = nil
+        jobs[index].result = nil
+        jobs[index].startedAt = nil
+        jobs[index].finishedAt = nil
+        return (add(.retried, to: index, at: now, attempt: jobs[index].attempt, dueAt: now), key)
+    }
+
+    package mutating func setPaused(_ isPaused: Bool, queue: ExactText) {
+        queues[queue, default: ModelQueue()].isPaused = isPaused
+    }
+
+    package mutating func setQueueLimit(_ limit: Int, queue: ExactText) {
+        queues[queue, default: ModelQueue()].limit = limit
+    }
+
+    /// Nil: back to the queue's limit, which changes nothing of a user who is unknown.
+    package mutating func setUserLimit(_ limit: Int?, userID: ExactText, queue: ExactText) {
+        if limit != nil { _ = lane(of: userID, queue: queue) }
+        for index in lanes.indices where lanes[index].userID == userID && lanes[index].queue == queue {
+            lanes[index].limit = limit
+        }
+    }
+}

@@ -1,0 +1,94 @@
+package import JobModel
+import Support
+
+extension ModelTables {
+    package mutating func register(
+        _ description: NodeDescription, lease: Duration, at now: Timestamp
+    ) -> (node: Int32, kinds: [String: Int32]) {
+        let numbers = keep(description.kinds)
+        let node = ModelNode(
+            number: Int32(nodes.count) + 1, name: description.name, leaseUntil: now.advanced(by: lease))
+        nodes.append(node)
+        return (node.number, numbers)
+    }
+
+    /// - Returns: the numbers of the kinds. Nil: the node's lease has ended.
+    package mutating func announce(
+        _ kinds: [String: Interruption], by node: Int32, at now: Timestamp
+    ) -> [String: Int32]? {
+        guard self.node(node)?.isAlive(at: now) ?? false else { return nil }
+        return keep(kinds)
+    }
+
+    /// Keeps the policies of kinds, in the order of their names.
+    private mutating func keep(_ kinds: [String: Interruption]) -> [String: Int32] {
+        var numbers: [String: Int32] = [:]
+        for (name, policy) in kinds.sorted(by: { ExactText($0.key) < ExactText($1.key) }) {
+            let index = kind(ExactText(name))
+            self.kinds[index].onInterruption = policy
+            numbers[name] = self.kinds[index].number
+        }
+        return numbers
+    }
+
+    package mutating func renew(
+        _ node: Int32, lease: Duration, known: [Int64], at now: Timestamp
+    ) -> Renewal {
+        let index = nodes.firstIndex { node == $0.number }
+        let isAlive = index.map { nodes[$0].isAlive(at: now) || defects.contains(.renewsEndedLease) } ?? false
+        if isAlive, let index { nodes[index].leaseUntil = now.advanced(by: lease) }
+        return Renewal(
+            isAlive: isAlive, cancels: cancelRequests(of: node),
+            strays: jobs.filter { job in
+                guard let run = job.run else { return false }
+                return run.node == node && !known.contains(run.token)
+            }.map { bare($0) },
+            hasPeers: nodes.contains { $0.number != node && $0.isAlive(at: now) })
+    }
+
+    package mutating func endNode(_ node: Int32, at now: Timestamp) {
+        for index in nodes.indices where nodes[index].number == node && nodes[index].endedAt == nil {
+            nodes[index].endedAt = now
+        }
+    }
+
+    package mutating func orphans(at now: Timestamp) -> [OrphanedRun] {
+        for index in nodes.indices where nodes[index].endedAt == nil && nodes[index].leaseUntil <= now {
+            nodes[index].endedAt = now
+        }
+        return jobs.compactMap { job in
+            guard let run = job.run, let node = node(run.node),
+                node.endedAt != nil || defects.contains(.takesOrphansEarly),
+                let kind = kinds.first(where: { $0.name == ExactText(job.spec.kind) })
+            else { return nil }
+            return OrphanedRun(
+                run: bare(job), node: node.name, onInterruption: kind.onInterruption,
+                cancelReason: job.cancelReason)
+        }
+    }
+
+    package mutating func promoteDue(at now: Timestamp) -> (promoted: Int, next: Duration?) {
+        var promoted = 0
+        var next: Timestamp?
+        for index in jobs.indices where jobs[index].state == .pending && !jobs[index].isReady {
+            if jobs[index].dueAt <= now, !defects.contains(.neverPromotes) {
+                jobs[index].isReady = true
+                promoted += 1
+            } else {
+                next = min(next ?? jobs[index].dueAt, jobs[index].dueAt)
+            }
+        }
+        return (promoted, next.map { .microseconds(max(0, $0.microseconds - now.microseconds)) })
+    }
+
+    package mutating func removeFinished(
+        olderThan retention: Duration, atMost countMax: Int, at now: Timestamp
+    ) -> Int {
+        let old = jobs.filter { job in
+            job.finishedAt.map { $0.advanced(by: retention) < now } ?? false
+        }.sorted { ($0.finishedAt ?? now, $0.number) < ($1.finishedAt ?? now, $1.number) }.prefix(countMax)
+        let gone = Set(old.map(\.number))
+        jobs.removeAll { gone.contains($0.number) }
+        return gone.count
+    }
+}

@@ -1,0 +1,84 @@
+package import JobModel
+
+extension ModelTables {
+    /// Ends runs in one commit; of two ends of a run the first counts.
+    ///
+    /// - Returns: one outcome for each, and the event of each that was written.
+    package mutating func finish(
+        _ endings: [Ending], at now: Timestamp
+    ) -> [(outcome: EndingOutcome, event: JobEvent?)] {
+        var seen: Set<Int64> = []
+        return endings.map { ending in
+            guard seen.insert(ending.token).inserted,
+                let index = index(of: ending.key.number, token: ending.token)
+            else { return (.stale, nil) }
+            return finish(index, ending, at: now)
+        }
+    }
+
+    private mutating func finish(
+        _ index: Int, _ ending: Ending, at now: Timestamp
+    ) -> (outcome: EndingOutcome, event: JobEvent?) {
+        let attempt = jobs[index].attempt
+        if case .again = ending.verdict, let reason = jobs[index].cancelReason {
+            return (.cancelRequested(reason: reason), nil)
+        }
+        let startedAt = jobs[index].run?.startedAt
+        jobs[index].run = nil
+        jobs[index].cancelReason = nil
+        let event: JobEvent
+        switch ending.verdict {
+        case .final(let type, let error, let result):
+            jobs[index].error = error
+            jobs[index].result = result
+            jobs[index].finishedAt = now
+            event = add(
+                type, to: index, at: now, attempt: attempt, node: ending.node, error: error, result: result)
+        case .again(let type, let error, let delay, let countsAttempt):
+            jobs[index].isReady = delay <= .zero
+            jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds))
+            jobs[index].error = error
+            if !countsAttempt || defects.contains(.forgetsAttempt) { jobs[index].attempt -= 1 }
+            event = add(
+                type, to: index, at: now, attempt: attempt, node: ending.node, error: error,
+                dueAt: jobs[index].dueAt)
+        }
+        if defects.contains(.endsTwice) {
+            let last = event
+            add(last.type, to: index, at: now, attempt: attempt, node: ending.node, error: last.error)
+        }
+        jobs[index].startedAt = startedAt
+        let last = jobs[index].attempts.count - 1
+        jobs[index].attempts[last].endedAt = now
+        jobs[index].attempts[last].error = event.error
+        jobs[index].attempts[last].outcome =
+            Attempt.Outcome(endedBy: event.type, reason: event.error?.reason) ?? .running
+        return (.written, event)
+    }
+
+    package mutating func save(_ updates: [RunUpdate]) {
+        for update in updates {
+            guard let index = index(of: update.key.number, token: update.token) else { continue }
+            if let progress = update.progress { jobs[index].progress = (update.attempt, progress) }
+            let known = Set(jobs[index].log.map(\.number))
+            jobs[index].log += update.log.filter { !known.contains($0.number) }
+            jobs[index].log.sort { $0.number < $1.number }
+            jobs[index].log = jobs[index].log.suffix(JobLimits.logLinesKept)
+        }
+    }
+
+    package mutating func save(
+        checkpoint: [UInt8], of key: JobKey, token: Int64
+    ) throws(StoreError) {
+        guard let index = index(of: key.number, token: token) else { throw .stale }
+        if defects.contains(.losesCheckpoint) { return }
+        jobs[index].checkpoint = checkpoint
+    }
+
+    package func cancelRequests(of node: Int32) -> [(token: Int64, reason: String)] {
+        jobs.compactMap { job in
+            guard let run = job.run, run.node == node, let reason = job.cancelReason else { return nil }
+            return (run.token, reason)
+        }
+    }
+}
