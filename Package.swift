@@ -246,6 +246,12 @@ let package = Package(
             dependencies: ["JobStore", "JobModel", "Postgres", "TestDatabase", "Support", logging],
             swiftSettings: settings),
         .testTarget(
+            name: "EngineStoreContractTests",
+            dependencies: [
+                "JobModel", "JobStore", "ModelStore", "Postgres", "TestDatabase", "TestRandom", "Support",
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "SignalboxTests",
             dependencies: [
                 "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox", "SignalboxJobs",
