@@ -2,7 +2,7 @@ package import FoundationEssentials
 
 /// Everything that the engine takes from its surroundings besides its store: clocks, random numbers, and where its
 /// tasks run. Production uses those of the system. A simulation puts in its own, and the same seed then gives the same
-/// run, provided that tables are hashed deterministically (SWIFT_DETERMINISTIC_HASHING).
+/// run, in every process: the order of a dictionary decides nothing in the engine.
 package struct EngineRuntime: Sendable {
     private let clock: @Sendable () -> ContinuousClock.Instant
     private let calendar: @Sendable () -> Timestamp
