@@ -195,6 +195,14 @@ let package = Package(
         .target(
             name: "ModelStore", dependencies: ["JobModel", "Support"], path: "Tests/ModelStore",
             swiftSettings: settings),
+        .target(
+            name: "Simulation",
+            dependencies: ["JobEngine", "JobModel", "ModelStore", "TestRandom", "Support", logging],
+            path: "Tests/Simulation", swiftSettings: settings),
+        .executableTarget(
+            name: "Simulate", dependencies: ["ModelStore", "Simulation", argumentParser],
+            path: "Tests/Simulate",
+            swiftSettings: settings),
         .executableTarget(
             name: "InteropServer",
             dependencies: [
@@ -250,6 +258,9 @@ let package = Package(
             dependencies: [
                 "JobModel", "JobStore", "ModelStore", "Postgres", "TestDatabase", "TestRandom", "Support",
             ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["JobModel", "ModelStore", "Simulation"],
             swiftSettings: settings),
         .testTarget(
             name: "SignalboxTests",
