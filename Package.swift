@@ -184,7 +184,8 @@ let package = Package(
             dependencies: [subprocess, crypto], path: "Examples/Dialogue",
             swiftSettings: settings),
         .executableTarget(
-            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox", logging], path: "Examples/DialogueServer",
+            name: "DialogueServer", dependencies: ["Dialogue", "Signalbox", logging],
+            path: "Examples/DialogueServer",
             swiftSettings: settings),
 
         // Tests.
@@ -265,7 +266,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox", "SignalboxJobs",
+                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
+                "SignalboxJobs",
                 "TestDatabase", "Support", logging,
             ],
             swiftSettings: settings),

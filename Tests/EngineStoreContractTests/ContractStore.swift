@@ -66,9 +66,9 @@ struct PostgresCluster: ContractCluster {
                 """
                 UPDATE node SET lease_until = lease_until - \(interval);
                 UPDATE live SET due_at = due_at - \(interval);
-                ALTER TABLE finished DISABLE TRIGGER final_is_final;
+                ALTER TABLE finished DISABLE TRIGGER finished_immutable;
                 UPDATE finished SET finished_at = finished_at - \(interval);
-                ALTER TABLE finished ENABLE TRIGGER final_is_final;
+                ALTER TABLE finished ENABLE TRIGGER finished_immutable;
                 """)
         }
     }

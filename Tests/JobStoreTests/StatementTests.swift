@@ -57,6 +57,7 @@ import Testing
         Planned(SnapshotJobs.ofQueue, snapshot), Planned(LiveJobs(numbers: [])),
         Planned(CountPending.jobs, pending), Planned(CountPending.jobsAndBytes, pending),
         Planned(FindPayloadSize(id: id, users: .all)),
+        Planned(AnnounceKinds(node: 1, kinds: [], concurrency: 1, policies: [])),
         Planned(
             RegisterNode(
                 id: UUID(), name: "", version: "", concurrency: 1, kinds: [], leaseMilliseconds: 1)),

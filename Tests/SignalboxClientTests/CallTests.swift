@@ -152,11 +152,13 @@ import Testing
 
     @Test(arguments: [true, false]) func whatIsNotSafeIsTriedOnce(_ isRetry: Bool) async throws {
         let count = Mutex(0)
-        let answer: UnaryHandler = { _, _ in
+        let answer: @Sendable (ByteBuffer, ServerContext) async throws -> ByteBuffer = { _, _ in
             count.withLock { $0 += 1 }
             throw Self.unavailable()
         }
-        let methods = [Method.unary(JobServiceMethod.retry, answer), Method.unary(JobServiceMethod.cancel, answer)]
+        let methods = [
+            Method.unary(JobServiceMethod.retry, answer), Method.unary(JobServiceMethod.cancel, answer),
+        ]
         try await FakeServer.with(methods) { port async throws in
             let client = try client(port) { if !isRetry { $0.retry = nil } }
             let error = try await error {

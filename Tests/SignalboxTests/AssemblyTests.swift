@@ -78,7 +78,7 @@ import Testing
                 _ = assembly.hub.subscribe(userID: "u", queue: nil, users: .all)
                 let watch = assembly.hub.subscribe(to: [job.id: job.number], includesLog: false)
                 watch.track(job.id, delivered: 1, isFinal: false)
-                var events: [JobEvent] = []
+                var events: [JobModel.JobEvent] = []
                 while events.last?.state.isFinal != true {
                     events = try await store.events(after: [job.number: 0])[job.number] ?? []
                 }

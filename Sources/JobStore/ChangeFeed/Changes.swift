@@ -209,7 +209,9 @@ extension JobStore {
             let id: Column<Int64> = try result.column("id")
             let userID: Column<ExactText> = try result.column("user_id")
             let queue: Column<String> = try result.column("name")
-            for row in result { lanes[try row[id]] = LaneName(userID: try row[userID], queue: try row[queue]) }
+            for row in result {
+                lanes[try row[id]] = LaneName(userID: try row[userID], queue: try row[queue])
+            }
             return lanes
         }
     }
