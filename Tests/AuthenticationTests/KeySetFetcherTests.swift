@@ -75,7 +75,7 @@ private func ok(_ body: String, headers: String = "") -> String {
     "HTTP/1.1 200 OK\r\n\(headers)content-length: \(body.utf8.count)\r\n\r\n\(body)"
 }
 
-@Suite(.timeLimit(.minutes(1))) struct KeySetFetcherTests {
+@Suite(.timeLimit(.minutes(3))) struct KeySetFetcherTests {
     private func fetch(
         _ answer: String?, closes: Bool = true, timeout: Duration = .seconds(5)
     ) async throws -> Result<String, KeySetFetchError> {

@@ -4,7 +4,7 @@ import Synchronization
 import Testing
 
 /// Bidirectional calls without a task.
-@Suite(.timeLimit(.minutes(1))) struct ExchangeTests {
+@Suite(.timeLimit(.minutes(3))) struct ExchangeTests {
     /// Answers each message with itself, once it is ready.
     private final class Echo: MessageExchange {
         private struct State {

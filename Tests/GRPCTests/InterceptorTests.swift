@@ -167,7 +167,7 @@ import Testing
         #expect(notes.open == 0)
     }
 
-    @Test(.timeLimit(.minutes(1))) func streamingCallEndsWithItsCounts() async throws {
+    @Test(.timeLimit(.minutes(3))) func streamingCallEndsWithItsCounts() async throws {
         let notes = Notes()
         let chat = Method.bidirectional("/t/Chat") { requests, _, responses in
             for try await request in requests {

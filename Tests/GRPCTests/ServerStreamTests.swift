@@ -4,7 +4,7 @@ import Synchronization
 import Testing
 
 /// Responses that are pulled from a source after their handler has returned.
-@Suite(.timeLimit(.minutes(1))) struct ServerStreamTests {
+@Suite(.timeLimit(.minutes(3))) struct ServerStreamTests {
     /// Says what it was told to, step by step, and waits when there is nothing.
     private final class Script: ResponseSource {
         private struct State {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import GRPC
 
-@Suite(.timeLimit(.minutes(1))) struct TLSTests {
+@Suite(.timeLimit(.minutes(3))) struct TLSTests {
     /// The certificates as files, for the length of `body`.
     private struct Files {
         let folder: URL

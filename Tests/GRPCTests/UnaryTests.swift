@@ -3,7 +3,7 @@ import GRPC
 import Testing
 
 /// Calls whose handler is no task: answered at once, by a task of its choice, or later, from anywhere.
-@Suite(.timeLimit(.minutes(1))) struct UnaryTests {
+@Suite(.timeLimit(.minutes(3))) struct UnaryTests {
     /// A call that its handler has left open.
     private struct OpenCall: Sendable {
         let message: ByteBuffer

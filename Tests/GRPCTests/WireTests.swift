@@ -6,7 +6,7 @@ import Support
 import Testing
 
 /// What a server does with clients that are not ours: a session driven by hand over a socket.
-@Suite(.timeLimit(.minutes(1))) struct WireTests {
+@Suite(.timeLimit(.minutes(3))) struct WireTests {
     /// A client whose every byte the test decides on.
     private final class Wire {
         let session = Session(role: .client)

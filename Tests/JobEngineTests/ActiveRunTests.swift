@@ -5,7 +5,7 @@ import Testing
 
 @testable import JobEngine
 
-@Suite(.timeLimit(.minutes(1))) struct ActiveRunTests {
+@Suite(.timeLimit(.minutes(3))) struct ActiveRunTests {
     private func run(_ store: ScriptedStore, _ naps: Naps = Naps()) -> ActiveRun {
         return ActiveRun(
             .sample(), definition: KindDefinition(kind: "k", timeout: .seconds(60)),

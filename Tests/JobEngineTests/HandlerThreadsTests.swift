@@ -2,7 +2,7 @@ import Dispatch
 import JobEngine
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct HandlerThreadsTests {
+@Suite(.timeLimit(.minutes(3))) struct HandlerThreadsTests {
     // Unchecked: a semaphore is made for use by many threads.
     private final class Gate: @unchecked Sendable {
         private let semaphore = DispatchSemaphore(value: 0)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import JobEngine
 
-@Suite(.timeLimit(.minutes(1))) struct NodeLeaseTests {
+@Suite(.timeLimit(.minutes(3))) struct NodeLeaseTests {
     /// A clock that each sleep moves on at once, until it has moved by `most`: from there on a sleep ends by cancellation.
     private final class VirtualClock: Sendable {
         private let start = ContinuousClock.now

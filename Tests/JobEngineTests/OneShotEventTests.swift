@@ -2,7 +2,7 @@ import Testing
 
 @testable import JobEngine
 
-@Suite(.timeLimit(.minutes(1))) struct OneShotEventTests {
+@Suite(.timeLimit(.minutes(3))) struct OneShotEventTests {
     @Test func endsEveryWaitBeforeAndAfter() async throws {
         let event = OneShotEvent()
         async let first: Void = event.wait()

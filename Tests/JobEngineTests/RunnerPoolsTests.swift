@@ -4,7 +4,7 @@ import Testing
 
 @testable import JobEngine
 
-@Suite(.timeLimit(.minutes(1))) struct RunnerPoolsTests {
+@Suite(.timeLimit(.minutes(3))) struct RunnerPoolsTests {
     private let pools = RunnerPools(defaultUserLimit: 1, runtime: .system)
 
     private func runner(_ kind: String, _ onInterruption: Interruption = .retry) -> ScriptedRunner {

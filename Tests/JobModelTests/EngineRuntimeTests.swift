@@ -3,7 +3,7 @@ import JobModel
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct EngineRuntimeTests {
+@Suite(.timeLimit(.minutes(3))) struct EngineRuntimeTests {
     /// Runs its jobs at once, and counts them.
     private final class CountingExecutor: TaskExecutor {
         let count = Mutex(0)

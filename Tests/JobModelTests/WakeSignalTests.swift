@@ -2,7 +2,7 @@ import JobModel
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct WakeSignalTests {
+@Suite(.timeLimit(.minutes(3))) struct WakeSignalTests {
     @Test func wakeBeforeTheWaitIsKept() async {
         let signal = WakeSignal()
         signal.wake()

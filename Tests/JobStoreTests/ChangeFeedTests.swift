@@ -8,7 +8,7 @@ import Testing
 @testable import JobStore
 
 /// The feed of node `one`, with subscribers that keep what they are called with.
-@Suite(.timeLimit(.minutes(1))) struct ChangeFeedTests {
+@Suite(.timeLimit(.minutes(3))) struct ChangeFeedTests {
     private final class Subscriber: ChangeSubscriber {
         enum Call: Sendable, Equatable {
             case receive([JobEventType])

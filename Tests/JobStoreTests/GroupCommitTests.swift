@@ -3,7 +3,7 @@ import JobStore
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct GroupCommitTests {
+@Suite(.timeLimit(.minutes(3))) struct GroupCommitTests {
     /// Writes items times ten; the first commit waits for a gate.
     private final class Writer: Sendable {
         let batches: GroupCommit<Int, Int>

@@ -164,7 +164,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func cancellingStopsTheStatementOfAReadOnly() async throws {
+    @Test(.timeLimit(.minutes(3))) func cancellingStopsTheStatementOfAReadOnly() async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase(connectionCount: 1) { database in
                 try await schema.withDatabase { other in

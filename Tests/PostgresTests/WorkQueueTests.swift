@@ -4,7 +4,7 @@ import Testing
 @testable import Postgres
 
 /// Who does what while a statement is being stopped.
-@Suite(.timeLimit(.minutes(1))) struct WorkQueueTests {
+@Suite(.timeLimit(.minutes(3))) struct WorkQueueTests {
     private static let timeout: Duration = .seconds(5)
 
     /// Requests to stop a statement that hang until they are let go.

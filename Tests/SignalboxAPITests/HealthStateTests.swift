@@ -2,7 +2,7 @@ import Testing
 
 @testable import SignalboxAPI
 
-@Suite(.timeLimit(.minutes(1))) struct HealthStateTests {
+@Suite(.timeLimit(.minutes(3))) struct HealthStateTests {
     @Test func aWatchThatBeginsAfterTheEndEndsToo() async {
         let health = HealthState()
         health.set(serving: true)

@@ -3,7 +3,7 @@ import SignalboxTesting
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct HandlerTestTests {
+@Suite(.timeLimit(.minutes(3))) struct HandlerTestTests {
     /// Counts to `to`, saving each number, until it is asked to wrap up.
     private struct Count: JobHandler {
         static let kind = "count"

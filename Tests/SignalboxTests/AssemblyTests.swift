@@ -11,7 +11,7 @@ import Testing
 
 @testable import Signalbox
 
-@Suite(.timeLimit(.minutes(1))) struct AssemblyTests {
+@Suite(.timeLimit(.minutes(3))) struct AssemblyTests {
     private let logger = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
 
     private func settings(_ schema: TestSchema, name: String, listen: String) throws -> ServerSettings {

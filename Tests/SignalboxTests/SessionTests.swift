@@ -8,7 +8,7 @@ import Testing
 @testable import Signalbox
 
 /// What another user of the database makes is not taken for ours.
-@Suite(.timeLimit(.minutes(1))) struct SessionTests {
+@Suite(.timeLimit(.minutes(3))) struct SessionTests {
     private let logger = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
 
     /// A database of its own, whose owner is the service's role, and somebody else who may make things in it.
