@@ -162,7 +162,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "SignalboxTesting",
-            dependencies: ["JobEngine", "JobModel", "Signalbox", "SignalboxJobs", logging],
+            dependencies: ["JobEngine", "JobModel", "Signalbox", "SignalboxJobs", "Support", logging],
             swiftSettings: settings),
         .target(
             name: "ClientCommands",

@@ -34,8 +34,8 @@ struct JobColumn: Sendable {
         JobColumn("user_id", write: { $0.spec.userID }),
         JobColumn("kind", writeAll: { $0.lanes.map(\.kind) }),
         JobColumn(
-            "priority", write: { Int16($0.spec.priority) }, readers: .records, read: { $0.priority = Int($1) }
-        ),
+            "priority", write: { Int16($0.spec.priority) }, readers: .recordsAndRuns,
+            read: { $0.priority = Int($1) }),
         JobColumn(
             "max_attempts", write: { Int32($0.spec.maxAttempts) }, readers: .recordsAndRuns,
             read: { $0.maxAttempts = Int($1) }),
@@ -72,7 +72,7 @@ struct JobColumn: Sendable {
             read: { $0.idempotencyKey = $1 }),
         JobColumn("digest", writeAll: { $0.digests }),
         JobColumn(
-            "labels", write: { Labels.json($0.spec.labels) }, as: "labels::jsonb", readers: .records,
+            "labels", write: { Labels.json($0.spec.labels) }, as: "labels::jsonb", readers: .recordsAndRuns,
             cast: "::text",
             read: { (spec: inout JobSpec, json: String?) throws(PostgresError) in
                 guard let labels = json.map({ Labels.parse($0) }) ?? [:] else {

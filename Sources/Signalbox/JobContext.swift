@@ -3,6 +3,7 @@ import JobModel
 package import JobEngine
 public import Logging
 public import SignalboxJobs
+import Support
 
 /// The facts of an attempt, and the means to report while it runs.
 public struct JobContext: Sendable {
@@ -23,6 +24,12 @@ public struct JobContext: Sendable {
     public var userID: String { run.userID }
     /// The job's queue.
     public var queue: String { run.queue }
+    /// The job's priority: among the waiting jobs of a user in a queue, a higher one runs first.
+    public var priority: Int { run.priority }
+    /// The job's labels. Of keys that Swift takes for equal, such as two spellings of é, one is left.
+    public var labels: [String: String] {
+        Dictionary(run.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { first, _ in first })
+    }
     /// The number of this attempt, from 1.
     public var attempt: Int { run.attempt }
     /// No attempt follows this one.

@@ -2,6 +2,7 @@ public import Foundation
 import JobModel
 public import Logging
 @_exported public import Signalbox
+import Support
 
 /// Runs a handler as a server does, without a server or a database.
 ///
@@ -26,6 +27,10 @@ public struct HandlerTest<Handler: RawJobHandler>: Sendable {
     public var userID = "user"
     /// The job's queue.
     public var queue = "default"
+    /// The job's priority.
+    public var priority = 0
+    /// The job's labels.
+    public var labels: [String: String] = [:]
     /// The number of the attempt, from 1.
     public var attempt = 1
     /// The number of attempts that the job has.
@@ -48,7 +53,10 @@ public struct HandlerTest<Handler: RawJobHandler>: Sendable {
     /// Starts an attempt, for a test that takes part in it.
     public func start(payload: JobPayload = JobPayload()) -> TestAttempt {
         let run = TestRun(
-            jobID: JobID(jobID), kind: Handler.kind, userID: userID, queue: queue, attempt: attempt,
+            jobID: JobID(jobID), kind: Handler.kind, userID: userID, queue: queue, priority: priority,
+            labels: Dictionary(
+                uniqueKeysWithValues: labels.map { (ExactText($0.key), ExactText($0.value)) }),
+            attempt: attempt,
             maxAttempts: maxAttempts, payload: [UInt8](payload.data), contentType: payload.contentType,
             checkpoint: checkpoint.map { [UInt8]($0) }, deadline: .now + handler.timeout)
         return TestAttempt(HandlerRunner(handler, middleware: middleware, logger: logger), run)

@@ -3,6 +3,7 @@ import JobEngine
 import JobModel
 import Signalbox
 import Synchronization
+import Support
 
 /// A run that keeps what its handler says.
 final class TestRun: Run {
@@ -16,6 +17,8 @@ final class TestRun: Run {
     let kind: String
     let userID: String
     let queue: String
+    let priority: Int
+    let labels: [ExactText: ExactText]
     let attempt: Int
     let maxAttempts: Int
     let payload: [UInt8]
@@ -31,13 +34,16 @@ final class TestRun: Run {
     private let softTimeoutComes: AsyncStream<Never>.Continuation
 
     init(
-        jobID: JobID, kind: String, userID: String, queue: String, attempt: Int, maxAttempts: Int,
-        payload: [UInt8], contentType: String, checkpoint: [UInt8]?, deadline: ContinuousClock.Instant
+        jobID: JobID, kind: String, userID: String, queue: String, priority: Int,
+        labels: [ExactText: ExactText], attempt: Int, maxAttempts: Int, payload: [UInt8], contentType: String,
+        checkpoint: [UInt8]?, deadline: ContinuousClock.Instant
     ) {
         self.jobID = jobID
         self.kind = kind
         self.userID = userID
         self.queue = queue
+        self.priority = priority
+        self.labels = labels
         self.attempt = attempt
         self.maxAttempts = maxAttempts
         self.payload = payload

@@ -52,7 +52,7 @@ def test_insecure_warns_at_every_start(cluster):
     arguments = ["--insecure", "--log-format", "json"]
     server = Server(cluster.database(), listen="0.0.0.0:0", arguments=arguments, log_level="warning")
     try:
-        expected = "anybody who reaches 0.0.0.0:0 may do everything"
+        expected = "everyone who reaches 0.0.0.0:0 may enqueue, read and cancel the jobs of all users"
         assert sum(expected in text for text in warnings(server)) == 1
         server.terminate()
         server.start()

@@ -1,6 +1,7 @@
 import JobModel
 import JobEngine
 import Synchronization
+import Support
 
 /// An attempt whose sayings are kept, and told to whoever waits for them.
 final class FakeRun: Run {
@@ -14,6 +15,8 @@ final class FakeRun: Run {
     let kind: String
     let userID = "user-1"
     let queue = "audio"
+    let priority = 0
+    let labels: [ExactText: ExactText] = [:]
     let attempt: Int
     let maxAttempts = 3
     let payload: [UInt8]

@@ -23,10 +23,11 @@ import Testing
     @Test func carriesTheJob() async throws {
         try await Bench.with { bench in
             let spec = JobSpec(
-                kind: "k", userID: "u", queue: "q", payload: [1, 2], contentType: "x/y", maxAttempts: 4,
+                kind: "k", userID: "u", queue: "q", payload: [1, 2], contentType: "x/y", priority: 5,
+                maxAttempts: 4,
                 retryPolicy: RetryPolicy(
                     initialDelay: .seconds(1), factor: 3, maxDelay: .seconds(9), jitter: 0.5),
-                timeout: .seconds(8), softTimeout: .seconds(7))
+                timeout: .seconds(8), softTimeout: .seconds(7), labels: ["é": "1", "e\u{301}": "2"])
             let run = try await bench.start(spec)
             var wanted = spec
             wanted.due = run.spec.due

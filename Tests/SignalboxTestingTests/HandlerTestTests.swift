@@ -114,6 +114,7 @@ import Testing
             _ context: JobContext, next: @escaping @Sendable () async throws -> JobPayload
         ) async throws -> JobPayload {
             context.log("around \(context.kind), due in \(ContinuousClock.now < context.deadline)")
+            context.log("priority \(context.priority) of \(context.labels)")
             return try await next()
         }
     }
@@ -121,6 +122,11 @@ import Testing
     @Test func middlewareRunsToo() async throws {
         var test = HandlerTest(Bytes())
         test.middleware = [Naming()]
-        #expect(await test.run().log.map(\.message) == ["around bytes, due in true"])
+        test.priority = 7
+        test.labels = ["book": "1"]
+        #expect(
+            await test.run().log.map(\.message) == [
+                "around bytes, due in true", #"priority 7 of ["book": "1"]"#,
+            ])
     }
 }

@@ -33,6 +33,8 @@ import Testing
         let kind = "where"
         let userID = "u"
         let queue = "default"
+        let priority = 0
+        let labels: [ExactText: ExactText] = [:]
         var contentType = "application/json"
         let attempt = 1
         let maxAttempts = 1

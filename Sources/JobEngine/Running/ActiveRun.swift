@@ -237,6 +237,8 @@ extension ActiveRun: Run {
     var kind: String { claimed.spec.kind }
     var userID: String { claimed.spec.userID.text }
     var queue: String { claimed.spec.queue }
+    var priority: Int { claimed.spec.priority }
+    var labels: [ExactText: ExactText] { claimed.spec.labels }
     var attempt: Int { claimed.attempt }
     var maxAttempts: Int { claimed.maxAttempts }
     var payload: [UInt8] { claimed.spec.payload }

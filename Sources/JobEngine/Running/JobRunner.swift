@@ -1,4 +1,5 @@
 package import JobModel
+package import Support
 
 /// A kind, and what the service needs to know to run its jobs.
 package struct KindDefinition: Sendable, Hashable {
@@ -62,6 +63,8 @@ package protocol Run: Sendable {
     var kind: String { get }
     var userID: String { get }
     var queue: String { get }
+    var priority: Int { get }
+    var labels: [ExactText: ExactText] { get }
     /// From 1.
     var attempt: Int { get }
     var maxAttempts: Int { get }
