@@ -56,6 +56,9 @@ let package = Package(
         // Needed everywhere, and knows nothing of jobs.
         .target(name: "Support", swiftSettings: settings),
 
+        // Files that may change while a process runs.
+        .target(name: "SystemFiles", swiftSettings: settings),
+
         // YAML files that people write, with the lines of what is wrong in them.
         .target(
             name: "LocatedYAML", dependencies: [.product(name: "Yams", package: "Yams")],
@@ -74,7 +77,7 @@ let package = Package(
         .target(
             name: "GRPC",
             dependencies: [
-                "HTTP2", "MessageCompression", "Support", nioCore, nioPosix,
+                "HTTP2", "MessageCompression", "Support", "SystemFiles", nioCore, nioPosix,
                 .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"), logging,
             ],
@@ -96,7 +99,7 @@ let package = Package(
         .target(
             name: "Authentication",
             dependencies: [
-                "JobModel", "LocatedYAML", "Support", crypto, logging, nioCore, nioPosix,
+                "JobModel", "LocatedYAML", "Support", "SystemFiles", crypto, logging, nioCore, nioPosix,
                 .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),

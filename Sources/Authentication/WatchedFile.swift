@@ -2,6 +2,7 @@
 internal import CoreFoundation
 internal import JobModel
 import Glibc
+import SystemFiles
 
 /// A file that is polled and read again when it has changed. Polling blocks, so its caller runs on a thread that may.
 ///
@@ -15,34 +16,12 @@ struct WatchedFile: Sendable {
         case failed(String)
     }
 
-    /// Tells two versions of a file apart without reading them. The inode: a new file moved over the old one, or a
-    /// symbolic link that points elsewhere now.
-    private struct Version: Equatable {
-        var device: UInt64
-        var inode: UInt64
-        var bytes: Int64
-        var modified: Int64
-        var changed: Int64
-
-        init(_ status: stat) {
-            device = UInt64(status.st_dev)
-            inode = UInt64(status.st_ino)
-            bytes = Int64(status.st_size)
-            modified = Self.nanoseconds(status.st_mtim)
-            changed = Self.nanoseconds(status.st_ctim)
-        }
-
-        private static func nanoseconds(_ time: timespec) -> Int64 {
-            Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
-        }
-    }
-
     /// A file system's clock may tick this rarely: what was written since has the same times.
     private static let settlingTime = Duration.seconds(2)
 
     let path: String
     let bytesMax: Int
-    private var version: Version?
+    private var version: FileVersion?
     private var hash: SHA256Hash?
     /// The hash of the contents at the last poll. They are accepted if the next poll finds the same (debounce).
     private var candidate: SHA256Hash?
@@ -64,7 +43,7 @@ struct WatchedFile: Sendable {
         guard fstat(descriptor, &status) == 0 else { return fail("cannot be read: \(Self.reason)") }
         guard status.st_mode & S_IFMT == S_IFREG else { return fail("is not a file") }
         // Before it is read: a change meanwhile shows the next time.
-        let current = Version(status)
+        let current = FileVersion(status)
         if current == version, isSettled, candidate == nil { return .unchanged }
 
         var bytes = [UInt8](repeating: 0, count: min(max(Int(current.bytes), 0), bytesMax) + 1)

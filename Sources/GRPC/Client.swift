@@ -1,11 +1,5 @@
 package import Logging
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 package import NIOCore
 internal import NIOPosix
 internal import NIOSSL

@@ -11,8 +11,6 @@ final class ServerCall {
     let connection: ServerConnection
     let context: ServerContext
     var machine: ServerStreamStateMachine
-    /// Nil when there are no interceptors, or they have seen the end of the call.
-    var record: CallRecord?
 
     var deadline: Scheduled<Void>?
     /// The handler waits for a message.
@@ -60,7 +58,6 @@ final class ServerCall {
         stream: HTTP2.Stream, connection: ServerConnection, method: Method, head: RequestHead,
         messageBytesMax: Int, admitted: (any Admitted)?, record: CallRecord?
     ) {
-        self.record = record
         self.stream = stream
         self.connection = connection
         let requests: ServerStreamStateMachine.Requests
@@ -75,12 +72,20 @@ final class ServerCall {
             requests: requests, messageBytesMax: messageBytesMax, sharesMemory: sharesMemory,
             coding: head.coding)
         self.context = ServerContext(method: method, head: head, admitted: admitted)
+        if record != nil { self.record = record }
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
                 bound.value.fail(Status(.deadlineExceeded, "the deadline has passed"))
             }
         }
+    }
+
+    /// Nil when there are no interceptors, or they have seen the end of the call. The connection keeps it, so that calls
+    /// take no memory for it where there are no interceptors.
+    var record: CallRecord? {
+        get { connection.records.isEmpty ? nil : connection.records[stream.id] }
+        set { connection.records[stream.id] = newValue }
     }
 
     // MARK: From the client

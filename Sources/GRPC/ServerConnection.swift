@@ -32,6 +32,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     var machine: ServerConnectionStateMachine
     var resources: ConnectionResources
     var flood: FloodDetector
+    /// The records of open calls by their streams; empty when there are no interceptors.
+    var records: [Int32: CallRecord] = [:]
 
     var tick: Scheduled<Void>?
     /// Closes the channel of a client that does not read what is still to be written.

@@ -1,8 +1,8 @@
-internal import Glibc
 internal import Logging
 internal import NIOPosix
 internal import NIOSSL
 internal import Synchronization
+internal import SystemFiles
 
 /// The server's certificate, key and client authorities, reloaded when their files change. A new connection gets what was
 /// read last.
@@ -21,7 +21,7 @@ final class TLSContext: Sendable {
         /// How many times an authority was removed.
         var trust = 0
         /// The files' versions when they were last read, successfully or not.
-        var versions: [FileVersion]
+        var versions: [FileVersion?]
     }
 
     /// The TLS context of a new connection.
@@ -39,7 +39,7 @@ final class TLSContext: Sendable {
         self.files = files
         self.logger = logger
         // The versions are taken before reading, so that files written meanwhile are read again.
-        let versions = files.paths.map(FileVersion.init)
+        let versions = files.paths.map { FileVersion(path: $0) }
         let material = try Self.read(files)
         state = Mutex(State(material: material, trusted: material.authorities, versions: versions))
     }
@@ -60,7 +60,7 @@ final class TLSContext: Sendable {
     /// A removed authority loses its trust when the files are unchanged at the next check, because they may be half written
     /// now.
     func reloadIfChanged() {
-        let versions = files.paths.map(FileVersion.init)
+        let versions = files.paths.map { FileVersion(path: $0) }
         let hasChanged = state.withLock { state in
             defer { state.versions = versions }
             return state.versions != versions
@@ -123,25 +123,5 @@ final class TLSContext: Sendable {
 extension ServerConfiguration.TLS {
     fileprivate var paths: [String] {
         [certificateChainPath, privateKeyPath] + (clientCAPath.map { [$0] } ?? [])
-    }
-}
-
-/// The identity and modification time of a file, by which a change is detected.
-private struct FileVersion: Equatable {
-    private var device: UInt64 = 0
-    private var inode: UInt64 = 0
-    private var size: Int64 = 0
-    private var seconds: Int = 0
-    private var nanoseconds: Int = 0
-
-    /// A missing file has a version too.
-    init(_ path: String) {
-        var status = stat()
-        guard stat(path, &status) == 0 else { return }
-        device = UInt64(status.st_dev)
-        inode = UInt64(status.st_ino)
-        size = Int64(status.st_size)
-        seconds = status.st_mtim.tv_sec
-        nanoseconds = status.st_mtim.tv_nsec
     }
 }

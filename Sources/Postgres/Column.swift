@@ -1,8 +1,4 @@
-#if canImport(FoundationEssentials)
-    package import FoundationEssentials
-#else
-    package import Foundation
-#endif
+package import FoundationEssentials
 
 /// A column of one result, found by its name, and the Swift type of its values. `row[column]` reads it.
 package struct Column<Value: ColumnValue>: Sendable {

@@ -1,8 +1,4 @@
-#if canImport(FoundationEssentials)
-    package import FoundationEssentials
-#else
-    package import Foundation
-#endif
+package import FoundationEssentials
 
 /// Writes the elements of one array parameter in place (`array_send` in PostgreSQL's `arrayfuncs.c`): the number
 /// of dimensions, whether there are NULLs, the element type, the length and the lower bound; then each

@@ -1,8 +1,4 @@
-#if canImport(FoundationEssentials)
-    package import FoundationEssentials
-#else
-    package import Foundation
-#endif
+package import FoundationEssentials
 
 /// The values of one statement's parameters, encoded as they are appended into one buffer in the binary
 /// format, each with its explicit type.

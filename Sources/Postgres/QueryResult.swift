@@ -1,12 +1,6 @@
 import CPQ
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// The rows and the command tag that one statement returned. Owns a `PGresult`, whole in memory: statements
 /// that can return much carry a LIMIT.

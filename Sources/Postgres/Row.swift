@@ -1,8 +1,4 @@
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
+import FoundationEssentials
 
 /// One row of a `QueryResult`, which it keeps alive. Values are read by `row[column]`. The getters here take the index of a
 /// column, return nil for NULL, and throw `.decoding` when the column's type or the value's length is not what the name of

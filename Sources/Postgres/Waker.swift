@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#elseif canImport(Darwin)
-    import Darwin
-#endif
+import Glibc
 
 /// Wakes a thread out of poll(2): a pipe that holds a byte while there is a reason to wake.
 final class Waker: Sendable {

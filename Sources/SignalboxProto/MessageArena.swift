@@ -4,13 +4,7 @@ package import JobModel
 import NIOCore
 import Support
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
+import Glibc
 
 /// Memory for the C structs of one message. An allocation moves a pointer; all memory is freed at once.
 ///

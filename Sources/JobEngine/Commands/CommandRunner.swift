@@ -7,11 +7,7 @@ package import JobModel
 import Subprocess
 import Synchronization
 
-#if canImport(System)
-    import System
-#else
-    import SystemPackage
-#endif
+import SystemPackage
 
 /// An executable that runs the jobs of one kind.
 package struct CommandDefinition: Sendable, Hashable {
