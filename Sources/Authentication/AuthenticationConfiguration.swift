@@ -6,17 +6,18 @@ import Support
 
 /// The accepted credentials. Kinds of credentials that are not configured are refused.
 package struct AuthenticationConfiguration: Sendable, Hashable {
-    /// The path of a `TokenFile`.
+    /// The path of a `TokenFile`; nil: no bearer tokens of our own.
     package var tokenFile: String?
     package var jwt: JWTConfiguration?
-    /// The first rule that knows a name of the certificate counts.
+    /// The rules for client certificates. The first rule that matches a name of the certificate applies.
     package var certificates: [CertificateRule] = []
 
     package static let certificateRulesMax = 1_000
 
     package init() {}
 
-    /// The problems of the configuration itself; files are not read. Empty: there are none.
+    /// The problems of the configuration itself. The files that it names are not read. Empty if there are
+    /// none.
     package func problems() -> [String] {
         var problems: [String] = []
         if tokenFile?.isEmpty == true { problems.append("the token file has no name") }
@@ -49,12 +50,12 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
 }
 
 package struct JWTConfiguration: Sendable, Hashable {
-    /// Where the issuer's keys are, as a JSON Web Key Set.
+    /// The location of the issuer's keys, a JSON Web Key Set.
     package enum KeyLocation: Sendable, Hashable, CustomStringConvertible {
         case file(String)
         case address(URL)
 
-        /// A text that begins with `http://` or `https://` is an address, any other a path.
+        /// A text that begins with `http://` or `https://` is an address; any other text is a path.
         package init?(_ text: String) {
             let lower = text.lowercased()
             guard lower.hasPrefix("http://") || lower.hasPrefix("https://") else {
@@ -66,7 +67,7 @@ package struct JWTConfiguration: Sendable, Hashable {
             self = .address(url)
         }
 
-        /// For logs: without a query, which may have a secret.
+        /// The location for logs. An address is shown without its query, which may contain a secret.
         package var description: String {
             switch self {
             case .file(let path): path
@@ -85,7 +86,8 @@ package struct JWTConfiguration: Sendable, Hashable {
     package var leeway = Duration.seconds(30)
     /// The claim with the users that a token may act for.
     package var usersClaim = "signalbox_users"
-    /// Whether the header has to have `typ` `at+jwt` (RFC 9068). Else it may have none, or `JWT`.
+    /// Whether the header must have the `typ` `at+jwt` (RFC 9068). Otherwise `JWT` and a missing `typ` are
+    /// accepted too.
     package var wantsAccessTokens = false
     /// The interval between fetches of the keys from a URL.
     package var refreshInterval = Duration.seconds(300)
@@ -101,7 +103,7 @@ package struct JWTConfiguration: Sendable, Hashable {
 
     func problems() -> [String] {
         var problems: [String] = []
-        // Without them a token that the issuer made for some other service would be good here.
+        // Without both checks, a token that the issuer made for another service would be accepted here.
         if issuer.isEmpty { problems.append("JWTs want an issuer") }
         if audience.isEmpty { problems.append("JWTs want an audience") }
         if usersClaim.isEmpty { problems.append("the claim about users has no name") }
@@ -115,7 +117,7 @@ package struct JWTConfiguration: Sendable, Hashable {
             if !["http", "https"].contains(url.scheme?.lowercased()) || url.host()?.isEmpty != false {
                 problems.append("the address of the keys is not http://… or https://…")
             }
-            // It would be in logs.
+            // The user and the password would appear in logs.
             if url.user() != nil || url.password() != nil {
                 problems.append("the address of the keys has a user or a password")
             }
@@ -127,7 +129,7 @@ package struct JWTConfiguration: Sendable, Hashable {
 /// The principal of client certificates whose name matches a pattern.
 package struct CertificateRule: Sendable, Hashable {
     package var pattern: SubjectAlternativeName.Pattern
-    /// Nil: the certificate's own name, without its kind.
+    /// The name of the principal; nil: the name in the certificate, without its kind.
     package var name: String?
     package var scopes: Set<Scope>
     package var users: UserGrant
@@ -143,7 +145,7 @@ package struct CertificateRule: Sendable, Hashable {
     }
 }
 
-/// A configuration, or a file of it, with which nothing can be started. It names every problem.
+/// A configuration, or a file that it names, with which the service cannot start. It lists every problem.
 package struct AuthenticationConfigurationError: Error, Sendable, Hashable, CustomStringConvertible {
     package let problems: [String]
 

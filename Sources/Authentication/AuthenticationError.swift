@@ -1,7 +1,7 @@
-/// Why a caller is not let in.
+/// The reason why a caller is refused.
 ///
-/// Its message goes to the caller and into logs. All messages are written here and none is made at run time, so
-/// none can contain a part of a credential.
+/// The message is sent to the caller and written to logs. All messages are constants in this file, so none
+/// can contain a part of a credential.
 package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConvertible {
     package enum Code: String, Sendable, Hashable, CaseIterable {
         case missingCredentials
@@ -19,9 +19,9 @@ package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConve
         case revoked
         case malformedCertificate
         case unknownCertificate
-        /// Nothing is known against the caller: the keys to check its token with cannot be had.
+        /// The credential was not judged, because the keys to check its token with are not available.
         case keySourceUnavailable
-        /// Nor here: there is no room to look at its token.
+        /// The credential was not judged, because too many tokens are being checked already.
         case tooManyChecks
     }
 
@@ -35,7 +35,8 @@ package struct AuthenticationError: Error, Sendable, Hashable, CustomStringConve
 
     package var description: String { message }
 
-    /// Whether the same credential may be good a little later: UNAVAILABLE rather than UNAUTHENTICATED.
+    /// Whether the same credential may be accepted a little later. The call is then answered UNAVAILABLE
+    /// instead of UNAUTHENTICATED.
     package var isTemporary: Bool { code == .keySourceUnavailable || code == .tooManyChecks }
 }
 
@@ -54,7 +55,7 @@ extension AuthenticationError {
         .malformedToken, "the token's header has no kid, and there are several keys")
     static let malformedClaims = Self(.malformedToken, "the token's claims cannot be read")
     static let expiryMissing = Self(.malformedToken, "the token has no claim exp")
-    // Both end in `PrincipalName.rule`.
+    // The messages of both errors end with the text of `PrincipalName.rule`.
     static let badSubject = Self(
         .malformedToken,
         "the token's claim sub is not 1 to 256 bytes of text without hidden, blank or private-use characters, without a space at either end, and with at most 8 combining marks in a row and none at the beginning"

@@ -2,21 +2,22 @@ package import JobModel
 package import Logging
 internal import Synchronization
 
-/// Says who calls, from the call's credentials alone.
+/// Identifies the caller of a call from the call's credentials alone.
 ///
-/// Of a call with a bearer token and a certificate, the token counts, be it good or bad: it was put into this very
-/// call, while the certificate is the connection's, which may be a proxy's.
+/// If a call has a bearer token and its connection a certificate, only the token counts, whether it is valid
+/// or not: it was sent with this very call, while the certificate belongs to the connection, which may be a
+/// proxy's.
 ///
-/// Nothing here waits for time or starts by itself. The owner calls `reload` twice a second or so, and `refreshKeys` each
+/// It has no timers of its own. The owner calls `reload` about twice a second, and `refreshKeys` every
 /// second.
 package final class Authenticator: Sendable {
     private typealias Check = Task<Result<Credential, AuthenticationError>, Never>
 
-    /// The result that is known without waiting.
+    /// The result as far as it is known without waiting.
     package enum Attempt: Sendable {
         case principal(Credential)
         case refused(AuthenticationError)
-        /// A JWT that was not seen before: `authenticate` checks it.
+        /// A JWT that was not seen before. `authenticate` checks it.
         case pending
     }
 
@@ -31,11 +32,11 @@ package final class Authenticator: Sendable {
     private let underWay = Mutex<[SHA256Hash: Check]>([:])
     private let now: @Sendable () -> Timestamp
 
-    /// Reads the files. Keys at an address are fetched when they are needed first, or by `refreshKeys`.
+    /// Reads the files. Keys at an address are fetched when they are first needed, or by `refreshKeys`.
     ///
     /// - Parameters:
-    ///   - fetch: as `KeySetFetcher` does it.
-    ///   - now: the time of day. That of this machine is what there is to compare an expiry with.
+    ///   - fetch: fetches a key set, as `KeySetFetcher` does.
+    ///   - now: the time of day. Expiry times are compared with this machine's clock.
     package init(
         _ configuration: AuthenticationConfiguration, logger: Logger, fetch: @escaping KeySetFetch,
         now: @escaping @Sendable () -> Timestamp = { .now }
@@ -45,7 +46,7 @@ package final class Authenticator: Sendable {
         self.now = now
         certificates = CertificateRules(configuration.certificates)
         jwt = configuration.jwt
-        // Both files are looked at before either is complained about.
+        // Both files are read before an error is thrown, so that the error lists the problems of both.
         var tokens: TokenStore?
         var keys: KeySource?
         do throws(AuthenticationConfigurationError) {
@@ -63,12 +64,12 @@ package final class Authenticator: Sendable {
         guard problems.isEmpty else { throw AuthenticationConfigurationError(problems: problems) }
     }
 
-    /// Whether there is anything that a client certificate is asked for.
+    /// Whether any rule applies to client certificates.
     package var usesCertificates: Bool { !certificates.isEmpty }
 
-    /// Never waits.
+    /// Identifies the caller without waiting, if that is possible.
     ///
-    /// - Parameter authorization: the header's value; several headers joined by commas.
+    /// - Parameter authorization: the header's value; several headers are joined by commas.
     package func attempt(authorization: String?, certificate: PeerCertificate?) -> Attempt {
         do {
             if let authorization {
@@ -81,11 +82,12 @@ package final class Authenticator: Sendable {
         }
     }
 
-    /// Checks a signature, and gets keys, where that is needed.
+    /// Identifies the caller. Checks the signature of a new token and waits for keys where that is needed.
     ///
-    /// - Parameter source: where the call comes from (`Peer.source`): as many tokens of one source are checked as
-    ///   `SourcePlaces` has room for. Empty: not known.
-    /// - Throws: what is wrong; `.tooManyChecks` and `.keySourceUnavailable` where too many tokens are being checked already.
+    /// - Parameter source: the address that the call comes from (`Peer.source`), or empty if it is not known.
+    ///   `SourcePlaces` limits how many tokens of one source are checked at once.
+    /// - Throws: the reason of the refusal; `.tooManyChecks` or `.keySourceUnavailable` if too many tokens
+    ///   are being checked already.
     package func authenticate(
         authorization: String?, certificate: PeerCertificate?, source: String
     ) async throws(AuthenticationError) -> Credential {
@@ -97,14 +99,14 @@ package final class Authenticator: Sendable {
         return try await check(BearerToken.parse(authorization ?? ""), source).value.get()
     }
 
-    /// Reads the files again that have changed; what they say counts when the next call finds the same. Blocks while it
-    /// reads: not for event loops and tasks.
+    /// Reads the files again that have changed. New contents are accepted when the next call finds the same.
+    /// It blocks while it reads, so it must not be called on event loops or in tasks.
     package func reload() {
         tokens?.reload(now: now())
         keys?.reloadFile()
     }
 
-    /// Fetches the keys from their address if it is time, and returns when they are there, or are not to be had.
+    /// Fetches the keys from their address if a fetch is due, and returns when the fetch has ended.
     package func refreshKeys() async {
         await keys?.refreshIfDue()
     }
@@ -120,8 +122,8 @@ package final class Authenticator: Sendable {
         return keys != nil && JSONWebToken.isLikely(token) ? .pending : .refused(.unknownToken)
     }
 
-    /// Very many calls may come with the same new token at once: it is checked once, for all of them. The check is
-    /// one of the source that the first of them came from.
+    /// Checks a token that was not seen before. Many calls may bring the same new token at once, so they
+    /// share one check, which counts for the source of the first of them.
     private func check(_ bytes: [UInt8], _ source: String) -> Check {
         let hash = SHA256Hash(of: bytes)
         return underWay.withLock { underWay in
@@ -140,8 +142,8 @@ package final class Authenticator: Sendable {
         }
     }
 
-    /// Only waits where it runs: the work is done on threads for it. Who waits for keys has none of their places, so tokens
-    /// whose keys are there pass by.
+    /// Checks a token. The work is done on the threads of `TokenChecks`. A token that waits for keys holds
+    /// none of their capacity, so tokens whose keys are known overtake it.
     private func verify(
         _ bytes: [UInt8], _ hash: SHA256Hash, _ source: String
     ) async throws(AuthenticationError) -> Credential {
@@ -151,7 +153,8 @@ package final class Authenticator: Sendable {
         }
         guard token.isAccessToken || !jwt.wantsAccessTokens else { throw .noAccessToken }
         let key = try await keys.key(for: token.keyID, source: source)
-        // The key says how it is used. A token that could choose might have a public key taken for a shared secret.
+        // The algorithm is the key's. If a token could choose it, a public key might be used as a shared
+        // secret.
         guard token.algorithm == key.algorithm else { throw .otherAlgorithm }
         return try await checks.run(for: source) { [self] () async throws(AuthenticationError) in
             guard await key.isValid(token.signature, of: token.signed) else { throw .badSignature }
@@ -159,7 +162,7 @@ package final class Authenticator: Sendable {
             let principal = try jwt.principal(
                 of: token.claims(usersClaim: jwt.usersClaim), keyID: key.id, now: now)
             let credential = Credential(principal, revocation: key.revocation)
-            // The key may have been withdrawn meanwhile.
+            // The key may have been withdrawn during the check.
             if let problem = credential.problem(now: now) { throw problem }
             cache.withLock { $0.insert(credential, for: hash) }
             return credential

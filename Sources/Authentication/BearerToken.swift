@@ -5,14 +5,14 @@ enum BearerToken {
     static func parse(_ header: String) throws(AuthenticationError) -> [UInt8] {
         let bytes = header.utf8
         guard let space = bytes.firstIndex(of: UInt8(ascii: " ")) else { throw .malformedHeader }
-        // The scheme in any case, as HTTP has it.
+        // The scheme is not case-sensitive, as in HTTP.
         guard bytes[..<space].elementsEqual("bearer".utf8, by: { $0 | 0x20 == $1 }) else {
             throw .malformedHeader
         }
         let token = bytes[space...].drop { $0 == UInt8(ascii: " ") }
         guard !token.isEmpty else { throw .malformedHeader }
         guard token.count <= bytesMax else { throw .tokenTooLong }
-        // Two headers of this name come joined by a comma: neither is believed then.
+        // Two headers of this name arrive joined by a comma, which is not a token byte: both are refused.
         guard token.allSatisfy(isTokenByte) else { throw .malformedHeader }
         return Array(token)
     }

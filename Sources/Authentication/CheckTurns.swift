@@ -1,24 +1,25 @@
 internal import NIOCore
 
-/// Which check is done next. The sources take turns, and the checks of one are done in the order of their arrival: a source
-/// with many delays one of another source by no more than one check each round. Pure: it is told what happens.
+/// The order in which tokens are checked. The sources are served round robin, and the checks of one source in
+/// the order of their arrival, so a source with many checks delays a check of another source by at most one
+/// check per round. It is pure: the caller reports what happens.
 struct CheckTurns<Check> {
-    /// The places of all checks, those that wait and those that are under way.
+    /// The capacity for checks, both those that wait and those that are in flight.
     private var places: SourcePlaces
     private let runningMax: Int
     private var running = 0
     /// exact: the server's own text for an address.
     private var waiting: [String: CircularBuffer<Check>] = [:]
-    /// The sources with checks that wait: the next one first.
+    /// The sources with waiting checks, in the order in which they are served.
     private var turns = CircularBuffer<String>()
 
-    /// - Parameter runningMax: checks that are under way at once.
+    /// - Parameter runningMax: the most checks in flight at once.
     init(countMax: Int, runningMax: Int) {
         places = SourcePlaces(countMax: countMax)
         self.runningMax = runningMax
     }
 
-    /// False: there is no place for it.
+    /// Adds a check. Returns false if there is no capacity for it.
     mutating func add(_ check: Check, of source: String) -> Bool {
         guard places.take(for: source) else { return false }
         if waiting[source] == nil { turns.append(source) }
@@ -26,7 +27,7 @@ struct CheckTurns<Check> {
         return true
     }
 
-    /// The one to begin now. It ends with `ended`.
+    /// The next check to begin. The caller ends it with `ended`.
     mutating func next() -> Check? {
         guard running < runningMax, let source = turns.popFirst(), let check = waiting[source]?.popFirst()
         else { return nil }

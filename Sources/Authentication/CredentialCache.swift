@@ -1,11 +1,11 @@
 internal import JobModel
 
-/// JWTs that were verified before, by the hash of the whole token: checking a signature costs as much as a whole
-/// call.
+/// A cache of verified JWTs by the hash of the whole token, because checking a signature costs as much as a
+/// whole call.
 ///
-/// Only what is good gets in, so a flood of bad tokens cannot empty it. Two generations, so that it forgets what
-/// nobody uses without keeping a list of who was used when: when the young one is full it becomes the old one, and
-/// what is asked for again moves on.
+/// Only valid tokens are cached, so a flood of invalid ones cannot evict them. There are two generations
+/// instead of a least-recently-used list: when the young generation is full it becomes the old one, and a
+/// token that is used again moves to the young one.
 struct CredentialCache: Sendable {
     private let generationMax: Int
     private var young: [SHA256Hash: Credential] = [:]

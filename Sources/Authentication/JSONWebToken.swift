@@ -2,7 +2,7 @@ internal import FoundationEssentials
 internal import JobModel
 import Support
 
-/// The ways to sign that are accepted. A key has one of them; what a token's header says only has to agree.
+/// The accepted signature algorithms. Each key has one of them, and a token's header must name the same one.
 enum SignatureAlgorithm: String, Sendable, Hashable, CaseIterable {
     case rs256 = "RS256"
     case es256 = "ES256"
@@ -10,7 +10,7 @@ enum SignatureAlgorithm: String, Sendable, Hashable, CaseIterable {
 }
 
 extension CaseIterable where Self: RawRepresentable, RawValue == String {
-    /// By the bytes of its raw value: text from outside is not compared in normal form.
+    /// Compares the bytes of the raw values, because text from outside is not compared in normal form.
     init?(exactly text: String) {
         guard let found = Self.allCases.first(where: { $0.rawValue.hasSameBytes(as: text) }) else {
             return nil
@@ -19,22 +19,23 @@ extension CaseIterable where Self: RawRepresentable, RawValue == String {
     }
 }
 
-/// A signed JWT in compact form (RFC 7519, RFC 7515), taken apart; nothing in it is believed yet.
+/// A signed JWT in compact form (RFC 7519, RFC 7515), split into its parts. Nothing in it is trusted yet.
 struct JSONWebToken: Sendable {
-    /// Anybody can send one, and it is decoded before the signature is checked. Whoever signs for a service has a few
-    /// hundred bytes there; some send their certificate along.
+    /// A limit for the header, which anyone can send and which is decoded before the signature is checked.
+    /// Headers usually have a few hundred bytes; some issuers include their certificate.
     private static let headerBytesMax = 4096
 
     let algorithm: SignatureAlgorithm
     let keyID: String?
-    /// It says that it is an access token (RFC 9068); without a `typ`, or with `JWT`, it may be one too.
+    /// Whether its `typ` says that it is an access token (RFC 9068). A token without `typ`, or with `JWT`,
+    /// may be one too.
     let isAccessToken: Bool
     /// The signing input (RFC 7515 section 5.2): header and payload as they were received.
     let signed: [UInt8]
     let signature: [UInt8]
     private let payload: [UInt8]
 
-    /// Whether it is worth taking apart: three parts of which none is empty.
+    /// Whether the token looks like a JWT: three parts, none of which is empty.
     static func isLikely(_ token: [UInt8]) -> Bool {
         let parts = token.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         return parts.count == 3 && !parts.contains(where: \.isEmpty)
@@ -49,7 +50,7 @@ struct JSONWebToken: Sendable {
         guard JSONText.isValid(header),
             let fields = try? JSONDecoder().decode(Header.self, from: Data(header))
         else { throw .malformedToken }
-        // RFC 7515, section 4.1.11: who does not understand an extension that is critical refuses the token.
+        // RFC 7515, section 4.1.11: a token with a critical extension that is not understood must be refused.
         guard !fields.hasCritical else { throw .criticalHeader }
         switch fields.type.map(Self.kind(ofType:)) {
         case nil, .jwt?: isAccessToken = false
@@ -59,7 +60,7 @@ struct JSONWebToken: Sendable {
         guard let algorithm = SignatureAlgorithm(exactly: fields.algorithm) else {
             throw .unsupportedAlgorithm
         }
-        // No key has a longer one.
+        // No key has a longer id.
         guard fields.keyID?.utf8.count ?? 0 <= VerificationKey.idBytesMax else { throw .unknownKey }
         self.algorithm = algorithm
         self.keyID = fields.keyID
@@ -72,9 +73,10 @@ struct JSONWebToken: Sendable {
         case jwt, accessToken, other
     }
 
-    /// What `typ` says: `JWT`, or `at+jwt` for access tokens (RFC 9068), which RFC 7515 (section 4.1.9) lets be written as
-    /// `application/at+jwt` and in any case. An issuer signs other things with the same keys, as logout tokens and
-    /// security events, which are to be told apart by it (RFC 8725, section 3.11).
+    /// The kind of token that `typ` names: `JWT`, or `at+jwt` for access tokens (RFC 9068). RFC 7515, section
+    /// 4.1.9, also allows `application/at+jwt`, and case does not matter. An issuer signs other things with
+    /// the same keys, such as logout tokens and security events, and `typ` tells them apart (RFC 8725,
+    /// section 3.11).
     private static func kind(ofType type: String) -> Kind {
         let prefix = "application/".utf8
         guard type.utf8.count <= 64 else { return .other }
@@ -96,7 +98,8 @@ struct JSONWebToken: Sendable {
         }
     }
 
-    /// Keys in the header (`jwk`, `jku`, `x5c`) are ignored: any sender can put a key there.
+    /// The fields of the header. Keys in it (`jwk`, `jku`, `x5c`) are ignored, because any sender can put a
+    /// key there.
     private struct Header: Decodable {
         let algorithm: String
         let keyID: String?
@@ -141,7 +144,8 @@ extension JSONWebToken {
                 Timestamp.init(secondsSince1970:))
             notBefore = try claims.decodeIfPresent(Double.self, forKey: "nbf")
                 .map(Timestamp.init(secondsSince1970:))
-            // RFC 8693 has `scope`; the others are what is used besides. Scopes of other services mean nothing.
+            // RFC 8693 defines `scope`; some issuers use the other names. Scopes of other services are
+            // ignored.
             let names =
                 try Self.texts(claims, "scope", areWords: true) ?? Self.texts(claims, "scp", areWords: true)
                 ?? Self.texts(claims, "scopes", areWords: true) ?? []
@@ -149,7 +153,8 @@ extension JSONWebToken {
             users = try Self.users(claims, usersClaim)
         }
 
-        /// A list of texts, or one text, which is one of them or has several. Nil: there is no such claim.
+        /// The texts of a claim that is a list of texts or one text. With `areWords`, the one text has
+        /// several words. Nil if there is no such claim.
         private static func texts(
             _ claims: KeyedDecodingContainer<Name>, _ name: Name, areWords: Bool
         ) throws -> [String]? {
@@ -161,7 +166,8 @@ extension JSONWebToken {
             return text.utf8.split(separator: UInt8(ascii: " ")).map { String(decoding: $0, as: UTF8.self) }
         }
 
-        /// One that cannot be read must not fall back to anything.
+        /// The users that a token may act for. A claim that cannot be read is an error and must not fall back
+        /// to a default.
         private static func users(_ claims: KeyedDecodingContainer<Name>, _ claim: String) throws -> UserGrant
         {
             let name = Name(stringValue: claim)
@@ -191,7 +197,7 @@ extension JWTConfiguration {
     func principal(
         of claims: JSONWebToken.Claims, keyID: String?, now: Timestamp
     ) throws(AuthenticationError) -> Principal {
-        // RFC 7519 section 7.3: compared by code points, without normalisation.
+        // RFC 7519, section 7.3: compared by code points, without normalization.
         guard let from = claims.issuer, from.hasSameBytes(as: issuer) else { throw .wrongIssuer }
         guard claims.audience.contains(where: { $0.hasSameBytes(as: audience) }) else { throw .wrongAudience }
         guard let expiry = claims.expiry else { throw .expiryMissing }
@@ -199,15 +205,16 @@ extension JWTConfiguration {
         guard now < latest else { throw .expired }
         if let notBefore = claims.notBefore, now.advanced(by: leeway) < notBefore { throw .notYetValid }
         guard let subject = claims.subject, PrincipalName.isValid(subject) else { throw .badSubject }
-        // The leeway lets a token in whose time is just over, as another clock may see it. It lengthens no stream: one
-        // that began before ends with its token, and one that is begun now soon does.
+        // The leeway admits a token that has just expired, because the issuer's clock may differ from ours.
+        // It does not keep a stream open: a stream that began before ends with its token, and one that begins
+        // now ends soon.
         return Principal(
             name: subject, scopes: claims.scopes, users: claims.users.users(of: subject),
             expiry: now < expiry ? expiry : min(latest, now.advanced(by: Self.leewayGrant)),
             source: .jwt(keyID: keyID))
     }
 
-    /// How long a token is good that only the leeway lets in: enough for a call that is answered. Streams are looked at
-    /// every other second, so that one which began with it ends within 5 s.
+    /// How long a token is valid that is admitted only by the leeway: enough for a unary call. Streams are
+    /// checked every two seconds, so one that began with such a token ends within 5 s.
     private static let leewayGrant = Duration.seconds(2)
 }

@@ -7,20 +7,21 @@ struct KeySet: Sendable {
     static let bytesMax = 1 << 20
     static let keysMax = 100
 
-    /// Those that can be used.
+    /// The keys that can be used.
     let keys: [VerificationKey]
     private let byID: [ExactText: VerificationKey]
 
     enum Search {
         case found(VerificationKey)
         case missing
-        /// The token does not say which of several keys it is signed with.
+        /// The token does not say by which of several keys it is signed.
         case ambiguous
     }
 
     /// - Parameters:
-    ///   - previous: its keys that are still there are taken over, with all that was vouched for by them.
-    ///   - skipped: gets a line for each key that is left out, which says why.
+    ///   - previous: the key set before this one. Its keys that are still in the set are kept, so credentials
+    ///     that depend on them stay valid.
+    ///   - skipped: receives a line for each key that is left out, with the reason.
     init(json: [UInt8], previous: KeySet? = nil, skipped: inout [String]) throws(KeySetError) {
         guard json.count <= Self.bytesMax else {
             throw KeySetError("is larger than \(Self.bytesMax) bytes")
@@ -55,20 +56,20 @@ struct KeySet: Sendable {
     }
 
     func search(_ id: String?) -> Search {
-        // A key without an id is found when it is the only one, and by tokens that name none: a token that names one
-        // means another key. (JWTKit's own collection would try its default key then.)
+        // A key without an id matches only if it is the only key and the token names no id. A token that
+        // names an id means another key. (JWTKit's own collection would fall back to its default key.)
         guard let id else {
             return keys.count > 1 ? .ambiguous : keys.first.map { .found($0) } ?? .missing
         }
         return byID[ExactText(id)].map { .found($0) } ?? .missing
     }
 
-    /// Those by which no key is found in `next` any more.
+    /// The ids by which no key is found in `next` any more.
     func idsMissing(in next: KeySet) -> [ExactText] {
         byID.keys.filter { next.byID[$0] == nil }
     }
 
-    /// Revokes what was vouched for by keys that are not in `next` any more.
+    /// Revokes the credentials that depend on keys that are not in `next`.
     func revokeMissing(in next: KeySet) {
         for key in keys where !next.keys.contains(where: { $0 === key }) {
             key.revocation.revoke()
@@ -76,14 +77,15 @@ struct KeySet: Sendable {
     }
 }
 
-/// A problem of a key set, or of one of its keys. The text continues a sentence that begins with its name.
+/// A problem of a key set or of one of its keys. The text continues a sentence that begins with the name of
+/// the key set or the key.
 struct KeySetError: Error {
     let problem: String
 
     init(_ problem: String) { self.problem = problem }
 }
 
-/// A public key, and the one algorithm that it is for.
+/// A public key and the one algorithm that it is used with.
 final class VerificationKey: Sendable {
     private enum Material: Equatable, Sendable {
         case rsa(Insecure.RSA.PublicKey)
@@ -110,7 +112,7 @@ final class VerificationKey: Sendable {
         guard jwk.id?.utf8.count ?? 0 <= Self.idBytesMax else {
             throw KeySetError("has a kid of more than \(Self.idBytesMax) bytes")
         }
-        // Whoever can read the set could sign with it.
+        // Anyone who can read the key set could sign tokens with a private key.
         guard !jwk.isPrivate else { throw KeySetError("is a private key") }
         id = jwk.id
         do {
@@ -143,16 +145,17 @@ final class VerificationKey: Sendable {
         exactID == other.exactID && algorithm == other.algorithm && material == other.material
     }
 
-    /// Takes a good part of a millisecond on a slow machine: not for event loops.
+    /// Verifies a signature. It takes a good part of a millisecond on a slow machine, so it must not run on
+    /// event loops.
     func isValid(_ signature: [UInt8], of signed: [UInt8]) async -> Bool {
-        // A collection of one key, with an algorithm that we have chosen.
+        // A collection of one key, so the algorithm is the one that was chosen here.
         let keys = JWTKeyCollection()
         switch material {
         case .rsa(let key): await keys.add(rsa: key, digestAlgorithm: .sha256)
         case .ecdsa(let key): await keys.add(ecdsa: key)
         case .edDSA(let key): await keys.add(eddsa: key)
         }
-        // It throws for a signature that is none.
+        // A malformed signature makes it throw.
         guard let verifier = try? await keys.getKey(), verifier.name == algorithm.rawValue else {
             return false
         }
@@ -161,7 +164,7 @@ final class VerificationKey: Sendable {
 }
 
 extension String? {
-    /// Itself, if it is base64 of so many bytes.
+    /// The text itself, if it is base64url and its decoded length is in the range `bytes`.
     fileprivate func base64URL(_ bytes: ClosedRange<Int>) throws(KeySetError) -> String {
         guard let self, let decoded = Base64.url.decode(Array(self.utf8)[...]), bytes.contains(decoded.count)
         else {
@@ -171,12 +174,12 @@ extension String? {
     }
 }
 
-/// JWTKit's own type for this refuses the whole set for one key of a kind that it does not know.
+/// The JSON of a key set. JWTKit's own type refuses the whole set if the kind of one key is unknown to it.
 private struct JWKSDocument: Decodable {
     let keys: [Entry]
 
     struct Entry: Decodable {
-        /// Nil: something else.
+        /// Nil for an entry that is not a key of a known kind.
         let key: JWK?
 
         init(from decoder: any Decoder) {

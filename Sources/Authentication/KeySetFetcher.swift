@@ -7,11 +7,12 @@ internal import NIOHTTP1
 internal import NIOPosix
 internal import NIOSSL
 
-/// Gets a key set over HTTP: one GET each few minutes.
+/// Fetches a key set over HTTP, with one GET every few minutes.
 ///
-/// On NIO's HTTP/1.1 rather than with a client library: all that it takes is in the program already. A client library
-/// brings eleven packages more (async-http-client), or libcurl and some thirty libraries more, two for TLS among them
-/// (URLSession), for what it does beyond this: pools, redirections, cookies, proxies.
+/// It uses NIO's HTTP/1.1 instead of a client library, because all that it needs is in the program already. A
+/// client library would add eleven packages (async-http-client), or libcurl and some thirty libraries, two
+/// for TLS among them (URLSession), for features that are not needed here: connection pools, redirects,
+/// cookies, proxies.
 package struct KeySetFetcher: Sendable {
     package static let timeoutDefault = Duration.seconds(5)
 
@@ -21,8 +22,8 @@ package struct KeySetFetcher: Sendable {
     private let rootsPath: String?
 
     /// - Parameters:
-    ///   - rootsPath: PEM file of the authorities to trust; nil: the system's.
-    ///   - timeout: for all of it, from looking up the name on.
+    ///   - rootsPath: a PEM file of trusted certificate authorities; nil: those of the system.
+    ///   - timeout: the limit for the whole fetch, including the lookup of the host's name.
     package init(
         group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, rootsPath: String? = nil,
         timeout: Duration = timeoutDefault
@@ -39,7 +40,7 @@ package struct KeySetFetcher: Sendable {
             ["http", "https"].contains(scheme)
         else { throw KeySetFetchError("the address is not http://… or https://…") }
         do {
-            // Reading the authorities blocks: not on the pool that runs tasks.
+            // Reading the certificate authorities blocks, so it must not happen on the pool that runs tasks.
             let tls = scheme == "http" ? nil : try await NIOThreadPool.singleton.runIfActive { try makeTLS() }
             return try await get(url, host: host, tls: tls)
         } catch let error as KeySetFetchError {
@@ -58,8 +59,8 @@ package struct KeySetFetcher: Sendable {
         let deadline = loop.scheduleTask(in: timeout) {
             outcome.fail(KeySetFetchError("no answer in time"))
         }
-        // Each address of the name that is tried has a channel of its own. That which wins may be closed again, and empty,
-        // when it is heard of.
+        // Each address of the host that is tried has a channel of its own. The channel that wins may already
+        // be closed and without handlers when the connector reports it.
         let responses = NIOLoopBoundBox.makeBoxSendingValue(
             [ObjectIdentifier: EventLoopFuture<[UInt8]>](), eventLoop: loop)
         ClientBootstrap(group: loop)
@@ -123,7 +124,7 @@ package struct KeySetFetcher: Sendable {
     }
 }
 
-/// Why there is no key set, in words.
+/// The reason why a key set could not be fetched.
 package struct KeySetFetchError: Error, Sendable, Hashable, CustomStringConvertible {
     package let description: String
 
@@ -132,7 +133,7 @@ package struct KeySetFetchError: Error, Sendable, Hashable, CustomStringConverti
     static let connectionLost = Self("the connection was closed before the answer was complete")
 }
 
-/// Asks once the connection stands, and collects the answer.
+/// Sends the request once the connection is established, and collects the response.
 private final class KeySetResponseHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias OutboundOut = HTTPClientRequestPart
@@ -159,7 +160,8 @@ private final class KeySetResponseHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
         case .head(let head):
-            // Nor is a redirection followed: it might lead from https to anywhere.
+            // Redirects are not followed either, because they might lead from https to another scheme or
+            // host.
             if head.status != .ok {
                 fail(context, KeySetFetchError("answered with status \(head.status.code)"))
             }
@@ -187,7 +189,7 @@ private final class KeySetResponseHandler: ChannelInboundHandler {
         promise.fail(KeySetFetchError.connectionLost)
     }
 
-    /// Only the first outcome counts.
+    /// Fails the fetch and closes the connection. The first outcome wins.
     private func fail(_ context: ChannelHandlerContext, _ error: any Error) {
         promise.fail(error)
         context.close(promise: nil)

@@ -11,30 +11,32 @@ extension KeySource {
     /// ```
     struct StateMachine: Sendable {
         private enum State {
-            /// To fetching. `since`: when the last fetch began; nil: there was none.
+            /// No fetch is in flight; becomes `fetching`. `since` is when the last fetch began, nil before
+            /// the first one.
             case idle(since: Timestamp?)
-            /// To idle.
+            /// A fetch is in flight; becomes `idle`.
             case fetching(since: Timestamp)
         }
 
-        /// Anybody can make up ids: the memory of them is emptied when it is full.
+        /// The most ids that are remembered. Anyone can invent ids, so the memory is emptied when it is full.
         static let idsMax = 1_000
 
         private var state = State.idle(since: nil)
         /// Whether the last fetch succeeded; false before the first one.
         private var hasSucceeded = false
-        /// Fetches that have begun, and the last of them that was good, counted from 1.
+        /// The number of fetches that have begun, and the number of the last one that succeeded, counted from
+        /// 1.
         private var begunCount = 0
         private var lastGood = 0
-        /// Ids of keys that were not there, and the fetch that has looked for each or will: the first to begin after a
-        /// token named it, or the one that brought it no longer.
+        /// The ids of keys that were not found, each with the number of the fetch that has looked for it or
+        /// will: the first fetch to begin after a token named it, or the first in which it was missing again.
         private var lookUps: [ExactText: Int] = [:]
         private let interval: Duration
         private let pauseMin: Duration
 
         /// - Parameters:
-        ///   - interval: between two fetches when all is well.
-        ///   - pauseMin: between two fetches whatever comes.
+        ///   - interval: the time between two fetches if the last one succeeded.
+        ///   - pauseMin: the shortest time between two fetches in any case.
         init(interval: Duration, pauseMin: Duration) {
             self.interval = interval
             self.pauseMin = pauseMin
@@ -45,7 +47,7 @@ extension KeySource {
             case nothing
         }
 
-        /// Time has passed.
+        /// Handles the passing of time: begins a fetch if one is due.
         mutating func tick(now: Timestamp) -> TickAction {
             guard case .idle(let since) = state,
                 Self.isOver(hasSucceeded ? interval : pauseMin, since: since, now: now)
@@ -56,25 +58,27 @@ extension KeySource {
 
         enum MissAction: Equatable {
             case fetch
-            /// For the fetch that is under way.
+            /// A fetch is in flight; the caller waits for it.
             case wait
             case refuse(AuthenticationError)
         }
 
-        /// A token's key is not among those that are known. Nil: it names none.
+        /// Handles a token whose key is not known. `id` is nil if the token names none.
         mutating func miss(_ id: ExactText?, now: Timestamp) -> MissAction {
             if let id, lookUps[id] == nil { remember(id, begunCount + 1) }
             switch state {
             case .fetching: return .wait
             case .idle(let since):
-                // Anybody can make up key ids, so their number must not decide how often the issuer is asked.
+                // Anyone can invent key ids, so unknown ids must not make the fetches more frequent.
                 guard Self.isOver(pauseMin, since: since, now: now) else { return .refuse(refusal(of: id)) }
                 begin(now)
                 return .fetch
             }
         }
 
-        /// - Parameter withdrawn: the ids of keys that were there before.
+        /// Handles the end of a fetch.
+        ///
+        /// - Parameter withdrawn: the ids of keys that were in the set before and are not any more.
         mutating func fetched(withdrawn: [ExactText]) {
             guard case .fetching(let since) = state else { return }
             state = .idle(since: since)
@@ -89,8 +93,9 @@ extension KeySource {
             hasSucceeded = false
         }
 
-        /// For a token whose key is not there after all. It may have been published since the last fetch began: only an
-        /// id that was looked up after it was named first is nobody's. One that was forgotten was never named.
+        /// The error for a token whose key was not found. The key may have been published since the last
+        /// fetch began, so an id is unknown only if a fetch that began after it was first named has
+        /// succeeded. An id that was forgotten counts as never named.
         func refusal(of id: ExactText?) -> AuthenticationError {
             guard hasSucceeded else { return .keySourceUnavailable }
             guard let id else { return .unknownKey }
@@ -108,7 +113,8 @@ extension KeySource {
             lookUps[id] = lookUp
         }
 
-        /// A clock that was set back has not stopped time.
+        /// Whether the pause has passed. If the clock was set back, it counts as passed, or fetches would
+        /// stop until then.
         private static func isOver(_ pause: Duration, since: Timestamp?, now: Timestamp) -> Bool {
             guard let since else { return true }
             return now < since || now >= since.advanced(by: pause)

@@ -4,22 +4,22 @@ internal import Logging
 import Support
 internal import Synchronization
 
-/// Gets the bytes at an address. It has to end by itself, within seconds, and to stop at 1 MiB.
+/// Fetches the bytes at an address. It must end by itself within seconds, and read at most 1 MiB.
 package typealias KeySetFetch = @Sendable (URL) async throws -> [UInt8]
 
-/// The issuer's keys, from a file or an address; the last good ones while there are no new ones.
+/// The issuer's keys, from a file or an address. If new ones cannot be read, the last valid ones stay in use.
 final class KeySource: Sendable {
-    /// Between two fetches, whatever comes.
+    /// The shortest time between two fetches.
     static let fetchPauseMin = Duration.seconds(10)
-    /// Tokens that wait for a fetch; those of one source: an eighth. It may take its 5 s, and anybody can invent key ids
-    /// meanwhile.
+    /// The most tokens that wait for a fetch; one source may have an eighth of them. A fetch may take its 5
+    /// s, and anyone can invent key ids in that time.
     static let waitersMax = 1_000
 
     private struct State {
-        /// Nil: there never were any.
+        /// Nil until keys were read for the first time.
         var keys: KeySet?
         var machine: StateMachine
-        /// The one under way, or the last one.
+        /// The fetch that is in flight, or the last one.
         var fetch: Task<Void, Never>?
         var waiters = SourcePlaces(countMax: waitersMax)
         /// The problem that was logged last; nil: there is none.
@@ -31,10 +31,11 @@ final class KeySource: Sendable {
     private let logger: Logger
     private let now: @Sendable () -> Timestamp
     private let state: Mutex<State>
-    /// Held while the file is read. Nil: an address.
+    /// The file of the keys; its lock is held while it is read. Nil if the keys are at an address.
     private let file: Mutex<WatchedFile?>
 
-    /// Reads a file at once; an address may be down when the service starts.
+    /// Reads a key file at once. An address is not fetched here, because it may be down when the service
+    /// starts.
     init(
         _ configuration: JWTConfiguration, fetch: @escaping KeySetFetch, logger: Logger,
         now: @escaping @Sendable () -> Timestamp
@@ -66,12 +67,12 @@ final class KeySource: Sendable {
         }
     }
 
-    /// Waits for a fetch only where it is needed.
+    /// Finds a key, and waits for a fetch only if the key is not known.
     ///
-    /// - Throws: `.unknownKey` for a key that the issuer does not have; `.keySourceUnavailable` for one that could not
-    ///   be looked up, also where too many tokens wait for a fetch already; `.keyIDMissing`.
+    /// - Throws: `.unknownKey` if the issuer does not have the key; `.keySourceUnavailable` if it could not
+    ///   be looked up or if too many tokens wait for a fetch already; `.keyIDMissing`.
     func key(for id: String?, source: String) async throws(AuthenticationError) -> VerificationKey {
-        // No key of a set has such an id. So what is kept of ids is bounded.
+        // No key has a longer id. This also bounds the memory for ids.
         guard id?.utf8.count ?? 0 <= VerificationKey.idBytesMax else { throw .unknownKey }
         let (search, fetch) = try state.withLock { state throws(AuthenticationError) in
             let search = Self.search(id, in: state)
@@ -104,7 +105,7 @@ final class KeySource: Sendable {
         }
     }
 
-    /// Nil: there is nothing to wait for, since a file is looked at all the time.
+    /// The fetch to wait for after a key was not found. Nil if there is none: a file is polled anyway.
     private func startFetchAfterMiss(
         of id: String?, _ state: inout State
     ) throws(AuthenticationError) -> Task<Void, Never>? {
@@ -116,7 +117,7 @@ final class KeySource: Sendable {
         }
     }
 
-    /// Fetches the keys if it is time, and waits for it.
+    /// Fetches the keys if a fetch is due, and waits for its end.
     func refreshIfDue() async {
         guard case .address(let url) = location else { return }
         let fetch = state.withLock { state -> Task<Void, Never>? in
@@ -128,7 +129,8 @@ final class KeySource: Sendable {
         await fetch?.value
     }
 
-    /// A task of its own: the call that needed it first may be cancelled, and others wait for it too.
+    /// Starts a fetch in a task of its own, because the call that needs it first may be cancelled while
+    /// others wait for it.
     private func startFetch(of url: URL, _ state: inout State) -> Task<Void, Never> {
         let task = Task.detached { [self] in
             do {
@@ -158,7 +160,7 @@ final class KeySource: Sendable {
         }
     }
 
-    /// One at a time, as there is one file or one fetch.
+    /// Replaces the keys. It is never called twice at once, because there is one file or one fetch.
     private func take(_ json: [UInt8]) throws(KeySetError) {
         var skipped: [String] = []
         let previous = state.withLock { $0.keys }
@@ -167,7 +169,7 @@ final class KeySource: Sendable {
             state.keys = keys
             state.machine.fetched(withdrawn: previous?.idsMissing(in: keys) ?? [])
         }
-        // Also by a set without keys: that is how an issuer withdraws its last one.
+        // A set without keys revokes too: that is how an issuer withdraws its last key.
         previous?.revokeMissing(in: keys)
         if keys.keys.isEmpty { skipped.append("there is no key that can be used") }
         report(skipped.isEmpty ? nil : skipped.joined(separator: "; "), "keys of JWTs are left out")
@@ -178,7 +180,7 @@ final class KeySource: Sendable {
         report(problem, "there are no new keys of JWTs: the last good ones stay")
     }
 
-    /// Once, and again when something else is wrong.
+    /// Logs a problem when it first occurs and when it changes.
     private func report(_ problem: String?, _ message: Logger.Message) {
         let before = state.withLock { state in
             defer { state.problem = problem }

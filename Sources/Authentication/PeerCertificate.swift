@@ -3,13 +3,13 @@ package import JobModel
 internal import SwiftASN1
 internal import X509
 
-/// What is asked of the certificate that a client has shown. TLS has checked that an authority we trust signed it
-/// and that the client has its key.
+/// The parts of a client's certificate that are used. TLS has already checked that a trusted authority signed
+/// it and that the client has its private key.
 package struct PeerCertificate: Sendable, Hashable {
     package static let namesMax = 1_000
 
     package var names: [SubjectAlternativeName]
-    /// A connection may outlive its certificate, so each call looks.
+    /// The end of its validity. A connection may outlive its certificate, so each call checks it.
     package var expiry: Timestamp
 
     package init(names: [SubjectAlternativeName], expiry: Timestamp) {
@@ -28,7 +28,7 @@ package struct PeerCertificate: Sendable, Hashable {
                 case .dnsName(let name): .dns(name)
                 case .uniformResourceIdentifier(let text): .uri(text)
                 case .rfc822Name(let address): .email(address)
-                // The subject's common name neither: RFC 6125 has done with it.
+                // The subject's common name is not used either: RFC 6125 deprecates it.
                 default: nil
                 }
             }
@@ -41,7 +41,8 @@ package struct PeerCertificate: Sendable, Hashable {
 }
 
 extension Timestamp {
-    /// Cut to the years 1970 to 9999, so that no number of anybody's overflows. Not a number: 1970.
+    /// A time limited to the years 1970 to 9999, so that no number from outside overflows. Not a number
+    /// becomes 1970.
     init(secondsSince1970 seconds: Double) {
         let latest = 253_402_300_799.0
         self.init(microseconds: seconds > 0 ? Int64(min(seconds, latest) * 1_000_000) : 0)

@@ -2,12 +2,12 @@ package import JobModel
 package import Support
 internal import Synchronization
 
-/// The caller that credentials name.
+/// The caller that a credential identifies.
 package struct Principal: Sendable, Hashable {
-    /// For the audit. As `PrincipalName` has it.
+    /// The name in the audit, valid by `PrincipalName`.
     package var name: String
     package var scopes: Set<Scope>
-    /// For whom it may act.
+    /// The users that it may act for.
     package var users: UserScope
     /// The time at which the credentials expire; nil: never.
     package var expiry: Timestamp?
@@ -24,16 +24,16 @@ package struct Principal: Sendable, Hashable {
     }
 }
 
-/// Where a principal comes from, and what takes it away.
+/// The kind of credential that a principal comes from, with what revokes it.
 package enum CredentialSource: Sendable, Hashable {
-    /// An entry of the token file: revoked when that is removed or changed.
+    /// An entry of the token file. It is revoked when the entry is removed or changed.
     case tokenFile
-    /// A JWT: revoked when its key is withdrawn. Nil: the only key, which has no id.
+    /// A JWT. It is revoked when its key is withdrawn. `keyID` is nil for an only key that has no id.
     case jwt(keyID: String?)
-    /// The certificate's name that a rule knows. Not revoked: it expires.
+    /// A certificate, by the name that a rule matches. It cannot be revoked; it expires.
     case certificate(SubjectAlternativeName)
 
-    /// The name in the audit log.
+    /// The source as the audit log names it.
     package var ofCaller: Caller.Source {
         switch self {
         case .tokenFile: .token
@@ -43,9 +43,9 @@ package enum CredentialSource: Sendable, Hashable {
     }
 }
 
-/// The users that an entry of the token file or a rule names, before it is known who it is for.
+/// The users that an entry of the token file or a rule grants, before the principal's name is known.
 package enum UserGrant: Sendable, Hashable {
-    /// The user that is called as the principal is.
+    /// The user with the same name as the principal.
     case itself
     case all
     case only(Set<ExactText>)
@@ -61,8 +61,8 @@ package enum UserGrant: Sendable, Hashable {
     }
 }
 
-/// What a caller was let in with. One object serves all its calls, so that a stream can ask again and again
-/// whether it still holds.
+/// The credential that a caller was admitted with. It is an object, so that a stream can check often and cheaply
+/// whether it is still valid.
 package final class Credential: Sendable {
     package let principal: Principal
     private let revocation: Revocation
@@ -72,24 +72,25 @@ package final class Credential: Sendable {
         self.revocation = revocation
     }
 
-    /// Two comparisons: cheap enough for thousands of streams each second.
+    /// Whether the credential is neither revoked nor expired. It takes two comparisons: cheap enough for
+    /// thousands of streams each second.
     package func isValid(now: Timestamp) -> Bool {
         guard !revocation.isRevoked else { return false }
         guard let expiry = principal.expiry else { return true }
         return now < expiry
     }
 
-    /// Nil while it is valid.
+    /// The reason why the credential is not valid; nil while it is valid.
     package func problem(now: Timestamp) -> AuthenticationError? {
         if isValid(now: now) { return nil }
         return revocation.isRevoked ? .revoked : .expired
     }
 }
 
-/// Set once, when what vouched for a credential is gone: one for each entry of the token file and each key, and
-/// shared by all credentials of it. So they need not be found to be revoked.
+/// A flag that is set once, when the basis of credentials is gone. Each entry of the token file and each key
+/// has one, which all its credentials share, so they can be revoked without being found.
 final class Revocation: Sendable {
-    // Nothing else is read because of it, so no order is needed.
+    // No other memory is read because of this flag, so relaxed ordering is enough.
     private let flag = Atomic(false)
 
     var isRevoked: Bool { flag.load(ordering: .relaxed) }

@@ -2,7 +2,7 @@ internal import Crypto
 internal import FoundationEssentials
 internal import Support
 
-/// The hash of a token, which is all that is kept of it: it recognises the token and cannot be used as one.
+/// The hash of a token. Only the hash is kept: it identifies the token but cannot be used as one.
 package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
     private static let prefix = "sha256:"
 
@@ -16,7 +16,7 @@ package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
         self.init(of: Array(text.utf8))
     }
 
-    /// From `sha256:` and 64 hexadecimal digits.
+    /// Parses `sha256:` and 64 hexadecimal digits.
     package init?(_ text: String) {
         guard text.utf8.starts(with: Self.prefix.utf8) else { return nil }
         let digits = text.utf8.dropFirst(Self.prefix.utf8.count)
@@ -24,7 +24,7 @@ package struct SHA256Hash: Sendable, Hashable, CustomStringConvertible {
         words = bytes.withUnsafeBytes { $0.loadUnaligned(as: SIMD4<UInt64>.self) }
     }
 
-    /// The form of the token file: `sha256:` and 64 hexadecimal digits.
+    /// The form in the token file: `sha256:` and 64 hexadecimal digits.
     package var description: String {
         Self.prefix + Hex.encode(withUnsafeBytes(of: words) { Array($0) })
     }

@@ -1,4 +1,4 @@
-/// Places for what anybody can make the server do, of which one source, as an address, has an eighth at most.
+/// Limits work that any client can cause. One source, such as an address, may have at most an eighth of it.
 struct SourcePlaces: Sendable {
     let countMax: Int
     let countPerSourceMax: Int
@@ -11,7 +11,7 @@ struct SourcePlaces: Sendable {
         countPerSourceMax = countMax / 8
     }
 
-    /// False: there is none.
+    /// Takes capacity for one unit of work. Returns false if none is left.
     mutating func take(for source: String) -> Bool {
         guard count < countMax, bySource[source, default: 0] < countPerSourceMax else { return false }
         count += 1
@@ -19,7 +19,7 @@ struct SourcePlaces: Sendable {
         return true
     }
 
-    /// - Precondition: it was taken for the same source.
+    /// - Precondition: the capacity was taken for the same source.
     mutating func giveBack(_ source: String) {
         count -= 1
         let left = bySource[source, default: 0] - 1

@@ -1,6 +1,7 @@
 // exact in this file: patterns are ASCII, and a certificate's name is compared only where it is.
 
-/// A name that a certificate is for (RFC 5280, section 4.2.1.6). Two that mean the same are equal.
+/// A name that a certificate is valid for (RFC 5280, section 4.2.1.6). Equivalent DNS names and email
+/// addresses are equal.
 package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertible {
     package enum Kind: String, Sendable, Hashable, CaseIterable {
         case dns, uri, email
@@ -21,28 +22,29 @@ package struct SubjectAlternativeName: Sendable, Hashable, CustomStringConvertib
     /// The name exactly as the certificate has it. Equivalent spellings of a URI depend on its scheme and are not unified.
     package static func uri(_ text: String) -> Self { Self(kind: .uri, normalized: text) }
 
-    /// The case of what is before the '@' is the host's affair, the host's is none.
+    /// An email address. Case matters in the part before the '@', by the rules of its host, and not in the
+    /// host.
     package static func email(_ address: String) -> Self {
-        // By bytes: a certificate may have any text here.
+        // Searches bytes, because a certificate may contain any text here.
         guard let at = address.utf8.lastIndex(of: UInt8(ascii: "@")) else {
             return Self(kind: .email, normalized: address)
         }
         return Self(kind: .email, normalized: address[..<at] + address[at...].asciiLowercased())
     }
 
-    /// The form of the configuration: `dns:…`, `uri:…` or `email:…`.
+    /// The form in the configuration: `dns:…`, `uri:…` or `email:…`.
     package var description: String { "\(kind.rawValue):\(value)" }
 }
 
 extension SubjectAlternativeName {
-    /// One name, or all URIs that differ in the last part of their path only.
+    /// A pattern for one name, or for all URIs that differ only in the last part of their path.
     package struct Pattern: Sendable, Hashable, CustomStringConvertible {
         let kind: Kind
-        /// All of it, or up to and with the last '/'.
+        /// The whole name, or a prefix that ends with the last '/'.
         let text: String
         let isPrefix: Bool
 
-        /// From `dns:…`, `uri:…` or `email:…`; a URI may end in `/*`. Nil: it is none of these.
+        /// Parses `dns:…`, `uri:…` or `email:…`; a URI may end in `/*`. Nil for any other text.
         package init?(_ text: String) {
             guard let colon = text.firstIndex(of: ":"), let kind = Kind(rawValue: String(text[..<colon]))
             else {
@@ -68,7 +70,7 @@ extension SubjectAlternativeName {
                 name = SubjectAlternativeName(kind: kind, normalized: String(name.value.dropLast()))
                 guard kind == .uri, Self.hasAuthority(name.value) else { return nil }
             }
-            // Anywhere else it would stand for itself, which is not what its writer meant.
+            // Anywhere else a `*` would stand for itself, which is not what its writer meant.
             guard !name.value.contains("*") else { return nil }
             self.kind = kind
             self.text = name.value
@@ -76,7 +78,8 @@ extension SubjectAlternativeName {
 
         package var description: String { "\(kind.rawValue):\(text)" + (isPrefix ? "*" : "") }
 
-        /// A prefix such as `spiffe://example.org/`: only the last part of the path may be left open, never the host.
+        /// Whether a prefix such as `spiffe://example.org/` contains the host: a pattern may leave only the
+        /// last part of the path open.
         private static func hasAuthority(_ prefix: String) -> Bool {
             guard let start = prefix.firstRange(of: "://")?.upperBound,
                 let slash = prefix[start...].firstIndex(of: "/")
@@ -86,10 +89,10 @@ extension SubjectAlternativeName {
     }
 }
 
-/// Finds the first rule that knows one of a certificate's names.
+/// Finds the first rule that matches one of a certificate's names.
 struct CertificateRules: Sendable {
     private let rules: [CertificateRule]
-    /// By name, and by what is before the last part of the path.
+    /// The indexes of the rules by name, and by the prefix of a pattern that ends in `*`.
     private var exact: [SubjectAlternativeName: Int] = [:]
     private var prefixes: [Substring: Int] = [:]
 
@@ -117,12 +120,13 @@ struct CertificateRules: Sendable {
     }
 
     private func index(for name: SubjectAlternativeName) -> Int? {
-        // As the rules have them. Of other characters some are equal to one of these for Swift, or take in a '/'.
+        // The rules contain only these characters. Swift treats some other characters as equal to one of
+        // them, or as one with a '/'.
         guard name.value.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else { return nil }
         let found = exact[name]
         guard name.kind == .uri, let slash = name.value.lastIndex(of: "/") else { return found }
         let last = name.value[slash...].dropFirst()
-        // Something, and nothing but a part of the path.
+        // The open part must be one non-empty part of the path.
         guard !last.isEmpty, last != ".", last != "..", !last.contains(where: { "?#%*".contains($0) }),
             let prefix = prefixes[name.value[...slash]]
         else { return found }
@@ -137,7 +141,7 @@ extension SubjectAlternativeName {
 }
 
 extension StringProtocol {
-    /// Names of hosts are ASCII: other letters are left as they are.
+    /// The text with ASCII letters in lower case. Host names are ASCII; other letters are left as they are.
     fileprivate func asciiLowercased() -> String {
         String(decoding: utf8.map { (0x41...0x5a).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
     }

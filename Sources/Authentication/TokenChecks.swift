@@ -2,22 +2,25 @@ internal import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
-/// Where JWTs are checked: on threads of their own, and no more of them at once than can be done soon.
+/// Runs the checks of JWTs on threads of their own, and limits how many are in flight.
 ///
-/// Anybody can send what looks like a token, as often as he likes, and to check a signature is work. On the
-/// pool that runs tasks it would delay the renewal of leases.
+/// Anyone can send what looks like a token, as often as they like, and checking a signature takes CPU time.
+/// On the pool that runs tasks, it would delay the renewal of leases.
 final class TokenChecks: Sendable {
-    /// Whoever would wait behind so many is better told to come again. Those of one source are an eighth (`SourcePlaces`).
+    /// The most checks that wait or are in flight; one source may have an eighth of them (`SourcePlaces`).
+    /// Behind so many, a caller does better to try again later.
     static let checksMax = 1_000
 
     private typealias Check = @Sendable () -> Void
 
     private let turns = Mutex(CheckTurns<Check>(countMax: checksMax, runningMax: CheckThreads.count))
 
-    /// Does it when its turn comes (`CheckTurns`).
+    /// Runs a check when `CheckTurns` selects it.
     ///
-    /// - Parameter body: waits for nothing, since it keeps its place from others for as long as it lasts.
-    /// - Throws: what `body` does; `.tooManyChecks` where 1,000 wait or are under way, or 125 of the source.
+    /// - Parameter body: the check. It must not wait, because it keeps a thread's capacity for as long as it
+    ///   lasts.
+    /// - Throws: the error of `body`; `.tooManyChecks` if 1,000 checks wait or are in flight, or 125 of the
+    ///   source.
     func run<Value: Sendable>(
         for source: String, _ body: @escaping @Sendable () async throws(AuthenticationError) -> Value
     ) async throws(AuthenticationError) -> Value {
@@ -48,9 +51,9 @@ final class TokenChecks: Sendable {
     }
 }
 
-/// The threads of all checks. They last as long as the process.
+/// The threads of all checks. They live as long as the process.
 final class CheckThreads: TaskExecutor {
-    /// Half of the cores: the others are for the calls of those who are known already, and for jobs.
+    /// Half of the cores. The others are left to callers that are known already, and to jobs.
     static let count = max(1, System.coreCount / 2)
     static let shared = CheckThreads()
 
@@ -58,7 +61,8 @@ final class CheckThreads: TaskExecutor {
 
     private init() { threads.start() }
 
-    /// Each check is made by one thread at a time, so that what waits here is bounded as they are.
+    /// Queues a part of a check. Each check has at most one part queued at a time, so the bound of the checks
+    /// bounds this queue.
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         threads.submit { [self] _ in job.runSynchronously(on: asUnownedTaskExecutor()) }

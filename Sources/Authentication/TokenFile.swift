@@ -6,14 +6,14 @@ import LocatedYAML
 import Support
 internal import Yams
 
-/// The file with the bearer tokens that the service knows: of each its hash, and who comes with it.
+/// The file of the bearer tokens that the service accepts: for each its hash and its principal.
 ///
-/// A plain SHA-256 is right for them, where passwords want something slow: a token is 256 random bits of our own
-/// making, and no machine tries out that many. So each call can afford the check.
+/// A plain SHA-256 is enough for them, although passwords need a slow hash: a token is 256 random bits that
+/// this program made, too many for a search by force. So each call can afford the check.
 package enum TokenFile {
     package static let bytesMax = 1 << 20
     package static let tokensMax = 10_000
-    /// After so many problems the rest is not looked at.
+    /// The most problems that are reported. The rest of the file is then not checked.
     private static let problemsMax = 20
 
     /// The prefix by which secret scanners find tokens in repositories and logs.
@@ -24,7 +24,7 @@ package enum TokenFile {
         package var hash: SHA256Hash
         package var scopes: Set<Scope>
         package var users: UserGrant
-        /// Nil: never.
+        /// The time at which the token expires; nil: never.
         package var expiry: Timestamp?
 
         package init(
@@ -38,7 +38,7 @@ package enum TokenFile {
             self.expiry = expiry
         }
 
-        /// Byte for byte: with another spelling of its name it is another principal.
+        /// Compares names byte for byte, because another spelling of the name is another principal.
         package static func == (left: Self, right: Self) -> Bool {
             left.name.hasSameBytes(as: right.name) && left.hash == right.hash
                 && left.scopes == right.scopes && left.users == right.users && left.expiry == right.expiry
@@ -49,7 +49,7 @@ package enum TokenFile {
                 name: name, scopes: scopes, users: users.users(of: name), expiry: expiry, source: .tokenFile)
         }
 
-        /// Below `tokens:` in the file.
+        /// The entry as it is written below `tokens:` in the file.
         package var yaml: String {
             var lines = ["  - name: \(Self.quoted(name))", "    hash: \(hash)"]
             let scopes = Scope.allCases.filter(scopes.contains).map(\.rawValue)
@@ -70,16 +70,18 @@ package enum TokenFile {
         }
     }
 
-    /// A new token. It is to be shown once; the file has its hash only.
+    /// Makes a new token, which is to be shown once. The file contains only its hash.
     package static func newToken() -> String {
         var generator = SystemRandomNumberGenerator()
         let secret = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
         return tokenPrefix + String(decoding: Base64.url.encode(secret), as: UTF8.self)
     }
 
-    /// - Parameter name: of the file, for the problems.
-    /// - Throws: an error that tells lines and what is wrong there, and nothing of what is written there: somebody may
-    ///   have put a token where its hash belongs.
+    /// Parses the file.
+    ///
+    /// - Parameter name: the name of the file in problems.
+    /// - Throws: an error that names lines and what is wrong there. It quotes nothing of the file, because a
+    ///   token may have been written where its hash belongs.
     package static func parse(
         _ bytes: [UInt8], name: String
     ) throws(AuthenticationConfigurationError) -> [Entry] {
@@ -93,7 +95,7 @@ package enum TokenFile {
 
     private struct Walker {
         private var yaml: LocatedYAML
-        /// The line of the entry with each hash.
+        /// The line of each hash's entry.
         private var lines: [SHA256Hash: Int] = [:]
 
         init(yaml: LocatedYAML) { self.yaml = yaml }
@@ -110,7 +112,7 @@ package enum TokenFile {
                 report(nil, "is not UTF-8")
                 return []
             }
-            // A file whose writer stopped midway can still be valid: a user bobby may have become bob.
+            // A file that was written only in part can still be valid: a user bobby may have become bob.
             guard bytes.isEmpty || bytes.last == UInt8(ascii: "\n") else {
                 report(
                     bytes.count { $0 == UInt8(ascii: "\n") } + 1,
@@ -118,7 +120,7 @@ package enum TokenFile {
                 )
                 return []
             }
-            // An empty file is one that is being written, not one that revokes everything: that is `tokens: []`.
+            // An empty file is taken for one that is being written. `tokens: []` revokes all tokens.
             let root = yaml.document(text)
             guard let root, let members = members(of: root, ["tokens"], "wants a list called tokens"),
                 let list = members["tokens"]
@@ -141,7 +143,7 @@ package enum TokenFile {
             return entries
         }
 
-        /// Nil where something is wrong, which was reported.
+        /// Reads one entry. Nil if something is wrong, which has been reported.
         private mutating func entry(_ node: Node) -> Entry? {
             let line = node.mark?.line
             let keys: Set = ["name", "hash", "scopes", "users", "expires"]
@@ -220,15 +222,15 @@ package enum TokenFile {
 }
 
 extension Timestamp {
-    /// To the second, as in `2030-01-31T12:00:00Z`.
+    /// The time to the second, as in `2030-01-31T12:00:00Z`.
     var iso8601: String {
         Date(timeIntervalSince1970: Double(microseconds) / 1_000_000).formatted(.iso8601)
     }
 
-    /// From a time with its zone. Nil: it is none, or before 1970.
+    /// Parses a time with its zone. Nil for other text, and for times before 1970.
     init?(iso8601 text: String) {
         let bytes = Array(text.utf8)
-        // The parser below accepts more forms than this one, and shorter ones.
+        // The parser below accepts more and shorter forms than these two.
         guard bytes.count == 20 || bytes.count == 25, bytes[10] == UInt8(ascii: "T"),
             bytes.count == 20 ? bytes[19] == UInt8(ascii: "Z") : bytes[22] == UInt8(ascii: ":"),
             let date = try? Date(text, strategy: .iso8601), date.timeIntervalSince1970 >= 0

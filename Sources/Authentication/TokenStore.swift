@@ -2,7 +2,7 @@ internal import JobModel
 internal import Logging
 internal import Synchronization
 
-/// The tokens of the token file, as it was when it was last good.
+/// The tokens of the last valid version of the token file.
 final class TokenStore: Sendable {
     private struct Known {
         let entry: TokenFile.Entry
@@ -18,15 +18,16 @@ final class TokenStore: Sendable {
 
     private struct File {
         var watched: WatchedFile
-        /// The problem that was logged last; nil: there is none.
+        /// The problem that was logged last; nil if there is none.
         var problem: String?
     }
 
     private let path: String
     private let logger: Logger
-    /// Held while the file is read, which may take long.
+    /// The lock is held while the file is read, which may take long.
     private let file: Mutex<File>
-    /// Held for one look.
+    /// The tokens by hash. The lock is only held for a lookup or a replacement, never during a read of the
+    /// file.
     private let tokens: Mutex<[SHA256Hash: Known]>
 
     init(path: String, now: Timestamp, logger: Logger) throws(AuthenticationConfigurationError) {
@@ -43,13 +44,13 @@ final class TokenStore: Sendable {
         }
     }
 
-    /// By its hash: how long this takes says something of the hash only, and nobody can choose a token by what its
-    /// hash begins with to learn more.
+    /// Finds a credential by the hash of its token. The time that this takes depends on the hash only, and a
+    /// caller cannot choose a token by the beginning of its hash to learn more from it.
     func credential(for hash: SHA256Hash) -> Credential? {
         tokens.withLock { $0[hash]?.credential }
     }
 
-    /// Reads the file if it has changed. Blocks.
+    /// Reads the file if it has changed. It blocks.
     func reload(now: Timestamp) {
         file.withLock { file in
             let problem: String?
@@ -75,7 +76,8 @@ final class TokenStore: Sendable {
         }
     }
 
-    /// An entry that is as it was keeps its credential; the credentials of all others are revoked.
+    /// Replaces the entries. An unchanged entry keeps its credential; the credentials of all others are
+    /// revoked.
     @discardableResult
     private func take(_ entries: [TokenFile.Entry]) -> Int {
         let gone = tokens.withLock { tokens in

@@ -12,7 +12,8 @@ struct WatchedFile: Sendable {
     enum Reading {
         case unchanged
         case changed([UInt8])
-        /// In words, after the file's name. Told again each time until it can be read.
+        /// A problem as text to follow the file's name. It is reported by every poll until the file can be
+        /// read.
         case failed(String)
     }
 
@@ -26,7 +27,7 @@ struct WatchedFile: Sendable {
     /// The hash of the contents at the last poll. They are accepted if the next poll finds the same (debounce).
     private var candidate: SHA256Hash?
     private var isFirst = true
-    /// It was old enough when it was read that a later change shows in its version.
+    /// Whether the file was old enough when it was read that any later change shows in its version.
     private var isSettled = false
 
     init(path: String, bytesMax: Int) {
@@ -78,7 +79,7 @@ struct WatchedFile: Sendable {
         return .changed(bytes)
     }
 
-    /// It counts as changed when it can be read again.
+    /// Forgets the contents, so that the file counts as changed when it can be read again.
     private mutating func fail(_ problem: String) -> Reading {
         version = nil
         hash = nil
