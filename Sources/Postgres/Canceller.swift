@@ -2,11 +2,12 @@ import CPQ
 
 /// Asks the server to stop the statement that a connection runs (libpq manual, 34.7), over a connection of its own.
 //
-// Proof that `@unchecked Sendable` is right. The one property, `handle`, is a constant; what it points to
+// Proof that `@unchecked Sendable` is right. The one property, `handle`, is a constant, and what it points to
 // - is written once, by `PQgetCancel` in `init`, before another thread can have this object;
 // - shares nothing with the connection: it is a copy of what is needed to reach the server;
-// - is then only read: to `PQcancel` it is read-only, the manual says (34.7), and so any thread may call that;
-// - is freed once, by `deinit`, which no `cancel` can be beside: each holds this object until `PQcancel` has returned.
+// - is only read after that: `PQcancel` treats it as read-only, so any thread may call it (libpq manual, 34.7);
+// - is freed once, by `deinit`, which never runs at the same time as a `cancel`: each holds this object until
+//   `PQcancel` has returned.
 @safe
 final class Canceller: @unchecked Sendable {  // Right: one constant, only read. The proof is above.
     private let handle: OpaquePointer
@@ -25,7 +26,7 @@ final class Canceller: @unchecked Sendable {  // Right: one constant, only read.
     /// because libpq has no timeout here.
     func cancel() {
         unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
-            // Until the call returns: `handle` is freed with this object.
+            // Keeps this object alive until the call returns, because `handle` is freed with it.
             withExtendedLifetime(self) {
                 // A failure is ignored, because the statement has a timeout.
                 _ = unsafe PQcancel(handle, message.baseAddress, Int32(message.count))

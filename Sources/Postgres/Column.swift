@@ -32,7 +32,8 @@ extension QueryResult {
 }
 
 extension Row {
-    /// Throws `.decoding` for NULL, unless the column's type is an Optional.
+    /// Reads the column's value in this row. Throws `.decoding` for NULL, unless the column's type is an
+    /// Optional.
     package subscript<Value>(column: Column<Value>) -> Value {
         get throws(PostgresError) { try Value.read(self, column.index) }
     }

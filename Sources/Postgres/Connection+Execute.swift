@@ -62,7 +62,7 @@ extension Connection {
         return try receive(pending, until: deadline)
     }
 
-    /// A statement that was sent, and the results to expect.
+    /// A statement that was sent, with the results to expect from the server.
     private struct Pending {
         let key: PreparedStatements.Key
         let parses: Bool
@@ -116,7 +116,8 @@ extension Connection {
             while let (status, result) = try nextResult(of: name, until: deadline) {
                 if let error = try self.failure(status, result) {
                     failure = failure ?? error
-                    // The statement's result changed shape under DDL, or its name is not known to the server.
+                    // The shape of the statement's result changed under DDL, or the server does not know its name
+                    // any more.
                     if ["0A000", "26000"].contains(error.sqlState) { prepared.forget(item.key) }
                 } else if item.returnsResult {
                     results.append(result)

@@ -1,6 +1,6 @@
 import CPQ
 
-/// How a connection string reaches the server, as libpq reads it.
+/// The server that a connection string names, as libpq reads it.
 package struct ConnectionTarget: Sendable, Hashable {
     /// Names, addresses, and folders of Unix sockets, to be tried in this order. Empty: the default folder, or the hosts of
     /// the service file's entry that the string names.
@@ -12,8 +12,8 @@ package struct ConnectionTarget: Sendable, Hashable {
 }
 
 extension Connection {
-    /// Reads the string's options and, for those that it leaves out, the environment's (`PGHOST`, `PGSSLMODE` …). Nil: the
-    /// string is malformed.
+    /// The target of a connection string. Options that it leaves out are taken from the environment (`PGHOST`,
+    /// `PGSSLMODE` …). Nil if the string is malformed.
     package static func target(ofConnectionString string: String) -> ConnectionTarget? {
         let parsed = unsafe PQconninfoParse(string, nil)
         defer { unsafe PQconninfoFree(parsed) }

@@ -1,12 +1,12 @@
-/// The level is named, because the default is the database's to choose.
+/// The isolation level is given, because its default is a setting of the database.
 private let beginStatement = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
 private let commitStatement = Statement("commit", "COMMIT")
 private let rollbackStatement = Statement("rollback", "ROLLBACK")
 
 extension Connection {
-    /// Runs all of `queries` in one transaction and one round trip, and returns a result for each. When one fails,
-    /// nothing has happened, and the first error is thrown; except that after `.connection` and `.timeout`
-    /// nobody knows.
+    /// Runs all of `queries` in one transaction and one round trip, and returns a result for each. When one
+    /// fails, the transaction is rolled back, and the first error is thrown. After `.connection` and `.timeout`
+    /// the outcome is unknown.
     package func transaction(_ queries: [Query]) throws(PostgresError) -> [QueryResult] {
         do throws(PostgresError) {
             return try roundTrip(queries, before: beginStatement, after: commitStatement)
@@ -16,10 +16,10 @@ extension Connection {
         }
     }
 
-    /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
+    /// Runs `body` in a transaction, which is committed when `body` returns and rolled back when it throws.
     ///
-    /// BEGIN travels with the first statement, and COMMIT with the last if `body` ends with `commit(with:)`:
-    /// two statements of which the second needs the result of the first then take two round trips.
+    /// BEGIN is sent with the first statement, and COMMIT with the last one if `body` ends with `commit(with:)`.
+    /// Two statements of which the second needs the result of the first then take two round trips.
     package func withTransaction<R>(
         _ body: (inout Transaction) throws(PostgresError) -> R
     ) throws(PostgresError) -> R {
@@ -34,10 +34,10 @@ extension Connection {
         }
     }
 
-    /// Leaves a transaction that failed. A connection on which even that fails is closed.
+    /// Rolls back a transaction that failed. A connection on which even that fails is closed.
     func rollBack() {
         guard isInTransaction, !isBroken else { return }
-        // The deadline of the work may have been used up.
+        // The deadline of the work may already have passed.
         let before = deadline
         deadline = .now + .seconds(5)
         defer { deadline = before }
@@ -49,14 +49,14 @@ extension Connection {
     }
 }
 
-/// A transaction that is open on a connection, for the length of `withTransaction`.
+/// An open transaction on a connection, as `withTransaction` lends it.
 package struct Transaction: ~Copyable {
     enum State: Equatable {
-        /// BEGIN was not sent yet. Leaves to `open` with the first statement, to `committed` without any.
+        /// BEGIN was not sent yet. Becomes `open` with the first statement, or `committed` if there is none.
         case unsent
-        /// Leaves to `committed`.
+        /// BEGIN was sent. Becomes `committed`.
         case open
-        /// Final.
+        /// COMMIT was sent. Final.
         case committed
     }
 
@@ -67,7 +67,7 @@ package struct Transaction: ~Copyable {
         self.connection = connection
     }
 
-    /// Runs one statement. One round trip.
+    /// Runs one statement in one round trip.
     package mutating func execute(
         _ statement: Statement, _ parameters: Parameters = Parameters()
     ) throws(PostgresError) -> QueryResult {
@@ -80,7 +80,7 @@ package struct Transaction: ~Copyable {
         try run(queries, commits: false)
     }
 
-    /// Runs the last statements and commits, in one round trip. Nothing may follow.
+    /// Runs the last statements and commits, in one round trip. No statement may follow.
     package mutating func commit(with queries: [Query]) throws(PostgresError) -> [QueryResult] {
         if queries.isEmpty, state == .unsent {
             state = .committed

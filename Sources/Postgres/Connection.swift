@@ -1,26 +1,28 @@
 import CPQ
 package import Logging
 
-/// One connection to a server, used by one thread at a time; its calls block. Owns a `PGconn`.
+/// One connection to a server, which owns a `PGconn`. It is used by one thread at a time, and its calls block.
 ///
-/// Every wait ends at a deadline: `deadline` when it is set, else `Configuration.timeout` after the call. When
-/// it passes, or the connection breaks, the socket is closed and `isBroken` stays true; the server notices a
-/// closed client only when it next writes, so long statements also want a `statement_timeout`.
+/// Every wait ends at a deadline: at `deadline` if it is set, else `Configuration.timeout` after the call. When
+/// the deadline passes, or the connection breaks, the socket is closed and `isBroken` stays true. The server
+/// notices a closed client only when it next writes, so long statements also need a `statement_timeout`.
 @safe package final class Connection {
     package struct Configuration: Sendable {
         /// A connection URI or `key=value` string, as libpq takes it (libpq manual, 34.1.1). What it leaves out
         /// comes from the `PG…` environment variables and libpq's defaults.
         package var connectionString: String
-        /// Counts as the variable PGPASSWORD would: where the string has none. Nil: libpq looks for that variable.
+        /// The password if the connection string has none, as the variable PGPASSWORD would give it. If nil,
+        /// libpq reads that variable.
         package var password: String?
         package var applicationName: String
-        /// Set with `set_config` after connecting, because a transaction-mode pooler refuses startup options:
-        /// `search_path`, `statement_timeout`, `idle_in_transaction_session_timeout`, …
+        /// Settings of the session, such as `search_path`, `statement_timeout` or
+        /// `idle_in_transaction_session_timeout`. They are set with `set_config` after connecting, because a
+        /// pooler in transaction mode refuses startup options.
         package var sessionSettings: [String: String]
-        /// Run after the settings, in the same round trip; what they return is thrown away.
+        /// Statements that are run after the settings, in the same round trip. Their results are discarded.
         package var sessionStatements: [Statement]
         package var connectTimeout: Duration
-        /// How long one call waits when no `deadline` is set.
+        /// The timeout of one call when no `deadline` is set.
         package var timeout: Duration
         package var logger: Logger
 
@@ -41,18 +43,18 @@ package import Logging
     }
 
     package let configuration: Configuration
-    /// When set, every wait of every call ends here.
+    /// The end of every wait of every call; nil: `Configuration.timeout` after the call.
     package var deadline: ContinuousClock.Instant?
-    /// `nil` once the connection is broken.
+    /// Nil once the connection is broken.
     private(set) var handle: OpaquePointer?
-    /// libpq keeps its address; it outlives `handle`.
+    /// The receiver of notices. libpq keeps its address, so it must outlive `handle`.
     private let notices: NoticeSink
     var prepared = PreparedStatements()
-    /// For other threads, to stop what this connection runs.
+    /// Lets other threads stop the statement that this connection runs.
     let canceller: Canceller?
 
-    /// Connects, waiting at most `connectTimeout`, except that looking up a host name blocks as long as the
-    /// system's resolver does.
+    /// Connects. It waits at most `connectTimeout`, except for the lookup of a host name, which blocks as long as
+    /// the system's resolver does.
     package init(_ configuration: Configuration) throws(PostgresError) {
         self.configuration = configuration
         self.notices = NoticeSink(configuration.logger)
@@ -72,24 +74,24 @@ package import Logging
 
     package var isBroken: Bool { unsafe handle == nil }
 
-    /// Whether the server says that a transaction is open, failed or not.
+    /// Whether a transaction is open, failed or not, as the server reported it.
     package var isInTransaction: Bool {
         guard let handle = unsafe handle else { return false }
         return unsafe PQtransactionStatus(handle) != PQTRANS_IDLE
     }
 
-    /// The server's process for this connection; what `pg_terminate_backend` takes.
+    /// The server's process for this connection, which `pg_terminate_backend` takes.
     // used by tests, which end connections by it
     package var backendProcessID: Int32 { unsafe handle.map { unsafe PQbackendPID($0) } ?? 0 }
 
-    /// Closes at once. Any open transaction is rolled back by the server.
+    /// Closes the connection at once. The server rolls back an open transaction.
     package func close() {
         unsafe PQfinish(handle)
         unsafe handle = nil
     }
 
-    /// Reads what arrived while nobody waited, without blocking; a connection that the server closed is found out
-    /// here, before anything is sent on it.
+    /// Reads the input that has arrived since the last call, without blocking. A connection that the server has
+    /// closed is found here, before a statement is sent on it. Returns whether the connection is usable.
     package func checkAlive() -> Bool {
         guard let handle = unsafe handle else { return false }
         let ready = unsafe Poll.wait((PQsocket(handle), Poll.readable), until: .now)
@@ -99,7 +101,8 @@ package import Logging
         return !isBroken
     }
 
-    /// Waits until the server says something, or closes, or `waker` wakes, whose wakes it then forgets.
+    /// Waits until there is input, the server closes the connection, or `waker` wakes, whose pending wakes are
+    /// then cleared.
     func waitForInput(orWake waker: Waker, until deadline: ContinuousClock.Instant? = nil) {
         guard let handle = unsafe handle else { return }
         let ready = unsafe Poll.wait(
@@ -110,10 +113,11 @@ package import Logging
     // MARK: Connecting
 
     private static func connect(_ configuration: Configuration) throws(PostgresError) -> OpaquePointer {
-        // Later words win, and the connection string is expanded at its place.
+        // The last value of an option wins. The options of the connection string count at the position of
+        // `dbname`.
         let options = [
             ("tcp_user_timeout", "30000"), ("keepalives_idle", "30"),
-            // An empty one is none.
+            // An empty password counts as none.
             ("password", configuration.password ?? ""),
             ("dbname", configuration.connectionString),
             ("fallback_application_name", configuration.applicationName), ("client_encoding", "UTF8"),
@@ -145,7 +149,7 @@ package import Logging
     }
 
     private func applySessionSettings() throws(PostgresError) {
-        // The path may still be one in which others' functions come first.
+        // The search path may still have a schema in which functions of others come first.
         let set = Statement(nil, "SELECT pg_catalog.set_config($1, $2, false)")
         let queries =
             configuration.sessionSettings.sorted { $0.key < $1.key }.map { name, value in
@@ -168,7 +172,7 @@ package import Logging
         deadline ?? .now + configuration.timeout
     }
 
-    /// The handle, or the error that there is none any more.
+    /// The handle; throws if the connection is closed.
     func openHandle() throws(PostgresError) -> OpaquePointer {
         guard let handle = unsafe handle else {
             throw PostgresError(.connection, "the connection is closed")
@@ -176,8 +180,8 @@ package import Logging
         return unsafe handle
     }
 
-    /// Sends all that libpq has buffered. Reads meanwhile, because a server that cannot write its results stops
-    /// reading our parameters.
+    /// Sends everything that libpq has buffered. It reads at the same time, because a server that cannot write
+    /// its results stops reading our parameters.
     func flush(until deadline: ContinuousClock.Instant) throws(PostgresError) {
         let handle = unsafe try openHandle()
         while true {
@@ -191,7 +195,7 @@ package import Logging
         }
     }
 
-    /// The next result; `nil` where libpq says that a statement has no more.
+    /// The next result; nil when the statement has no more.
     func nextResult(
         of statement: String?, until deadline: ContinuousClock.Instant
     ) throws(PostgresError) -> (status: ExecStatusType, result: QueryResult)? {
@@ -206,7 +210,7 @@ package import Logging
         return unsafe (PQresultStatus(result), QueryResult(owning: result, statement: statement))
     }
 
-    /// Closes, and says why.
+    /// Closes the connection, and returns the error with libpq's reason.
     func broken() -> PostgresError {
         let message = unsafe handle.map { unsafe Self.lastMessage($0) } ?? "the connection is closed"
         close()
@@ -226,7 +230,7 @@ package import Logging
     }
 }
 
-/// Lends an array of C strings that ends with NULL.
+/// Lends `body` an array of C strings that ends with NULL.
 private func withCStrings<R>(
     _ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> R
 ) -> R {

@@ -3,11 +3,11 @@
 package final class Database: Sendable {
     package struct Configuration: Sendable {
         package var connection: Connection.Configuration
-        /// How many connections, and threads.
+        /// The number of connections, and of their threads.
         package var connectionCount: Int
-        /// How much work may wait, and how much long work; more is refused with `.overloaded`.
+        /// The most work that may wait, and the most long work. More is refused with `.overloaded`.
         package var queueCountMax: Int
-        /// How long work may take, waiting included, unless its `run` says otherwise.
+        /// The time that work may take, including its wait, unless `run` is given another one.
         package var timeout: Duration
 
         package init(
@@ -24,12 +24,12 @@ package final class Database: Sendable {
     private let queue: WorkQueue
     private let timeout: Duration
 
-    /// Starts the threads, which connect at once and, when that fails, again and again. Does not wait for them.
+    /// Starts the threads. They connect at once and retry until they succeed; this does not wait for them.
     package init(_ configuration: Configuration) throws(PostgresError) {
         precondition(configuration.connectionCount > 0, "a database needs a connection")
         timeout = configuration.timeout
         let workers = configuration.connectionCount
-        // As long as to connect anew may take.
+        // The time that a new connection may take is the limit for an interruption too.
         queue = try WorkQueue(
             workerCount: workers, countMax: configuration.queueCountMax,
             interruptionTimeout: configuration.connection.connectTimeout)
@@ -44,7 +44,7 @@ package final class Database: Sendable {
             let queue = queue
             try OSThread.start { queue.expireUntilShutdown() }
         } catch {
-            // Those that run leave by themselves; those that never started count as gone.
+            // Threads that run end by themselves; those that were not started count as ended.
             queue.beginShutdown()
             throw error
         }
@@ -54,19 +54,20 @@ package final class Database: Sendable {
         queue.beginShutdown()
     }
 
-    /// Runs `body` on the thread of a connection, and returns what it returns.
+    /// Runs `body` on the thread of a connection, and returns its result.
     ///
     /// - Parameters:
-    ///   - name: Named in errors.
-    ///   - timeout: From now to the end of `body`'s last statement. It also bounds how long the work waits for
-    ///     a database that is away.
-    ///   - isLong: May take seconds. Such work waits in a line of its own, and leaves two connections, if there are
-    ///     three or more, to the rest.
-    ///   - isInterruptible: cancelling the task stops the statement that runs, which fails. For reads.
+    ///   - name: The name of the operation in errors.
+    ///   - timeout: The time from now to the end of `body`'s last statement. It also bounds how long the work
+    ///     waits for a database that is away.
+    ///   - isLong: Whether the work may take seconds. Long work waits in a queue of its own, and leaves two
+    ///     connections, if there are three or more, to the rest.
+    ///   - isInterruptible: Whether cancelling the task stops the statement in flight, which then fails. Only for
+    ///     reads.
     ///
-    /// When the connection breaks under `body`, this throws at once and never runs `body` again by itself: the outcome
-    /// is unknown. A transaction that `body` leaves open is rolled back. Cancelling the task takes work
-    /// out of the queue; work that has started goes on, unless it is interruptible.
+    /// When the connection breaks under `body`, this throws at once and never runs `body` again by itself: the
+    /// outcome is unknown. A transaction that `body` leaves open is rolled back. Cancelling the task removes work
+    /// from the queue; work that has started goes on, unless it is interruptible.
     package func run<T: Sendable>(
         _ name: StaticString, timeout: Duration? = nil, isLong: Bool = false, isInterruptible: Bool = false,
         _ body: @Sendable @escaping (Connection) throws(PostgresError) -> T
@@ -89,7 +90,8 @@ package final class Database: Sendable {
                         } catch {
                             result = .failure(error)
                         }
-                        // Before the caller continues, so that nothing it does next can meet this transaction.
+                        // The rollback comes before the caller continues, so that its next work cannot run in
+                        // this transaction.
                         connection.rollBack()
                     }
                     continuation.resume(
@@ -100,7 +102,7 @@ package final class Database: Sendable {
                         })
                 }
                 queue.add(work)
-                // The handler may have run before there was anything to remove.
+                // The cancellation handler may have run before the work was in the queue.
                 if Task.isCancelled { queue.cancel(id) }
             }
         } onCancel: {
@@ -109,9 +111,9 @@ package final class Database: Sendable {
         return try result.get()
     }
 
-    /// Runs `body` on the thread of a connection, for callers that are no task: nobody waits for it, and it cannot
-    /// be taken back. `body` is called exactly once, with the error when it could not start by `deadline`. It is
-    /// let into the queue even when that is full: who calls this sees to it that there are few.
+    /// Runs `body` on the thread of a connection, for callers that are not tasks. The work cannot be cancelled.
+    /// `body` is called exactly once, with an error if it could not start by `deadline`. It is added to the queue
+    /// even when that is full, so its callers must bound how often they call it.
     package func perform(
         deadline: ContinuousClock.Instant,
         _ body: @Sendable @escaping (Result<Connection, PostgresError>) -> Void
@@ -129,8 +131,8 @@ package final class Database: Sendable {
             })
     }
 
-    /// Refuses new work, finishes what waits and runs (each within its own timeout), closes the connections
-    /// and returns when all threads have let go of them.
+    /// Refuses new work, finishes the work that waits or runs (each within its own timeout), closes the
+    /// connections and returns when all threads have released them.
     package func shutdown() async {
         queue.beginShutdown()
         await queue.waitForWorkers()

@@ -1,13 +1,13 @@
 import Logging
 import Support
 
-/// One thread of a `Database`: keeps a connection, and does what the queue holds.
+/// One thread of a `Database`. It keeps a connection and runs the work of the queue.
 struct DatabaseWorker: Sendable {
     let queue: WorkQueue
     let number: Int
     let configuration: Connection.Configuration
 
-    /// Returns at shutdown, when nothing waits any more.
+    /// The body of the thread. It returns at shutdown, when no work waits any more.
     func run() {
         var backoff = Backoff.connecting
         while queue.wantsConnection() {
@@ -34,7 +34,7 @@ struct DatabaseWorker: Sendable {
         queue.workerLeft()
     }
 
-    /// Returns when the connection broke, or at shutdown.
+    /// Runs work on a connection. It returns when the connection breaks, or at shutdown.
     private func serve(_ connection: Connection) {
         let waker = queue.wakers[number]
         while connection.checkAlive() {
@@ -60,7 +60,7 @@ struct DatabaseWorker: Sendable {
         configuration.logger.warning("the connection to the database broke")
     }
 
-    /// Waits out the backoff, which shutdown ends early.
+    /// Waits for the backoff. Shutdown ends the wait early.
     private func wait(until deadline: ContinuousClock.Instant) {
         let waker = queue.wakers[number]
         waker.drain()
@@ -70,6 +70,6 @@ struct DatabaseWorker: Sendable {
 }
 
 extension Backoff {
-    /// Between attempts to connect to the database.
+    /// The backoff between attempts to connect to the database.
     static let connecting = Backoff(initial: .milliseconds(100), most: .seconds(2))
 }

@@ -2,15 +2,16 @@ import CPQ
 import Support
 import Synchronization
 
-/// A connection on a thread of its own that listens on channels and connects again, with backoff, when it breaks.
+/// A connection on a thread of its own that listens on channels. When it breaks, it reconnects with backoff.
 ///
-/// NOTIFY is a hint: what was sent while there was no connection is lost, so `connected` means "look yourself".
+/// NOTIFY is only a hint. What was sent while there was no connection is lost, so after `connected` the caller
+/// must read the database itself.
 package final class Listener: Sendable {
     package enum Event: Sendable {
-        /// Listening, for the first time or again.
+        /// It listens, for the first time or again.
         case connected
         case notification(channel: String, payload: String)
-        /// The connection broke, or could not be made. Comes once per attempt.
+        /// The connection broke, or could not be made. There is one such event per attempt.
         case disconnected(PostgresError)
     }
 
@@ -25,7 +26,7 @@ package final class Listener: Sendable {
     /// Starts the thread.
     ///
     /// - Parameters:
-    ///   - channels: At most 63 bytes each; taken literally.
+    ///   - channels: The names of the channels, at most 63 bytes each; taken literally.
     ///   - onEvent: Called on the listener's thread, one event at a time; must not block.
     package init(
         _ configuration: Connection.Configuration, channels: [String],
@@ -40,15 +41,15 @@ package final class Listener: Sendable {
         core.beginStop()
     }
 
-    /// Closes the connection and returns when the thread is over; no event comes after that.
+    /// Closes the connection and returns when the thread has ended. No event follows.
     package func stop() async {
         core.beginStop()
         await core.waitUntilOver()
     }
 
-    /// What the thread holds, so that dropping the listener can end it.
+    /// The part that the thread holds. It does not hold the listener, so releasing the listener ends the thread.
     private final class Core: Sendable {
-        /// How often a silent connection is asked whether it is still there.
+        /// The interval at which a silent connection is checked.
         private static let checkInterval = Duration.seconds(30)
 
         private let configuration: Connection.Configuration
@@ -97,7 +98,7 @@ package final class Listener: Sendable {
                     try listen(on: connection)
                 } catch {
                     onEvent(.disconnected(error))
-                    // A wake here is the stop.
+                    // A wake here means that the listener is to stop.
                     _ = Poll.wait((waker.descriptor, Poll.readable), until: .now + backoff.next())
                 }
             }
@@ -109,7 +110,8 @@ package final class Listener: Sendable {
             for waiter in waiters { waiter.resume() }
         }
 
-        /// Returns when it is time to stop; throws when the connection breaks.
+        /// Passes on notifications. It returns when the listener is to stop, and throws when the connection
+        /// breaks.
         private func listen(on connection: Connection) throws(PostgresError) {
             var nextCheck = ContinuousClock.now + Self.checkInterval
             while !isStopping {
@@ -139,7 +141,7 @@ extension Connection {
         return unsafe (String(cString: notify.pointee.relname), String(cString: notify.pointee.extra))
     }
 
-    /// Makes any name safe to stand in SQL.
+    /// Quotes a name, so that it can be used in SQL.
     package func quotedIdentifier(_ name: String) throws(PostgresError) -> String {
         let handle = unsafe try openHandle()
         guard let quoted = unsafe PQescapeIdentifier(handle, name, name.utf8.count) else {

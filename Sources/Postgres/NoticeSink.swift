@@ -1,7 +1,7 @@
 import CPQ
 import Logging
 
-/// Where the server's notices go: to the log, never to stderr.
+/// Receives the server's notices and writes them to the log. Without it, libpq would write them to stderr.
 final class NoticeSink {
     private let logger: Logger
 
@@ -9,7 +9,7 @@ final class NoticeSink {
         self.logger = logger
     }
 
-    /// libpq's callback; it keeps ownership of the result.
+    /// The callback for libpq, which keeps ownership of the result.
     static func receive(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {
         guard let context = unsafe context, let result = unsafe result else { return }
         let sink = unsafe Unmanaged<NoticeSink>.fromOpaque(context).takeUnretainedValue()

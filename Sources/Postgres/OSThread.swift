@@ -9,7 +9,7 @@ enum OSThread {
             self.run = run
         }
 
-        /// Takes over the reference that `start` gave away, and runs.
+        /// Takes over the reference that `start` passed, and runs the body.
         static func begin(_ context: UnsafeMutableRawPointer?) {
             guard let context = unsafe context else { return }
             let body = unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue()

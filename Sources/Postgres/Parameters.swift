@@ -1,18 +1,18 @@
 package import FoundationEssentials
 
-/// The values of one statement's parameters, encoded as they are appended into one buffer in the binary
-/// format, each with its explicit type.
+/// The values of one statement's parameters. As they are appended, they are encoded in the binary format into one
+/// buffer, each with its explicit type.
 ///
-/// `nil` is NULL. Times are microseconds since 1970-01-01 UTC (`Int64.max` and `.min` are the infinities).
-/// A string must not contain NUL: the server refuses it (22021).
+/// `nil` is NULL. Times are microseconds since 1970-01-01 UTC (`Int64.max` and `.min` are the infinities). A
+/// string must not contain NUL, which the server refuses (22021).
 package struct Parameters: Sendable {
-    /// Limits of one statement: the protocol counts parameters in 16 bits; the server refuses messages
-    /// of 1 GiB, and long before that something is wrong.
+    /// The limits of one statement. The protocol counts parameters in 16 bits. The server refuses messages of 1
+    /// GiB; this limit is lower, because a message of even 256 MiB is a mistake.
     package static let countMax = 65_535
     package static let bytesMax = 256 << 20
 
     private(set) var types: [UInt32] = []
-    /// Where each value begins in `bytes`, or -1 for NULL.
+    /// The offset of each value in `bytes`, or -1 for NULL.
     private var offsets: [Int] = []
     private var lengths: [Int32] = []
     private var bytes: [UInt8] = []
@@ -68,8 +68,8 @@ package struct Parameters: Sendable {
         appendSlot(type.arrayOID, offset: -1, length: 0)
     }
 
-    /// Appends a one-dimensional array whose elements `build` writes straight into the buffer.
-    /// `countHint` elements are made room for.
+    /// Appends a one-dimensional array. `build` writes its elements into the buffer, in which there is room for
+    /// `countHint` of them.
     package mutating func append(
         arrayOf type: ValueType, countHint: Int, _ build: (inout ArrayWriter) -> Void
     ) {
@@ -93,11 +93,11 @@ package struct Parameters: Sendable {
     private mutating func appendSlot(_ type: UInt32, offset: Int, length: Int) {
         types.append(type)
         offsets.append(offset)
-        // Longer than an Int32 is longer than `bytesMax`, which is refused before anything is sent.
+        // A length that does not fit an Int32 is over `bytesMax`, and is refused before anything is sent.
         lengths.append(Int32(clamping: length))
     }
 
-    /// Lends the arrays in the shape that libpq takes: values (NULL pointer: NULL), lengths, formats (all 1).
+    /// Lends the arrays in libpq's form: values (a NULL pointer for NULL), lengths, and formats (all 1, binary).
     func withLibpqArrays<R>(
         _ body: (
             _ values: UnsafePointer<UnsafePointer<CChar>?>?, _ lengths: UnsafePointer<Int32>?,

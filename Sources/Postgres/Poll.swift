@@ -1,18 +1,18 @@
 import Glibc
 
-/// poll(2), and the only place that knows about EINTR and about milliseconds.
+/// Wraps poll(2). It is the only code that deals with EINTR and with milliseconds.
 enum Poll {
     static let readable = Int16(POLLIN)
     static let writable = Int16(POLLOUT)
 
     struct Ready {
-        /// What happened on each descriptor; an error or a hang-up counts as both readable and writable.
+        /// The events of each descriptor. An error or a hang-up counts as both readable and writable.
         var first: Int16 = 0
         var second: Int16 = 0
         var timedOut: Bool { first == 0 && second == 0 }
     }
 
-    /// Waits until something happens or `deadline` passes (`nil`: for ever). A negative descriptor is ignored.
+    /// Waits until there is an event or `deadline` passes; nil: no deadline. A negative descriptor is ignored.
     static func wait(
         _ first: (descriptor: Int32, events: Int16), _ second: (descriptor: Int32, events: Int16) = (-1, 0),
         until deadline: ContinuousClock.Instant?
@@ -38,7 +38,7 @@ enum Poll {
             }
             if count > 0 { return ready }
             if count == 0 { return Ready() }
-            // EINTR (and ENOMEM, EAGAIN, which pass): look at the clock again.
+            // EINTR, or ENOMEM and EAGAIN, which are temporary: try again unless the deadline has passed.
             if let deadline, deadline <= .now { return Ready() }
         }
     }

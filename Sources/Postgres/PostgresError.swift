@@ -1,16 +1,16 @@
-/// What went wrong between us and the server, and where it was noticed.
+/// An error of the database or of the connection to it, with the source location at which it was noticed.
 package struct PostgresError: Error, Sendable, CustomStringConvertible {
     package enum Code: Sendable, Equatable {
-        /// The server refused a statement; the five characters of SQLSTATE (PostgreSQL manual, appendix A).
+        /// The server refused a statement, with the five characters of SQLSTATE (PostgreSQL manual, appendix A).
         case server(sqlState: String)
-        /// No connection, or it broke. If a statement was in flight, its outcome is unknown.
+        /// There is no connection, or it broke. If a statement was in flight, its outcome is unknown.
         case connection
         /// A deadline passed. If a statement was in flight, its outcome is unknown and its connection is closed.
         case timeout
-        /// A value is not what the caller asked for: another type, another length, NULL.
+        /// A value is not of the requested type or length, or is NULL.
         case decoding
-        /// A word is none of those that this version knows: a newer version may have written it. It says what it is
-        /// and how it reads, for instance `state "blocked"`.
+        /// A word is not known to this version; a newer version may have written it. The text names the kind of
+        /// word and quotes it, for example `state "blocked"`.
         case unknownValue(String)
         /// The `Database` was shut down before the work could start.
         case shutdown
@@ -26,7 +26,7 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
 
     package var code: Code
     package var message: String
-    /// The constraint that a row broke (integrity violations only).
+    /// The constraint that a row violated, for integrity violations only.
     package var constraint: String?
     /// The name of the statement that failed.
     package var statement: String?
@@ -52,16 +52,16 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
         if case .server(let sqlState) = code { sqlState } else { nil }
     }
 
-    /// Whether running the same transaction again may succeed, and surely did nothing so far:
-    /// serialization_failure and deadlock_detected.
+    /// Whether the transaction was rolled back and may succeed if it is run again: serialization_failure and
+    /// deadlock_detected.
     package var isRetryable: Bool {
         sqlState == "40001" || sqlState == "40P01"
     }
 
-    /// Whether the connection is gone. The outcome of what was in flight is then unknown.
+    /// Whether the connection is lost. The outcome of what was in flight is then unknown.
     ///
-    /// Besides our own `connection`: class 08, and the server's admin_shutdown (57P01),
-    /// crash_shutdown (57P02), cannot_connect_now (57P03) and idle_session_timeout (57P05).
+    /// Besides our own `connection`, these are class 08 and the server's admin_shutdown (57P01), crash_shutdown
+    /// (57P02), cannot_connect_now (57P03) and idle_session_timeout (57P05).
     package var isConnectionLoss: Bool {
         switch code {
         case .connection:

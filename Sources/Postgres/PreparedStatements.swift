@@ -1,8 +1,8 @@
-/// Which statements this connection has prepared, and under which names.
+/// The statements that this connection has prepared, with their names.
 ///
-/// A statement used with other parameter types counts as another. Names are never used twice on a connection,
-/// and no more than `countMax` are given out, so that neither side grows without bound; later statements are
-/// parsed each time.
+/// The same statement with other parameter types counts as another one. Names are never reused on a connection,
+/// and at most `countMax` are given out, so that neither side grows without bound. Later statements are parsed
+/// each time.
 struct PreparedStatements {
     static let countMax = 512
 
@@ -17,9 +17,9 @@ struct PreparedStatements {
 
     enum Lookup {
         case prepared(name: String)
-        /// Parse it under this name first.
+        /// The statement is to be parsed under this name first.
         case new(name: String)
-        /// Run it without a name.
+        /// The statement is to be run without a name.
         case unprepared
     }
 
@@ -36,7 +36,7 @@ struct PreparedStatements {
         return .new(name: new)
     }
 
-    /// It was not prepared after all, or does not work any more.
+    /// Forgets a statement that failed to be prepared, or that does not work any more.
     mutating func forget(_ key: Key) {
         names[key] = nil
     }

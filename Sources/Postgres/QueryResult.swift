@@ -2,19 +2,20 @@ import CPQ
 
 import Glibc
 
-/// The rows and the command tag that one statement returned. Owns a `PGresult`, whole in memory: statements
-/// that can return much carry a LIMIT.
+/// The rows and the command tag that one statement returned. It owns a `PGresult`, which is wholly in memory, so
+/// statements that can return much have a LIMIT.
 ///
-/// A class, not a `~Copyable` struct, because results travel in arrays and rows keep theirs alive.
+/// It is a class and not a `~Copyable` struct, because results are put into arrays and rows keep their result
+/// alive.
 @safe package final class QueryResult: RandomAccessCollection {
     private let handle: OpaquePointer
     package let rowCount: Int
     package let columnCount: Int
-    /// Named in errors.
+    /// The statement's name, for errors.
     let statement: String?
     private var nextColumn = 0
 
-    /// Takes ownership.
+    /// Takes ownership of `handle`.
     init(owning handle: OpaquePointer, statement: String?) {
         unsafe self.handle = unsafe handle
         self.rowCount = unsafe Int(PQntuples(handle))
@@ -29,7 +30,7 @@ import Glibc
     /// How many rows the statement inserted, updated, deleted or returned; 0 for any other statement.
     package var affectedRows: Int {
         var count = 0
-        // A static empty string when there is no count; digits otherwise.
+        // libpq returns a static empty string if there is no count, and digits otherwise.
         guard var digit = unsafe PQcmdTuples(handle) else { return 0 }
         while unsafe digit.pointee != 0 {
             count = unsafe count * 10 + Int(digit.pointee) - 48
@@ -38,8 +39,8 @@ import Glibc
         return count
     }
 
-    /// Columns are mostly looked for in the order in which the statement returns them, so that the search begins behind the
-    /// last one that was found.
+    /// Finds a column by its name. Callers mostly look for columns in the order of the statement, so the search
+    /// begins behind the last column that was found.
     func index(ofColumn name: String) throws(PostgresError) -> Int {
         let found = unsafe name.withCString { name -> Int? in
             for offset in 0..<columnCount {
@@ -56,7 +57,7 @@ import Glibc
         return found
     }
 
-    /// For errors.
+    /// The name of a column, for errors.
     func name(ofColumn index: Int) -> String {
         unsafe PQfname(handle, Int32(clamping: index)).map { unsafe String(cString: $0) } ?? String(index)
     }
@@ -75,7 +76,8 @@ import Glibc
         }
     }
 
-    /// Lends one value to `body`, with the object id of its type; `nil` is NULL. The buffer is valid only within.
+    /// Lends one value to `body`, with the object id of its type; nil for NULL. The buffer is only valid during
+    /// the call.
     @inline(__always)
     func withValue<R>(
         row: Int32, column: Int,
@@ -96,7 +98,7 @@ import Glibc
 }
 
 extension QueryResult {
-    /// The server's error, if this result is one that the server sent.
+    /// The server's error, if it sent one with this result.
     var error: PostgresError? {
         guard let sqlState = unsafe Diagnostic.sqlState.read(handle) else { return nil }
         let message = unsafe Diagnostic.message.read(handle) ?? ""

@@ -29,12 +29,12 @@ extension Row {
     }
 }
 
-/// The inverse of `ArrayWriter`. `nil` when the bytes are anything but a one-dimensional array without NULLs.
+/// Decodes what `ArrayWriter` encodes. Nil if the bytes are not a one-dimensional array without NULLs.
 private func decodeArray<Element>(
     _ bytes: UnsafeRawBufferPointer, of elementType: ValueType, _ decode: (UnsafeRawBufferPointer) -> Element?
 ) -> [Element]? {
     var position = 0
-    /// The next `count` bytes; `nil` when there are not so many.
+    /// The next `count` bytes; nil if there are fewer.
     func take(_ count: Int32) -> UnsafeRawBufferPointer? {
         guard count >= 0, bytes.count - position >= count else { return nil }
         defer { position += Int(count) }

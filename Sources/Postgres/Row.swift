@@ -29,7 +29,7 @@ package struct Row {
         }
     }
 
-    /// Reads every integer type, as each fits.
+    /// Reads an integer of any size.
     func optionalInt64(_ column: Int) throws(PostgresError) -> Int64? {
         try unsafe value(column) { type, value throws(PostgresError) in
             switch type {
@@ -92,7 +92,7 @@ package struct Row {
         }
     }
 
-    /// Microseconds since 1970-01-01 UTC, of a `timestamptz`.
+    /// Reads a `timestamptz`, as microseconds since 1970-01-01 UTC.
     package func optionalTimestamp(_ column: Int) throws(PostgresError) -> Int64? {
         try unsafe value(column) { type, value throws(PostgresError) in
             guard type == ValueType.timestamp.rawValue, let word = unsafe UInt64(bigEndianBytes: value) else {
@@ -105,8 +105,8 @@ package struct Row {
     /// A text that is the raw value of an enum. Throws `unknownValue` for any other text.
     ///
     /// - Parameters:
-    ///   - name: what the value is, for the error.
-    ///   - place: what it belongs to, for the error.
+    ///   - name: the name of the value in the error.
+    ///   - place: the owner of the value in the error, such as a job.
     package func word<Word: RawRepresentable<String>>(
         _ column: Column<String>, _ name: String, of place: @autoclosure () -> String
     ) throws(PostgresError) -> Word {
@@ -120,7 +120,8 @@ package struct Row {
         return word
     }
 
-    /// Runs `decode` on a value that is not NULL; its `nil` means that the value is of another shape.
+    /// Runs `decode` on a value that is not NULL. If it returns nil, the value has another type or length, which
+    /// is an error.
     @inline(__always)
     func value<Value>(
         _ column: Int,
@@ -152,7 +153,7 @@ package struct Row {
 }
 
 extension FixedWidthInteger {
-    /// `nil` unless there are exactly as many bytes as the integer has.
+    /// Nil unless the number of bytes is the size of the integer.
     @inline(__always)
     init?(bigEndianBytes bytes: UnsafeRawBufferPointer) {
         guard bytes.count == MemoryLayout<Self>.size else { return nil }

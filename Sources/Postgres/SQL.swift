@@ -51,7 +51,7 @@ package struct SQL<Input>: Sendable, ExpressibleByStringInterpolation {
 
 /// One parameter of a statement: its type, and how its value is read from the statement's input.
 package struct Parameter<Input>: Sendable {
-    /// Parameters of the same identity share a number.
+    /// The identity of a parameter. Parameters with the same identity share a number.
     fileprivate enum Identity: Sendable {
         case path(any AnyKeyPath & Sendable)
         case name(String)
@@ -85,7 +85,8 @@ package struct Parameter<Input>: Sendable {
     }
 }
 
-/// A statement that takes its parameters from an `Input`. Meant to be a `static let`, so that it is put together once.
+/// A statement that takes its parameters from an `Input`. It should be a `static let`, so that its text is built
+/// once.
 package struct ParameterizedStatement<Input>: Sendable {
     package let statement: Statement
     /// The object ids of the parameters' types, in the order of their numbers.
@@ -117,7 +118,7 @@ package struct ParameterizedStatement<Input>: Sendable {
     }
 }
 
-/// A statement that is named by the type of its input: the type's properties are its parameters.
+/// A statement that belongs to the type of its input, whose properties are its parameters.
 package protocol Command: Sendable {
     static var statement: ParameterizedStatement<Self> { get }
 }

@@ -1,6 +1,6 @@
-/// One SQL statement with `$1`-style parameters. Meant to be a `static let`.
+/// One SQL statement with `$1`-style parameters. It should be a `static let`.
 package struct Statement: Sendable, Hashable {
-    /// A statement with a name is prepared once per connection; one without is parsed every time.
+    /// The name under which the statement is prepared once per connection; nil: it is parsed every time.
     package let name: String?
     package let sql: String
 
@@ -9,7 +9,7 @@ package struct Statement: Sendable, Hashable {
         self.sql = sql
     }
 
-    /// The name alone spreads well enough, and is much shorter than the text.
+    /// Hashes only the name, which differs enough between statements and is much shorter than the text.
     package func hash(into hasher: inout Hasher) {
         hasher.combine(name ?? sql)
     }

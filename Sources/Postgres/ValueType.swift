@@ -1,4 +1,4 @@
-/// The types this module reads and writes in binary, by their fixed object ids (`pg_type.dat`).
+/// The types that this module reads and writes in binary, by their fixed object ids (`pg_type.dat`).
 package enum ValueType: UInt32, Sendable {
     case bool = 16
     case bytes = 17
@@ -26,9 +26,10 @@ package enum ValueType: UInt32, Sendable {
     }
 }
 
-/// Times on the wire are microseconds since 2000-01-01; ours are microseconds since 1970-01-01 (UTC).
+/// Converts times. On the wire they are microseconds since 2000-01-01; in this program they are microseconds
+/// since 1970-01-01 (UTC).
 enum WireTime {
-    /// 10,957 days.
+    /// The difference of the epochs: 10,957 days.
     private static let epochDifference: Int64 = 946_684_800_000_000
 
     /// `Int64.max` and `.min` stand for `infinity` and `-infinity`, as they do on the wire.

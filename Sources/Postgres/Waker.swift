@@ -1,6 +1,6 @@
 import Glibc
 
-/// Wakes a thread out of poll(2): a pipe that holds a byte while there is a reason to wake.
+/// Wakes a thread that waits in poll(2), by a pipe that contains a byte while a wake is pending.
 final class Waker: Sendable {
     /// Readable while a wake is pending.
     let descriptor: Int32
@@ -23,12 +23,12 @@ final class Waker: Sendable {
     }
 
     func wake() {
-        // A full pipe is a pending wake too.
+        // If the pipe is full, a wake is pending already.
         var byte: UInt8 = 1
         _ = unsafe write(writeEnd, &byte, 1)
     }
 
-    /// Forgets the pending wakes.
+    /// Clears the pending wakes.
     func drain() {
         unsafe withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
             while unsafe read(descriptor, buffer.baseAddress, 64) == 64 {}

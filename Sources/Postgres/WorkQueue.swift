@@ -1,11 +1,12 @@
 import DequeModule
 import Synchronization
 
-/// What waits for a connection, and who waits for work. The one lock of a `Database`; continuations are
-/// resumed after it is released.
+/// The work that waits for a connection, and the workers that wait for work. It has the one lock of a `Database`;
+/// continuations are resumed after the lock is released.
 ///
-/// There are two lines. A worker takes what came first, but no more than all but two of them, and always one, do long
-/// work at once: the others are for what is short.
+/// There are two queues, for short and for long work. A worker takes the work that arrived first. At any time, two
+/// workers are left to short work, so that long work does not delay it; of fewer than three workers, one may do long
+/// work.
 final class WorkQueue: Sendable {
     enum Outcome {
         case refused(PostgresError)
@@ -13,80 +14,84 @@ final class WorkQueue: Sendable {
     }
 
     struct Work: Sendable {
-        /// Grows from one to the next.
+        /// Ids increase in the order of arrival.
         let id: UInt64
         let deadline: ContinuousClock.Instant
-        /// Refused when the queue is full.
+        /// Whether the work is refused when the queue is full.
         let isBounded: Bool
-        /// May take seconds: never done by all workers at once.
+        /// Whether the work may take seconds. The workers never all do such work at once, unless there is only
+        /// one.
         let isLong: Bool
-        /// When it is cancelled after it has started, its statement is stopped.
+        /// Whether the statement is stopped if the work is cancelled after it has started.
         var isInterruptible = false
-        /// Called exactly once, never under the lock.
+        /// Is called exactly once, never under the lock.
         let finish: @Sendable (Outcome) -> Void
     }
 
-    /// Blocks, perhaps for minutes.
+    /// Asks the server to stop a statement. It may block for minutes.
     typealias Cancel = @Sendable () -> Void
 
     enum Next {
         case work(Work)
-        /// Nothing to do: wait for the waker. Until then, if there is a time, and then ask again.
+        /// There is no work. The worker waits for its waker, at most until the time given, and then calls `next`
+        /// again.
         case wait(until: ContinuousClock.Instant?)
-        /// A request to stop one of this connection's statements hangs: close it, and connect anew.
+        /// The request to stop one of this connection's statements hangs. The worker closes the connection and
+        /// reconnects.
         case reconnect
         case leave
     }
 
-    /// A statement that is being stopped.
+    /// A request to stop a statement that is in flight.
     private struct Interruption {
-        /// The work whose it is.
+        /// The work whose statement is being stopped.
         let id: UInt64
-        /// Then the connection is given up.
+        /// The time at which the connection is given up.
         let end: ContinuousClock.Instant
     }
 
     private struct State {
-        /// Filled by `add`; emptied by workers, cancellation and the clock.
+        /// Short work. It is filled by `add`, and emptied by workers, cancellation and the clock.
         var waiting = Deque<Work>()
-        /// The same for long work.
+        /// Long work, filled and emptied in the same way.
         var waitingLong = Deque<Work>()
-        /// The workers that do long work.
+        /// The workers that do long work now.
         var longWorkers: Set<Int> = []
-        /// What workers do that may be interrupted, by worker.
+        /// The id of the interruptible work that a worker runs, by worker.
         var interruptible: [Int: UInt64] = [:]
-        /// The workers whose statement is being stopped: on this connection they begin nothing else until that is
-        /// over, or it might be stopped instead. A new connection is another process of the server.
+        /// The interruptions in flight, by worker. Such a worker begins nothing else on its connection until the
+        /// interruption is over, because it might stop the next statement instead. A new connection has another
+        /// process of the server and is not affected.
         var interrupted: [Int: Interruption] = [:]
-        /// The threads that stop statements: of one that hangs, the connection may be gone long before it is.
+        /// The number of threads that stop statements. A hanging one may outlive its worker's connection by far.
         var interruptersCount = 0
-        /// How to stop what a worker runs, of those that are connected.
+        /// The functions that stop the statement of a worker, by connected worker.
         var cancellers: [Int: Cancel] = [:]
-        /// The workers that wait for their waker, most recent last.
+        /// The workers that wait for their waker, the most recent last.
         var idle: [Int] = []
         var connectedCount = 0
-        /// Why there is no connection; for the errors of those who waited in vain.
+        /// The last reason why there is no connection, for the errors of work that has timed out.
         var connectError: PostgresError?
         var outageLog = OutageLog()
         var isShuttingDown = false
         var workersLeft: Int
-        /// Whether the clock thread sleeps until there is something to expire.
+        /// Whether the clock thread sleeps until it is woken, because no work waits.
         var clockSleeps = false
         var shutdownWaiters: [CheckedContinuation<Void, Never>] = []
 
         var isEmpty: Bool { waiting.isEmpty && waitingLong.isEmpty }
 
-        /// Whether a worker that is free finds something to do.
+        /// Whether a free worker would find work.
         func hasWork(longMax: Int) -> Bool {
             !waiting.isEmpty || !waitingLong.isEmpty && longWorkers.count < longMax
         }
 
-        /// A worker that waits for its waker, if there is something for it to do.
+        /// Removes and returns an idle worker if there is work that it may do.
         mutating func idleForWork(longMax: Int) -> Int? {
             hasWork(longMax: longMax) ? idle.popLast() : nil
         }
 
-        /// What came first, of what the worker may do.
+        /// Removes and returns the oldest work that the worker may do.
         mutating func take(for worker: Int, longMax: Int) -> Work? {
             let long = longWorkers.count < longMax ? waitingLong.first : nil
             if let long, waiting.first.map({ long.id < $0.id }) ?? true {
@@ -104,7 +109,7 @@ final class WorkQueue: Sendable {
             return Array(gone)
         }
 
-        /// True when the clock is to be woken: something waits that nobody may take soon.
+        /// Returns true if the clock is to be woken, because work waits that may time out.
         mutating func wakesClock() -> Bool {
             guard clockSleeps, !isEmpty else { return false }
             clockSleeps = false
@@ -113,11 +118,11 @@ final class WorkQueue: Sendable {
     }
 
     private let state: Mutex<State>
-    /// Of each line.
+    /// The most work of each queue.
     private let countMax: Int
-    /// Workers that do long work at once.
+    /// The most workers that do long work at once.
     private let longMax: Int
-    /// How long a worker waits for the end of an interruption.
+    /// The time that a worker waits for the end of an interruption before it reconnects.
     private let interruptionTimeout: Duration
     private let ids = Atomic<UInt64>(0)
     let wakers: [Waker]
@@ -167,13 +172,14 @@ final class WorkQueue: Sendable {
         }
     }
 
-    /// Takes work back that has not started; stops the statement of work that has, if it may be interrupted.
+    /// Removes work that has not started, or stops the statement of work that has started and may be interrupted.
     func cancel(_ id: UInt64) {
         let (found, worker, cancel) = state.withLock { state -> ([Work], Int, Cancel?) in
             let found = state.remove { $0.id == id }
             guard let worker = state.interruptible.first(where: { $0.value == id })?.key,
                 let cancel = state.cancellers[worker], state.interrupted[worker] == nil,
-                // So many hang only where no request gets through. The statement runs to its end, or its timeout.
+                // So many requests hang only if none gets through. The statement then runs to its end or its
+                // timeout.
                 state.interruptersCount < wakers.count
             else { return (found, 0, nil) }
             state.interrupted[worker] = Interruption(id: id, end: .now + interruptionTimeout)
@@ -189,12 +195,12 @@ final class WorkQueue: Sendable {
                 interruptionIsOver(id, worker)
             }
         } catch {
-            // No thread to do it: the statement runs to its end, or its timeout.
+            // There is no thread to stop it, so the statement runs to its end or its timeout.
             interruptionIsOver(id, worker)
         }
     }
 
-    /// The worker may have another connection by now, and another interruption of that.
+    /// Ends an interruption. The worker may have another connection by now, and another interruption on that one.
     private func interruptionIsOver(_ id: UInt64, _ worker: Int) {
         state.withLock { state in
             state.interruptersCount -= 1
@@ -221,14 +227,15 @@ final class WorkQueue: Sendable {
 
     // MARK: Workers
 
-    /// What the worker, which has a connection, does next. What it did is over.
+    /// Decides what a worker with a connection does next. Its last work is over.
     func next(for worker: Int, now: ContinuousClock.Instant = .now) -> Next {
         let (next, other, wakesClock) = state.withLock { state -> (Next, Int?, Bool) in
             state.idle.removeAll { $0 == worker }
             state.longWorkers.remove(worker)
             state.interruptible[worker] = nil
             if let interruption = state.interrupted[worker] {
-                // What it might have taken now, and was not for others as long as it did long work.
+                // Another worker takes the work that this one could have taken, such as long work now that this
+                // one has ended its own.
                 let other = state.idleForWork(longMax: longMax)
                 let isHanging = interruption.end <= now
                 let next: Next = isHanging ? .reconnect : .wait(until: interruption.end)
@@ -238,7 +245,7 @@ final class WorkQueue: Sendable {
                 if work.isInterruptible { state.interruptible[worker] = work.id }
                 return (.work(work), nil, false)
             }
-            // Long work that still waits is left to those that do such work now.
+            // Long work that still waits is left to the workers that do long work now.
             if state.isShuttingDown { return (.leave, nil, false) }
             state.idle.append(worker)
             return (.wait(until: nil), nil, state.wakesClock())
@@ -248,12 +255,12 @@ final class WorkQueue: Sendable {
         return next
     }
 
-    /// Whether a worker without a connection should go on trying to get one.
+    /// Whether a worker without a connection should keep trying to connect.
     func wantsConnection() -> Bool {
         state.withLock { !$0.isShuttingDown || !$0.isEmpty }
     }
 
-    /// True when it is to be logged.
+    /// Records that a worker has connected. Returns whether to log it.
     func connected(_ worker: Int, _ cancel: Cancel?) -> Bool {
         state.withLock { state in
             state.connectedCount += 1
@@ -263,7 +270,8 @@ final class WorkQueue: Sendable {
         }
     }
 
-    /// The worker's connection is gone. It may have been woken for work that another can do.
+    /// Records that a worker's connection is gone. The worker may have been woken for work that another one can
+    /// do.
     func disconnected(_ worker: Int) {
         let (other, wakesClock) = state.withLock { state -> (Int?, Bool) in
             state.connectedCount -= 1
@@ -278,7 +286,7 @@ final class WorkQueue: Sendable {
         if wakesClock { clock.wake() }
     }
 
-    /// True when it is to be logged.
+    /// Records a failure to connect. Returns whether to log it.
     func connectFailed(_ error: PostgresError) -> Bool {
         state.withLock { state in
             state.connectError = error
@@ -298,7 +306,8 @@ final class WorkQueue: Sendable {
 
     // MARK: The clock
 
-    /// The body of the clock thread: fails work that waited too long, within 20 ms, until nothing can wait any more.
+    /// The body of the clock thread. It fails work whose deadline has passed, within 20 ms, until shutdown leaves
+    /// nothing that can wait.
     func expireUntilShutdown() {
         while true {
             enum Plan {
@@ -320,7 +329,7 @@ final class WorkQueue: Sendable {
             }
             switch plan {
             case .leave:
-                // A worker that waits to connect again has nothing to connect for.
+                // A worker that waits to reconnect has no work left to connect for.
                 for waker in wakers { waker.wake() }
                 return
             case .sleep:
