@@ -1,15 +1,15 @@
-/// Finds the frames in a peer's bytes and counts those that cost it nothing: SETTINGS, PING, PRIORITY, WINDOW_UPDATE,
-/// GOAWAY, DATA without data, and frames of types that are not known. The library answers or ignores most of these
-/// without a word, so nobody else sees a flood of them.
+/// Finds the frames in a peer's bytes and counts the overhead frames, which cost their sender nothing: SETTINGS,
+/// PING, PRIORITY, WINDOW_UPDATE, GOAWAY, DATA without data, and frames of unknown types. The library answers or
+/// ignores most of them silently, so a flood of them cannot be seen in any other way.
 package struct FrameScanner: Sendable {
-    /// Frames that cost their sender nothing since the beginning.
+    /// The number of overhead frames since the beginning.
     package private(set) var overheadFrames = 0
-    /// HEADERS since the beginning.
+    /// The number of HEADERS frames since the beginning.
     package private(set) var headersFrames = 0
 
-    /// Bytes of the preface or of a payload that are still to come.
+    /// The number of bytes of the preface or of a payload that are still to come.
     private var remaining: Int
-    /// The frame header that is being received: its first eight bytes, as far as they are there.
+    /// The frame header that is being received: the part of its first eight bytes that has arrived.
     private var header: UInt64 = 0
     private var headerCount = 0
 
@@ -18,7 +18,7 @@ package struct FrameScanner: Sendable {
     private static let endStream: UInt8 = 0x1
     private static let padded: UInt8 = 0x8
 
-    /// - Parameter prefaceBytes: what comes before the first frame: 24 from a client, nothing from a server.
+    /// - Parameter prefaceBytes: the bytes before the first frame: 24 from a client, none from a server.
     package init(prefaceBytes: Int) {
         remaining = prefaceBytes
     }
@@ -32,13 +32,13 @@ package struct FrameScanner: Sendable {
                 remaining -= step
                 continue
             }
-            // The ninth byte is the last of the stream's number, which does not matter.
+            // The ninth byte is the last one of the stream's number, which is not needed.
             if headerCount < 8 { header = unsafe header << 8 | UInt64(bytes[offset]) }
             offset += 1
             headerCount += 1
             guard headerCount == Self.headerBytes else { continue }
             headerCount = 0
-            // Three bytes of length, one of type, one of flags, three of the stream's number.
+            // The bytes are three of length, one of type, one of flags, and three of the stream's number.
             remaining = Int(header >> 40)
             count(
                 type: UInt8(truncatingIfNeeded: header >> 32), flags: UInt8(truncatingIfNeeded: header >> 24))
@@ -49,14 +49,16 @@ package struct FrameScanner: Sendable {
     private mutating func count(type: UInt8, flags: UInt8) {
         switch type {
         case 0x0:
-            // What ends a stream has a purpose. Nobody pads in earnest: a padded frame may be empty all the same.
+            // An empty frame that ends a stream has a purpose. Padding has none in practice, and a padded frame
+            // may be empty, so every padded frame counts.
             guard remaining == 0 && flags & Self.endStream == 0 || flags & Self.padded != 0 else { return }
         case 0x1:
-            // Those that are the calls' are taken off again (`Session.headersIgnored`).
+            // HEADERS of calls are subtracted again (`Session.headersIgnored`).
             headersFrames += 1
             return
         case 0x3, 0x5, 0x9:
-            // RST_STREAM is the calls', PUSH_PROMISE is an error; the library limits CONTINUATION.
+            // RST_STREAM is counted with the calls, PUSH_PROMISE is an error, and the library limits
+            // CONTINUATION.
             return
         default:
             break

@@ -1,6 +1,7 @@
 internal import CNGHTTP2
 
-/// An error code of RFC 9113 section 7, as carried by RST_STREAM and GOAWAY. Only those that are used have a name.
+/// An error code of RFC 9113 section 7, as RST_STREAM and GOAWAY contain it. Only the codes that are used have a
+/// name.
 package struct ErrorCode: RawRepresentable, Sendable, Hashable, CustomStringConvertible {
     package var rawValue: UInt32
 
@@ -22,24 +23,24 @@ package struct ErrorCode: RawRepresentable, Sendable, Hashable, CustomStringConv
     }
 }
 
-/// Why a session cannot go on, or why a call into it was refused.
+/// The reason why a session cannot go on, or why a call to it was refused.
 package struct HTTP2Error: Error, Sendable, Equatable, CustomStringConvertible {
     package enum Code: Sendable, Equatable {
-        /// The peer does not speak HTTP/2 with prior knowledge (its preface is wrong).
+        /// The preface is wrong: the peer does not speak HTTP/2 with prior knowledge.
         case badPreface
-        /// The peer sends so many control frames that its acknowledgements pile up.
+        /// The peer sends so many control frames that their acknowledgements pile up.
         case flooded
         /// No more streams may be opened on this connection.
         case noMoreStreams
-        /// The stream is gone.
+        /// The stream has been closed.
         case streamClosed
-        /// Anything else the library reports.
+        /// Any other error of the library.
         case library
     }
 
     package var code: Code
     package var message: String
-    /// The library's number, for the log.
+    /// The library's error number, for the log.
     package var libraryCode: Int
 
     /// Wraps a negative return value of libnghttp2.

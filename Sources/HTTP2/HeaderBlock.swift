@@ -2,13 +2,13 @@ package import Support
 
 internal import Glibc
 
-/// A received header list, kept as it came in one flat array: for each field the length of the name, the
-/// length of the value (two bytes each, little endian), the name, the value.
+/// A received header list, as it came, in one flat array: for each field the length of the name, the length of
+/// the value (two bytes each, little endian), the name, and the value.
 ///
-/// One allocation a list, none when it repeats the list before it on the same connection, as most calls do.
+/// It takes one allocation, or none if it repeats the previous list of the same connection, as most calls do.
 package struct HeaderBlock: Sendable, Equatable {
     var bytes: [UInt8] = []
-    /// The list was over the session's limit; the fields past the limit are missing.
+    /// Whether the list was over the session's limit. The fields past the limit are missing.
     package internal(set) var isTruncated = false
 
     package init() {}
@@ -30,7 +30,8 @@ package struct HeaderBlock: Sendable, Equatable {
         bytes.append(contentsOf: value)
     }
 
-    /// The first value of the field, or nil. Names are lower case; a value that is not UTF-8 is repaired.
+    /// The first value of the field; nil if there is none. Names are in lower case. Invalid UTF-8 in a value is
+    /// replaced.
     package func value(for name: StaticString) -> ExactText? {
         for field in fields where name.withUTF8Buffer({ unsafe field.name.elementsEqual($0) }) {
             return ExactText(decoding: field.value)
@@ -38,7 +39,7 @@ package struct HeaderBlock: Sendable, Equatable {
         return nil
     }
 
-    /// The fields in the order received, pseudo-headers among them.
+    /// The fields in the order in which they were received, including pseudo-headers.
     package var fields: Fields {
         Fields(bytes: bytes)
     }
@@ -64,9 +65,9 @@ package struct HeaderBlock: Sendable, Equatable {
     }
 }
 
-/// Where a header list is put together while it is received: memory of fixed size, used again for each list.
+/// Collects a header list while it is received, in memory of fixed size that is reused for every list.
 @safe struct HeaderScratch: ~Copyable {
-    /// Of a field: 32 bytes are counted as overhead (RFC 9113 section 6.5.2), and four used.
+    /// Room for the whole limit: a field counts 32 bytes as overhead (RFC 9113 section 6.5.2) and uses only four.
     private let storage: UnsafeMutableRawBufferPointer
     private let bytesMax: Int
     private var count = 0
@@ -90,12 +91,13 @@ package struct HeaderBlock: Sendable, Equatable {
         isTruncated = false
     }
 
-    /// More bytes are about to be read, some kilobytes of them.
+    /// Begins a new read, which has at most some kilobytes.
     mutating func beginRead() {
         excessBytes = 0
     }
 
-    /// False: so few bytes stand for so much that the sender means harm.
+    /// Appends a field. Returns false if the lists of one read decode to so many bytes over the limit that it
+    /// must be an attack.
     mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) -> Bool {
         let fieldBytes = name.count + value.count + 32
         countedBytes += fieldBytes
@@ -104,7 +106,8 @@ package struct HeaderBlock: Sendable, Equatable {
             excessBytes += fieldBytes
             return excessBytes <= Self.excessMax * bytesMax
         }
-        // In bounds: each field takes 28 bytes less than was counted for it, and both lengths fit two bytes.
+        // The write stays in bounds, because each field takes 28 bytes less than it counts, and both lengths fit
+        // two bytes.
         let target = unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...])
         let lengths = UInt32(truncatingIfNeeded: name.count | value.count << 16)
         unsafe target.storeBytes(of: lengths.littleEndian, as: UInt32.self)
@@ -114,7 +117,8 @@ package struct HeaderBlock: Sendable, Equatable {
         return true
     }
 
-    /// Lists that are over the limit, by so many times it at once, are told so, and received to their end.
+    /// The most by which the lists of one read may exceed the limit, as a multiple of it. Up to there, lists that
+    /// are too long are received to their end and refused as too long.
     private static let excessMax = 16
 
     func isEqual(to block: HeaderBlock) -> Bool {

@@ -1,6 +1,6 @@
 internal import CNGHTTP2
 
-/// A header list to send: lower-case names, values without line breaks (the library refuses others).
+/// A header list to send. Names are in lower case, and values have no line breaks; the library refuses others.
 package struct HeaderFields: Sendable, Equatable {
     private var bytes: [UInt8] = []
     private var lengths: [(name: Int, value: Int)] = []
@@ -27,7 +27,7 @@ package struct HeaderFields: Sendable, Equatable {
         a.bytes == b.bytes && a.lengths.elementsEqual(b.lengths) { $0 == $1 }
     }
 
-    /// Lends the list in the library's form; the pointers are good for the length of `body` only.
+    /// Lends `body` the list in the library's form. The pointers are only valid during the call.
     func withNameValues<R>(_ body: (UnsafePointer<nghttp2_nv>?, Int) -> R) -> R {
         unsafe bytes.withUnsafeBufferPointer { storage in
             unsafe withUnsafeTemporaryAllocation(of: nghttp2_nv.self, capacity: lengths.count) { list in
@@ -41,7 +41,7 @@ package struct HeaderFields: Sendable, Equatable {
         _ list: UnsafeMutableBufferPointer<nghttp2_nv>, from storage: UnsafeBufferPointer<UInt8>,
         lengths: [(name: Int, value: Int)], flags: nghttp2_nv_flag
     ) {
-        // The library's type is not const-correct: it never writes through these pointers.
+        // The library's type is not const-correct, but it never writes through these pointers.
         var next = unsafe UnsafeMutablePointer(mutating: storage.baseAddress)
         for (index, length) in lengths.enumerated() {
             let name = unsafe next
@@ -55,7 +55,7 @@ package struct HeaderFields: Sendable, Equatable {
         }
     }
 
-    /// A copy in memory of its own, which the library may refer to without copying it.
+    /// Copies the list into memory of its own, which the library may refer to without another copy.
     func prepared() -> PreparedStorage {
         let storage = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(bytes.count, 1))
         _ = unsafe storage.initialize(from: bytes)
@@ -90,7 +90,7 @@ package struct HeaderFields: Sendable, Equatable {
     }
 }
 
-/// A header list which a session keeps for its whole life: sent without building or copying it.
+/// A header list that a session keeps for its whole life, so that it is sent without being built or copied.
 package struct PreparedHeaders: Sendable, Equatable {
     let index: Int
 }

@@ -1,8 +1,8 @@
 internal import CNGHTTP2
 import NIOCore
 
-/// The way from C to the session. Each callback finds the session again and calls one method, which records
-/// what happened. None of them may call `receive` or `send`.
+/// The callbacks for the library. Each finds its session and calls one method, which records what happened. They
+/// must not call `receive` or `send`.
 extension Session {
     static func setCallbacks(_ callbacks: OpaquePointer?) {
         unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks) { _, frame, user in
@@ -13,7 +13,7 @@ extension Session {
             let isBearable = unsafe Session.of(user).headers.append(
                 name: UnsafeRawBufferPointer(start: name, count: nameCount),
                 value: UnsafeRawBufferPointer(start: value, count: valueCount))
-            // The end of the session: a few bytes that stand for very many are no mistake.
+            // This ends the session: a few bytes that decode to very many are an attack, not a mistake.
             return isBearable ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
         }
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
@@ -45,7 +45,7 @@ extension Session {
     }
 
     private static func of(_ user: UnsafeMutableRawPointer?) -> Session {
-        // Set right after the library's session is made, before anything is received or sent.
+        // The pointer is set right after the library's session is made, before anything is received or sent.
         unsafe Unmanaged<Session>.fromOpaque(user.unsafelyUnwrapped).takeUnretainedValue()
     }
 
@@ -126,15 +126,16 @@ extension Session {
             session, UInt8(NGHTTP2_FLAG_NONE.rawValue), header.stream_id, ErrorCode.noError.rawValue)
     }
 
-    /// After a whole answer, or for reasons of the user's: no fault of the peer's.
+    /// The codes of resets that are not the peer's fault: after a complete response, or because the session's
+    /// user asked for it.
     private static let resetsOfOurOwn: [ErrorCode] = [.noError, .cancel, .enhanceYourCalm]
 
     private func didNotSendFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
         guard role == .client, let header = unsafe frame?.pointee.hd,
             header.type == UInt8(NGHTTP2_HEADERS.rawValue)
         else { return }
-        // A request that waited for its turn when the server said GOAWAY: the library never opened its stream, so
-        // it does not close it either.
+        // A request that was still queued when the server sent GOAWAY. The library never opened its stream, so it
+        // does not close it either.
         if let stream = streams.first(where: { $0.id == header.stream_id }) {
             didClose(stream, .refusedStream)
         }
@@ -143,7 +144,8 @@ extension Session {
     // MARK: DATA to send
 
     static func dataProvider(for stream: Stream) -> nghttp2_data_provider {
-        // The session keeps the stream until the library has closed it, and it asks for no data after that.
+        // The session keeps the stream alive until the library has closed it, and the library asks for no data
+        // after that.
         let pointer = unsafe Unmanaged.passUnretained(stream).toOpaque()
         return unsafe nghttp2_data_provider(source: nghttp2_data_source(ptr: pointer)) {
             _, _, target, count, flags, source, user in

@@ -1,12 +1,13 @@
 internal import CNGHTTP2
 package import NIOCore
 
-/// One HTTP/2 connection as a machine: bytes in, events out; calls in, bytes out. It owns no socket and
+/// One HTTP/2 connection as a state machine: bytes in, events out; calls in, bytes out. It owns no socket and
 /// never waits.
 ///
-/// Not Sendable: it belongs to one event loop. The library holds an unretained pointer to this object, which
-/// is good because the object frees the library's session in `deinit` and nobody else calls the library.
-/// The library's callbacks only record events, for it must not be entered again from inside of them.
+/// It is not Sendable, because it belongs to one event loop. The library holds an unretained pointer to this
+/// object. The pointer stays valid, because this object frees the library's session in `deinit`, and only this
+/// object calls the library. The callbacks only record events, because the library must not be called from inside
+/// them.
 @safe package final class Session {
     package enum Role: Sendable {
         case server
@@ -15,46 +16,49 @@ package import NIOCore
 
     package let role: Role
     package let configuration: SessionConfiguration
-    /// Bytes written by the user on all streams and not yet taken by `send`.
+    /// The bytes that were written on all streams and not yet taken by `send`.
     package internal(set) var queuedBytes = 0
     /// The number of open streams.
     package private(set) var openStreams = 0
-    /// RST_STREAM frames sent since the beginning for what the peer did: broken rules and streams over the limit.
+    /// The number of RST_STREAM frames sent since the beginning for faults of the peer: protocol errors and
+    /// streams over the limit.
     package internal(set) var resetsForFaults = 0
-    /// Frames received since the beginning for which a stream, or the connection, is reset.
+    /// The number of frames received since the beginning that caused a reset of a stream or of the connection.
     package internal(set) var invalidFramesReceived = 0
-    /// Bytes of all streams that were handed to the connection since the beginning.
+    /// The body bytes of all streams that were handed to the connection since the beginning.
     package internal(set) var bodyBytesSent = 0
-    /// HEADERS and DATA frames sent since the beginning.
+    /// The number of HEADERS and DATA frames sent since the beginning.
     package internal(set) var messageFramesSent = 0
-    /// Frames received since the beginning that cost their sender nothing: see `FrameScanner`.
+    /// The number of received frames since the beginning that cost their sender nothing; see `FrameScanner`.
     package var overheadFramesReceived: Int { scanner.overheadFrames }
-    /// HEADERS received since the beginning that the library ignores: of streams that are closed, or opened after GOAWAY.
+    /// The number of HEADERS received since the beginning that the library ignored, because their stream is
+    /// closed or was opened after GOAWAY.
     package var headersIgnored: Int { scanner.headersFrames - headersBegun }
     var headersBegun = 0
-    /// The sum of the streams that were open when each SETTINGS since the beginning was received: the library may have
-    /// gone through them all (RFC 9113 section 6.9.2).
+    /// The sum of the numbers of open streams at each SETTINGS received since the beginning. The library may have
+    /// visited all of them each time (RFC 9113 section 6.9.2).
     package internal(set) var streamsResettled = 0
 
-    /// The streams that are not closed, each in the slot it knows. Keeps alive what the library points to.
+    /// The open streams, each at the index in its `slot`. They keep alive the objects to which the library
+    /// points.
     private var slots: [Stream?] = []
     private var freeSlots: [Int] = []
 
     private let library: OpaquePointer
-    /// Freed after the library's session, which refers to them.
+    /// Prepared header lists. They are freed after the library's session, which refers to them.
     private var prepared: [PreparedBox] = []
 
     var events: [Event] = []
     /// The header list that is being received.
     var headers: HeaderScratch
     private var lastHeaders = HeaderBlock()
-    /// The bytes being received, and where they lie, while `receive` runs.
+    /// The bytes being received and their address, while `receive` runs.
     private var input = ByteBuffer()
     private var inputStart: UnsafePointer<UInt8>?
-    /// DATA received and not yet given back to the connection's window.
+    /// The bytes of DATA that were received and not yet returned to the connection's window.
     private var connectionBytesReceived = 0
     private var scanner: FrameScanner
-    /// The first frame, with the settings, is sent.
+    /// Whether the first frame, which has the settings, was sent.
     private var hasSent = false
 
     private final class PreparedBox {
@@ -72,7 +76,7 @@ package import NIOCore
         var callbacks: OpaquePointer?
         var option: OpaquePointer?
         var session: OpaquePointer?
-        // Creating fails only when memory is out, which no Swift program survives.
+        // Creation fails only when memory is out, which no Swift program survives.
         unsafe precondition(nghttp2_session_callbacks_new(&callbacks) == 0, "out of memory")
         unsafe precondition(nghttp2_option_new(&option) == 0, "out of memory")
         unsafe Session.setCallbacks(callbacks)
@@ -102,7 +106,7 @@ package import NIOCore
         func entry(_ id: nghttp2_settings_id, _ value: UInt32) -> nghttp2_settings_entry {
             nghttp2_settings_entry(settings_id: Int32(bitPattern: id.rawValue), value: value)
         }
-        // The first entry of the first frame, where `announceStreamLimit` finds it.
+        // The stream limit must be the first entry of the first frame, where `announceStreamLimit` finds it.
         let streamsMax = configuration.concurrentStreamsMax
         var settings = [
             entry(
@@ -115,7 +119,7 @@ package import NIOCore
         case .client:
             settings.append(entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0))
         case .server:
-            // The priority tree is work a peer can order at no cost; nobody uses it for gRPC.
+            // A peer could cause work for the priority tree at no cost, and gRPC does not use it.
             settings.append(entry(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1))
         }
         let flags = UInt8(NGHTTP2_FLAG_NONE.rawValue)
@@ -125,19 +129,20 @@ package import NIOCore
             library, flags, 0, configuration.connectionWindowBytes)
     }
 
-    /// A stream over the limit is to be refused, and the connection to go on (RFC 9113 section 5.1.2). The library ends
-    /// the connection. So it is given twice the limit, and the frame that it makes of that is put right here; who uses the
-    /// session refuses the streams in between, and a peer that goes even further may lose its connection.
+    /// Writes the real stream limit into the first frame. A stream over the limit should be refused while the
+    /// connection goes on (RFC 9113 section 5.1.2), but the library ends the connection. So the library is given
+    /// twice the limit, and this corrects the frame in which it announces that. The session's user refuses the
+    /// streams in between. A peer that goes even further may lose its connection.
     private func announceStreamLimit(_ frame: inout ByteBuffer, at index: Int) {
         frame.setInteger(configuration.concurrentStreamsMax, at: index + 9 + 2)
     }
 
     // MARK: Bytes in, bytes out
 
-    /// Takes what came from the peer. The events it makes wait for `forEachEvent`.
+    /// Takes bytes from the peer. The events that they cause are kept for `forEachEvent`.
     ///
-    /// A peer that breaks the protocol is told so by a GOAWAY, which `send` gives out; `isFinished` is true
-    /// after that. It throws when the connection should be closed at once.
+    /// A peer that breaks the protocol gets a GOAWAY, which `send` returns; `isFinished` is true after that. It
+    /// throws when the connection should be closed at once.
     package func receive(_ bytes: ByteBuffer) throws(HTTP2Error) {
         input = bytes
         headers.beginRead()
@@ -151,14 +156,14 @@ package import NIOCore
         unsafe inputStart = nil
         input = ByteBuffer()
         if connectionBytesReceived > 0 {
-            // Each stream has its own window to hold the sender back: the connection's is given back at once.
+            // Each stream has its own window for flow control, so the connection's window is refilled at once.
             _ = unsafe nghttp2_session_consume_connection(library, connectionBytesReceived)
             connectionBytesReceived = 0
         }
         if result < 0 { throw HTTP2Error(libraryCode: result) }
     }
 
-    /// Hands out every recorded event, in order, with those that the handling itself makes.
+    /// Hands out every recorded event in order, including those that `body` causes.
     package func forEachEvent(_ body: (Event) -> Void) {
         while !events.isEmpty {
             var batch = spareEvents
@@ -172,15 +177,15 @@ package import NIOCore
     }
     private var spareEvents: [Event] = []
 
-    /// Appends what is to be sent to `buffer` until that holds `limit` bytes or nothing is left, and says
-    /// whether something may be left. May make events (`closed`, `drained`).
+    /// Appends output to `buffer` until it holds `limit` bytes or no output is left. Returns whether output may
+    /// be left. It may cause the events `closed` and `drained`.
     package func send(into buffer: inout ByteBuffer, limit: Int) throws(HTTP2Error) -> Bool {
         while buffer.readableBytes < limit {
             var data = unsafe UnsafePointer<UInt8>?.none
             let count = unsafe nghttp2_session_mem_send(library, &data)
             if count == 0 { return false }
             if count < 0 { throw HTTP2Error(libraryCode: count) }
-            // The bytes are the library's and good until the next call into it.
+            // The bytes belong to the library and are valid until the next call to it.
             let index = buffer.writerIndex
             unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: data, count: count))
             if role == .server, !hasSent { announceStreamLimit(&buffer, at: index) }
@@ -189,7 +194,7 @@ package import NIOCore
         return true
     }
 
-    /// Neither side has anything more to say: the connection is to be closed.
+    /// Whether neither side has anything more to send. The connection is to be closed then.
     package var isFinished: Bool {
         unsafe nghttp2_session_want_read(library) == 0 && nghttp2_session_want_write(library) == 0
     }
@@ -201,13 +206,13 @@ package import NIOCore
         slots.compactMap { $0 }
     }
 
-    /// Copies a header list to where the library can refer to it for the session's life.
+    /// Copies a header list into memory to which the library can refer for the session's life.
     package func prepare(_ fields: HeaderFields) -> PreparedHeaders {
         prepared.append(PreparedBox(fields.prepared()))
         return PreparedHeaders(index: prepared.count - 1)
     }
 
-    /// Opens a stream with a request (client). Its body is what is written until `finish`.
+    /// Opens a stream with a request (client). Its body is written by `write` until `finish`.
     package func request(_ headers: HeaderFields) throws(HTTP2Error) -> Stream {
         guard unsafe nghttp2_session_check_request_allowed(library) != 0 else {
             throw HTTP2Error(libraryCode: Int(NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue))
@@ -223,7 +228,7 @@ package import NIOCore
         return stream
     }
 
-    /// Begins the answer on a stream (server); with `endStream` it is all of the answer.
+    /// Begins the response on a stream (server). With `endStream` it is the whole response.
     package func respond(_ stream: Stream, _ headers: OutboundHeaders, endStream: Bool) throws(HTTP2Error) {
         guard !stream.isClosed else { return }
         let result: CInt
@@ -241,14 +246,14 @@ package import NIOCore
         if result < 0 { throw HTTP2Error(libraryCode: Int(result)) }
     }
 
-    /// Queues a part of the body: the prefix, then the buffer, whose memory is kept until it is sent.
+    /// Queues a part of the body: the prefix, then the buffer, whose memory is kept until it has been sent.
     package func write(_ prefix: Stream.Prefix, _ buffer: ByteBuffer, to stream: Stream) {
         guard !stream.isClosed, !stream.isFinished else { return }
         queuedBytes += stream.append(prefix: prefix, buffer)
         resume(stream)
     }
 
-    /// Ends this side of the stream after what is queued, with trailers if there are any.
+    /// Ends this side of the stream after the queued bytes, with trailers if there are any.
     package func finish(_ stream: Stream, trailers: OutboundHeaders?) {
         guard !stream.isClosed, !stream.isFinished else { return }
         stream.isFinished = true
@@ -256,8 +261,8 @@ package import NIOCore
         resume(stream)
     }
 
-    /// Once the end of our side is sent, reset the stream with NO_ERROR unless the peer has ended its side: "I
-    /// have answered, the rest of your request does not matter" (RFC 9113 section 8.1). Call it before `finish`.
+    /// Resets the stream with NO_ERROR once our side has ended, unless the peer has ended its side. This tells
+    /// the peer that the rest of its request is not needed (RFC 9113 section 8.1). Call it before `finish`.
     package func resetAfterEnd(_ stream: Stream) {
         stream.resetsAfterEnd = !stream.isRemoteClosed
     }
@@ -269,24 +274,25 @@ package import NIOCore
             library, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, code.rawValue)
     }
 
-    /// Gives `bytes` of the stream's window back to the peer.
+    /// Returns `bytes` of the stream's flow-control window to the peer.
     package func consume(_ bytes: Int, of stream: Stream) {
         guard bytes > 0, !stream.isClosed, !stream.isRemoteClosed else { return }
         _ = unsafe nghttp2_session_consume_stream(library, stream.id, bytes)
     }
 
-    /// The peer's window of this stream has no room for what is queued: not others' streams hold it up, nor the socket.
+    /// Whether the peer's flow-control window of this stream is exhausted, so the stream waits for the peer and not
+    /// for other streams or the socket.
     package func isHeldByPeer(_ stream: Stream) -> Bool {
         guard !stream.isClosed else { return false }
         return unsafe nghttp2_session_get_stream_remote_window_size(library, stream.id) <= 0
     }
 
-    /// The peer's window of all streams together has no room.
+    /// Whether the peer's flow-control window of the connection is exhausted.
     package var isHeldByPeer: Bool {
         unsafe nghttp2_session_get_remote_window_size(library) <= 0
     }
 
-    /// Makes one `Event.drained` when no more than `mark` bytes are queued on the stream.
+    /// Asks for one `Event.drained` when at most `mark` bytes are queued on the stream.
     package func notifyWhenDrained(_ stream: Stream, to mark: Int) {
         stream.drainMark = UInt32(clamping: mark)
     }
@@ -299,7 +305,7 @@ package import NIOCore
 
     // MARK: The connection
 
-    /// Queues a PING with eight opaque bytes; the answer is `Event.pingAcknowledged`.
+    /// Queues a PING with eight opaque bytes. The reply is `Event.pingAcknowledged`.
     package func ping(_ opaque: UInt64) {
         unsafe withUnsafeBytes(of: opaque.bigEndian) { bytes in
             let data = unsafe bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
@@ -307,25 +313,26 @@ package import NIOCore
         }
     }
 
-    /// GOAWAY with the last stream 2^31 - 1: new streams are still served, the peer is asked to open none.
+    /// Queues a GOAWAY with the last stream 2^31 - 1: the peer is asked to open no more streams, but new ones are
+    /// still served.
     package func announceShutdown() {
         _ = unsafe nghttp2_submit_shutdown_notice(library)
     }
 
-    /// GOAWAY with the last stream that was processed; streams opened later are ignored, older ones go on.
+    /// Queues a GOAWAY with the last stream that was processed. Later streams are ignored; the others go on.
     package func refuseNewStreams() {
         let last = unsafe nghttp2_session_get_last_proc_stream_id(library)
         _ = unsafe nghttp2_submit_goaway(
             library, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, ErrorCode.noError.rawValue, nil, 0)
     }
 
-    /// GOAWAY with an error: nothing more is read, and the session is finished once it is sent.
+    /// Queues a GOAWAY with an error. No more input is read, and the session is finished once it has been sent.
     package func terminate(_ code: ErrorCode) {
         _ = unsafe nghttp2_session_terminate_session(library, code.rawValue)
     }
 
-    /// GOAWAY with an error and a word that says why. Nothing more is to be given to `receive`, and the connection is
-    /// to be closed once this is sent: streams are not waited for.
+    /// Queues a GOAWAY with an error and its reason. After this, `receive` must not be called, and the connection
+    /// is to be closed once the frame has been sent, without waiting for streams.
     package func goAway(_ code: ErrorCode, _ reason: String) {
         let last = unsafe nghttp2_session_get_last_proc_stream_id(library)
         var reason = reason
@@ -364,7 +371,7 @@ package import NIOCore
         }
     }
 
-    /// The library is done with the stream.
+    /// Forgets a stream that the library has closed.
     func release(_ stream: Stream) {
         openStreams -= 1
         slots[Int(stream.slot)] = nil
@@ -394,12 +401,12 @@ package import NIOCore
                 return
             }
         }
-        // The library kept the bytes elsewhere: copy them.
+        // The library keeps these bytes elsewhere, so they are copied.
         let copy = unsafe ByteBuffer(bytes: UnsafeBufferPointer(start: data, count: count))
         events.append(.data(stream, copy))
     }
 
-    /// The received list, sharing the memory of the one before it if it is the same.
+    /// The received list. It shares the memory of the previous list if it is the same.
     func finishedHeaders() -> HeaderBlock {
         if !headers.isEqual(to: lastHeaders) { lastHeaders = headers.block() }
         return lastHeaders

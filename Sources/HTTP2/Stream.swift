@@ -1,42 +1,42 @@
 internal import NIOCore
 
-/// One stream of a session: its number, what its owner keeps with it, and the bytes waiting to be sent.
+/// One stream of a session, with its number, its owner's data, and the bytes that wait to be sent.
 package final class Stream {
-    // Small ones first and together: there may be a hundred thousand streams that wait for hours.
+    // Small properties come first and together, to save memory: a hundred thousand streams may wait for hours.
 
     package let id: Int32
-    /// Where the session keeps it.
+    /// The index at which the session keeps it.
     var slot: Int32 = 0
-    /// Handed to the connection since `takeSentBytes` was called.
+    /// The bytes handed to the connection since the last call of `takeSentBytes`.
     private var sentBytes: UInt32 = 0
-    /// Both sides have ended, or it was reset; set before `Event.closed` is seen.
+    /// Whether both sides have ended or the stream was reset. It is set before `Event.closed` is delivered.
     package internal(set) var isClosed = false
-    /// The library was told that there is nothing to send, and waits for `resume`.
+    /// Whether the library was told that there is no data to send, and waits for `resume`.
     var isDeferred = false
-    /// Nothing follows what is queued, except the trailers.
+    /// Whether only the trailers follow the queued bytes.
     var isFinished = false
-    /// The peer has ended its side.
+    /// Whether the peer has ended its side.
     var isRemoteClosed = false
-    /// Reset with NO_ERROR once the end of our side is sent (RFC 9113 section 8.1).
+    /// Whether to reset the stream with NO_ERROR once our side has ended (RFC 9113 section 8.1).
     var resetsAfterEnd = false
 
-    /// For the session's user: whatever belongs to this stream.
+    /// An object of the session's user that belongs to this stream.
     package var owner: AnyObject?
-    /// Bytes written and not yet handed to the connection.
+    /// The bytes that were written and not yet handed to the connection.
     package private(set) var queuedBytes = 0
 
-    /// The first chunk stands outside the queue: a unary answer has one only.
+    /// The first chunk. It is kept outside the queue, because a unary response has only one.
     private var current: Chunk?
     private var rest: CircularBuffer<Chunk>?
     var trailers: OutboundHeaders?
-    /// Tell the owner when no more than this many bytes are queued.
+    /// The number of queued bytes at which the owner is notified; nil: it is not.
     var drainMark: UInt32?
 
     init(id: Int32) {
         self.id = id
     }
 
-    /// Up to eight bytes sent before a buffer, kept without memory of their own.
+    /// Up to eight bytes that are sent before a buffer. They need no allocation.
     package struct Prefix {
         private var bytes: UInt64 = 0
         private(set) var count = 0
@@ -97,12 +97,12 @@ package final class Stream {
             }
             if current!.count == 0 {
                 current = rest?.popFirst()
-                // A stream may be idle for hours.
+                // The memory is freed, because the stream may be idle for hours.
                 if current == nil { rest = nil }
             }
         }
         queuedBytes -= written
-        // As much as it can hold: for hours nobody may ask.
+        // Clamped, because `takeSentBytes` may not be called for hours.
         sentBytes = UInt32(clamping: Int(sentBytes) + written)
         return written
     }
