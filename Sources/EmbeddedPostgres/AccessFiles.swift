@@ -1,8 +1,8 @@
 import Glibc
 
-/// Who may connect, as the server reads it: nobody but the user that we run as, by the socket, as one of our two roles
-/// (PostgreSQL manual, 21.1, 21.2 and 21.9). Written at each start, so that neither data of a version that trusted
-/// everybody nor whoever edited them decides.
+/// The server's files of access rules. They let in only the user that this process runs as, through the socket,
+/// as one of the two roles (PostgreSQL manual, 21.1, 21.2 and 21.9). They are written at each start, so that
+/// neither the rules of an older version, which trusted every user, nor later edits are in force.
 enum AccessFiles {
     private static let rules = """
         # Written by signalbox at each start. The socket only, and only who is in pg_ident.conf.
@@ -19,7 +19,7 @@ enum AccessFiles {
         """
     }
 
-    /// - Parameter user: whose the data is; nil: ours.
+    /// - Parameter user: the owner of the data; nil: this process' user.
     static func write(in data: String, for user: ServerUser?) throws {
         guard let name = SystemUser.knownName(geteuid()) else {
             throw EmbeddedPostgresError(
@@ -27,7 +27,7 @@ enum AccessFiles {
                 "the system knows no name of user \(geteuid()), by which Postgres could tell who connects; add the user"
             )
         }
-        // A name that begins with a slash would be a pattern.
+        // Postgres would take a name that begins with a slash for a pattern.
         guard !name.hasPrefix("/"), !name.contains(where: { $0 == "\"" || $0.isNewline }) else {
             throw EmbeddedPostgresError(
                 .stateDirectory, "Postgres takes no user called \(name); run this program as another one")
@@ -36,7 +36,7 @@ enum AccessFiles {
         try replace(data + "/pg_hba.conf", with: rules, for: user)
     }
 
-    /// Puts a new file in the place of whatever has this name, so that nothing is written through a link.
+    /// Replaces whatever has this name by a new file, so that nothing is written through a link.
     private static func replace(_ path: String, with text: String, for user: ServerUser?) throws {
         let new = path + ".new"
         func failed(_ what: String) -> EmbeddedPostgresError {

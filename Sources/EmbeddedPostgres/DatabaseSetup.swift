@@ -1,17 +1,19 @@
 import Postgres
 
-/// The service's role and its database, made as the superuser. Data of a version in which the service was the superuser
-/// are handed over to the role; that version can still use them, since a superuser may use all.
+/// Makes the service's role and its database, as the superuser. Data of a version in which the service was the
+/// superuser are handed over to the role. That version can still use them, because a superuser may use
+/// everything.
 enum DatabaseSetup {
-    /// The database is the service's, and so is what it may have put in it: nothing of that is to be called by a superuser.
+    /// The superuser works in a database of the service, and must not call functions that the service may have
+    /// put there.
     static let sessionSettings = ["search_path": "pg_catalog, pg_temp"]
 
-    /// Does what is left to be done; most often that is nothing.
+    /// Does the steps that are not done yet; usually there are none.
     static func run(
         _ connection: (_ database: String) -> Connection.Configuration
     ) async throws(PostgresError) {
         try await Connection.once(connection("postgres")) { connection throws(PostgresError) in
-            // A server that has survived its owner may have begun with another version's rules.
+            // A server that has outlived the process that started it may use the rules of another version.
             try connection.executeScript("SELECT pg_reload_conf()")
             if try connection.execute(findRole, named(EmbeddedPostgres.role)).isEmpty {
                 try connection.executeScript("CREATE ROLE \(EmbeddedPostgres.role) LOGIN")
@@ -19,7 +21,7 @@ enum DatabaseSetup {
             try connection.executeScript(
                 "ALTER ROLE \(EmbeddedPostgres.role) LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
             )
-            // Not in a transaction, which CREATE DATABASE refuses.
+            // CREATE DATABASE refuses to run in a transaction.
             if try connection.execute(findDatabase, named(EmbeddedPostgres.database)).isEmpty {
                 try connection.executeScript("CREATE DATABASE \(EmbeddedPostgres.database)")
             }
@@ -37,8 +39,8 @@ enum DatabaseSetup {
     private static let findRole = Statement(nil, "SELECT 1 FROM pg_roles WHERE rolname = $1")
     private static let findDatabase = Statement(nil, "SELECT 1 FROM pg_database WHERE datname = $1")
 
-    /// REASSIGN OWNED refuses the role that initdb has made. A sequence goes with the column that it belongs to, and an
-    /// extension's objects are the extension's.
+    /// Hands the objects of older data over, one by one, because REASSIGN OWNED refuses the role that initdb has
+    /// made. A sequence follows its column, and the objects of an extension stay with it.
     private static let handOver = """
         ALTER SCHEMA public OWNER TO \(EmbeddedPostgres.role);
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;

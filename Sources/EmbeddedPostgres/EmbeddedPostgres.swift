@@ -5,23 +5,23 @@ import Synchronization
 
 import Glibc
 
-/// A Postgres server of our own, for those who have none: made, started, watched and stopped here.
+/// A private Postgres server, for installations without one. It is made, started, monitored and stopped here.
 ///
-/// It listens on a Unix socket only, in a directory that only its user may enter, and lets in only the user that we run as,
-/// whom the kernel names to it (`AccessFiles`). The service's role owns its database and nothing else (`DatabaseSetup`).
-/// The server is a daemon: it survives our death, and the next owner of the state directory takes it over. Its durability
-/// is the stock one.
+/// It listens on a Unix socket only, in a directory that only its user may enter, and lets in only the user that
+/// this process runs as, by the identity that the kernel reports (`AccessFiles`). The service's role owns its
+/// database and nothing else (`DatabaseSetup`). The server is a daemon: it survives the end of this process, and
+/// the next owner of the state directory takes it over. Its durability settings are the defaults.
 package final class EmbeddedPostgres: Sendable {
     package struct Configuration: Sendable {
-        /// Where the data is kept; `nil`: `$STATE_DIRECTORY`, then `/var/lib/signalbox` for root, then
+        /// The directory for the data; nil: `$STATE_DIRECTORY`, then `/var/lib/signalbox` for root, then
         /// `$XDG_STATE_HOME/signalbox` or `~/.local/state/signalbox`.
         package var stateDirectory: String?
-        /// Where `postgres`, `initdb` and `pg_ctl` are; `nil`: `$SIGNALBOX_POSTGRES_BIN_DIRECTORY`, then they are
-        /// looked for.
+        /// The directory of `postgres`, `initdb` and `pg_ctl`; nil: `$SIGNALBOX_POSTGRES_BIN_DIRECTORY`, then a
+        /// search in the usual directories.
         package var binDirectory: String?
-        /// How long the server may take to answer, crash recovery included.
+        /// The time that the server may take until it answers, including crash recovery.
         package var startTimeout: Duration
-        /// How long a fast shutdown may take before an immediate one (which the next start recovers from).
+        /// The time that a fast shutdown may take before an immediate one, from which the next start recovers.
         package var stopTimeout: Duration
 
         package init(
@@ -36,10 +36,10 @@ package final class EmbeddedPostgres: Sendable {
     }
 
     static let port = 5432
-    /// The cluster's superuser, which `initdb` makes and nothing can demote; we are it while we set things up. Its name is
-    /// that in the data of every version.
+    /// The cluster's superuser, which `initdb` makes and which cannot be demoted. It is used only for the setup.
+    /// Its name is the same in the data of every version.
     static let superuser = "signalbox"
-    /// The service's role, which can do nothing outside of its database.
+    /// The service's role, which has no rights outside its database.
     static let role = "signalbox_service"
     static let database = "signalbox"
 
@@ -53,13 +53,13 @@ package final class EmbeddedPostgres: Sendable {
     private let logger: Logger
     private let isStopping = Mutex(false)
 
-    /// The process of the server, as it wrote it down; for messages and tests.
+    /// The server's process id, from its `postmaster.pid`, for messages and tests.
     package var postmasterID: Int32? { directory.postmasterID() }
 
     // MARK: Starting
 
-    /// Takes the state directory, makes the data if there is none, starts the server unless it still runs, and returns
-    /// when it answers.
+    /// Locks the state directory, makes the data if there is none, starts the server unless it still runs, and
+    /// returns when it answers.
     package static func start(_ configuration: Configuration, logger: Logger) async throws -> EmbeddedPostgres
     {
         let environment = ProcessInfo.processInfo.environment
@@ -69,7 +69,7 @@ package final class EmbeddedPostgres: Sendable {
         ).made(isRoot: ServerUser.isRoot)
         let lock = try StateLock(directory)
         let user = try ServerUser.choose(for: directory)
-        // Postgres requires this too; it also allows a group to read.
+        // Postgres has the same requirement; it also allows its group to read.
         try FileStatus.find(directory.data)?.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o027)
         try ServerUser.makeDirectory(directory.run, for: user)
         let dataVersion = try directory.dataVersion()
@@ -103,7 +103,7 @@ package final class EmbeddedPostgres: Sendable {
         self.connectionString = Self.connectionString(directory, role: Self.role, database: Self.database)
     }
 
-    /// The path holds nothing that ends the quotes: `StateDirectory` saw to that.
+    /// The path cannot end the quotes: `StateDirectory` has checked its characters.
     private static func connectionString(
         _ directory: StateDirectory, role: String, database: String
     ) -> String {
@@ -116,13 +116,14 @@ package final class EmbeddedPostgres: Sendable {
             applicationName: "signalbox", sessionSettings: DatabaseSetup.sessionSettings, logger: logger)
     }
 
-    /// Makes the data next to its place and renames it, so that what is at its place is whole.
+    /// Makes the data under another name and renames it, so that the data directory is always complete.
     private func makeData() async throws {
         let unfinished = directory.unfinishedData
         logger.info("making a database", metadata: ["directory": "\(directory.data)"])
         if try FileStatus.find(unfinished) != nil {
             try ServerUser.makeDirectory(unfinished, for: user)
-            // By its owner: it may put links in there while root removes what they lead to.
+            // Its owner runs the removal, because the owner could put links there, and root would remove what
+            // they lead to.
             let outcome = try await tools.run(
                 "find", [unfinished, "-mindepth", "1", "-delete"], as: user, timeout: .seconds(60))
             guard outcome.isSuccess else {
@@ -145,22 +146,23 @@ package final class EmbeddedPostgres: Sendable {
         }
     }
 
-    /// Returns when the server answers, having started it if need be. Waits for one that is on its way out, or whose
-    /// last children are.
+    /// Returns when the server answers, after starting it if necessary. It waits for a server that is shutting
+    /// down, and for its last child processes.
     private func ensureRunning() async throws {
         let deadline = ContinuousClock.now + configuration.startTimeout
         while true {
             guard let noAnswer = await connectError() else { return }
             unsafe unlink(directory.startLog)
             let seconds = max(1, Int((deadline - .now).components.seconds))
-            // No argument has a path in it but the two that `StateDirectory` checked: the rest goes through a shell.
+            // pg_ctl passes its arguments to a shell. Only two of them contain a path, which `StateDirectory` has
+            // checked.
             let outcome = try await tools.run(
                 "pg_ctl",
                 [
                     "start", "--wait", "--timeout=\(seconds)", "-D", directory.data, "-l", directory.startLog,
                     "-o",
-                    // The log: a file a day of the week, begun anew each time. Without the details of errors, which may
-                    // be rows, with payloads in them.
+                    // The log has one file for each day of the week, which is overwritten after a week. Error
+                    // details are left out, because they may be rows with payloads.
                     "-k ../run -c unix_socket_permissions=0700 -p \(Self.port) -c listen_addresses= "
                         + "-c logging_collector=on "
                         + "-c log_filename=postgresql-%a.log -c log_truncate_on_rotation=on -c log_rotation_size=0 "
@@ -184,7 +186,7 @@ package final class EmbeddedPostgres: Sendable {
         }
     }
 
-    /// Why the server does not answer; `nil` when it does.
+    /// The reason why the server does not answer; nil when it does.
     private func connectError() async -> PostgresError? {
         do throws(PostgresError) {
             try await Connection.once(superuserConnection(database: "postgres")) { _ in }
@@ -196,10 +198,10 @@ package final class EmbeddedPostgres: Sendable {
 
     // MARK: Running
 
-    /// Starts the server again whenever it dies. Returns when the task is cancelled, or after `stop`.
+    /// Restarts the server whenever it dies. Returns when the task is cancelled, or after `stop`.
     package func monitor() async throws {
-        // A connection that does nothing but break. While it cannot be made, it says so again and again, with
-        // backoff; only the latest matters.
+        // This connection only serves to notice that the server dies. While it cannot be made, it reports so with
+        // backoff, and only the latest report matters.
         let (events, sink) = AsyncStream.makeStream(
             of: Listener.Event.self, bufferingPolicy: .bufferingNewest(1))
         let connection = Connection.Configuration(
@@ -215,7 +217,7 @@ package final class EmbeddedPostgres: Sendable {
                 if Task.isCancelled { break }
                 logger.error("Postgres could not be started again", metadata: ["error": "\(error)"])
             }
-            // Stopped while it was being started.
+            // The server may have been stopped while it was being started.
             if isStopping.withLock({ $0 }) { await stopServer() }
         }
         await listener.stop()
@@ -223,8 +225,8 @@ package final class EmbeddedPostgres: Sendable {
 
     // MARK: Stopping
 
-    /// Stops the server: transactions are aborted, and nothing committed is lost. Another process may take the state
-    /// directory once this object is gone.
+    /// Stops the server. Open transactions are aborted, and no committed one is lost. Another process may take
+    /// the state directory once this object is gone.
     package func stop() async {
         isStopping.withLock { $0 = true }
         await stopServer()

@@ -1,11 +1,11 @@
-/// Why there is no private server. The message is meant for the person who started us.
+/// The reason why there is no private server. The message is for the person who started this program.
 package struct EmbeddedPostgresError: Error, CustomStringConvertible {
     package enum Code: Sendable, Equatable {
-        /// No Postgres server is installed, or not the one that the data needs.
+        /// No Postgres server is installed, or not the version that the data needs.
         case binaries
         /// The state directory cannot be used.
         case stateDirectory
-        /// Another process has the state directory.
+        /// Another process uses the state directory.
         case inUse
         /// A tool of Postgres failed or did not end in time.
         case tool

@@ -2,8 +2,8 @@ import Glibc
 
 /// The type, owner and permissions of a folder or file. Symbolic links are not followed.
 ///
-/// The checks throw a `EmbeddedPostgresError` that says what is wrong with it and what to do. Nothing is mended silently:
-/// what others could write before may hold what they have put there.
+/// The checks throw an `EmbeddedPostgresError` that says what is wrong and what to do. They repair nothing: other
+/// users may already have put something into a place in which they could write.
 struct FileStatus {
     enum Kind { case folder, file, link, other }
 
@@ -17,7 +17,7 @@ struct FileStatus {
     /// In bytes.
     let size: off_t
 
-    /// Nil: nothing has this name.
+    /// Reads the status; nil if there is nothing with this name.
     static func find(_ path: String) throws -> FileStatus? {
         var status = stat()
         if unsafe lstat(path, &status) == 0 { return FileStatus(status, path) }
@@ -61,8 +61,8 @@ struct FileStatus {
 
     // MARK: Checks
 
-    /// Of a folder above the state directory: nobody but root and us may replace what is in it. In one with the sticky
-    /// bit, such as /tmp, nobody can replace what is another's.
+    /// Checks a folder above the state directory: only root and this process' user may replace its entries. In a
+    /// folder with the sticky bit, such as /tmp, users can replace only their own entries.
     func checkIsParent() throws {
         try checkKind(.folder)
         guard userID == 0 || userID == geteuid() else {
@@ -122,7 +122,8 @@ struct FileStatus {
         )
     }
 
-    /// Writing by the group is as good as none where nobody else is in it, as with a group for each user.
+    /// Checks that no other user may write. Write permission of the group is allowed if the user is its only
+    /// member, as in systems with a group for each user.
     private func checkWriters() throws {
         let isOpen = mode & 0o002 != 0 || mode & 0o020 != 0 && !SystemGroup.isAlone(userID, in: groupID)
         guard isOpen else { return }

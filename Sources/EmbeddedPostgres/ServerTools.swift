@@ -1,9 +1,9 @@
 import FoundationEssentials
 import Subprocess
 
-/// The programs of one installed Postgres server, and the user they run as.
+/// The programs of one installed Postgres server.
 struct ServerTools: Sendable {
-    /// The oldest major version that we know to work.
+    /// The oldest major version that is known to work.
     static let majorVersionMin = 14
 
     let binDirectory: String
@@ -11,20 +11,21 @@ struct ServerTools: Sendable {
 
     struct Outcome: Sendable {
         let isSuccess: Bool
-        /// Standard output and standard error.
+        /// The program's standard output and standard error.
         let text: String
     }
 
     // MARK: Finding
 
-    /// The tools for data of version `dataVersion`, or for new data. An explicit directory is the only one
-    /// looked at.
+    /// Finds the tools for data of version `dataVersion`, or for new data. If an explicit directory is given, no
+    /// other is searched.
     static func find(explicit: String?, dataVersion: Int?) async throws -> ServerTools {
         var directories: [String] = []
         if let explicit, !explicit.isEmpty {
             directories = [explicit]
         } else {
-            // pg_config may belong to a client library alone; those without a server are passed over.
+            // pg_config may belong to an installation of the client library alone. Directories without a server
+            // are skipped.
             if let text = try? await run("pg_config", ["--bindir"], path: searchPath, timeout: .seconds(10))
                 .text
             {
@@ -63,7 +64,7 @@ struct ServerTools: Sendable {
             """
     }
 
-    /// Where packages put the server, the newest version first.
+    /// The directories into which packages install the server, the newest version first.
     static func usualDirectories() -> [String] {
         func versions(in parent: String, prefix: String) -> [String] {
             let names = (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? []
@@ -89,7 +90,7 @@ struct ServerTools: Sendable {
     private static func majorVersion(of directory: String) async -> Int? {
         let outcome = try? await run(
             "postgres", ["--version"], path: "\(directory):\(searchPath)", timeout: .seconds(10))
-        // "postgres (PostgreSQL) 15.20 (Debian …)"
+        // The output is, for example, "postgres (PostgreSQL) 15.20 (Debian …)".
         guard let words = outcome?.text.split(separator: " "), words.count >= 3 else { return nil }
         return Int(words[2].prefix(while: \.isNumber))
     }
@@ -106,16 +107,17 @@ struct ServerTools: Sendable {
             tool, arguments, path: "\(binDirectory):\(Self.searchPath)", as: user, timeout: timeout)
     }
 
-    /// Runs a program in a session of its own, so that our terminal's signals do not reach it, with no descriptor of
-    /// ours but its output, and without our `PG…` environment, which would change what it does.
+    /// Runs a program in a session of its own, so that signals of the terminal do not reach it. It inherits no
+    /// descriptor but those of its output, and no `PG…` variables, which would change what it does.
     private static func run(
         _ tool: String, _ arguments: [String], path: String, as user: ServerUser? = nil, timeout: Duration
     ) async throws -> Outcome {
         var options = PlatformOptions()
         options.createSession = true
-        // Postgres wants to enter the working directory, and the server's user may not enter ours. setpriv(1) changes
-        // the user, not `options.userID`: setuid between clone and exec deadlocks when another thread is being
-        // made (glibc guards its list of threads with a lock; see swift-subprocess issue 374 for a sibling).
+        // Postgres changes to the working directory, which the server's user may not be allowed to enter.
+        // setpriv(1) changes the user instead of `options.userID`, because setuid between clone and exec
+        // deadlocks when another thread is being created (glibc guards its list of threads with a lock;
+        // swift-subprocess issue 374 is similar).
         let script =
             if let user {
                 "cd / && exec setpriv --reuid=\(user.userID) --regid=\(user.groupID) --clear-groups -- \"$0\" \"$@\""
@@ -141,7 +143,7 @@ struct ServerTools: Sendable {
                 try await Task.sleep(for: timeout)
                 throw EmbeddedPostgresError(.tool, "\(tool) did not end within \(timeout)")
             }
-            // Cancelling kills the program that did not end in time.
+            // Cancelling the group kills a program that did not end in time.
             defer { group.cancelAll() }
             guard let outcome = try await group.next() else { throw CancellationError() }
             return outcome

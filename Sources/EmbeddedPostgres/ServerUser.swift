@@ -1,14 +1,15 @@
 import Glibc
 
-/// Whom the server runs as when we are root, which Postgres refuses to be.
+/// The user that the server runs as when this process is root. Postgres refuses to run as root.
 struct ServerUser: Sendable, Equatable {
     let userID: uid_t
     let groupID: gid_t
 
     static var isRoot: Bool { geteuid() == 0 }
 
-    /// `nil` when we are not root: the server is then ours. Data that exists keeps its owner, but for `nobody`: that is
-    /// whoever has no other name, on any host that has a share in common with this one.
+    /// Chooses the server's user; nil when this process is not root, so that the server runs as the same user.
+    /// Existing data keep their owner, unless it is `nobody`: that stands for any unknown user on any host that
+    /// shares a file system with this one.
     static func choose(for directory: StateDirectory) throws -> ServerUser? {
         guard isRoot else { return nil }
         let data = try FileStatus.find(directory.data)
@@ -47,7 +48,7 @@ struct ServerUser: Sendable, Equatable {
         guard let user, status.userID == geteuid() else {
             return try status.checkIsFolder(of: user?.userID ?? geteuid(), forbidden: 0o077)
         }
-        // Just made, or when we were stopped here before: nobody else can have been in it.
+        // The folder was just made, or this program was stopped here before. No other user can have been in it.
         try status.checkIsFolder(of: geteuid(), forbidden: 0o077)
         guard unsafe lchown(path, user.userID, user.groupID) == 0 else {
             throw EmbeddedPostgresError(

@@ -2,7 +2,7 @@ import FoundationEssentials
 
 import Glibc
 
-/// Where the private server keeps things:
+/// The files of the private server:
 ///
 ///     lock                 held while a process owns the directory; says which
 ///     postgres/            the data directory
@@ -20,11 +20,11 @@ struct StateDirectory: Sendable {
     /// `sun_path` has 108 bytes, of which the last is NUL (unix(7)).
     private static let socketPathBytesMax = 107
 
-    /// Takes the explicit path; else systemd's `$STATE_DIRECTORY`; else, for root, `/var/lib/signalbox`; else the XDG
-    /// state directory.
+    /// Chooses the path: the explicit one; else systemd's `$STATE_DIRECTORY`; else `/var/lib/signalbox` for root;
+    /// else the XDG state directory.
     static func path(explicit: String?, environment: [String: String], isRoot: Bool) throws -> String {
         if let explicit, !explicit.isEmpty { return explicit }
-        // systemd separates several by colons (systemd.exec(5)).
+        // systemd separates several directories by colons (systemd.exec(5)).
         if let first = environment["STATE_DIRECTORY"]?.split(separator: ":").first { return String(first) }
         if isRoot { return "/var/lib/signalbox" }
         // A relative path is to be ignored (XDG Base Directory Specification).
@@ -40,7 +40,7 @@ struct StateDirectory: Sendable {
         if !path.hasPrefix("/") { path = FileManager.default.currentDirectoryPath + "/" + path }
         while path.count > 1, path.hasSuffix("/") { path.removeLast() }
         self.path = path
-        // pg_ctl hands paths to a shell inside double quotes, and libpq takes a comma for the end of a host.
+        // pg_ctl passes paths to a shell inside double quotes, and libpq takes a comma for the end of a host.
         if let bad = path.first(where: { "\"$`\\,'".contains($0) || $0.isNewline }) {
             throw EmbeddedPostgresError(
                 .stateDirectory, "the state directory must not contain the character \(bad): \(path)")
@@ -56,9 +56,10 @@ struct StateDirectory: Sendable {
         }
     }
 
-    /// Makes what is missing of the path, and checks all of it from `/` on: whoever could replace one of the folders could
-    /// put another state directory in our way. Links in the path are resolved, once; in the state directory none are
-    /// followed. Root's is open to the server's user, who owns what is inside.
+    /// Makes the missing folders of the path, and checks all of them from `/` on, because a user that could
+    /// replace one of them could substitute another state directory. Links in the path are resolved once; links
+    /// in the state directory are not followed. Root's state directory can be entered by the server's user, who
+    /// owns its contents.
     func made(isRoot: Bool) throws -> StateDirectory {
         let (existing, missing) = try resolved()
         let names = existing.split(separator: "/").map(String.init) + missing
@@ -71,7 +72,8 @@ struct StateDirectory: Sendable {
                 throw EmbeddedPostgresError(
                     .stateDirectory, "cannot make the state directory \(path): \(StateLock.lastError())")
             }
-            // Once it is seen to be ours nobody else can replace it, since its parent has been checked.
+            // Once the folder is known to be ours, no other user can replace it, because its parent has been
+            // checked.
             try FileStatus.get(path).checkIsStateDirectory()
             guard unsafe !isRoot || chmod(path, 0o755) == 0 else {
                 throw EmbeddedPostgresError(
@@ -82,7 +84,7 @@ struct StateDirectory: Sendable {
         return try StateDirectory(path)
     }
 
-    /// The real path of as much as there is, and the names of what there is not.
+    /// The real path of the part that exists, and the names of the part that does not.
     private func resolved() throws -> (existing: String, missing: [String]) {
         let names = path.split(separator: "/").map(String.init)
         var count = names.count
@@ -95,7 +97,7 @@ struct StateDirectory: Sendable {
                 return (unsafe String(cString: real), missing)
             }
             let (code, reason) = (errno, StateLock.lastError())
-            // A link that leads nowhere is there, and is not made another one's folder.
+            // A link that leads nowhere exists, so no folder is made in its place.
             guard code == ENOENT, count > 0, try FileStatus.find(existing) == nil else {
                 throw EmbeddedPostgresError(
                     .stateDirectory, "cannot use the state directory \(path): \(existing): \(reason)")
@@ -105,7 +107,7 @@ struct StateDirectory: Sendable {
         throw EmbeddedPostgresError(.stateDirectory, "name the state directory without ..: \(path)")
     }
 
-    /// The major version that wrote the data; `nil` when there is none yet.
+    /// The major version of Postgres that wrote the data; nil if there are no data yet.
     func dataVersion() throws -> Int? {
         guard try FileStatus.find(data) != nil else { return nil }
         guard
@@ -118,18 +120,18 @@ struct StateDirectory: Sendable {
         return version
     }
 
-    /// The first line of `postmaster.pid`. The process may be long gone.
+    /// The first line of `postmaster.pid`. That process may have ended long ago.
     func postmasterID() -> Int32? {
         Int32(Self.end(of: data + "/postmaster.pid").split(whereSeparator: \.isNewline).first ?? "")
     }
 
-    /// The end of the server's log of its start.
+    /// The end of the log that the server wrote at its start.
     func startMessages() -> String { Self.end(of: startLog).trimmingSpace }
 
     private static let endBytesMax = 4096
 
-    /// The end of a file that the server's user has written: of its own, and not of one that it has put a link to. Empty
-    /// when there is none.
+    /// The end of a file that the server's user has written. Links that this user has made are not followed.
+    /// Empty if there is no such file.
     private static func end(of path: String) -> String {
         let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { return "" }

@@ -1,17 +1,17 @@
 import Glibc
 
-/// Holds the state directory for one process, until it is released or the process ends, whatever ends it.
+/// Locks the state directory for one process, until the lock is released or the process ends for any reason.
 final class StateLock: Sendable {
     private let descriptor: Int32
 
     init(_ directory: StateDirectory) throws {
-        // Not for children: a server that held the lock would keep it beyond our death.
-        // Nothing in it is changed before it is known to be a file of ours, and locked.
+        // The descriptor is not inherited, because a server that held the lock would keep it after the end of
+        // this process. The file is not changed before it is known to be ours, and locked.
         let descriptor = unsafe open(
             directory.lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             let reason = Self.lastError()
-            // Of what cannot be opened so, such as a link, this says more.
+            // If the file cannot be opened, for example because it is a link, this check gives a better message.
             try FileStatus.find(directory.lock)?.checkIsFile()
             throw EmbeddedPostgresError(.stateDirectory, "cannot open \(directory.lock): \(reason)")
         }
@@ -32,15 +32,15 @@ final class StateLock: Sendable {
                 .inUse, "the state directory \(directory.path) is in use by \(holder)")
         }
         self.descriptor = descriptor
-        // For the message above; the lock itself does not depend on it.
+        // The process id is for the message above; the lock does not depend on it.
         let text = [UInt8]("\(getpid())\n".utf8)
         ftruncate(descriptor, 0)
         _ = unsafe pwrite(descriptor, text, text.count, 0)
     }
 
     deinit {
-        // A child that is just being made has a copy of the descriptor until it becomes another program: closing ours
-        // alone would leave the directory locked until then.
+        // A child that is being started has a copy of the descriptor until it executes its program. Closing only
+        // ours would leave the directory locked until then.
         flock(descriptor, LOCK_UN)
         close(descriptor)
     }

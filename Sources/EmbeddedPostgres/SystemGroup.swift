@@ -2,12 +2,13 @@ internal import Synchronization
 
 import Glibc
 
-/// Who is in a group of the system: its members, and the users whose primary group it is, who need not be among them.
+/// The users of a group of the system: its members, and the users whose primary group it is, who need not be
+/// members.
 enum SystemGroup {
     struct User {
         let name: String
         let userID: uid_t
-        /// The primary one.
+        /// The primary group.
         let groupID: gid_t
     }
 
@@ -17,10 +18,11 @@ enum SystemGroup {
         let members: [String]
     }
 
-    /// The entries that are read of each database; a larger one is not read to its end.
+    /// The most entries that are read of each database. A larger database is not read to its end.
     static let entriesMax = 100_000
 
-    /// The C library has one position in each database for the whole process, and one place for the entry.
+    /// Guards the C library's position in each database and its buffer for an entry, which exist once per
+    /// process.
     private static let walking = Mutex(())
 
     /// Whether the user is the only member of the group; false if the databases cannot be read.
@@ -31,12 +33,13 @@ enum SystemGroup {
         return isAlone(userID, in: groupID, users: users, groups: groups)
     }
 
-    /// By the entries of the databases that are the user's or the group's; others do not matter.
+    /// Whether the user is the only member, by the database entries of the user and the group; other entries do
+    /// not matter.
     ///
-    /// There has to be one of the user and one of a group that is called like him: some databases can be asked for an
-    /// entry but not for all, and it is not known who else is in the group then.
+    /// There must be an entry of the user, and one of a group with the same name. Some databases answer a search
+    /// for an entry but do not list all entries, so the other members of the group would not be known.
     static func isAlone(_ userID: uid_t, in groupID: gid_t, users: [User], groups: [Group]) -> Bool {
-        // Two names with one number are one user, and so are two groups one group.
+        // Two names with the same number are one user or one group.
         let names = Set(users.filter { $0.userID == userID }.map(\.name))
         let groups = groups.filter { $0.groupID == groupID }
         return groups.contains { names.contains($0.name) }
@@ -44,7 +47,7 @@ enum SystemGroup {
             && users.allSatisfy { $0.groupID != groupID || $0.userID == userID }
     }
 
-    /// Those that are wanted. Nil: the database cannot be walked, or has more entries than the limit.
+    /// The wanted users. Nil if the database cannot be listed, or has more entries than the limit.
     static func users(
         entriesMax: Int = entriesMax, where isWanted: (_ userID: uid_t, _ groupID: gid_t) -> Bool
     ) -> [User]? {
@@ -66,7 +69,7 @@ enum SystemGroup {
         }
     }
 
-    /// Those with this number. Nil: the database cannot be walked, or has more entries than the limit.
+    /// The groups with this number. Nil if the database cannot be listed, or has more entries than the limit.
     static func groups(_ groupID: gid_t, entriesMax: Int = entriesMax) -> [Group]? {
         walking.withLock { _ in
             setgrent()
@@ -92,6 +95,6 @@ enum SystemGroup {
         }
     }
 
-    /// Whether there was no entry because there are no more. glibc leaves ENOENT then.
+    /// Whether no entry was returned because there are no more. glibc sets ENOENT then.
     private static var isEnd: Bool { errno == 0 || errno == ENOENT }
 }

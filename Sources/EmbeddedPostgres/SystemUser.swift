@@ -1,8 +1,8 @@
 import Glibc
 
-/// Looks in the system's databases of users and groups.
+/// Looks up users in the system's database.
 enum SystemUser {
-    /// `getpwnam_r` and its like want room for the entry's texts.
+    /// The size of the buffer for an entry's texts, for `getpwnam_r` and `getpwuid_r`.
     private static let entryBytesMax = 16384
 
     static func find(_ name: String) -> (userID: uid_t, groupID: gid_t)? {
@@ -16,7 +16,7 @@ enum SystemUser {
         }
     }
 
-    /// Nil: the system knows no user with this number.
+    /// The name of a user; nil if the system knows no user with this number.
     static func knownName(_ userID: uid_t) -> String? {
         var entry = unsafe passwd()
         return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: entryBytesMax) { buffer in
@@ -28,6 +28,6 @@ enum SystemUser {
         }
     }
 
-    /// For messages and commands: the name, else the number.
+    /// The name for messages and commands; the number if there is no name.
     static func name(_ userID: uid_t) -> String { knownName(userID) ?? "\(userID)" }
 }
