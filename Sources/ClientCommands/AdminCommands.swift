@@ -45,7 +45,7 @@ package struct StatsCommand: AsyncParsableCommand {
         ]
     }
 
-    /// With one digit after the point. `value` comes from outside: anything may be in it.
+    /// Formats a number with one digit after the point. `value` comes from the server, so it may be any number.
     private static func tenths(_ value: Double) -> String {
         guard value.isFinite, value.magnitude < 1e15 else { return "?" }
         let tenths = Int64((value * 10).rounded())
@@ -167,7 +167,7 @@ package struct HealthCommand: AsyncParsableCommand {
         }
     }
 
-    /// As in grpc.health.v1.
+    /// The name of a status in grpc.health.v1.
     static func word(_ status: HealthCheckResponse.Status) -> String {
         switch status {
         case .unknown: "UNKNOWN"

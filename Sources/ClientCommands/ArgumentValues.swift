@@ -9,7 +9,7 @@ struct ArgumentTextError: Error, CustomStringConvertible {
 }
 
 extension Duration {
-    /// As in the settings: a whole number and a unit.
+    /// Parses a duration as the settings do: a whole number and a unit.
     init(written text: String) throws {
         guard let duration = DurationText.duration(text) else {
             throw ArgumentTextError(
@@ -20,7 +20,7 @@ extension Duration {
 }
 
 extension Timestamp {
-    /// A date and time with its zone (RFC 3339): `2030-01-31T09:30:00Z`, `2030-01-31T09:30:00.5+01:00`.
+    /// Parses a date and time with its zone (RFC 3339): `2030-01-31T09:30:00Z`, `2030-01-31T09:30:00.5+01:00`.
     init(written text: String) throws {
         let styles = [
             Date.ISO8601FormatStyle(), Date.ISO8601FormatStyle(includingFractionalSeconds: true),
@@ -55,7 +55,7 @@ extension JobState {
     }
 }
 
-/// `key=value`.
+/// A label, written as `key=value`.
 struct LabelArgument: Sendable, Equatable {
     var key: String
     var value: String

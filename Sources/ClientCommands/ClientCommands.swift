@@ -7,7 +7,7 @@ package let clientCommands: [any ParsableCommand.Type] = [
     HealthCommand.self,
 ]
 
-/// For the program's own help: what its exit codes say.
+/// The exit codes, for the program's help.
 package let exitCodesHelp = """
     Exit codes: 0 done; 1 the job failed or was cancelled (watch, enqueue --watch); 3 not found; \
     4 the server cannot be reached, does not answer in time, or is not serving; 5 the server refuses; \

@@ -82,7 +82,8 @@ package struct EnqueueCommand: AsyncParsableCommand {
     package func validate() throws {
         if delay != nil, at != nil { throw ValidationError("--delay and --at exclude each other.") }
         if log, !watch { throw ValidationError("--log needs --watch.") }
-        // In the message 0 stands for the default: who writes it means something else.
+        // In the message 0 stands for the default, so a 0 here would not have the meaning that its writer
+        // expects.
         if let maxAttempts, !JobLimits.attemptsRange.contains(maxAttempts) {
             throw ValidationError("--max-attempts is a number from 1 to 100.")
         }
@@ -136,7 +137,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
     }
 }
 
-/// What the handler is given.
+/// The options for the payload.
 struct PayloadOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp("The payload itself, or - for standard input. [default: empty]", valueName: "json")
@@ -156,7 +157,7 @@ struct PayloadOptions: ParsableArguments {
         }
     }
 
-    /// At most 1 MiB.
+    /// Reads the payload, of at most 1 MiB.
     func read() async throws -> [UInt8] {
         let file = payload == "-" ? "-" : payloadFile
         guard let file else { return Array((payload ?? "").utf8) }
@@ -168,7 +169,7 @@ struct PayloadOptions: ParsableArguments {
     }
 }
 
-/// How long to wait between attempts.
+/// The options for the delays between attempts.
 struct RetryOptions: ParsableArguments {
     @Option(
         name: .customLong("retry-initial"),

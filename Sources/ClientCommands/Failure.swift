@@ -4,14 +4,14 @@ import SignalboxProto
 import GRPC
 
 extension ExitCode {
-    /// What was watched did not succeed.
+    /// A watched job did not succeed.
     static let jobFailed = ExitCode(1)
     static let notFound = ExitCode(3)
-    /// No connection, no answer in time, or not serving.
+    /// There is no connection, no response in time, or the server is not serving.
     static let unavailable = ExitCode(4)
-    /// The server answered that it will not.
+    /// The server refused the call.
     static let refused = ExitCode(5)
-    /// As a program that SIGPIPE ended: nobody reads the output any more.
+    /// The exit code of a program that SIGPIPE ended: the reader of the output has closed it.
     static let outputClosed = ExitCode(141)
 }
 
@@ -27,7 +27,7 @@ extension Status {
         }
     }
 
-    /// The fields that are wrong, if it says so.
+    /// The wrong fields, if the status has any.
     var violations: [FieldViolation] { decodedDetails?.badRequest ?? [] }
 
     var retryDelay: Duration? { decodedDetails?.retryDelay }
@@ -36,7 +36,7 @@ extension Status {
         details.isEmpty ? nil : try? StatusDetails.decode(details)
     }
 
-    /// For people: the message, then a line for each field that is wrong.
+    /// The message, and a line for each wrong field.
     var explanation: [String] {
         let summary = message.isEmpty ? code.word : "\(code.word): \(message.printable)"
         return [summary] + violations.map { "  \($0.field.printable): \($0.description.printable)" }
@@ -67,7 +67,7 @@ extension Status.Code {
     }
 }
 
-/// Says on standard error what is wrong.
+/// Writes an error message to standard error.
 func complain(_ lines: [String]) throws {
     guard let first = lines.first else { return }
     try Terminal.write(

@@ -7,9 +7,10 @@ struct FileError: Error, CustomStringConvertible {
     let description: String
 }
 
-/// Files that the user names, read and written where blocking harms nobody.
+/// Reads and writes files that the user names, on threads that may block.
 enum Files {
-    /// At most `bytesMax` bytes of a file, or of standard input when the path is `-`; more is an error.
+    /// Reads at most `bytesMax` bytes of a file, or of standard input when the path is `-`. A larger file is an
+    /// error.
     static func read(_ path: String, bytesMax: Int) async throws -> [UInt8] {
         try await NIOThreadPool.singleton.runIfActive {
             let descriptor = path == "-" ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC)
@@ -33,7 +34,7 @@ enum Files {
         }
     }
 
-    /// To standard output when the path is `-`.
+    /// Writes a file, or to standard output when the path is `-`.
     static func write(_ bytes: [UInt8], to path: String) async throws {
         if path == "-" { return try Terminal.write(bytes) }
         try await NIOThreadPool.singleton.runIfActive {

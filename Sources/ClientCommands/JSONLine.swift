@@ -2,10 +2,10 @@ import FoundationEssentials
 import Support
 import Synchronization
 
-/// JSON as `--json` prints it.
+/// Writes the JSON of `--json`.
 enum JSONLine {
-    /// One line, keys in snake_case and in the order of the alphabet; what is nil is left out. Nothing in it drives a
-    /// terminal: what could is escaped, as JSON has it.
+    /// A value as one line of JSON, with keys in snake_case and in alphabetical order, and without nil values.
+    /// Control characters, which could drive a terminal, are escaped as in JSON.
     static func text(_ value: some Encodable) throws -> String {
         let embedded = EmbeddedJSON()
         let encoder = JSONEncoder()
@@ -21,14 +21,15 @@ enum JSONLine {
     }
 }
 
-/// The JSON of a payload or a result, to be printed inside other JSON: as it is, but without white space between its
-/// tokens. It is not decoded, which takes time that grows with its size times its depth, and rounds its numbers.
+/// The JSON of a payload or a result, to be printed inside other JSON: unchanged, but without white space between
+/// its tokens. It is not decoded, because decoding takes time that grows with its size times its depth, and
+/// rounds its numbers.
 ///
-/// It can be encoded by `JSONLine` only.
+/// Only `JSONLine` can encode it.
 struct RawJSON: Encodable, Sendable {
     fileprivate let bytes: [UInt8]
 
-    /// Nil: it is no JSON, as `JSONText` has it.
+    /// Nil if the bytes are not valid JSON (`JSONText`).
     init?(_ bytes: [UInt8]) {
         guard JSONText.isValid(bytes) else { return nil }
         self.bytes = Self.withoutSpace(bytes)
@@ -43,7 +44,8 @@ struct RawJSON: Encodable, Sendable {
         try container.encode(embedded.placeholder(for: self))
     }
 
-    /// White space is outside of strings; a quotation mark ends one unless a backslash, itself not escaped, precedes it.
+    /// Removes white space outside strings. A quotation mark ends a string unless an unescaped backslash precedes
+    /// it.
     private static func withoutSpace(_ json: [UInt8]) -> [UInt8] {
         var kept: [UInt8] = []
         kept.reserveCapacity(json.count)
@@ -70,9 +72,9 @@ struct RawJSON: Encodable, Sendable {
     }
 }
 
-/// A placeholder for raw JSON while a line is encoded, because Foundation's encoder writes only its own JSON.
+/// Stands in for raw JSON while a line is encoded, because Foundation's encoder writes only its own JSON.
 ///
-/// A placeholder is a string with a UUID that is drawn for the line, so no text that is already in a job can hold it.
+/// A placeholder is a string with a new random UUID, so no text of a job can contain it.
 private final class EmbeddedJSON: Sendable {
     static let key: CodingUserInfoKey = {
         guard let key = CodingUserInfoKey(rawValue: "EmbeddedJSON") else {
@@ -91,14 +93,14 @@ private final class EmbeddedJSON: Sendable {
         }
     }
 
-    /// The line with the JSON in place of the strings that stand for it.
+    /// Replaces the placeholders in a line by their JSON.
     func replacePlaceholders(in line: Data) -> [UInt8] {
         let values = values.withLock { $0 }
         var parts = Array(line).split(separator: Array("\"\(prefix)".utf8), omittingEmptySubsequences: false)[
             ...]
         var replaced = Array(parts.removeFirst())
         for part in parts {
-            // The number of the value and the quotation mark that ends the placeholder.
+            // The part begins with the number of the value and the quotation mark that ends the placeholder.
             let number = part.prefix { $0 != UInt8(ascii: "\"") }
             let index = number.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
             replaced += values[index].bytes

@@ -56,7 +56,7 @@ package struct RetryCommand: AsyncParsableCommand {
     }
 }
 
-/// What a command has made of a job: its JSON, or one line.
+/// Prints the job after a command has changed it, as JSON or as one line.
 private func show(_ job: JobRecord, json: Bool) throws {
     if json {
         try JSONLine.write(JobView(job))

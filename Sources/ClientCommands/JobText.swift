@@ -1,9 +1,9 @@
 import JobModel
 import Support
 
-/// A job with its history, for people.
+/// Formats a job with its history for people.
 enum JobText {
-    /// Longer contents are not shown.
+    /// The largest payload or result that is shown.
     private static let contentBytesMax = 4096
 
     static func lines(_ job: JobRecord, includesPayload: Bool) -> [String] {
@@ -40,7 +40,7 @@ enum JobText {
             "Attempts",
             job.attempts.map { attempt in
                 var line = "\(attempt.number)  \(attempt.startedAt.text)  "
-                // The server names it only to callers with the scope admin.
+                // The server names the node only to callers with the scope admin.
                 if !attempt.node.utf8.isEmpty { line += "\(attempt.node)  " }
                 line += attempt.outcome.word
                 if let end = attempt.endedAt { line += " after \(end.since(attempt.startedAt).brief)" }

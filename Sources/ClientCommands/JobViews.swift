@@ -47,7 +47,7 @@ struct JobView: Encodable {
         finishedAt = job.finishedAt?.text
         attempt = job.attempt
         maxAttempts = job.spec.maxAttempts
-        // Foundation writes only one of two spellings of the same key.
+        // Foundation would write only one of two equivalent spellings of a key.
         labels = Dictionary(
             job.spec.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { _, last in last })
         idempotencyKey = job.spec.idempotencyKey?.text
@@ -146,14 +146,14 @@ struct LogLineView: Encodable {
     }
 }
 
-/// Bytes as whichever of the three shows them best.
+/// Bytes as JSON, text or base64, whichever shows them best.
 struct ContentView: Encodable {
-    /// The value itself, when the media type says JSON and it is.
+    /// The value itself, if the media type is JSON and the bytes are valid JSON.
     let json: RawJSON?
     let text: String?
     let base64: String?
 
-    /// Nil when there are none.
+    /// Nil if there are no bytes.
     init?(_ bytes: [UInt8], contentType: ExactText) {
         if bytes.isEmpty { return nil }
         let value = MediaType.isJSON(contentType) ? RawJSON(bytes) : nil

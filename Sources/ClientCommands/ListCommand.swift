@@ -8,7 +8,8 @@ package struct ListCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "list", abstract: "List jobs that match every filter, newest first.")
 
-    /// Jobs have up to 16 KiB each without payload and result: a page stays far below a message's limit.
+    /// The size of a page. Jobs have up to 16 KiB each without payload and result, so a page stays far below the
+    /// limit of a message.
     private static let pageSizeMax = 100
 
     @Option(help: "Of this user.")
@@ -61,7 +62,7 @@ package struct ListCommand: AsyncParsableCommand {
             while left > 0, hasMore {
                 request.pageSize = min(left, Self.pageSizeMax)
                 let page = try await service.call(JobServiceMethod.listJobs, request, ListJobsResponse.self)
-                // A server that gave more than was asked for must not make it negative.
+                // Clamped, because a server may return more jobs than were requested.
                 left -= min(left, page.jobs.count)
                 hasMore = !page.nextPageToken.isEmpty
                 request.pageToken = page.nextPageToken

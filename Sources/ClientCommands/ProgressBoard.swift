@@ -1,19 +1,19 @@
 import JobModel
 import SignalboxProto
 
-/// The jobs that are watched, as bars; and the lines that go above the bars, once each. Pure.
+/// The watched jobs as bars, and the lines to print above the bars once each. Pure.
 struct ProgressBoard: Sendable {
-    /// Live jobs that are kept; more are told about only when they end.
+    /// The most live jobs that are kept. Further jobs are only reported when they end.
     static let jobsMax = 1000
-    /// Lines kept until the next frame.
+    /// The most lines that are kept until the next frame.
     static let linesMax = 1000
 
     private let glyphs: ProgressBar.Glyphs
-    /// In the order in which they were first heard of.
+    /// The ids in the order in which the jobs were first reported.
     private var order: [JobID] = []
     private var jobs: [JobID: ProgressBar] = [:]
     private var lines: [String] = []
-    /// Whose end was told by a snapshot: the event that says it again is left out.
+    /// The jobs whose end was reported by a snapshot, so that the event of the same end is left out.
     private var ended: Set<JobID> = []
 
     init(glyphs: ProgressBar.Glyphs = .blocks) {
@@ -69,17 +69,17 @@ struct ProgressBoard: Sendable {
         if lines.count < Self.linesMax { lines.append(line) }
     }
 
-    /// What goes above the bars since the last call.
+    /// Returns and removes the lines since the last call.
     mutating func takeLines() -> [String] {
         defer { lines = [] }
         return lines
     }
 
-    /// Running jobs first. Never more lines than fit below one another on the screen.
+    /// The bars, running jobs first. There are never more lines than rows on the screen.
     func bars(now: Timestamp, columns: Int, rows: Int) -> [String] {
         let all = order.compactMap { jobs[$0] }
         let sorted = all.filter { $0.state == .running } + all.filter { $0.state != .running }
-        // One row for the cursor, one for how many more there are.
+        // One row is for the cursor, and one for the number of further jobs.
         let room = max(1, rows - 2)
         let shown = sorted.prefix(room)
         let nameColumns = shown.map(\.name.columns).max() ?? 0
@@ -109,7 +109,7 @@ struct ProgressBoard: Sendable {
     }
 }
 
-/// One job on one line. Pure.
+/// The bar of one job, on one line. Pure.
 struct ProgressBar: Sendable {
     struct Glyphs: Sendable, Equatable {
         var done: Character
@@ -134,15 +134,15 @@ struct ProgressBar: Sendable {
         self.state = state
     }
 
-    /// The kind and the end of the id: its beginning is a time, and the same for neighbours.
+    /// The kind and the end of the id. The beginning of an id is a time, and is the same for jobs made together.
     var name: String { "\(kind.printable.cut(toColumns: 30)) \(id.description.suffix(8))" }
 
-    /// `kind 0123abcd [█████░░░░░]  50% 0:12 stage 3/7 message`, less wide than `columns`.
+    /// The line `kind 0123abcd [█████░░░░░]  50% 0:12 stage 3/7 message`, narrower than `columns`.
     func line(now: Timestamp, columns: Int, nameColumns: Int, glyphs: Glyphs) -> String {
         var parts = [name.padded(toColumns: nameColumns)]
         if state == .running {
             let fraction = min(max(progress?.fraction ?? 0, 0), 1)
-            // On a narrow terminal the text is worth more than the bar.
+            // On a narrow terminal the text is more useful than the bar.
             let width = columns < 60 ? 0 : min(columns / 4, 30)
             if width > 0 {
                 let done = Int((fraction * Double(width)).rounded(.down))

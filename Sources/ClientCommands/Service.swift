@@ -8,14 +8,15 @@ import GRPC
 import Settings
 import Support
 
-/// A connection to the server, with messages instead of bytes.
+/// A connection to the server, for calls with decoded messages.
 struct Service: Sendable {
-    /// A job comes with its whole history: up to 1,000 attempts and 200 lines of 4 KiB, payload and result.
+    /// The largest message: a job with its whole history, up to 1,000 attempts and 200 log lines of 4 KiB,
+    /// payload and result.
     private static let messageBytesMax = 16 << 20
 
     let client: Client
     let timeout: Duration
-    /// Sent with each call.
+    /// The metadata of each call.
     let metadata: Metadata
 
     static func connect(_ target: ClientSettings) async throws -> Service {
@@ -36,7 +37,7 @@ struct Service: Sendable {
         return Service(client: client, timeout: target.timeout, metadata: metadata)
     }
 
-    /// The size of a file with a token, including the line end that an editor adds.
+    /// The largest size of a file with a token.
     private static let tokenFileBytesMax = 16 << 10
 
     private static func metadata(_ target: ClientSettings) async throws -> Metadata {
@@ -98,7 +99,8 @@ func explaining(_ body: () async throws -> Void) async throws {
     }
 }
 
-/// Makes one call for each job. After a refusal it goes on with the next job; the first refusal is the exit code.
+/// Makes one call for each job. After a refusal it continues with the next job, and the first refusal becomes the
+/// exit code.
 func forEachJob(
     _ ids: [JobID], _ target: ClientSettings, _ body: @escaping (Service, JobID) async throws -> Void
 ) async throws {

@@ -1,9 +1,9 @@
-/// Rows in columns, for people. Columns only grow, so that later pages line up with earlier ones as far
-/// as they can.
+/// Rows in columns for people. Columns only become wider, so that later pages line up with earlier ones as far as
+/// possible.
 struct Table {
     struct Column {
         var title: String
-        /// Longer values are cut.
+        /// The most columns of the terminal for a value. Longer values are cut.
         var columnsMax: Int
         var alignsRight: Bool
 
@@ -23,7 +23,7 @@ struct Table {
         widths = columns.map(\.title.columns)
     }
 
-    /// The lines of these rows, after the titles if they are the first.
+    /// The lines of these rows, after the titles if they are the first rows.
     mutating func lines(_ rows: [[String]]) -> [String] {
         let rows = rows.map { row in
             zip(row, columns).map { value, column in value.printable.cut(toColumns: column.columnsMax) }

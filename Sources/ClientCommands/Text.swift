@@ -2,13 +2,14 @@ import JobModel
 import Support
 
 extension String {
-    /// On one line and without what could drive a terminal (`PrintableText`).
+    /// The text on one line, without characters that could drive a terminal (`PrintableText`).
     var printable: String { PrintableText.escaped(self) }
 
-    /// Columns on a terminal, near enough: East Asian characters and emoji take two, marks on a letter none.
+    /// The approximate number of columns on a terminal: East Asian characters and emoji take two, combining marks
+    /// none.
     var columns: Int { unicodeScalars.reduce(0) { $0 + Self.columns($1) } }
 
-    /// At most `columns` wide; what is cut ends in '…'.
+    /// The text cut to at most `columns`. Text that was cut ends in '…'.
     func cut(toColumns limit: Int) -> String {
         if columns <= limit { return self }
         guard limit > 0 else { return "" }
@@ -30,7 +31,7 @@ extension String {
     private static func columns(_ scalar: Unicode.Scalar) -> Int {
         if scalar.isASCII { return 1 }
         switch scalar.value {
-        // Tones of skin, which change the emoji before them.
+        // Skin tones, which modify the emoji before them.
         case 0x1F3FB...0x1F3FF: return 0
         case 0x1100...0x115F, 0x2E80...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F,
             0xFF00...0xFF60, 0xFFE0...0xFFE6, 0x1F300...0x1FAFF, 0x20000...0x3FFFD:
@@ -44,7 +45,7 @@ extension String {
     }
 }
 
-// The words of the protocol, without the prefix that each enum's values have there.
+// The names of the protocol's enum values, without the prefix that they have there.
 
 extension JobState {
     var word: String { rawValue.uppercased() }
@@ -59,6 +60,6 @@ extension Attempt.Outcome {
 }
 
 extension JobError {
-    /// `reason: message`.
+    /// The text `reason: message`.
     var text: String { (message.isEmpty ? reason : "\(reason): \(message)").printable }
 }

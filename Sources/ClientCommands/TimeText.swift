@@ -2,10 +2,10 @@ import FoundationEssentials
 import JobModel
 
 extension Timestamp {
-    /// As protobuf's JSON mapping writes it: UTC, with 0, 3 or 6 digits of a second.
+    /// The time in protobuf's JSON mapping: UTC, with 0, 3 or 6 digits of a second.
     var text: String {
         let (quotient, remainder) = microseconds.quotientAndRemainder(dividingBy: 1_000_000)
-        // Fractions count forward, also before 1970.
+        // Fractions count forward, even before 1970.
         let seconds = remainder < 0 ? quotient - 1 : quotient
         let fraction = remainder < 0 ? remainder + 1_000_000 : remainder
         let base = Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601)
@@ -14,14 +14,14 @@ extension Timestamp {
 }
 
 extension Duration {
-    /// As protobuf's JSON mapping writes it: seconds with 0, 3 or 6 digits after the point.
+    /// The duration in protobuf's JSON mapping: seconds with 0, 3 or 6 digits after the point.
     var text: String {
         let micros = microseconds
         let sign = micros < 0 ? "-" : ""
         return "\(sign)\(micros.magnitude / 1_000_000)\(fractionText(Int64(micros.magnitude % 1_000_000)))s"
     }
 
-    /// For people: `0.4s`, `12s`, `3:05`, `1:02:03`, `2d 3h`.
+    /// The duration for people: `0.4s`, `12s`, `3:05`, `1:02:03`, `2d 3h`.
     var brief: String {
         let seconds = max(0, components.seconds)
         if self < .seconds(1) {
@@ -36,7 +36,7 @@ extension Duration {
 }
 
 extension Timestamp {
-    /// From `earlier` to this, never negative: two machines' clocks may be compared here.
+    /// The time since `earlier`, never negative, because two machines' clocks may be compared here.
     func since(_ earlier: Timestamp) -> Duration {
         .microseconds(max(0, microseconds - earlier.microseconds))
     }
@@ -46,7 +46,7 @@ private func twoDigits(_ value: Int64) -> String {
     value < 10 ? "0\(value)" : "\(value)"
 }
 
-/// `microseconds` is 0 to 999,999.
+/// The fraction of a second with its point. `microseconds` is 0 to 999,999.
 private func fractionText(_ microseconds: Int64) -> String {
     if microseconds == 0 { return "" }
     let digits = String(String(1_000_000 + microseconds).dropFirst())

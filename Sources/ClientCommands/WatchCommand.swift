@@ -81,7 +81,7 @@ package struct WatchCommand: AsyncParsableCommand {
         }
     }
 
-    /// Blocks where the locale says that the terminal knows them (POSIX, section 8.2).
+    /// Block characters if the locale says that the terminal can show them (POSIX, section 8.2), else ASCII.
     static func glyphs(environment: [String: String]) -> ProgressBar.Glyphs {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].lazy.compactMap { environment[$0] }.first { !$0.isEmpty }
         let name = (locale ?? "").lowercased()

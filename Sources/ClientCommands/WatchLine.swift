@@ -1,7 +1,7 @@
 import JobModel
 import SignalboxProto
 
-/// What a watch tells as plain lines: the job's id first, then what there is to say.
+/// The messages of a watch as plain lines, which begin with the job's id.
 enum WatchLine {
     static func lines(for message: WatchResponse) -> [String] {
         switch message {
@@ -35,7 +35,7 @@ enum WatchLine {
         return text.printable
     }
 
-    /// `42% stage 3/7 message`.
+    /// Progress as `42% stage 3/7 message`.
     static func text(_ progress: Progress) -> String {
         let parts = [percent(progress.fraction).padded(toColumns: 4, left: true), details(progress)]
         return parts.filter { !$0.isEmpty }.joined(separator: " ").printable
@@ -45,14 +45,14 @@ enum WatchLine {
         "[\(line.level.rawValue)] \(line.message)".printable
     }
 
-    /// `stage 3/7 message`.
+    /// Progress as `stage 3/7 message`.
     static func details(_ progress: Progress) -> String {
         let steps = progress.steps > 0 ? "\(progress.step)/\(progress.steps)" : ""
         return [progress.stage, steps, progress.message].filter { !$0.isEmpty }.joined(separator: " ")
             .printable
     }
 
-    /// Whole percents, cut: 100% is done.
+    /// The fraction in whole percents, rounded down, so that 100% means done.
     static func percent(_ fraction: Double) -> String {
         "\(Int((min(max(fraction, 0), 1) * 100).rounded(.down)))%"
     }

@@ -1,7 +1,7 @@
 import JobModel
 import SignalboxProto
 
-/// Prints what a watch tells: bars that are redrawn in place, lines, or JSON.
+/// Prints the messages of a watch: bars that are redrawn in place, lines, or JSON.
 actor WatchPrinter {
     enum Style: Sendable {
         case bars
@@ -9,13 +9,13 @@ actor WatchPrinter {
         case json
     }
 
-    /// How often bars are redrawn. Between two frames only the latest progress counts.
+    /// The interval between frames. Only the latest progress is drawn.
     private static let frameInterval = Duration.milliseconds(100)
 
     let style: Style
     private let write: @Sendable (String) throws -> Void
     private var board: ProgressBoard
-    /// Lines of bars on the screen, which the next frame replaces.
+    /// The number of lines with bars on the screen, which the next frame replaces.
     private var linesDrawn = 0
     private var drawn: [String] = []
     private var isFinished = false
@@ -40,7 +40,7 @@ actor WatchPrinter {
         }
     }
 
-    /// What is not the jobs' own: on standard error, but above the bars.
+    /// Prints a message that is not about a job: above the bars, or to standard error.
     func note(_ text: String) throws {
         switch style {
         case .bars: board.add(line: "signalbox: \(text)")
@@ -48,7 +48,7 @@ actor WatchPrinter {
         }
     }
 
-    /// Redraws bars until it is cancelled. Nil: nothing is redrawn.
+    /// Redraws bars until it is cancelled. Nil if the style has no bars.
     func startTicking() -> Task<Void, any Error>? {
         guard style == .bars else { return nil }
         return Task {
@@ -59,7 +59,7 @@ actor WatchPrinter {
         }
     }
 
-    /// Draws what is left. Nothing is drawn afterwards.
+    /// Draws the last frame.
     func finish() throws {
         if style == .bars { try draw() }
         isFinished = true
@@ -73,8 +73,8 @@ actor WatchPrinter {
         guard !above.isEmpty || bars != drawn else { return }
         var frame = "\r"
         if linesDrawn > 0 { frame += "\u{1B}[\(linesDrawn)A" }
-        // Each line is written over the one before, which flickers less than clearing first. The cursor
-        // stays on the line below the bars.
+        // Each line is overwritten, which flickers less than clearing first. The cursor stays on the line below
+        // the bars.
         for line in above + bars { frame += line + "\u{1B}[K\n" }
         frame += "\u{1B}[J"
         linesDrawn = bars.count

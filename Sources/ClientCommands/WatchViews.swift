@@ -2,7 +2,7 @@ import JobModel
 import SignalboxProto
 import Support
 
-/// One message of a watch: exactly one field is set.
+/// One message of a watch, with exactly one field set.
 struct WatchView: Encodable {
     struct Snapshot: Encodable {
         let job: JobView
@@ -46,7 +46,7 @@ struct WatchView: Encodable {
     private(set) var heartbeat: Heartbeat?
     private(set) var log: LogEvent?
 
-    /// Nil for what has no name here.
+    /// Nil for messages that have no name here.
     init?(_ response: WatchResponse) {
         switch response {
         case .snapshot(let job): snapshot = Snapshot(job: JobView(job))

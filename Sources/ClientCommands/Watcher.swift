@@ -6,18 +6,19 @@ import GRPC
 import Settings
 import Support
 
-/// Follows a watch over as many connections as it takes.
+/// Follows a watch, and reconnects when a connection ends.
 struct Watcher {
-    /// A watch without a message for this long is given up.
+    /// The time without a message after which the watch is given up.
     static let patience = Duration.seconds(300)
 
     let target: ClientSettings
     var session: WatchSession
     let printer: WatchPrinter
-    /// Whether the server was reached before. Until then the first failure ends the watch.
+    /// Whether the server was reached before. Until then, the first failure ends the watch.
     var wasReached = false
 
-    /// The server may ask for a longer delay before the next connection than the client's own, up to this length.
+    /// The longest delay before a reconnect that the server may request, when it exceeds the client's own
+    /// backoff.
     static let askedDelayMax = Duration.seconds(60)
 
     private var backoff = Backoff(initial: .milliseconds(200), most: .seconds(5))
@@ -51,14 +52,14 @@ struct Watcher {
                 if try await follow() { return }
                 try await pause(Status(.unavailable, "the server has ended the watch"))
             } catch let status as Status {
-                // The last event may have come before the connection was lost.
+                // The last event may have arrived before the connection was lost.
                 if session.isOver { return }
                 try await pause(status)
             }
         }
     }
 
-    /// Waits before the next connection, or throws the status where another try would end the same way.
+    /// Waits before the next connection, or throws the status if another attempt would fail in the same way.
     private mutating func pause(_ status: Status) async throws {
         let silence = (lastHeard ?? .now).duration(to: .now)
         guard wasReached, !status.isHopeless, silence < Self.patience else { throw status }
@@ -71,7 +72,7 @@ struct Watcher {
         max(own, min(asked ?? .zero, askedDelayMax))
     }
 
-    /// Follows the watch on one connection. Returns true when the watch is over.
+    /// Follows the watch on one connection. Returns whether the watch is over.
     private mutating func follow() async throws -> Bool {
         let service = try await Service.connect(target)
         do {
