@@ -3,9 +3,9 @@ package import NIOCore
 
 /// A compression of messages (gRPC's compression.md).
 package enum Coding: Sendable, Hashable, CaseIterable {
-    /// RFC 1952.
+    /// The format of RFC 1952.
     case gzip
-    /// RFC 1950: deflate's data with zlib's header, as HTTP calls it too.
+    /// The format of RFC 1950: deflate data with zlib's header, which HTTP also calls deflate.
     case deflate
 
     /// The name in `grpc-encoding`.
@@ -16,7 +16,7 @@ package enum Coding: Sendable, Hashable, CaseIterable {
         }
     }
 
-    /// zlib's number for the format, with the largest window (32 KiB).
+    /// The `windowBits` argument of zlib for the format, with the largest window (32 KiB).
     var windowBits: CInt {
         switch self {
         case .gzip: 15 + 16
@@ -24,9 +24,9 @@ package enum Coding: Sendable, Hashable, CaseIterable {
         }
     }
 
-    /// The bytes compressed; nil when that would take no fewer of them.
+    /// Compresses the bytes; nil if the result would not be smaller.
     ///
-    /// At zlib's fastest level: it is done on the thread that serves the connection.
+    /// It uses zlib's fastest level, because it runs on the thread that serves the connection.
     package func compress(_ bytes: ByteBuffer) -> ByteBuffer? {
         guard bytes.readableBytes > Self.overheadBytes, bytes.readableBytes <= Int(Int32.max) else {
             return nil
@@ -34,22 +34,22 @@ package enum Coding: Sendable, Hashable, CaseIterable {
         return Deflater(self).compress(bytes)
     }
 
-    /// The bytes as they were, all of the input used.
+    /// Decompresses the bytes. All of the input must be used.
     ///
-    /// - Parameter bytesMax: what comes out at most; no more than that, and a chunk of 64 KiB, is ever allocated.
+    /// - Parameter bytesMax: the largest output. At most this much, and a chunk of 64 KiB, is ever allocated.
     package func decompress(
         _ bytes: ByteBuffer, bytesMax: Int
     ) throws(DecompressionError) -> ByteBuffer {
         try Inflater(self).decompress(bytes, bytesMax: bytesMax)
     }
 
-    /// Less than this is not worth a header and a checksum.
+    /// The size up to which compression is not worth a header and a checksum.
     private static let overheadBytes = 32
 }
 
 package enum DecompressionError: Error, Sendable, Equatable {
-    /// Not in the format, cut short, or with more behind its end.
+    /// The input is not in the format, is truncated, or has more bytes behind its end.
     case corrupt
-    /// It would be more than is allowed.
+    /// The output would be larger than allowed.
     case tooLarge
 }

@@ -5,13 +5,13 @@ internal import NIOCore
 @safe struct Deflater: ~Copyable {
     private static let level: CInt = 1
 
-    /// zlib keeps a pointer to it, so it stays where it is.
+    /// The state of zlib, which keeps a pointer to it, so it must not move.
     private let stream: UnsafeMutablePointer<z_stream>
 
     init(_ coding: Coding) {
         unsafe stream = .allocate(capacity: 1)
         unsafe stream.initialize(to: z_stream())
-        // Fails only when memory is out, or the library is another one than its header says.
+        // This fails only if memory is out, or if the library has another version than its header.
         unsafe precondition(
             signalbox_deflate_init(stream, Self.level, coding.windowBits) == Z_OK, "zlib does not begin")
     }
@@ -22,12 +22,12 @@ internal import NIOCore
         unsafe stream.deallocate()
     }
 
-    /// Nil when it does not get smaller.
+    /// Compresses the bytes; nil if the result would not be smaller.
     borrowing func compress(_ bytes: ByteBuffer) -> ByteBuffer? {
         var output = ByteBuffer()
         let room = bytes.readableBytes - 1
         let isWhole = unsafe bytes.withUnsafeReadableBytes { input in
-            // zlib's type is not const-correct: it never writes to its input.
+            // zlib's type is not const-correct, but it never writes to its input.
             let start = unsafe input.baseAddress?.assumingMemoryBound(to: UInt8.self)
             unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(mutating: start)
             unsafe stream.pointee.avail_in = CUnsignedInt(input.count)

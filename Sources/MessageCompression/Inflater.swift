@@ -5,13 +5,13 @@ internal import NIOCore
 @safe struct Inflater: ~Copyable {
     private static let chunkBytes = 64 * 1024
 
-    /// zlib keeps a pointer to it, so it stays where it is.
+    /// The state of zlib, which keeps a pointer to it, so it must not move.
     private let stream: UnsafeMutablePointer<z_stream>
 
     init(_ coding: Coding) {
         unsafe stream = .allocate(capacity: 1)
         unsafe stream.initialize(to: z_stream())
-        // Fails only when memory is out, or the library is another one than its header says.
+        // This fails only if memory is out, or if the library has another version than its header.
         unsafe precondition(signalbox_inflate_init(stream, coding.windowBits) == Z_OK, "zlib does not begin")
     }
 
@@ -26,7 +26,7 @@ internal import NIOCore
     ) throws(DecompressionError) -> ByteBuffer {
         var output = ByteBuffer()
         let result: Result<Void, DecompressionError> = unsafe bytes.withUnsafeReadableBytes { input in
-            // zlib's type is not const-correct: it never writes to its input.
+            // zlib's type is not const-correct, but it never writes to its input.
             let start = unsafe input.baseAddress?.assumingMemoryBound(to: UInt8.self)
             unsafe stream.pointee.next_in = unsafe UnsafeMutablePointer(mutating: start)
             unsafe stream.pointee.avail_in = CUnsignedInt(input.count)
