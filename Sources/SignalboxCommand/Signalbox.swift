@@ -14,7 +14,8 @@ struct SignalboxProgram: AsyncParsableCommand {
         subcommands: [Serve.self, Migrate.self, TokenCommand.self] + clientCommands)
 }
 
-/// `signalbox serve`. Its settings have their own reader, which knows the environment and the file too.
+/// `signalbox serve`. Its settings are parsed by a reader of their own, which also reads the environment and the
+/// file.
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a server. `signalbox serve --help` lists every setting.", helpNames: [])
@@ -26,7 +27,7 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-/// `signalbox migrate`.
+/// `signalbox migrate`, which brings a database to this program's schema.
 struct Migrate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Bring a database to this program's schema. `serve` does it too.", helpNames: [])

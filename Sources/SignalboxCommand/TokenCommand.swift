@@ -4,7 +4,7 @@ import FoundationEssentials
 import JobModel
 import Support
 
-/// `signalbox token …`: for the file of `serve --auth-tokens`.
+/// `signalbox token …`, which makes tokens for the file of `serve --auth-tokens`.
 struct TokenCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "token", abstract: "Make tokens for callers of a server.", subcommands: [Create.self])
@@ -54,7 +54,7 @@ struct TokenCommand: ParsableCommand {
                 users: users == "all"
                     ? .all : user.isEmpty ? .itself : .only(Set(user.map(ExactText.init(_:)))), expiry: expiry
             )
-            // What the server would refuse, or read in another way, is said here.
+            // An entry that the server would refuse, or would read in another way, is refused here.
             let whole = Array("tokens:\n\(entry.yaml)".utf8)
             guard user.allSatisfy(PrincipalName.isValid),
                 let read = try? TokenFile.parse(whole, name: "entry"),
