@@ -1,20 +1,20 @@
 package import Support
 
-/// What a caller may be allowed to do.
+/// The permissions that a caller may have.
 package enum Scope: String, Sendable, Hashable, CaseIterable {
-    /// Enqueue, EnqueueBatch and Retry.
+    /// Allows Enqueue, EnqueueBatch and Retry.
     case enqueue = "jobs.enqueue"
-    /// GetJob, ListJobs and Watch.
+    /// Allows GetJob, ListJobs and Watch.
     case read = "jobs.read"
     case cancel = "jobs.cancel"
-    /// The AdminService: queues, limits, nodes.
+    /// Allows the AdminService: queues, limits, nodes.
     case admin
 }
 
-/// The users for whom a caller may act, and whose jobs exist for it.
+/// The users for whom a caller may act. Jobs of other users do not exist for it.
 package enum UserScope: Sendable, Hashable {
     case all
-    /// Told apart by their bytes: another spelling of é is another user.
+    /// User ids are compared by their bytes: another spelling of é is another user.
     case only(Set<ExactText>)
 
     package func contains(_ userID: ExactText) -> Bool {
@@ -25,29 +25,30 @@ package enum UserScope: Sendable, Hashable {
     }
 }
 
-/// Who asks: whose jobs it may see and change, and what the audit keeps of it.
+/// The caller of an operation: which jobs it may see and change, and what the audit records about it.
 package struct Caller: Sendable, Hashable {
-    /// How it is known who it is. Callers of the same name that come by different ways may be different ones.
+    /// How the caller was identified. Callers with the same name but other sources may be different callers.
     package enum Source: String, Sendable, Hashable {
-        /// Nobody was asked.
+        /// The service asks for no credentials.
         case unasked = "none"
         /// A token of the token file.
         case token
         case jwt
         case certificate
-        /// It is no call: the server does what its settings say.
+        /// The server itself, as its settings say. There was no call.
         case settings
     }
 
-    /// As its credential names it. Empty: the service asks for none.
+    /// The name in the credential. Empty if the service asks for no credentials.
     package var name: String
     package var source: Source
-    /// Where it calls from, as host:port. Empty: from within the process.
+    /// The caller's address as host:port. Empty for calls from within the process.
     package var address: String
     package var users: UserScope
-    /// Without it, results are left out of what other calls answer.
+    /// Whether results are included in what other calls return.
     package var mayRead: Bool
-    /// Without it, no answer names the node that a job runs on: its name may tell of machines and processes.
+    /// Whether responses include the name of the node that runs a job. The name may reveal machines and
+    /// processes.
     package var seesNodes: Bool
 
     package init(
@@ -62,6 +63,6 @@ package struct Caller: Sendable, Hashable {
         self.seesNodes = seesNodes
     }
 
-    /// The server itself, which does what its settings say.
+    /// The caller for changes that the server makes because of its settings.
     package static let settings = Caller(name: "settings", source: .settings, address: "", users: .all)
 }

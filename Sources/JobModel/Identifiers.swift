@@ -1,7 +1,7 @@
 package import FoundationEssentials
 internal import Synchronization
 
-/// A job's id: a UUID, ours (version 7) or the caller's own.
+/// A job's id: a UUID, made by the server (version 7) or given by the caller.
 package struct JobID: Sendable, Hashable, CustomStringConvertible {
     package let uuid: UUID
 
@@ -9,17 +9,17 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
         self.uuid = uuid
     }
 
-    /// Reads the 36-character form; nil for anything else.
+    /// Parses the form of 36 characters; nil for any other text.
     package init?(_ text: some StringProtocol) {
-        // Foundation lets a space stand for a digit.
+        // Foundation accepts a space instead of a digit.
         guard text.utf8.count == 36, text.utf8.allSatisfy({ $0 > 0x20 }),
             let uuid = UUID(uuidString: String(text))
         else { return nil }
         self.uuid = uuid
     }
 
-    /// A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970 in the first 48 bits, so that
-    /// ids made later sort later, and 74 random bits.
+    /// Makes a UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970 in the first 48 bits, so that
+    /// later ids sort later, and 74 random bits.
     package static func version7(milliseconds: Int64, random: (UInt64, UInt64)) -> JobID {
         let high = UInt64(milliseconds) << 16 | 0x7000 | (random.0 & 0x0FFF)
         let low = 0x8000_0000_0000_0000 | (random.1 & 0x3FFF_FFFF_FFFF_FFFF)
@@ -41,7 +41,8 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// 36 characters, lower case. (Foundation's goes through `snprintf` and makes them upper case.)
+    /// The form of 36 characters, in lower case. Foundation's own is slower, because it uses `snprintf`, and in
+    /// upper case.
     package var description: String {
         let digits: StaticString = "0123456789abcdef"
         return withUnsafeBytes(of: uuid.uuid) { bytes in
@@ -62,9 +63,9 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
-/// Ids of version 7, of which those of one millisecond count on from a random number by a random step (RFC 9562, section
-/// 6.2, method 2). So they sort as they were made, and random numbers, which cost a system call each, are drawn once a
-/// millisecond.
+/// Makes ids of version 7. Within a millisecond, they count up from a random number by a random step (RFC 9562,
+/// section 6.2, method 2). So ids sort in the order in which they were made, and random numbers, which cost a
+/// system call each, are drawn once per millisecond.
 package struct JobIDSequence: Sendable {
     private var milliseconds: Int64?
     private var random: (UInt64, UInt64) = (0, 0)
@@ -72,7 +73,8 @@ package struct JobIDSequence: Sendable {
     package init() {}
 
     package mutating func next(milliseconds now: Int64, random draw: () -> (UInt64, UInt64)) -> JobID {
-        // 32 bits that the id itself has no place for: whatever a millisecond holds, it stays far from the end.
+        // The step has 32 random bits that are not part of the id. The ids of a millisecond stay far below the
+        // maximum.
         let next = (random.1 & Self.mask) + (random.0 >> 32 | 1)
         if now == milliseconds, next <= Self.mask {
             random.1 = next
@@ -86,7 +88,7 @@ package struct JobIDSequence: Sendable {
     private static let mask: UInt64 = 0x3FFF_FFFF_FFFF_FFFF
 }
 
-/// A moment: microseconds since 1970-01-01 00:00 UTC, as Postgres keeps them.
+/// A point in time, in microseconds since 1970-01-01 00:00 UTC, as Postgres stores it.
 package struct Timestamp: Sendable, Hashable, Comparable {
     package var microseconds: Int64
 
@@ -104,12 +106,12 @@ package struct Timestamp: Sendable, Hashable, Comparable {
 }
 
 extension Duration {
-    /// Whole microseconds, cut towards zero.
+    /// The duration in whole microseconds, rounded towards zero.
     package var microseconds: Int64 {
         components.seconds * 1_000_000 + components.attoseconds / 1_000_000_000_000
     }
 
-    /// Whole milliseconds, cut towards zero.
+    /// The duration in whole milliseconds, rounded towards zero.
     package var milliseconds: Int64 {
         components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
     }
@@ -120,8 +122,8 @@ extension Duration {
 }
 
 extension Timestamp {
-    /// This machine's clock: for what is only told to people, never for what is decided. Except whether a credential
-    /// has expired, which somebody else's clock has said.
+    /// The time of this machine's clock. It is for display only and never for decisions, except whether a
+    /// credential has expired, for which the clock of its issuer cannot be asked.
     package static var now: Timestamp {
         Timestamp(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000))
     }

@@ -1,14 +1,14 @@
 import Synchronization
 
-/// What watches send of a job: an event or progress. One object is shared by all of them, so that its message is encoded
-/// once.
+/// A message that watches send about a job: an event or progress. All watches share one object, so that the
+/// message is encoded once.
 package final class JobNews: Sendable {
     package enum Content: Sendable, Hashable {
         case event(JobEvent)
         case progress(attempt: Int, Progress)
     }
 
-    /// The product of some news.
+    /// The cached product of a message.
     private final class Made: Sendable {
         let object: any AnyObject & Sendable
 
@@ -19,9 +19,10 @@ package final class JobNews: Sendable {
 
     package let content: Content
     package let job: JobID
-    /// The sequence of an event; 0 for progress. Copied from the content, which is large, because every watch reads it.
+    /// The sequence of an event; 0 for progress. It is a copy from the content, which is large, because every
+    /// watch reads it.
     package let sequence: Int64
-    /// When it happened, or was reported.
+    /// The time at which the event happened or the progress was reported.
     package let at: Timestamp
     private let made = AtomicLazyReference<Made>()
     private let nodeless = AtomicLazyReference<JobNews>()
@@ -40,14 +41,14 @@ package final class JobNews: Sendable {
         at = progress.updatedAt
     }
 
-    /// What `make` returns. It is called once, except that calls at the same time may each call it; all get the same
-    /// object.
+    /// The object that `make` returns, which is cached. Calls at the same time may each call `make`, but all get
+    /// the same object.
     package func product(_ make: (JobNews) -> any AnyObject & Sendable) -> any AnyObject & Sendable {
         if let known = made.load() { return known.object }
         return made.storeIfNil(Made(make(self))).object
     }
 
-    /// The news without the name of the node, as one object for all watches that may not see it.
+    /// A copy of the message without the name of the node. All watches that may not see the name share it.
     package func withoutNode() -> JobNews {
         guard case .event(var event) = content, event.node != nil else { return self }
         if let known = nodeless.load() { return known }

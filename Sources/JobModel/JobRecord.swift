@@ -1,8 +1,8 @@
 package import Support
 
-/// A job as it is now, with as much of its history as was asked for.
+/// A job in its present state, with the part of its history that was requested.
 package struct JobRecord: Sendable, Hashable {
-    /// The store's own number of the job: later jobs have higher ones.
+    /// The store's number of the job. Later jobs have higher numbers.
     package var number: Int64
     package var id: JobID
     package var spec: JobSpec
@@ -45,11 +45,11 @@ package struct JobRecord: Sendable, Hashable {
     }
 }
 
-/// Why an attempt, or a job, ended without success.
+/// The reason why an attempt, or a job, ended without success.
 package struct JobError: Sendable, Hashable {
-    /// A word for programs, at most 64 bytes.
+    /// A word for programs, of at most 64 bytes.
     package var reason: String
-    /// For people, at most 4,096 bytes.
+    /// A text for people, of at most 4,096 bytes.
     package var message: String
 
     package init(reason: String, message: String) {
@@ -65,7 +65,7 @@ package struct JobError: Sendable, Hashable {
     package static let reasonReleased = "released"
 }
 
-/// What a handler returned.
+/// The result that a handler returned.
 package struct JobResult: Sendable, Hashable {
     package var data: [UInt8]
     package var contentType: ExactText
@@ -76,7 +76,7 @@ package struct JobResult: Sendable, Hashable {
     }
 }
 
-/// How far a running attempt is.
+/// The progress of a running attempt.
 package struct Progress: Sendable, Hashable {
     package var stage: String
     package var fraction: Double
@@ -85,8 +85,8 @@ package struct Progress: Sendable, Hashable {
     package var steps: Int
     package var updatedAt: Timestamp
 
-    /// Text that is too long is cut, and a fraction outside 0 to 1 is moved inside: a report about the
-    /// work must never fail the work.
+    /// Cuts text that is too long, and clamps the fraction to 0 to 1, because a report about the work must never
+    /// fail the work.
     package init(
         stage: String, fraction: Double, message: String, step: Int, steps: Int, updatedAt: Timestamp
     ) {
@@ -99,13 +99,13 @@ package struct Progress: Sendable, Hashable {
     }
 }
 
-/// A line that a handler wrote.
+/// A line of a job's log, written by its handler.
 package struct LogLine: Sendable, Hashable {
     package enum Level: String, Sendable, Hashable {
         case debug, info, warning, error
     }
 
-    /// From 1, within a job.
+    /// The number of the line within the job, from 1.
     package var number: Int64
     package var at: Timestamp
     package var attempt: Int
@@ -148,8 +148,8 @@ package struct Attempt: Sendable, Hashable {
 }
 
 extension String {
-    /// At most `limit` bytes of UTF-8, cut between Unicode scalars. U+FFFD stands for NUL, which text in Postgres cannot
-    /// have. Nothing after the limit is looked at.
+    /// The text cut to at most `limit` bytes of UTF-8, between Unicode scalars. NUL, which text in Postgres
+    /// cannot have, is replaced by U+FFFD. Text after the limit is not read.
     package func cut(toBytes limit: Int) -> String {
         guard utf8.count > limit || utf8.contains(0) else { return self }
         var bytes: [UInt8] = []

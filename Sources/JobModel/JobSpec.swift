@@ -1,35 +1,35 @@
 package import Support
 
-/// What a caller asks for, checked and with its defaults filled in (`JobSpecDraft.validated`).
+/// A job as a caller asked for it, checked and with its defaults filled in (`JobSpecDraft.validated`).
 package struct JobSpec: Sendable, Hashable {
     package var kind: String
     package var userID: ExactText
     package var queue: String
     package var payload: [UInt8]
     package var contentType: ExactText
-    /// The caller's own id.
+    /// The id that the caller gave; nil: the server makes one.
     package var jobID: JobID?
     package var idempotencyKey: ExactText?
-    /// −100 to 100, higher first.
+    /// The priority, −100 to 100; higher ones first.
     package var priority: Int
     package var due: Due
     package var maxAttempts: Int
     package var retryPolicy: RetryPolicy
-    /// Nil: the kind's own, filled in when a run starts.
+    /// The hard timeout of an attempt; nil: the kind's own, which is filled in when a run starts.
     package var timeout: Duration?
     package var softTimeout: Duration?
     package var labels: [ExactText: ExactText]
 
-    /// About what it takes in memory while it waits to be written.
+    /// The approximate bytes that the spec takes in memory while it waits to be written.
     package var bytes: Int {
         var bytes = 512 + payload.count + contentType.utf8.count + (idempotencyKey?.utf8.count ?? 0)
         for (key, value) in labels { bytes += 64 + key.utf8.count + value.utf8.count }
         return bytes
     }
 
-    /// When a job may start at the earliest.
+    /// The earliest start of a job.
     package enum Due: Sendable, Hashable {
-        /// So long after the commit.
+        /// The time after the commit.
         case after(Duration)
         case at(Timestamp)
     }
@@ -58,12 +58,12 @@ package struct JobSpec: Sendable, Hashable {
     }
 }
 
-/// How long to wait before the next attempt.
+/// The delays before the next attempt.
 package struct RetryPolicy: Sendable, Hashable {
     package var initialDelay: Duration
     package var factor: Double
     package var maxDelay: Duration
-    /// Share of the delay it may be moved by, 0 to 1.
+    /// The largest share of a delay by which it is randomly lengthened or shortened, 0 to 1.
     package var jitter: Double
 
     package init(
@@ -87,7 +87,7 @@ package struct RetryPolicy: Sendable, Hashable {
         return .milliseconds(Int64((min(max(0, seconds), longest) * 1000).rounded()))
     }
 
-    /// `base` to a whole power, saturating at infinity. (Without libm: the exponent is at most 99.)
+    /// Raises `base` to a whole power, or returns infinity. It needs no libm, because the exponent is at most 99.
     private func pow(_ base: Double, _ exponent: Double) -> Double {
         var result = 1.0
         for _ in 0..<Int(exponent) where result.isFinite { result *= base }
@@ -95,17 +95,17 @@ package struct RetryPolicy: Sendable, Hashable {
     }
 }
 
-/// What becomes of a run whose node died.
+/// The policy for a run whose node died.
 package enum Interruption: String, Sendable, Hashable, CaseIterable {
-    /// It is queued again.
+    /// The job is queued again.
     case retry
-    /// It has failed with the reason `interrupted`.
+    /// The job fails with the reason `interrupted`.
     case fail
 }
 
-/// The limits that the API states. Sizes in bytes.
+/// The limits that the API documents. Sizes are in bytes.
 package enum JobLimits {
-    /// The 36 characters of a UUID.
+    /// The length of a UUID's text form.
     package static let jobIDBytes = 36
     package static let kindBytesMax = 128
     package static let queueBytesMax = 128
@@ -126,20 +126,20 @@ package enum JobLimits {
     package static let labelValueBytesMax = 256
     package static let batchJobsMax = 10_000
     package static let cancelReasonBytesMax = 1024
-    /// A token of ours is shorter.
+    /// The limit of a page token in a request. Those that the server makes are shorter.
     package static let pageTokenBytesMax = 256
     package static let pageSizeDefault = 50
     package static let pageSizeMax = 1000
     package static let listLabelsMax = 8
     package static let watchedJobsMax = 1000
     package static let userLimitMax = 100_000
-    /// In which a user has ever had jobs: a row is kept of each.
+    /// The most queues in which one user can have jobs, since one row is kept for each.
     package static let queuesPerUserMax = 10_000
     package static let userLimitDefault = 3
-    /// Of the jobs that wait of a user with a quota: no more are counted.
+    /// The largest quota of pending jobs: for a user with a quota, no more are counted.
     package static let pendingQuotaMax = 100_000
     package static let resultBytesMax = 1 << 20
-    /// A larger result is left out of the event that a watch carries.
+    /// The largest result in an event of a watch. A larger one is left out.
     package static let eventResultBytesMax = 64 << 10
     package static let checkpointBytesMax = 256 << 10
     package static let logLinesKept = 200

@@ -1,8 +1,8 @@
 package import Support
 
-/// A field of a request that is wrong.
+/// A wrong field of a request.
 package struct FieldViolation: Sendable, Hashable {
-    /// A path, as in `jobs[3].kind`.
+    /// The path of the field, as in `jobs[3].kind`.
     package var field: String
     package var description: String
 
@@ -12,7 +12,8 @@ package struct FieldViolation: Sendable, Hashable {
     }
 }
 
-/// A job as a caller described it, not yet checked. Nil and the zero values of protobuf mean "not given".
+/// A job as a caller described it, not yet checked. Nil and the zero values of protobuf mean that a field was not
+/// given.
 package struct JobSpecDraft: Sendable {
     package var kind: ExactText = ""
     package var userID: ExactText = ""
@@ -35,8 +36,8 @@ package struct JobSpecDraft: Sendable {
 
     package init() {}
 
-    /// The spec with its defaults; nil where `violations` has something already, or something was added to it because it
-    /// is wrong. `path` comes before each field's name, as in `job.`.
+    /// The spec with its defaults. Nil if `violations` already has an entry, or if a field is wrong, for which an
+    /// entry is added. `path` is the prefix of each field's name, as in `job.`.
     package func validated(
         path: String, now: Timestamp, into violations: inout [FieldViolation]
     ) -> JobSpec? {
@@ -75,7 +76,7 @@ package struct JobSpecDraft: Sendable {
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
         let type = contentType.nonEmpty ?? JobLimits.defaultContentType
-        // A payload that is too long is refused with another status, so nothing is read of it.
+        // A payload that is too long is refused with another status, so it is not parsed.
         if (1...JobLimits.payloadBytesMax).contains(payload.count), MediaType.isJSON(type) {
             check.json(payload, "payload")
         }
@@ -98,7 +99,7 @@ package struct JobSpecDraft: Sendable {
     }
 }
 
-/// The checks that more than one field needs, each adding a violation when it fails.
+/// The checks that several fields need. Each adds a violation when it fails.
 package struct FieldCheck {
     package let path: String
     package private(set) var violations: [FieldViolation]
@@ -112,13 +113,13 @@ package struct FieldCheck {
         if !holds { violations.append(FieldViolation(field: path + field, description: description())) }
     }
 
-    /// UTF-8 without NUL was checked when the text was read.
+    /// Checks the length. That the text is UTF-8 without NUL was checked when it was read.
     package mutating func text(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         if required { require(!value.isEmpty, field, "is required") }
         require(value.utf8.count <= bytesMax, field, "is longer than \(bytesMax) bytes")
     }
 
-    /// Text of one line. Control characters would forge lines of a log, and move the cursor of a terminal.
+    /// Checks text of one line. Control characters could forge lines of a log, and move the cursor of a terminal.
     package mutating func plainText(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         text(value, field, bytesMax: bytesMax, required: required)
         require(!value.hasControlCharacter, field, "has a control character")
@@ -137,8 +138,8 @@ package struct FieldCheck {
         }
     }
 
-    /// A name of a kind or a queue: letters, digits and `._-/`. So it is ASCII, which Swift compares by its bytes, and
-    /// may be a `String` from here on.
+    /// Checks the name of a kind or a queue: letters, digits and `._-/`. It is ASCII, which Swift compares by its
+    /// bytes, so it may be a `String` from here on.
     package mutating func name(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         text(value, field, bytesMax: bytesMax, required: required)
         require(
@@ -171,9 +172,10 @@ package struct FieldCheck {
     }
 }
 
-/// What a content type says about its bytes.
+/// Facts about media types.
 package enum MediaType {
-    /// `application/json` or a type with the suffix `+json` (RFC 6839 section 3.1), with or without parameters.
+    /// Whether the type is `application/json`, or has the suffix `+json` (RFC 6839 section 3.1), with or without
+    /// parameters.
     package static func isJSON(_ type: ExactText) -> Bool {
         if type == JobLimits.defaultContentType { return true }
         var name = type.utf8.prefix { $0 != UInt8(ascii: ";") }

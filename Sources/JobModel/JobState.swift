@@ -1,16 +1,16 @@
 package import Support
 
-/// Where a job is in its life. The table of transitions says how it changes (`JobEventType.from` and `to`).
+/// The state of a job. The table of transitions says how it changes (`JobEventType.from` and `to`).
 package enum JobState: String, Sendable, Hashable, CaseIterable {
-    /// It waits until it is due and a node has a free slot.
+    /// The job waits until it is due and a node has a free slot.
     case pending
-    /// A node runs it.
+    /// A node runs the job.
     case running
     case succeeded
     case failed
     case cancelled
 
-    /// Whether nothing but a call of Retry changes it any more.
+    /// Whether only a call of Retry can change the state.
     package var isFinal: Bool {
         switch self {
         case .pending, .running: false
@@ -19,13 +19,13 @@ package enum JobState: String, Sendable, Hashable, CaseIterable {
     }
 }
 
-/// What happened to a job. The raw values are stored.
+/// The kinds of events of a job. The raw values are stored.
 package enum JobEventType: String, Sendable, Hashable, CaseIterable {
     case enqueued
     case started
-    /// The attempt failed, timed out or was interrupted, and another one follows.
+    /// The attempt failed, timed out or was interrupted, and another attempt follows.
     case retryScheduled = "retry_scheduled"
-    /// The node gave the run back; it does not count as an attempt.
+    /// The node gave the run back. The run does not count as an attempt.
     case released
     case succeeded
     case failed
@@ -34,13 +34,13 @@ package enum JobEventType: String, Sendable, Hashable, CaseIterable {
     case retried
 }
 
-/// One lifecycle change of one job.
+/// One change in the lifecycle of a job.
 package struct JobEvent: Sendable, Hashable {
     package var jobID: JobID
-    /// From 1, without gaps within a job.
+    /// The number of the event within its job, from 1 without gaps.
     package var sequence: Int64
     package var type: JobEventType
-    /// The database's clock.
+    /// The time of the event, by the database's clock.
     package var at: Timestamp
     package var attempt: Int
     package var node: String?

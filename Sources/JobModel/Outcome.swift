@@ -1,37 +1,38 @@
-/// How the run of an attempt ended, as the worker saw it.
+/// The end of a run as the worker saw it.
 package enum RunEnd: Sendable, Equatable {
     case succeeded(JobResult)
-    /// The handler failed.
+    /// The handler threw an error.
     case failed(JobError, isPermanent: Bool, retryAfter: Duration?)
-    /// The hard timeout stopped it.
+    /// The hard timeout stopped the run.
     case timedOut
-    /// It stopped because somebody cancelled the job.
+    /// The run was stopped because the job was cancelled.
     case cancelled(reason: String)
-    /// The node shuts down and gives it back.
+    /// The node shuts down and gives the run back.
     case released
-    /// Its node died.
+    /// The node died.
     case interrupted(Interruption)
 }
 
-/// What is written at the end of a run.
+/// The decision about a run that ended, which is written.
 package enum Verdict: Sendable, Equatable {
-    /// The job is final, by an event that leads to a final state.
+    /// The job becomes final, by an event that leads to a final state.
     case final(JobEventType, JobError?, JobResult?)
     /// The job waits again. `countsAttempt` is false for a run that was given back.
     case again(JobEventType, JobError, after: Duration, countsAttempt: Bool)
 }
 
-/// The one place where it is decided what the end of a run means for its job.
+/// The rules for what the end of a run means for its job. It is not decided anywhere else.
 package enum OutcomeRules {
     /// - Parameters:
     ///   - attempt: the attempt that ended, from 1, counted from the job's last Retry.
-    ///   - random: 0 ..< 1, for the policy's jitter. Only asked for where there is some: it costs a system call.
+    ///   - random: a number in 0 ..< 1 for the policy's jitter. It costs a system call, so it is only evaluated
+    ///     when it is needed.
     package static func verdict(
         of end: RunEnd, attempt: Int, maxAttempts: Int, policy: RetryPolicy, random: @autoclosure () -> Double
     ) -> Verdict {
         func retried(_ error: JobError, after delay: Duration?) -> Verdict {
             guard attempt < maxAttempts else { return .final(.failed, error, nil) }
-            // A handler may name any delay; the database has no time for every one.
+            // A handler may return any delay, but the database cannot store every one.
             let wait =
                 delay.map { min(max(.zero, $0), JobLimits.retryDelayMax) }
                 ?? policy.delay(afterFailures: attempt, random: random())
@@ -58,7 +59,7 @@ package enum OutcomeRules {
             return .final(
                 .failed, JobError(reason: JobError.reasonInterrupted, message: "its node died"), nil)
         case .interrupted(.retry):
-            // The work is not to blame: no delay.
+            // The job did not cause the interruption, so there is no delay.
             return retried(
                 JobError(reason: JobError.reasonInterrupted, message: "its node died"), after: .zero)
         }
@@ -68,7 +69,8 @@ package enum OutcomeRules {
 extension Attempt.Outcome {
     /// The outcome of an attempt that an event ended; nil for an event that ends no attempt.
     ///
-    /// - Parameter reason: that of the event's error. Handlers choose their own, so any word but ours is a failure.
+    /// - Parameter reason: the reason of the event's error. Handlers choose their own words, so any word except
+    ///   the service's own means a failure.
     package init?(endedBy type: JobEventType, reason: String?) {
         switch type {
         case .succeeded: self = .succeeded

@@ -1,12 +1,12 @@
 package import FoundationEssentials
 package import Support
 
-/// Which jobs ListJobs returns: those that match every filter given, newest first.
+/// The filter of ListJobs, which returns the jobs that match all given fields, newest first.
 package struct JobFilter: Sendable, Hashable {
     package var userID: ExactText?
     package var queue: String?
     package var kind: String?
-    /// Empty: every state.
+    /// The wanted states; empty: every state.
     package var states: Set<JobState> = []
     package var labels: [ExactText: ExactText] = [:]
     package var createdFrom: Timestamp?
@@ -15,10 +15,10 @@ package struct JobFilter: Sendable, Hashable {
     package init() {}
 }
 
-/// What is in a queue.
+/// The numbers of jobs in a queue.
 package struct QueueStats: Sendable, Hashable {
     package var queue: String
-    /// Those not yet due included.
+    /// The jobs that wait, including those that are not due yet.
     package var pending: Int64
     package var scheduled: Int64
     package var running: Int64
@@ -49,7 +49,7 @@ package struct QueueStats: Sendable, Hashable {
     }
 }
 
-/// A server process, as the others see it.
+/// A server process, as other nodes see it.
 package struct NodeRecord: Sendable, Hashable {
     package var id: UUID
     package var name: String
@@ -60,7 +60,7 @@ package struct NodeRecord: Sendable, Hashable {
     package var concurrency: Int
     package var kinds: [String]
     package var running: Int
-    /// The first 100.
+    /// The ids of its first 100 running jobs.
     package var runningJobs: [JobID]
 
     package init(
@@ -80,12 +80,12 @@ package struct NodeRecord: Sendable, Hashable {
     }
 }
 
-/// How many jobs of a user may run at once in a queue.
+/// The limit of how many jobs of a user run at once in a queue.
 package struct UserLimit: Sendable, Hashable {
     package var userID: ExactText
     package var queue: String
     package var limit: Int
-    /// Set for this user, and not the queue's.
+    /// Whether the limit was set for this user. Otherwise it is the queue's.
     package var isOverride: Bool
     package var running: Int
 

@@ -1,4 +1,4 @@
-/// Decides when a run is asked to wrap up, is stopped, and is given up. Pure: time comes in as an argument.
+/// Decides when a run is asked to finish, is stopped, and is abandoned. Pure: time is an argument.
 ///
 ///     running ──soft──▶ running ──stop──▶ stopping ──grace over──▶ abandoned
 ///        └───────────────ended◀──────────────┘
@@ -8,15 +8,15 @@ package struct RunSupervision: Sendable {
         case cancelled(reason: String)
         /// The node shuts down.
         case released
-        /// The node could not renew its lease: the run may soon belong to another node.
+        /// The node could not renew its lease, so the run may soon belong to another node.
         case leaseLost
     }
 
     package enum Action: Sendable, Equatable {
         case softTimeout
-        /// Cancel the handler's task.
+        /// The handler's task is to be cancelled.
         case stop
-        /// The handler did not end in time: go on without it.
+        /// The handler did not end in time. The node goes on without it.
         case abandon
     }
 
@@ -31,7 +31,7 @@ package struct RunSupervision: Sendable {
 
     private var state = State.running
     private var softAt: ContinuousClock.Instant?
-    /// When the hard timeout stops the run.
+    /// The time at which the hard timeout stops the run.
     package let deadline: ContinuousClock.Instant
     private let grace: Duration
 
@@ -68,7 +68,8 @@ package struct RunSupervision: Sendable {
         }
     }
 
-    /// The first reason counts; a later one can only shorten the grace.
+    /// Stops the run. The first reason is kept, except that a lost lease replaces it. A later call can only
+    /// shorten the grace time.
     package mutating func stop(
         _ reason: StopReason, now: ContinuousClock.Instant, grace limit: Duration? = nil
     ) -> Action? {
@@ -78,7 +79,7 @@ package struct RunSupervision: Sendable {
             state = .stopping(reason, abandonAt: abandonAt)
             return .stop
         case .stopping(let first, let earlier):
-            // A lease that is lost outweighs the rest: nothing may be written then.
+            // After a lost lease nothing may be written, so it takes precedence over other reasons.
             let kept = reason == .leaseLost ? reason : first
             state = .stopping(kept, abandonAt: min(earlier, abandonAt))
             return nil
@@ -88,7 +89,7 @@ package struct RunSupervision: Sendable {
         }
     }
 
-    /// What the end of the handler means; nil: nothing is to be written, because the run no longer
+    /// The end of the run, from the handler's result. Nil: nothing is to be written, because the run no longer
     /// belongs to this node.
     package func end(_ result: Result<JobResult, RunEndError>) -> RunEnd? {
         switch (stopReason, result) {
@@ -103,7 +104,7 @@ package struct RunSupervision: Sendable {
     }
 }
 
-/// Why a handler did not return a result.
+/// The reason why a handler did not return a result.
 package struct RunEndError: Error, Sendable, Equatable {
     package var error: JobError
     package var isPermanent: Bool

@@ -2,7 +2,7 @@
 /// There is no other way for a job to change its state. Events get their state from here, `docs/job-lifecycle.md` shows
 /// the same table, and tests compare it with that page and with what each SQL statement does.
 extension JobEventType {
-    /// The states in which it may happen; none where there is no job yet.
+    /// The states in which the event may happen; empty for the event that creates the job.
     package var from: [JobState] {
         switch self {
         case .enqueued: []

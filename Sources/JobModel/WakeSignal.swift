@@ -1,8 +1,8 @@
 import Support
 import Synchronization
 
-/// An event that resets itself: a wake ends the wait of the one task that waits, or the next wait. Wakes that come before
-/// that are one wake.
+/// An auto-reset event. A wake ends the wait of the one task that waits, or else the next wait. Several wakes
+/// before that are coalesced.
 package final class WakeSignal: Sendable {
     private struct State {
         var isSet = false

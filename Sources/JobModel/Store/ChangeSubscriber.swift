@@ -1,26 +1,27 @@
-/// A part of a node that acts on what happens to jobs: the worker, and the hub of watches.
+/// A part of a node that acts on changes of jobs: the worker, and the watch hub.
 ///
 /// A change feed calls it. Everything but `receive` has a default for subscribers that do not need it.
 package protocol ChangeSubscriber: AnyObject, Sendable {
-    /// What this node has committed, once it is durable, or what one of its runs reports before it is saved.
+    /// Receives what this node has committed, once it is durable, or what one of its runs reports before it is
+    /// saved.
     ///
-    /// Called on the thread that made the commit, one call for each commit and before the caller of the store gets its
-    /// answer. It must not block.
+    /// It is called on the thread that made the commit, once per commit and before the store's caller gets its
+    /// result. It must not block.
     func receive(_ notices: [Notice])
 
-    /// Another node has changed something, or may have.
+    /// Reports that another node has changed something, or may have.
     ///
     /// - Parameter hasCancels: whether a run may have been asked to stop.
     func wake(hasCancels: Bool)
 
-    /// Which changes it needs from the change log at the moment.
+    /// The changes that it needs from the change log now.
     var interest: ChangeInterest { get }
 
-    /// The changes that one read of the log has found. Called after every read, also when it has found none. If this
-    /// throws, the same changes are read and delivered again.
+    /// Receives the changes that one read of the log has found. It is called after every read, even when there
+    /// are none. If it throws, the same changes are read and delivered again.
     func deliver(_ changes: [RemoteChange]) async throws(StoreError)
 
-    /// The feed has lost its position in the log, so there may be changes that are never delivered.
+    /// Reports that the feed has lost its position in the log, so some changes may never be delivered.
     func changesWereMissed()
 }
 
@@ -31,17 +32,17 @@ extension ChangeSubscriber {
     package func changesWereMissed() {}
 }
 
-/// Which changes to read from the change log. Each case includes those before it.
+/// The changes to read from the change log. Each case includes those before it.
 package enum ChangeInterest: Sendable, Comparable {
-    /// Only whether some run was asked to stop.
+    /// Only requests to stop a run.
     case cancels
     /// The changes of other nodes.
     case otherNodes
-    /// The changes of this node too.
+    /// The changes of this node as well.
     case allNodes
 }
 
-/// A change of a job, as the change log has it.
+/// A change of a job, as read from the change log.
 package struct RemoteChange: Sendable {
     /// The job's number in the database.
     package var number: Int64

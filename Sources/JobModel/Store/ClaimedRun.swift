@@ -1,17 +1,17 @@
-/// A run as claimed: what a worker needs, and what every later write of it names. A class, for it goes through many
-/// hands, and a copy of it would be many.
+/// A claimed run: the data that a worker needs, and those that every later write of the run names. It is a class
+/// because it is passed around much, and copying it would be expensive.
 package final class ClaimedRun: Sendable {
     package let key: JobKey
     package let spec: JobSpec
-    /// Grows with every claim; a write with an older one touches nothing.
+    /// The run's fencing token. It grows with every claim, and a write with an older one has no effect.
     package let token: Int64
     package let attempt: Int
-    /// Budget of the job in all, so that it grows with every Retry.
+    /// The total number of attempts that the job may have, which grows with every Retry.
     package let maxAttempts: Int
     package let sequence: Int64
     package let startedAt: Timestamp
     package let checkpoint: [UInt8]?
-    /// Of the last log line that an attempt before wrote.
+    /// The number of the last log line of earlier attempts.
     package let lastLogLine: Int64
 
     package init(
@@ -29,7 +29,7 @@ package final class ClaimedRun: Sendable {
         self.lastLogLine = lastLogLine
     }
 
-    /// Attempts since the last Retry, this one included.
+    /// The number of this attempt since the last Retry, from 1.
     package var attemptOfBudget: Int { attempt - (maxAttempts - spec.maxAttempts) }
 
     package func startedEvent(node: String) -> JobEvent {

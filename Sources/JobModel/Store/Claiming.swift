@@ -1,6 +1,6 @@
-/// Where the next claim goes on, so that lanes are served in turn.
+/// The position at which the next claim continues, so that lanes are served round robin.
 package struct ClaimCursor: Sendable, Equatable {
-    /// The last lane that was looked at.
+    /// The last lane that a claim has visited.
     package var lane: Int64 = 0
     package init() {}
 }
@@ -9,9 +9,9 @@ package struct ClaimRequest: Sendable {
     /// The most jobs that one claim starts, so that it does not hold its connection and the locks of its lanes for long.
     package static let runsMax = 120
 
-    /// Free slots: never more are claimed. At least 1.
+    /// The free slots. No more jobs are claimed. At least 1.
     package var slots: Int
-    /// Numbers of the kinds whose jobs may start.
+    /// The numbers of the kinds whose jobs may start.
     package var kinds: [Int32]
     package var cursor: ClaimCursor
     package var defaultUserLimit: Int
@@ -27,20 +27,20 @@ package struct ClaimRequest: Sendable {
 package struct ClaimResult: Sendable {
     package var runs: [ClaimedRun] = []
     package var cursor = ClaimCursor()
-    /// There may be more in lanes that were not looked at yet.
+    /// Whether there may be more jobs in lanes that were not visited yet.
     package var hasMore = false
-    /// Another node was just claiming from some of the lanes.
+    /// Whether another node was claiming from some of the lanes.
     package var isContended = false
-    /// Something was ready in a lane that was looked at, whether or not it could start.
+    /// Whether a visited lane had a ready job, even if it could not start.
     package var foundLanes = false
 
     package init() {}
 }
 
-/// Where the next claim may begin while one is still under way.
+/// The cursor for the next claim while one is still in flight.
 package struct ClaimOutlook: Sendable {
     package var cursor: ClaimCursor
-    /// The claim under way starts no more than that.
+    /// The most runs that the claim in flight starts.
     package var runsMax: Int
 
     package init(cursor: ClaimCursor, runsMax: Int) {

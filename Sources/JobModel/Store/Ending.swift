@@ -1,7 +1,7 @@
-/// The end of a run, as it is to be written.
+/// The end of a run, to be written.
 package struct Ending: Sendable {
     package var run: ClaimedRun
-    /// The name of the node that it ran on.
+    /// The name of the node that ran it.
     package var node: String
     package var verdict: Verdict
 
@@ -15,12 +15,12 @@ package struct Ending: Sendable {
     package var token: Int64 { run.token }
 }
 
-/// What became of the end of a run.
+/// The outcome of writing the end of a run.
 package enum EndingOutcome: Sendable, Equatable {
     case written
-    /// The run was to be tried again, but somebody has asked for its cancellation meanwhile: nothing was
-    /// written, it is to be ended as cancelled.
+    /// The run was to be tried again, but its cancellation has been requested. Nothing was written; the caller
+    /// must end it as cancelled.
     case cancelRequested(reason: String)
-    /// The run has lost its lease: nothing was written.
+    /// The run has lost its lease. Nothing was written.
     case stale
 }

@@ -1,21 +1,21 @@
 package import FoundationEssentials
 
-/// Everything that the engine takes from its surroundings besides its store: clocks, random numbers, and where its
-/// tasks run. Production uses those of the system. A simulation puts in its own, and the same seed then gives the same
-/// run, in every process: the order of a dictionary decides nothing in the engine.
+/// The engine's environment except its store: clocks, random numbers, and the executor of its tasks. Production
+/// uses those of the system. A simulation provides its own, and the same seed then gives the same run in every
+/// process, because the engine never depends on the order of a dictionary.
 package struct EngineRuntime: Sendable {
     private let clock: @Sendable () -> ContinuousClock.Instant
     private let calendar: @Sendable () -> Timestamp
     private let sleeper: @Sendable (Duration) async throws -> Void
     private let generator: @Sendable () -> UInt64
-    /// Unstructured tasks do not inherit the executor of the task that starts them, so `start` names it. Nil: the
-    /// global one.
+    /// The executor for `start`, because unstructured tasks do not inherit the executor of the task that starts
+    /// them. Nil: the global one.
     private let executor: (any TaskExecutor)?
 
     /// - Parameters:
     ///   - now: a clock that never goes back.
-    ///   - date: the time of day, which may.
-    ///   - sleep: throws when the task is cancelled.
+    ///   - date: the time of day, which may go back.
+    ///   - sleep: waits; throws when the task is cancelled.
     ///   - random: 64 uniformly distributed bits.
     ///   - executor: runs the engine's unstructured tasks.
     package init(
@@ -41,10 +41,10 @@ package struct EngineRuntime: Sendable {
     /// Throws `CancellationError` when the task is cancelled.
     package func sleep(for duration: Duration) async throws { try await sleeper(duration) }
 
-    /// In 0 ..< 1. With the system's runtime it costs a system call.
+    /// A random number in 0 ..< 1. With the system's runtime it costs a system call.
     package func random() -> Double { Double(generator() >> 11) * 0x1p-53 }
 
-    /// A UUID of version 4.
+    /// A random UUID of version 4.
     package func uuid() -> UUID {
         let (high, low) = (generator(), generator())
         return UUID(
@@ -60,7 +60,7 @@ package struct EngineRuntime: Sendable {
             ))
     }
 
-    /// Starts an unstructured task. The engine starts all of its here.
+    /// Starts an unstructured task. The engine starts all its unstructured tasks by this function.
     @discardableResult
     package func start<Value: Sendable>(
         _ body: @escaping @Sendable () async -> Value

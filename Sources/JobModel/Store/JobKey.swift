@@ -1,4 +1,4 @@
-/// How the store names a job, and the lane that it is in.
+/// The store's identity of a job, with its lane.
 package struct JobKey: Sendable, Hashable {
     package var number: Int64
     package var lane: Int64

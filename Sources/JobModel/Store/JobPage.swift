@@ -1,7 +1,7 @@
-/// A page of jobs, and where the next one begins.
+/// A page of jobs, with the start of the next page.
 package struct JobPage: Sendable {
     package var jobs: [JobRecord]
-    /// Nil: that was all.
+    /// The start of the next page; nil if there is none.
     package var next: Int64?
 
     package init(jobs: [JobRecord], next: Int64?) {

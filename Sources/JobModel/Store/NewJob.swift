@@ -1,24 +1,24 @@
-/// A job on its way in. A class, for it goes through many hands, and a copy of it would be many.
+/// A job to be enqueued. It is a class because it is passed around much, and copying it would be expensive.
 package final class NewJob: Sendable {
     package let spec: JobSpec
     package let id: JobID
     package let caller: Caller
 
-    /// With the caller's id, or a new one. Its user is one for whom the caller may act.
+    /// Takes the caller's id or makes a new one. The spec's user must be one for whom the caller may act.
     package init(spec: JobSpec, now: Timestamp, by caller: Caller) {
         self.spec = spec
         self.id = spec.jobID ?? .version7(at: now)
         self.caller = caller
     }
 
-    /// Ids of our own making are new.
+    /// Whether another job may have the same id or key. Ids that the server makes are new.
     package var mayConflict: Bool { spec.jobID != nil || spec.idempotencyKey != nil }
 }
 
-/// What became of it.
+/// The result of enqueueing a job.
 package struct Enqueued: Sendable {
     package var job: JobRecord
-    /// False: it was there before, with the same content.
+    /// Whether the job was added. Otherwise it existed already, with the same content.
     package var isNew: Bool
 
     package init(job: JobRecord, isNew: Bool) {

@@ -3,13 +3,13 @@
 package import FoundationEssentials
 package import Support
 
-/// How a node presents itself.
+/// A node as it announces itself.
 package struct NodeDescription: Sendable {
     package var id: UUID
     package var name: String
     package var version: String
     package var concurrency: Int
-    /// Each kind it handles, and what becomes of a run of it whose node died.
+    /// The kinds that it handles, each with its policy for runs whose node died.
     package var kinds: [String: Interruption]
 
     package init(id: UUID, name: String, version: String, concurrency: Int, kinds: [String: Interruption]) {
@@ -21,16 +21,16 @@ package struct NodeDescription: Sendable {
     }
 }
 
-/// What a renewal tells the node.
+/// The result of renewing a node's lease.
 package struct Renewal: Sendable {
-    /// False: the lease had ended, the node's runs are no longer its own.
+    /// Whether the lease was renewed. Otherwise it had ended, and the node's runs are no longer its own.
     package var isAlive: Bool
-    /// Runs of this node that somebody has asked to stop: token and reason.
+    /// The token and the reason of each run of this node that was asked to stop.
     package var cancels: [(token: Int64, reason: String)]
-    /// Runs that the database has for this node and the node does not know of: their claim was committed,
-    /// but its answer was lost.
+    /// The runs that the database has for this node and the node does not know: their claim was committed, but
+    /// its result was lost.
     package var strays: [ClaimedRun]
-    /// Another node is alive.
+    /// Whether another node is alive.
     package var hasPeers: Bool
 
     package init(
@@ -58,7 +58,7 @@ package struct OrphanedRun: Sendable {
     }
 }
 
-/// A kind whose policy for runs of dead nodes is one that only a newer version knows.
+/// A kind whose policy for interrupted runs is not known to this version.
 package struct UnknownPolicy: Sendable, Hashable {
     package var kind: String
     package var policy: ExactText

@@ -1,13 +1,14 @@
-/// Something that a commit of this node made true, told once it is durable.
+/// Something that this node has committed, passed on once it is durable. Progress and log lines are also passed
+/// on before they are saved.
 package enum Notice: Sendable {
     /// A lifecycle event.
     case event(JobEvent, JobKey)
-    /// As it is said, and once more when it is saved.
+    /// Progress, when it is reported and once more when it is saved.
     case progress(JobKey, attempt: Int, Progress, isSaved: Bool = false)
-    /// Lines as they are said, one after the other, and once more when they are saved.
+    /// Log lines, when they are written and once more when they are saved.
     case log(JobKey, [LogLine], isSaved: Bool)
-    /// A write failed in a way that leaves open whether it took place.
+    /// A write failed, and it is unknown whether it took effect.
     case uncertain
-    /// Somebody wants this run to stop, which is on `node`.
+    /// A run, which is on `node`, was asked to stop.
     case cancelRequested(JobKey, token: Int64, node: Int32, reason: String)
 }

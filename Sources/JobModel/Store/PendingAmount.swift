@@ -1,4 +1,4 @@
-/// Pending jobs, and the bytes of their payloads.
+/// The number of pending jobs, and the bytes of their payloads.
 package struct PendingAmount: Sendable, Hashable {
     package var jobs: Int
     package var bytes: Int

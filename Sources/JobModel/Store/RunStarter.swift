@@ -1,23 +1,24 @@
-/// A node that can run jobs as they are enqueued: in the transaction that adds them, without a claim.
+/// A node that can start jobs as they are enqueued, in the transaction that adds them and without a claim.
 package protocol RunStarter: AnyObject, Sendable {
-    /// Holds up to `count` free slots until `endStart`. Nil: no job may start now, because there is no slot or because
-    /// other jobs have waited longer.
+    /// Holds up to `count` free slots until `endStart`. Nil if no job may start now, because there is no free
+    /// slot or because other jobs have waited longer.
     func beginStart(upTo count: Int) -> StartGrant?
-    /// The runs are committed, and belong to this node.
+    /// Runs the jobs that were started. They are committed, and belong to this node.
     func start(_ runs: [ClaimedRun], under grant: StartGrant)
-    /// Gives back the slots that no run has taken. Must be called once for each grant.
+    /// Releases the slots that no run has taken. It must be called once for each grant.
     func endStart(_ grant: StartGrant)
-    /// A commit of ends is over, and all its completions were called: there are slots, and room in lanes.
+    /// Reports that a group commit of ends is over and its completions were called, so there are free slots and
+    /// room in lanes.
     func endsAreTold()
 }
 
-/// Slots held for jobs that start as they are enqueued.
+/// The slots that are held for jobs that start as they are enqueued.
 package struct StartGrant: Sendable {
-    /// The starter's own, to tell grants apart.
+    /// The starter's own number, which tells grants apart.
     package var id: Int64
-    /// No more jobs start under it.
+    /// The most jobs that start under the grant.
     package var slots: Int
-    /// Numbers of the kinds that may start: those that have a free slot for each job of the grant.
+    /// The numbers of the kinds that may start. Each has a free slot for every job of the grant.
     package var kinds: [Int32]
     package var defaultUserLimit: Int
 

@@ -1,4 +1,4 @@
-/// What a run has to say while it runs.
+/// The progress and the log lines that a run reports.
 package struct RunUpdate: Sendable {
     package var key: JobKey
     package var token: Int64

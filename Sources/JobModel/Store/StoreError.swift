@@ -1,24 +1,25 @@
 package import Support
 
-/// Why the store could not do what it was asked to.
+/// The reason why an operation of the store failed.
 package enum StoreError: Error, Sendable, Equatable {
-    /// The database cannot be reached, or did not answer in time; whether a write took place is not known.
+    /// The database cannot be reached, or did not answer in time. It is unknown whether a write took effect.
     case unavailable(String)
-    /// Too much waits to be written; nothing was started.
+    /// Too many writes wait already. Nothing was started.
     case overloaded
-    /// The caller's task was cancelled; nothing was started.
+    /// The caller's task was cancelled. Nothing was started.
     case cancelled
-    /// The id or the idempotency key belongs to a job with other content. `index` is that in a batch.
+    /// The id or the idempotency key belongs to a job with other content. `index` is the job's index in a batch.
     case conflict(JobID, index: Int)
-    /// The job's user would have had jobs in more queues than one may (`JobLimits.queuesPerUserMax`).
+    /// The job's user would have jobs in more queues than allowed (`JobLimits.queuesPerUserMax`).
     case tooManyQueues(userID: ExactText)
     case notFound
-    /// The job is not in a state that allows it.
+    /// The job's state does not allow the operation.
     case wrongState(JobState)
-    /// The run has lost its lease: nothing was written.
+    /// The run has lost its lease. Nothing was written.
     case stale
-    /// The database's schema is not ours.
+    /// The database has another schema than this program needs.
     case schema(String)
-    /// A bug of ours, or of the database; or a value that a newer version has written, which it names.
+    /// A bug of this program or of the database, or a value that a newer version has written, which the text
+    /// names.
     case broken(String)
 }
