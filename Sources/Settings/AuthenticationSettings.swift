@@ -1,23 +1,23 @@
 package import JobModel
 package import Support
 
-/// The accepted credentials. Where nothing is set, calls need none.
+/// The accepted credentials. If none are set, calls need no credentials.
 package struct AuthenticationSettings: Sendable, Hashable {
     /// The file with the hashes of bearer tokens.
     package var tokens: String?
-    /// A file or an http(s) address.
+    /// The issuer's keys for JWTs: a file, or an http or https address.
     package var keySet: String?
     package var issuer: String?
     package var audience: String?
     package var leeway = Duration.seconds(30)
     package var usersClaim = "signalbox_users"
     package var tokenType = JWTType.any
-    /// Only in the file of settings.
+    /// The rules for client certificates. They can only be given in the file of settings.
     package var certificates: [CertificateSettings] = []
 
     package init() {}
 
-    /// The keys come from another machine without TLS, so a machine in the middle can replace them.
+    /// Whether the keys come from another machine without TLS, where a machine between can replace them.
     package var fetchesKeysInTheClear: Bool {
         guard let keySet, keySet.lowercased().hasPrefix("http://") else { return false }
         let authority = keySet.dropFirst("http://".count).prefix { $0 != "/" && $0 != "?" }
@@ -30,7 +30,7 @@ package struct AuthenticationSettings: Sendable, Hashable {
 
 /// The required `typ` in the header of a JWT.
 package enum JWTType: String, Sendable, Hashable, CaseIterable {
-    /// None, `JWT` or `at+jwt`.
+    /// A token without `typ`, or with `JWT` or `at+jwt`.
     case any
     case accessToken = "at+jwt"
 }
@@ -38,15 +38,15 @@ package enum JWTType: String, Sendable, Hashable, CaseIterable {
 /// The principal of client certificates that have this name.
 package struct CertificateSettings: Sendable, Hashable {
     package enum Users: Sendable, Hashable {
-        /// The user that is called as the certificate's owner is.
+        /// The user with the same name as the certificate's owner.
         case itself
         case all
         case only(Set<ExactText>)
     }
 
-    /// `dns:…`, `uri:…` or `email:…`.
+    /// The pattern for the certificate's names: `dns:…`, `uri:…` or `email:…`.
     package var name: String
-    /// For the audit; nil: the certificate's own.
+    /// The name of the principal in the audit; nil: the name in the certificate.
     package var principal: String?
     package var scopes: Set<Scope>
     package var users: Users

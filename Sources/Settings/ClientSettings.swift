@@ -23,7 +23,7 @@ package struct ClientSettingsTable: SettingsTable {
         "How long one call may take.")
 }
 
-/// How the client commands reach their server.
+/// The settings with which the client commands reach their server.
 @dynamicMemberLookup
 package struct ClientSettings: Sendable {
     static let table = ClientSettingsTable()
@@ -34,7 +34,7 @@ package struct ClientSettings: Sendable {
     private let values: SettingValues
     /// The bearer token of `SIGNALBOX_TOKEN`, which is sent with each call; nil: none, or one in `tokenFile`.
     package let token: String?
-    /// A token may go to another machine without TLS.
+    /// Whether a token may be sent to another machine without TLS.
     package let insecure: Bool
 
     package subscript<Value>(dynamicMember member: KeyPath<ClientSettingsTable, Setting<Value>>) -> Value {
@@ -43,8 +43,8 @@ package struct ClientSettings: Sendable {
 
     package var tls: Bool { values[Self.table.tls] || self.tlsCA != nil || self.tlsCertificate != nil }
 
-    /// - Parameter flags: by name without `--`, only those that were given.
-    /// - Throws: every problem at once.
+    /// - Parameter flags: the flags that were given, by name without `--`.
+    /// - Throws: an error with all problems.
     package static func resolve(
         flags: [String: String], environment: [String: String]
     ) throws(SettingsError) -> ClientSettings {
@@ -63,7 +63,8 @@ package struct ClientSettings: Sendable {
         return settings
     }
 
-    /// A token is worth as much as a password: without TLS it goes to this machine only, unless that is asked for.
+    /// Checks that a token, which is as sensitive as a password, is sent without TLS to this machine only, unless
+    /// `--insecure` is given.
     private func checkTransport(into problems: inout [String]) {
         if tls {
             if insecure {

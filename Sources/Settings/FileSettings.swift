@@ -16,15 +16,15 @@ package struct CommandSettings: Sendable, Hashable {
     /// The executable and its arguments. Never empty.
     package var command: [String]
     package var timeout: Duration
-    /// Less than the timeout. The command gets SIGUSR1 then.
+    /// The time after which the command gets SIGUSR1. Less than the timeout.
     package var softTimeout: Duration?
     package var onInterruption: Interruption
     package var workingDirectory: String?
     package var environment: [String: String]
-    /// Names of variables of the server that the command gets too.
+    /// The names of the server's variables that the command inherits.
     package var environmentFrom: [String]
-    /// Each a name or a number. A group needs a user. Nil: the server's user, which then is not root; the user's
-    /// primary group.
+    /// The user and the group to run the command as, each a name or a number. A group needs a user. Without a
+    /// user it runs as the server's, which is then not root; without a group, with the user's primary group.
     package var user: String?
     package var group: String?
 

@@ -12,7 +12,7 @@ enum FlagReader {
             let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let flag = String(parts.first ?? "")
             guard argument.hasPrefix("--"), let setting = byFlag[flag] else {
-                // Nothing of a value, which may be a secret whose flag was misspelt.
+                // The message quotes no value, because it may be a secret whose flag was misspelt.
                 problems.append(
                     argument.hasPrefix("-")
                         ? "unknown argument '\(flag.cut(toBytes: 200))'"

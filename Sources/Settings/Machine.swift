@@ -7,7 +7,7 @@ package struct Machine: Sendable {
     package var hostName: String
     package var processID: Int32
     package var isRoot: Bool
-    /// `XDG_STATE_HOME` and `HOME`; empty where unset.
+    /// `XDG_STATE_HOME` and `HOME`; empty if they are unset.
     package var stateHome: String
     package var home: String
 
@@ -34,7 +34,7 @@ package struct Machine: Sendable {
     /// The default state directory: by the XDG base directory specification, and a folder of the system for root.
     var stateDirectory: String {
         if isRoot { return "/var/lib/signalbox" }
-        // A relative path is invalid and to be ignored, says the specification.
+        // The specification says that a relative path is invalid and to be ignored.
         if stateHome.hasPrefix("/") { return stateHome + "/signalbox" }
         return (home.isEmpty ? "." : home) + "/.local/state/signalbox"
     }

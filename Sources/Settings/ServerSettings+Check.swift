@@ -1,5 +1,5 @@
 extension ServerSettings {
-    /// Finds what is wrong with several settings together.
+    /// Finds problems of several settings together.
     func check(_ machine: Machine, into problems: inout [String]) {
         for command in commands where machine.isRoot && command.user == nil {
             problems.append(

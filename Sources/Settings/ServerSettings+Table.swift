@@ -1,7 +1,7 @@
 package import JobModel
 
-/// Every setting of the server. Each is declared here and nowhere else: its flag, its environment variable, its key in
-/// the file, its help, its validation, its default, and the member of `ServerSettings` that has its value follow from it.
+/// The settings of the server. Each is declared only here. Its flag, environment variable, key in the file, help,
+/// validation, default and member of `ServerSettings` follow from the declaration.
 package struct ServerSettingsTable: SettingsTable {
     package let listen = Setting(
         "listen", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600),

@@ -5,7 +5,8 @@ package struct ServerSettings: Sendable, Equatable {
     static let table = ServerSettingsTable()
 
     private var values: SettingValues
-    /// The database URL was given as a flag, which every user of the machine can read in the list of processes.
+    /// Whether the database URL was given as a flag, which every user of the machine can read in the list of
+    /// processes.
     package let databaseURLIsFlag: Bool
     package let queues: [String: QueueSettings]
     package let commands: [CommandSettings]
@@ -32,8 +33,8 @@ package struct ServerSettings: Sendable, Equatable {
     ///
     /// - Parameters:
     ///   - arguments: the flags after the name of the command.
-    ///   - readFile: gives the text of the file at a path.
-    /// - Throws: every problem at once.
+    ///   - readFile: returns the text of the file at a path.
+    /// - Throws: an error with all problems.
     package static func resolve(
         arguments: [String], environment: [String: String], machine: Machine = .current,
         readFile: (String) throws(SettingsError) -> String = { path throws(SettingsError) in
@@ -48,10 +49,11 @@ package struct ServerSettings: Sendable, Equatable {
             readFile: readFile)
     }
 
-    /// The settings of a program, which are checked as flags are. The environment is not read.
+    /// The settings of a program that embeds the server. They are checked as flags are, and the environment is
+    /// not read.
     ///
-    /// - Parameter values: texts by the settings' names, as a flag would have them.
-    /// - Throws: every problem at once.
+    /// - Parameter values: texts as in flags, by the names of the settings.
+    /// - Throws: an error with all problems.
     package static func resolve(
         values: [String: String], machine: Machine = .current,
         readFile: (String) throws(SettingsError) -> String = { path throws(SettingsError) in
@@ -66,7 +68,7 @@ package struct ServerSettings: Sendable, Equatable {
             readFile: readFile)
     }
 
-    /// - Parameter reader: without the file, which it names.
+    /// - Parameter reader: a reader without the file. The file is read from the path in its settings.
     private static func resolve(
         _ reader: SettingsReader, readFile: (String) throws(SettingsError) -> String
     ) throws(SettingsError) -> ServerSettings {

@@ -1,14 +1,14 @@
 /// The declaration of one setting. Its flag, its environment variable, its key in the file, what it accepts, its default
 /// and its help all come from it.
 package struct Setting<Value: Hashable & Sendable>: AnySetting {
-    /// For example `user-limit`.
+    /// The name, for example `user-limit`.
     package let name: String
     package let kind: SettingKind<Value>
     package let help: String
     /// The default as the help shows it.
     package let defaultText: String
     let defaultValue: @Sendable (Machine) -> Value
-    /// A value is never shown, not even in an error: it may have a password.
+    /// Whether the value may contain a password. It is never shown, not even in an error.
     let isSecret: Bool
 
     init(
@@ -40,7 +40,7 @@ package struct Setting<Value: Hashable & Sendable>: AnySetting {
 /// A setting without the type of its value.
 package protocol AnySetting: Sendable {
     var name: String { get }
-    /// Nil: a switch.
+    /// The placeholder of the value in the help; nil for a switch.
     var placeholder: String? { get }
     var help: String { get }
     var defaultText: String { get }
@@ -48,13 +48,13 @@ package protocol AnySetting: Sendable {
 }
 
 extension AnySetting {
-    /// For example `--user-limit`.
+    /// The flag, for example `--user-limit`.
     package var flag: String { "--" + name }
-    /// For example `SIGNALBOX_USER_LIMIT`.
+    /// The environment variable, for example `SIGNALBOX_USER_LIMIT`.
     package var environmentName: String {
         "SIGNALBOX_" + name.uppercased().replacing("-", with: "_")
     }
-    /// For example `user_limit`.
+    /// The key in the file, for example `user_limit`.
     package var fileKey: String { name.replacing("-", with: "_") }
 }
 

@@ -2,17 +2,18 @@ import Glibc
 
 /// The type of a setting: its values, and how they are read from text.
 package struct SettingKind<Value: Sendable>: Sendable {
-    /// In the help, as in `DURATION`. Nil: a switch, whose flag stands alone.
+    /// The placeholder of the value in the help, for example `DURATION`; nil for a switch, whose flag needs no
+    /// value.
     package let placeholder: String?
-    /// Completes "wants …".
+    /// The accepted values, as a text that completes "wants …".
     package let wants: String
-    /// Nil for what is not such a value.
+    /// Parses a value; nil if the text is not one.
     package let parse: @Sendable (String) -> Value?
     package let show: @Sendable (Value) -> String
 }
 
 extension SettingKind where Value == String {
-    /// Not empty, without NUL, at most `bytesMax` bytes.
+    /// Text of 1 to `bytesMax` bytes without NUL.
     package static func text(_ placeholder: String, bytesMax: Int = 4096) -> Self {
         Self(
             placeholder: placeholder, wants: "text of 1 to \(bytesMax) bytes",
@@ -94,7 +95,7 @@ extension SettingKind where Value == HostPort {
 
 extension SettingKind
 where Value: RawRepresentable & CaseIterable & Sendable, Value.RawValue == String {
-    /// One of the cases, in any case of letters.
+    /// One of the cases. The case of letters does not matter.
     package static var choice: Self {
         let names = Value.allCases.map(\.rawValue)
         return Self(
@@ -103,10 +104,11 @@ where Value: RawRepresentable & CaseIterable & Sendable, Value.RawValue == Strin
     }
 }
 
-/// Where a server listens, or where a client finds one. The host of an IPv6 address is without its brackets.
+/// The address that a server listens on, or at which a client finds it. The host of an IPv6 address has no
+/// brackets.
 package struct HostPort: Sendable, Hashable, CustomStringConvertible {
     package var host: String
-    /// 0: any free one.
+    /// The port; 0: any free one.
     package var port: Int
 
     package init(host: String, port: Int) {
@@ -114,7 +116,7 @@ package struct HostPort: Sendable, Hashable, CustomStringConvertible {
         self.port = port
     }
 
-    /// Reads `host:port` or `[address]:port`; nil for anything else.
+    /// Parses `host:port` or `[address]:port`; nil for any other text.
     package init?(_ text: String) {
         guard let colon = text.lastIndex(of: ":") else { return nil }
         let number = text[text.index(after: colon)...]
@@ -134,9 +136,9 @@ package struct HostPort: Sendable, Hashable, CustomStringConvertible {
         host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    /// Nobody outside this machine can reach it, or is reached by it: 127.0.0.0/8 (also written as an IPv4-mapped
-    /// address), ::1, and the name `localhost`. A name that somebody's resolver says is one of these
-    /// addresses is not taken for one, and neither is an unusual spelling such as `127.1`.
+    /// Whether only this machine can reach the address: 127.0.0.0/8 (also as an IPv4-mapped address), ::1, and
+    /// the name `localhost`. Other names that a resolver maps to these addresses do not count, and neither do
+    /// unusual spellings such as `127.1`.
     package var isLoopback: Bool {
         if host.lowercased() == "localhost" { return true }
         var bytes = [UInt8](repeating: 0, count: 16)
@@ -162,7 +164,7 @@ package enum DurationText {
         return isTooLong ? nil : .milliseconds(milliseconds)
     }
 
-    /// In the largest unit that needs no fraction; whole milliseconds.
+    /// The duration in the largest unit that needs no fraction, cut to whole milliseconds.
     package static func text(_ duration: Duration) -> String {
         let (seconds, attoseconds) = duration.components
         let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000

@@ -1,6 +1,6 @@
-/// Something that is wrong with the settings.
+/// A problem with the settings.
 package struct SettingsError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// Each names the origin, the value that is there and the values that are allowed. Never empty.
+    /// The problems. Each names the origin, the value and the allowed values. Never empty.
     package var problems: [String]
 
     package init(problems: [String]) {

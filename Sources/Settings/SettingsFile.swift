@@ -13,7 +13,7 @@ struct SettingsFile {
 
     static let bytesMax = 1 << 20
 
-    /// Its path, as it was given.
+    /// The path of the file, as it was given.
     let name: String
     private(set) var scalars: [String: Scalar] = [:]
     private(set) var queues: [String: QueueSettings] = [:]
@@ -40,7 +40,7 @@ struct SettingsFile {
         }
     }
 
-    /// Reads what can be read; the rest is added to `problems`.
+    /// Reads the file. Problems are added to `problems`, and the parts with problems are left out.
     init(name: String, text: String, settings: [any AnySetting], problems: inout [String]) {
         self.name = name
         var walker = Walker(yaml: LocatedYAML(name: name))
@@ -65,7 +65,7 @@ struct SettingsFile {
         }
     }
 
-    /// Reads the parts of the file, and collects what is wrong with them.
+    /// Reads the parts of the file, and collects their problems.
     private struct Walker {
         var yaml: LocatedYAML
         var problems: [String] { yaml.problems }
@@ -74,7 +74,8 @@ struct SettingsFile {
             yaml.report(node, path.isEmpty ? problem : "\(path): \(problem)")
         }
 
-        /// `known` nil: any key. `path` ends with a dot, or is empty.
+        /// Calls `body` for each member. If `known` is nil, any key is accepted. `path` ends with a dot, or is
+        /// empty.
         mutating func eachMember(
             of node: Node, in path: String, known: Set<String>?,
             _ body: (inout Walker, String, Node) -> Void
@@ -133,7 +134,7 @@ struct SettingsFile {
             return commands
         }
 
-        /// Nil where something required is missing or wrong, which was reported.
+        /// Reads a command. Nil if something required is missing or wrong, which has been reported.
         private mutating func command(_ node: Node, _ path: String) -> CommandSettings? {
             var kind: String?
             var words: [String]?
@@ -168,7 +169,7 @@ struct SettingsFile {
                 }
             }
             guard let kind, let words, let timeout else {
-                // One that is there but wrong has been reported already.
+                // A value that is present but wrong has been reported already.
                 if yaml.problemCount == before {
                     report(node, path, "needs kind, command and timeout")
                 }
@@ -194,8 +195,8 @@ struct SettingsFile {
                 environment: environment, environmentFrom: environmentFrom, user: user, group: group)
         }
 
-        /// Whether a variable names code or files that the system's libraries load into any program. From those that
-        /// glibc takes out of the environment of set-user-ID programs (ld.so(8)).
+        /// Whether a variable names code or files that the system's libraries load into any program. The list
+        /// follows the variables that glibc removes from the environment of set-user-ID programs (ld.so(8)).
         private static func steersPrograms(_ variable: String) -> Bool {
             variable.hasPrefix("LD_")
                 || [
@@ -214,7 +215,7 @@ struct SettingsFile {
             }
         }
 
-        /// Nil where something required is missing or wrong, which was reported.
+        /// Reads a rule for certificates. Nil if something required is missing or wrong, which has been reported.
         private mutating func certificate(_ node: Node, _ path: String) -> CertificateSettings? {
             var name: String?
             var principal: String?
@@ -246,7 +247,7 @@ struct SettingsFile {
             return CertificateSettings(name: name, principal: principal, scopes: scopes, users: users)
         }
 
-        /// A list, which may be empty.
+        /// Reads a list of texts, which may be empty.
         private mutating func texts(_ node: Node, _ path: String) -> [String] {
             let texts = node.sequence?.compactMap { $0.scalar?.string } ?? []
             if node.sequence?.count != texts.count { report(node, path, "wants a list of texts") }
@@ -291,7 +292,7 @@ struct SettingsFile {
             return environment
         }
 
-        /// Names of variables of the server.
+        /// Reads the names of variables of the server.
         private mutating func variables(_ node: Node, _ path: String) -> [String] {
             let names = texts(node, path)
             for name in names where !Self.isVariable(name) {
@@ -300,8 +301,8 @@ struct SettingsFile {
             return names
         }
 
-        /// Whether a command may have a variable of this name. Those of `SIGNALBOX_` are the server's settings, the
-        /// database's password among them, and the facts of a job.
+        /// Whether a command may inherit a variable with this name. Those that begin with `SIGNALBOX_` are the
+        /// server's settings, among them the database's password, or the facts of a job.
         private static func isVariable(_ name: String) -> Bool {
             guard let first = name.first, !("0"..."9").contains(first) else { return false }
             return !name.hasPrefix("SIGNALBOX_")

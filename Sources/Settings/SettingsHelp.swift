@@ -2,7 +2,8 @@
 package enum SettingsHelp {
     private static let indent = "        "
 
-    /// Every setting with its default and its environment name; lines of up to 100 characters.
+    /// The help for every setting, with its default and its environment variable, in lines of up to 100
+    /// characters.
     package static func text(_ settings: [any AnySetting]) -> String {
         settings.map { setting in
             let head = "  \(setting.flag)" + (setting.placeholder.map { " \($0)" } ?? "")

@@ -1,17 +1,19 @@
 import JobModel
 
-/// Reads settings: the flag wins over the environment, that over the file, and that over the default.
+/// Reads settings. A flag takes precedence over the environment, the environment over the file, and the file over
+/// the default.
 package struct SettingsReader {
     /// The texts of flags by the names of their settings.
     let flags: [String: String]
-    /// The values of `flags` come from code, where a setting is named without the dashes of its flag.
+    /// Whether the values of `flags` come from code, in whose errors a setting is named without the dashes of a
+    /// flag.
     var flagsAreCode = false
     let environment: [String: String]
     var file: SettingsFile?
     let machine: Machine
     var problems: [String]
 
-    /// Never fails: what is wrong is added to the problems, and the default stands in for it.
+    /// Reads a setting. It never fails: a problem is added to `problems`, and the default is returned.
     mutating func value<Value>(_ setting: Setting<Value>) -> Value {
         let origin: String
         let text: String

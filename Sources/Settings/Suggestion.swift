@@ -1,6 +1,6 @@
 /// The nearest known name, for one that is unknown.
 enum Suggestion {
-    /// As in ` (did you mean 'grace'?)`, or nothing.
+    /// A text such as ` (did you mean 'grace'?)`; empty if no name is near.
     static func text(for name: String, among known: some Sequence<String>) -> String {
         let nearest = known.map { ($0, distance(name, $0)) }.min { ($0.1, $0.0) < ($1.1, $1.0) }
         guard let (word, distance) = nearest, distance <= max(1, name.count / 3) else { return "" }
