@@ -14,7 +14,7 @@ import EmbeddedPostgres
 import GRPC
 import Settings
 
-/// The parts of a server, put together: database, store, change feed, watches, node, API.
+/// A server that is put together from its parts: database, store, change feed, watches, node, API.
 struct Assembly: Sendable {
     private static let connectTimeout: Duration = .seconds(30)
 
@@ -37,9 +37,9 @@ struct Assembly: Sendable {
     private let refusals: Refusals
     private let server: Server
 
-    /// Brings everything up; throws, with nothing left running, when a part cannot be.
+    /// Starts all parts. If one cannot be started, it stops those that were started, and throws.
     ///
-    /// - Parameter databasePassword: for a connection whose settings give none.
+    /// - Parameter databasePassword: the password for a connection whose settings give none.
     static func start(
         _ settings: ServerSettings, databasePassword: String? = nil, runners: [any JobRunner], logger: Logger
     ) async throws -> Assembly {
@@ -61,16 +61,18 @@ struct Assembly: Sendable {
                 privatePostgres: privatePostgres, undo: &undo)
         } catch {
             let steps = undo
-            // A task of its own: a start that was cancelled has to say goodbye to the database all the same.
+            // The steps run in a task of their own, because a start that was cancelled must also close its
+            // connections in order.
             await Task { for step in steps.reversed() { await step() } }.value
             throw error
         }
     }
 
-    /// Ends a part that was brought up.
+    /// Stops a part that was started.
     private typealias Undo = @Sendable () async -> Void
 
-    /// Adds to `undo` what ends each part; when it throws, all of them are to be called, the last first.
+    /// Appends to `undo` how each part is stopped. If this throws, the caller runs all of them, the last one
+    /// first.
     private init(
         _ settings: ServerSettings, runners: [any JobRunner], logger: Logger,
         connection: Connection.Configuration, privatePostgres: EmbeddedPostgres?, undo: inout [Undo]
@@ -87,7 +89,7 @@ struct Assembly: Sendable {
             Database.Configuration(connection: connection, connectionCount: 1))
         undo.append { await leaseDatabase.shutdown() }
         self.leaseDatabase = leaseDatabase
-        // A database that is not there ends the program, with libpq's words; whoever looks after it starts it again.
+        // If there is no database, the program ends with libpq's message. Its service manager restarts it.
         _ = try await database.run("connect", timeout: Self.connectTimeout) { _ throws(PostgresError) in true
         }
         let ran = try await Migrator.migrate(database)
@@ -148,15 +150,15 @@ struct Assembly: Sendable {
         undo.append { await node.shutdown(grace: .zero) }
         try await changes.open()
         try await server.start()
-        // The others hear at once that they are not alone.
+        // The other nodes learn at once that there is another node.
         try await store.notifyPeers()
     }
 
-    /// Where it listens, as host:port.
+    /// The address that it listens on, as host:port.
     var address: String { "\(settings.listen.host):\(server.port ?? settings.listen.port)" }
 
-    /// Works until `untilShutdown` returns, and then ends in order: nothing new, runs to their end or given
-    /// back, watches told to go elsewhere, connections closed.
+    /// Serves until `untilShutdown` returns, and then stops in order: no new work, runs end or are given back,
+    /// watches are asked to reconnect elsewhere, connections are closed.
     func run(untilShutdown: @escaping @Sendable () async -> Void) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await node.run() }
@@ -200,7 +202,7 @@ struct Assembly: Sendable {
 
     // MARK: Who may call
 
-    /// Nil: nobody is asked.
+    /// The authenticator for calls; nil if no credentials are needed.
     private static func authenticator(
         _ settings: AuthenticationSettings, _ logger: Logger
     ) async throws -> Authenticator? {
@@ -238,25 +240,25 @@ struct Assembly: Sendable {
         }
     }
 
-    /// What has changed counts at the second look.
+    /// The interval at which the files are read. A change counts at the second read that finds it.
     private static let filesCheckInterval = Duration.milliseconds(500)
     private static let keysCheckInterval = Duration.seconds(1)
 
-    /// Looks at the files with tokens and keys, until it is cancelled.
+    /// Reads the files with tokens and keys when they have changed, until the task is cancelled.
     private static func keepCurrent(_ authenticator: Authenticator) async {
         while (try? await Task.sleep(for: filesCheckInterval)) != nil {
             try? await NIOThreadPool.singleton.runIfActive { authenticator.reload() }
         }
     }
 
-    /// Asks for the keys when it is time, until it is cancelled.
+    /// Fetches the keys when a fetch is due, until the task is cancelled.
     private static func refreshKeys(of authenticator: Authenticator) async {
         repeat {
             await authenticator.refreshKeys()
         } while (try? await Task.sleep(for: keysCheckInterval)) != nil
     }
 
-    /// Writes to the log what was refused since it was last written, until it is cancelled.
+    /// Writes to the log the refusals since the last line, until the task is cancelled.
     private static func tell(of refusals: Refusals) async {
         while (try? await Task.sleep(for: Refusals.tickInterval)) != nil { refusals.tick() }
     }

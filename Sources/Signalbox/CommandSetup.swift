@@ -4,12 +4,12 @@ import JobModel
 import JobEngine
 import Settings
 
-/// Makes runners of the commands in the settings. What is wrong with their users is found here, at the start.
+/// Makes runners of the commands in the settings, and finds problems with their users at the start.
 enum CommandSetup {
-    /// Reads the system's user database, which may block. Throws a `SettingsError` that names each command whose user
-    /// or group is unknown or cannot be given to it.
+    /// Reads the system's user database, which may block. Throws a `SettingsError` that names each command whose
+    /// user or group is unknown or cannot be used.
     ///
-    /// - Parameter environment: the server's.
+    /// - Parameter environment: the server's environment.
     static func runners(
         _ commands: [CommandSettings], environment: [String: String]
     ) throws(SettingsError) -> [CommandRunner] {
@@ -57,7 +57,7 @@ enum CommandSetup {
                 user: user, setpriv: setpriv))
     }
 
-    /// Where a program is, in a PATH or in the usual folders.
+    /// The path of a program, from PATH or the usual folders.
     private static func find(_ program: String, path: String) -> String? {
         (path.split(separator: ":").filter { $0.hasPrefix("/") } + ["/usr/bin", "/bin"])
             .map { "\($0)/\(program)" }

@@ -7,7 +7,7 @@ import SignalboxJobs
 import Support
 import Synchronization
 
-/// The operations of a server in this process, once it runs.
+/// The operations of a server in this process, once it is running.
 final class RunningServer: Sendable {
     struct Operations: Sendable {
         let jobs: JobOperations
@@ -27,7 +27,7 @@ final class RunningServer: Sendable {
     private static let startTimeout = Duration.seconds(30)
 
     private let state = Mutex(State.notStarted)
-    /// Ends when the server runs for the first time, or could not start.
+    /// Ends when the server runs for the first time, or has failed to start.
     private let untilStart: AsyncStream<Never>
     private let startIsOver: AsyncStream<Never>.Continuation
 
@@ -45,7 +45,7 @@ final class RunningServer: Sendable {
         startIsOver.finish()
     }
 
-    /// Throws `unavailable` when the server has stopped, or does not start in time.
+    /// The operations. Throws `unavailable` if the server has stopped or does not start in time.
     func operations() async throws -> Operations {
         if let operations = try current() { return operations }
         await withTaskGroup(of: Void.self) { [untilStart] group in
@@ -61,7 +61,7 @@ final class RunningServer: Sendable {
         return operations
     }
 
-    /// Nil: it has not started yet.
+    /// The operations; nil if the server has not started yet.
     private func current() throws(SignalboxError) -> Operations? {
         switch state.withLock({ $0 }) {
         case .notStarted: nil
@@ -71,9 +71,9 @@ final class RunningServer: Sendable {
     }
 }
 
-/// The jobs of a server in this process, without a connection. Its caller may do everything.
+/// The jobs of a server in this process, without a connection. The caller may do everything.
 struct EmbeddedJobs: JobQueue {
-    /// In the audit: what a program does is no call, as what the settings do.
+    /// The caller in the audit. Its source is that of the settings, because the program makes no call.
     private static let caller = Caller(name: "program", source: .settings, address: "", users: .all)
 
     let server: RunningServer

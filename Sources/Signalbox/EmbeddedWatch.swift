@@ -5,7 +5,7 @@ import JobWatch
 import SignalboxJobs
 import Support
 
-/// A watch within the process. For one reader.
+/// A watch within the process, for one reader.
 actor EmbeddedWatch {
     private enum State {
         /// Exits: beginning, ended.
@@ -35,7 +35,7 @@ actor EmbeddedWatch {
     private let server: RunningServer
     private let caller: Caller
     private var state = State.new
-    /// Has an element when there is more to read.
+    /// Yields an element when there is more to read.
     private let wakes: AsyncStream<Void>
     private let wake: AsyncStream<Void>.Continuation
 
@@ -46,7 +46,8 @@ actor EmbeddedWatch {
         (wakes, wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// Nil when every named job is final. A reader that is too slow for the watch gets `aborted`.
+    /// The next update; nil when every named job is final. A reader that is too slow for the watch gets
+    /// `aborted`.
     func next() async throws -> JobUpdate? {
         do {
             while true {
@@ -60,7 +61,7 @@ actor EmbeddedWatch {
         }
     }
 
-    /// Nil: there is nothing for the reader yet.
+    /// Reads on; nil if there is no update yet.
     private func step() async throws -> JobUpdate? {
         switch state {
         case .new:
@@ -107,7 +108,7 @@ extension JobWatch {
 }
 
 extension JobUpdate {
-    /// Nil for a heartbeat.
+    /// The update for an item; nil for a heartbeat.
     fileprivate init?(_ item: WatchItem) {
         switch item {
         case .snapshot(let job): self = .snapshot(Job(job))

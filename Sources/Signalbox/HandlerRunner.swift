@@ -23,7 +23,7 @@ package struct HandlerRunner<Handler: RawJobHandler>: JobRunner {
             onInterruption: handler.onInterruption == .retry ? .retry : .fail)
     }
 
-    /// On threads that the handler may block.
+    /// Runs an attempt, on threads that the handler may block.
     package func run(_ run: any Run) async throws -> JobResult {
         try await withTaskExecutorPreference(HandlerThreads.shared) {
             do {
@@ -37,7 +37,9 @@ package struct HandlerRunner<Handler: RawJobHandler>: JobRunner {
         }
     }
 
-    /// - Parameter index: of the middleware that comes next.
+    /// Runs the rest of the chain.
+    ///
+    /// - Parameter index: the index of the next middleware.
     private func attempt(_ context: JobContext, after index: Int) async throws -> JobPayload {
         guard index < middleware.count else {
             return try await handler.run(payload: context.payload, context: context)

@@ -10,7 +10,7 @@ public struct JobContext: Sendable {
     let run: any Run
     private let serverLogger: Logger
 
-    /// - Parameter logger: the server's, for the attempt's own to begin with.
+    /// - Parameter logger: the server's logger, from which the attempt's own is made.
     package init(run: any Run, logger: Logger) {
         self.run = run
         serverLogger = logger
@@ -26,23 +26,24 @@ public struct JobContext: Sendable {
     public var queue: String { run.queue }
     /// The job's priority: among the waiting jobs of a user in a queue, a higher one runs first.
     public var priority: Int { run.priority }
-    /// The job's labels. Of keys that Swift takes for equal, such as two spellings of é, one is left.
+    /// The job's labels. Keys that Swift takes for equal, such as two spellings of é, are one key here, with one
+    /// of their values.
     public var labels: [String: String] {
         Dictionary(run.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { first, _ in first })
     }
     /// The number of this attempt, from 1.
     public var attempt: Int { run.attempt }
-    /// No attempt follows this one.
+    /// Whether no attempt follows this one.
     public var isLastAttempt: Bool { run.attempt >= run.maxAttempts }
     /// The job's payload, also where the handler has a typed input.
     public var payload: JobPayload { JobPayload(run.payload, contentType: run.contentType) }
     /// When the hard timeout ends this attempt, by cancelling its task.
     public var deadline: ContinuousClock.Instant { run.deadline }
 
-    /// Writes to the server's log, with the job's id, kind and user and the attempt in every line. `log(_:level:)` writes
-    /// to the job's own log, which its user reads.
+    /// Writes to the server's log, with the job's id, kind and user and the number of the attempt in every line.
+    /// `log(_:level:)` writes to the job's own log, which its user reads.
     ///
-    /// It is made anew at each use: a handler that writes much keeps it in a constant.
+    /// A new logger is made at each use, so a handler that logs much should keep it in a constant.
     public var logger: Logger {
         var logger = serverLogger
         logger[metadataKey: "job"] = "\(run.jobID)"
@@ -52,7 +53,7 @@ public struct JobContext: Sendable {
         return logger
     }
 
-    /// Reports how far the attempt is. Watchers see it at once; only the latest report is kept. Never waits.
+    /// Reports how far the attempt is, without waiting. Watchers see it at once; only the latest report is kept.
     ///
     /// - Parameters:
     ///   - fraction: 0 to 1.
@@ -62,7 +63,8 @@ public struct JobContext: Sendable {
         run.report(stage: stage, fraction: fraction, message: message, step: 0, steps: 0)
     }
 
-    /// Reports how many steps are done; the fraction follows from that. Otherwise like `report(fraction:message:stage:)`.
+    /// Reports how many steps are done, from which the fraction is computed. Otherwise it is like
+    /// `report(fraction:message:stage:)`.
     ///
     /// - Parameters:
     ///   - step: steps done, from 0.
@@ -74,15 +76,15 @@ public struct JobContext: Sendable {
         run.report(stage: stage, fraction: fraction, message: message, step: step, steps: steps)
     }
 
-    /// Writes a line to the job's log, at most 4,096 bytes; the last 200 lines are kept. Never waits.
+    /// Writes a line of at most 4,096 bytes to the job's log, without waiting. The last 200 lines are kept.
     public func log(_ message: String, level: JobLogLevel = .info) {
         run.log(level.line, message)
     }
 
-    /// The checkpoint that an attempt before has saved. Nil: there is none.
+    /// The checkpoint that an earlier attempt saved; nil if there is none.
     ///
-    /// Throws a `CheckpointError` when it is no `Value`, as after a change of the type: a handler that can do without
-    /// catches it and starts over.
+    /// Throws a `CheckpointError` if it cannot be decoded as `Value`, for example after a change of the type. A
+    /// handler that can work without it catches the error and starts over.
     public func checkpoint<Value: Decodable>(as type: Value.Type = Value.self) throws -> Value? {
         guard let checkpoint = run.checkpoint else { return nil }
         do {
@@ -92,17 +94,17 @@ public struct JobContext: Sendable {
         }
     }
 
-    /// Keeps `value`, at most 256 KiB as JSON, for the next attempt. Returns once it is committed, however long
-    /// the database is away.
+    /// Saves `value`, at most 256 KiB as JSON, for the next attempt. Returns once it is committed, however long
+    /// the database is unavailable.
     ///
-    /// Throws `CancellationError` when the run's lease is lost, since another attempt may own the job then, when the task
-    /// is cancelled, or when the run is stopped while the database is away.
+    /// Throws `CancellationError` when the run's lease is lost, because another attempt may then own the job,
+    /// when the task is cancelled, or when the run is stopped while the database is unavailable.
     public func saveCheckpoint(_ value: some Encodable) async throws {
         try await run.save(checkpoint: [UInt8](try JSONEncoder().encode(value)))
     }
 
-    /// Returns when the soft timeout is reached. Throws `CancellationError` when the task is cancelled
-    /// before; never returns when there is no soft timeout.
+    /// Returns when the soft timeout is reached. Throws `CancellationError` if the task is cancelled before.
+    /// Without a soft timeout, it never returns otherwise.
     public func softTimeoutReached() async throws {
         try await run.softTimeout()
     }
@@ -112,9 +114,9 @@ public struct JobContext: Sendable {
 public struct CheckpointError: Error, Sendable, Hashable, CustomStringConvertible {
     /// The type that was expected.
     public var type: String
-    /// Why the checkpoint is none. It may quote the checkpoint.
+    /// The reason why the checkpoint cannot be decoded. It may quote the checkpoint.
     public var reason: String
 
-    /// A sentence with both.
+    /// A sentence with the type and the reason.
     public var description: String { "the checkpoint cannot be read as \(type): \(reason)" }
 }

@@ -1,14 +1,14 @@
-/// An error by which a handler decides what follows, and what the job's user reads.
+/// An error with which a handler decides what happens next, and what the job's user reads.
 public struct JobFailure: Error, Sendable, Hashable {
     /// A word for programs, at most 64 bytes.
     public var reason: String
-    /// For the job's user, at most 4,096 bytes.
+    /// A message for the job's user, of at most 4,096 bytes.
     public var message: String
-    /// No attempt follows.
+    /// Whether the job fails without another attempt.
     public var isPermanent: Bool
-    /// When to try again, instead of the delay of the job's retry policy.
+    /// The delay before the next attempt, instead of that of the job's retry policy.
     public var retryAfter: Duration?
-    /// For the server's log only: paths, or another library's error.
+    /// Details for the server's log only, such as paths or another library's error.
     public var details: String?
 
     /// A failure that ends the job.
@@ -19,7 +19,8 @@ public struct JobFailure: Error, Sendable, Hashable {
             reason: reason, message: message, isPermanent: true, retryAfter: nil, details: details)
     }
 
-    /// A failure after which the job is tried again: after `after`, else as its retry policy says.
+    /// A failure after which the job is retried, after the delay `after` or, if it is nil, that of its retry
+    /// policy.
     public static func retry(
         _ message: String, reason: String = "failed", after: Duration? = nil, details: String? = nil
     ) -> JobFailure {

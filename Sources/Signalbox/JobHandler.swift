@@ -21,23 +21,23 @@
 /// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
 /// handlers, but not the server. A task that it starts with `Task` runs elsewhere and must not block.
 public protocol RawJobHandler: Sendable {
-    /// 1 to 128 characters of a–z, A–Z, 0–9, `.`, `_`, `-`, `/`.
+    /// The kind: 1 to 128 characters of a–z, A–Z, 0–9, `.`, `_`, `-`, `/`.
     static var kind: String { get }
     /// The hard limit of one attempt. There is no default.
     var timeout: Duration { get }
-    /// After this time an attempt is asked to wrap up: less than `timeout`. Nil: never.
+    /// The time after which an attempt is asked to finish, less than `timeout`; nil: it is not asked.
     var softTimeout: Duration? { get }
-    /// The fate of a run whose node died.
+    /// The policy for a run whose node died.
     var onInterruption: InterruptionPolicy { get }
 
-    /// Runs one attempt. A result has at most 1 MiB.
+    /// Runs one attempt, and returns a result of at most 1 MiB.
     func run(payload: JobPayload, context: JobContext) async throws -> JobPayload
 }
 
 extension RawJobHandler {
-    /// There is no soft timeout.
+    /// Nil: there is no soft timeout.
     public var softTimeout: Duration? { nil }
-    /// The job is queued again.
+    /// The default, `retry`: the job is queued again.
     public var onInterruption: InterruptionPolicy { .retry }
 }
 
@@ -55,12 +55,13 @@ extension RawJobHandler {
 /// A payload that is not an `Input` fails the job for good, with the reason `bad_input`. `RawJobHandler` says what else
 /// holds for handlers.
 public protocol JobHandler: RawJobHandler {
-    /// Read from the payload, which must be JSON. An empty payload is read as `null`, for inputs that are optional.
+    /// The input, decoded from the payload, which must be JSON. An empty payload is read as `null`, for optional
+    /// inputs.
     associatedtype Input: Decodable & Sendable
-    /// Written to the result as JSON.
+    /// The output, encoded as JSON for the result.
     associatedtype Output: Encodable & Sendable
 
-    /// Runs one attempt. A result has at most 1 MiB as JSON.
+    /// Runs one attempt, and returns a result of at most 1 MiB as JSON.
     func run(_ input: Input, context: JobContext) async throws -> Output
 }
 
@@ -82,7 +83,7 @@ extension JobHandler {
     }
 }
 
-/// The fate of a run whose node died.
+/// The policy for a run whose node died.
 public enum InterruptionPolicy: Sendable {
     /// The job is queued again.
     case retry

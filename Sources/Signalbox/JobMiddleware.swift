@@ -14,8 +14,9 @@
 ///
 /// The first middleware of the list is the outermost. Commands and the kinds for trials run without middleware.
 public protocol JobMiddleware: Sendable {
-    /// Runs what is inside, usually once, and returns its result or another one. The error that it throws ends the
-    /// attempt as an error of the handler does; that a payload cannot be read is such an error too.
+    /// Runs the rest of the attempt by `next`, usually once, and returns its result or another one. An error ends
+    /// the attempt as an error of the handler does. If the payload cannot be decoded, `next` throws that error
+    /// too.
     func run(
         _ context: JobContext, next: @escaping @Sendable () async throws -> JobPayload
     ) async throws -> JobPayload

@@ -2,16 +2,16 @@ import CProcess
 import Foundation
 import Glibc
 
-/// Keeps what this process knows, such as the database's password, from the processes that it starts and from others
-/// of its user.
+/// Protects this process's secrets, such as the database's password, from the processes that it starts and from
+/// other processes of its user.
 enum ProcessSecrets {
-    /// Variables that a server reads once, or should not have been given.
+    /// The variables with secrets that a server reads once, or should not have been given.
     private static let variables = ["SIGNALBOX_DATABASE_URL", "SIGNALBOX_TOKEN", "PGPASSWORD"]
 
-    /// Makes the process not dumpable. From then on, only root can read its files in /proc that tell secrets
-    /// (`environ`, `mem`, `fd`), and only root can trace it. It writes no core file either.
+    /// Makes the process not dumpable. From then on, only root can read its files in /proc that reveal secrets
+    /// (`environ`, `mem`, `fd`), and only root can trace it. It also writes no core file.
     ///
-    /// A program that is executed is dumpable again, so commands are not affected.
+    /// A program that it executes is dumpable again, so commands are not affected.
     static func forbidReading() throws {
         guard process_forbid_dumps() == 0 else {
             throw ProcessSecretsError(reason: String(cString: strerror(errno)))

@@ -8,7 +8,7 @@ import Support
 ///
 /// Every event is one line, and nothing in it drives a terminal: text from outside is escaped.
 enum ServerLog {
-    /// Of a message, and of each key and value beside it: bytes of UTF-8. What is longer is cut.
+    /// The most bytes of UTF-8 of a message, and of each key and value of its metadata. Longer ones are cut.
     static let textBytesMax = 4096
 
     static func start(_ settings: ServerSettings) -> Logger {
@@ -37,7 +37,7 @@ enum ServerLog {
         }
     }
 
-    /// What an event says beside its message: that of the logger, its own, and its error.
+    /// The metadata of an event: the logger's, its own, and its error.
     fileprivate static func values(_ metadata: Logger.Metadata, _ event: LogEvent) -> [String: String] {
         var values = metadata.merging(event.metadata ?? [:]) { _, new in new }.mapValues { "\($0)" }
         if let error = event.error {
@@ -48,12 +48,12 @@ enum ServerLog {
     }
 }
 
-/// Lines as swift-log writes them, with what they say escaped, and values in quotes where they need them.
+/// Writes lines in swift-log's format, with text escaped, and values in quotes where they need them.
 struct TextLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     private var lines: StreamLogHandler
 
-    /// - Parameter lines: without metadata of its own.
+    /// - Parameter lines: the handler that writes the lines. It must have no metadata of its own.
     init(_ lines: StreamLogHandler) {
         self.lines = lines
     }
@@ -87,7 +87,7 @@ struct TextLogHandler: LogHandler {
     }
 }
 
-/// One JSON object a line.
+/// Writes one JSON object per line.
 struct JSONLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     var logLevel: Logger.Level = .info

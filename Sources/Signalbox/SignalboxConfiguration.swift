@@ -2,31 +2,34 @@ import Settings
 
 /// The settings of a server that a program embeds. `signalbox serve --help` says more about each.
 ///
-/// A setting that is nil is taken from `configurationFile`, else it has its default; the environment is not looked at.
-/// The values are checked when the server is made, as flags are. Durations count in whole milliseconds.
+/// A setting that is nil is taken from `configurationFile`, or else has its default; the environment is not read.
+/// The values are checked when the server is made, as flags are. Durations are cut to whole milliseconds.
 public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
     // MARK: Where it listens
 
     /// The address to listen on.
     public var host = "127.0.0.1"
-    /// The port to listen on. 0: any free one.
+    /// The port to listen on; 0: any free one.
     public var port = 7600
-    /// Allows to listen without TLS, and without authentication, where other machines can reach the server.
+    /// Whether the server may listen without TLS, or without authentication, on an address that other machines
+    /// can reach.
     public var isInsecure = false
-    /// PEM file with the server's certificate and its chain. With `tlsKey`.
+    /// The PEM file with the server's certificate and its chain. It needs `tlsKey`.
     public var tlsCertificate: String?
-    /// PEM file with the certificate's private key.
+    /// The PEM file with the certificate's private key.
     public var tlsKey: String?
-    /// PEM file with the authorities whose client certificates are accepted; every client needs one then.
+    /// The PEM file with the authorities whose client certificates are accepted. If it is set, every client needs
+    /// one.
     public var tlsClientCA: String?
 
     // MARK: Where it keeps the jobs
 
-    /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs one of its own.
+    /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs a
+    /// private one.
     public var databaseURL: String?
-    /// Where the Postgres of its own keeps its data.
+    /// The directory for the data of the private Postgres.
     public var stateDirectory: String?
-    /// Connections to Postgres, 1 to 100.
+    /// The number of connections to Postgres, 1 to 100.
     public var databaseConnections: Int?
     /// The time for which finished jobs are kept, 1 minute to 10 years.
     public var retention: Duration?
@@ -39,13 +42,14 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
     public var concurrency: Int?
     /// The name of this node, unique among live nodes.
     public var nodeName: String?
-    /// The time that a cancelled run, and the runs of a server that shuts down, have to end, up to 10 minutes.
+    /// The grace time: how long a cancelled run, or the runs of a server that shuts down, may take to end, up to
+    /// 10 minutes.
     public var grace: Duration?
-    /// For how long a run belongs to its node without renewal, 5 to 60 seconds.
+    /// The time for which a lease is valid without renewal, 5 to 60 seconds.
     public var lease: Duration?
-    /// The interval of the search for work that was not announced, 50 milliseconds to 1 minute.
+    /// The interval at which the node looks for work without a notification, 50 milliseconds to 1 minute.
     public var pollInterval: Duration?
-    /// Whether the node also handles the kinds for trials, such as `test.echo`.
+    /// Whether the node also handles the kinds for tests, such as `test.echo`.
     public var handlesTestKinds = false
 
     // MARK: Limits of users
@@ -63,44 +67,44 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
 
     // MARK: Limits of connections
 
-    /// Threads that serve connections, 1 to 256.
+    /// The number of threads that serve connections, 1 to 256.
     public var eventLoops: Int?
-    /// Connections open at once.
+    /// The most connections open at once.
     public var connectionsMax: Int?
-    /// Connections open at once from one address.
+    /// The most connections open at once from one address.
     public var connectionsPerAddressMax: Int?
-    /// A connection without a call for this long is closed.
+    /// The time after which a connection without a call is closed.
     public var idleTimeout: Duration?
-    /// A client that has been silent for this long gets a PING.
+    /// The time after which a silent client is sent a keepalive PING.
     public var keepaliveInterval: Duration?
-    /// The time that the client has to answer the PING.
+    /// The time in which the client must acknowledge the PING.
     public var keepaliveTimeout: Duration?
-    /// A connection older than this is closed once its calls are over.
+    /// The age at which a connection is closed once its calls have ended.
     public var connectionAgeMax: Duration?
-    /// The time that those calls may take.
+    /// The time that these calls may take.
     public var connectionAgeGrace: Duration?
 
     // MARK: Authentication
 
-    /// File with the hashes of the bearer tokens that are accepted.
+    /// The file with the hashes of the accepted bearer tokens.
     public var tokenFile: String?
-    /// Which JSON Web Tokens are accepted. Nil: none.
+    /// The rules for accepted JSON Web Tokens; nil: none are accepted.
     public var jwt: JWT?
 
-    /// Which JSON Web Tokens are accepted.
+    /// The rules for accepted JSON Web Tokens.
     public struct JWT: Sendable {
-        /// The keys of the tokens' signatures, a JSON Web Key Set: a file, or an address of https.
+        /// The keys of the tokens' signatures, a JSON Web Key Set: a file, or an https address.
         public var keys: String
         /// The issuer that a token must name (`iss`).
         public var issuer: String
         /// The audience that a token must name (`aud`).
         public var audience: String
-        /// The difference that the clocks of the issuer and of this machine may have, up to 1 minute.
+        /// The tolerated difference between the clocks of the issuer and of this machine, up to 1 minute.
         public var leeway: Duration?
         /// The claim with the users that a token is for.
         public var usersClaim: String?
 
-        /// Tokens of one issuer for one audience.
+        /// Accepts tokens of one issuer for one audience.
         public init(keys: String, issuer: String, audience: String) {
             self.keys = keys
             self.issuer = issuer
@@ -110,19 +114,19 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
 
     // MARK: The file
 
-    /// A YAML file as `signalbox serve --config` reads it, for what is not set here. Commands, limits of single queues and
-    /// rules for client certificates are only there.
+    /// A YAML file in the format of `signalbox serve --config`, for settings that are nil here. Commands, limits
+    /// of single queues and rules for client certificates can only be set there.
     public var configurationFile: String?
 
     /// The defaults of `signalbox serve`.
     public init() {}
 
-    /// The type alone: the address of the database may have a password.
+    /// The name of the type only, because the address of the database may contain a password.
     public var description: String { "SignalboxConfiguration" }
-    /// The type alone: the address of the database may have a password.
+    /// The name of the type only, because the address of the database may contain a password.
     public var debugDescription: String { description }
 
-    /// By the names of the settings, as flags would have them.
+    /// The values as texts by the names of their settings, as flags would have them.
     var values: [String: String] {
         func text(_ number: Int?) -> String? { number.map { String($0) } }
         func text(_ duration: Duration?) -> String? { duration.map { DurationText.text($0) } }

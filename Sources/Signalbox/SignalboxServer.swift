@@ -23,36 +23,37 @@ package let signalboxVersion = "0.1.0"
 ///
 /// Its settings are those of `signalbox serve` (flags, environment, file) or those of a `SignalboxConfiguration`.
 ///
-/// Handlers are a part of the process: they can read all that the server knows, including the database's password and
-/// every job. Work that must not be able to do so runs as a command, with a user of its own (docs/command-handlers.md).
+/// Handlers are part of the process: they can read all that the server knows, including the database's password
+/// and every job. Work that must not be able to do so runs as a command, with a user of its own
+/// (docs/command-handlers.md).
 public struct SignalboxServer: Service, CustomStringConvertible {
     private let settings: ServerSettings
-    /// Commands receive a part of it. It may hold secrets, so it is never logged.
+    /// The environment, of which commands receive a part. It may contain secrets, so it is never logged.
     private let environment: [String: String]
-    /// Used where the database's address has no password. Nil: libpq looks in its environment.
+    /// The password if the database's address has none. If nil, libpq reads the environment.
     private let databasePassword: String?
     private let runners: [any JobRunner]
     private let logger: Logger
     private let running = RunningServer()
 
-    /// The name in the logs of a service group. The settings, which may hold a password, are not in it.
+    /// The name in the logs of a service group. It has none of the settings, which may contain a password.
     public var description: String { "SignalboxServer" }
 
-    /// The jobs of this server, for the program that embeds it, without a connection. Its calls may do everything, and wait
-    /// up to 30 seconds for the server to start. After its end they throw `unavailable`. A reader of a watch that is too slow
-    /// gets `aborted`: watch again after the last sequences.
+    /// The jobs of this server, for the program that embeds it, without a connection. Calls may do everything.
+    /// They wait up to 30 seconds for the server to start, and throw `unavailable` after it has ended. A watch
+    /// whose reader is too slow throws `aborted`; watch again after the last sequences then.
     public var jobs: any JobQueue { EmbeddedJobs(server: running) }
 
-    /// A server with the settings of flags, environment and file.
+    /// Makes a server with the settings of flags, environment and file.
     ///
     /// - Parameters:
     ///   - handlers: one for each kind.
     ///   - middleware: runs around every attempt of the handlers, the first one outermost.
-    ///   - arguments: flags as of `signalbox serve`, without the program's name.
-    ///   - environment: variables such as `SIGNALBOX_LISTEN`, and those that commands ask for.
+    ///   - arguments: the flags of `signalbox serve`, without the program's name.
+    ///   - environment: variables such as `SIGNALBOX_LISTEN`, and those that commands need.
     ///   - logger: the server's log.
     ///
-    /// Throws an error that names every setting which is wrong.
+    /// Throws an error that names every wrong setting.
     public init(
         handlers: [any RawJobHandler], middleware: [any JobMiddleware] = [], arguments: [String] = [],
         environment: [String: String] = ProcessInfo.processInfo.environment, logger: Logger
@@ -62,8 +63,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             environment: environment, runners: Self.runners(handlers, middleware, logger), logger: logger)
     }
 
-    /// A server with the settings of `configuration`; flags are not looked at, and the environment only for the variables
-    /// that the commands of its file ask for.
+    /// Makes a server with the settings of `configuration`. Flags are not read, and of the environment only the
+    /// variables that the commands of its file need.
     ///
     /// - Parameters:
     ///   - handlers: one for each kind.
@@ -71,7 +72,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     ///   - configuration: the settings.
     ///   - logger: the server's log.
     ///
-    /// Throws an error that names every setting which is wrong.
+    /// Throws an error that names every wrong setting.
     public init(
         handlers: [any RawJobHandler], middleware: [any JobMiddleware] = [],
         configuration: SignalboxConfiguration, logger: Logger
@@ -95,8 +96,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// Serves until a graceful shutdown is triggered (`ServiceGroup`) or the task is cancelled. Prints one line,
     /// `signalbox: serving on HOST:PORT`, once it is ready.
     ///
-    /// With commands in its settings it makes the process one that others of its user, such as the commands, can neither
-    /// read nor trace, and that writes no core files (PR_SET_DUMPABLE of prctl(2)).
+    /// If its settings have commands, other processes of its user, such as the commands, can then neither read
+    /// nor trace this process, and it writes no core files (PR_SET_DUMPABLE of prctl(2)).
     public func run() async throws {
         defer { running.stops() }
         for warning in settings.warnings { logger.warning(warning) }
@@ -114,19 +115,19 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             throw error
         }
         print("signalbox: serving on \(assembly.address)")
-        // The line is for a program that waits for it through a pipe.
+        // Flushed, because a program may wait for the line through a pipe.
         fflush(nil)
         running.starts(.init(jobs: assembly.jobs, watches: assembly.watches))
         await assembly.run { try? await gracefulShutdown() }
     }
 
-    /// Runs a whole program: reads the settings, serves until SIGTERM or SIGINT, exits.
+    /// Runs a whole program: reads the settings, serves until SIGTERM or SIGINT, and exits.
     ///
-    /// The process becomes one that others of its user can neither read nor trace, and that writes no core files.
-    /// `SIGNALBOX_DATABASE_URL`, `SIGNALBOX_TOKEN` and `PGPASSWORD` leave its environment once they are read, so that
-    /// programs which handlers start do not inherit them.
+    /// Other processes of its user can then neither read nor trace this process, and it writes no core files.
+    /// `SIGNALBOX_DATABASE_URL`, `SIGNALBOX_TOKEN` and `PGPASSWORD` are removed from its environment once they
+    /// have been read, so that programs which handlers start do not inherit them.
     ///
-    /// Exit codes: 0 after a shutdown in order, 64 for settings that are wrong, 1 for all else.
+    /// Exit codes: 0 after an orderly shutdown, 64 for wrong settings, 1 for all other errors.
     public static func main(
         handlers: [any RawJobHandler], middleware: [any JobMiddleware] = []
     ) async -> Never {
@@ -163,7 +164,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// Every process of the machine can read the flags of another one, and a command may do what a job's user chooses.
+    /// Refuses a password in a flag if there are commands. Every process of the machine can read the flags of
+    /// another one, and a job's user may choose what a command does.
     private static func checkFlags(_ settings: ServerSettings) throws(SettingsError) {
         guard settings.passwordInFlagWarning != nil, !settings.commands.isEmpty else { return }
         throw SettingsError(problems: [
@@ -172,7 +174,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         ])
     }
 
-    /// A second signal asks to stop at once: the other nodes rescue the runs that are left.
+    /// Exits at the second signal without waiting. Other nodes rescue the runs that are left.
     private static func exitAtSecondSignal() {
         Task {
             var count = 0
@@ -185,8 +187,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// `signalbox migrate`: brings the database of the settings to this program's schema, prints what was
-    /// done, and exits as `main` does.
+    /// `signalbox migrate`: brings the database of the settings to this program's schema, prints which migrations
+    /// ran, and exits with the codes of `main`.
     package static func migrate(arguments: [String]) async -> Never {
         if ServerSettings.asksForHelp(arguments) {
             print("Brings the database of --database-url to this program's schema. Settings as of serve.")
@@ -215,7 +217,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         }
     }
 
-    /// The database's address is checked before anything that libpq says about it is logged.
+    /// Resolves the settings. The database's address is checked before any message of libpq about it is logged.
     private static func resolveSettings(
         arguments: [String], environment: [String: String]
     ) throws(SettingsError) -> ServerSettings {
@@ -258,7 +260,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     private func commandRunners() async throws -> [any JobRunner] {
         guard !settings.commands.isEmpty else { return [] }
         try ProcessSecrets.forbidReading()
-        // It looks up users, which blocks.
+        // It looks up users in the system's database, which blocks.
         return try await NIOThreadPool.singleton.runIfActive { [settings, environment] in
             try CommandSetup.runners(settings.commands, environment: environment)
         }

@@ -3,7 +3,7 @@ import Postgres
 import Settings
 
 extension ServerSettings {
-    /// What is unsafe about these settings, each a whole sentence without any secret. Logged at every start.
+    /// The warnings about unsafe settings, each a whole sentence without secrets. They are logged at every start.
     var warnings: [Logger.Message] {
         insecureWarnings + [passwordInFlagWarning].compactMap(\.self)
     }
@@ -42,7 +42,7 @@ extension ServerSettings {
         return warnings
     }
 
-    /// `migrate` has this one only.
+    /// The warning about a password in a flag. `migrate` logs only this one.
     var passwordInFlagWarning: Logger.Message? {
         guard databaseURLIsFlag, databaseTarget?.hasSecret == true else { return nil }
         return """
@@ -52,7 +52,8 @@ extension ServerSettings {
             """
     }
 
-    /// Says that nobody verifies that the database is the one that was meant, where that matters.
+    /// The notice that the identity of a database on another machine is not verified; nil if it is, or does not
+    /// matter.
     var unverifiedDatabaseNotice: Logger.Message? {
         guard let target = databaseTarget, target.sslMode != "verify-full",
             let host = target.hosts.first(where: Self.isBeyondThisMachine)
@@ -68,7 +69,7 @@ extension ServerSettings {
         self.databaseURL.flatMap { Connection.target(ofConnectionString: $0) }
     }
 
-    /// A path and an abstract name (`@…`) are those of Unix sockets.
+    /// Whether the host is another machine. A path or an abstract name (`@…`) is a Unix socket.
     private static func isBeyondThisMachine(_ host: String) -> Bool {
         !host.hasPrefix("/") && !host.hasPrefix("@") && !HostPort(host: host, port: 0).isLoopback
     }
