@@ -1,17 +1,17 @@
 package import Foundation
 
-/// Speaks dialogues: each turn with its provider, then all of them joined and encoded.
+/// Speaks dialogues: each turn by its provider, then all turns joined and encoded.
 package struct Dialogue: Sendable {
-    /// Between two turns.
+    /// The silence between two turns.
     package static let pauseMilliseconds = 200
 
-    /// The folder of dialogues that more than one provider speaks.
+    /// The folder of dialogues that are spoken by more than one provider.
     private static let mixed = "mixed"
 
     private let storage: String
     private let tools: DialogueTools
 
-    /// - Parameter storage: the folder for all files; made when needed.
+    /// - Parameter storage: the folder for all files. It is made when it is needed.
     package init(storage: String, tools: DialogueTools = DialogueTools()) {
         self.storage = storage
         self.tools = tools
@@ -19,12 +19,12 @@ package struct Dialogue: Sendable {
 
     /// Speaks `input` into `<storage>/<provider>/<id>.<format>`.
     ///
-    /// What is spoken is kept in a work folder until the end, one file a turn; `save` gets the checkpoint
-    /// after each. With the checkpoint of an attempt before, turns whose files are still there as they
-    /// were are not spoken again.
+    /// The spoken turns are kept in a work folder until the end, one file per turn, and `save` gets a checkpoint
+    /// after each. With the checkpoint of an earlier attempt, turns whose files are unchanged are not spoken
+    /// again.
     ///
-    /// - Throws: `DialogueError`; `CancellationError` when the task is cancelled, once the program that
-    ///   it ran has ended; what `save` throws.
+    /// - Throws: `DialogueError`; `CancellationError` when the task is cancelled, once the program that it ran
+    ///   has ended; errors of `save`.
     package func speak(
         _ input: DialogueInput, id: UUID, checkpoint: DialogueCheckpoint? = nil,
         report: @Sendable (DialogueProgress) -> Void,
@@ -38,7 +38,8 @@ package struct Dialogue: Sendable {
         do {
             try await check(voices, of: input)
         } catch let error as DialogueError where error.isPermanent {
-            // No attempt follows that could use what those before have spoken. What cannot be removed is swept.
+            // No attempt follows that could use the turns that were spoken. A folder that cannot be removed is
+            // left to `sweep`.
             try? await Files.remove(work)
             throw error
         }
@@ -67,8 +68,8 @@ package struct Dialogue: Sendable {
         return output(input, path: path, bytes: bytes, sha256: sha256, sampleCounts: counts)
     }
 
-    /// Removes the work folders that nothing was added to for `age`: of jobs that were cancelled, or whose
-    /// last attempt has failed.
+    /// Removes the work folders to which nothing was added for `age`. They are left by jobs that were cancelled,
+    /// or whose last attempt failed.
     package func sweep(olderThan age: TimeInterval = 7 * 86_400) async throws {
         let date = Date(timeIntervalSinceNow: -age)
         for provider in SpeechProvider.allCases.map(\.rawValue) + [Self.mixed] {
@@ -79,7 +80,7 @@ package struct Dialogue: Sendable {
 
     private static func workFolder(of folder: String) -> String { folder + "/.work" }
 
-    /// Every voice is one that its provider has.
+    /// Checks that each voice is one that its provider has.
     private func check(_ voices: [Voice], of input: DialogueInput) async throws {
         for provider in Set(voices.map(\.provider)) {
             let list = try await tools.voices(of: provider)
@@ -95,7 +96,7 @@ package struct Dialogue: Sendable {
         }
     }
 
-    /// The turns that need not be spoken again: those before the first whose file is not what it was.
+    /// The turns that need not be spoken again: those before the first one whose file has changed.
     private func intactTurns(
         _ checkpoint: DialogueCheckpoint?, of input: DialogueInput, in work: String
     ) async throws -> [DialogueCheckpoint.Turn] {
@@ -117,11 +118,11 @@ package struct Dialogue: Sendable {
         let file = Self.fileName(ofTurn: number)
         let path = "\(work)/\(file)"
         let (textPath, spoken, resampled) = (path + ".txt", path + ".spoken.wav", path + ".part")
-        // What an attempt before left could be taken for this one's.
+        // Files that an earlier attempt left could be taken for this attempt's.
         try await Files.remove(textPath, spoken, resampled)
         try await Files.write(text, to: textPath)
         try await tools.speak(text: textPath, with: voice, into: spoken)
-        // One rate for all, so that they can be joined.
+        // All turns get the same sample rate, so that they can be joined.
         try await ffmpeg(
             [
                 "-i", spoken, "-ac", "1", "-ar", String(WaveFile.rate), "-c:a", "pcm_s16le", "-f", "wav",
@@ -135,7 +136,9 @@ package struct Dialogue: Sendable {
             file: file, duration_ms: WaveFile.milliseconds(ofSamples: samples), sha256: sha256)
     }
 
-    /// - Returns: the samples of each turn.
+    /// Joins and encodes the turns.
+    ///
+    /// - Returns: the number of samples of each turn.
     private func encode(
         _ spoken: DialogueCheckpoint, as format: DialogueInput.Format, into path: String, work: String
     ) async throws -> [Int] {
@@ -155,7 +158,7 @@ package struct Dialogue: Sendable {
         return counts
     }
 
-    /// Metadata is left out: the same input gives the same bytes.
+    /// Runs ffmpeg. Metadata are left out, so that the same input gives the same bytes.
     private func ffmpeg(_ arguments: [String]) async throws {
         let common = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-bitexact"]
         let result = try await Tool.run(tools.ffmpeg, common + bitexact(arguments))

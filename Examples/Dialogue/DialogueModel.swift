@@ -1,8 +1,8 @@
-/// What to speak: the input of `speech.dialogue`.
+/// The text to speak and its voices: the input of `speech.dialogue`.
 package struct DialogueInput: Codable, Sendable, Hashable {
     package struct Turn: Codable, Sendable, Hashable {
         package var speaker: String
-        /// UTF-8, at most 10,000 bytes, and not only spaces.
+        /// The text in UTF-8, at most 10,000 bytes and not only spaces.
         package var text: String
 
         package init(speaker: String, text: String) {
@@ -15,12 +15,12 @@ package struct DialogueInput: Codable, Sendable, Hashable {
         case mp3, wav
     }
 
-    /// 1 to 1,000, in the order of speech.
+    /// The turns, 1 to 1,000, in the order of speech.
     package var turns: [Turn]
     /// The voice of each speaker: `provider:voice`, as in `flite:slt`, or the name of a voice of `provider`.
     package var voices: [String: String]
     package var format: Format
-    /// For the voices that do not name theirs. Default: `espeak-ng`.
+    /// The provider of voices that do not name theirs; nil: `espeak-ng`.
     package var provider: String?
 
     package init(turns: [Turn], voices: [String: String], format: Format, provider: String? = nil) {
@@ -31,29 +31,29 @@ package struct DialogueInput: Codable, Sendable, Hashable {
     }
 }
 
-/// Where the speech is: the result of `speech.dialogue`.
+/// The file with the speech: the result of `speech.dialogue`.
 package struct DialogueOutput: Codable, Sendable, Hashable {
-    /// Milliseconds from the start of the file.
+    /// The time of a turn, in milliseconds from the start of the file.
     package struct Turn: Codable, Sendable, Hashable {
         package var speaker: String
         package var start_ms: Int
         package var end_ms: Int
     }
 
-    /// `<storage>/<provider>/<uuid>.<format>`; the provider is `mixed` where there are several.
+    /// The path `<storage>/<provider>/<uuid>.<format>`. The provider is `mixed` if there are several.
     package var path: String
     package var bytes: Int
-    /// Of the speech, counted in samples. A decoder may add some tens of milliseconds of its own.
+    /// The duration of the speech, counted in samples. A decoder may add some tens of milliseconds.
     package var duration_ms: Int
-    /// Of the file; 64 hexadecimal digits.
+    /// The SHA-256 of the file, as 64 hexadecimal digits.
     package var sha256: String
     package var turns: [Turn]
 }
 
-/// The turns that are spoken already, from the first on. At most some 120 bytes of JSON a turn.
+/// The turns that have been spoken, from the first one on. It takes at most about 120 bytes of JSON per turn.
 package struct DialogueCheckpoint: Codable, Sendable, Hashable {
     package struct Turn: Codable, Sendable, Hashable {
-        /// Its name in the work folder.
+        /// The file's name in the work folder.
         package var file: String
         package var duration_ms: Int
         package var sha256: String
@@ -62,20 +62,20 @@ package struct DialogueCheckpoint: Codable, Sendable, Hashable {
     package var turns: [Turn]
 }
 
-/// How far it is.
+/// The progress of a dialogue.
 package struct DialogueProgress: Sendable, Hashable {
     package var stage: String
     package var message: String
-    /// Steps done: each turn is one, and the encoding of the whole is the last.
+    /// The number of steps done. Each turn is one step, and the encoding is the last.
     package var step: Int
-    /// Steps in all.
+    /// The number of all steps.
     package var steps: Int
 }
 
-/// Why there is no speech.
+/// The reason why no speech was made.
 package struct DialogueError: Error, Sendable, Hashable, CustomStringConvertible {
     package var message: String
-    /// Another attempt would fail in the same way.
+    /// Whether another attempt would fail in the same way.
     package var isPermanent: Bool
 
     package var description: String { message }
@@ -94,8 +94,8 @@ extension DialogueInput {
     static let textBytesMax = 10_000
     static let nameBytesMax = 128
 
-    /// The voice of each turn. Throws a permanent error for input that no attempt can speak, without yet
-    /// asking the providers for their voices.
+    /// The voice of each turn. Throws a permanent error for input that no attempt can speak. The providers are
+    /// not asked for their voices yet.
     func turnVoices() throws(DialogueError) -> [Voice] {
         guard (1...Self.turnsMax).contains(turns.count) else {
             throw .permanent("turns: there are \(turns.count); wanted are 1 to \(Self.turnsMax)")
@@ -128,7 +128,8 @@ extension DialogueInput {
     }
 
     private func voice(named name: String, of speaker: String) throws(DialogueError) -> Voice {
-        // Before anything is compared: that takes time that grows with the square of a text's combining marks.
+        // The length is checked before any comparison, because comparing takes time that grows with the square of
+        // a text's combining marks.
         guard name.utf8.count <= 2 * Self.nameBytesMax, (provider?.utf8.count ?? 0) <= Self.nameBytesMax
         else {
             throw .permanent("the voice of '\(speaker)': wanted are 1 to \(Self.nameBytesMax) bytes")

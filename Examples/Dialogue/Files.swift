@@ -2,7 +2,7 @@ import Crypto
 import Dispatch
 import Foundation
 
-/// File work, off the cooperative pool, in pieces of bounded memory.
+/// File operations, off the cooperative pool and with bounded memory.
 enum Files {
     private static let chunkBytes = 1 << 20
 
@@ -27,7 +27,7 @@ enum Files {
         try await offloaded { try Data(text.utf8).write(to: URL(filePath: path)) }
     }
 
-    /// In place of what is at `path`, at once.
+    /// Renames a file. An existing file at `path` is replaced atomically.
     static func rename(_ from: String, to path: String) async throws {
         try await offloaded {
             guard Foundation.rename(from, path) == 0 else {
@@ -44,7 +44,7 @@ enum Files {
         }
     }
 
-    /// Nothing happens when there is no such folder.
+    /// Removes the entries of a folder that were last changed before `date`. A missing folder is no error.
     static func removeEntries(of folder: String, changedBefore date: Date) async throws {
         try await offloaded {
             let files = FileManager.default
@@ -57,7 +57,7 @@ enum Files {
         }
     }
 
-    /// Size in bytes, and SHA-256 in hexadecimal digits.
+    /// The size of a file in bytes, and its SHA-256 in hexadecimal digits.
     static func digest(_ path: String) async throws -> (bytes: Int, sha256: String) {
         try await offloaded {
             let file = try FileHandle(forReadingFrom: URL(filePath: path))
@@ -76,8 +76,8 @@ enum Files {
         }
     }
 
-    /// Writes the samples of `waves` one after the other, with silence between, and returns how many
-    /// samples each has.
+    /// Writes the samples of `waves` one after the other, with silence between them, and returns the number of
+    /// samples of each.
     static func join(_ waves: [String], silenceSamples: Int, into path: String) async throws -> [Int] {
         try await offloaded {
             guard FileManager.default.createFile(atPath: path, contents: nil) else {

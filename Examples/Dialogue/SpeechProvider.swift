@@ -12,7 +12,7 @@ struct Voice: Sendable, Hashable {
 /// The voices that a provider has.
 struct VoiceList: Sendable {
     var names: [String]
-    /// Of espeak-ng: a voice may be followed by `+` and one of these.
+    /// The variants of voices of espeak-ng: a voice may be followed by `+` and one of them.
     var variants: Set<String> = []
 
     func has(_ voice: String) -> Bool {
@@ -22,7 +22,7 @@ struct VoiceList: Sendable {
     }
 }
 
-/// The programs that it takes. A name is looked up in PATH.
+/// The programs that are run. A name is looked up in PATH.
 package struct DialogueTools: Sendable {
     package var espeakNG: String
     package var flite: String
@@ -37,8 +37,8 @@ package struct DialogueTools: Sendable {
     func voices(of provider: SpeechProvider) async throws -> VoiceList {
         switch provider {
         case .espeakNG:
-            // A table: priority, language, age and gender, name, file, and other languages that it
-            // speaks, as in `(en 2)(fr 5)`. A language chooses the voice.
+            // The output is a table: priority, language, age and gender, name, file, and other languages that the
+            // voice speaks, as in `(en 2)(fr 5)`. A language can be used as the name of a voice.
             let languages = try await Tool.run(espeakNG, ["--voices"]).output
             // The file of a variant is `!v/NAME`.
             let variants = try await Tool.run(espeakNG, ["--voices=variant"]).output
@@ -49,15 +49,15 @@ package struct DialogueTools: Sendable {
                         $0.hasPrefix("!v/") ? String($0.dropFirst(3)) : nil
                     }))
         case .flite:
-            // One line: "Voices available: kal awb …".
+            // The output is one line: "Voices available: kal awb …".
             let output = try await Tool.run(flite, ["-lv"]).output
             let list = output.split(separator: ":", maxSplits: 1).last ?? ""
             return VoiceList(names: list.split(whereSeparator: \.isWhitespace).map(String.init))
         }
     }
 
-    /// Speaks the file `text` into the WAV file `wave`, whose rate is the voice's own. The voice must be
-    /// one of the provider's list: what it names is handed to the program.
+    /// Speaks the file `text` into the WAV file `wave`, with the voice's own sample rate. The voice must be in
+    /// the provider's list, because its name is passed to the program.
     func speak(text: String, with voice: Voice, into wave: String) async throws {
         let result =
             switch voice.provider {
@@ -66,7 +66,7 @@ package struct DialogueTools: Sendable {
             case .flite:
                 try await Tool.run(flite, ["-voice", voice.name, "-f", text, "-o", wave])
             }
-        // Both exit with 0 when they could not write.
+        // Both programs exit with 0 even if they could not write the file.
         guard try await Files.exists(wave) else {
             throw DialogueError.retryable("\(voice.provider.rawValue) wrote no speech: \(result.errors)")
         }

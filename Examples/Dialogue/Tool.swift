@@ -4,9 +4,9 @@ import SystemPackage
 
 /// Runs a program to its end.
 enum Tool {
-    /// - Returns: what it wrote, at most 1 MiB, and the same of its errors, at most 64 KiB.
-    /// - Throws: a retryable `DialogueError` when it is missing or fails; `CancellationError` when the
-    ///   task was cancelled: then it got SIGTERM, and SIGKILL after 2 s, and has ended.
+    /// - Returns: the program's output, at most 1 MiB, and its error output, at most 64 KiB.
+    /// - Throws: a retryable `DialogueError` if the program is missing or fails; `CancellationError` if the task
+    ///   was cancelled. The program has then received SIGTERM, after 2 s SIGKILL, and has ended.
     static func run(_ program: String, _ arguments: [String]) async throws -> (output: String, errors: String)
     {
         try Task.checkCancellation()
