@@ -27,8 +27,8 @@ extension SQL where Input == InsertJobs {
     }
 }
 
-/// Removes old audit entries. One node does it at a time, a bounded number of rows per statement, so that nothing waits for
-/// it.
+/// Removes old audit entries. Only one node does it at a time, and each statement removes a bounded number of
+/// rows, so that other statements do not wait for it.
 struct TrimAudit: Command {
     let retentionMilliseconds: Int64
     let countMax: Int64
@@ -105,7 +105,8 @@ extension Caller {
     private static let nameBytesMax = 256
     private static let addressBytesMax = 64
 
-    /// Cut, and without NUL, which text in Postgres cannot hold: a name comes from outside.
+    /// The caller's name, cut to a limit and without NUL, which text in Postgres cannot hold. It comes from
+    /// outside.
     var auditName: String { name.cut(toBytes: Self.nameBytesMax) }
     var auditAddress: String { address.cut(toBytes: Self.addressBytesMax) }
     var auditSource: String { source.rawValue }

@@ -140,7 +140,8 @@ extension JobStore {
         return job
     }
 
-    /// Reads the job for the event of a change that was just written. If that fails, watchers are told to read what changed.
+    /// Reads the job for the event of a change that was just written. If that fails, watchers are made to read
+    /// the change from the database.
     private func jobAfterWrite(_ id: JobID, for users: UserScope) async throws(StoreError) -> JobRecord? {
         do {
             return try await job(id, for: users)
@@ -160,7 +161,7 @@ extension JobStore {
         let token: Int64?
         let node: Int32?
 
-        /// Nil: the statement changed nothing.
+        /// Nil if the statement changed nothing.
         init?(_ result: QueryResult, of id: JobID) throws(PostgresError) {
             guard let row = result.first else { return nil }
             key = JobKey(

@@ -2,11 +2,12 @@ package import JobModel
 import Postgres
 import Support
 
-/// Finds the next lanes in which jobs are ready, and of which kinds. Each is found with one index probe, so the cost is the
-/// same whether a user has one job waiting or a million. It stops after `lanesMax` open lanes: lanes that are not paused, have
-/// a limit above 0, and have jobs of a kind that this node handles. It takes the locks of the open lanes that nobody else
-/// holds. A lane's room is counted by one claimer at a time, only after it holds the lock (`ClaimRuns` has a snapshot of its
-/// own), which makes the limits exact across nodes. The locks end with the transaction, so they cannot leak.
+/// Finds the next lanes in which jobs are ready, with their kinds. Each is found with one index probe, so the
+/// cost is the same whether a user has one job waiting or a million. It stops after `lanesMax` open lanes: lanes
+/// that are not paused, have a limit above 0, and have jobs of a kind that this node handles. It takes those
+/// locks of the open lanes that are free. A lane's room is counted by one claimer at a time, only after it holds
+/// the lock (`ClaimRuns` has a snapshot of its own), which makes the limits exact across nodes. The locks end
+/// with the transaction, so they cannot leak.
 struct LockLanes: Command {
     /// Lanes up to this one were served before.
     let after: Int64
@@ -70,11 +71,11 @@ struct LockLanes: Command {
     }
 }
 
-/// Starts jobs of locked lanes: first one job of each lane, then a second one, and so on, up to each lane's room and the free
-/// slots. Within a lane the order is priority, due time, number. `clock_timestamp`, because the transaction began before the
-/// room was counted. A job whose run is its first (event 2) has no checkpoint and no log; a run that was given back may have
-/// left both, though its attempt does not count. A row that another transaction moves or changes between the look at it and
-/// the update is left to the next claim.
+/// Starts jobs of locked lanes: first one job of each lane, then a second one, and so on, up to each lane's room
+/// and the free slots. Within a lane the order is priority, due time, number. It uses `clock_timestamp`, because
+/// the transaction began before the room was counted. A job whose run is its first (event 2) has no checkpoint
+/// and no log; a run that was given back may have left both, though its attempt does not count. A row that
+/// another transaction moves or changes before the update locks it is left to the next claim.
 ///
 /// The planner must not guess how many jobs wait in a lane: from a user with a million jobs it would conclude that all of
 /// `job` is to be read. So it sees arrays, for which it has one guess, and `SQL.lookUp`. Where a row is found by its number,
@@ -82,15 +83,15 @@ struct LockLanes: Command {
 /// ran would otherwise read the index of all running jobs.
 struct ClaimRuns: Command {
     let node: Int32
-    /// The kinds of all lanes, those of one lane behind each other.
+    /// The kinds of all lanes in one list, in which the kinds of one lane follow each other.
     let kinds: [Int32]
     let lanes: [Int64]
     let userLimits: [Int32]
-    /// Each lane's part of `kinds`, from 1, both ends included.
+    /// The first and the last index of each lane's kinds in `kinds`, from 1.
     let firstKinds: [Int32]
     let lastKinds: [Int32]
     let slots: Int32
-    /// The most that one lane gets.
+    /// The most jobs that one lane gets.
     let share: Int32
 
     static let statement = ParameterizedStatement<Self>(
@@ -139,10 +140,10 @@ private struct OpenLane {
 }
 
 extension JobStore {
-    /// The most lanes of one claim. A lane counts once for each kind that waits there. Each locked lane takes a slot of the
-    /// database's shared lock table until the commit.
+    /// The most lanes of one claim. A lane counts once for each kind that waits there. Each locked lane takes an
+    /// entry of the database's shared lock table until the commit.
     private static let lanesPerClaimMax = 40
-    /// The most lanes that one claim looks at, including those that are not open to it.
+    /// The most lanes that one claim examines, including those that are not open to it.
     private static let lanesScannedMax = 2000
 
     /// Starts up to `slots` waiting jobs of the kinds given, for this node.
@@ -199,7 +200,7 @@ extension JobStore {
                         userID: try row[columns.userID], queue: try row[columns.queue]))
             }
         }
-        // The end of the scan: the next one begins with the first lane again.
+        // The end of the lanes was reached, so the next scan begins with the first lane again.
         let isWhole = openCount < lanesMax && scanned.rowCount < Self.lanesScannedMax
         if !isWhole {
             if lanes.last?.lane == last {

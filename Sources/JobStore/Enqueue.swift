@@ -115,7 +115,7 @@ extension JobStore {
                 return [Result<EnqueueOutcome, StoreError>.failure(error)]
             }
             let lanes = resolved.compactMap { $0 }
-            // Where nothing can conflict, nothing fails alone.
+            // If no job has an id or key of the caller, none can conflict, so none can fail alone.
             if !batch.contains(where: { $0.mayConflict }) {
                 return try insert(batch, lanes) { queries throws(PostgresError) in
                     try connection.execute(queries)
@@ -129,7 +129,7 @@ extension JobStore {
                         try transaction.execute(queries)
                     }
                     for case .failure in outcomes { hasFailure = true }
-                    // Throwing is how a transaction is rolled back.
+                    // Throwing is how the transaction is rolled back.
                     if hasFailure { throw PostgresError(.cancelled, "a job of the batch cannot be added") }
                 }
             } catch {
@@ -205,7 +205,7 @@ extension JobStore {
     func commitEnqueues(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
-        // Ids that the server makes differ.
+        // All ids are made by the server, so they differ.
         if jobs.allSatisfy({ $0.spec.jobID == nil }) { return try commitDistinct(jobs, connection) }
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.contended), count: jobs.count)
@@ -229,7 +229,8 @@ extension JobStore {
                 outcomes[index] = outcomes[first].map { .existing($0.id(of: jobs[first])) }
                 return false
             }
-            // The jobs with other content: by now their ids are taken, unless the first job was refused.
+            // The remaining jobs have other content: by now their ids are taken, unless the first job was
+            // refused.
             let found = try existing(open.map { jobs[$0] }, connection)
             for (index, outcome) in found { outcomes[open[index]] = outcome }
             open = open.indices.filter { found[$0] == nil }.map { open[$0] }
@@ -269,7 +270,7 @@ extension JobStore {
         let offer = StartOffer(jobs, lanes, starter, closedLanes)
         defer { offer?.end() }
         let outcomes = try insert(jobs, lanes, offer) { queries throws(PostgresError) in
-            // Without BEGIN: the statements of one round trip are one transaction.
+            // No BEGIN is needed, because the statements of one round trip are one transaction.
             try connection.execute(queries)
         }
         var notices: [Notice] = []
@@ -305,7 +306,7 @@ extension JobStore {
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.vanished), count: jobs.count)
         var isMissing = [Bool](repeating: true, count: jobs.count)
-        // Mostly the rows come in the order of the jobs, but the plan decides.
+        // The rows usually come in the order of the jobs, but that depends on the plan.
         var indexes = (0..<jobs.count).makeIterator()
         var indexByID: [JobID: Int]?
         let inserted = results[results.count - 1]

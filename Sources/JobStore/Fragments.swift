@@ -1,7 +1,7 @@
 import JobModel
 import Postgres
 
-// SQL that several statements have in common.
+// SQL that several statements share.
 
 extension SQL {
     /// `column = value`, written so that the planner can only use the column's index. With an array of one element the
@@ -11,13 +11,13 @@ extension SQL {
     /// is as cheap then. The plan is kept, and reads the whole table after it has grown.
     static func lookUp(_ column: String, _ value: SQL) -> SQL { "\(sql: column) = ANY (ARRAY[\(value)])" }
 
-    /// That a row belongs to a user for whom the caller may act.
+    /// The condition that a row belongs to a user for whom the caller may act.
     static func isAllowed(_ column: String, _ users: any KeyPath<Input, UserScope> & Sendable) -> SQL {
         "(\(users) IS NULL OR \(sql: column) = ANY (\(users)))"
     }
 
-    /// Writes a row of the change log, from which the other nodes learn what changed. `row` selects its node, jobs, lanes,
-    /// sequences, and whether a running job was asked to stop.
+    /// Writes a row of the change log, from which the other nodes learn of the change. `row` selects its node,
+    /// jobs, lanes, sequences, and whether a running job was asked to stop.
     static func announcing(_ row: SQL) -> SQL {
         "announced AS (INSERT INTO change (node, jobs, lanes, sequences, cancels) \(row))"
     }

@@ -94,7 +94,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         return try result.get()
     }
 
-    /// When the item that has waited longest arrived; nil if none waits.
+    /// The time at which the item that has waited longest arrived; nil if no item waits.
     package var oldest: ContinuousClock.Instant? { state.withLock { $0.waiting.first?.since } }
 
     /// For a writer that could not begin: fails the items that have waited since `moment` or longer. Returns false if no other
@@ -113,7 +113,7 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         return isWriting
     }
 
-    /// For the writer: the next batch. Nil: no item waits, and the writer must end.
+    /// The next batch, for the writer. Nil if no item waits; the writer must end then.
     package func nextBatch() -> Batch? {
         state.withLock { state in
             guard !state.waiting.isEmpty else {

@@ -10,7 +10,7 @@ struct JobColumn: Sendable {
     enum Readers: Sendable {
         /// Reads of whole jobs, `JobRecord`.
         case records
-        /// These, and what a run needs, `ClaimedRun`.
+        /// Reads of whole jobs and of what a run needs, `ClaimedRun`.
         case recordsAndRuns
     }
 
@@ -22,7 +22,7 @@ struct JobColumn: Sendable {
     /// The column's value, from the columns of `input`.
     fileprivate let value: String
     fileprivate let readers: Readers?
-    /// Follows the column's name where it is read: `::text`.
+    /// The text that follows the column's name where it is read, such as `::text`.
     fileprivate var cast = ""
     /// Finds the column in a result.
     fileprivate let reader: (@Sendable (QueryResult) throws(PostgresError) -> Read)?
@@ -108,7 +108,7 @@ extension JobColumn {
         self.init(name, writeAll: { $0.jobs.map(value) })
     }
 
-    // Inlined, so that the closure that reads a column is compiled for the type of its values.
+    // This is inlined, so that the closure that reads a column is compiled for the type of its values.
     @inline(__always)
     private init<Value: ParameterElement & ColumnValue>(
         _ name: String, write value: @escaping @Sendable (NewJob) -> Value, as inserted: String? = nil,
@@ -126,7 +126,8 @@ extension JobColumn {
         }
     }
 
-    /// Other columns of a read may have the column's name: `max_attempts` grows with each retry.
+    /// The name of the column in a read. It needs one of its own, because other columns may have the same name:
+    /// `max_attempts` grows with each retry.
     fileprivate static func alias(_ name: String) -> String { "spec_\(name)" }
 
     fileprivate func isRead(by readers: Readers) -> Bool {
@@ -192,8 +193,9 @@ struct SpecReader {
     }
 }
 
-/// Tells whether two requests are the same: SHA-256 over every field that the caller sets, each with its length. Digests are
-/// kept in `job`, so those of fields that are not set must stay as they are.
+/// A digest by which a repeated request is recognized: SHA-256 over every field that the caller sets, each with
+/// its length. Digests are stored in `job`, so a new field must not change the digests of requests that do not
+/// set it.
 enum RequestDigest {
     static func digest(of spec: JobSpec) -> [UInt8] {
         var hash = SHA256()
@@ -232,7 +234,7 @@ extension JobSpec {
         if case .at(let moment) = due { moment } else { nil }
     }
 
-    /// Counts only where there is no `runAt`.
+    /// The delay, which only counts if there is no `runAt`.
     fileprivate var delayMicroseconds: Int64 {
         if case .after(let delay) = due { delay.microseconds } else { 0 }
     }

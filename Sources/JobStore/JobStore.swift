@@ -3,14 +3,16 @@ import Logging
 package import Postgres
 import Synchronization
 
-/// Keeps everything that the service stores, in Postgres. Every SQL statement is in this module, and no decision.
+/// Keeps everything that the service stores, in Postgres. All SQL statements are in this module, and decisions
+/// are made elsewhere.
 ///
 /// It passes what it commits to one observer, once it is durable (`Notice`).
 package final class JobStore: EngineStore {
     package struct Configuration: Sendable {
-        /// The schema's name is part of it: services in other schemas of the database are not disturbed.
+        /// The channel for NOTIFY. It contains the schema's name, so services in other schemas of the database
+        /// are not notified.
         package var notifyChannel = "signalbox"
-        /// An operation that takes longer has failed.
+        /// The time after which an operation fails.
         package var timeout: Duration = .seconds(10)
 
         package init() {}
@@ -20,7 +22,8 @@ package final class JobStore: EngineStore {
     package static let sessionSettings = [
         // A client that is gone must not hold locks.
         "idle_in_transaction_session_timeout": "30s",
-        // Less than the store waits, so that a statement that was given up is not committed much later.
+        // This is less than the store's timeout, so that a statement that was given up is not committed much
+        // later.
         "statement_timeout": "9s",
         // Compiling a plan takes longer than any statement of the store.
         "jit": "off",
@@ -41,7 +44,8 @@ package final class JobStore: EngineStore {
         var name = ""
     }
 
-    /// In a struct: a function that a lock holds by itself is wrapped once more each time it is looked at.
+    /// The functions are in a struct, because a function that a `Mutex` holds directly is wrapped once more at
+    /// each access.
     private struct Observers {
         var onCommit: (@Sendable ([Notice]) -> Void)?
         /// Weak, because a starter holds this store.
@@ -58,7 +62,7 @@ package final class JobStore: EngineStore {
     private let observers = Mutex(Observers())
     let enqueues = GroupCommit<NewJob, EnqueueOutcome>(cost: { $0.spec.bytes })
     let existingJobs = GroupCommit<ExistingJob, JobRecord>(limits: ExistingJob.limits)
-    /// The bytes of the batches that are being written, which no group commit bounds.
+    /// The bytes of the batches that are being written. They are not bounded by a group commit.
     let batchBytes = Mutex(0)
     let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
     let telemetry = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
@@ -103,7 +107,7 @@ package final class JobStore: EngineStore {
     /// Runs `body` on a thread that holds a connection.
     ///
     /// - Parameters:
-    ///   - isLong: for reads that take as long as there is much to read. However many are called, some connections are
+    ///   - isLong: for reads whose time grows with their result. However many are called, some connections are
     ///     left to enqueue, claim and finish.
     ///   - isInterruptible: cancelling the task stops the statement.
     ///   - retries: runs `body` again when it lost a deadlock.
@@ -133,7 +137,7 @@ package final class JobStore: EngineStore {
         try await run(name, timeout: timeout, isLong: isLong, isInterruptible: true, body)
     }
 
-    /// Runs a write: if its outcome is unknown, watchers are told to read what changed.
+    /// Runs a write. If its outcome is unknown, watchers are made to read the change from the database.
     func write<T: Sendable>(
         _ name: StaticString, retries: Bool = true,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T
@@ -157,16 +161,16 @@ package final class JobStore: EngineStore {
         }
     }
 
-    /// Writes what waits in `group`, batch after batch, on a thread that holds a connection: there is no hop between
-    /// two commits. After some batches it lines up again behind whatever else waits for a connection. `afterwards` is
-    /// called after each batch, once all its callers have heard.
+    /// Writes the items that wait in `group`, batch after batch, on a thread that holds a connection, so that
+    /// there is no hop between two commits. After some batches it queues again for a connection, behind other
+    /// work. `afterwards` is called after each batch, once its completions were called.
     func startWriter<Item, Outcome>(
         _ group: GroupCommit<Item, Outcome>,
         _ commit:
             @escaping @Sendable ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>],
         afterwards: @escaping @Sendable () -> Void = {}
     ) {
-        // Those that have waited for so long are told that the database is away, and only those.
+        // Items that have waited for so long fail because the database is unavailable; newer items keep waiting.
         let deadline = (group.oldest ?? .now) + timeout
         database.perform(deadline: deadline) { [self] outcome in
             switch outcome {
@@ -179,7 +183,7 @@ package final class JobStore: EngineStore {
                     if connection.isBroken { break }
                 }
             case .failure(let error):
-                // At a shutdown, waiting longer does not help.
+                // At a shutdown, all items fail, because waiting longer does not help.
                 let isOver = error.code == .shutdown
                 let since: ContinuousClock.Instant = isOver ? .now : .now - timeout
                 guard group.refuse(waitingSince: since, StoreError(error)) else { return }
@@ -190,8 +194,8 @@ package final class JobStore: EngineStore {
 
     private static let batchesInARow = 16
 
-    /// Writes a batch. If the database refuses an item of it, it writes the halves, and so on, so that a bad item fails alone:
-    /// among 2,000 items it is found with 22 more commits.
+    /// Writes a batch. If the database refuses one of its items, the halves are written separately, and so on, so
+    /// that a bad item fails alone: among 2,000 items it is found with 22 more commits.
     private func commitBatch<Item, Outcome>(
         _ items: [Item], _ connection: Connection,
         _ commit: ([Item], Connection) throws(PostgresError) -> [Result<Outcome, StoreError>]

@@ -7,18 +7,18 @@ struct ListJobs: Sendable {
     let users: UserScope
     let queue: String?
     let kind: String?
-    /// Empty: all states.
+    /// The wanted states; empty: all states.
     let states: [String]
     let labels: String?
     let createdFrom: Timestamp?
     let createdTo: Timestamp?
     /// Only jobs with lower numbers.
     let before: Int64
-    /// The most jobs that the page looks at. It stops at `size` matching jobs. `edge_number` is the last job that it looked
-    /// at, where the next page begins, if this page is short.
+    /// The most jobs that the page examines. It stops at `size` matching jobs. `edge_number` is the last job that
+    /// was examined, behind which the next page begins if this page is short.
     let scannedMax: Int64
     let size: Int64
-    /// The most jobs that it looks at for each of several users.
+    /// The most jobs that it examines for each of several users.
     let share: Int64
 
     static let all = ParameterizedStatement<Self>(
@@ -32,8 +32,8 @@ struct ListJobs: Sendable {
                 ORDER BY job.user_id DESC, job.number DESC LIMIT \(\.scannedMax)
                 """))
 
-    /// The filters look at each job by itself, in order, so that the scan ends with the last job of the page. Only the jobs
-    /// of the page are read whole.
+    /// Applies the filters to each job by itself, in order, so that the scan ends with the last job of the page.
+    /// Only the jobs of the page are read whole.
     private static func listing(scan: SQL<Self>) -> SQL<Self> {
         """
         WITH mine AS MATERIALIZED (
@@ -45,8 +45,9 @@ struct ListJobs: Sendable {
         """
     }
 
-    /// Looks at the newest `share` jobs of each user, in the order of the index. If a user has more, the page ends where the
-    /// first of these scans ended, and the next page begins there: below it, some jobs were not looked at.
+    /// Examines the newest `share` jobs of each user, in the order of the index. If a user has more, the page
+    /// ends where the first of these scans ended, and the next page begins there, because below it some jobs were
+    /// not examined.
     static let ofUsers = ParameterizedStatement<Self>(
         "list_jobs_of_users",
         """
@@ -106,11 +107,11 @@ struct ListJobs: Sendable {
 }
 
 extension JobStore {
-    /// The most jobs that one page looks at.
+    /// The most jobs that one page examines.
     private static let jobsScannedMax: Int64 = 10_000
 
-    /// One page of at most `size` jobs, newest first, below the number `before`. It looks at a bounded
-    /// number of jobs, so it may be short while there are more.
+    /// One page of at most `size` jobs, newest first, below the number `before`. It examines a bounded number of
+    /// jobs, so it may be short while there are more.
     package func list(
         _ filter: JobFilter, for users: UserScope, before: Int64?, size: Int
     ) async throws(StoreError) -> JobPage {

@@ -9,7 +9,7 @@ package enum Migrator {
         var sql: String
     }
 
-    /// Runs what is missing, under a lock, each file in a transaction. Returns the numbers of those it ran.
+    /// Runs the missing migrations under a lock, each in a transaction. Returns their numbers.
     ///
     /// Throws `StoreError.schema` for a database that is newer than this program.
     package static func migrate(_ database: Database) async throws(StoreError) -> [Int] {
@@ -31,9 +31,9 @@ package enum Migrator {
         return ran
     }
 
-    /// Never edited after landing; a change of the schema is a new file.
+    /// The migrations. They are never edited after landing; a change of the schema is a new file.
     private static let migrations = [
-        // The package manager puts an underscore for a leading digit.
+        // The package manager replaces a leading digit by an underscore.
         Migration(number: 1, name: "0001_jobs", sql: text(PackageResources._001_jobs_sql)),
         Migration(number: 2, name: "0002_second_place", sql: text(PackageResources._002_second_place_sql)),
         Migration(

@@ -23,7 +23,7 @@ struct RegisterNode: Command {
         """)
 }
 
-/// Sets what becomes of runs of kinds whose node died.
+/// Sets the policies of kinds for runs whose node died.
 struct SetInterruption: Command {
     let kinds: [Int32]
     let policies: [String]
@@ -172,7 +172,7 @@ extension Statement {
         "end_dead_nodes",
         "UPDATE node SET ended_at = now() WHERE ended_at IS NULL AND lease_until <= now()")
 
-    /// How long until the next scheduled job is due.
+    /// The time until the next scheduled job is due.
     static let nextDue = Statement(
         "next_due",
         """
@@ -281,7 +281,7 @@ extension JobStore {
         }
     }
 
-    /// Renews the lease of every run of this node, on a connection of its own, so that nothing else delays it.
+    /// Renews the lease of every run of this node, on a connection of its own, so that no other work delays it.
     ///
     /// - Parameter known: the tokens of the runs that the node knows of.
     package func renew(
@@ -320,9 +320,9 @@ extension JobStore {
         }
     }
 
-    /// Ends the nodes whose lease has ended, and returns the runs that they left behind, to be ended with `finish` under
-    /// their own tokens: the first node that does so wins. Runs of kinds whose policy this version does not know are left
-    /// to nodes that know it.
+    /// Ends the nodes whose lease has expired, and returns the runs that they left behind. They are to be ended
+    /// with `finish` under their own tokens; the first node that does so wins. Runs of kinds whose policy this
+    /// version does not know are left to nodes that know it.
     package func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) {
         try await run("orphans") { connection throws(PostgresError) in
             let policies = Interruption.allCases.map(\.rawValue)

@@ -2,7 +2,7 @@ package import JobModel
 import Postgres
 package import Support
 
-/// Counts how many jobs of each user wait, and perhaps how large their payloads are.
+/// Counts how many jobs of each user wait, and on request how large their payloads are.
 struct CountPending: Sendable {
     let users: [String]
     /// The most jobs that it counts for each user.
@@ -68,7 +68,7 @@ extension JobStore {
         }
     }
 
-    /// What each user has waiting, over all nodes, counted up to `jobsMax` jobs.
+    /// The amount that each user has waiting, over all nodes, counted up to `jobsMax` jobs.
     ///
     /// - Parameter withBytes: whether to add up the sizes of the payloads too, for which each job is read.
     package func pending(

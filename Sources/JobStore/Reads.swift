@@ -12,7 +12,7 @@ extension SQL {
         """
     }
 
-    /// Everything about a job but its history and its result, from `recordTables`, for `RecordReader`.
+    /// The columns of a job, without its history and its result, from `recordTables`, for `RecordReader`.
     static var recordColumns: SQL {
         """
         j.number, j.id, k.name AS kind, j.user_id, q.name AS queue, j.created_at,
@@ -28,7 +28,7 @@ extension SQL {
         """
     }
 
-    /// What `recordColumns` needs to be joined to `job j`.
+    /// The tables that `recordColumns` needs, to be joined to `job j`.
     static var recordTables: SQL {
         """
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
@@ -41,11 +41,12 @@ extension SQL {
         """
     }
 
-    /// That a job is in `live` or in `finished`. A job that is being removed, or moved, may be in neither.
+    /// The condition that a job is in `live` or in `finished`. A job that is being removed, or moved, may be in
+    /// neither.
     static var isWhole: SQL { "(l.number IS NOT NULL OR f.number IS NOT NULL)" }
 }
 
-/// Reads whole jobs. Larger results are left out.
+/// Reads whole jobs. Results of more than `resultBytesMax` are left out.
 struct FindJobs: Command {
     let ids: [JobID]
     let resultBytesMax: Int32
@@ -166,7 +167,7 @@ struct FindProgress: Command {
 
 /// A job with an event that a newer version has written.
 package struct UnknownEvent: Sendable {
-    /// The event's type, in words: `event type "unblocked"`.
+    /// The event's type as a text, for example `event type "unblocked"`.
     package var value: ExactText
     package var job: JobID
     package var number: Int64
@@ -175,14 +176,15 @@ package struct UnknownEvent: Sendable {
 }
 
 extension JobStore {
-    // For a caller, jobs of users for whom it may not act do not exist.
+    // Jobs of users for whom the caller may not act are treated as if they did not exist.
 
     /// The job with its result, without its history; nil if there is no such job.
     package func job(_ id: JobID, for users: UserScope) async throws(StoreError) -> JobRecord? {
         try await jobs([id], for: users, resultBytesMax: JobLimits.resultBytesMax).first
     }
 
-    /// The jobs that exist, without their history, in no order. A larger result is left out.
+    /// The jobs that exist, without their history and in no order. Results of more than `resultBytesMax` are left
+    /// out.
     package func jobs(
         _ ids: [JobID], for users: UserScope, resultBytesMax: Int
     ) async throws(StoreError) -> [JobRecord] {

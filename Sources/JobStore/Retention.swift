@@ -1,7 +1,8 @@
 package import JobModel
 import Postgres
 
-/// Removes finished jobs. One node does it at a time, a bounded number of jobs per statement, so that nothing waits for it.
+/// Removes finished jobs. Only one node does it at a time, and each statement removes a bounded number of jobs,
+/// so that other statements do not wait for it.
 struct RemoveFinished: Command {
     let retentionMilliseconds: Int64
     let countMax: Int64

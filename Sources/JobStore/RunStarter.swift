@@ -17,8 +17,8 @@ struct LockLanesOfNewJobs: Command {
         """)
 }
 
-// Adding jobs and starting those that are eligible: due, of a kind that this node handles, in a lane that is locked by this
-// transaction, is not paused, has room, and in which no other job waits.
+// The statements that add jobs and start those that are eligible: due, of a kind that this node handles, in a
+// lane that is locked by this transaction, is not paused, has room, and in which no other job waits.
 extension InsertJobs {
     static let start = ParameterizedStatement<Self>("insert_and_start_jobs", starting(mayConflict: true))
     static let startFresh = ParameterizedStatement<Self>(
@@ -64,7 +64,7 @@ extension InsertJobs {
         """
     }
 
-    /// Event 1 of all jobs, and event 2 of those that start.
+    /// Announces event 1 of all jobs, and event 2 of those that start.
     private static let announcingNewAndStarted = SQL<Self>.announcing(
         """
         SELECT \(\.node), array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
@@ -74,8 +74,8 @@ extension InsertJobs {
         """)
 }
 
-/// Remembers lanes in which nothing could start just now, because they are full or paused, or because jobs wait there. Asking
-/// again with each commit would cost a user with a long queue more than it gains.
+/// Remembers lanes in which no job could start just now, because they are full or paused, or because jobs wait
+/// there. Trying again with each commit would cost a user with a long queue more than it gains.
 final class ClosedLanes: Sendable {
     private static let time: Duration = .milliseconds(20)
     /// The memory is emptied when it is full.

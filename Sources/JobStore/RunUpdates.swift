@@ -2,7 +2,7 @@ package import JobModel
 import Postgres
 
 extension RunUpdate {
-    /// In bytes, for the group commit.
+    /// The cost in bytes, for the group commit.
     var cost: Int { log.reduce(512) { $0 + 64 + $1.message.utf8.count } }
 
     fileprivate var saved: [Notice] {
@@ -101,9 +101,9 @@ struct SaveCheckpoint: Command {
 }
 
 extension JobStore {
-    /// Saves the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls share a
-    /// commit. Watchers of this node were sent the updates when they were made; the observer is told once more when they are
-    /// saved, and other nodes read them from the change log.
+    /// Saves the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls
+    /// share a commit. Watchers of this node were sent the updates when they were made. The observer receives
+    /// them again when they are saved, and other nodes read them from the change log.
     package func save(_ telemetry: [RunUpdate]) async throws(StoreError) {
         guard !telemetry.isEmpty else { return }
         try await self.telemetry.submit(telemetry) {
@@ -156,7 +156,7 @@ extension JobStore {
 }
 
 extension SaveProgress {
-    /// - Parameter updates: those with progress.
+    /// - Parameter updates: updates that have progress.
     fileprivate init(_ updates: [RunUpdate], node: Int32) {
         let progress = updates.compactMap(\.progress)
         self.init(

@@ -20,7 +20,7 @@ struct GetSecret: Command {
 }
 
 extension JobStore {
-    /// 32 random bytes that all nodes of this database share, made by the node that asks first.
+    /// A secret of 32 random bytes that all nodes of this database share. The first node that needs it makes it.
     package func secret(_ name: StaticString) async throws(StoreError) -> [UInt8] {
         let fresh = SymmetricKey(size: .bits256).withUnsafeBytes { Array($0) }
         return try await run("secret") { connection throws(PostgresError) in

@@ -22,9 +22,10 @@ struct SnapshotJobs: Sendable {
         "snapshot_jobs_of_queue",
         snapshot(lanes: "\(\.users) IS NULL AND queue = (SELECT id FROM queue WHERE name = \(\.queue))"))
 
-    /// Reads by the lanes if they are fewer than `lanesMax` and hold fewer than `scannedMax` live jobs: the rest of `live`
-    /// does not matter then. The lanes' indexes are not in the order of the numbers, so each page looks at all jobs of the
-    /// lanes. Otherwise it walks `live` by number, `scannedMax` jobs a page: the lanes' jobs are a good part of it.
+    /// Reads by the lanes if they are fewer than `lanesMax` and hold fewer than `scannedMax` live jobs, so that
+    /// the rest of `live` does not matter. The lanes' indexes are not in the order of the numbers, so each page
+    /// reads all jobs of the lanes. Otherwise it walks `live` by number, `scannedMax` jobs a page, because the
+    /// lanes' jobs are a good part of it.
     private static func snapshot(lanes: SQL<Self>) -> SQL<Self> {
         """
         WITH lanes AS MATERIALIZED (
@@ -85,7 +86,7 @@ struct LiveJobs: Command {
 }
 
 extension JobStore {
-    /// The most live jobs that one page of a snapshot looks at, and the most that it returns.
+    /// The most live jobs that one page of a snapshot examines, and the most that it returns.
     private static let snapshotJobsScannedMax: Int64 = 50_000
     private static let snapshotJobsMax: Int64 = 1000
     /// The most lanes in which one page of a snapshot looks for live jobs.
@@ -94,7 +95,7 @@ extension JobStore {
     /// A page of numbers of jobs.
     package struct NumberPage: Sendable {
         package var numbers: [Int64]
-        /// Where the next page begins; nil: there are no more.
+        /// The start of the next page; nil if there is none.
         package var next: Int64?
     }
 

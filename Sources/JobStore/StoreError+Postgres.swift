@@ -7,7 +7,8 @@ extension StoreError {
         case .connection, .timeout, .shutdown, .resources: self = .unavailable("\(error)")
         case .overloaded: self = .overloaded
         case .server where error.isConnectionLoss || error.isRetryable: self = .unavailable("\(error)")
-        // Out of connections, disk or memory; or stopped by the operator: a bad day, not a bug.
+        // The database is out of connections, disk or memory, or its operator stopped it: it is unavailable, not
+        // broken.
         // exact: five characters of ASCII that the database gives
         case .server(let state) where state.hasPrefix("53") || state.hasPrefix("57"):
             self = .unavailable("\(error)")

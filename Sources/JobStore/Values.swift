@@ -3,7 +3,7 @@ package import JobModel
 package import Postgres
 package import Support
 
-// How types of the domain are written as parameters and read from columns.
+// The encoding of types of the domain as parameters, and their decoding from columns.
 
 extension Timestamp: ParameterValue, NullableParameterElement, ColumnValue {
     package static var parameterType: UInt32 { ValueType.timestamp.rawValue }

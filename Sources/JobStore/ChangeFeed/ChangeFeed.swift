@@ -3,17 +3,19 @@ package import Logging
 import Support
 import Synchronization
 
-/// Passes on what happens to jobs: what this node commits at once, and what other nodes commit by reading the change log.
+/// Passes on changes of jobs: what this node commits, at once, and what other nodes commit, by reading the change
+/// log.
 ///
-/// It knows nothing of those it serves but what they subscribe with, and holds them weakly. So the store, the feed and its
-/// subscribers are freed when their owner lets go of them, in any order.
+/// It knows its subscribers only as `ChangeSubscriber`, and holds them weakly. So the store, the feed and its
+/// subscribers can be released in any order.
 ///
-/// A NOTIFY of another node makes the next read come sooner. Polling alone is enough, so a lost NOTIFY costs time only.
+/// A NOTIFY from another node makes the next read come sooner. Polling alone is enough, so a lost NOTIFY costs
+/// time only.
 package final class ChangeFeed: Sendable {
     package struct Configuration: Sendable {
         /// The longest time between two reads of the log.
         package var pollInterval: Duration = .seconds(1)
-        /// At most one NOTIFY is sent in this time.
+        /// The time in which at most one NOTIFY is sent.
         package var notifyInterval: Duration = .milliseconds(100)
         /// The shortest time between two reads: under load, one read gets the changes of many commits.
         package var readInterval: Duration = .milliseconds(10)
@@ -26,11 +28,11 @@ package final class ChangeFeed: Sendable {
     }
 
     private struct State {
-        /// In the order in which they have subscribed.
+        /// The subscribers in the order in which they have subscribed.
         var subscribers: [Subscriber] = []
-        /// Until the first renewal of the lease says whether other nodes are alive, there may be some.
+        /// Whether other nodes may be alive. It is true until the first renewal of the lease says otherwise.
         var hasPeers = true
-        /// Where the first read begins; written by `open`.
+        /// The position at which the first read begins; written by `open`.
         var opened: ChangeCursor?
     }
 
@@ -41,7 +43,7 @@ package final class ChangeFeed: Sendable {
     private let readSignal = WakeSignal()
     private let notifySignal = WakeSignal()
 
-    /// Becomes the observer of the store's commits.
+    /// Makes the feed the observer of the store's commits.
     package init(store: JobStore, configuration: Configuration = Configuration(), logger: Logger) {
         self.store = store
         self.configuration = configuration
@@ -66,22 +68,22 @@ package final class ChangeFeed: Sendable {
 
     // MARK: What happens
 
-    /// Passes on what this node has committed, or what one of its runs reports.
+    /// Passes on the commits of this node, or reports of its runs.
     package func publish(_ notices: [Notice]) {
         let subscribers = subscribers
         for subscriber in subscribers { subscriber.receive(notices) }
-        // What a run reports is not in the log before it is saved: there is nothing to read yet.
+        // A run's report is not in the log before it is saved, so there is nothing to read yet.
         guard notices.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
         if subscribers.contains(where: { $0.interest == .allNodes }) { readSignal.wake() }
     }
 
-    /// Whether other nodes are alive, which have to be notified of this node's changes.
+    /// Sets whether other nodes are alive, which have to be notified of this node's changes.
     package func setPeers(_ hasPeers: Bool) {
         state.withLock { $0.hasPeers = hasPeers }
     }
 
-    /// Another node has sent a NOTIFY, or may have sent one before this node was listening.
+    /// Handles a NOTIFY of another node, or the possibility that one was missed before this node listened.
     package func wake() {
         setPeers(true)
         readSignal.wake()
@@ -94,7 +96,8 @@ package final class ChangeFeed: Sendable {
 
     // MARK: Loops
 
-    /// Finds the position in the log from which on no change is missed. Call it before anything is watched.
+    /// Finds the position in the log from which on no change is missed. It must be called before any watch
+    /// begins.
     package func open() async throws(StoreError) {
         let cursor = try await store.openChanges()
         state.withLock { $0.opened = cursor }
@@ -113,7 +116,8 @@ package final class ChangeFeed: Sendable {
         while !Task.isCancelled {
             let readAt = ContinuousClock.now
             do throws(StoreError) {
-                // Entries may have been trimmed that were not read, after a pause or during a read of very many pages.
+                // Entries may have been trimmed before they were read, after a pause or during a read of very
+                // many pages.
                 if let position = cursor, position.takenAt.duration(to: readAt) > JobStore.changesKept / 2 {
                     cursor = nil
                 }
@@ -134,8 +138,8 @@ package final class ChangeFeed: Sendable {
         }
     }
 
-    /// One read, delivered. Nil when it has left out changes that some subscriber has begun to need meanwhile, so that it
-    /// has to be repeated.
+    /// Does one read and delivers its changes. Nil if it has left out changes that a subscriber has come to need
+    /// in the meantime, so that it has to be repeated.
     private func read(from cursor: ChangeCursor) async throws(StoreError) -> ChangeBatch? {
         let interest = interest
         let batch = try await store.changes(since: cursor, interest)
@@ -163,7 +167,7 @@ package final class ChangeFeed: Sendable {
 }
 
 extension Notice {
-    /// Whether the database may have it by now, so that a read of the log can find something.
+    /// Whether the change may be committed by now, so that a read of the log can find it.
     var mayBeCommitted: Bool {
         switch self {
         case .event, .cancelRequested, .uncertain: true

@@ -8,13 +8,13 @@ package import Support
 /// ids. So the position is a snapshot (`pg_current_snapshot`): all that was visible in it has been read, and what is
 /// visible now and was not then is new. A read of several pages continues each page after the last row of the one before.
 package struct ChangeCursor: Sendable {
-    /// All that was visible in it has been read.
+    /// The snapshot up to which everything has been read.
     var base: ChangeSnapshot
     /// Set between the pages of a read: the snapshot of the first page, which bounds the read, and the last row read.
     var reading: (until: ChangeSnapshot, xid: Int64, id: Int64)?
 
-    /// Rows that are still to be read must have been kept since then. It is the beginning of the read, however many pages
-    /// that takes.
+    /// The beginning of the read. Rows that are still to be read must have been kept since then, however many
+    /// pages the read takes.
     package var takenAt: ContinuousClock.Instant { base.takenAt }
 }
 
@@ -23,7 +23,7 @@ package struct ChangeCursor: Sendable {
 struct ChangeSnapshot: Sendable {
     var xmax: String
     var xip: [String]
-    /// Not later than the snapshot.
+    /// A time that is not later than the snapshot.
     var takenAt: ContinuousClock.Instant
 
     /// Nil for text that is not a snapshot.
@@ -38,12 +38,13 @@ struct ChangeSnapshot: Sendable {
 
 package struct ChangeBatch: Sendable {
     package var changes: [RemoteChange] = []
-    /// Some run was asked to stop.
+    /// Whether some run was asked to stop.
     package var hasCancels = false
-    /// Another node has changed something. With `ChangeInterest.cancels` only its requests to stop a run are seen.
+    /// Whether another node has changed something. With `ChangeInterest.cancels`, only its requests to stop a run
+    /// are seen.
     package var hasRemote = false
     package var cursor: ChangeCursor
-    /// There is more to read at once.
+    /// Whether there is more to read at once.
     package var hasMore = false
 }
 
@@ -90,8 +91,8 @@ extension Statement {
             AND (cancels OR $8) AND (node <> $7 OR $10)
         """
 
-    /// Ids grow with time, nearly, so it looks at the lowest ids. One node at a time, and a bounded number of rows for each
-    /// statement.
+    /// Removes old rows. Ids grow nearly with time, so it examines the rows with the lowest ids. Only one node
+    /// does it at a time, and each statement removes a bounded number of rows.
     static let trimChanges = Statement(
         "trim_changes",
         """
@@ -120,7 +121,7 @@ extension Statement {
 extension JobStore {
     private static let changesPerRead = 200
     static let changesTrimmedAtOnce = 10_000
-    /// Above the id of every transaction.
+    /// A number above the id of every transaction.
     private static let lastXID = String(UInt64.max)
     /// How long changes are kept: much longer than a node that still holds its lease can be late to read them.
     package static let changesKept: Duration = .seconds(120)
@@ -243,7 +244,7 @@ extension JobStore {
         }
     }
 
-    /// Removes changes that no node needs any more, unless another node is just doing that.
+    /// Removes changes that no node needs any more, unless another node is doing that already.
     package func trimChanges() async throws(StoreError) {
         var removed: Int
         repeat {
