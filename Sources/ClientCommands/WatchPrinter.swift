@@ -59,7 +59,7 @@ actor WatchPrinter {
         }
     }
 
-    /// Draws the last frame.
+    /// Draws the last frame. No other frame follows.
     func finish() throws {
         if style == .bars { try draw() }
         isFinished = true

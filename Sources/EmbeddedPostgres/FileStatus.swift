@@ -14,7 +14,7 @@ struct FileStatus {
     /// The permissions, with the sticky bit.
     let mode: mode_t
     let linkCount: Int
-    /// In bytes.
+    /// The size in bytes.
     let size: off_t
 
     /// Reads the status; nil if there is nothing with this name.

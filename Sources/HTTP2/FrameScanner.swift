@@ -57,7 +57,8 @@ package struct FrameScanner: Sendable {
             headersFrames += 1
             return
         case 0x3, 0x5, 0x9:
-            // RST_STREAM is counted with the calls, PUSH_PROMISE is an error, and the library limits
+            // RST_STREAM has a limit of its own (`resetsBurst`), PUSH_PROMISE is an error, and the library limits
+            // CONTINUATION.
             // CONTINUATION.
             return
         default:

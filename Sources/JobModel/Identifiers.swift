@@ -123,7 +123,7 @@ extension Duration {
 
 extension Timestamp {
     /// The time of this machine's clock. It is for display only and never for decisions, except whether a
-    /// credential has expired, for which the clock of its issuer cannot be asked.
+    /// credential has expired, because the clock of its issuer cannot be read.
     package static var now: Timestamp {
         Timestamp(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000))
     }

@@ -21,11 +21,11 @@ package struct RunSupervision: Sendable {
     }
 
     private enum State: Sendable {
-        /// Exits: `stopping`.
+        /// The handler runs. Becomes `stopping`.
         case running
-        /// Exits: `abandoned`.
+        /// The handler was asked to end. Becomes `abandoned`.
         case stopping(StopReason, abandonAt: ContinuousClock.Instant)
-        /// No exit.
+        /// The handler is left behind. Final.
         case abandoned(StopReason)
     }
 

@@ -69,7 +69,7 @@ struct ListNodes: Command {
         """)
 }
 
-// The audit has only real changes: a command that changes nothing writes no entry.
+// These statements write audit entries for real changes only: a command that changes nothing writes no entry.
 
 /// Pauses a queue or resumes it.
 struct SetPaused: Audited {
@@ -155,7 +155,8 @@ struct GetUserLimit: Command {
 }
 
 extension JobStore {
-    /// Counts the jobs of queues. It reads every job within retention: for operators, not to be called every second.
+    /// Counts the jobs of queues. It reads every job within retention, so it is for operators and must not be
+    /// called every second.
     package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
         try await read("queue_stats", timeout: .seconds(30), isLong: true) {
             connection throws(PostgresError) in
@@ -190,7 +191,7 @@ extension JobStore {
         }
     }
 
-    /// The nodes, with the ids of their running jobs that belong to these users.
+    /// Returns the nodes, with the ids of their running jobs that belong to these users.
     package func nodes(for users: UserScope) async throws(StoreError) -> [NodeRecord] {
         try await read("nodes", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(ListNodes(users: users))
@@ -241,7 +242,8 @@ extension JobStore {
         }
     }
 
-    /// Sets a user's limit in a queue. Nil: the queue's limit applies again; for an unknown user that changes nothing.
+    /// Sets a user's limit in a queue. With nil, the queue's limit applies again; for an unknown user, nil
+    /// changes nothing.
     package func setUserLimit(
         _ limit: Int?, userID: ExactText, queue: String, by caller: Caller
     ) async throws(StoreError) {

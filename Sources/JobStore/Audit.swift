@@ -12,8 +12,8 @@ extension SQL where Input == InsertJobs {
         let caller: SQL = """
             (\(\.callers.names))[caller], (\(\.callers.addresses))[caller], (\(\.callers.sources))[caller]::audit_source
             """
-        // Only jobs that were really added. Not a join, because the planner can only guess how many rows a WITH query
-        // returns, and might compare each row with each.
+        // Only jobs that were really added have entries. This is not a join, because the planner can only guess
+        // how many rows a WITH query returns, and might compare each row with each.
         let added: SQL = """
             SELECT id, max(caller) AS caller FROM (
                 SELECT id, NULL::int AS caller FROM new
@@ -52,7 +52,8 @@ struct JobCallers {
     struct Name: Hashable {
         let caller: Caller
 
-        /// Compared by their bytes, so that two callers whose names are only equivalent in Unicode stay two callers.
+        /// Callers are compared by their bytes, so that two of them whose names are only equivalent in Unicode
+        /// stay different.
         static func == (left: Name, right: Name) -> Bool {
             left.caller.source == right.caller.source
                 && left.caller.name.hasSameBytes(as: right.caller.name)

@@ -2,9 +2,9 @@ package import JobModel
 import Postgres
 import Support
 
-/// Cancels a job that waits at once, and asks one that runs to stop. It returns no row when the job is final, is in a state of
-/// a newer version, or was claimed or given back between the snapshot and the lock. The states are checked in a form from
-/// which no partial index follows.
+/// Cancels a waiting job at once, and asks a running one to stop. It returns no row when the job is final, is in
+/// a state of a newer version, or was claimed or given back between the snapshot and the lock. The conditions on
+/// the state are written so that the planner cannot use a partial index.
 struct CancelJob: Command, Audited {
     let node: Int32
     let id: JobID
@@ -87,7 +87,7 @@ struct RetryJob: Command, Audited {
 }
 
 extension JobStore {
-    /// Cancels a job, or asks its run to stop; see `JobService.Cancel`. Returns the job as it is then.
+    /// Cancels a job, or asks its run to stop; see `JobService.Cancel`. Returns the job after the change.
     package func cancel(
         _ id: JobID, reason: String, by caller: Caller
     ) async throws(StoreError) -> JobRecord {
@@ -99,7 +99,7 @@ extension JobStore {
             }
             guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
             guard let change else {
-                // Nothing had to be done, or the job changed between the snapshot and the lock.
+                // There was nothing to change, or the job changed between the snapshot and the lock.
                 if job.state.isFinal || job.cancelRequested { return job }
                 continue
             }
@@ -121,7 +121,7 @@ extension JobStore {
         throw .unavailable("the job changes too fast to be cancelled")
     }
 
-    /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job as it is then.
+    /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job after the change.
     package func retry(_ id: JobID, by caller: Caller) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         let change = try await write("retry") { connection throws(PostgresError) -> ChangedRow? in

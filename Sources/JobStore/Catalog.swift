@@ -13,9 +13,10 @@ struct LaneIDs: Sendable {
 
 /// Remembers the numbers of kinds and lanes, which never change.
 final class Catalog: Sendable {
-    /// Lanes remembered; the memory is emptied when it is full.
+    /// The most lanes that are remembered. The memory is emptied when it is full.
     private let lanesMax: Int
-    /// Names of kinds that callers can make up are bounded by the check that a live node handles them.
+    /// The most kinds that are remembered. Names that callers invent are already refused, because no live node
+    /// handles them.
     private let kindsMax: Int
 
     struct LaneName: Hashable {
@@ -35,7 +36,8 @@ final class Catalog: Sendable {
     private struct State {
         var lanes: [LaneName: Int64] = [:]
         var kinds: [String: Int32] = [:]
-        /// When each user was found to have as many lanes as it may have. The lanes are not counted again for a while.
+        /// The time at which each user was found to have as many lanes as allowed. The lanes are not counted
+        /// again for a while.
         var fullUsers: [ExactText: ContinuousClock.Instant] = [:]
     }
     private static let fullUsersMax = 1_000
@@ -77,7 +79,7 @@ final class Catalog: Sendable {
     ) throws(PostgresError) -> [LaneIDs?] {
         if let ids = self.known(jobs) { return ids }
         let names = jobs.map { LaneName($0.spec) }
-        // Copied, because the memory may be emptied meanwhile.
+        // The numbers are copied, because the memory may be emptied while missing ones are added.
         let known = state.withLock { state in
             zip(names, jobs).map { name, job in (lane: state.lanes[name], kind: state.kinds[job.spec.kind]) }
         }

@@ -77,10 +77,11 @@ struct LockLanes: Command {
 /// and no log; a run that was given back may have left both, though its attempt does not count. A row that
 /// another transaction moves or changes before the update locks it is left to the next claim.
 ///
-/// The planner must not guess how many jobs wait in a lane: from a user with a million jobs it would conclude that all of
-/// `job` is to be read. So it sees arrays, for which it has one guess, and `SQL.lookUp`. Where a row is found by its number,
-/// here and elsewhere, its state is checked in a form from which no partial index follows: a plan that was made while few jobs
-/// ran would otherwise read the index of all running jobs.
+/// The planner must not guess how many jobs wait in a lane: for a user with a million jobs it would decide to
+/// read all of `job`. So the statement uses arrays, for which the planner has one fixed guess, and `SQL.lookUp`.
+/// Here and in other statements, the conditions on the state of a row that is found by its number are written so
+/// that the planner cannot use a partial index. A plan that was made while few jobs ran would otherwise read the
+/// index of all running jobs.
 struct ClaimRuns: Command {
     let node: Int32
     /// The kinds of all lanes in one list, in which the kinds of one lane follow each other.
@@ -146,7 +147,7 @@ extension JobStore {
     /// The most lanes that one claim examines, including those that are not open to it.
     private static let lanesScannedMax = 2000
 
-    /// Starts up to `slots` waiting jobs of the kinds given, for this node.
+    /// Starts up to `slots` waiting jobs of the given kinds on this node.
     ///
     /// - Parameter nextMayBegin: called at most once, on a thread of the store, when the lanes of this claim are locked,
     ///   there are others behind them, and each can have its share of the slots.
@@ -155,7 +156,8 @@ extension JobStore {
     ) async throws(StoreError) -> ClaimResult {
         let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
         let node = nodeNumber
-        // Not retried after a deadlock: the next claim may have begun with the outlook of this one.
+        // The claim is not retried after a deadlock, because the next claim may have begun with the outlook of
+        // this one.
         let result = try await write("claim", retries: false) { connection throws(PostgresError) in
             try connection.withTransaction { transaction throws(PostgresError) in
                 try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction, nextMayBegin)
@@ -245,7 +247,7 @@ extension JobStore {
             result.runs.append(try reader.run(row, userID: owner.userID, queue: owner.queue))
         }
         if result.runs.count == request.slots {
-            // The slots ran out: the next claim goes on behind the last lane that was served.
+            // The slots ran out, so the next claim continues behind the last lane that was served.
             result.hasMore = true
             var served: [Int64: Int] = [:]
             for run in result.runs { served[run.key.lane, default: 0] += 1 }

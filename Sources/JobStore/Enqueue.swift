@@ -3,19 +3,19 @@ import Postgres
 import Support
 import Synchronization
 
-/// Adds jobs. Jobs that conflict, by the same id or the same key of the same user, are not in the result, and are looked up
-/// by `FindExisting`.
+/// Adds jobs. A job that conflicts with another one, by its id or by its user and key, is not in the result, and
+/// is looked up by `FindExisting`.
 struct InsertJobs: Sendable {
     let node: Int32
     let jobs: [NewJob]
     let lanes: [LaneIDs]
-    /// The digest of each request, nil where no job can conflict with it.
+    /// The digest of each request; nil if no job can conflict with it.
     let digests: [[UInt8]?]
     let callers: JobCallers
-    /// What may start at once; nil: nothing.
+    /// The slots and lanes in which jobs may start at once; nil: none start.
     let offer: StartOffer?
 
-    /// The statement that fits the jobs. Where nothing can conflict, adding them takes a third less time.
+    /// The statement for the jobs. If none can conflict, adding them takes a third less time.
     var statement: ParameterizedStatement<InsertJobs> {
         let mayConflict = digests.contains { $0 != nil }
         if offer != nil { return mayConflict ? Self.start : Self.startFresh }
@@ -66,8 +66,8 @@ struct FindExisting: Command {
 }
 
 extension JobStore {
-    /// Adds one job; calls `completion` once it is committed, on a thread of the store: it must not block. Many calls
-    /// share a commit.
+    /// Adds one job, and calls `completion` once it is committed. `completion` is called on a thread of the store
+    /// and must not block. Many calls share a commit.
     package func enqueue(
         _ job: NewJob, completion: @escaping @Sendable (Result<Enqueued, StoreError>) -> Void
     ) {
@@ -197,7 +197,7 @@ extension JobStore {
         return (batch, indexes)
     }
 
-    /// How often one commit tries to add jobs that share an id.
+    /// The number of times that one commit tries to add jobs that share an id.
     private static let roundsMax = 3
 
     /// Adds jobs and returns one result per job, as if they had been added one after the other. It takes a few statements,
@@ -425,7 +425,7 @@ struct InsertedJob: Sendable {
         startedAt = try row[columns.startedAt]
     }
 
-    /// The job as it was added. If it has started already, its next event says so.
+    /// The job as it was added. If it has started already, that is its next event.
     func record(_ job: NewJob) -> JobRecord {
         JobRecord(
             number: number, id: job.id, spec: job.spec, state: JobEventType.enqueued.to, sequence: 1,

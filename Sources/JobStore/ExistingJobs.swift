@@ -2,13 +2,14 @@ import JobModel
 import Postgres
 import Support
 
-/// A job that a client enqueued again. The answer to that call is the job in its present state.
+/// A job that a client enqueued again. The call is answered with the job in its present state.
 struct ExistingJob: Sendable {
     let id: JobID
     /// The user of both requests.
     let userID: ExactText
 
-    /// Each job may have a result of 1 MiB, and the results of one batch are in memory at once.
+    /// The limits of a batch. Each job may have a result of 1 MiB, and the results of one batch are in memory at
+    /// once.
     static var limits: GroupCommit<ExistingJob, JobRecord>.Limits {
         var limits = GroupCommit<ExistingJob, JobRecord>.Limits()
         limits.batchItemsMax = 64

@@ -2,7 +2,7 @@ package import JobModel
 import Postgres
 import Support
 
-/// Ends runs for good.
+/// Ends runs whose jobs become final.
 struct FinishRuns: Command {
     let node: Int32
     let numbers: [Int64]
@@ -13,7 +13,8 @@ struct FinishRuns: Command {
     let results: [[UInt8]?]
     let resultTypes: [ExactText?]
 
-    // A job has a token exactly while it runs (`running_has_token_node_start`): to check the token is to check the state.
+    // A job has a token exactly while it runs (`running_has_token_node_start`), so checking the token also checks
+    // the state.
     static let statement = ParameterizedStatement<Self>(
         "finish_runs",
         """
@@ -48,7 +49,7 @@ struct ReturnRuns: Command {
     let reasons: [String]
     let messages: [String]
     let delaysMilliseconds: [Int64]
-    /// Whether the attempt counts.
+    /// Whether the attempt of each run counts.
     let counts: [Bool]
 
     static let statement = ParameterizedStatement<Self>(
@@ -88,8 +89,8 @@ struct ReturnRuns: Command {
 }
 
 extension JobStore {
-    /// Ends a run; calls `completion` once it is committed, on a thread of the store: it must not block. Many calls
-    /// share a commit.
+    /// Ends a run, and calls `completion` once it is committed. `completion` is called on a thread of the store
+    /// and must not block. Many calls share a commit.
     package func finish(
         _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
     ) {
@@ -160,7 +161,7 @@ extension JobStore {
 }
 
 extension FinishRuns {
-    /// - Parameter endings: only final ones.
+    /// - Parameter endings: endings that are all final.
     init(_ endings: [Ending], node: Int32) {
         var states: [String] = []
         var errors: [JobError?] = []
@@ -178,7 +179,7 @@ extension FinishRuns {
 }
 
 extension ReturnRuns {
-    /// - Parameter endings: only those that are not final.
+    /// - Parameter endings: endings of which none is final.
     init(_ endings: [Ending], node: Int32) {
         var types: [String] = []
         var errors: [JobError] = []

@@ -7,8 +7,8 @@ extension SQL {
     /// `column = value`, written so that the planner can only use the column's index. With an array of one element the
     /// condition can be neither hashed nor merged, so each value is looked up by the index.
     ///
-    /// With a plain `=`, a plan that is made while a table is empty, as `live` often is, reads the whole table, since that
-    /// is as cheap then. The plan is kept, and reads the whole table after it has grown.
+    /// With a plain `=`, a plan that is made while a table is empty, as `live` often is, reads the whole table,
+    /// because that is as cheap then. The plan is kept after the table has grown.
     static func lookUp(_ column: String, _ value: SQL) -> SQL { "\(sql: column) = ANY (ARRAY[\(value)])" }
 
     /// The condition that a row belongs to a user for whom the caller may act.

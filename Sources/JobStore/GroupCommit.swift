@@ -85,8 +85,8 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
         }
     }
 
-    /// Adds an item and returns once it is committed. Cancelling the task does not stop that, because the item may already be
-    /// on its way.
+    /// Adds an item and returns once it is committed. Cancelling the task does not stop that, because the item
+    /// may already be in flight.
     package func submit(_ item: Item, startWriter: () -> Void) async throws(StoreError) -> Outcome {
         let result: Result<Outcome, StoreError> = await withCheckedContinuation { continuation in
             submit(item, startWriter: startWriter) { continuation.resume(returning: $0) }
@@ -97,8 +97,8 @@ package final class GroupCommit<Item: Sendable, Outcome: Sendable>: Sendable {
     /// The time at which the item that has waited longest arrived; nil if no item waits.
     package var oldest: ContinuousClock.Instant? { state.withLock { $0.waiting.first?.since } }
 
-    /// For a writer that could not begin: fails the items that have waited since `moment` or longer. Returns false if no other
-    /// item waits; the writer must end then.
+    /// Fails the items that have waited since `moment` or longer, for a writer that could not begin. Returns
+    /// false if no other item waits; the writer must end then.
     package func refuse(waitingSince moment: ContinuousClock.Instant, _ error: StoreError) -> Bool {
         let (refused, isWriting) = state.withLock { state in
             var refused: [Waiting] = []

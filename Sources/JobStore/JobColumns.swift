@@ -6,7 +6,7 @@ import Support
 /// A column of `job`: its name, how an insert writes it, and how a spec is read from it. The statements that add jobs and
 /// those that read them are made from `JobColumn.all`.
 struct JobColumn: Sendable {
-    /// Which statements read the column.
+    /// The statements that read the column.
     enum Readers: Sendable {
         /// Reads of whole jobs, `JobRecord`.
         case records

@@ -20,15 +20,15 @@ package final class JobStore: EngineStore {
 
     /// The settings of every session of the store.
     package static let sessionSettings = [
-        // A client that is gone must not hold locks.
+        // A client that has gone must not hold locks.
         "idle_in_transaction_session_timeout": "30s",
         // This is less than the store's timeout, so that a statement that was given up is not committed much
         // later.
         "statement_timeout": "9s",
         // Compiling a plan takes longer than any statement of the store.
         "jit": "off",
-        // A plan that was made while a table was empty reads the whole table, and may be kept long after it was filled. Every
-        // frequent statement has an index to use.
+        // A plan that was made while a table was empty reads the whole table, and may be kept long after the
+        // table was filled. Every frequent statement can use an index.
         "enable_seqscan": "off",
         // Statements read few rows of an index, and building a bitmap takes longer than fetching them.
         "enable_bitmapscan": "off",
@@ -48,7 +48,7 @@ package final class JobStore: EngineStore {
     /// each access.
     private struct Observers {
         var onCommit: (@Sendable ([Notice]) -> Void)?
-        /// Weak, because a starter holds this store.
+        /// The reference is weak, because a starter holds this store.
         weak var starter: (any RunStarter)?
     }
 
@@ -77,14 +77,14 @@ package final class JobStore: EngineStore {
         timeout = configuration.timeout
     }
 
-    /// Calls `observer` with every commit from now on, on a thread of the store: it must not block, and must not hold this
-    /// store.
+    /// Calls `observer` with every commit from now on, on a thread of the store. It must not block, and must not
+    /// hold this store.
     package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
         observers.withLock { $0.onCommit = observer }
     }
 
-    /// Offers jobs to `starter` as they are enqueued, which starts those that it can. It is held weakly, and called on a
-    /// thread of the store: it must not block.
+    /// Offers jobs to `starter` as they are enqueued. It starts those that it can. It is held weakly, and is
+    /// called on a thread of the store, so it must not block.
     package func startJobs(with starter: any RunStarter) {
         observers.withLock { $0.starter = starter }
     }

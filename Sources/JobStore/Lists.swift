@@ -12,7 +12,7 @@ struct ListJobs: Sendable {
     let labels: String?
     let createdFrom: Timestamp?
     let createdTo: Timestamp?
-    /// Only jobs with lower numbers.
+    /// The page has only jobs with lower numbers.
     let before: Int64
     /// The most jobs that the page examines. It stops at `size` matching jobs. `edge_number` is the last job that
     /// was examined, behind which the next page begins if this page is short.
@@ -65,7 +65,8 @@ struct ListJobs: Sendable {
         ), \(page)
         """)
 
-    /// Written so that the planner can only use the user index, even without statistics.
+    /// The condition on the user. It is written so that the planner can only use the user index, even without
+    /// statistics.
     private static let ofOneOfUsers: SQL<Self> = """
         \(.lookUp("job.user_id", "u.user_id")) AND job.number < \(\.before) ORDER BY job.user_id DESC, job.number DESC
         """

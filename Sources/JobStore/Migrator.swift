@@ -60,8 +60,8 @@ package enum Migrator {
     }
 
     private static func runMissing(_ connection: Connection) throws(PostgresError) -> [Int] {
-        // One migrator at a time per schema; the lock ends with each transaction, and the version is read
-        // again under it.
+        // Only one migrator runs at a time per schema. The lock ends with each transaction, and the version is
+        // read again under it.
         let lock = """
             BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
             CREATE TABLE IF NOT EXISTS schema_migration (
@@ -75,7 +75,7 @@ package enum Migrator {
                 try connection.executeScript("ROLLBACK")
                 continue
             }
-            // Digits and the name of our own file: nothing from outside is put into this text.
+            // Only digits and the name of our own file are put into this text, and nothing from outside.
             try connection.executeScript(
                 migration.sql
                     + "\n; INSERT INTO schema_migration (number, name) VALUES (\(migration.number), '\(migration.name)'); COMMIT;"

@@ -192,8 +192,8 @@ extension Statement {
 extension SQL {
     fileprivate static var endedNodes: SQL { "SELECT id FROM node WHERE ended_at IS NOT NULL" }
 
-    /// Running jobs, for `RunReader`, with user, queue, node, policy and cancel reason. They are few, however much the tables
-    /// hold, so they are found first.
+    /// Selects running jobs, for `RunReader`, with user, queue, node, policy and cancel reason. They are found
+    /// first, because they are few, however large the tables are.
     fileprivate static func lostRuns(where condition: SQL) -> SQL {
         """
         WITH lost AS MATERIALIZED (
@@ -312,7 +312,7 @@ extension JobStore {
         }
     }
 
-    /// Ends the node's lease: its runs are given to others.
+    /// Ends the node's lease. Other nodes may take its runs at once.
     package func endNode() async throws(StoreError) {
         let node = nodeNumber
         _ = try await run("end_node") { connection throws(PostgresError) in

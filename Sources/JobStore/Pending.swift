@@ -11,7 +11,8 @@ struct CountPending: Sendable {
     static let jobs = ParameterizedStatement<Self>(
         "count_pending", pending("count(*), 0::bigint FROM (\(waiting)) w"))
 
-    /// Payloads that Postgres stores apart are not read for their length.
+    /// Counts jobs and payload bytes. Postgres does not read payloads that it stores out of line (TOAST) to get
+    /// their length.
     static let jobsAndBytes = ParameterizedStatement<Self>(
         "sum_pending",
         pending(

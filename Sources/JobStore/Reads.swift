@@ -4,8 +4,8 @@ import Postgres
 package import Support
 
 extension SQL {
-    /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. A state that this version does not
-    /// know stays as it is, so that reading it is an error that names it.
+    /// The state of a job that is in `live l` or in `finished f`, as `JobState` names it. A state that this
+    /// version does not know is returned unchanged, so that the error of reading it can name it.
     static var state: SQL {
         """
         coalesce(f.state::text, CASE WHEN l.state IN ('scheduled', 'ready') THEN 'pending' ELSE l.state::text END)

@@ -56,7 +56,7 @@ struct RecordReader {
         let id = try row[id]
         var spec = JobSpec(kind: try row[kind], userID: try row[userID], queue: try row[queue])
         try self.spec.read(row, into: &spec, of: id)
-        // The budget grows with each retry.
+        // The number of allowed attempts grows with each retry.
         spec.maxAttempts = Int(try row[maxAttempts])
         var record = JobRecord(
             number: number, id: id, spec: spec,
@@ -123,7 +123,7 @@ extension SQL {
     }
 }
 
-/// Reads running jobs: the columns of `SQL.runColumns`, and what a claim gives to a new run.
+/// Reads running jobs: the columns of `SQL.runColumns`, and those that a claim returns for a new run.
 struct RunReader {
     let lane: Column<Int64>
     let kind: Column<String>

@@ -2,9 +2,9 @@ import JobModel
 import Postgres
 import Synchronization
 
-/// Takes the locks of lanes, as a claim does, without waiting for any. The next statement of the same transaction reads
-/// which locks were taken: its snapshot is the first that has everything that their last holders committed. So both
-/// statements can be sent in one round trip.
+/// Takes the locks of lanes as a claim does, without waiting for any. The next statement of the same transaction
+/// reads which locks were taken. Its snapshot is the first one that includes all commits of their last holders,
+/// so both statements can be sent in one round trip.
 struct LockLanesOfNewJobs: Command {
     let lanes: [Int64]
 
@@ -78,7 +78,7 @@ extension InsertJobs {
 /// there. Trying again with each commit would cost a user with a long queue more than it gains.
 final class ClosedLanes: Sendable {
     private static let time: Duration = .milliseconds(20)
-    /// The memory is emptied when it is full.
+    /// The most lanes that are remembered. The memory is emptied when it is full.
     private static let countMax = 10_000
 
     private let state = Mutex<[Int64: ContinuousClock.Instant]>([:])
@@ -99,7 +99,7 @@ final class ClosedLanes: Sendable {
 
 /// The slots and the lanes in which jobs of one commit may start at once.
 struct StartOffer {
-    /// Each lane of a start holds a lock of the database's shared table until the commit.
+    /// The most lanes of a start. Each holds a lock of the database's shared table until the commit.
     private static let lanesMax = 256
 
     private let starter: any RunStarter

@@ -24,7 +24,8 @@ extension JobStore {
     package func secret(_ name: StaticString) async throws(StoreError) -> [UInt8] {
         let fresh = SymmetricKey(size: .bits256).withUnsafeBytes { Array($0) }
         return try await run("secret") { connection throws(PostgresError) in
-            // Two statements: if another node is just adding the secret, the first one waits for it, and the second one sees it.
+            // There are two statements, because the first one waits for a node that is just adding the secret,
+            // and the second one then sees it.
             let results = try connection.transaction([
                 Query(AddSecret(name: name.description, value: fresh)),
                 Query(GetSecret(name: name.description)),

@@ -5,7 +5,7 @@ import Postgres
 struct SnapshotJobs: Sendable {
     let users: UserScope
     let queue: String?
-    /// Only jobs with higher numbers.
+    /// The page has only jobs with higher numbers.
     let after: Int64
     let scannedMax: Int64
     let size: Int64

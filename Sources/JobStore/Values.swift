@@ -88,7 +88,8 @@ extension UserScope: ParameterValue {
     }
 }
 
-// These do what the generic subscript of `Row` does, which is not specialized here and takes several times as long.
+// These subscripts do the same as the generic one of `Row`, which is not specialized here and takes several times
+// as long.
 extension Row {
     subscript(column: Column<Timestamp>) -> Timestamp {
         get throws(PostgresError) { try Timestamp.read(self, column.index) }

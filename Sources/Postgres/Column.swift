@@ -23,7 +23,8 @@ package protocol ColumnElement {
 }
 
 extension QueryResult {
-    /// Finds a column. To be called once per result and not for each row. Throws `.decoding` when there is no such column.
+    /// Finds a column. It should be called once per result and not for each row. Throws `.decoding` when there is
+    /// no such column.
     package func column<Value>(
         _ name: String, as type: Value.Type = Value.self
     ) throws(PostgresError) -> Column<Value> {
@@ -145,8 +146,8 @@ extension UUID: ColumnElement {
     }
 }
 
-// The subscripts below do what the generic one does. Called from another module, that one takes several times as long,
-// because it is not specialized there.
+// The subscripts below do the same as the generic one. When that is called from another module, it takes several
+// times as long, because it is not specialized there.
 extension Row {
     package subscript(column: Column<Int16>) -> Int16 {
         get throws(PostgresError) { try notNull(try optionalInt16(column.index), column.index) }

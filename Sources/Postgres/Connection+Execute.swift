@@ -93,7 +93,8 @@ extension Connection {
                 unsafe PQsendQueryPrepared(handle, name, count, values, lengths, formats, 1)
             }
         }
-        // This fails only if the connection is lost or memory is out. What is buffered cannot be taken back.
+        // This fails only if the connection is lost or memory is out. Statements in the buffer cannot be taken
+        // back.
         guard sent == 1 else { throw broken() }
         return Pending(key: key, parses: parses, returnsResult: returnsResult)
     }

@@ -1,6 +1,7 @@
 extension Connection {
-    /// Connects, runs `body` and closes the connection, on a new thread: for code outside a `Database`, such as a check at
-    /// start. It takes at most as long as the configuration's timeouts allow; cancelling the task does not shorten it.
+    /// Connects, runs `body` and closes the connection, on a new thread. It is for code outside a `Database`,
+    /// such as a check at start. It takes at most as long as the configuration's timeouts allow; cancelling the
+    /// task does not shorten it.
     package static func once<T: Sendable>(
         _ configuration: Configuration,
         _ body: @escaping @Sendable (Connection) throws(PostgresError) -> T

@@ -47,8 +47,9 @@ extension Connection {
         return options
     }
 
-    /// Why libpq cannot parse a connection string. The text repeats nothing of the string but a keyword, because libpq's
-    /// own messages quote the part that they fail on, which may be a password. Nil: the string can be parsed.
+    /// The reason why libpq cannot parse a connection string; nil if it can. The text quotes nothing of the
+    /// string except a keyword, because libpq's own messages quote the part at which they fail, which may be a
+    /// password.
     package static func problem(ofConnectionString string: String) -> String? {
         var message: UnsafeMutablePointer<CChar>?
         let options = unsafe PQconninfoParse(string, &message)

@@ -8,8 +8,8 @@ package import Logging
 /// notices a closed client only when it next writes, so long statements also need a `statement_timeout`.
 @safe package final class Connection {
     package struct Configuration: Sendable {
-        /// A connection URI or `key=value` string, as libpq takes it (libpq manual, 34.1.1). What it leaves out
-        /// comes from the `PG…` environment variables and libpq's defaults.
+        /// A connection URI or `key=value` string in libpq's format (libpq manual, 34.1.1). Options that it
+        /// leaves out are taken from the `PG…` environment variables and libpq's defaults.
         package var connectionString: String
         /// The password if the connection string has none, as the variable PGPASSWORD would give it. If nil,
         /// libpq reads that variable.

@@ -20,7 +20,7 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
         case cancelled
         /// The caller broke a rule of this module, for instance a message over the size limit; nothing was sent.
         case usage
-        /// The system refused a thread or a pipe.
+        /// The system refused to create a thread or a pipe.
         case resources
     }
 

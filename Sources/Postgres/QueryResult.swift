@@ -27,7 +27,7 @@ import Glibc
         unsafe PQclear(handle)
     }
 
-    /// How many rows the statement inserted, updated, deleted or returned; 0 for any other statement.
+    /// The number of rows that the statement inserted, updated, deleted or returned; 0 for any other statement.
     package var affectedRows: Int {
         var count = 0
         // libpq returns a static empty string if there is no count, and digits otherwise.

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// One-dimensional arrays without NULLs (anything else is `.decoding`).
+/// Reads one-dimensional arrays without NULLs. Any other array is an error, `.decoding`.
 extension Row {
     func optionalInt64Array(_ column: Int) throws(PostgresError) -> [Int64]? {
         try unsafe array(column, of: .int64) {

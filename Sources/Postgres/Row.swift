@@ -105,8 +105,8 @@ package struct Row {
     /// A text that is the raw value of an enum. Throws `unknownValue` for any other text.
     ///
     /// - Parameters:
-    ///   - name: the name of the value in the error.
-    ///   - place: the owner of the value in the error, such as a job.
+    ///   - name: the name of the value, for the error.
+    ///   - place: the object that the value belongs to, for the error.
     package func word<Word: RawRepresentable<String>>(
         _ column: Column<String>, _ name: String, of place: @autoclosure () -> String
     ) throws(PostgresError) -> Word {

@@ -2,7 +2,7 @@ import Glibc
 
 /// Wakes a thread that waits in poll(2), by a pipe that contains a byte while a wake is pending.
 final class Waker: Sendable {
-    /// Readable while a wake is pending.
+    /// The end of the pipe that is readable while a wake is pending.
     let descriptor: Int32
     private let writeEnd: Int32
 

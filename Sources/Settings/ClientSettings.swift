@@ -27,8 +27,8 @@ package struct ClientSettingsTable: SettingsTable {
 @dynamicMemberLookup
 package struct ClientSettings: Sendable {
     static let table = ClientSettingsTable()
-    /// The name of a flag that has no environment variable: `SIGNALBOX_INSECURE` is the server's, and what is exported
-    /// for a server must not make the clients of its machine careless.
+    /// The name of a flag that has no environment variable. `SIGNALBOX_INSECURE` is a setting of the server, and
+    /// a variable that was exported for a server must not make the clients on its machine insecure.
     static let insecureFlag = "insecure"
 
     private let values: SettingValues

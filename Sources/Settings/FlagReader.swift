@@ -1,6 +1,7 @@
 import JobModel
 
-/// Flags of the form `--name value` and `--name=value`; a switch stands alone, or is `--name=false`.
+/// Reads flags of the form `--name value` and `--name=value`. A switch has no value, or is written as
+/// `--name=false`.
 enum FlagReader {
     static func read(
         _ arguments: [String], for settings: [any AnySetting], problems: inout [String]

@@ -31,7 +31,8 @@ package struct Machine: Sendable {
             stateHome: process.environment["XDG_STATE_HOME"] ?? "", home: process.environment["HOME"] ?? "")
     }
 
-    /// The default state directory: by the XDG base directory specification, and a folder of the system for root.
+    /// The default state directory: a system folder for root, else the one of the XDG Base Directory
+    /// Specification.
     var stateDirectory: String {
         if isRoot { return "/var/lib/signalbox" }
         // The specification says that a relative path is invalid and to be ignored.

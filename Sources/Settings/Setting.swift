@@ -1,5 +1,5 @@
-/// The declaration of one setting. Its flag, its environment variable, its key in the file, what it accepts, its default
-/// and its help all come from it.
+/// The declaration of one setting. Its flag, environment variable, key in the file, accepted values, default and
+/// help all follow from it.
 package struct Setting<Value: Hashable & Sendable>: AnySetting {
     /// The name, for example `user-limit`.
     package let name: String

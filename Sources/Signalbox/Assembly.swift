@@ -200,7 +200,7 @@ struct Assembly: Sendable {
             logger: logger)
     }
 
-    // MARK: Who may call
+    // MARK: Authentication
 
     /// The authenticator for calls; nil if no credentials are needed.
     private static func authenticator(

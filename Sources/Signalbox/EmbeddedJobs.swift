@@ -15,11 +15,11 @@ final class RunningServer: Sendable {
     }
 
     private enum State {
-        /// Exits: running, stopped.
+        /// The server has not started. Becomes `running` or `stopped`.
         case notStarted
-        /// Exit: stopped.
+        /// The server runs. Becomes `stopped`.
         case running(Operations)
-        /// Exit: running, when the server is started again.
+        /// The server has stopped. Becomes `running` when it is started again.
         case stopped
     }
 

@@ -8,13 +8,13 @@ import Support
 /// A watch within the process, for one reader.
 actor EmbeddedWatch {
     private enum State {
-        /// Exits: beginning, ended.
+        /// Nothing was read. Becomes `beginning` or `ended`.
         case new
-        /// Exits: following, ended.
+        /// The snapshot is being read. Becomes `following` or `ended`.
         case beginning(WatchBeginning, Open)
-        /// Exit: ended.
+        /// Events are being read. Becomes `ended`.
         case following(Open)
-        /// No exit.
+        /// The watch is over. Final.
         case ended
     }
 
@@ -108,7 +108,7 @@ extension JobWatch {
 }
 
 extension JobUpdate {
-    /// The update for an item; nil for a heartbeat.
+    /// The update for an item; nil for a heartbeat before the snapshot is complete.
     fileprivate init?(_ item: WatchItem) {
         switch item {
         case .snapshot(let job): self = .snapshot(Job(job))

@@ -5,7 +5,7 @@ public import Logging
 public import SignalboxJobs
 import Support
 
-/// The facts of an attempt, and the means to report while it runs.
+/// The facts of an attempt, with functions to report while it runs.
 public struct JobContext: Sendable {
     let run: any Run
     private let serverLogger: Logger
@@ -35,9 +35,9 @@ public struct JobContext: Sendable {
     public var attempt: Int { run.attempt }
     /// Whether no attempt follows this one.
     public var isLastAttempt: Bool { run.attempt >= run.maxAttempts }
-    /// The job's payload, also where the handler has a typed input.
+    /// The job's payload, which is also there if the handler has a typed input.
     public var payload: JobPayload { JobPayload(run.payload, contentType: run.contentType) }
-    /// When the hard timeout ends this attempt, by cancelling its task.
+    /// The time at which the hard timeout ends this attempt, by cancelling its task.
     public var deadline: ContinuousClock.Instant { run.deadline }
 
     /// Writes to the server's log, with the job's id, kind and user and the number of the attempt in every line.

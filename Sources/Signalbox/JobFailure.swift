@@ -1,6 +1,6 @@
 /// An error with which a handler decides what happens next, and what the job's user reads.
 public struct JobFailure: Error, Sendable, Hashable {
-    /// A word for programs, at most 64 bytes.
+    /// The reason, a word for programs of at most 64 bytes.
     public var reason: String
     /// A message for the job's user, of at most 4,096 bytes.
     public var message: String

@@ -1,6 +1,6 @@
 @_exported public import SignalboxJobs
 
-/// Runs the jobs of one kind, whatever their payload is: bytes in, bytes out. `JobHandler` is the one for JSON.
+/// Runs the jobs of one kind, with payloads and results of any format. `JobHandler` is for JSON.
 ///
 /// ```swift
 /// struct Thumbnail: RawJobHandler {
@@ -12,11 +12,11 @@
 /// }
 /// ```
 ///
-/// `run` is called once per attempt, many at a time. Cancellation, the timeout and a lost lease arrive as cancellation
-/// of its task; it should end soon then. The error that it throws decides what follows: a `JobFailure` as it says, and any
-/// other error is a failed attempt that is tried again while there are attempts left. The job's user reads what a
-/// `JobFailure` says. For any other error the user reads the type alone, and the server's log has the rest, since such
-/// errors can name the server's files, addresses or secrets.
+/// `run` is called once per attempt, many at a time. Cancellation, the timeout and a lost lease cancel its task;
+/// it should end soon then. The error that it throws decides what happens next. A `JobFailure` says so itself,
+/// and its message is shown to the job's user. After any other error the attempt has failed and is retried while
+/// there are attempts left. Of such an error the user only sees the type, and the details are in the server's
+/// log, because they may contain the server's files, addresses or secrets.
 ///
 /// Handlers run on threads of their own, twice the cores and at least 4. One that blocks its thread delays other
 /// handlers, but not the server. A task that it starts with `Task` runs elsewhere and must not block.
@@ -52,8 +52,8 @@ extension RawJobHandler {
 /// }
 /// ```
 ///
-/// A payload that is not an `Input` fails the job for good, with the reason `bad_input`. `RawJobHandler` says what else
-/// holds for handlers.
+/// A payload that cannot be decoded as `Input` fails the job permanently, with the reason `bad_input`. See
+/// `RawJobHandler` for the other rules of handlers.
 public protocol JobHandler: RawJobHandler {
     /// The input, decoded from the payload, which must be JSON. An empty payload is read as `null`, for optional
     /// inputs.

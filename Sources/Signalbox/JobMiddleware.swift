@@ -1,4 +1,5 @@
-/// Code around every attempt of the handlers that a server was given: logs, metrics, traces, a transaction.
+/// Code that runs around every attempt of a server's handlers, for example for logs, metrics, traces or a
+/// transaction.
 ///
 /// ```swift
 /// struct Timing: JobMiddleware {
@@ -12,7 +13,7 @@
 /// }
 /// ```
 ///
-/// The first middleware of the list is the outermost. Commands and the kinds for trials run without middleware.
+/// The first middleware of the list is the outermost. Commands and the kinds for tests run without middleware.
 public protocol JobMiddleware: Sendable {
     /// Runs the rest of the attempt by `next`, usually once, and returns its result or another one. An error ends
     /// the attempt as an error of the handler does. If the payload cannot be decoded, `next` throws that error

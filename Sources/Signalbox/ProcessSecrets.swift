@@ -21,7 +21,7 @@ enum ProcessSecrets {
     /// Removes the secret variables from the environment, so that programs which inherit it do not get them. They
     /// remain in the block of memory that /proc/PID/environ shows, which `forbidReading` has closed.
     ///
-    /// To be called before there are threads that may read the environment.
+    /// It must be called before there are threads that may read the environment.
     static func forgetVariables() {
         for name in variables { unsetenv(name) }
     }

@@ -4,9 +4,9 @@ import Logging
 import Settings
 import Support
 
-/// Structured logs on standard error, as the settings say. Payloads never reach them.
+/// Writes structured logs to standard error, in the format of the settings. Payloads are never logged.
 ///
-/// Every event is one line, and nothing in it drives a terminal: text from outside is escaped.
+/// Every event is one line. Text from outside is escaped, so that it cannot drive a terminal.
 enum ServerLog {
     /// The most bytes of UTF-8 of a message, and of each key and value of its metadata. Longer ones are cut.
     static let textBytesMax = 4096

@@ -5,7 +5,7 @@ import Settings
 /// A setting that is nil is taken from `configurationFile`, or else has its default; the environment is not read.
 /// The values are checked when the server is made, as flags are. Durations are cut to whole milliseconds.
 public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
-    // MARK: Where it listens
+    // MARK: Listening
 
     /// The address to listen on.
     public var host = "127.0.0.1"
@@ -22,7 +22,7 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
     /// one.
     public var tlsClientCA: String?
 
-    // MARK: Where it keeps the jobs
+    // MARK: Storage
 
     /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs a
     /// private one.
@@ -112,7 +112,7 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
         }
     }
 
-    // MARK: The file
+    // MARK: Settings file
 
     /// A YAML file in the format of `signalbox serve --config`, for settings that are nil here. Commands, limits
     /// of single queues and rules for client certificates can only be set there.

@@ -38,7 +38,7 @@ package struct EngineRuntime: Sendable {
 
     package func date() -> Timestamp { calendar() }
 
-    /// Throws `CancellationError` when the task is cancelled.
+    /// Waits. Throws `CancellationError` when the task is cancelled.
     package func sleep(for duration: Duration) async throws { try await sleeper(duration) }
 
     /// A random number in 0 ..< 1. With the system's runtime it costs a system call.

@@ -58,7 +58,7 @@ package protocol EngineStore: Sendable {
     /// The runs of this node that were asked to stop.
     func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)]
 
-    // MARK: Chores of the cluster
+    // MARK: Maintenance of the cluster
 
     /// Ends the leases that have expired, and returns runs of ended nodes. They are to be ended with `finish`
     /// under their own tokens; the first node that does so wins.

@@ -66,7 +66,7 @@ package final class ChangeFeed: Sendable {
         subscribers.lazy.map(\.interest).max() ?? .cancels
     }
 
-    // MARK: What happens
+    // MARK: Changes
 
     /// Passes on the commits of this node, or reports of its runs.
     package func publish(_ notices: [Notice]) {

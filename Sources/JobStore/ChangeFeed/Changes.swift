@@ -4,9 +4,10 @@ package import Support
 
 /// A node's position in the change log.
 ///
-/// Rows become visible in the order of their commits, which is not that of their ids, nor that of their transactions'
-/// ids. So the position is a snapshot (`pg_current_snapshot`): all that was visible in it has been read, and what is
-/// visible now and was not then is new. A read of several pages continues each page after the last row of the one before.
+/// Rows become visible in the order of their commits, which is neither that of their ids nor that of their
+/// transactions' ids. So the position is a snapshot (`pg_current_snapshot`): rows that were visible in it have
+/// been read, and rows that are visible now but were not visible in it are new. A read of several pages continues
+/// each page after the last row of the previous one.
 package struct ChangeCursor: Sendable {
     /// The snapshot up to which everything has been read.
     var base: ChangeSnapshot
@@ -66,7 +67,7 @@ extension Statement {
     /// without $4; without a bound, those visible now). Only new rows are read: a transaction that stays open for long
     /// anywhere on the server holds back the xmin of snapshots, which is not used here.
     ///
-    /// The columns of the first row may be null: then there is only the snapshot.
+    /// The columns of the first row may be null. There is only the snapshot then.
     static let readChanges = Statement(
         "read_changes",
         """
@@ -123,10 +124,10 @@ extension JobStore {
     static let changesTrimmedAtOnce = 10_000
     /// A number above the id of every transaction.
     private static let lastXID = String(UInt64.max)
-    /// How long changes are kept: much longer than a node that still holds its lease can be late to read them.
+    /// The time for which changes are kept. A node that still holds its lease reads them much earlier.
     package static let changesKept: Duration = .seconds(120)
 
-    /// The current position: a read from here misses nothing that commits from now on.
+    /// The current position. A read that begins there misses no later commit.
     package func openChanges() async throws(StoreError) -> ChangeCursor {
         ChangeCursor(
             base: try await run("open_changes") { connection throws(PostgresError) in
