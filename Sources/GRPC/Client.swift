@@ -102,6 +102,13 @@ package final class Client: Sendable {
         }
     }
 
+    /// Whether the connection takes new calls: it is neither closed nor going away.
+    package var isOpen: Bool {
+        get async {
+            (try? await channel.eventLoop.submit { [connection] in connection.value.closeReason == nil }.get()) ?? false
+        }
+    }
+
     /// The system's description of the error, where there is one.
     private static func reason(for error: any Error) -> String {
         switch error {

@@ -26,7 +26,7 @@ final class ClientConnection: ChannelDuplexHandler {
     private var isFlushScheduled = false
     private var hasHeard = true
     private var hasPinged = false
-    private var closeReason: Status?
+    private(set) var closeReason: Status?
 
     private static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
 

@@ -24,6 +24,9 @@ struct JobColumn: Sendable {
     fileprivate let readers: Readers?
     /// The text that follows the column's name where it is read, such as `::text`.
     fileprivate var cast = ""
+    /// A value that cannot be read is left out of a run: it must hold up neither the claim of other jobs, nor the renewal
+    /// of a lease, nor the rescue of runs. Reads of the whole job fail.
+    fileprivate var mayBeUnreadForRuns: Bool { name == "labels" }
     /// Finds the column in a result.
     fileprivate let reader: (@Sendable (QueryResult) throws(PostgresError) -> Read)?
 
@@ -176,7 +179,15 @@ struct SpecReader {
     init(_ result: QueryResult, for readers: JobColumn.Readers) throws(PostgresError) {
         var found: [JobColumn.Read] = []
         for column in JobColumn.all where column.isRead(by: readers) {
-            if let reader = column.reader { found.append(try reader(result)) }
+            guard let reader = column.reader else { continue }
+            let read = try reader(result)
+            guard case .recordsAndRuns = readers, column.mayBeUnreadForRuns else {
+                found.append(read)
+                continue
+            }
+            found.append { row, spec in
+                do throws(PostgresError) { try read(row, &spec) } catch {}
+            }
         }
         self.readers = found
     }

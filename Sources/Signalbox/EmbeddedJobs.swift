@@ -1,5 +1,6 @@
 import Foundation
 import GRPC
+import JobEngine
 import JobModel
 import JobService
 import SignalboxAPI
@@ -27,29 +28,24 @@ final class RunningServer: Sendable {
     private static let startTimeout = Duration.seconds(30)
 
     private let state = Mutex(State.notStarted)
-    /// Ends when the server runs for the first time, or has failed to start.
-    private let untilStart: AsyncStream<Never>
-    private let startIsOver: AsyncStream<Never>.Continuation
-
-    init() {
-        (untilStart, startIsOver) = AsyncStream.makeStream()
-    }
+    /// The server runs for the first time, or has failed to start.
+    private let startIsOver = OneShotEvent()
 
     func starts(_ operations: Operations) {
         state.withLock { $0 = .running(operations) }
-        startIsOver.finish()
+        startIsOver.fire()
     }
 
     func stops() {
         state.withLock { $0 = .stopped }
-        startIsOver.finish()
+        startIsOver.fire()
     }
 
     /// The operations. Throws `unavailable` if the server has stopped or does not start in time.
     func operations() async throws -> Operations {
         if let operations = try current() { return operations }
-        await withTaskGroup(of: Void.self) { [untilStart] group in
-            group.addTask { for await _ in untilStart {} }
+        await withTaskGroup(of: Void.self) { [startIsOver] group in
+            group.addTask { try? await startIsOver.wait() }
             group.addTask { try? await Task.sleep(for: Self.startTimeout) }
             await group.next()
             group.cancelAll()
@@ -76,6 +72,9 @@ struct EmbeddedJobs: JobQueue {
     /// The caller in the audit. Its source is that of the settings, because the program makes no call.
     private static let caller = Caller(name: "program", source: .settings, address: "", users: .all)
 
+    /// The payloads of one batch together.
+    private static let batchPayloadBytesMax = 4 << 20
+
     let server: RunningServer
 
     private func run<R>(
@@ -101,6 +100,12 @@ struct EmbeddedJobs: JobQueue {
     func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
         guard (1...JobLimits.batchJobsMax).contains(requests.count) else {
             let problem = "are not 1 to \(JobLimits.batchJobsMax)"
+            throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
+        }
+        // A remote caller's batch is bounded by the size of its message.
+        let bytes = requests.reduce(0) { $0 + $1.payload.data.count }
+        guard bytes <= Self.batchPayloadBytesMax else {
+            let problem = "have \(bytes) bytes of payload together, at most \(Self.batchPayloadBytesMax)"
             throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
         }
         let drafts = requests.map(\.draft)

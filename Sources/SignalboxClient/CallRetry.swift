@@ -38,6 +38,9 @@ struct WatchRetry {
     /// This connection has brought a message.
     private var hasHeard = false
     private var silentSince: ContinuousClock.Instant
+    /// The server has ended the watch with an error of its own since then, and no event has come in between: it may do so
+    /// each time, for example because of an event that it cannot read.
+    private var failsSince: ContinuousClock.Instant?
 
     init(_ retry: SignalboxClient.Retry, patience: Duration, renewsToken: Bool, now: ContinuousClock.Instant)
     {
@@ -48,6 +51,9 @@ struct WatchRetry {
     }
 
     mutating func connects() { hasHeard = false }
+
+    /// An event has come.
+    mutating func progresses() { failsSince = nil }
 
     mutating func receives(now: ContinuousClock.Instant) {
         (wasOpen, hasHeard) = (true, true)
@@ -60,6 +66,11 @@ struct WatchRetry {
         after status: Status, now: ContinuousClock.Instant, random: Double = .random(in: 0..<1)
     ) -> Duration? {
         guard now - silentSince < patience else { return nil }
+        if [.internalError, .unknown].contains(status.code) {
+            let since = failsSince ?? now
+            failsSince = since
+            guard now - since < patience else { return nil }
+        }
         let tokenHasExpired = status.code == .unauthenticated && renewsToken && hasHeard
         guard tokenHasExpired || !status.isHopeless else { return nil }
         // A watch over the quota is refused at once. Later the server may still count the connection that was lost.

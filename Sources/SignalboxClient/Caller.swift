@@ -47,7 +47,7 @@ struct Caller: Sendable {
                 path, request.encode(), metadata: metadata, timeout: max(deadline - .now, .milliseconds(1)))
             return try Response.decodeAnswer(bytes)
         } catch let status as Status where status.code == .unavailable {
-            await connector.giveUp(connection)
+            await connector.giveUpIfClosed(connection)
             throw status
         }
     }

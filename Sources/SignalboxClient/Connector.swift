@@ -45,7 +45,11 @@ actor Connector {
     func connection() async throws -> Connection {
         switch state {
         case .closed: throw Self.isClosed
-        case .connected(let connection): return connection
+        case .connected(let connection):
+            // A server that restarts, or closes idle connections, does so between two calls.
+            if await connection.client.isOpen { return connection }
+            giveUp(connection)
+            return try await self.connection()
         case .connecting(let task): return try await task.value
         case .idle:
             let task = Task { try await self.connect() }
@@ -69,8 +73,13 @@ actor Connector {
         }
     }
 
+    /// Gives up a connection that takes no new calls: after UNAVAILABLE it may be lost, or the server may only be busy.
+    func giveUpIfClosed(_ connection: Connection) async {
+        if await !connection.client.isOpen { giveUp(connection) }
+    }
+
     /// No further call uses the connection. It is closed when those that do are over.
-    func giveUp(_ lost: Connection) {
+    private func giveUp(_ lost: Connection) {
         if case .connected(let connection) = state, connection === lost { state = .idle }
     }
 

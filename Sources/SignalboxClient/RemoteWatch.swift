@@ -12,7 +12,7 @@ actor RemoteWatch {
     private let mayRetry: Bool
     private var stream: (connection: Connection, messages: ResponseStream.Iterator)?
     /// The updates of one message that wait for the reader.
-    private var updates: [JobUpdate] = []
+    private var updates: ArraySlice<JobUpdate> = []
 
     init(_ watch: JobWatch, _ caller: Caller) {
         self.caller = caller
@@ -35,13 +35,14 @@ actor RemoteWatch {
     }
 
     private func nextOfConnections() async throws -> JobUpdate? {
-        while updates.isEmpty {
+        while true {
+            if let update = updates.popFirst() { return update }
             if session.isOver { return nil }
             do {
                 try await read()
             } catch let status as Status {
                 if status.code == .unavailable, let stream {
-                    await caller.connector.giveUp(stream.connection)
+                    await caller.connector.giveUpIfClosed(stream.connection)
                 }
                 stream = nil
                 // The last event may have come before the connection was lost.
@@ -52,7 +53,6 @@ actor RemoteWatch {
                 try await Task.sleep(for: delay)
             }
         }
-        return updates.removeFirst()
     }
 
     /// Reads one message, of a new connection if there is none.
@@ -70,8 +70,9 @@ actor RemoteWatch {
             if !session.isOver { throw Status(.unavailable, "the server has ended the watch") }
             return
         }
-        retry.receives(now: .now)
         let message = try WatchResponse.decodeAnswer(bytes)
+        retry.receives(now: .now)
+        if case .lifecycle = message { retry.progresses() }
         add(session.receive(message))
         if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
             try await lookUpMissing()
@@ -90,7 +91,7 @@ actor RemoteWatch {
                 JobServiceMethod.watch, session.request().encode(), metadata: metadata)
             stream = (connection, messages.makeAsyncIterator())
         } catch let status as Status where status.code == .unavailable {
-            await caller.connector.giveUp(connection)
+            await caller.connector.giveUpIfClosed(connection)
             throw status
         }
     }

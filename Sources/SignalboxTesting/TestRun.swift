@@ -29,9 +29,7 @@ final class TestRun: Run {
     let reports: AsyncStream<Job.Progress>
     private let report: AsyncStream<Job.Progress>.Continuation
     private let state = Mutex(State())
-    /// Ends at the soft timeout.
-    private let untilSoftTimeout: AsyncStream<Never>
-    private let softTimeoutComes: AsyncStream<Never>.Continuation
+    private let softTimeoutEvent = OneShotEvent()
 
     init(
         jobID: JobID, kind: String, userID: String, queue: String, priority: Int,
@@ -51,7 +49,6 @@ final class TestRun: Run {
         self.checkpoint = checkpoint
         self.deadline = deadline
         (reports, report) = AsyncStream.makeStream()
-        (untilSoftTimeout, softTimeoutComes) = AsyncStream.makeStream()
     }
 
     func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
@@ -84,12 +81,10 @@ final class TestRun: Run {
     }
 
     func softTimeout() async throws {
-        for await _ in untilSoftTimeout {}
-        // A cancellation ends the loop too.
-        try Task.checkCancellation()
+        try await softTimeoutEvent.wait()
     }
 
-    func reachSoftTimeout() { softTimeoutComes.finish() }
+    func reachSoftTimeout() { softTimeoutEvent.fire() }
 
     /// A run of a test is never given up.
     func abandoned() async throws {

@@ -206,7 +206,7 @@ struct ClaimMachine: Sendable {
     }
 
     private mutating func endBurst(_ random: () -> Double) -> Action {
-        guard burst.foundNothing, !burst.hasStarted, burst.wasIdle else {
+        guard burst.foundNothing, !burst.hasStarted, !burst.wasIdle else {
             pauses.reset()
             state = .waiting
             return .wait

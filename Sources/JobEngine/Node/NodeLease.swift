@@ -43,8 +43,11 @@ final class NodeLease: Sendable {
             concurrency: announcement.concurrency, kinds: announcement.kinds)
         let sentAt = runtime.now()
         let registered = try await store.register(description, lease: configuration.lease)
-        state.withLock { $0 = State(isHeld: true, renewedAt: sentAt) }
+        // In this order: a watchdog that finds the lease held may end it, which must not come before its beginning.
         pools.beginLease(announcement, registered.kinds)
+        state.withLock { $0 = State(isHeld: true, renewedAt: sentAt) }
+        // A change of the pools' kinds may have been held back until the lease is held.
+        pools.announcements.wake()
     }
 
     // MARK: Renewal

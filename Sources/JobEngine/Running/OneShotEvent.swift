@@ -1,7 +1,7 @@
 import Synchronization
 
 /// An event that happens at most once. Tasks can wait for it before and after.
-final class OneShotEvent: Sendable {
+package final class OneShotEvent: Sendable {
     private struct State {
         var hasFired = false
         var waiters: [Int: CheckedContinuation<Void, any Error>] = [:]
@@ -10,7 +10,7 @@ final class OneShotEvent: Sendable {
 
     private let state = Mutex(State())
 
-    func fire() {
+    package func fire() {
         let waiters = state.withLock { state in
             state.hasFired = true
             defer { state.waiters = [:] }
@@ -19,8 +19,10 @@ final class OneShotEvent: Sendable {
         for waiter in waiters.values { waiter.resume() }
     }
 
+    package init() {}
+
     /// Throws `CancellationError` when the task is cancelled first.
-    func wait() async throws {
+    package func wait() async throws {
         let id = state.withLock { state in
             state.lastWaiter += 1
             return state.lastWaiter
