@@ -5,7 +5,7 @@ package import JobModel
 package import NIOCore
 package import Support
 
-/// Asks for AdminService.GetQueueStats.
+/// The request of AdminService.GetQueueStats.
 package struct GetQueueStatsRequest: RequestMessage, Hashable {
     /// Default: every queue.
     package var queue: ExactText
@@ -31,9 +31,9 @@ package struct GetQueueStatsRequest: RequestMessage, Hashable {
     }
 }
 
-/// The answer of AdminService.GetQueueStats.
+/// The response of AdminService.GetQueueStats.
 package struct GetQueueStatsResponse: ResponseMessage, Hashable {
-    /// By name.
+    /// In the order of their names.
     package var queues: [QueueStats]
 
     package init(queues: [QueueStats]) {
@@ -94,7 +94,7 @@ extension MessageArena {
     }
 }
 
-/// Asks for AdminService.ListNodes.
+/// The request of AdminService.ListNodes.
 package struct ListNodesRequest: RequestMessage, Hashable {
     package init() {}
 
@@ -111,7 +111,7 @@ package struct ListNodesRequest: RequestMessage, Hashable {
     }
 }
 
-/// The answer of AdminService.ListNodes.
+/// The response of AdminService.ListNodes.
 package struct ListNodesResponse: ResponseMessage, Hashable {
     /// Newest first.
     package var nodes: [NodeRecord]
@@ -173,9 +173,9 @@ extension MessageArena {
     }
 }
 
-/// Asks for AdminService.PauseQueue.
+/// The request of AdminService.PauseQueue.
 package struct PauseQueueRequest: RequestMessage, Hashable {
-    /// Required.
+    /// Required. The queue to pause.
     package var queue: ExactText
 
     package init(queue: ExactText = "") {
@@ -214,9 +214,9 @@ package struct EmptyResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Asks for AdminService.ResumeQueue.
+/// The request of AdminService.ResumeQueue.
 package struct ResumeQueueRequest: RequestMessage, Hashable {
-    /// Required.
+    /// Required. The queue to resume.
     package var queue: ExactText
 
     package init(queue: ExactText = "") {
@@ -240,15 +240,15 @@ package struct ResumeQueueRequest: RequestMessage, Hashable {
     }
 }
 
-/// Asks for AdminService.SetUserLimit.
+/// The request of AdminService.SetUserLimit.
 package struct SetUserLimitRequest: RequestMessage, Hashable {
-    /// Required.
+    /// Required. The user whose limit is meant.
     package var userID: ExactText
     /// Default: "default".
     package var queue: ExactText
     /// 0 to 100,000 jobs at once; 0 stops the user's jobs from starting.
     package var limit: Int
-    /// Back to the queue's limit; `limit` must be 0 then. Default: false.
+    /// Clear the user's limit, so that the queue's applies; `limit` must be 0 then. Default: false.
     package var clear: Bool
 
     package init(userID: ExactText = "", queue: ExactText = "", limit: Int = 0, clear: Bool = false) {
@@ -283,7 +283,7 @@ package struct SetUserLimitRequest: RequestMessage, Hashable {
 
 /// SetUserLimitResponse and GetUserLimitResponse, which have the same fields.
 package struct UserLimitResponse: ResponseMessage, Hashable {
-    /// As it is now.
+    /// The limit after the call.
     package var limit: UserLimit
 
     package init(limit: UserLimit) {
@@ -309,9 +309,9 @@ package struct UserLimitResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Asks for AdminService.GetUserLimit.
+/// The request of AdminService.GetUserLimit.
 package struct GetUserLimitRequest: RequestMessage, Hashable {
-    /// Required.
+    /// Required. The user whose limit is meant.
     package var userID: ExactText
     /// Default: "default".
     package var queue: ExactText

@@ -36,9 +36,9 @@ extension JobEventType: WireEnum {
     static var placeholder: JobEventType { .enqueued }
 }
 
-/// Asks for JobService.Enqueue.
+/// The request of JobService.Enqueue.
 package struct EnqueueRequest: RequestMessage {
-    /// Required.
+    /// Required. The job to enqueue.
     package var job: JobSpecDraft?
 
     package init(job: JobSpecDraft? = nil) {
@@ -66,12 +66,13 @@ package struct EnqueueRequest: RequestMessage {
     }
 }
 
-/// The answer of JobService.Enqueue.
+/// The response of JobService.Enqueue.
 package struct EnqueueResponse: ResponseMessage, Hashable {
-    /// The new job as it was added, PENDING, although it may have started in the same commit: a watch after
-    /// its sequence (1) misses nothing. Or, where there was one with this id or key, that job as it is.
+    /// The new job as it was added, in the state PENDING even if it started in the same commit, so that a
+    /// watch after its sequence (1) misses nothing. If a job with this id or key existed, that job in its
+    /// current state.
     package var job: JobRecord
-    /// False when the job was there before.
+    /// Whether the job is new. False if it existed already.
     package var created: Bool
 
     package init(job: JobRecord, created: Bool) {
@@ -100,9 +101,9 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Asks for JobService.EnqueueBatch.
+/// The request of JobService.EnqueueBatch.
 package struct EnqueueBatchRequest: RequestMessage {
-    /// 1 to 10,000.
+    /// The jobs to enqueue, 1 to 10,000.
     package var jobs: [JobSpecDraft]
 
     package init(jobs: [JobSpecDraft] = []) {
@@ -133,9 +134,9 @@ package struct EnqueueBatchRequest: RequestMessage {
     }
 }
 
-/// The answer of JobService.EnqueueBatch.
+/// The response of JobService.EnqueueBatch.
 package struct EnqueueBatchResponse: ResponseMessage, Hashable {
-    /// In the order of the request.
+    /// The results, in the order of the request.
     package var jobs: [EnqueueBatchResponse.Enqueued]
 
     package init(jobs: [EnqueueBatchResponse.Enqueued]) {
@@ -162,11 +163,11 @@ package struct EnqueueBatchResponse: ResponseMessage, Hashable {
 }
 
 extension EnqueueBatchResponse {
-    /// What became of one item of a batch.
+    /// The result of one item of a batch.
     package struct Enqueued: Sendable, Hashable {
         /// The job's id.
         package var jobID: JobID
-        /// False when the job was there before.
+        /// Whether the job is new. False if it existed already.
         package var created: Bool
 
         package init(jobID: JobID, created: Bool) {
@@ -193,11 +194,11 @@ extension MessageArena {
     }
 }
 
-/// Asks for JobService.GetJob.
+/// The request of JobService.GetJob.
 package struct GetJobRequest: RequestMessage, Hashable {
-    /// Required; a UUID.
+    /// The job's id. Required; a UUID.
     package var jobID: ExactText
-    /// Also return the payload. Default: false.
+    /// Whether to return the payload too. Default: false.
     package var includePayload: Bool
 
     package init(jobID: ExactText = "", includePayload: Bool = false) {
@@ -224,25 +225,26 @@ package struct GetJobRequest: RequestMessage, Hashable {
     }
 }
 
-/// Asks for JobService.ListJobs. Empty filters match everything.
+/// The request of JobService.ListJobs. Empty filters match everything.
 package struct ListJobsRequest: RequestMessage {
-    /// At most 256 bytes.
+    /// The user of the jobs. At most 256 bytes.
     package var userID: ExactText
-    /// At most 128 characters.
+    /// The queue of the jobs. At most 128 characters.
     package var queue: ExactText
-    /// At most 128 characters.
+    /// The kind of the jobs. At most 128 characters.
     package var kind: ExactText
-    /// Any of these. Default: every state.
+    /// Jobs in any of these states. Default: every state.
     package var states: Set<JobState>
-    /// Every one of these. At most 8.
+    /// Jobs that have all of these labels. At most 8.
     package var labels: [(key: ExactText, value: ExactText)]
-    /// Created at or after. Default: no bound.
+    /// Jobs created at or after this time. Default: no bound.
     package var createdFrom: Timestamp?
-    /// Created before. Default: no bound.
+    /// Jobs created before this time. Default: no bound.
     package var createdTo: Timestamp?
-    /// 0 (unset): 50. At most 1,000.
+    /// The number of jobs of a page. 0 (unset): 50. At most 1,000.
     package var pageSize: Int
-    /// From next_page_token, with the same filters and by the same caller. Default: the first page.
+    /// The next_page_token of the previous page, which the same caller received for the same filters.
+    /// Default: the first page.
     package var pageToken: ExactText
 
     package init(
@@ -303,13 +305,13 @@ package struct ListJobsRequest: RequestMessage {
     }
 }
 
-/// The answer of JobService.ListJobs.
+/// The response of JobService.ListJobs.
 package struct ListJobsResponse: ResponseMessage, Hashable {
-    /// Newest first, without attempts, log, payload and result. A page may be short, even empty, while there
-    /// are more: a call looks at a bounded number of jobs, and answers with at most about 3 MiB.
+    /// The jobs, newest first, without attempts, log, payload and result. A page may be short or even empty
+    /// although more follow, because a call scans a bounded number of jobs and returns at most about 3 MiB.
     package var jobs: [JobRecord]
-    /// Empty: that was all. Nothing is to be read from it, and it is not to be kept: the server of another
-    /// version may refuse it.
+    /// The token of the next page; empty: this is the last page. The token is opaque, and must not be stored,
+    /// because a server of another version may refuse it.
     package var nextPageToken: ExactText
 
     package init(jobs: [JobRecord], nextPageToken: ExactText) {
@@ -338,16 +340,16 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Asks for JobService.Watch: named jobs, or everything of a user or a queue.
+/// The request of JobService.Watch: named jobs, or the jobs of a user or a queue.
 package struct WatchRequest: RequestMessage, Hashable {
-    /// 1 to 1,000 jobs. May not be given together with user_id or queue.
+    /// The jobs to watch, 1 to 1,000. Not together with user_id or queue.
     package var jobs: [WatchRequest.Watched]
-    /// Everything of this user, in every queue or in `queue`. At most 256 bytes.
+    /// Watch the jobs of this user, in every queue or in `queue`. At most 256 bytes.
     package var userID: ExactText
-    /// Everything in this queue, of every user or of `user_id`.
+    /// Watch the jobs in this queue, of every user or of `user_id`.
     package var queue: ExactText
-    /// Also send the log lines that there are, and further ones as they are written (only with `jobs`). A
-    /// slow reader may miss lines; GetJob has the last 200. Default: false.
+    /// Whether to send the existing log lines, and new ones as they are written (only with `jobs`). A slow
+    /// reader may miss lines; GetJob has the last 200. Default: false.
     package var includeLog: Bool
 
     package init(
@@ -391,14 +393,14 @@ package struct WatchRequest: RequestMessage, Hashable {
 }
 
 extension WatchRequest {
-    /// A job to watch, and where to go on.
+    /// A job to watch, and the event from which to resume.
     package struct Watched: Sendable, Hashable {
-        /// Required; a UUID.
+        /// The job's id. Required; a UUID.
         package var jobID: ExactText
-        /// Events up to this one are not sent again; nothing after it is left out. 0 (unset): the job's snapshot
-        /// comes first (and, if the job is final already, its terminal event after it), then events from there
-        /// on. Above 0 there is no snapshot: the events after this one come, then the latest progress.
-        /// OUT_OF_RANGE if it is beyond the job's sequence.
+        /// The sequence of the last event that the caller has. 0 (unset): the watch begins with a snapshot of the
+        /// job (followed by its final event, if the job is final already), and later events follow. Above 0 there
+        /// is no snapshot: all events after this one are sent, then the latest progress. OUT_OF_RANGE if it is
+        /// beyond the job's sequence.
         package var afterSequence: Int64
 
         package init(jobID: ExactText = "", afterSequence: Int64 = 0) {
@@ -425,11 +427,11 @@ extension MessageArena {
     }
 }
 
-/// Asks for JobService.Cancel.
+/// The request of JobService.Cancel.
 package struct CancelRequest: RequestMessage, Hashable {
-    /// Required; a UUID.
+    /// The job's id. Required; a UUID.
     package var jobID: ExactText
-    /// Kept in the job's error. Default: empty. At most 1,024 bytes.
+    /// The reason, which is kept in the job's error. Default: empty. At most 1,024 bytes.
     package var reason: ExactText
 
     package init(jobID: ExactText = "", reason: ExactText = "") {
@@ -458,7 +460,7 @@ package struct CancelRequest: RequestMessage, Hashable {
 
 /// CancelResponse and RetryResponse, which have the same fields.
 package struct JobResponse: ResponseMessage, Hashable {
-    /// As it is now.
+    /// The job after the call.
     package var job: JobRecord
 
     package init(job: JobRecord) {
@@ -484,9 +486,9 @@ package struct JobResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Asks for JobService.Retry.
+/// The request of JobService.Retry.
 package struct RetryRequest: RequestMessage, Hashable {
-    /// Required; a UUID.
+    /// The job's id. Required; a UUID.
     package var jobID: ExactText
 
     package init(jobID: ExactText = "") {

@@ -22,46 +22,48 @@ package enum ServerReflectionV1AlphaMethod {
 
 /// The paths of the methods of `signalbox.v1.AdminService`.
 package enum AdminServiceMethod {
-    /// What is in a queue, and how fast it moves.
+    /// Returns how many jobs a queue has in each state, and its throughput.
     package static let getQueueStats = "/signalbox.v1.AdminService/GetQueueStats"
-    /// Every node that is alive, or was in the last hour.
+    /// Returns every node that is alive, or was alive in the last hour.
     package static let listNodes = "/signalbox.v1.AdminService/ListNodes"
-    /// No job of the queue starts from now on, on any node. Running ones go on.
+    /// Stops the jobs of the queue from starting, on all nodes. Running jobs continue.
     package static let pauseQueue = "/signalbox.v1.AdminService/PauseQueue"
     /// Undoes PauseQueue.
     package static let resumeQueue = "/signalbox.v1.AdminService/ResumeQueue"
-    /// How many jobs of one user in one queue may run at once, over all nodes. Holds from the next claim on;
-    /// what runs is not stopped.
+    /// Sets how many jobs of one user in one queue may run at once, over all nodes. The limit applies from
+    /// the next claim on; running jobs continue.
     package static let setUserLimit = "/signalbox.v1.AdminService/SetUserLimit"
-    /// The limit in force.
+    /// Returns the limit that applies to a user in a queue.
     package static let getUserLimit = "/signalbox.v1.AdminService/GetUserLimit"
 }
 
 /// The paths of the methods of `signalbox.v1.JobService`.
 package enum JobServiceMethod {
-    /// Takes one job. The answer comes after the commit: the job is safe then. The same job_id or
-    /// idempotency_key with the same content gives the first job back; with other content ALREADY_EXISTS,
-    /// with a google.rpc.ResourceInfo naming the job. Keys are each user's own; an id that another user's job
-    /// has is taken, and no more is told of it. A payload over 1 MiB is RESOURCE_EXHAUSTED.
+    /// Enqueues one job. The response comes after the commit, so the job is durable. The same job_id or
+    /// idempotency_key with the same content returns the first job; with other content the call gets
+    /// ALREADY_EXISTS, with a google.rpc.ResourceInfo that names the job. Each user has separate keys. An id
+    /// of another user's job gets ALREADY_EXISTS too, without details. A payload over 1 MiB gets
+    /// RESOURCE_EXHAUSTED.
     package static let enqueue = "/signalbox.v1.JobService/Enqueue"
-    /// Takes up to 10,000 jobs, all or none, in a request of up to 4 MiB. A bad item fails the call, and the
-    /// error names its index and field ("jobs[3].kind").
+    /// Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an item is invalid, the call
+    /// fails, and the error names its index and field ("jobs[3].kind").
     package static let enqueueBatch = "/signalbox.v1.JobService/EnqueueBatch"
-    /// One job, with its attempts, log, progress and result. With long errors of many attempts the answer may
-    /// have up to about 8 MiB, where a gRPC client accepts 4 MiB unless it is told otherwise.
+    /// Returns one job with its attempts, log, progress and result. With long errors of many attempts the
+    /// response may have up to about 8 MiB; a gRPC client accepts 4 MiB unless it is configured otherwise.
     package static let getJob = "/signalbox.v1.JobService/GetJob"
-    /// Jobs that match every filter, newest first.
+    /// Returns the jobs that match every filter, newest first.
     package static let listJobs = "/signalbox.v1.JobService/ListJobs"
-    /// A snapshot of what is watched, then every lifecycle change in the order it happened to each job, with
-    /// a sequence per job that has no gaps, and the latest progress (progress in between may be left out).
-    /// Ends with OK after the last terminal event when jobs were named; a watch on a user or queue stays
-    /// open. Any other end means: connect again and resume.
+    /// Streams a snapshot of each job, then every lifecycle event of each job in order, with a sequence that
+    /// has no gaps, and the latest progress (earlier progress may be omitted). A watch of named jobs ends
+    /// with OK after the last final event; a watch of a user or queue stays open. After any other end the
+    /// client should connect again and resume.
     package static let watch = "/signalbox.v1.JobService/Watch"
-    /// Asks for a job's end. PENDING: CANCELLED at once. RUNNING: its handler is told, has a grace time, and
-    /// then it is CANCELLED (watch it). Final: returned as it is. May be called again.
+    /// Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a RUNNING job is asked to stop;
+    /// the job becomes CANCELLED when the handler has ended, or after a grace time (watch the job to see it).
+    /// A final job is returned unchanged. The call is idempotent.
     package static let cancel = "/signalbox.v1.JobService/Cancel"
-    /// Puts a FAILED or CANCELLED job back to PENDING with a fresh budget of attempts; its history is kept.
-    /// FAILED_PRECONDITION in other states.
+    /// Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts; its history is kept. Jobs
+    /// in other states get FAILED_PRECONDITION.
     package static let retry = "/signalbox.v1.JobService/Retry"
 }
 

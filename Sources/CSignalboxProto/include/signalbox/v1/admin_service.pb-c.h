@@ -40,7 +40,7 @@ typedef struct Signalbox__V1__UserLimit Signalbox__V1__UserLimit;
 /* --- messages --- */
 
 /*
- * Asks for AdminService.GetQueueStats.
+ * The request of AdminService.GetQueueStats.
  */
 struct  Signalbox__V1__GetQueueStatsRequest
 {
@@ -56,13 +56,13 @@ struct  Signalbox__V1__GetQueueStatsRequest
 
 
 /*
- * The answer of AdminService.GetQueueStats.
+ * The response of AdminService.GetQueueStats.
  */
 struct  Signalbox__V1__GetQueueStatsResponse
 {
   ProtobufCMessage base;
   /*
-   * By name.
+   * In the order of their names.
    */
   size_t n_queues;
   Signalbox__V1__QueueStats **queues;
@@ -73,53 +73,53 @@ struct  Signalbox__V1__GetQueueStatsResponse
 
 
 /*
- * One queue.
+ * The state of one queue.
  */
 struct  Signalbox__V1__QueueStats
 {
   ProtobufCMessage base;
   /*
-   * Its name.
+   * The name of the queue.
    */
   ProtobufCBinaryData queue;
   /*
-   * Jobs that wait, those not yet due included.
+   * The number of pending jobs, including those that are not yet due.
    */
   uint64_t pending;
   /*
-   * Of those, jobs that are not yet due.
+   * The number of pending jobs that are not yet due.
    */
   uint64_t scheduled;
   /*
-   * Jobs that run.
+   * The number of running jobs.
    */
   uint64_t running;
   /*
-   * Within retention.
+   * The number of succeeded jobs within retention.
    */
   uint64_t succeeded;
   /*
-   * Within retention.
+   * The number of failed jobs within retention.
    */
   uint64_t failed;
   /*
-   * Within retention.
+   * The number of cancelled jobs within retention.
    */
   uint64_t cancelled;
   /*
-   * How long the oldest job that is due has waited. Unset: none waits.
+   * How long the oldest due job has waited. Unset: no job is due.
    */
   Google__Protobuf__Duration *oldest_pending_age;
   /*
-   * Jobs enqueued a second, over the last minute.
+   * Jobs enqueued per second, over the last minute.
    */
   double enqueued_per_second;
   /*
-   * Jobs that became final a second, over the last minute.
+   * Jobs that became final per second, over the last minute.
    */
   double finished_per_second;
   /*
-   * See PauseQueue.
+   * Whether the queue is paused; see PauseQueue.
    */
   protobuf_c_boolean paused;
 };
@@ -129,7 +129,7 @@ struct  Signalbox__V1__QueueStats
 
 
 /*
- * Asks for AdminService.ListNodes.
+ * The request of AdminService.ListNodes.
  */
 struct  Signalbox__V1__ListNodesRequest
 {
@@ -141,7 +141,7 @@ struct  Signalbox__V1__ListNodesRequest
 
 
 /*
- * The answer of AdminService.ListNodes.
+ * The response of AdminService.ListNodes.
  */
 struct  Signalbox__V1__ListNodesResponse
 {
@@ -158,50 +158,51 @@ struct  Signalbox__V1__ListNodesResponse
 
 
 /*
- * One server process.
+ * A node: one server process.
  */
 struct  Signalbox__V1__Node
 {
   ProtobufCMessage base;
   /*
-   * Its own id, new at every start.
+   * The node's id, which is new at every start.
    */
   ProtobufCBinaryData id;
   /*
-   * Host name and process id, unless set.
+   * The name of the node. Default: host name and process id.
    */
   ProtobufCBinaryData name;
   /*
-   * The program's version.
+   * The version of the program.
    */
   ProtobufCBinaryData version;
   /*
-   * When it started.
+   * When the node started.
    */
   Google__Protobuf__Timestamp *started_at;
   /*
-   * When it last renewed its lease.
+   * When the node last renewed its lease.
    */
   Google__Protobuf__Timestamp *last_heartbeat_at;
   /*
-   * Its lease holds: its runs are its own.
+   * Whether the node's lease is valid. The runs of a node without a valid lease
+   * are rescued by other nodes.
    */
   protobuf_c_boolean alive;
   /*
-   * Slots for jobs.
+   * The number of jobs that the node can run at once.
    */
   uint32_t concurrency;
   /*
-   * The kinds it handles.
+   * The kinds that the node handles.
    */
   size_t n_kinds;
   ProtobufCBinaryData *kinds;
   /*
-   * How many jobs it runs.
+   * The number of jobs that the node runs.
    */
   uint32_t running;
   /*
-   * The first 100 of them.
+   * The ids of the first 100 running jobs.
    */
   size_t n_running_job_ids;
   ProtobufCBinaryData *running_job_ids;
@@ -212,13 +213,13 @@ struct  Signalbox__V1__Node
 
 
 /*
- * Asks for AdminService.PauseQueue.
+ * The request of AdminService.PauseQueue.
  */
 struct  Signalbox__V1__PauseQueueRequest
 {
   ProtobufCMessage base;
   /*
-   * Required.
+   * Required. The queue to pause.
    */
   ProtobufCBinaryData queue;
 };
@@ -228,7 +229,7 @@ struct  Signalbox__V1__PauseQueueRequest
 
 
 /*
- * The answer of AdminService.PauseQueue.
+ * The response of AdminService.PauseQueue.
  */
 struct  Signalbox__V1__PauseQueueResponse
 {
@@ -240,13 +241,13 @@ struct  Signalbox__V1__PauseQueueResponse
 
 
 /*
- * Asks for AdminService.ResumeQueue.
+ * The request of AdminService.ResumeQueue.
  */
 struct  Signalbox__V1__ResumeQueueRequest
 {
   ProtobufCMessage base;
   /*
-   * Required.
+   * Required. The queue to resume.
    */
   ProtobufCBinaryData queue;
 };
@@ -256,7 +257,7 @@ struct  Signalbox__V1__ResumeQueueRequest
 
 
 /*
- * The answer of AdminService.ResumeQueue.
+ * The response of AdminService.ResumeQueue.
  */
 struct  Signalbox__V1__ResumeQueueResponse
 {
@@ -268,13 +269,13 @@ struct  Signalbox__V1__ResumeQueueResponse
 
 
 /*
- * Asks for AdminService.SetUserLimit.
+ * The request of AdminService.SetUserLimit.
  */
 struct  Signalbox__V1__SetUserLimitRequest
 {
   ProtobufCMessage base;
   /*
-   * Required.
+   * Required. The user whose limit is meant.
    */
   ProtobufCBinaryData user_id;
   /*
@@ -286,7 +287,8 @@ struct  Signalbox__V1__SetUserLimitRequest
    */
   uint32_t limit;
   /*
-   * Back to the queue's limit; `limit` must be 0 then. Default: false.
+   * Clear the user's limit, so that the queue's applies; `limit` must be 0 then.
+   * Default: false.
    */
   protobuf_c_boolean clear;
 };
@@ -296,13 +298,13 @@ struct  Signalbox__V1__SetUserLimitRequest
 
 
 /*
- * The answer of AdminService.SetUserLimit.
+ * The response of AdminService.SetUserLimit.
  */
 struct  Signalbox__V1__SetUserLimitResponse
 {
   ProtobufCMessage base;
   /*
-   * As it is now.
+   * The limit after the call.
    */
   Signalbox__V1__UserLimit *limit;
 };
@@ -312,13 +314,13 @@ struct  Signalbox__V1__SetUserLimitResponse
 
 
 /*
- * Asks for AdminService.GetUserLimit.
+ * The request of AdminService.GetUserLimit.
  */
 struct  Signalbox__V1__GetUserLimitRequest
 {
   ProtobufCMessage base;
   /*
-   * Required.
+   * Required. The user whose limit is meant.
    */
   ProtobufCBinaryData user_id;
   /*
@@ -332,13 +334,13 @@ struct  Signalbox__V1__GetUserLimitRequest
 
 
 /*
- * The answer of AdminService.GetUserLimit.
+ * The response of AdminService.GetUserLimit.
  */
 struct  Signalbox__V1__GetUserLimitResponse
 {
   ProtobufCMessage base;
   /*
-   * As it is now.
+   * The limit that applies.
    */
   Signalbox__V1__UserLimit *limit;
 };
@@ -348,29 +350,29 @@ struct  Signalbox__V1__GetUserLimitResponse
 
 
 /*
- * A user's limit in a queue.
+ * The limit of a user in a queue.
  */
 struct  Signalbox__V1__UserLimit
 {
   ProtobufCMessage base;
   /*
-   * Whose.
+   * The user.
    */
   ProtobufCBinaryData user_id;
   /*
-   * Where.
+   * The queue.
    */
   ProtobufCBinaryData queue;
   /*
-   * In force.
+   * The limit that applies.
    */
   uint32_t limit;
   /*
-   * Set for this user, and not the queue's.
+   * Whether the limit was set for this user; otherwise it is the queue's.
    */
   protobuf_c_boolean is_override;
   /*
-   * How many run now.
+   * How many jobs of the user run in the queue now.
    */
   uint32_t running;
 };

@@ -32,54 +32,55 @@ typedef struct Signalbox__V1__Job__LabelsEntry Signalbox__V1__Job__LabelsEntry;
 /* --- enums --- */
 
 /*
- * Where a job is in its life. PENDING and RUNNING are live; the other three
- * are final. docs/job-lifecycle.md draws the arrows.
+ * The state of a job. PENDING and RUNNING are live; the other three are
+ * final. docs/job-lifecycle.md has the transitions.
  */
 typedef enum _Signalbox__V1__JobState {
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_UNSPECIFIED = 0,
   /*
-   * Waits: for a free slot, for its user's limit, or for its due time.
+   * The job waits for a free slot, for its user's limit, or for its due time.
    */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_PENDING = 1,
   /*
-   * A node runs it under a lease.
+   * A node runs the job under a lease.
    */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_RUNNING = 2,
   /*
-   * Done; the result is kept until the job's retention ends.
+   * The job has succeeded; the result is kept until the retention ends.
    */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_SUCCEEDED = 3,
   /*
-   * Out of attempts, or failed for good.
+   * The job has no attempts left, or failed permanently.
    */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_FAILED = 4,
   /*
-   * Cancelled before or while it ran.
+   * The job was cancelled before or while it ran.
    */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_CANCELLED = 5
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__JOB_STATE)
 } Signalbox__V1__JobState;
 /*
- * How an attempt ended.
+ * The outcome of an attempt.
  */
 typedef enum _Signalbox__V1__AttemptOutcome {
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_UNSPECIFIED = 0,
   /*
-   * Still running.
+   * The attempt is still running.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_RUNNING = 1,
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_SUCCEEDED = 2,
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_FAILED = 3,
   /*
-   * The hard timeout stopped it.
+   * The hard timeout stopped the attempt.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_TIMED_OUT = 4,
   /*
-   * Its node died.
+   * The node of the attempt died.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_INTERRUPTED = 5,
   /*
-   * Its node shut down and gave it back; it does not count as an attempt.
+   * The node shut down and released the run, which does not count as an
+   * attempt.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_RELEASED = 6,
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_CANCELLED = 7
@@ -91,17 +92,17 @@ typedef enum _Signalbox__V1__AttemptOutcome {
 /*
  * How long to wait before the next attempt of a job that failed:
  * initial_delay × factor^(n − 1) after the n-th failure, never more than
- * max_delay, then moved at random by up to ± jitter of itself.
+ * max_delay, then changed at random by up to ± jitter of itself.
  */
 struct  Signalbox__V1__RetryPolicy
 {
   ProtobufCMessage base;
   /*
-   * Delay after the first failure. Unset: 5 s. 0 s to 30 days.
+   * The delay after the first failure. Unset: 5 s. 0 s to 30 days.
    */
   Google__Protobuf__Duration *initial_delay;
   /*
-   * What each further delay is multiplied by. 0 (unset): 2. 1 to 100.
+   * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
    */
   double factor;
   /*
@@ -109,7 +110,8 @@ struct  Signalbox__V1__RetryPolicy
    */
   Google__Protobuf__Duration *max_delay;
   /*
-   * Share of the delay it may be moved by, 0 to 1. Unset: 0 (exact delays).
+   * The share of the delay by which it is changed at random, 0 to 1. Unset: 0
+   * (exact delays).
    */
   double jitter;
 };
@@ -119,9 +121,9 @@ struct  Signalbox__V1__RetryPolicy
 
 
 /*
- * For finding jobs again. At most 32; keys 1 to 64 bytes, values at most
- * 256 bytes of UTF-8, without control characters. Keys are told apart by
- * their bytes.
+ * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
+ * at most 256 bytes of UTF-8, without control characters. Keys are compared
+ * by their bytes.
  */
 struct  Signalbox__V1__JobSpec__LabelsEntry
 {
@@ -142,69 +144,71 @@ typedef enum {
 } Signalbox__V1__JobSpec__DueCase;
 
 /*
- * What a caller asks for. Everything here is kept as given; what the service
- * adds is in Job.
+ * A job as a caller requests it. All of it is kept unchanged; Job has what the
+ * service adds.
  */
 struct  Signalbox__V1__JobSpec
 {
   ProtobufCMessage base;
   /*
-   * Which handler runs it. Required; 1 to 128 characters of a–z, A–Z, 0–9,
+   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
    * '.', '_', '-', '/'. Must be handled by a live node.
    */
   ProtobufCBinaryData kind;
   /*
-   * On whose behalf. Required; 1 to 256 bytes of UTF-8 without control
+   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
    * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. Users are told apart by their bytes.
+   * per user and queue. User ids are compared by their bytes.
    */
   ProtobufCBinaryData user_id;
   /*
-   * Default: "default". 1 to 128 characters, as for kind.
+   * The queue. Default: "default". 1 to 128 characters, as for kind.
    */
   ProtobufCBinaryData queue;
   /*
-   * Handed to the handler as it is. Default: empty. At most 1 MiB.
+   * Bytes that are passed to the handler unchanged. Default: empty. At most
+   * 1 MiB.
    */
   ProtobufCBinaryData payload;
   /*
-   * Media type of the payload. Default: "application/json". Where it says JSON
-   * (also "…+json"), the payload must be JSON, or empty, and keys of its
+   * The media type of the payload. Default: "application/json". If it is JSON
+   * (also "…+json"), the payload must be JSON or empty, and keys of its
    * objects have at most 1 KiB. At most 128 bytes of UTF-8 without control
    * characters.
    */
   ProtobufCBinaryData content_type;
   /*
-   * The caller's own UUID (any version, 36 characters), kept as the job's id.
-   * Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id (any version, 36
+   * characters). Default: a new UUID of version 7.
    */
   ProtobufCBinaryData job_id;
   /*
-   * Unique per user: the same key with the same content gives the first job
-   * back. Default: none. At most 256 bytes of UTF-8 without control
+   * A key that is unique for each user, and makes the call idempotent: the same
+   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
    * characters.
    */
   ProtobufCBinaryData idempotency_key;
   /*
-   * −100 to 100; higher first, within a user and queue. Default: 0.
+   * The priority among the jobs of a user in a queue: −100 to 100, higher
+   * first. Default: 0.
    */
   int32_t priority;
   /*
-   * How often it is tried in all. 0 (unset): 3. 1 to 100.
+   * The budget of attempts. 0 (unset): 3. 1 to 100.
    */
   uint32_t max_attempts;
   /*
-   * How long to wait between attempts. Default: see RetryPolicy.
+   * The delays between attempts. Default: see RetryPolicy.
    */
   Signalbox__V1__RetryPolicy *retry_policy;
   /*
-   * Hard limit of one attempt: then it is stopped, and the attempt has failed
-   * with the reason "timeout". Unset: the kind's own. 1 ms to 30 days.
+   * The hard limit of one attempt, which is then stopped and fails with the
+   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
    */
   Google__Protobuf__Duration *timeout;
   /*
-   * When a running attempt is told to wrap up. Unset: the kind's own, if any.
-   * 1 ms to 30 days, and less than timeout.
+   * The time after which a running attempt is asked to finish. Unset: the
+   * kind's soft timeout, if any. 1 ms to 30 days, and less than timeout.
    */
   Google__Protobuf__Duration *soft_timeout;
   size_t n_labels;
@@ -212,11 +216,11 @@ struct  Signalbox__V1__JobSpec
   Signalbox__V1__JobSpec__DueCase due_case;
   union {
     /*
-     * A moment; one that has passed means at once. At most 10 years ahead.
+     * A time; one in the past means at once. At most 10 years ahead.
      */
     Google__Protobuf__Timestamp *run_at;
     /*
-     * From the moment of the commit. 0 to 10 years.
+     * A delay from the commit on. 0 to 10 years.
      */
     Google__Protobuf__Duration *delay;
   };
@@ -227,33 +231,33 @@ struct  Signalbox__V1__JobSpec
 
 
 /*
- * One line about how far a running attempt is. Only the latest is kept.
+ * A report of how far a running attempt is. Only the latest is kept.
  */
 struct  Signalbox__V1__Progress
 {
   ProtobufCMessage base;
   /*
-   * What it is doing now. Default: empty. At most 128 bytes.
+   * The current stage of the work. Default: empty. At most 128 bytes.
    */
   ProtobufCBinaryData stage;
   /*
-   * 0 to 1. Default: 0.
+   * The fraction of the work that is done, 0 to 1. Default: 0.
    */
   double fraction;
   /*
-   * For people. Default: empty. At most 1,024 bytes.
+   * A message for people. Default: empty. At most 1,024 bytes.
    */
   ProtobufCBinaryData message;
   /*
-   * Steps done, of `steps`. Default: 0.
+   * The number of steps done, out of `steps`. Default: 0.
    */
   uint32_t step;
   /*
-   * Steps in all; 0: not counted.
+   * The total number of steps; 0: steps are not counted.
    */
   uint32_t steps;
   /*
-   * When the service heard of it (the server's clock).
+   * When the service received the report (the server's clock).
    */
   Google__Protobuf__Timestamp *updated_at;
 };
@@ -269,23 +273,23 @@ struct  Signalbox__V1__LogLine
 {
   ProtobufCMessage base;
   /*
-   * Counts up from 1 within a job, over all its attempts.
+   * The number of the line, from 1, over all attempts of the job.
    */
   uint64_t number;
   /*
-   * When the service heard of it.
+   * When the service received the line.
    */
   Google__Protobuf__Timestamp *at;
   /*
-   * The attempt that wrote it, from 1.
+   * The attempt that wrote the line, from 1.
    */
   uint32_t attempt;
   /*
-   * "debug", "info", "warning" or "error".
+   * The level: "debug", "info", "warning" or "error".
    */
   ProtobufCBinaryData level;
   /*
-   * At most 4,096 bytes of UTF-8.
+   * The text. At most 4,096 bytes of UTF-8.
    */
   ProtobufCBinaryData message;
 };
@@ -301,12 +305,13 @@ struct  Signalbox__V1__JobError
 {
   ProtobufCMessage base;
   /*
-   * A word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a handler's own of at most 64 characters.
+   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
+   * "cancelled", "released", or a word that the handler chooses, of at most 64
+   * characters.
    */
   ProtobufCBinaryData reason;
   /*
-   * For people. At most 4,096 bytes of UTF-8; longer text is cut.
+   * A message for people. At most 4,096 bytes of UTF-8; longer text is cut.
    */
   ProtobufCBinaryData message;
 };
@@ -322,7 +327,8 @@ struct  Signalbox__V1__Attempt
 {
   ProtobufCMessage base;
   /*
-   * From 1. A released run's number is used again by the next one.
+   * The number of the attempt, from 1. The run after a released one has the
+   * same number.
    */
   uint32_t number;
   /*
@@ -335,15 +341,15 @@ struct  Signalbox__V1__Attempt
    */
   Google__Protobuf__Timestamp *started_at;
   /*
-   * Unset while it runs.
+   * When the attempt ended. Unset while it runs.
    */
   Google__Protobuf__Timestamp *ended_at;
   /*
-   * How it ended.
+   * How the attempt ended.
    */
   Signalbox__V1__AttemptOutcome outcome;
   /*
-   * Set unless it succeeded or still runs.
+   * Why the attempt ended. Unset if it succeeded or still runs.
    */
   Signalbox__V1__JobError *error;
 };
@@ -359,11 +365,11 @@ struct  Signalbox__V1__JobResult
 {
   ProtobufCMessage base;
   /*
-   * At most 1 MiB.
+   * The bytes of the result. At most 1 MiB.
    */
   ProtobufCBinaryData data;
   /*
-   * Media type of data; "application/json" for typed handlers.
+   * The media type of data; "application/json" for typed handlers.
    */
   ProtobufCBinaryData content_type;
 };
@@ -387,13 +393,13 @@ struct  Signalbox__V1__Job__LabelsEntry
 
 
 /*
- * A job as it is now.
+ * The current state of a job.
  */
 struct  Signalbox__V1__Job
 {
   ProtobufCMessage base;
   /*
-   * A UUID in its 36-character form.
+   * The job's id: a UUID in its 36-character form.
    */
   ProtobufCBinaryData id;
   /*
@@ -413,35 +419,37 @@ struct  Signalbox__V1__Job
    */
   int32_t priority;
   /*
-   * Where it is in its life.
+   * The state of the job.
    */
   Signalbox__V1__JobState state;
   /*
-   * Counts the lifecycle events of this job, from 1 (enqueued), without gaps.
+   * The number of the job's last lifecycle event. Events are numbered from 1
+   * (enqueued), without gaps.
    */
   uint64_t sequence;
   /*
-   * When it was committed (the database's clock).
+   * When the job was enqueued (the database's clock).
    */
   Google__Protobuf__Timestamp *created_at;
   /*
-   * When it may start, or might have started, at the earliest.
+   * The earliest start of the job or, after a failure, of its next attempt.
    */
   Google__Protobuf__Timestamp *due_at;
   /*
-   * Start of the latest attempt. Unset before the first.
+   * When the latest attempt started. Unset before the first.
    */
   Google__Protobuf__Timestamp *started_at;
   /*
-   * When it became final. Unset before.
+   * When the job became final. Unset before that.
    */
   Google__Protobuf__Timestamp *finished_at;
   /*
-   * The latest attempt's number; 0 before the first.
+   * The number of the latest attempt; 0 before the first.
    */
   uint32_t attempt;
   /*
-   * As in JobSpec; each call of Retry adds as many again.
+   * As in JobSpec; each call of Retry adds the same number to the attempt that
+   * was reached.
    */
   uint32_t max_attempts;
   size_t n_labels;
@@ -451,23 +459,23 @@ struct  Signalbox__V1__Job
    */
   ProtobufCBinaryData idempotency_key;
   /*
-   * Somebody asked for it to be cancelled, and it still runs.
+   * Whether the job is still running after a request to cancel it.
    */
   protobuf_c_boolean cancel_requested;
   /*
-   * Latest progress of the latest attempt. Unset before the first report.
+   * The latest progress of the latest attempt. Unset before the first report.
    */
   Signalbox__V1__Progress *progress;
   /*
-   * Only of a SUCCEEDED job, and only where the call says so.
+   * The result of a SUCCEEDED job, in the methods that say so.
    */
   Signalbox__V1__JobResult *result;
   /*
-   * Why the latest attempt failed. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did.
    */
   Signalbox__V1__JobError *error;
   /*
-   * The payload's media type.
+   * The media type of the payload.
    */
   ProtobufCBinaryData content_type;
   /*
@@ -475,20 +483,20 @@ struct  Signalbox__V1__Job
    */
   Signalbox__V1__RetryPolicy *retry_policy;
   /*
-   * As in JobSpec. Unset: the kind's own holds.
+   * As in JobSpec. Unset: the kind's timeout applies.
    */
   Google__Protobuf__Duration *timeout;
   /*
-   * As in JobSpec. Unset: the kind's own holds, if any.
+   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
    */
   Google__Protobuf__Duration *soft_timeout;
   /*
-   * Every attempt, oldest first. Only in GetJob. At most the last 1,000.
+   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
    */
   size_t n_attempts;
   Signalbox__V1__Attempt **attempts;
   /*
-   * The last 200 lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first. Only in GetJob.
    */
   size_t n_log;
   Signalbox__V1__LogLine **log;

@@ -44,16 +44,16 @@ typedef struct Signalbox__V1__RetryResponse Signalbox__V1__RetryResponse;
 /* --- enums --- */
 
 /*
- * What happened to a job.
+ * The type of a lifecycle event.
  */
 typedef enum _Signalbox__V1__JobEventType {
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_UNSPECIFIED = 0,
   /*
-   * Committed.
+   * The job was enqueued.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_ENQUEUED = 1,
   /*
-   * An attempt began.
+   * An attempt has started.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_STARTED = 2,
   /*
@@ -61,23 +61,23 @@ typedef enum _Signalbox__V1__JobEventType {
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RETRY_SCHEDULED = 3,
   /*
-   * Its node shut down and gave it back.
+   * The node shut down and released the run.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RELEASED = 4,
   /*
-   * Final.
+   * The job has succeeded, which is final.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_SUCCEEDED = 5,
   /*
-   * Final.
+   * The job has failed, which is final.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_FAILED = 6,
   /*
-   * Final.
+   * The job was cancelled, which is final.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCELLED = 7,
   /*
-   * JobService.Retry put it back.
+   * JobService.Retry returned the job to PENDING.
    */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RETRIED = 8
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__JOB_EVENT_TYPE)
@@ -86,13 +86,13 @@ typedef enum _Signalbox__V1__JobEventType {
 /* --- messages --- */
 
 /*
- * Asks for JobService.Enqueue.
+ * The request of JobService.Enqueue.
  */
 struct  Signalbox__V1__EnqueueRequest
 {
   ProtobufCMessage base;
   /*
-   * Required.
+   * Required. The job to enqueue.
    */
   Signalbox__V1__JobSpec *job;
 };
@@ -102,18 +102,19 @@ struct  Signalbox__V1__EnqueueRequest
 
 
 /*
- * The answer of JobService.Enqueue.
+ * The response of JobService.Enqueue.
  */
 struct  Signalbox__V1__EnqueueResponse
 {
   ProtobufCMessage base;
   /*
-   * The new job as it was added, PENDING, although it may have started in the same commit: a watch after its
-   * sequence (1) misses nothing. Or, where there was one with this id or key, that job as it is.
+   * The new job as it was added, in the state PENDING even if it started in the
+   * same commit, so that a watch after its sequence (1) misses nothing. If a job
+   * with this id or key existed, that job in its current state.
    */
   Signalbox__V1__Job *job;
   /*
-   * False when the job was there before.
+   * Whether the job is new. False if it existed already.
    */
   protobuf_c_boolean created;
 };
@@ -123,13 +124,13 @@ struct  Signalbox__V1__EnqueueResponse
 
 
 /*
- * Asks for JobService.EnqueueBatch.
+ * The request of JobService.EnqueueBatch.
  */
 struct  Signalbox__V1__EnqueueBatchRequest
 {
   ProtobufCMessage base;
   /*
-   * 1 to 10,000.
+   * The jobs to enqueue, 1 to 10,000.
    */
   size_t n_jobs;
   Signalbox__V1__JobSpec **jobs;
@@ -140,13 +141,13 @@ struct  Signalbox__V1__EnqueueBatchRequest
 
 
 /*
- * The answer of JobService.EnqueueBatch.
+ * The response of JobService.EnqueueBatch.
  */
 struct  Signalbox__V1__EnqueueBatchResponse
 {
   ProtobufCMessage base;
   /*
-   * In the order of the request.
+   * The results, in the order of the request.
    */
   size_t n_jobs;
   Signalbox__V1__EnqueuedJob **jobs;
@@ -157,7 +158,7 @@ struct  Signalbox__V1__EnqueueBatchResponse
 
 
 /*
- * What became of one item of a batch.
+ * The result of one item of a batch.
  */
 struct  Signalbox__V1__EnqueuedJob
 {
@@ -167,7 +168,7 @@ struct  Signalbox__V1__EnqueuedJob
    */
   ProtobufCBinaryData job_id;
   /*
-   * False when the job was there before.
+   * Whether the job is new. False if it existed already.
    */
   protobuf_c_boolean created;
 };
@@ -177,17 +178,17 @@ struct  Signalbox__V1__EnqueuedJob
 
 
 /*
- * Asks for JobService.GetJob.
+ * The request of JobService.GetJob.
  */
 struct  Signalbox__V1__GetJobRequest
 {
   ProtobufCMessage base;
   /*
-   * Required; a UUID.
+   * The job's id. Required; a UUID.
    */
   ProtobufCBinaryData job_id;
   /*
-   * Also return the payload. Default: false.
+   * Whether to return the payload too. Default: false.
    */
   protobuf_c_boolean include_payload;
 };
@@ -197,13 +198,13 @@ struct  Signalbox__V1__GetJobRequest
 
 
 /*
- * The answer of JobService.GetJob.
+ * The response of JobService.GetJob.
  */
 struct  Signalbox__V1__GetJobResponse
 {
   ProtobufCMessage base;
   /*
-   * With attempts, log, progress and result.
+   * The job with its attempts, log, progress and result.
    */
   Signalbox__V1__Job *job;
 };
@@ -213,7 +214,7 @@ struct  Signalbox__V1__GetJobResponse
 
 
 /*
- * Every one of these. At most 8.
+ * Jobs that have all of these labels. At most 8.
  */
 struct  Signalbox__V1__ListJobsRequest__LabelsEntry
 {
@@ -227,45 +228,45 @@ struct  Signalbox__V1__ListJobsRequest__LabelsEntry
 
 
 /*
- * Asks for JobService.ListJobs. Empty filters match everything.
+ * The request of JobService.ListJobs. Empty filters match everything.
  */
 struct  Signalbox__V1__ListJobsRequest
 {
   ProtobufCMessage base;
   /*
-   * At most 256 bytes.
+   * The user of the jobs. At most 256 bytes.
    */
   ProtobufCBinaryData user_id;
   /*
-   * At most 128 characters.
+   * The queue of the jobs. At most 128 characters.
    */
   ProtobufCBinaryData queue;
   /*
-   * At most 128 characters.
+   * The kind of the jobs. At most 128 characters.
    */
   ProtobufCBinaryData kind;
   /*
-   * Any of these. Default: every state.
+   * Jobs in any of these states. Default: every state.
    */
   size_t n_states;
   Signalbox__V1__JobState *states;
   size_t n_labels;
   Signalbox__V1__ListJobsRequest__LabelsEntry **labels;
   /*
-   * Created at or after. Default: no bound.
+   * Jobs created at or after this time. Default: no bound.
    */
   Google__Protobuf__Timestamp *created_from;
   /*
-   * Created before. Default: no bound.
+   * Jobs created before this time. Default: no bound.
    */
   Google__Protobuf__Timestamp *created_to;
   /*
-   * 0 (unset): 50. At most 1,000.
+   * The number of jobs of a page. 0 (unset): 50. At most 1,000.
    */
   uint32_t page_size;
   /*
-   * From next_page_token, with the same filters and by the same caller.
-   * Default: the first page.
+   * The next_page_token of the previous page, which the same caller received for
+   * the same filters. Default: the first page.
    */
   ProtobufCBinaryData page_token;
 };
@@ -275,21 +276,22 @@ struct  Signalbox__V1__ListJobsRequest
 
 
 /*
- * The answer of JobService.ListJobs.
+ * The response of JobService.ListJobs.
  */
 struct  Signalbox__V1__ListJobsResponse
 {
   ProtobufCMessage base;
   /*
-   * Newest first, without attempts, log, payload and result. A page may be
-   * short, even empty, while there are more: a call looks at a bounded number
-   * of jobs, and answers with at most about 3 MiB.
+   * The jobs, newest first, without attempts, log, payload and result. A page
+   * may be short or even empty although more follow, because a call scans a
+   * bounded number of jobs and returns at most about 3 MiB.
    */
   size_t n_jobs;
   Signalbox__V1__Job **jobs;
   /*
-   * Empty: that was all. Nothing is to be read from it, and it is not to be
-   * kept: the server of another version may refuse it.
+   * The token of the next page; empty: this is the last page. The token is
+   * opaque, and must not be stored, because a server of another version may
+   * refuse it.
    */
   ProtobufCBinaryData next_page_token;
 };
@@ -299,28 +301,29 @@ struct  Signalbox__V1__ListJobsResponse
 
 
 /*
- * Asks for JobService.Watch: named jobs, or everything of a user or a queue.
+ * The request of JobService.Watch: named jobs, or the jobs of a user or a queue.
  */
 struct  Signalbox__V1__WatchRequest
 {
   ProtobufCMessage base;
   /*
-   * 1 to 1,000 jobs. May not be given together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
    */
   size_t n_jobs;
   Signalbox__V1__WatchedJob **jobs;
   /*
-   * Everything of this user, in every queue or in `queue`. At most 256 bytes.
+   * Watch the jobs of this user, in every queue or in `queue`. At most 256
+   * bytes.
    */
   ProtobufCBinaryData user_id;
   /*
-   * Everything in this queue, of every user or of `user_id`.
+   * Watch the jobs in this queue, of every user or of `user_id`.
    */
   ProtobufCBinaryData queue;
   /*
-   * Also send the log lines that there are, and further ones as they are
-   * written (only with `jobs`). A slow reader may miss lines; GetJob has the
-   * last 200. Default: false.
+   * Whether to send the existing log lines, and new ones as they are written
+   * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
+   * Default: false.
    */
   protobuf_c_boolean include_log;
 };
@@ -330,21 +333,21 @@ struct  Signalbox__V1__WatchRequest
 
 
 /*
- * A job to watch, and where to go on.
+ * A job to watch, and the event from which to resume.
  */
 struct  Signalbox__V1__WatchedJob
 {
   ProtobufCMessage base;
   /*
-   * Required; a UUID.
+   * The job's id. Required; a UUID.
    */
   ProtobufCBinaryData job_id;
   /*
-   * Events up to this one are not sent again; nothing after it is left out.
-   * 0 (unset): the job's snapshot comes first (and, if the job is final
-   * already, its terminal event after it), then events from there on. Above 0
-   * there is no snapshot: the events after this one come, then the latest
-   * progress. OUT_OF_RANGE if it is beyond the job's sequence.
+   * The sequence of the last event that the caller has. 0 (unset): the watch
+   * begins with a snapshot of the job (followed by its final event, if the job
+   * is final already), and later events follow. Above 0 there is no snapshot:
+   * all events after this one are sent, then the latest progress. OUT_OF_RANGE
+   * if it is beyond the job's sequence.
    */
   uint64_t after_sequence;
 };
@@ -372,14 +375,15 @@ struct  Signalbox__V1__WatchResponse
   Signalbox__V1__WatchResponse__EventCase event_case;
   union {
     /*
-     * First of each job watched with after_sequence 0: how it is now (without
-     * its history); if it is final already, its terminal event follows. A job
-     * watched with after_sequence above 0 has none: the events after that one
-     * come, then the latest progress.
+     * The first message of each job that is watched with after_sequence 0: its
+     * current state, without its history. If the job is final already, its
+     * final event follows. A job that is watched with after_sequence above 0
+     * has no snapshot: the events after that one are sent, then the latest
+     * progress.
      */
     Signalbox__V1__JobSnapshot *snapshot;
     /*
-     * A lifecycle change.
+     * A lifecycle event.
      */
     Signalbox__V1__JobEvent *lifecycle;
     /*
@@ -387,12 +391,11 @@ struct  Signalbox__V1__WatchResponse
      */
     Signalbox__V1__ProgressEvent *progress;
     /*
-     * Every 15 s; and, with snapshot_complete, once every snapshot has been
-     * sent.
+     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
      */
     Signalbox__V1__Heartbeat *heartbeat;
     /*
-     * Lines that a handler wrote.
+     * Log lines that a handler has written.
      */
     Signalbox__V1__LogEvent *log;
   };
@@ -403,13 +406,13 @@ struct  Signalbox__V1__WatchResponse
 
 
 /*
- * A job as it is when the watch begins or catches up.
+ * The state of a job when the watch begins or catches up.
  */
 struct  Signalbox__V1__JobSnapshot
 {
   ProtobufCMessage base;
   /*
-   * Its sequence says which event it stands for.
+   * The job. Its sequence is that of the last event that it includes.
    */
   Signalbox__V1__Job *job;
 };
@@ -419,42 +422,42 @@ struct  Signalbox__V1__JobSnapshot
 
 
 /*
- * A lifecycle change of one job.
+ * A lifecycle event of one job.
  */
 struct  Signalbox__V1__JobEvent
 {
   ProtobufCMessage base;
   /*
-   * Whose.
+   * The job's id.
    */
   ProtobufCBinaryData job_id;
   /*
-   * One more than that of the job's event before.
+   * The number of the event: one more than that of the job's previous event.
    */
   uint64_t sequence;
   /*
-   * What happened.
+   * The type of the event.
    */
   Signalbox__V1__JobEventType type;
   /*
-   * The state from here on.
+   * The state of the job after the event.
    */
   Signalbox__V1__JobState state;
   /*
-   * When (the database's clock).
+   * When the event happened (the database's clock).
    */
   Google__Protobuf__Timestamp *at;
   /*
-   * The attempt it is about; 0 if none.
+   * The attempt that the event belongs to; 0 if none.
    */
   uint32_t attempt;
   /*
-   * The node it ran on; empty if none, and for callers without the scope
+   * The node of the attempt; empty if none, and for callers without the scope
    * admin.
    */
   ProtobufCBinaryData node;
   /*
-   * Why, for all but ENQUEUED, STARTED, SUCCEEDED and RETRIED.
+   * The error, in all events except ENQUEUED, STARTED, SUCCEEDED and RETRIED.
    */
   Signalbox__V1__JobError *error;
   /*
@@ -463,19 +466,19 @@ struct  Signalbox__V1__JobEvent
    */
   Google__Protobuf__Timestamp *due_at;
   /*
-   * With SUCCEEDED, when the result is at most 64 KiB; else ask GetJob.
+   * The result, in SUCCEEDED, if it has at most 64 KiB; otherwise call GetJob.
    */
   Signalbox__V1__JobResult *result;
   /*
-   * The job's kind, user and queue.
+   * The job's kind.
    */
   ProtobufCBinaryData kind;
   /*
-   * On whose behalf.
+   * The job's user.
    */
   ProtobufCBinaryData user_id;
   /*
-   * Its queue.
+   * The job's queue.
    */
   ProtobufCBinaryData queue;
 };
@@ -491,15 +494,15 @@ struct  Signalbox__V1__ProgressEvent
 {
   ProtobufCMessage base;
   /*
-   * Whose.
+   * The job's id.
    */
   ProtobufCBinaryData job_id;
   /*
-   * The attempt that reported it.
+   * The attempt that reported the progress.
    */
   uint32_t attempt;
   /*
-   * The report.
+   * The progress.
    */
   Signalbox__V1__Progress *progress;
 };
@@ -509,17 +512,17 @@ struct  Signalbox__V1__ProgressEvent
 
 
 /*
- * Says that the stream lives.
+ * Shows that the stream is alive.
  */
 struct  Signalbox__V1__Heartbeat
 {
   ProtobufCMessage base;
   /*
-   * The server's clock.
+   * When it was sent (the server's clock).
    */
   Google__Protobuf__Timestamp *at;
   /*
-   * True once, after the snapshots.
+   * Whether all snapshots have been sent; true in one heartbeat only.
    */
   protobuf_c_boolean snapshot_complete;
 };
@@ -529,17 +532,17 @@ struct  Signalbox__V1__Heartbeat
 
 
 /*
- * Lines of one job.
+ * Log lines of one job.
  */
 struct  Signalbox__V1__LogEvent
 {
   ProtobufCMessage base;
   /*
-   * Whose.
+   * The job's id.
    */
   ProtobufCBinaryData job_id;
   /*
-   * In order.
+   * The lines, in order.
    */
   size_t n_lines;
   Signalbox__V1__LogLine **lines;
@@ -550,17 +553,18 @@ struct  Signalbox__V1__LogEvent
 
 
 /*
- * Asks for JobService.Cancel.
+ * The request of JobService.Cancel.
  */
 struct  Signalbox__V1__CancelRequest
 {
   ProtobufCMessage base;
   /*
-   * Required; a UUID.
+   * The job's id. Required; a UUID.
    */
   ProtobufCBinaryData job_id;
   /*
-   * Kept in the job's error. Default: empty. At most 1,024 bytes.
+   * The reason, which is kept in the job's error. Default: empty. At most 1,024
+   * bytes.
    */
   ProtobufCBinaryData reason;
 };
@@ -570,13 +574,13 @@ struct  Signalbox__V1__CancelRequest
 
 
 /*
- * The answer of JobService.Cancel.
+ * The response of JobService.Cancel.
  */
 struct  Signalbox__V1__CancelResponse
 {
   ProtobufCMessage base;
   /*
-   * As it is now.
+   * The job after the call.
    */
   Signalbox__V1__Job *job;
 };
@@ -586,13 +590,13 @@ struct  Signalbox__V1__CancelResponse
 
 
 /*
- * Asks for JobService.Retry.
+ * The request of JobService.Retry.
  */
 struct  Signalbox__V1__RetryRequest
 {
   ProtobufCMessage base;
   /*
-   * Required; a UUID.
+   * The job's id. Required; a UUID.
    */
   ProtobufCBinaryData job_id;
 };
@@ -602,13 +606,13 @@ struct  Signalbox__V1__RetryRequest
 
 
 /*
- * The answer of JobService.Retry.
+ * The response of JobService.Retry.
  */
 struct  Signalbox__V1__RetryResponse
 {
   ProtobufCMessage base;
   /*
-   * As it is now.
+   * The job after the call.
    */
   Signalbox__V1__Job *job;
 };

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Queues, nodes and limits, for the people who run the service.
+    """Reads and changes queues, nodes and limits, for operators of the service.
+    All methods need the scope admin.
     """
 
     def __init__(self, channel):
@@ -68,25 +69,27 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Queues, nodes and limits, for the people who run the service.
+    """Reads and changes queues, nodes and limits, for operators of the service.
+    All methods need the scope admin.
     """
 
     def GetQueueStats(self, request, context):
-        """What is in a queue, and how fast it moves.
+        """Returns how many jobs a queue has in each state, and its throughput.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """Every node that is alive, or was in the last hour.
+        """Returns every node that is alive, or was alive in the last hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseQueue(self, request, context):
-        """No job of the queue starts from now on, on any node. Running ones go on.
+        """Stops the jobs of the queue from starting, on all nodes. Running jobs
+        continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,15 +103,15 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetUserLimit(self, request, context):
-        """How many jobs of one user in one queue may run at once, over all nodes.
-        Holds from the next claim on; what runs is not stopped.
+        """Sets how many jobs of one user in one queue may run at once, over all
+        nodes. The limit applies from the next claim on; running jobs continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUserLimit(self, request, context):
-        """The limit in force.
+        """Returns the limit that applies to a user in a queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +159,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Queues, nodes and limits, for the people who run the service.
+    """Reads and changes queues, nodes and limits, for operators of the service.
+    All methods need the scope admin.
     """
 
     @staticmethod

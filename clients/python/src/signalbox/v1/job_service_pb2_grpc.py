@@ -26,22 +26,22 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Jobs, for the services that have work to be done.
+    """Reads and changes jobs, for services that need work to be done.
 
-    What is wrong with a request is INVALID_ARGUMENT with a
-    google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. A job that does not exist, or was removed since, is
-    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
-    such). While the database cannot be reached calls answer UNAVAILABLE with
+    An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
+    names each invalid field. A job that failed is data, and never makes a call
+    fail. A job that does not exist, or has been removed, gets NOT_FOUND with a
+    google.rpc.ResourceInfo that names it (in Watch the first such job). While
+    the database cannot be reached, calls get UNAVAILABLE with
     google.rpc.RetryInfo.
 
-    A caller may act for all users or for some. To one who may not act for a
-    job's user the job does not exist: lists and watches leave it out, and
-    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+    A caller may act for all users or for some. Jobs of other users do not exist
+    for the caller: lists and watches omit them, and a call that names one gets
+    NOT_FOUND. A call that names such a user gets PERMISSION_DENIED.
 
-    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
-    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
-    at any time).
+    A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
+    the call will not succeed later either.
     """
 
     def __init__(self, channel):
@@ -88,39 +88,39 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Jobs, for the services that have work to be done.
+    """Reads and changes jobs, for services that need work to be done.
 
-    What is wrong with a request is INVALID_ARGUMENT with a
-    google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. A job that does not exist, or was removed since, is
-    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
-    such). While the database cannot be reached calls answer UNAVAILABLE with
+    An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
+    names each invalid field. A job that failed is data, and never makes a call
+    fail. A job that does not exist, or has been removed, gets NOT_FOUND with a
+    google.rpc.ResourceInfo that names it (in Watch the first such job). While
+    the database cannot be reached, calls get UNAVAILABLE with
     google.rpc.RetryInfo.
 
-    A caller may act for all users or for some. To one who may not act for a
-    job's user the job does not exist: lists and watches leave it out, and
-    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+    A caller may act for all users or for some. Jobs of other users do not exist
+    for the caller: lists and watches omit them, and a call that names one gets
+    NOT_FOUND. A call that names such a user gets PERMISSION_DENIED.
 
-    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
-    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
-    at any time).
+    A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
+    the call will not succeed later either.
     """
 
     def Enqueue(self, request, context):
-        """Takes one job. The answer comes after the commit: the job is safe then.
-        The same job_id or idempotency_key with the same content gives the first
-        job back; with other content ALREADY_EXISTS, with a google.rpc.ResourceInfo
-        naming the job. Keys are each user's own; an id that another user's job has
-        is taken, and no more is told of it. A payload over 1 MiB is
-        RESOURCE_EXHAUSTED.
+        """Enqueues one job. The response comes after the commit, so the job is
+        durable. The same job_id or idempotency_key with the same content returns
+        the first job; with other content the call gets ALREADY_EXISTS, with a
+        google.rpc.ResourceInfo that names the job. Each user has separate keys. An
+        id of another user's job gets ALREADY_EXISTS too, without details. A
+        payload over 1 MiB gets RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnqueueBatch(self, request, context):
-        """Takes up to 10,000 jobs, all or none, in a request of up to 4 MiB. A bad
-        item fails the call, and the error names its index and field
+        """Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an
+        item is invalid, the call fails, and the error names its index and field
         ("jobs[3].kind").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,44 +128,45 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job, with its attempts, log, progress and result. With long errors of
-        many attempts the answer may have up to about 8 MiB, where a gRPC client
-        accepts 4 MiB unless it is told otherwise.
+        """Returns one job with its attempts, log, progress and result. With long
+        errors of many attempts the response may have up to about 8 MiB; a gRPC
+        client accepts 4 MiB unless it is configured otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs that match every filter, newest first.
+        """Returns the jobs that match every filter, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """A snapshot of what is watched, then every lifecycle change in the order it
-        happened to each job, with a sequence per job that has no gaps, and the
-        latest progress (progress in between may be left out). Ends with OK after
-        the last terminal event when jobs were named; a watch on a user or queue
-        stays open. Any other end means: connect again and resume.
+        """Streams a snapshot of each job, then every lifecycle event of each job in
+        order, with a sequence that has no gaps, and the latest progress (earlier
+        progress may be omitted). A watch of named jobs ends with OK after the last
+        final event; a watch of a user or queue stays open. After any other end the
+        client should connect again and resume.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Asks for a job's end. PENDING: CANCELLED at once. RUNNING: its handler is
-        told, has a grace time, and then it is CANCELLED (watch it). Final:
-        returned as it is. May be called again.
+        """Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
+        RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
+        ended, or after a grace time (watch the job to see it). A final job is
+        returned unchanged. The call is idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retry(self, request, context):
-        """Puts a FAILED or CANCELLED job back to PENDING with a fresh budget of
-        attempts; its history is kept. FAILED_PRECONDITION in other states.
+        """Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
+        its history is kept. Jobs in other states get FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,22 +219,22 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Jobs, for the services that have work to be done.
+    """Reads and changes jobs, for services that need work to be done.
 
-    What is wrong with a request is INVALID_ARGUMENT with a
-    google.rpc.BadRequest that names each field; a job that failed is data and
-    never fails a call. A job that does not exist, or was removed since, is
-    NOT_FOUND with a google.rpc.ResourceInfo naming it (in Watch, the first
-    such). While the database cannot be reached calls answer UNAVAILABLE with
+    An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
+    names each invalid field. A job that failed is data, and never makes a call
+    fail. A job that does not exist, or has been removed, gets NOT_FOUND with a
+    google.rpc.ResourceInfo that names it (in Watch the first such job). While
+    the database cannot be reached, calls get UNAVAILABLE with
     google.rpc.RetryInfo.
 
-    A caller may act for all users or for some. To one who may not act for a
-    job's user the job does not exist: lists and watches leave it out, and
-    naming it is NOT_FOUND. Naming such a user is PERMISSION_DENIED.
+    A caller may act for all users or for some. Jobs of other users do not exist
+    for the caller: lists and watches omit them, and a call that names one gets
+    NOT_FOUND. A call that names such a user gets PERMISSION_DENIED.
 
-    Over a quota of the user calls answer RESOURCE_EXHAUSTED with
-    google.rpc.QuotaFailure and google.rpc.RetryInfo (without the latter: not
-    at any time).
+    A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
+    google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
+    the call will not succeed later either.
     """
 
     @staticmethod
