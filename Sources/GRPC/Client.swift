@@ -105,7 +105,8 @@ package final class Client: Sendable {
     /// Whether the connection takes new calls: it is neither closed nor going away.
     package var isOpen: Bool {
         get async {
-            (try? await channel.eventLoop.submit { [connection] in connection.value.closeReason == nil }.get()) ?? false
+            (try? await channel.eventLoop.submit { [connection] in connection.value.closeReason == nil }.get())
+                ?? false
         }
     }
 

@@ -26,6 +26,7 @@ struct JobColumn: Sendable {
     fileprivate var cast = ""
     /// A value that cannot be read is left out of a run: it must hold up neither the claim of other jobs, nor the renewal
     /// of a lease, nor the rescue of runs. Reads of the whole job fail.
+    // exact: the names are our own
     fileprivate var mayBeUnreadForRuns: Bool { name == "labels" }
     /// Finds the column in a result.
     fileprivate let reader: (@Sendable (QueryResult) throws(PostgresError) -> Read)?

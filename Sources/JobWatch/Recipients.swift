@@ -3,7 +3,7 @@ import JobModel
 /// The watches that something is to be sent to.
 struct Recipients: Sendable {
     /// Watches of the job by name.
-    var named: WatchHub.Watches
+    var named: WatchSet
     /// Watches of users and queues.
     var others: [Subscription]
 

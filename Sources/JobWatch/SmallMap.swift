@@ -59,15 +59,6 @@ enum SmallMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     var keys: [Key] { keys { _ in true } }
 
-    /// Any one of the values.
-    var anyValue: Value? {
-        switch self {
-        case .empty: nil
-        case .one(_, let value): value
-        case .many(let values): values.first?.value
-        }
-    }
-
     /// Removes any one of the entries and returns its value.
     mutating func popFirst() -> Value? {
         switch self {

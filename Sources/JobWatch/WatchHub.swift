@@ -19,11 +19,9 @@ package final class WatchHub: Sendable {
         package init() {}
     }
 
-    typealias Watches = SmallMap<ObjectIdentifier, Subscription>
-
     struct State {
         /// Watches of named jobs, by the numbers that the jobs have in the database.
-        var byJob: [Int64: Watches] = [:]
+        var byJob: [Int64: WatchSet] = [:]
         /// Watches of users and queues.
         var byLane = WatchTable()
         var unsaved = UnsavedProgress()
@@ -56,7 +54,7 @@ package final class WatchHub: Sendable {
         }
 
         /// The id of a job that is watched by name.
-        func id(of number: Int64) -> JobID? { byJob[number]?.anyValue?.jobs[number] }
+        func id(of number: Int64) -> JobID? { byJob[number]?.first?.jobs[number] }
     }
 
     /// The database has finished a commit of unknown outcome after this time, which is longer than the statement timeout
@@ -89,7 +87,7 @@ package final class WatchHub: Sendable {
                 &state, target: .jobs, named, includesLog: includesLog, namesNodes: namesNodes)
             guard !state.isOver else { return subscription }
             for number in named.keys {
-                state.byJob[number, default: .empty][ObjectIdentifier(subscription)] = subscription
+                state.byJob[number, default: .empty].insert(subscription)
                 // This watch has not received what was published before.
                 state.unsaved.forget(number)
             }
@@ -133,7 +131,7 @@ package final class WatchHub: Sendable {
         state.withLock { state in
             guard !state.isOver else { return }
             for number in subscription.jobs.keys {
-                state.byJob[number]?[ObjectIdentifier(subscription)] = nil
+                state.byJob[number]?.remove(subscription)
                 guard state.byJob[number]?.isEmpty == true else { continue }
                 state.byJob[number] = nil
                 state.unsaved.forget(number)

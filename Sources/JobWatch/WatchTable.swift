@@ -7,12 +7,10 @@ import Support
 /// A watch that is limited to some users is kept under each of them, and any other under its queue. So an event is
 /// compared with the watches of its own user and those that take all users of its queue, however many others there are.
 struct WatchTable: Sendable {
-    private typealias Watches = SmallMap<ObjectIdentifier, Subscription>
-
-    private var byUser: [ExactText: Watches] = [:]
+    private var byUser: [ExactText: WatchSet] = [:]
     // exact: names of queues are ASCII.
-    private var byQueue: [String: Watches] = [:]
-    private var ofEverything: Watches = .empty
+    private var byQueue: [String: WatchSet] = [:]
+    private var ofEverything: WatchSet = .empty
 
     var isEmpty: Bool { byUser.isEmpty && byQueue.isEmpty && ofEverything.isEmpty }
 
@@ -35,35 +33,36 @@ struct WatchTable: Sendable {
     }
 
     /// The watches that a lane is compared with: by its user, by its queue, and those of everything.
-    func candidates(of lane: LaneName) -> [SmallMap<ObjectIdentifier, Subscription>] {
+    func candidates(of lane: LaneName) -> [WatchSet] {
         [byUser[lane.userID] ?? .empty, byQueue[lane.queue] ?? .empty, ofEverything]
     }
 
     mutating func add(_ subscription: Subscription) {
-        set(subscription, for: subscription)
+        forEachSet(of: subscription) { $0.insert(subscription) }
     }
 
     /// Does nothing for a watch that is not here.
     mutating func remove(_ subscription: Subscription) {
-        set(nil, for: subscription)
+        forEachSet(of: subscription) { $0.remove(subscription) }
     }
 
-    private mutating func set(_ value: Subscription?, for subscription: Subscription) {
+    private mutating func forEachSet(of subscription: Subscription, _ change: (inout WatchSet) -> Void) {
         guard case .all(_, let queue, _) = subscription.target else { return }
-        let id = ObjectIdentifier(subscription)
         switch (subscription.users, queue) {
         case (.only(let users), _):
-            for user in users { Self.set(value, for: id, in: &byUser[user]) }
+            for user in users { Self.change(&byUser[user], change) }
         case (.all, let queue?):
-            Self.set(value, for: id, in: &byQueue[queue])
+            Self.change(&byQueue[queue], change)
         case (.all, nil):
-            ofEverything[id] = value
+            change(&ofEverything)
         }
     }
 
-    private static func set(_ value: Subscription?, for id: ObjectIdentifier, in watches: inout Watches?) {
-        if watches == nil { watches = .empty }
-        watches?[id] = value
-        if watches?.isEmpty == true { watches = nil }
+    private static func change(_ watches: inout WatchSet?, _ change: (inout WatchSet) -> Void) {
+        var changed = watches ?? .empty
+        // With two owners of the table a change would copy it.
+        watches = nil
+        change(&changed)
+        if !changed.isEmpty { watches = changed }
     }
 }

@@ -21,10 +21,11 @@ import Testing
                 $0.idempotencyKey = "key"
             }
             let spec = JobSpec(
-                kind: "k", userID: "u", queue: "q", payload: [1, 2], contentType: "x/y", maxAttempts: 4,
+                kind: "k", userID: "u", queue: "q", payload: [1, 2], contentType: "x/y", priority: 5,
+                maxAttempts: 4,
                 retryPolicy: RetryPolicy(
                     initialDelay: .seconds(1), factor: 3, maxDelay: .seconds(9), jitter: 0.5),
-                timeout: .seconds(8), softTimeout: .seconds(7))
+                timeout: .seconds(8), softTimeout: .seconds(7), labels: ["a": "b"])
             #expect(run.spec == spec)
             #expect(run.attempt == 1 && run.maxAttempts == 4 && run.sequence == 2)
             #expect(run.checkpoint == nil && run.lastLogLine == 0)

@@ -137,8 +137,8 @@ extension ModelTables {
     private func specOfRun(_ job: ModelJob, payload: [UInt8]) -> JobSpec {
         JobSpec(
             kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue, payload: payload,
-            contentType: job.spec.contentType, maxAttempts: job.spec.maxAttempts,
+            contentType: job.spec.contentType, priority: job.spec.priority, maxAttempts: job.spec.maxAttempts,
             retryPolicy: job.spec.retryPolicy,
-            timeout: job.spec.timeout, softTimeout: job.spec.softTimeout)
+            timeout: job.spec.timeout, softTimeout: job.spec.softTimeout, labels: job.spec.labels)
     }
 }
