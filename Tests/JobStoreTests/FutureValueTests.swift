@@ -213,6 +213,8 @@ import Testing
             try await bench.script("UPDATE job SET labels = '{\"a\": [1]}'")
             let text = await failure { _ = try await bench.store.job(job.id) }
             #expect(text?.contains("the labels are not an object of texts (job \(job.id))") == true)
+            // They hold up neither the job's run nor those of others.
+            #expect(try await bench.claim().map(\.spec.labels) == [[:]])
         }
     }
 }

@@ -242,29 +242,17 @@ import Testing
             for (name, value) in JobStore.sessionSettings {
                 try connection.executeScript("SET \(name) = '\(value)'")
             }
-            try connection.executeScript(
-                """
-                PREPARE changes (text, text[], text, text[], bigint, bigint, int, bool, bigint, bool)
-                    AS \(Statement.readChanges.sql)
-                """)
             let insert = "INSERT INTO change (node, jobs, lanes, sequences) VALUES (2, '{1}', '{1}', '{1}')"
             for _ in 0..<200 { try connection.executeScript(insert) }
             let text = try connection.execute(.openChanges).onlyRow.string(0)
             let snapshot = try #require(ChangeSnapshot(text, takenAt: .now))
             for _ in 0..<3 { try connection.executeScript(insert) }
-            var lines: [String] = []
-            for row in try connection.execute(
-                Statement(
-                    nil,
-                    """
-                    EXPLAIN \(Self.analyze) EXECUTE changes (
-                        '\(snapshot.xmax)', '{\(snapshot.xip.joined(separator: ","))}', '\(UInt64.max)', '{}', 0, 0, 1,
-                        true, 200, false)
-                    """))
-            {
-                lines.append(try row.string(0))
-            }
-            let shown = lines.joined(separator: "\n")
+            let read = Planned(
+                ReadChanges(
+                    xmax: snapshot.xmax, xip: snapshot.xip, untilXmax: String(UInt64.max), untilXip: [],
+                    afterXID: 0, afterID: 0, node: 1, includesJobs: true, includesOwn: false, countMax: 200))
+            try connection.executeScript(read.prepare)
+            let shown = try read.plan(connection, Self.analyze)
             #expect(!snapshot.xip.isEmpty)
             #expect(shown.contains("rows=3 ") && !shown.contains("Removed"), "\(shown)")
             try open.executeScript("ROLLBACK")

@@ -62,6 +62,12 @@ import Testing
             RegisterNode(
                 id: UUID(), name: "", version: "", concurrency: 1, kinds: [], leaseMilliseconds: 1)),
         Planned(SetInterruption(kinds: [], policies: [])), Planned(RenewNode(node: 1, leaseMilliseconds: 1)),
+        Planned(
+            ReadChanges(
+                xmax: "1", xip: [], untilXmax: "2", untilXip: [], afterXID: 0, afterID: 0, node: 1,
+                includesJobs: true, includesOwn: true, countMax: 1)),
+        Planned(TrimChanges(keptMilliseconds: 1, countMax: 1)), Planned(FindLaneNames(ids: [])),
+        Planned(Notify(channel: "c", payload: "")),
         Planned(FindCancels(node: 1)), Planned(FindStrays(node: 1, known: [])), Planned(CountPeers(node: 1)),
         Planned(EndNode(node: 1)), Planned(FindOrphans(policies: [])),
         Planned(FindUnknownPolicies(policies: [])),
@@ -95,9 +101,9 @@ import Testing
         let sources = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "../../Sources/JobStore")
         var names: Set<String> = []
-        for file in try FileManager.default.contentsOfDirectory(at: sources, includingPropertiesForKeys: nil)
-        where file.pathExtension == "swift" {
-            let text = try String(contentsOf: file, encoding: .utf8)
+        for file in try FileManager.default.subpathsOfDirectory(atPath: sources.path)
+        where file.hasSuffix(".swift") {
+            let text = try String(contentsOf: sources.appending(path: file), encoding: .utf8)
             for found in text.matches(of: /ParameterizedStatement<Self>\(\s*"(\w+)"/) {
                 names.insert(String(found.1))
             }

@@ -63,60 +63,97 @@ package struct LaneName: Sendable {
 extension Statement {
     static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text AS snapshot")
 
-    /// Reads the rows that were not visible in one snapshot ($1 and up, and $2) and are visible in another (below $3,
-    /// without $4; without a bound, those visible now). Only new rows are read: a transaction that stays open for long
-    /// anywhere on the server holds back the xmin of snapshots, which is not used here.
-    ///
-    /// The columns of the first row may be null. There is only the snapshot then.
-    static let readChanges = Statement(
+    static let currentSchema = Statement(
+        "current_schema", "SELECT coalesce(current_schema()::text, '') AS name")
+}
+
+/// Reads the rows that were not visible in one snapshot and are visible in another. Only new rows are read: a transaction
+/// that stays open for long anywhere on the server holds back the xmin of snapshots, which is not used here.
+///
+/// The columns of the first row may be null. There is only the snapshot then.
+struct ReadChanges: Command {
+    /// The first snapshot: its xmax, and the transactions below it that were not visible.
+    let xmax: String
+    let xip: [String]
+    /// The other snapshot in the same way; the largest number and none: all rows that are visible now.
+    let untilXmax: String
+    let untilXip: [String]
+    /// The last row that was read.
+    let afterXID: Int64
+    let afterID: Int64
+    let node: Int32
+    /// Whether jobs are wanted, or only requests to stop a run.
+    let includesJobs: Bool
+    /// Whether rows of this node are wanted.
+    let includesOwn: Bool
+    let countMax: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "read_changes",
         """
-        SELECT now.snapshot::text AS snapshot, c.id, c.xid::text::bigint AS xid, c.node <> $7 AS is_remote, c.cancels,
-            CASE WHEN $8 THEN c.jobs END AS jobs, CASE WHEN $8 THEN c.lanes END AS lanes,
-            CASE WHEN $8 THEN c.sequences END AS sequences
+        SELECT now.snapshot::text AS snapshot, c.id, c.xid::text::bigint AS xid, c.node <> \(\.node) AS is_remote,
+            c.cancels, CASE WHEN \(\.includesJobs) THEN c.jobs END AS jobs,
+            CASE WHEN \(\.includesJobs) THEN c.lanes END AS lanes,
+            CASE WHEN \(\.includesJobs) THEN c.sequences END AS sequences
         FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN LATERAL (
             SELECT * FROM (
                 (SELECT * FROM change
-                WHERE xid = ANY (ARRAY(SELECT x::xid8 FROM unnest($2::text[]) x)) AND \(isWanted)
-                ORDER BY xid, id LIMIT $9)
+                WHERE xid = ANY (ARRAY(SELECT x::xid8 FROM unnest(\(\.xip)) x)) AND \(isWanted)
+                ORDER BY xid, id LIMIT \(\.countMax))
                 UNION ALL
-                (SELECT * FROM change WHERE xid >= $1::text::xid8 AND \(isWanted) ORDER BY xid, id LIMIT $9)
+                (SELECT * FROM change WHERE xid >= \(\.xmax)::text::xid8 AND \(isWanted)
+                ORDER BY xid, id LIMIT \(\.countMax))
             ) new
-            ORDER BY xid, id LIMIT $9
+            ORDER BY xid, id LIMIT \(\.countMax)
         ) c ON true
         """)
 
-    private static let isWanted = """
-        xid < $3::text::xid8 AND xid <> ALL (ARRAY(SELECT x::xid8 FROM unnest($4::text[]) x))
-            AND (xid, id) > ($5::bigint::text::xid8, $6::bigint)
-            AND (cancels OR $8) AND (node <> $7 OR $10)
+    private static var isWanted: SQL<Self> {
         """
+        xid < \(\.untilXmax)::text::xid8 AND xid <> ALL (ARRAY(SELECT x::xid8 FROM unnest(\(\.untilXip)) x))
+            AND (xid, id) > (\(\.afterXID)::bigint::text::xid8, \(\.afterID))
+            AND (cancels OR \(\.includesJobs)) AND (node <> \(\.node) OR \(\.includesOwn))
+        """
+    }
+}
 
-    /// Removes old rows. Ids grow nearly with time, so it examines the rows with the lowest ids. Only one node
-    /// does it at a time, and each statement removes a bounded number of rows.
-    static let trimChanges = Statement(
+/// Removes old rows. Ids grow nearly with time, so it examines the rows with the lowest ids. Only one node does it at a
+/// time, and each statement removes a bounded number of rows.
+struct TrimChanges: Command {
+    let keptMilliseconds: Int64
+    let countMax: Int64
+
+    static let statement = ParameterizedStatement<Self>(
         "trim_changes",
         """
         WITH permit AS MATERIALIZED (
             SELECT pg_try_advisory_xact_lock('change'::regclass::oid::bigint << 32) AS mine
         ), oldest AS MATERIALIZED (
-            SELECT id, at FROM change WHERE (SELECT mine FROM permit) ORDER BY id LIMIT $2
+            SELECT id, at FROM change WHERE (SELECT mine FROM permit) ORDER BY id LIMIT \(\.countMax)
         )
         DELETE FROM change USING oldest
-        WHERE change.id = oldest.id AND oldest.at < now() - $1 * interval '1 millisecond'
+        WHERE change.id = oldest.id AND oldest.at < now() - \(\.keptMilliseconds) * interval '1 millisecond'
         """)
+}
 
-    static let findLanes = Statement(
+/// Finds the users and queues of lanes.
+struct FindLaneNames: Command {
+    let ids: [Int64]
+
+    static let statement = ParameterizedStatement<Self>(
         "find_lane_names",
         """
         SELECT l.id, l.user_id, q.name FROM lane l JOIN queue q ON q.id = l.queue
-        WHERE l.id = ANY ($1::bigint[])
+        WHERE l.id = ANY (\(\.ids))
         """)
+}
 
-    static let currentSchema = Statement(
-        "current_schema", "SELECT coalesce(current_schema()::text, '') AS name")
+struct Notify: Command {
+    let channel: String
+    let payload: String
 
-    static let notify = Statement("notify", "SELECT pg_notify($1, $2)")
+    static let statement = ParameterizedStatement<Self>(
+        "notify", "SELECT pg_notify(\(\.channel), \(\.payload))")
 }
 
 extension JobStore {
@@ -154,19 +191,12 @@ extension JobStore {
         return try await run("changes") { connection throws(PostgresError) in
             let now = ContinuousClock.now
             let result = try connection.execute(
-                .readChanges,
-                Parameters {
-                    $0.append(cursor.base.xmax)
-                    $0.append(cursor.base.xip)
-                    $0.append(cursor.reading?.until.xmax ?? Self.lastXID)
-                    $0.append(cursor.reading?.until.xip ?? [])
-                    $0.append(cursor.reading?.xid ?? 0)
-                    $0.append(cursor.reading?.id ?? 0)
-                    $0.append(node)
-                    $0.append(interest != .cancels)
-                    $0.append(Int64(Self.changesPerRead))
-                    $0.append(interest == .allNodes)
-                })
+                ReadChanges(
+                    xmax: cursor.base.xmax, xip: cursor.base.xip,
+                    untilXmax: cursor.reading?.until.xmax ?? Self.lastXID,
+                    untilXip: cursor.reading?.until.xip ?? [], afterXID: cursor.reading?.xid ?? 0,
+                    afterID: cursor.reading?.id ?? 0, node: node, includesJobs: interest != .cancels,
+                    includesOwn: interest == .allNodes, countMax: Int64(Self.changesPerRead)))
             let snapshot: Column<String> = try result.column("snapshot")
             let id: Column<Int64?> = try result.column("id")
             let xid: Column<Int64> = try result.column("xid")
@@ -207,7 +237,7 @@ extension JobStore {
     package func lanes(_ ids: [Int64]) async throws(StoreError) -> [Int64: LaneName] {
         try await run("lanes") { connection throws(PostgresError) in
             var lanes: [Int64: LaneName] = [:]
-            let result = try connection.execute(.findLanes, Parameters { $0.append(ids) })
+            let result = try connection.execute(FindLaneNames(ids: ids))
             let id: Column<Int64> = try result.column("id")
             let userID: Column<ExactText> = try result.column("user_id")
             let queue: Column<String> = try result.column("name")
@@ -235,13 +265,7 @@ extension JobStore {
     package func notifyPeers() async throws(StoreError) {
         let node = nodeNumber
         _ = try await run("notify") { [notifyChannel] connection throws(PostgresError) in
-            try connection.execute(
-                .notify,
-                Parameters {
-                    $0.append(notifyChannel)
-                    $0.append(String(node))
-                }
-            ).rowCount
+            try connection.execute(Notify(channel: notifyChannel, payload: String(node))).rowCount
         }
     }
 
@@ -251,11 +275,9 @@ extension JobStore {
         repeat {
             removed = try await run("trim_changes") { connection throws(PostgresError) in
                 try connection.execute(
-                    .trimChanges,
-                    Parameters {
-                        $0.append(Self.changesKept.milliseconds)
-                        $0.append(Int64(Self.changesTrimmedAtOnce))
-                    }
+                    TrimChanges(
+                        keptMilliseconds: Self.changesKept.milliseconds,
+                        countMax: Int64(Self.changesTrimmedAtOnce))
                 ).affectedRows
             }
         } while removed == Self.changesTrimmedAtOnce
