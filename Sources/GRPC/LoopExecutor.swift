@@ -90,7 +90,7 @@ final class LoopExecutor: TaskExecutor {
             return remote.items
         }
         let local = local.value
-        // What they have to send is flushed by the round that follows.
+        // The next round flushes the bytes that they have queued.
         let wasScheduled = local.isScheduled
         local.isScheduled = true
         for item in items {

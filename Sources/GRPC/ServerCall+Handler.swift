@@ -1,6 +1,6 @@
 internal import NIOCore
 
-/// What serves a call: its admission, then its handler, then the source or exchange that the handler has returned.
+/// The part that serves a call now: its admission, then its handler, then the source or exchange that the handler returned.
 enum HandlerState {
     /// The caller's credentials are being checked. `endReceived`: END_STREAM has come meanwhile. Exit: `admitted` → idle.
     case awaitingAdmission(Task<Void, Never>?, endReceived: Bool)

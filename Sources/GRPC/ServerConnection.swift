@@ -405,7 +405,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         flushNow()
         session.terminate(.noError)
         flushNow()
-        // What the socket takes at once is sent; the server does not wait for the client.
+        // Only the bytes that the socket takes at once are sent; the server does not wait for the client.
         closeAtOnce()
     }
 }

@@ -54,7 +54,7 @@ package enum ServiceError: Error, Sendable, Equatable {
     }
 }
 
-/// What a user has a bounded amount of. The raw value is the name of the setting.
+/// A quota of a user. The raw value is the name of the setting.
 package enum Quota: String, Sendable {
     case pendingJobs = "max-pending-per-user"
     case pendingBytes = "max-pending-payload-per-user"
@@ -72,7 +72,7 @@ package enum Quota: String, Sendable {
 }
 
 extension ServiceError {
-    /// What the caller reads. It has no text of the database or of a library.
+    /// The message for the caller. It has no text of the database or of a library.
     package var message: String {
         switch self {
         case .invalid, .unknownKind: Self.text(of: fieldViolations)

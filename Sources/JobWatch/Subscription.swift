@@ -6,7 +6,7 @@ import Synchronization
 /// There are very many watches, so all that belongs to one is in this object. It and the hub hold each other until it is
 /// closed or the hub has ended.
 package final class Subscription: Sendable {
-    /// What the watch does next.
+    /// The watch's next step.
     package enum Item: Sendable {
         case action(WatchBuffer.Action)
         case heartbeat
@@ -56,7 +56,7 @@ package final class Subscription: Sendable {
         state = Mutex(State(buffer: WatchBuffer(namesJobs: target == .jobs)))
     }
 
-    /// Whose jobs it may tell of. Named jobs were looked up for the caller already.
+    /// The users whose jobs it may report. Named jobs were looked up for the caller already.
     package var users: UserScope { target.users }
 
     /// The numbers that the named jobs have in the database.

@@ -1,7 +1,7 @@
 import DequeModule
 package import JobModel
 
-/// What one watch still has to send: pure, bounded, without I/O.
+/// The messages that one watch has still to send: pure, bounded, without I/O.
 ///
 /// Lifecycle events of a job leave in order and without gaps. An event that cannot be kept (the buffer is full, or one
 /// before it is missing) is not lost: its job is *behind*, and `next` asks for its events to be read from the database.
@@ -25,7 +25,7 @@ package struct WatchBuffer: Sendable {
     /// Bytes of text in the log lines of one message. At least one line is sent, which has 4 KiB at most.
     package static let logBytesAtOnce = 16 * 1024
 
-    /// What the driver does next.
+    /// The driver's next action.
     package enum Action: Sendable, Equatable {
         case tell(JobNews)
         case sendLog(JobID, [LogLine])

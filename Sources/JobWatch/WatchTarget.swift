@@ -2,7 +2,7 @@ import JobModel
 import JobStore
 import Support
 
-/// What a watch watches.
+/// The jobs that a watch is of.
 enum WatchTarget: Sendable, Equatable {
     /// Jobs that its caller has named, and that were looked up for the caller already.
     case jobs
@@ -10,7 +10,7 @@ enum WatchTarget: Sendable, Equatable {
     /// the heap, because most watches are of named jobs.
     indirect case all(userID: ExactText?, queue: String?, users: UserScope)
 
-    /// Whose jobs the watch may tell of.
+    /// The users whose jobs the watch may report.
     var users: UserScope {
         switch self {
         case .jobs: .all

@@ -7,7 +7,7 @@ import Synchronization
 /// everything, but for methods that no rule lists.
 package final class AccessControl: Admission {
     private let authenticator: Authenticator?
-    /// Of those that were read: to read one takes longer than the rest of a call.
+    /// A cache: reading a certificate takes longer than the rest of a call.
     private let certificates = Mutex<[[UInt8]: PeerCertificate]>([:])
     private static let certificatesMax = 1_000
 
@@ -59,7 +59,7 @@ package final class AccessControl: Admission {
         }
     }
 
-    /// Of a client that needs none it is not looked at.
+    /// The certificate of a client that needs none is not read.
     private func certificate(
         _ request: AdmissionRequest, _ authenticator: Authenticator
     ) throws(AuthenticationError) -> PeerCertificate? {

@@ -1,7 +1,7 @@
 import JobModel
 import SignalboxProto
 
-/// What a caller needs to make a call.
+/// The permission that a call needs.
 enum AccessRule: Sendable, Hashable {
     /// No credentials: a load balancer's health check has none.
     case nothing

@@ -22,7 +22,7 @@ package final class AdmittedCaller: Admitted {
 }
 
 extension ServerContext {
-    /// Who calls. Where nobody asked, somebody who may act for nobody.
+    /// The caller. Where no admission has run, a caller that may act for no user.
     var caller: Caller {
         (admitted as? AdmittedCaller)?.caller
             ?? Caller(name: "", source: .unasked, address: "", users: .only([]))

@@ -13,7 +13,7 @@ package final class Refusals: RefusalObserver {
 
     private struct State {
         var log = RefusalLog()
-        /// As many as there are reasons for methods.
+        /// One counter for each reason and method, so their number is bounded.
         var counters: [CounterKey: Counter] = [:]
     }
 

@@ -68,7 +68,7 @@ package struct StandardHandlers: Sendable {
             Method(
                 HealthMethod.check, maxRequestBytes: Self.requestBytesMax,
                 .unary { bytes, _, _ in
-                    // Who asks often asks about all of it, with an empty message.
+                    // Frequent probes ask about the whole server, with an empty message.
                     let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                     guard Self.isKnown(service) else {
                         throw Status(.notFound, "there is no service \(service)")

@@ -4,8 +4,8 @@ package import JobModel
 package import NIOCore
 import Support
 
-// What a job is in messages and in the domain. The two have other shapes, so this is written by hand: a new field of a
-// job is read and written here.
+// The mapping of jobs between messages and the domain. The two have other shapes, so this is written by hand: a new
+// field of a job is read and written here.
 
 // MARK: - JobSpec
 

@@ -24,7 +24,7 @@ protocol TextValue {
 
     var onWire: String { get }
 
-    /// What is wrong with a text that is not a value of this type.
+    /// The problem of a text that is not a value of this type.
     static func refusal(of text: ExactText) -> String
 
     /// Any value: it stands for what is wrong in a message that is refused.

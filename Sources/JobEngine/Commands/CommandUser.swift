@@ -38,7 +38,7 @@ package struct CommandUser: Sendable, Hashable {
                 throw CommandUserError(
                     "user \(user) has no entry in the system's user database: give its group too")
             }
-            // As container engines do for such a user.
+            // Container engines do the same for such a user.
             return CommandUser(
                 userID: userID, groupID: try groupID(group), supplementaryGroups: [], name: nil, home: "/")
         }
@@ -64,7 +64,7 @@ package struct CommandUser: Sendable, Hashable {
         return number
     }
 
-    /// As chown(1) does: a name that consists of digits comes before the number.
+    /// A name that consists of digits comes before the number, as with chown(1).
     private static func userEntry(_ user: String) throws(CommandUserError) -> Entry? {
         let named = try userEntry { getpwnam_r(user, $0, $1, $2, $3) }
         if let named { return named }

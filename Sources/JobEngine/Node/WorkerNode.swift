@@ -188,7 +188,7 @@ package final class WorkerNode: Sendable {
         await pools.endOfGrants(within: .seconds(1))
         runs.stopAll(.released, grace: .seconds(1))
         if await pools.drained(within: .seconds(3)) { return }
-        // What is not written by then is rescued by another node, or by this one's next start.
+        // Ends that are not written by then are rescued by another node, or by this one's next start.
         logger.warning("runs are left behind, for others to rescue")
         runs.stopAll(.leaseLost, grace: .zero)
     }

@@ -99,7 +99,7 @@ final class ActiveRun: Sendable {
         }
     }
 
-    /// What the job's user does not get to see. How a run that was stopped has failed is of no interest.
+    /// Logs details that the job's user must not see. The failure of a run that was stopped is not logged.
     private func logFailure(_ details: String) {
         guard stopReason == nil else { return }
         context.logger.warning("an attempt failed", metadata: metadata(["error": "\(details)"]))
@@ -200,7 +200,7 @@ final class ActiveRun: Sendable {
 
     // MARK: Progress and log lines
 
-    /// What is not saved yet, for a save that ends with `updateIsOver`. Nil: nothing, or it is just being saved.
+    /// The unsaved updates, for a save that ends with `updateIsOver`. Nil: there are none, or a save is in flight.
     func takeUpdate() -> RunUpdate? {
         state.withLock { $0.updates.take(for: claimed) }
     }
@@ -286,7 +286,7 @@ extension ActiveRun: Run {
                 case .stale, .cancelled:
                     throw CancellationError()
                 default:
-                    // What the database said is for the operator; the failure's message is for the job's user.
+                    // The database's error is for the operator; the failure's message is for the job's user.
                     context.logger.error(
                         "a checkpoint was not saved", metadata: ["job": "\(jobID)", "error": "\(error)"])
                     throw RunFailure(message: "the checkpoint could not be saved")

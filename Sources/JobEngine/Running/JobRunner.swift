@@ -8,7 +8,7 @@ package struct KindDefinition: Sendable, Hashable {
     package var timeout: Duration
     /// The time after which an attempt is asked to wrap up; nil: never.
     package var softTimeout: Duration?
-    /// What becomes of a run whose node died.
+    /// The fate of a run whose node died.
     package var onInterruption: Interruption
 
     package init(
@@ -42,7 +42,7 @@ package struct RunFailure: Error, Sendable, Hashable {
     package var isPermanent: Bool
     /// When to try again, instead of what the job's policy says.
     package var retryAfter: Duration?
-    /// What is only for the server's log, as paths are.
+    /// Details for the server's log only, such as paths.
     package var details: String?
 
     package init(
@@ -57,7 +57,7 @@ package struct RunFailure: Error, Sendable, Hashable {
     }
 }
 
-/// What a runner knows about its attempt, and what it may say while it runs.
+/// The facts about an attempt that its runner knows, and the means to report while it runs.
 package protocol Run: Sendable {
     var jobID: JobID { get }
     var kind: String { get }
@@ -70,7 +70,7 @@ package protocol Run: Sendable {
     var maxAttempts: Int { get }
     var payload: [UInt8] { get }
     var contentType: String { get }
-    /// What the attempt before saved; nil: nothing.
+    /// The checkpoint that an earlier attempt saved; nil: there is none.
     var checkpoint: [UInt8]? { get }
     /// When the hard timeout stops the attempt.
     var deadline: ContinuousClock.Instant { get }

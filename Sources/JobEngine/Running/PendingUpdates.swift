@@ -1,7 +1,7 @@
 import JobModel
 import Support
 
-/// What a run has said and what is not saved yet: its latest progress, and log lines. One save at a time. Pure, except that
+/// The updates of a run that are not saved yet: its latest progress, and log lines. One save at a time. Pure, except that
 /// it keeps who waits for a save.
 struct PendingUpdates {
     /// Lines that wait to be saved; when there are more, the oldest are dropped.

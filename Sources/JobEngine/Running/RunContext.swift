@@ -2,7 +2,7 @@ import JobModel
 import Logging
 import Metrics
 
-/// What all runs of a node share.
+/// The parts that all runs of a node share.
 final class RunContext: Sendable {
     let store: any EngineStore
     let runtime: EngineRuntime

@@ -34,7 +34,7 @@ struct KindMemory: Sendable {
         self.readAt = readAt
     }
 
-    /// Of several unknown kinds, `unknown` names the first in alphabetical order.
+    /// With several unknown kinds, `unknown` names the first in alphabetical order.
     func verdict(on asked: Set<String>, now: ContinuousClock.Instant) -> Verdict {
         guard let age = readAt?.duration(to: now) else { return .notRemembered }
         if let unknown = asked.subtracting(kinds).min() {

@@ -56,7 +56,7 @@ package final class KnownKinds: Sendable {
         throw .unknownKind(unknown, field: field(kinds.firstIndex(of: unknown) ?? 0))
     }
 
-    /// What is remembered of kinds that are not this node's own. Starts a reading where one is needed and none is in
+    /// The verdict on kinds that are not this node's own, from memory. Starts a reading where one is needed and none is in
     /// flight.
     private func ask(
         about others: Set<String>

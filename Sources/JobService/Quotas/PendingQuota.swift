@@ -3,7 +3,7 @@ import Support
 
 /// The quota of pending jobs of each user, and of the bytes of their payloads, over all nodes. Pure.
 ///
-/// What a user has pending is estimated as what the database answered last plus what this node has admitted since. The
+/// A user's pending jobs are estimated as the database's last answer plus the jobs that this node has admitted since. The
 /// estimate ignores jobs that have started since, so it is never too low, except for jobs that other nodes have admitted:
 /// therefore an answer counts for one second. And it may be too high: therefore a refusal is preceded by a new question to
 /// the database, unless this node has admitted nothing since the last one.

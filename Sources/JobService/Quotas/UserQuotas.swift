@@ -17,7 +17,7 @@ package final class UserQuotas: Sendable {
         package init() {}
     }
 
-    /// What a call wants to add, with one entry for each user.
+    /// The jobs that a call wants to add, with one entry for each user.
     struct Demand: Sendable {
         let users: [(user: ExactText, amount: PendingAmount)]
 
@@ -82,7 +82,7 @@ package final class UserQuotas: Sendable {
 
     // MARK: Jobs
 
-    /// What the quotas have to say about a job; nil where none limits jobs.
+    /// The demand of a job on the quotas; nil where no quota limits jobs.
     func demand(of job: NewJob) -> Demand? {
         limitsEnqueues ? Demand(job.spec.userID, payloadBytes: job.spec.payload.count) : nil
     }

@@ -2,7 +2,7 @@ import JobModel
 import JobStore
 import JobWatch
 
-/// What a watch does next.
+/// The next step of a watch.
 package enum WatchStep: Sendable {
     case item(WatchItem)
     /// There is nothing now; `onReady` says when there is.
@@ -55,7 +55,7 @@ package struct Watch: Sendable {
         if case .counted(let counted) = kind { counted.place.close() }
     }
 
-    /// What to do next. It does not block.
+    /// The next step. It does not block.
     package func next() -> WatchStep {
         let subscription = subscription
         switch subscription.take() {

@@ -13,7 +13,7 @@ package struct WatchBeginning {
         let after: Int64
     }
 
-    /// What is to be read next.
+    /// The next read.
     enum Reading {
         /// The state of named jobs, and then the logs of all of them.
         case jobs(ArraySlice<Job>, of: [Job])
@@ -34,7 +34,7 @@ package struct WatchBeginning {
     private let store: JobStore
     private let users: UserScope
     private var reading: Reading
-    /// What was read and not pulled yet, the next item last.
+    /// The items that were read and not pulled yet, the next one last.
     private var items: [WatchItem] = []
 
     init(_ watch: Watch, store: JobStore, users: UserScope, reading: Reading) {

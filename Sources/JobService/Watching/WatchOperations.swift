@@ -3,7 +3,7 @@ package import JobStore
 package import JobWatch
 package import Support
 
-/// What a caller wants to watch, as it was written: named jobs, or everything of a user, a queue or both.
+/// The target of a watch as its caller has written it: named jobs, or everything of a user, a queue or both.
 package struct WatchQuery: Sendable {
     package struct Job: Sendable {
         package var id: ExactText
