@@ -27,7 +27,7 @@ struct ConnectionResources {
 
     /// Running handlers, including those of reset streams (protects against rapid reset, CVE-2023-44487).
     private(set) var runningHandlers = 0
-    /// Of those, the ones that hold a permit to build a large response in memory.
+    /// Running handlers that hold a permit to build a large response in memory.
     private(set) var permitsInUse = 0
     /// Bytes of requests that are being received or whose handlers run.
     private(set) var requestBytes = 0

@@ -143,7 +143,7 @@ struct MessageReader {
 }
 
 extension ByteBuffer {
-    /// The same bytes in a buffer of about their size. Received bytes may be a slice of a much larger buffer, which lives as
+    /// A copy of the bytes in a buffer of about their size. Received bytes may be a slice of a much larger buffer, which lives as
     /// long as any slice of it.
     var kept: ByteBuffer {
         storageCapacity <= 2 * readableBytes ? self : ByteBuffer(bytes: readableBytesView)

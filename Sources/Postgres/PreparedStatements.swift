@@ -1,6 +1,6 @@
 /// The statements that this connection has prepared, with their names.
 ///
-/// The same statement with other parameter types counts as another one. Names are never reused on a connection,
+/// A statement is prepared once for each list of parameter types. Names are never reused on a connection,
 /// and at most `countMax` are given out, so that neither side grows without bound. Later statements are parsed
 /// each time.
 struct PreparedStatements {

@@ -16,7 +16,7 @@ public struct JobEvent: Sendable, Hashable {
         case succeeded
         /// It is final, without success.
         case failed
-        /// It is final, because somebody cancelled it.
+        /// It is final, because it was cancelled.
         case cancelled
         /// A retry put it back.
         case retried

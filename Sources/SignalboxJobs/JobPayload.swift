@@ -28,10 +28,10 @@ public struct JobPayload: Sendable, Hashable {
         self.init(try JSONEncoder().encode(value), contentType: Self.jsonContentType)
     }
 
-    /// The value that the bytes are the JSON of. Its content type is not looked at.
+    /// Decodes the bytes as JSON. The content type is ignored.
     ///
-    /// Throws a `DecodingError` where they are not, also where they have a key of more than 1 KiB: to look up long keys
-    /// that somebody has chosen can take very long. Throws what the type's own decoding throws.
+    /// Throws a `DecodingError` where they are not JSON, and where they have a key of more than 1 KiB: looking up long keys
+    /// from outside can take very long. Errors of the type's own decoding are passed on.
     public func decoded<Value: Decodable>(as type: Value.Type = Value.self) throws -> Value {
         if data.count > JSONText.keyBytesMax, JSONText.verdict(on: [UInt8](data)) == .keyTooLong {
             throw DecodingError.dataCorrupted(
