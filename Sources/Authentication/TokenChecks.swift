@@ -13,9 +13,9 @@ final class TokenChecks: Sendable {
 
     private typealias Check = @Sendable () -> Void
 
-    private let turns = Mutex(CheckTurns<Check>(countMax: checksMax, runningMax: CheckThreads.count))
+    private let scheduler = Mutex(CheckScheduler<Check>(countMax: checksMax, runningMax: CheckThreads.count))
 
-    /// Runs a check when `CheckTurns` selects it.
+    /// Runs a check when `CheckScheduler` selects it.
     ///
     /// - Parameter body: the check. It must not wait, because it keeps a thread's capacity for as long as it
     ///   lasts.
@@ -32,12 +32,12 @@ final class TokenChecks: Sendable {
                     do throws(AuthenticationError) { outcome = .success(try await body()) } catch {
                         outcome = .failure(error)
                     }
-                    turns.withLock { $0.ended(source) }
+                    scheduler.withLock { $0.ended(source) }
                     beginNext()
                     continuation.resume(returning: outcome)
                 }
             }
-            guard turns.withLock({ $0.add(check, of: source) }) else {
+            guard scheduler.withLock({ $0.add(check, of: source) }) else {
                 return continuation.resume(returning: .failure(.tooManyChecks))
             }
             beginNext()
@@ -46,7 +46,7 @@ final class TokenChecks: Sendable {
     }
 
     private func beginNext() {
-        let check = turns.withLock { $0.next() }
+        let check = scheduler.withLock { $0.next() }
         check?()
     }
 }
