@@ -85,7 +85,7 @@ package final class Authenticator: Sendable {
     /// Identifies the caller. Checks the signature of a new token and waits for keys where that is needed.
     ///
     /// - Parameter source: the address that the call comes from (`Peer.source`), or empty if it is not known.
-    ///   `SourcePlaces` limits how many tokens of one source are checked at once.
+    ///   `SourcePermits` limits how many tokens of one source are checked at once.
     /// - Throws: the reason of the refusal; `.tooManyChecks` or `.keySourceUnavailable` if too many tokens
     ///   are being checked already.
     package func authenticate(

@@ -5,7 +5,7 @@ internal import NIOCore
 /// check per round. It is pure: the caller reports what happens.
 struct CheckScheduler<Check> {
     /// The capacity for checks, both those that wait and those that are in flight.
-    private var places: SourcePlaces
+    private var permits: SourcePermits
     private let runningMax: Int
     private var running = 0
     /// exact: the server's own text for an address.
@@ -15,13 +15,13 @@ struct CheckScheduler<Check> {
 
     /// - Parameter runningMax: the most checks in flight at once.
     init(countMax: Int, runningMax: Int) {
-        places = SourcePlaces(countMax: countMax)
+        permits = SourcePermits(countMax: countMax)
         self.runningMax = runningMax
     }
 
     /// Adds a check. Returns false if there is no capacity for it.
     mutating func add(_ check: Check, of source: String) -> Bool {
-        guard places.take(for: source) else { return false }
+        guard permits.acquire(for: source) else { return false }
         if waiting[source] == nil { roundRobin.append(source) }
         waiting[source, default: CircularBuffer()].append(check)
         return true
@@ -39,6 +39,6 @@ struct CheckScheduler<Check> {
 
     mutating func ended(_ source: String) {
         running -= 1
-        places.giveBack(source)
+        permits.release(source)
     }
 }

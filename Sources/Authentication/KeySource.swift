@@ -21,7 +21,7 @@ final class KeySource: Sendable {
         var machine: StateMachine
         /// The fetch that is in flight, or the last one.
         var fetch: Task<Void, Never>?
-        var waiters = SourcePlaces(countMax: waitersMax)
+        var waiters = SourcePermits(countMax: waitersMax)
         /// The problem that was logged last; nil: there is none.
         var problem: String?
     }
@@ -79,13 +79,13 @@ final class KeySource: Sendable {
             guard case .missing = search, let fetch = try startFetchAfterMiss(of: id, &state) else {
                 return (search, nil as Task<Void, Never>?)
             }
-            guard state.waiters.take(for: source) else { throw .keySourceUnavailable }
+            guard state.waiters.acquire(for: source) else { throw .keySourceUnavailable }
             return (search, fetch)
         }
         guard let fetch else { return try Self.key(search, refusal: .unknownKey) }
         await fetch.value
         return try state.withLock { state throws(AuthenticationError) in
-            state.waiters.giveBack(source)
+            state.waiters.release(source)
             return try Self.key(
                 Self.search(id, in: state), refusal: state.machine.refusal(of: id.map(ExactText.init(_:))))
         }

@@ -7,7 +7,7 @@ internal import Synchronization
 /// Anyone can send what looks like a token, as often as they like, and checking a signature takes CPU time.
 /// On the pool that runs tasks, it would delay the renewal of leases.
 final class TokenChecks: Sendable {
-    /// The most checks that wait or are in flight; one source may have an eighth of them (`SourcePlaces`).
+    /// The most checks that wait or are in flight; one source may have an eighth of them (`SourcePermits`).
     /// Behind so many, a caller does better to try again later.
     static let checksMax = 1_000
 
