@@ -30,7 +30,7 @@ package struct Caller: Sendable, Hashable {
     /// How the caller was identified. Callers with the same name but other sources may be different callers.
     package enum Source: String, Sendable, Hashable {
         /// The service asks for no credentials.
-        case unasked = "none"
+        case anonymous = "none"
         /// A token of the token file.
         case token
         case jwt

@@ -26,7 +26,7 @@ package final class AccessControl: Admission {
             // Without authentication every caller counts as admitted: a bound on health checks alone would be no bound.
             return .admitted(
                 AdmittedCaller(
-                    Caller(name: "", source: .unasked, address: request.peer.address, users: .all),
+                    Caller(name: "", source: .anonymous, address: request.peer.address, users: .all),
                     isAnonymous: authenticator != nil))
         }
         let certificate: PeerCertificate?

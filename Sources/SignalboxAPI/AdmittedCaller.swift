@@ -25,6 +25,6 @@ extension ServerContext {
     /// The caller. Where no admission has run, a caller that may act for no user.
     var caller: Caller {
         (admitted as? AdmittedCaller)?.caller
-            ?? Caller(name: "", source: .unasked, address: "", users: .only([]))
+            ?? Caller(name: "", source: .anonymous, address: "", users: .only([]))
     }
 }
