@@ -139,13 +139,13 @@ extension JobStore {
         }
         var answers: [(id: JobID, isNew: Bool)] = []
         answers.reserveCapacity(jobs.count)
-        var notices: [Notice] = []
-        notices.reserveCapacity(batch.count)
+        var changes: [LocalChange] = []
+        changes.reserveCapacity(batch.count)
         for (index, (job, outcome)) in zip(batch, outcomes).enumerated() {
             switch outcome {
             case .success(.new(let inserted)):
                 answers.append((job.id, true))
-                notices.append(inserted.notice(job))
+                changes.append(inserted.localChange(job))
             case .success(.existing(let id)):
                 answers.append((id, false))
             case .failure(.conflict(let id, _)):
@@ -154,7 +154,7 @@ extension JobStore {
                 throw error
             }
         }
-        tell(notices)
+        tell(changes)
         guard let indexes else { return answers }
         var wasAnswered = [Bool](repeating: false, count: batch.count)
         return indexes.map { index in
@@ -273,17 +273,17 @@ extension JobStore {
             // No BEGIN is needed, because the statements of one round trip are one transaction.
             try connection.execute(queries)
         }
-        var notices: [Notice] = []
-        notices.reserveCapacity(jobs.count)
+        var changes: [LocalChange] = []
+        changes.reserveCapacity(jobs.count)
         var runs: [ClaimedRun] = []
         for (job, outcome) in zip(jobs, outcomes) {
             guard case .success(.new(let inserted)) = outcome else { continue }
-            notices.append(inserted.notice(job))
+            changes.append(inserted.localChange(job))
             guard let run = inserted.run(job) else { continue }
-            notices.append(.event(run.startedEvent(node: nodeName), run.key))
+            changes.append(.event(run.startedEvent(node: nodeName), run.key))
             runs.append(run)
         }
-        tell(notices)
+        tell(changes)
         offer?.start(runs)
         return outcomes
     }
@@ -432,7 +432,7 @@ struct InsertedJob: Sendable {
             createdAt: createdAt, dueAt: dueAt)
     }
 
-    func notice(_ job: NewJob) -> Notice {
+    func localChange(_ job: NewJob) -> LocalChange {
         .event(
             JobEvent(
                 jobID: job.id, sequence: 1, type: .enqueued, at: createdAt, attempt: 0, dueAt: dueAt,

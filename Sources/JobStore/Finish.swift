@@ -138,17 +138,17 @@ extension JobStore {
                     cancelReason: try row[cancelReason])
             }
         }
-        var notices: [Notice] = []
+        var changes: [LocalChange] = []
         let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
             guard let end = written.removeValue(forKey: ending.token) else { return .success(.stale) }
             guard let sequence = end.sequence else {
                 return .success(.cancelRequested(reason: end.cancelReason ?? ""))
             }
-            notices.append(
+            changes.append(
                 .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
             return .success(.written)
         }
-        tell(notices)
+        tell(changes)
         return outcomes
     }
 

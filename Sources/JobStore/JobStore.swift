@@ -6,7 +6,7 @@ import Synchronization
 /// Keeps everything that the service stores, in Postgres. All SQL statements are in this module, and decisions
 /// are made elsewhere.
 ///
-/// It passes what it commits to one observer, once it is durable (`Notice`).
+/// It passes what it commits to one observer, once it is durable (`LocalChange`).
 package final class JobStore: EngineStore {
     package struct Configuration: Sendable {
         /// The channel for NOTIFY. It contains the schema's name, so services in other schemas of the database
@@ -47,7 +47,7 @@ package final class JobStore: EngineStore {
     /// The functions are in a struct, because a function that a `Mutex` holds directly is wrapped once more at
     /// each access.
     private struct Observers {
-        var onCommit: (@Sendable ([Notice]) -> Void)?
+        var onCommit: (@Sendable ([LocalChange]) -> Void)?
         /// The reference is weak, because a starter holds this store.
         weak var starter: (any RunStarter)?
     }
@@ -79,7 +79,7 @@ package final class JobStore: EngineStore {
 
     /// Calls `observer` with every commit from now on, on a thread of the store. It must not block, and must not
     /// hold this store.
-    package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
+    package func observe(_ observer: @escaping @Sendable ([LocalChange]) -> Void) {
         observers.withLock { $0.onCommit = observer }
     }
 
@@ -99,9 +99,9 @@ package final class JobStore: EngineStore {
         node.withLock { $0 = Node(number: number, name: name) }
     }
 
-    func tell(_ notices: [Notice]) {
-        guard !notices.isEmpty else { return }
-        observers.withLock(\.onCommit)?(notices)
+    func tell(_ changes: [LocalChange]) {
+        guard !changes.isEmpty else { return }
+        observers.withLock(\.onCommit)?(changes)
     }
 
     /// Runs `body` on a thread that holds a connection.

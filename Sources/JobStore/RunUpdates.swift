@@ -5,11 +5,11 @@ extension RunUpdate {
     /// The cost in bytes, for the group commit.
     var cost: Int { log.reduce(512) { $0 + 64 + $1.message.utf8.count } }
 
-    fileprivate var saved: [Notice] {
-        var notices: [Notice] = []
-        if let progress { notices.append(.progress(key, attempt: attempt, progress, isSaved: true)) }
-        if !log.isEmpty { notices.append(.log(key, log, isSaved: true)) }
-        return notices
+    fileprivate var saved: [LocalChange] {
+        var changes: [LocalChange] = []
+        if let progress { changes.append(.progress(key, attempt: attempt, progress, isSaved: true)) }
+        if !log.isEmpty { changes.append(.log(key, log, isSaved: true)) }
+        return changes
     }
 }
 

@@ -21,19 +21,19 @@ extension WatchHub: ChangeSubscriber {
 
     // MARK: This node
 
-    package func receive(_ notices: [Notice]) {
+    package func receive(_ changes: [LocalChange]) {
         let addressed = state.withLock { state in
-            notices.compactMap { notice in
-                recipients(of: notice, &state).map { (notice: notice, recipients: $0) }
+            changes.compactMap { change in
+                recipients(of: change, &state).map { (change: change, recipients: $0) }
             }
         }
-        for (notice, recipients) in addressed { send(notice, to: recipients) }
+        for (change, recipients) in addressed { send(change, to: recipients) }
     }
 
     /// Nil: no watch needs it. A watch that is just beginning reads what is committed by itself.
-    private func recipients(of notice: Notice, _ state: inout State) -> Recipients? {
+    private func recipients(of change: LocalChange, _ state: inout State) -> Recipients? {
         var recipients: Recipients
-        switch notice {
+        switch change {
         case .event(_, let key), .log(let key, _, _):
             recipients = state.recipients(of: key.number)
         case .progress(let key, let attempt, let progress, let isSaved):
@@ -55,8 +55,8 @@ extension WatchHub: ChangeSubscriber {
         return recipients.isEmpty ? nil : recipients
     }
 
-    private func send(_ notice: Notice, to recipients: Recipients) {
-        switch notice {
+    private func send(_ change: LocalChange, to recipients: Recipients) {
+        switch change {
         case .event(let event, _):
             recipients.send(JobNews(event))
         case .progress(let key, let attempt, let progress, let isSaved):

@@ -34,7 +34,7 @@ import Testing
             #expect(job.attempts.map(\.outcome) == [.running] && job.attempts.map(\.node) == ["one"])
             let events = try await bench.events(run.key.id)
             #expect(events.map(\.type) == [.enqueued, .started])
-            #expect(bench.one.notices.events(of: run.key.id) == events)
+            #expect(bench.one.changes.events(of: run.key.id) == events)
             #expect(try await bench.one.claim().runs.isEmpty)
         }
     }

@@ -78,14 +78,14 @@ import Testing
             #expect(job.state == .cancelled && job.sequence == 2 && job.attempt == 0)
             #expect(job.error == JobError(reason: "cancelled", message: "why"))
             #expect(try await bench.events(waiting.id).map(\.type) == [.enqueued, .cancelled])
-            #expect(bench.one.notices.events(of: waiting.id).map(\.sequence) == [1, 2])
+            #expect(bench.one.changes.events(of: waiting.id).map(\.sequence) == [1, 2])
             let run = try await bench.start()
             try await store.requestCancel(run.key.id, reason: "first", for: .all)
             try await store.requestCancel(run.key.id, reason: "second", for: .all)
             job = try await bench.record(run.key.id)
             #expect(job.state == .running && job.cancelRequested && job.sequence == 2)
             #expect(try await store.cancelRequests().map(\.reason) == ["first"])
-            #expect(bench.one.notices.cancels.map(\.reason) == ["first"])
+            #expect(bench.one.changes.cancels.map(\.reason) == ["first"])
             try await bench.one.finish(run, .success)
             try await store.requestCancel(run.key.id, reason: "late", for: .all)
             #expect(try await bench.record(run.key.id).state == .succeeded)
@@ -115,7 +115,7 @@ import Testing
             #expect(job.attempts.map(\.outcome) == [.failed, .succeeded])
             let events = try await bench.events(first.key.id)
             #expect(events.map(\.type) == [.enqueued, .started, .failed, .retried, .started, .succeeded])
-            #expect(bench.one.notices.events(of: first.key.id) == events)
+            #expect(bench.one.changes.events(of: first.key.id) == events)
         }
     }
 
@@ -195,7 +195,7 @@ import Testing
             #expect(run.key.id == job.id && run.spec.payload == [1, 2] && run.maxAttempts == 4)
             #expect(run.attempt == 1 && run.sequence == 2)
             #expect(try await bench.record(job.id).state == .running)
-            #expect(bench.one.notices.events(of: job.id).map(\.type) == [.enqueued, .started])
+            #expect(bench.one.changes.events(of: job.id).map(\.type) == [.enqueued, .started])
             // There are no slots left.
             try await bench.enqueue { $0.userID = "v" }
             #expect(starter.runs.count == 1)

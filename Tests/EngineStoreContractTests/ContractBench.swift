@@ -8,7 +8,7 @@ struct Node: Sendable {
     let name: String
     let store: any ContractStore
     let kinds: [Int32]
-    let notices: Notices
+    let changes: PublishedChanges
 
     func claim(
         _ slots: Int = 100, limit: Int = 100, kinds: [Int32]? = nil, from cursor: ClaimCursor = ClaimCursor(),
@@ -30,20 +30,20 @@ struct Node: Sendable {
 }
 
 /// What a node was told, in order.
-final class Notices: Sendable {
-    private let notices = Mutex<[Notice]>([])
+final class PublishedChanges: Sendable {
+    private let changes = Mutex<[LocalChange]>([])
 
-    func add(_ new: [Notice]) { notices.withLock { $0 += new } }
+    func add(_ new: [LocalChange]) { changes.withLock { $0 += new } }
 
     func events(of id: JobID) -> [JobEvent] {
-        notices.withLock { notices in
-            notices.compactMap { if case .event(let event, _) = $0, event.jobID == id { event } else { nil } }
+        changes.withLock { changes in
+            changes.compactMap { if case .event(let event, _) = $0, event.jobID == id { event } else { nil } }
         }
     }
 
     var cancels: [(token: Int64, node: Int32, reason: String)] {
-        notices.withLock { notices in
-            notices.compactMap {
+        changes.withLock { changes in
+            changes.compactMap {
                 if case .cancelRequested(_, let token, let node, let reason) = $0 {
                     (token, node, reason)
                 } else {
@@ -83,10 +83,10 @@ struct ContractBench: Sendable {
         _ name: String, in cluster: any ContractCluster, kinds: [String: Interruption], lease: Duration
     ) async throws -> Node {
         let store = cluster.store()
-        let notices = Notices()
-        store.observe { notices.add($0) }
+        let changes = PublishedChanges()
+        store.observe { changes.add($0) }
         let registered = try await store.register(description(name, kinds: kinds), lease: lease)
-        return Node(name: name, store: store, kinds: registered.kinds.values.sorted(), notices: notices)
+        return Node(name: name, store: store, kinds: registered.kinds.values.sorted(), changes: changes)
     }
 
     static func description(_ name: String, kinds: [String: Interruption] = ["k": .retry]) -> NodeDescription

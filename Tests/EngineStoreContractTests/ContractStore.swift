@@ -10,7 +10,7 @@ import TestDatabase
 
 /// One node's way to a store, with what the suite needs beyond `EngineStore`.
 protocol ContractStore: EngineStore {
-    func observe(_ observer: @escaping @Sendable ([Notice]) -> Void)
+    func observe(_ observer: @escaping @Sendable ([LocalChange]) -> Void)
     func startJobs(with starter: any RunStarter)
     func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued
     func requestCancel(_ id: JobID, reason: String, for users: UserScope) async throws(StoreError)

@@ -79,8 +79,8 @@ import Testing
             let cancels = try await bench.one.store.cancelRequests()
             #expect(cancels.map(\.token) == [known.token] && cancels.map(\.reason) == ["why"])
             // The node of the run is told which one, by whom it is asked.
-            #expect(two.notices.cancels.map(\.token) == [known.token, foreign.token])
-            #expect(two.notices.cancels.first?.node == bench.one.store.nodeNumber)
+            #expect(two.changes.cancels.map(\.token) == [known.token, foreign.token])
+            #expect(two.changes.cancels.first?.node == bench.one.store.nodeNumber)
             // A run that is over is no stray.
             try await bench.one.finish(stray, .released)
             #expect(try await bench.one.renew(known: [known.token]).strays.isEmpty)

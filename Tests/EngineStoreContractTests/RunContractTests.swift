@@ -21,7 +21,7 @@ import Testing
                 let events = try await bench.events(run.key.id)
                 #expect(events.map(\.type) == [.enqueued, .started, type])
                 #expect(events.last?.node == "one" && events.last?.result == result)
-                #expect(bench.one.notices.events(of: run.key.id) == events)
+                #expect(bench.one.changes.events(of: run.key.id) == events)
             }
         }
     }
@@ -47,7 +47,7 @@ import Testing
             #expect(job.state == .pending && job.attempt == 1 && job.sequence == 3)
             #expect(job.error?.reason == "failed" && job.startedAt == first.startedAt)
             #expect(job.attempts.map(\.outcome) == [.failed])
-            let event = try #require(bench.one.notices.events(of: first.key.id).last)
+            let event = try #require(bench.one.changes.events(of: first.key.id).last)
             #expect(event.dueAt == event.at.advanced(by: .seconds(100)))
             #expect(try await bench.one.claim().runs.isEmpty)
             try await bench.cluster.pass(.seconds(101))
@@ -92,7 +92,7 @@ import Testing
             #expect(try await bench.one.finish(new, .again()) == .stale)
             let events = try await bench.events(new.key.id)
             #expect(events.map(\.sequence) == [1, 2, 3, 4, 5])
-            #expect(bench.one.notices.events(of: new.key.id) == events)
+            #expect(bench.one.changes.events(of: new.key.id) == events)
         }
     }
 

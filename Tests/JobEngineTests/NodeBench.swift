@@ -73,9 +73,9 @@ struct NodeBench: Sendable {
             store: store, runners: [runner], configuration: configuration, logger: logger, publish: { _ in },
             onPeers: { _ in })
         let (events, told) = AsyncStream<JobEvent>.makeStream()
-        store.observe { notices in
-            for case .event(let event, _) in notices { told.yield(event) }
-            node.receive(notices)
+        store.observe { changes in
+            for case .event(let event, _) in changes { told.yield(event) }
+            node.receive(changes)
         }
         store.startJobs(with: node)
         try await node.register()

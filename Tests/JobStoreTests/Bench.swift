@@ -126,11 +126,11 @@ struct Missing: Error, CustomStringConvertible {
 
 /// What a store has told its observer.
 final class Told: Sendable {
-    private let notices = Mutex<[Notice]>([])
+    private let changes = Mutex<[LocalChange]>([])
 
-    func add(_ new: [Notice]) { notices.withLock { $0 += new } }
+    func add(_ new: [LocalChange]) { changes.withLock { $0 += new } }
 
-    var all: [Notice] { notices.withLock { $0 } }
+    var all: [LocalChange] { changes.withLock { $0 } }
 
     func events(of id: JobID) -> [JobEvent] {
         all.compactMap { if case .event(let event, let key) = $0, key.id == id { event } else { nil } }

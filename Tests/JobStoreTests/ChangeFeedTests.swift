@@ -39,10 +39,10 @@ import Testing
 
         var interest: ChangeInterest { state.withLock(\.interest) }
 
-        func receive(_ notices: [Notice]) {
+        func receive(_ changes: [LocalChange]) {
             onReceive()
             called.yield(
-                .receive(notices.compactMap { if case .event(let event, _) = $0 { event.type } else { nil } })
+                .receive(changes.compactMap { if case .event(let event, _) = $0 { event.type } else { nil } })
             )
         }
 
@@ -190,11 +190,11 @@ import Testing
         let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
         let progress = Progress(
             stage: "", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
-        #expect(!Notice.progress(key, attempt: 1, progress).mayBeCommitted)
-        #expect(Notice.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
-        #expect(!Notice.log(key, [], isSaved: false).mayBeCommitted)
-        #expect(Notice.log(key, [], isSaved: true).mayBeCommitted)
-        #expect(Notice.uncertain.mayBeCommitted)
-        #expect(Notice.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
+        #expect(!LocalChange.progress(key, attempt: 1, progress).mayBeCommitted)
+        #expect(LocalChange.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
+        #expect(!LocalChange.log(key, [], isSaved: false).mayBeCommitted)
+        #expect(LocalChange.log(key, [], isSaved: true).mayBeCommitted)
+        #expect(LocalChange.uncertain.mayBeCommitted)
+        #expect(LocalChange.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
     }
 }

@@ -7,7 +7,7 @@ import Synchronization
 package final class ModelStore: EngineStore {
     private struct State {
         var node: Int32 = 0
-        var observer: (@Sendable ([Notice]) -> Void)?
+        var observer: (@Sendable ([LocalChange]) -> Void)?
         var starter: (any RunStarter)?
     }
 
@@ -24,7 +24,7 @@ package final class ModelStore: EngineStore {
     private var starter: (any RunStarter)? { state.withLock(\.starter) }
 
     /// Tells `observer` of everything that this node commits from now on.
-    package func observe(_ observer: @escaping @Sendable ([Notice]) -> Void) {
+    package func observe(_ observer: @escaping @Sendable ([LocalChange]) -> Void) {
         state.withLock { $0.observer = observer }
     }
 
@@ -32,9 +32,9 @@ package final class ModelStore: EngineStore {
         state.withLock { $0.starter = starter }
     }
 
-    private func tell(_ notices: [Notice]) {
-        guard !notices.isEmpty else { return }
-        state.withLock(\.observer)?(notices)
+    private func tell(_ changes: [LocalChange]) {
+        guard !changes.isEmpty else { return }
+        state.withLock(\.observer)?(changes)
     }
 
     // MARK: The node and its lease

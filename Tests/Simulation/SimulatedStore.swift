@@ -66,14 +66,14 @@ final class SimulatedStore: EngineStore {
             return failAtTimeout()
         }
         let handle = ModelStore(world.database, node: nodeNumber)
-        let notices = NoticeList()
-        handle.observe { notices.add($0) }
+        let changes = ChangeList()
+        handle.observe { changes.add($0) }
         scheduler.after(effectAfter, in: .world) {
             guard !scheduler.isOver else {
                 return scheduler.after(.zero, in: process) { completion(.failure(lost)) }
             }
             let answer = Result { () throws(StoreError) in try effect(handle) }
-            let told = notices.all
+            let told = changes.all
             if !told.isEmpty { world.hintPeers(of: process, told) }
             let left = timeout - (scheduler.elapsed - sent)
             guard let answerAfter = plan.answerAfter, answerAfter < left else {
@@ -249,11 +249,11 @@ final class SimulatedStore: EngineStore {
     }
 }
 
-/// The notices of one call.
-final class NoticeList: Sendable {
-    private let notices = Mutex<[Notice]>([])
-    var all: [Notice] { notices.withLock { $0 } }
-    func add(_ new: [Notice]) { notices.withLock { $0 += new } }
+/// The changes of one call.
+final class ChangeList: Sendable {
+    private let changes = Mutex<[LocalChange]>([])
+    var all: [LocalChange] { changes.withLock { $0 } }
+    func add(_ new: [LocalChange]) { changes.withLock { $0 += new } }
 }
 
 /// What a claim says of the next one, until its node hears it.

@@ -97,16 +97,16 @@ final class World: Sendable {
     }
 
     /// The node hears of what it has committed.
-    func tell(_ process: ProcessID, _ notices: [Notice]) {
-        guard !notices.isEmpty else { return }
-        node(process)?.worker.receive(notices)
+    func tell(_ process: ProcessID, _ changes: [LocalChange]) {
+        guard !changes.isEmpty else { return }
+        node(process)?.worker.receive(changes)
     }
 
     func endsAreTold(_ process: ProcessID) { node(process)?.worker.endsAreTold() }
 
     /// The other nodes are notified, unless the notification gets lost.
-    func hintPeers(of process: ProcessID, _ notices: [Notice]) {
-        let hasCancels = notices.contains { if case .cancelRequested = $0 { true } else { false } }
+    func hintPeers(of process: ProcessID, _ changes: [LocalChange]) {
+        let hasCancels = changes.contains { if case .cancelRequested = $0 { true } else { false } }
         for peer in living where peer.process != process {
             guard isCalm || !chance(20) else { continue }
             scheduler.after(.microseconds(draw(100...20_000)), in: peer.process) { [weak peer] in

@@ -46,7 +46,7 @@ package final class WorkerNode: Sendable {
     ///   - onPeers: called at each renewal with whether other nodes are alive.
     package init(
         store: any EngineStore, runners: [any JobRunner], configuration: Configuration, logger: Logger,
-        runtime: EngineRuntime = .system, publish: @escaping @Sendable (Notice) -> Void,
+        runtime: EngineRuntime = .system, publish: @escaping @Sendable (LocalChange) -> Void,
         onPeers: @escaping @Sendable (Bool) -> Void
     ) {
         self.store = store
@@ -93,12 +93,12 @@ package final class WorkerNode: Sendable {
     // MARK: Events
 
     /// Something was committed by this node.
-    package func receive(_ notices: [Notice]) {
+    package func receive(_ changes: [LocalChange]) {
         // A job that started as it was enqueued comes as both events.
         var waiting = 0
         var isScheduled = false
-        for notice in notices {
-            switch notice {
+        for change in changes {
+            switch change {
             case .event(let event, _):
                 if event.type == .started { waiting -= 1 }
                 guard event.state == .pending else { continue }

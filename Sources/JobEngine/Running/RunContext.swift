@@ -12,13 +12,13 @@ final class RunContext: Sendable {
     let grace: Duration
     let logger: Logger
     /// Passes on what a run says before it is saved, and causes that it is saved.
-    let publish: @Sendable (Notice) -> Void
+    let publish: @Sendable (LocalChange) -> Void
     private let succeeded = Counter(label: "signalbox_jobs_succeeded_total")
     private let failedAttempts = Counter(label: "signalbox_attempts_failed_total")
 
     init(
         store: any EngineStore, runtime: EngineRuntime, node: String, grace: Duration, logger: Logger,
-        publish: @escaping @Sendable (Notice) -> Void
+        publish: @escaping @Sendable (LocalChange) -> Void
     ) {
         self.store = store
         self.runtime = runtime

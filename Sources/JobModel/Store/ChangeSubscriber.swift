@@ -7,7 +7,7 @@ package protocol ChangeSubscriber: AnyObject, Sendable {
     ///
     /// It is called on the thread that made the commit, once per commit and before the store's caller gets its
     /// result. It must not block.
-    func receive(_ notices: [Notice])
+    func receive(_ changes: [LocalChange])
 
     /// Reports that another node has changed something, or may have.
     ///

@@ -69,11 +69,11 @@ package final class ChangeFeed: Sendable {
     // MARK: Changes
 
     /// Passes on the commits of this node, or reports of its runs.
-    package func publish(_ notices: [Notice]) {
+    package func publish(_ changes: [LocalChange]) {
         let subscribers = subscribers
-        for subscriber in subscribers { subscriber.receive(notices) }
+        for subscriber in subscribers { subscriber.receive(changes) }
         // A run's report is not in the log before it is saved, so there is nothing to read yet.
-        guard notices.contains(where: \.mayBeCommitted) else { return }
+        guard changes.contains(where: \.mayBeCommitted) else { return }
         notifySignal.wake()
         if subscribers.contains(where: { $0.interest == .allNodes }) { readSignal.wake() }
     }
@@ -166,7 +166,7 @@ package final class ChangeFeed: Sendable {
     }
 }
 
-extension Notice {
+extension LocalChange {
     /// Whether the change may be committed by now, so that a read of the log can find it.
     var mayBeCommitted: Bool {
         switch self {

@@ -1,6 +1,6 @@
-/// Something that this node has committed, passed on once it is durable. Progress and log lines are also passed
-/// on before they are saved.
-package enum Notice: Sendable {
+/// A change that this node has made, passed on once it is durable. Progress and log lines are also passed on before
+/// they are saved. What other nodes have changed is a `RemoteChange`.
+package enum LocalChange: Sendable {
     /// A lifecycle event.
     case event(JobEvent, JobKey)
     /// Progress, when it is reported and once more when it is saved.
