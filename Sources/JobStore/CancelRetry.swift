@@ -104,9 +104,9 @@ extension JobStore {
                 continue
             }
             if let token = change.token, let owner = change.node {
-                tell([.cancelRequested(change.key, token: token, node: owner, reason: reason)])
+                publish([.cancelRequested(change.key, token: token, node: owner, reason: reason)])
             } else {
-                tell([
+                publish([
                     .event(
                         JobEvent(
                             jobID: id, sequence: change.sequence, type: .cancelled, at: change.at,
@@ -129,7 +129,7 @@ extension JobStore {
         }
         guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
         guard let change else { throw .wrongState(job.state) }
-        tell([
+        publish([
             .event(
                 JobEvent(
                     jobID: id, sequence: change.sequence, type: .retried, at: change.at,
@@ -146,7 +146,7 @@ extension JobStore {
         do {
             return try await job(id, for: users)
         } catch {
-            tell([.uncertain])
+            publish([.uncertain])
             throw error
         }
     }

@@ -163,7 +163,7 @@ extension JobStore {
                 try Self.claim(request, lanesMax: lanesMax, node: node, in: &transaction, nextMayBegin)
             }
         }
-        tell(result.runs.map { .event($0.startedEvent(node: nodeName), $0.key) })
+        publish(result.runs.map { .event($0.startedEvent(node: nodeName), $0.key) })
         return result
     }
 

@@ -154,7 +154,7 @@ extension JobStore {
                 throw error
             }
         }
-        tell(changes)
+        publish(changes)
         guard let indexes else { return answers }
         var wasAnswered = [Bool](repeating: false, count: batch.count)
         return indexes.map { index in
@@ -283,7 +283,7 @@ extension JobStore {
             changes.append(.event(run.startedEvent(node: nodeName), run.key))
             runs.append(run)
         }
-        tell(changes)
+        publish(changes)
         offer?.start(runs)
         return outcomes
     }

@@ -148,7 +148,7 @@ extension JobStore {
                 .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
             return .success(.written)
         }
-        tell(changes)
+        publish(changes)
         return outcomes
     }
 

@@ -99,7 +99,7 @@ package final class JobStore: EngineStore {
         node.withLock { $0 = Node(number: number, name: name) }
     }
 
-    func tell(_ changes: [LocalChange]) {
+    func publish(_ changes: [LocalChange]) {
         guard !changes.isEmpty else { return }
         observers.withLock(\.onCommit)?(changes)
     }
@@ -145,7 +145,7 @@ package final class JobStore: EngineStore {
         do {
             return try await run(name, retries: retries, body)
         } catch {
-            if case .unavailable = error { tell([.uncertain]) }
+            if case .unavailable = error { publish([.uncertain]) }
             throw error
         }
     }
@@ -204,7 +204,7 @@ package final class JobStore: EngineStore {
             return try Self.retrying { () throws(PostgresError) in try commit(items, connection) }
         } catch {
             let failure = StoreError(error)
-            if case .unavailable = failure { tell([.uncertain]) }
+            if case .unavailable = failure { publish([.uncertain]) }
             guard case .broken = failure, items.count > 1 else { return items.map { _ in .failure(failure) } }
         }
         let middle = items.count / 2

@@ -112,7 +112,7 @@ extension JobStore {
                 return calls.map { _ in .success(()) }
             }
         }
-        tell(telemetry.flatMap(\.saved))
+        publish(telemetry.flatMap(\.saved))
     }
 
     private func commit(telemetry: [RunUpdate], _ connection: Connection) throws(PostgresError) {

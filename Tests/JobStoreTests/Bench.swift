@@ -13,8 +13,8 @@ struct Bench: Sendable {
     let store: JobStore
     /// Numbers of the kinds of node `one`.
     let kinds: [Int32]
-    /// What the store has told.
-    let told: Told
+    /// The changes that the store has published.
+    let changes: PublishedChanges
 
     static func with<R: Sendable>(
         connections: Int = 4, kinds: [String: Interruption] = ["k": .retry], lease: Duration = .seconds(600),
@@ -24,14 +24,14 @@ struct Bench: Sendable {
             try await schema.withDatabase(connectionCount: connections, queueCountMax: 4096) { database in
                 _ = try await Migrator.migrate(database)
                 let store = JobStore(database: database, leaseDatabase: database)
-                let told = Told()
-                store.observe { told.add($0) }
+                let changes = PublishedChanges()
+                store.observe { changes.add($0) }
                 let registered = try await store.register(
                     description("one", kinds: kinds), lease: lease)
                 return try await body(
                     Bench(
                         schema: schema, database: database, store: store,
-                        kinds: Array(registered.kinds.values), told: told)
+                        kinds: Array(registered.kinds.values), changes: changes)
                 )
             }
         }
@@ -124,8 +124,8 @@ struct Missing: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// What a store has told its observer.
-final class Told: Sendable {
+/// The changes that a store has published.
+final class PublishedChanges: Sendable {
     private let changes = Mutex<[LocalChange]>([])
 
     func add(_ new: [LocalChange]) { changes.withLock { $0 += new } }

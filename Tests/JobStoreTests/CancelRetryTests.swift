@@ -36,7 +36,7 @@ import Testing
             for reason in ["first", "second"] {
                 #expect(try await bench.store.cancel(run.key.id, reason: reason).cancelRequested)
             }
-            let asked = bench.told.all.filter { if case .cancelRequested = $0 { true } else { false } }
+            let asked = bench.changes.all.filter { if case .cancelRequested = $0 { true } else { false } }
             #expect(asked.count == 1)
             if case .cancelRequested(let key, let token, let node, let reason)? = asked.first {
                 #expect(key == run.key && token == run.token && reason == "first")

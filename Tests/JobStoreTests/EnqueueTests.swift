@@ -39,7 +39,7 @@ import Testing
             #expect(found.createdAt == new.job.createdAt && found.dueAt == new.job.dueAt)
             #expect(found.number == new.job.number)
             #expect(try await bench.store.numbers(of: [new.job.id, Self.id]) == [new.job.id: new.job.number])
-            let events = bench.told.events(of: new.job.id)
+            let events = bench.changes.events(of: new.job.id)
             #expect(events.map(\.type) == [.enqueued])
             #expect(try await bench.store.events(after: [new.job.number: 0]) == [new.job.number: events])
         }
@@ -115,7 +115,7 @@ import Testing
             #expect(try await bench.count("live WHERE state = 'ready' AND sequence = 1") == 775)
             let commits = try await bench.count("change")
             #expect(commits >= 1 && commits < 500)
-            #expect(bench.told.all.count == 775)
+            #expect(bench.changes.all.count == 775)
         }
     }
 
@@ -259,7 +259,7 @@ import Testing
             #expect(words == ["new", "existing", "conflict", "new", "existing", "existing"])
             let count = try await bench.count("job")
             #expect(count == 2)
-            #expect(bench.told.all.count == 2)
+            #expect(bench.changes.all.count == 2)
         }
     }
 
@@ -313,7 +313,7 @@ import Testing
     /// What is told of each job names its own number and lane.
     private func expectTold(_ bench: Bench) async throws {
         var told: [String] = []
-        for case .event(let event, let key) in bench.told.all {
+        for case .event(let event, let key) in bench.changes.all {
             told.append("\(key.id) \(event.userID) \(key.number) \(key.lane)")
         }
         let kept = try await bench.texts(
@@ -386,7 +386,7 @@ import Testing
             #expect(answer?.0 == Self.id && answer?.1 == 1)
             #expect(try await bench.count("job") == 1)
             #expect(try await bench.count("live") == 1)
-            #expect(bench.told.all.count == 1)
+            #expect(bench.changes.all.count == 1)
             // The connection is as good as new.
             #expect(try await bench.store.enqueueBatch([jobs[0], jobs[2]]).count == 2)
         }

@@ -46,7 +46,7 @@ import Testing
                 #expect(rest == Array(all.dropFirst(after)), "after \(after)")
             }
             // What was told at once is what the database says later.
-            #expect(bench.told.events(of: key.id) == all)
+            #expect(bench.changes.events(of: key.id) == all)
         }
     }
 
@@ -58,7 +58,7 @@ import Testing
             func expect(_ types: [JobEventType]) async throws {
                 let events = try await bench.store.events(after: [number: 0])[number] ?? []
                 #expect(events.map(\.type) == types)
-                #expect(events == bench.told.events(of: run.key.id))
+                #expect(events == bench.changes.events(of: run.key.id))
             }
             try await expect([.enqueued, .started])
             try await bench.finish(run, .again())

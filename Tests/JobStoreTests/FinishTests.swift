@@ -48,7 +48,7 @@ import Testing
                 #expect(try await bench.job(run.key.id).result == result)
                 let event = try await bench.store.events(after: [run.key.number: 2])[run.key.number]?.first
                 #expect(event?.type == .succeeded && (event?.result != nil) == isKept)
-                #expect(bench.told.events(of: run.key.id).last == event)
+                #expect(bench.changes.events(of: run.key.id).last == event)
                 #expect(try await bench.store.jobs([run.key.id], resultBytesMax: 10).first?.result == nil)
             }
         }
@@ -97,7 +97,7 @@ import Testing
             #expect(try await bench.finish(new, .success) == .stale)
             #expect(try await bench.finish(new, .again()) == .stale)
             #expect(try await bench.job(new.key.id).sequence == 5)
-            #expect(bench.told.events(of: new.key.id).map(\.sequence) == [1, 2, 3, 4, 5])
+            #expect(bench.changes.events(of: new.key.id).map(\.sequence) == [1, 2, 3, 4, 5])
         }
     }
 
@@ -121,7 +121,7 @@ import Testing
             #expect(job.state == .pending && job.sequence == 5)
             #expect(try await bench.job(other.key.id).state == .succeeded)
             #expect(
-                bench.told.events(of: new.key.id).map(\.type)
+                bench.changes.events(of: new.key.id).map(\.type)
                     == [.enqueued, .started, .retryScheduled, .started, .retryScheduled])
         }
     }

@@ -87,7 +87,7 @@ import Testing
             #expect(run.attempt == 1 && run.attemptOfBudget == 1 && run.sequence == 2)
             let kept = try await bench.job(job.id)
             #expect(kept.state == .running && kept.attempt == 1 && kept.startedAt == run.startedAt)
-            #expect(bench.told.events(of: job.id).map(\.type) == [.enqueued, .started])
+            #expect(bench.changes.events(of: job.id).map(\.type) == [.enqueued, .started])
             #expect(try await bench.claim().isEmpty)
             #expect(try await bench.finish(run, .success) == .written)
             let events = try await bench.store.events(after: [run.key.number: 0])[run.key.number]

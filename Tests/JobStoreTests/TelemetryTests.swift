@@ -107,7 +107,7 @@ import Testing
         try await Bench.with { bench in
             let run = try await bench.start()
             try await bench.store.save([telemetry(run, progress(0.1), lines(1...2))])
-            let saved = bench.told.all.compactMap { change -> String? in
+            let saved = bench.changes.all.compactMap { change -> String? in
                 switch change {
                 case .progress(let key, attempt: 1, let said, isSaved: true):
                     key == run.key && said == progress(0.1) ? "progress" : nil

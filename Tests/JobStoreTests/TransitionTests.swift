@@ -64,7 +64,7 @@ import Testing
             let after = try #require(try await bench.store.events(after: [number: 0])[number])
             let record = try await bench.job(run.key.id)
             #expect(record.state == after.last?.state && record.sequence == after.last?.sequence)
-            #expect(bench.told.events(of: run.key.id) == after)
+            #expect(bench.changes.events(of: run.key.id) == after)
             guard event.from.contains(state) else {
                 #expect(after == before && record.state == state, "\(after.map(\.type))")
                 return

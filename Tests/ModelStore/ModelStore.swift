@@ -32,7 +32,7 @@ package final class ModelStore: EngineStore {
         state.withLock { $0.starter = starter }
     }
 
-    private func tell(_ changes: [LocalChange]) {
+    private func publish(_ changes: [LocalChange]) {
         guard !changes.isEmpty else { return }
         state.withLock(\.observer)?(changes)
     }
@@ -82,7 +82,7 @@ package final class ModelStore: EngineStore {
                 request, for: node, at: now, isHeld: isHeld, nextMayBegin: nextMayBegin)
             return (result, tables.node(node)?.name ?? "")
         }
-        tell(result.runs.map { .event($0.startedEvent(node: name), $0.key) })
+        publish(result.runs.map { .event($0.startedEvent(node: name), $0.key) })
         return result
     }
 
@@ -97,7 +97,7 @@ package final class ModelStore: EngineStore {
     /// Ends runs in one commit, as a group commit does. `completion` of `finish` has not heard of it.
     package func finish(inOneCommit endings: [Ending]) throws(StoreError) -> [EndingOutcome] {
         let results = try database.transaction { $0.finish(endings, at: $1) }
-        tell(
+        publish(
             zip(endings, results).compactMap { ending, result in
                 result.event.map { .event($0, ending.key) }
             })
@@ -159,7 +159,7 @@ package final class ModelStore: EngineStore {
         let result = try database.transaction { tables, now throws(StoreError) in
             try tables.enqueue(job, under: grant, on: node, at: now)
         }
-        tell(result.events.map { .event($0.event, $0.key) })
+        publish(result.events.map { .event($0.event, $0.key) })
         return result
     }
 
@@ -171,9 +171,9 @@ package final class ModelStore: EngineStore {
         }
         switch change {
         case .nothing: break
-        case .cancelled(let event, let key): tell([.event(event, key)])
+        case .cancelled(let event, let key): publish([.event(event, key)])
         case .asked(let key, let token, let node):
-            tell([.cancelRequested(key, token: token, node: node, reason: reason)])
+            publish([.cancelRequested(key, token: token, node: node, reason: reason)])
         }
         return job(id)
     }
@@ -182,7 +182,7 @@ package final class ModelStore: EngineStore {
         let (event, key) = try database.transaction { tables, now throws(StoreError) in
             try tables.retry(id, for: users, at: now)
         }
-        tell([.event(event, key)])
+        publish([.event(event, key)])
         return job(id)
     }
 

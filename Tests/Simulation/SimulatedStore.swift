@@ -5,11 +5,11 @@ import Synchronization
 
 /// Bugs of what surrounds the engine, planted in the way between a node and the database.
 package enum EngineDefect: String, Sendable, Hashable, CaseIterable {
-    /// A node is told that its lease was renewed when the renewal did not arrive, or was refused.
+    /// A node hears that its lease was renewed when the renewal did not arrive, or was refused.
     case renewalAlwaysSucceeds
     /// The clocks of the nodes go at a tenth of their speed, so that their watchdogs come too late.
     case slowClock
-    /// A node is told that the end of its run was written when it was not.
+    /// A node hears that the end of its run was written when it was not.
     case endsAreNotWritten
     /// Every end of a run is written as a success.
     case successIsInvented
@@ -46,10 +46,10 @@ final class SimulatedStore: EngineStore {
     ///
     /// - Parameters:
     ///   - effect: is given this node's way to the model, with the number that the node has now.
-    ///   - tell: called in the node's process before the answer is on its way.
+    ///   - notify: called in the node's process before the answer is on its way.
     func call<Answer: Sendable>(
         _ name: StaticString, timeout: Duration = SimulatedStore.timeout,
-        tell: (@Sendable () -> Void)? = nil,
+        notify: (@Sendable () -> Void)? = nil,
         _ effect: @escaping @Sendable (ModelStore) throws(StoreError) -> Answer,
         completion: @escaping @Sendable (Result<Answer, StoreError>) -> Void
     ) {
@@ -73,19 +73,19 @@ final class SimulatedStore: EngineStore {
                 return scheduler.after(.zero, in: process) { completion(.failure(lost)) }
             }
             let answer = Result { () throws(StoreError) in try effect(handle) }
-            let told = changes.all
-            if !told.isEmpty { world.hintPeers(of: process, told) }
+            let published = changes.all
+            if !published.isEmpty { world.hintPeers(of: process, published) }
             let left = timeout - (scheduler.elapsed - sent)
             guard let answerAfter = plan.answerAfter, answerAfter < left else {
                 world.trace(name, process, "answer lost")
-                if let tell { scheduler.after(.zero, in: process, tell) }
+                if let notify { scheduler.after(.zero, in: process, notify) }
                 return scheduler.after(left, in: process) { completion(.failure(lost)) }
             }
             world.trace(name, process, Self.word(answer))
             scheduler.after(.zero, in: process) {
-                tell?()
+                notify?()
                 scheduler.after(answerAfter, in: process) {
-                    world.tell(process, told)
+                    world.publish(process, published)
                     completion(answer)
                 }
             }
@@ -101,11 +101,11 @@ final class SimulatedStore: EngineStore {
 
     private func call<Answer: Sendable>(
         _ name: StaticString, timeout: Duration = SimulatedStore.timeout,
-        tell: (@Sendable () -> Void)? = nil,
+        notify: (@Sendable () -> Void)? = nil,
         _ effect: @escaping @Sendable (ModelStore) throws(StoreError) -> Answer
     ) async throws(StoreError) -> Answer {
         let result = await withCheckedContinuation { continuation in
-            call(name, timeout: timeout, tell: tell, effect) { continuation.resume(returning: $0) }
+            call(name, timeout: timeout, notify: notify, effect) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }
@@ -160,7 +160,7 @@ final class SimulatedStore: EngineStore {
         let held = world.heldLanes(for: process)
         let box = OutlookBox()
         return try await call(
-            "claim", tell: { if let outlook = box.take() { nextMayBegin(outlook) } }
+            "claim", notify: { if let outlook = box.take() { nextMayBegin(outlook) } }
         ) { store throws(StoreError) in
             try store.claim(request, isHeld: { held.contains($0) }) { box.put($0) }
         }

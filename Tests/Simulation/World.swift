@@ -97,7 +97,7 @@ final class World: Sendable {
     }
 
     /// The node hears of what it has committed.
-    func tell(_ process: ProcessID, _ changes: [LocalChange]) {
+    func publish(_ process: ProcessID, _ changes: [LocalChange]) {
         guard !changes.isEmpty else { return }
         node(process)?.worker.receive(changes)
     }
