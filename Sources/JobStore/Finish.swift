@@ -92,30 +92,30 @@ extension JobStore {
     /// Ends a run, and calls `completion` once it is committed. `completion` is called on a thread of the store
     /// and must not block. Many calls share a commit.
     package func finish(
-        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+        _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     ) {
-        endings.submit(ending, startWriter: startEndings, completion: completion)
+        finishedRuns.submit(finished, startWriter: startFinishing, completion: completion)
     }
 
-    private func startEndings() {
+    private func startFinishing() {
         startWriter(
-            endings,
-            { [self] endings, connection throws(PostgresError) in try commitEndings(endings, connection) },
+            finishedRuns,
+            { [self] runs, connection throws(PostgresError) in try commitFinishedRuns(runs, connection) },
             afterwards: { [self] in starter?.endsAreTold() })
     }
 
-    func commitEndings(
-        _ endings: [Ending], _ connection: Connection
-    ) throws(PostgresError) -> [Result<EndingOutcome, StoreError>] {
+    func commitFinishedRuns(
+        _ runs: [FinishedRun], _ connection: Connection
+    ) throws(PostgresError) -> [Result<FinishResult, StoreError>] {
         let node = nodeNumber
         // Two nodes may want to end a run: the one that ran it, and the one that recovers it. The first one ends it.
         var tokens: Set<Int64> = []
-        let firsts = endings.indices.filter { tokens.insert(endings[$0].token).inserted }
-        let finals = firsts.filter { endings[$0].isFinal }
-        let returns = firsts.filter { !endings[$0].isFinal }
+        let firsts = runs.indices.filter { tokens.insert(runs[$0].token).inserted }
+        let finals = firsts.filter { runs[$0].isFinal }
+        let returns = firsts.filter { !runs[$0].isFinal }
         var queries: [Query] = []
-        if !finals.isEmpty { queries.append(Query(FinishRuns(finals.map { endings[$0] }, node: node))) }
-        if !returns.isEmpty { queries.append(Query(ReturnRuns(returns.map { endings[$0] }, node: node))) }
+        if !finals.isEmpty { queries.append(Query(FinishRuns(finals.map { runs[$0] }, node: node))) }
+        if !returns.isEmpty { queries.append(Query(ReturnRuns(returns.map { runs[$0] }, node: node))) }
         var results = try connection.execute(queries).makeIterator()
         var written: [Int64: WrittenEnd] = [:]
         if !finals.isEmpty, let result = results.next() {
@@ -139,13 +139,13 @@ extension JobStore {
             }
         }
         var changes: [LocalChange] = []
-        let outcomes = endings.map { ending -> Result<EndingOutcome, StoreError> in
-            guard let end = written.removeValue(forKey: ending.token) else { return .success(.stale) }
+        let outcomes = runs.map { finished -> Result<FinishResult, StoreError> in
+            guard let end = written.removeValue(forKey: finished.token) else { return .success(.stale) }
             guard let sequence = end.sequence else {
                 return .success(.cancelRequested(reason: end.cancelReason ?? ""))
             }
             changes.append(
-                .event(ending.event(sequence: sequence, at: end.at, dueAt: end.dueAt), ending.key))
+                .event(finished.event(sequence: sequence, at: end.at, dueAt: end.dueAt), finished.key))
             return .success(.written)
         }
         publish(changes)
@@ -161,44 +161,44 @@ extension JobStore {
 }
 
 extension FinishRuns {
-    /// - Parameter endings: endings that are all final.
-    init(_ endings: [Ending], node: Int32) {
+    /// - Parameter runs: runs whose verdicts are all final.
+    init(_ runs: [FinishedRun], node: Int32) {
         var states: [String] = []
         var errors: [JobError?] = []
         var results: [JobResult?] = []
-        for case .final(let type, let error, let result) in endings.map(\.verdict) {
+        for case .final(let type, let error, let result) in runs.map(\.verdict) {
             states.append(type.to.rawValue)
             errors.append(error)
             results.append(result)
         }
         self.init(
-            node: node, numbers: endings.map(\.key.number), tokens: endings.map(\.token), states: states,
+            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), states: states,
             reasons: errors.map { $0?.reason }, messages: errors.map { $0?.message },
             results: results.map { $0?.data }, resultTypes: results.map { $0?.contentType })
     }
 }
 
 extension ReturnRuns {
-    /// - Parameter endings: endings of which none is final.
-    init(_ endings: [Ending], node: Int32) {
+    /// - Parameter runs: runs of which no verdict is final.
+    init(_ runs: [FinishedRun], node: Int32) {
         var types: [String] = []
         var errors: [JobError] = []
         var delays: [Int64] = []
         var counts: [Bool] = []
-        for case .again(let type, let error, let delay, let countsAttempt) in endings.map(\.verdict) {
+        for case .again(let type, let error, let delay, let countsAttempt) in runs.map(\.verdict) {
             types.append(type.rawValue)
             errors.append(error)
             delays.append(delay.milliseconds)
             counts.append(countsAttempt)
         }
         self.init(
-            node: node, numbers: endings.map(\.key.number), tokens: endings.map(\.token), types: types,
+            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), types: types,
             reasons: errors.map(\.reason), messages: errors.map(\.message), delaysMilliseconds: delays,
             counts: counts)
     }
 }
 
-extension Ending {
+extension FinishedRun {
     var isFinal: Bool {
         if case .final = verdict { true } else { false }
     }

@@ -64,7 +64,7 @@ package final class JobStore: EngineStore {
     let existingJobs = GroupCommit<ExistingJob, JobRecord>(limits: ExistingJob.limits)
     /// The bytes of the batches that are being written. They are not bounded by a group commit.
     let batchBytes = Mutex(0)
-    let endings = GroupCommit<Ending, EndingOutcome>(cost: { $0.cost })
+    let finishedRuns = GroupCommit<FinishedRun, FinishResult>(cost: { $0.cost })
     let telemetry = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
     /// - Parameter leaseDatabase: one connection to the same database, only for the renewal of leases.
@@ -228,7 +228,7 @@ package final class JobStore: EngineStore {
     }
 }
 
-extension Ending {
+extension FinishedRun {
     fileprivate var cost: Int {
         if case .final(_, _, let result?) = verdict { 512 + result.data.count } else { 512 }
     }

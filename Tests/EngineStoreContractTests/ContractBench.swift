@@ -20,8 +20,8 @@ struct Node: Sendable {
     }
 
     @discardableResult
-    func finish(_ run: ClaimedRun, _ verdict: Verdict) async throws -> EndingOutcome {
-        try await store.finish(Ending(run, node: name, verdict: verdict))
+    func finish(_ run: ClaimedRun, _ verdict: Verdict) async throws -> FinishResult {
+        try await store.finish(FinishedRun(run, node: name, verdict: verdict))
     }
 
     func renew(known: [Int64] = [], lease: Duration = ContractBench.longLease) async throws -> Renewal {

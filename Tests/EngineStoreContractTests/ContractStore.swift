@@ -30,7 +30,7 @@ protocol ContractCluster: Sendable {
     /// Lets time pass for leases, due times and ages.
     func pass(_ duration: Duration) async throws
     /// Ends runs in one commit, for a node.
-    func finish(_ endings: [Ending], by store: any ContractStore) async throws -> [EndingOutcome]
+    func finish(_ finishedRuns: [FinishedRun], by store: any ContractStore) async throws -> [FinishResult]
 }
 
 /// The stores that the contract holds for.
@@ -73,10 +73,10 @@ struct PostgresCluster: ContractCluster {
         }
     }
 
-    func finish(_ endings: [Ending], by store: any ContractStore) async throws -> [EndingOutcome] {
+    func finish(_ finishedRuns: [FinishedRun], by store: any ContractStore) async throws -> [FinishResult] {
         guard let store = store as? JobStore else { throw Unexpected("the store is no JobStore") }
         return try await database.run("finish") { connection throws(PostgresError) in
-            try store.commitEndings(endings, connection)
+            try store.commitFinishedRuns(finishedRuns, connection)
         }.map { try $0.get() }
     }
 }
@@ -148,9 +148,9 @@ struct ModelCluster: ContractCluster {
 
     func pass(_ duration: Duration) async throws { clock.pass(duration) }
 
-    func finish(_ endings: [Ending], by store: any ContractStore) async throws -> [EndingOutcome] {
+    func finish(_ finishedRuns: [FinishedRun], by store: any ContractStore) async throws -> [FinishResult] {
         guard let store = store as? ModelStore else { throw Unexpected("the store is no ModelStore") }
-        return try store.finish(inOneCommit: endings)
+        return try store.finish(inOneCommit: finishedRuns)
     }
 }
 

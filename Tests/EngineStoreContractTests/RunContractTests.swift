@@ -100,9 +100,9 @@ import Testing
     @Test(arguments: Implementation.allCases)
     func runEndsOnceInOneCommit(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in
-            func commit(_ ends: [(ClaimedRun, Verdict)]) async throws -> [EndingOutcome] {
+            func commit(_ ends: [(ClaimedRun, Verdict)]) async throws -> [FinishResult] {
                 try await bench.cluster.finish(
-                    ends.map { Ending($0, node: "one", verdict: $1) }, by: bench.one.store)
+                    ends.map { FinishedRun($0, node: "one", verdict: $1) }, by: bench.one.store)
             }
             let old = try await bench.start()
             #expect(

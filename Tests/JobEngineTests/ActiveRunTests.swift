@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test func endIsWrittenUntilTheStoreTakesIt() async {
-        let away = Result<EndingOutcome, StoreError>.failure(.unavailable("away"))
+        let away = Result<FinishResult, StoreError>.failure(.unavailable("away"))
         let store = ScriptedStore(Array(repeating: away, count: 7))
         let naps = Naps()
         #expect(await finish(run(store, naps), ScriptedRunner { _ in ScriptedRunner.done }))

@@ -18,7 +18,7 @@ extension ClaimedRun {
 /// A store without jobs, which answers the ends of runs as its test says and keeps what it is given.
 final class ScriptedStore: EngineStore {
     private struct State {
-        var outcomes: [Result<EndingOutcome, StoreError>]
+        var outcomes: [Result<FinishResult, StoreError>]
         var announcements: [Result<[String: Int32]?, StoreError>]
         var verdicts: [Verdict] = []
         var updates: [RunUpdate] = []
@@ -31,7 +31,7 @@ final class ScriptedStore: EngineStore {
     ///   - outcomes: of the first ends; all others are written.
     ///   - announcements: the answers to the first ones; to the others it answers that the lease has ended.
     init(
-        _ outcomes: [Result<EndingOutcome, StoreError>] = [],
+        _ outcomes: [Result<FinishResult, StoreError>] = [],
         announcements: [Result<[String: Int32]?, StoreError>] = []
     ) {
         state = Mutex(State(outcomes: outcomes, announcements: announcements))
@@ -44,10 +44,10 @@ final class ScriptedStore: EngineStore {
     var nodeNumber: Int32 { 1 }
 
     func finish(
-        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+        _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     ) {
         let outcome = state.withLock { state in
-            state.verdicts.append(ending.verdict)
+            state.verdicts.append(finished.verdict)
             return state.outcomes.isEmpty ? .success(.written) : state.outcomes.removeFirst()
         }
         completion(outcome)

@@ -78,8 +78,8 @@ struct ServiceBench: Sendable {
     /// Runs the job that waits longest.
     func run() async throws {
         let result = JobResult(data: Array("42".utf8), contentType: "application/json")
-        let ending = Ending(try await claim(), node: "one", verdict: .final(.succeeded, nil, result))
-        #expect(try await store.finish(ending) == .written)
+        let finished = FinishedRun(try await claim(), node: "one", verdict: .final(.succeeded, nil, result))
+        #expect(try await store.finish(finished) == .written)
     }
 
     func count(_ sql: String) async throws -> Int {

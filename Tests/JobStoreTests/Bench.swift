@@ -76,9 +76,9 @@ struct Bench: Sendable {
 
     @discardableResult
     func finish(_ run: ClaimedRun, _ verdict: Verdict, by other: JobStore? = nil) async throws
-        -> EndingOutcome
+        -> FinishResult
     {
-        try await (other ?? store).finish(Ending(run, node: "one", verdict: verdict))
+        try await (other ?? store).finish(FinishedRun(run, node: "one", verdict: verdict))
     }
 
     func job(_ id: JobID) async throws -> JobRecord {

@@ -104,10 +104,10 @@ import Testing
     /// What two nodes have to say of one job may share a commit.
     @Test func oneRunEndsOnceInOneCommit() async throws {
         try await Bench.with { bench in
-            func commit(_ ends: [(ClaimedRun, Verdict)]) async throws -> [EndingOutcome?] {
-                let endings = ends.map { Ending($0, node: "one", verdict: $1) }
+            func commit(_ ends: [(ClaimedRun, Verdict)]) async throws -> [FinishResult?] {
+                let finishedRuns = ends.map { FinishedRun($0, node: "one", verdict: $1) }
                 return try await bench.database.run("commit") { connection throws(PostgresError) in
-                    try bench.store.commitEndings(endings, connection)
+                    try bench.store.commitFinishedRuns(finishedRuns, connection)
                 }.map { try? $0.get() }
             }
             let old = try await bench.start()
@@ -156,12 +156,12 @@ import Testing
             let runs = try await bench.claim(1000, limit: 1000)
             #expect(runs.count == 500)
             let before = try await bench.count("change")
-            let outcomes = try await withThrowingTaskGroup(of: EndingOutcome.self) { group in
+            let outcomes = try await withThrowingTaskGroup(of: FinishResult.self) { group in
                 for (index, run) in runs.enumerated() {
                     let verdict: Verdict = [.success, .failure, .again(), .released][index % 4]
                     group.addTask { try await bench.finish(run, verdict) }
                 }
-                return try await group.reduce(into: [EndingOutcome]()) { $0.append($1) }
+                return try await group.reduce(into: [FinishResult]()) { $0.append($1) }
             }
             #expect(outcomes.count == 500 && outcomes.allSatisfy { $0 == .written })
             #expect(try await bench.count("finished") == 250)

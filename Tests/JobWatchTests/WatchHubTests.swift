@@ -32,8 +32,8 @@ import Testing
 
         func succeed(_ run: ClaimedRun, by store: JobStore) async throws {
             let result = JobResult(data: [1], contentType: "x/y")
-            let ending = Ending(run, node: "n", verdict: .final(.succeeded, nil, result))
-            #expect(try await store.finish(ending) == .written)
+            let finished = FinishedRun(run, node: "n", verdict: .final(.succeeded, nil, result))
+            #expect(try await store.finish(finished) == .written)
         }
 
         func script(_ sql: String) async throws {
@@ -143,12 +143,12 @@ import Testing
             for turn in 0..<6 {
                 let store = turn % 2 == 0 ? bench.store : bench.peer
                 let run = try await bench.claim(by: store)
-                let ending = Ending(
+                let finished = FinishedRun(
                     run, node: "n",
                     verdict: .again(
                         .released, JobError(reason: "released", message: ""), after: .zero,
                         countsAttempt: false))
-                _ = try await store.finish(ending)
+                _ = try await store.finish(finished)
                 wanted += [.started, .released]
             }
             try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
@@ -417,11 +417,11 @@ import Testing
             late.updatedAt = Timestamp(microseconds: 1_000_000)
             bench.changes.publish([.progress(run.key, attempt: 1, late)])
             #expect(subscription.news() == JobNews(of: job.id, attempt: 1, late))
-            let ending = Ending(
+            let finished = FinishedRun(
                 run, node: "n",
                 verdict: .again(
                     .released, JobError(reason: "released", message: ""), after: .zero, countsAttempt: false))
-            _ = try await bench.store.finish(ending)
+            _ = try await bench.store.finish(finished)
             let next = try await bench.claim(by: bench.peer)
             #expect(try await bench.follow(subscription, upTo: .started) == [.released, .started])
             try await bench.peer.save([

@@ -87,19 +87,19 @@ package final class ModelStore: EngineStore {
     }
 
     package func finish(
-        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+        _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     ) {
-        let outcome = Result { () throws(StoreError) in try finish(inOneCommit: [ending])[0] }
+        let outcome = Result { () throws(StoreError) in try finish(inOneCommit: [finished])[0] }
         completion(outcome)
         starter?.endsAreTold()
     }
 
     /// Ends runs in one commit, as a group commit does. `completion` of `finish` has not heard of it.
-    package func finish(inOneCommit endings: [Ending]) throws(StoreError) -> [EndingOutcome] {
-        let results = try database.transaction { $0.finish(endings, at: $1) }
+    package func finish(inOneCommit finishedRuns: [FinishedRun]) throws(StoreError) -> [FinishResult] {
+        let results = try database.transaction { $0.finish(finishedRuns, at: $1) }
         publish(
-            zip(endings, results).compactMap { ending, result in
-                result.event.map { .event($0, ending.key) }
+            zip(finishedRuns, results).compactMap { finished, result in
+                result.event.map { .event($0, finished.key) }
             })
         return results.map(\.outcome)
     }

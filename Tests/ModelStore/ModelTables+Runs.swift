@@ -5,47 +5,47 @@ extension ModelTables {
     ///
     /// - Returns: one outcome for each, and the event of each that was written.
     package mutating func finish(
-        _ endings: [Ending], at now: Timestamp
-    ) -> [(outcome: EndingOutcome, event: JobEvent?)] {
+        _ finishedRuns: [FinishedRun], at now: Timestamp
+    ) -> [(outcome: FinishResult, event: JobEvent?)] {
         var seen: Set<Int64> = []
-        return endings.map { ending in
-            guard seen.insert(ending.token).inserted,
-                let index = index(of: ending.key.number, token: ending.token)
+        return finishedRuns.map { finished in
+            guard seen.insert(finished.token).inserted,
+                let index = index(of: finished.key.number, token: finished.token)
             else { return (.stale, nil) }
-            return finish(index, ending, at: now)
+            return finish(index, finished, at: now)
         }
     }
 
     private mutating func finish(
-        _ index: Int, _ ending: Ending, at now: Timestamp
-    ) -> (outcome: EndingOutcome, event: JobEvent?) {
+        _ index: Int, _ finished: FinishedRun, at now: Timestamp
+    ) -> (outcome: FinishResult, event: JobEvent?) {
         let attempt = jobs[index].attempt
-        if case .again = ending.verdict, let reason = jobs[index].cancelReason {
+        if case .again = finished.verdict, let reason = jobs[index].cancelReason {
             return (.cancelRequested(reason: reason), nil)
         }
         let startedAt = jobs[index].run?.startedAt
         jobs[index].run = nil
         jobs[index].cancelReason = nil
         let event: JobEvent
-        switch ending.verdict {
+        switch finished.verdict {
         case .final(let type, let error, let result):
             jobs[index].error = error
             jobs[index].result = result
             jobs[index].finishedAt = now
             event = add(
-                type, to: index, at: now, attempt: attempt, node: ending.node, error: error, result: result)
+                type, to: index, at: now, attempt: attempt, node: finished.node, error: error, result: result)
         case .again(let type, let error, let delay, let countsAttempt):
             jobs[index].isReady = delay <= .zero
             jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds))
             jobs[index].error = error
             if !countsAttempt || defects.contains(.forgetsAttempt) { jobs[index].attempt -= 1 }
             event = add(
-                type, to: index, at: now, attempt: attempt, node: ending.node, error: error,
+                type, to: index, at: now, attempt: attempt, node: finished.node, error: error,
                 dueAt: jobs[index].dueAt)
         }
         if defects.contains(.endsTwice) {
             let last = event
-            add(last.type, to: index, at: now, attempt: attempt, node: ending.node, error: last.error)
+            add(last.type, to: index, at: now, attempt: attempt, node: finished.node, error: last.error)
         }
         jobs[index].startedAt = startedAt
         let last = jobs[index].attempts.count - 1

@@ -37,7 +37,7 @@ import Testing
             slots: 1, kinds: bench.kinds, cursor: ClaimCursor(), defaultUserLimit: 10)
         let run = try #require(try await bench.store.claim(request).runs.first)
         let verdict = Verdict.final(.succeeded, nil, nil)
-        #expect(try await bench.store.finish(Ending(run, node: "one", verdict: verdict)) == .written)
+        #expect(try await bench.store.finish(FinishedRun(run, node: "one", verdict: verdict)) == .written)
     }
 
     @Test func onlyThoseWhoMayAreToldOfNodes() async throws {

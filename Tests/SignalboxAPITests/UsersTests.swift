@@ -196,7 +196,7 @@ import Testing
                 runs.map { RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: progress, log: []) })
             for run in runs {
                 _ = try await bench.store.finish(
-                    Ending(run, node: "one", verdict: .final(.succeeded, nil, nil)))
+                    FinishedRun(run, node: "one", verdict: .final(.succeeded, nil, nil)))
             }
             var events: [JobEventType] = []
             while events.last != .succeeded {

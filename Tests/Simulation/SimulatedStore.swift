@@ -167,25 +167,25 @@ final class SimulatedStore: EngineStore {
     }
 
     func finish(
-        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+        _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     ) {
         let (world, process) = (world, process)
         guard !world.scheduler.isOver else {
             // What is left of the simulation ends: nothing is tried again.
             return world.scheduler.after(.zero, in: process) { completion(.success(.stale)) }
         }
-        if world.engineDefects.contains(.endsAreNotWritten), ending.token.isMultiple(of: 4) {
+        if world.engineDefects.contains(.endsAreNotWritten), finished.token.isMultiple(of: 4) {
             return world.scheduler.after(.milliseconds(1), in: process) { completion(.success(.written)) }
         }
-        var ending = ending
+        var finished = finished
         if world.engineDefects.contains(.successIsInvented) {
-            ending.verdict = .final(.succeeded, nil, JobResult(data: [], contentType: "x/y"))
+            finished.verdict = .final(.succeeded, nil, JobResult(data: [], contentType: "x/y"))
         }
-        call("finish") { [ending] store throws(StoreError) in
-            let token = store.database.read { $0.job(ending.key.id)?.run?.token }
-            let outcome = try store.finish(inOneCommit: [ending])[0]
+        call("finish") { [finished] store throws(StoreError) in
+            let token = store.database.read { $0.job(finished.key.id)?.run?.token }
+            let outcome = try store.finish(inOneCommit: [finished])[0]
             if outcome == .written {
-                world.check { $0.written("the end of a run", ending.key, token: ending.token, token) }
+                world.check { $0.written("the end of a run", finished.key, token: finished.token, token) }
             }
             return outcome
         } completion: { result in

@@ -39,7 +39,8 @@ struct OrphanRescue: Sendable {
             of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
             policy: run.spec.retryPolicy, random: runtime.random())
         do throws(StoreError) {
-            guard try await store.finish(Ending(run, node: orphan.node, verdict: verdict)) == .written else {
+            guard try await store.finish(FinishedRun(run, node: orphan.node, verdict: verdict)) == .written
+            else {
                 return
             }
             logger.warning(

@@ -100,11 +100,11 @@ final class NodeLease: Sendable {
     /// A run that the store has for this node and that is not in its table: the answer to its claim was lost.
     private func giveBack(_ run: ClaimedRun) async {
         guard !runs.has(run.token) else { return }
-        func end(_ end: RunEnd) async -> EndingOutcome? {
+        func end(_ end: RunEnd) async -> FinishResult? {
             let verdict = OutcomeRules.verdict(
                 of: end, attempt: run.attemptOfBudget, maxAttempts: run.spec.maxAttempts,
                 policy: run.spec.retryPolicy, random: 0)
-            return try? await store.finish(Ending(run, node: configuration.name, verdict: verdict))
+            return try? await store.finish(FinishedRun(run, node: configuration.name, verdict: verdict))
         }
         var outcome = await end(.released)
         if case .cancelRequested(let reason)? = outcome { outcome = await end(.cancelled(reason: reason)) }

@@ -173,7 +173,7 @@ final class ActiveRun: Sendable {
         let verdict = OutcomeRules.verdict(
             of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
             policy: claimed.spec.retryPolicy, random: context.runtime.random())
-        context.store.finish(Ending(claimed, node: context.node, verdict: verdict)) { [self] outcome in
+        context.store.finish(FinishedRun(claimed, node: context.node, verdict: verdict)) { [self] outcome in
             switch outcome {
             case .success(.written):
                 context.count(end)

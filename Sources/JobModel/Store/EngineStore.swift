@@ -46,7 +46,7 @@ package protocol EngineStore: Sendable {
 
     /// Ends a run, and calls `completion` once it is committed. `completion` must not block.
     func finish(
-        _ ending: Ending, completion: @escaping @Sendable (Result<EndingOutcome, StoreError>) -> Void
+        _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     )
 
     /// Saves the latest progress and the log lines of runs. Those of runs that have lost their lease are dropped.
@@ -81,9 +81,9 @@ package protocol EngineStore: Sendable {
 
 extension EngineStore {
     /// Ends a run and returns once it is committed.
-    package func finish(_ ending: Ending) async throws(StoreError) -> EndingOutcome {
+    package func finish(_ finished: FinishedRun) async throws(StoreError) -> FinishResult {
         let result = await withCheckedContinuation { continuation in
-            finish(ending) { continuation.resume(returning: $0) }
+            finish(finished) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }

@@ -1,5 +1,5 @@
-/// The end of a run, to be written.
-package struct Ending: Sendable {
+/// A run that has ended, with the verdict that is to be written.
+package struct FinishedRun: Sendable {
     package var run: ClaimedRun
     /// The name of the node that ran it.
     package var node: String
@@ -15,8 +15,8 @@ package struct Ending: Sendable {
     package var token: Int64 { run.token }
 }
 
-/// The outcome of writing the end of a run.
-package enum EndingOutcome: Sendable, Equatable {
+/// The result of writing the end of a run.
+package enum FinishResult: Sendable, Equatable {
     case written
     /// The run was to be tried again, but its cancellation has been requested. Nothing was written; the caller
     /// must end it as cancelled.
