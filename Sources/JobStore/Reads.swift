@@ -202,11 +202,11 @@ extension JobStore {
                 FindJobs(ids: ids, resultBytesMax: Int32(resultBytesMax), users: users)))
     }
 
-    /// The numbers and the users of the jobs that exist.
-    package func places(
+    /// Where the database has the jobs that exist: the number and the user of each.
+    package func locators(
         of ids: [JobID], for users: UserScope
     ) async throws(StoreError) -> [JobID: (number: Int64, userID: ExactText)] {
-        try await read("places") { connection throws(PostgresError) in
+        try await read("locators") { connection throws(PostgresError) in
             let result = try connection.execute(FindNumbers(ids: ids, users: users))
             let id: Column<JobID> = try result.column("id")
             let number: Column<Int64> = try result.column("number")

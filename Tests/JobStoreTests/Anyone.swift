@@ -27,7 +27,7 @@ extension JobStore {
     }
 
     func numbers(of ids: [JobID]) async throws(StoreError) -> [JobID: Int64] {
-        try await places(of: ids, for: .all).mapValues { $0.number }
+        try await locators(of: ids, for: .all).mapValues { $0.number }
     }
 
     func list(_ filter: JobFilter, before: Int64?, size: Int) async throws(StoreError) -> JobPage {

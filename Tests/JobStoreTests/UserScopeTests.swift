@@ -26,7 +26,7 @@ import Testing
             "\(try await store.job(id, for: users) as Any)",
             "\(try await store.jobWithHistory(id, for: users, payload: true) as Any)",
             "\(try await store.jobs([id], for: users, resultBytesMax: 10))",
-            "\(try await store.places(of: [id], for: users))",
+            "\(try await store.locators(of: [id], for: users))",
             "\(try await store.payloadSize(id, for: users) as Any)",
         ]
         for change in [
@@ -75,7 +75,7 @@ import Testing
             for id in ids {
                 let job = try #require(try await bench.store.jobWithHistory(id, for: users, payload: true))
                 #expect(job.id == id && job.spec.payload == [1])
-                #expect(try await bench.store.places(of: [id], for: users)[id]?.userID == "a")
+                #expect(try await bench.store.locators(of: [id], for: users)[id]?.userID == "a")
                 #expect(try await bench.store.payloadSize(id, for: users)?.bytes == 1)
             }
             let retried = try await bench.store.retry(ids[1], by: caller(users))
@@ -93,7 +93,7 @@ import Testing
                 ids.append(try await bench.enqueue(JobSpec(kind: "k", userID: ExactText(user))).id)
             }
             let users = UserScope.only(["a", "c"])
-            #expect(Set(try await bench.store.places(of: ids, for: users).keys) == [ids[0], ids[2]])
+            #expect(Set(try await bench.store.locators(of: ids, for: users).keys) == [ids[0], ids[2]])
             let jobs = try await bench.store.jobs(ids, for: users, resultBytesMax: 0)
             #expect(Set(jobs.map(\.id)) == [ids[0], ids[2]])
         }

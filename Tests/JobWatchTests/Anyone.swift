@@ -17,6 +17,6 @@ extension JobStore {
     func job(_ id: JobID) async throws(StoreError) -> JobRecord? { try await job(id, for: .all) }
 
     func numbers(of ids: [JobID]) async throws(StoreError) -> [JobID: Int64] {
-        try await places(of: ids, for: .all).mapValues { $0.number }
+        try await locators(of: ids, for: .all).mapValues { $0.number }
     }
 }

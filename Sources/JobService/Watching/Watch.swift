@@ -80,10 +80,10 @@ extension Subscription {
         // A watch of a user or a queue learns of its jobs as they come.
         let unknown = sequences.keys.filter { numbers[$0] == nil }
         if !unknown.isEmpty {
-            let places = try await ServiceError.mapping { () async throws(StoreError) in
-                try await hub.store.places(of: unknown, for: users)
+            let locators = try await ServiceError.mapping { () async throws(StoreError) in
+                try await hub.store.locators(of: unknown, for: users)
             }
-            numbers.merge(places.mapValues { $0.number }) { known, _ in known }
+            numbers.merge(locators.mapValues { $0.number }) { known, _ in known }
         }
         var wanted: [Int64: Int64] = [:]
         for (id, sequence) in sequences {

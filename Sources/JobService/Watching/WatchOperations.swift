@@ -89,17 +89,18 @@ package struct WatchOperations: Sendable {
             }
             ids.append(id)
         }
-        let places = try await ServiceError.mapping { [ids] () async throws(StoreError) in
-            try await store.places(of: ids, for: caller.users)
+        let locators = try await ServiceError.mapping { [ids] () async throws(StoreError) in
+            try await store.locators(of: ids, for: caller.users)
         }
         var jobs: [WatchBeginning.Job] = []
         for id in ids {
-            guard let place = places[id] else { throw .notFound(id) }
-            jobs.append(.init(id: id, number: place.number, after: after[id] ?? 0))
+            guard let locator = locators[id] else { throw .notFound(id) }
+            jobs.append(.init(id: id, number: locator.number, after: after[id] ?? 0))
         }
-        let place = try quotas.openWatch(of: places.values.lazy.map(\.userID))
+        let place = try quotas.openWatch(of: locators.values.lazy.map(\.userID))
         let subscription = hub.subscribe(
-            to: places.mapValues { $0.number }, includesLog: query.includesLog, namesNodes: caller.seesNodes)
+            to: locators.mapValues { $0.number }, includesLog: query.includesLog, namesNodes: caller.seesNodes
+        )
         return WatchBeginning(
             Watch(subscription, place), store: store, users: caller.users, reading: .jobs(jobs[...], of: jobs)
         )
