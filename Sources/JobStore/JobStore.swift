@@ -65,7 +65,7 @@ package final class JobStore: EngineStore {
     /// The bytes of the batches that are being written. They are not bounded by a group commit.
     let batchBytes = Mutex(0)
     let finishedRuns = GroupCommit<FinishedRun, FinishResult>(cost: { $0.cost })
-    let telemetry = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
+    let runUpdates = GroupCommit<[RunUpdate], Void>(cost: { $0.reduce(0) { $0 + $1.cost } })
 
     /// - Parameter leaseDatabase: one connection to the same database, only for the renewal of leases.
     package init(

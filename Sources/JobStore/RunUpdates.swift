@@ -104,25 +104,25 @@ extension JobStore {
     /// Saves the latest progress and the log lines of running jobs; those of a stale run are dropped. Many calls
     /// share a commit. Watchers of this node were sent the updates when they were made. The observer receives
     /// them again when they are saved, and other nodes read them from the change log.
-    package func save(_ telemetry: [RunUpdate]) async throws(StoreError) {
-        guard !telemetry.isEmpty else { return }
-        try await self.telemetry.submit(telemetry) {
-            startWriter(self.telemetry) { [self] calls, connection throws(PostgresError) in
-                try commit(telemetry: calls.flatMap { $0 }, connection)
+    package func save(_ updates: [RunUpdate]) async throws(StoreError) {
+        guard !updates.isEmpty else { return }
+        try await runUpdates.submit(updates) {
+            startWriter(runUpdates) { [self] calls, connection throws(PostgresError) in
+                try commit(updates: calls.flatMap { $0 }, connection)
                 return calls.map { _ in .success(()) }
             }
         }
-        publish(telemetry.flatMap(\.saved))
+        publish(updates.flatMap(\.saved))
     }
 
-    private func commit(telemetry: [RunUpdate], _ connection: Connection) throws(PostgresError) {
+    private func commit(updates: [RunUpdate], _ connection: Connection) throws(PostgresError) {
         let node = nodeNumber
         var queries: [Query] = []
-        let reports = telemetry.filter { $0.progress != nil }
+        let reports = updates.filter { $0.progress != nil }
         if !reports.isEmpty {
             queries.append(Query(SaveProgress(reports, node: node)))
         }
-        let lines = telemetry.flatMap { item in item.log.map { (item, $0) } }
+        let lines = updates.flatMap { item in item.log.map { (item, $0) } }
         if !lines.isEmpty {
             queries.append(
                 Query(
@@ -132,7 +132,7 @@ extension JobStore {
                         attempts: lines.map { Int32($0.1.attempt) }, levels: lines.map(\.1.level.rawValue),
                         messages: lines.map(\.1.message))))
             let kept = Int64(JobLimits.logLinesKept)
-            let trimmed = telemetry.filter { ($0.log.last?.number ?? 0) > kept }
+            let trimmed = updates.filter { ($0.log.last?.number ?? 0) > kept }
             if !trimmed.isEmpty {
                 queries.append(
                     Query(

@@ -4,7 +4,7 @@ import Postgres
 import TestDatabase
 import Testing
 
-@Suite struct TelemetryTests {
+@Suite struct RunUpdatesTests {
     private func progress(_ fraction: Double) -> Progress {
         Progress(
             stage: "s", fraction: fraction, message: "m", step: 1, steps: 2,
@@ -19,7 +19,7 @@ import Testing
         }
     }
 
-    private func telemetry(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> RunUpdate {
+    private func update(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> RunUpdate {
         RunUpdate(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
     }
 
@@ -27,9 +27,9 @@ import Testing
         try await Bench.with { bench in
             let (run, other) = (try await bench.start(), try await bench.start())
             try await bench.store.save([
-                telemetry(run, progress(0.1), lines(1...2)), telemetry(other, progress(0.2)),
+                update(run, progress(0.1), lines(1...2)), update(other, progress(0.2)),
             ])
-            try await bench.store.save([telemetry(run, progress(0.5), lines(3...3))])
+            try await bench.store.save([update(run, progress(0.5), lines(3...3))])
             let job = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
             #expect(job.progress == progress(0.5) && job.log == lines(1...3))
             let logs = try await bench.store.logs(of: [(run.key.number, 1), (other.key.number, 0), (99, 0)])
@@ -57,7 +57,7 @@ import Testing
                 for run in runs {
                     group.addTask {
                         called.yield()
-                        try await bench.store.save([telemetry(run, progress(0.5))])
+                        try await bench.store.save([update(run, progress(0.5))])
                     }
                 }
                 try await group.waitForAll()
@@ -78,7 +78,7 @@ import Testing
         try await Bench.with { bench in
             let run = try await bench.start()
             for first in stride(from: Int64(1), to: 1000, by: 50) {
-                try await bench.store.save([telemetry(run, nil, lines(first...first + 49))])
+                try await bench.store.save([update(run, nil, lines(first...first + 49))])
             }
             #expect(try await bench.count("log_line") == JobLimits.logLinesKept)
             let logs = try await bench.store.logs(of: [(run.key.number, 0)])
@@ -93,7 +93,7 @@ import Testing
         try await Bench.with { bench in
             let runs = (try await bench.start(), try await bench.start())
             try await bench.store.save([
-                telemetry(runs.0, nil, lines(1...200)), telemetry(runs.1, nil, lines(1...3)),
+                update(runs.0, nil, lines(1...200)), update(runs.1, nil, lines(1...3)),
             ])
             let logs = try await bench.store.logs(of: [(runs.0.key.number, 198), (runs.1.key.number, 0)])
             #expect(logs == [runs.0.key.number: lines(199...200), runs.1.key.number: lines(1...3)])
@@ -106,7 +106,7 @@ import Testing
     @Test func tellsWhatIsSaved() async throws {
         try await Bench.with { bench in
             let run = try await bench.start()
-            try await bench.store.save([telemetry(run, progress(0.1), lines(1...2))])
+            try await bench.store.save([update(run, progress(0.1), lines(1...2))])
             let saved = bench.changes.all.compactMap { change -> String? in
                 switch change {
                 case .progress(let key, attempt: 1, let said, isSaved: true):
@@ -123,11 +123,11 @@ import Testing
     @Test func staleRunSaysNothing() async throws {
         try await Bench.with { bench in
             let old = try await bench.start()
-            try await bench.store.save([telemetry(old, progress(0.1), lines(1...5))])
+            try await bench.store.save([update(old, progress(0.1), lines(1...5))])
             try await bench.finish(old, .again())
             // Neither while the job waits nor while another run has it, which has not said anything yet.
             for shown in [progress(0.1), nil] {
-                try await bench.store.save([telemetry(old, progress(0.9), lines(900...901))])
+                try await bench.store.save([update(old, progress(0.9), lines(900...901))])
                 let job = try #require(await bench.store.jobWithHistory(old.key.id, payload: false))
                 #expect(job.progress == shown && job.log == lines(1...5))
                 _ = try await bench.claim()
@@ -164,7 +164,7 @@ import Testing
         try await Bench.with { bench in
             let first = try await bench.start()
             try await bench.store.save(checkpoint: [5], of: first.key, token: first.token)
-            try await bench.store.save([telemetry(first, nil, lines(1...3))])
+            try await bench.store.save([update(first, nil, lines(1...3))])
             try await bench.finish(first, .released)
             let again = try #require(try await bench.claim().first)
             #expect(again.attempt == 1)
