@@ -46,7 +46,7 @@ import Testing
     @Test func waitOnARuntime() async {
         let waits = Mutex<[Duration]>([])
         let runtime = runtime(sleep: { time in waits.withLock { $0.append(time) } })
-        await WakeSignal().wait(atMost: .seconds(600), on: runtime)
+        await AutoResetEvent().wait(atMost: .seconds(600), on: runtime)
         #expect(waits.withLock { $0 } == [.seconds(600)])
     }
 }

@@ -121,7 +121,7 @@ extension JobSpecDraft {
 struct WatchReader: ~Copyable {
     private var beginning: WatchBeginning
     private var watch: Watch?
-    private let signal = WakeSignal()
+    private let signal = AutoResetEvent()
 
     init(_ beginning: WatchBeginning) {
         self.beginning = beginning

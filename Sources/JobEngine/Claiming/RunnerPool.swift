@@ -9,7 +9,7 @@ package final class RunnerPool: Sendable {
     /// Jobs at once.
     let concurrency: Int
     /// Ends a wait of the pool's claimer.
-    let claims = WakeSignal()
+    let claims = AutoResetEvent()
     private let runners: [String: any JobRunner]
     private let closed = Atomic(false)
 

@@ -59,12 +59,12 @@ final class RunnerPools: Sendable {
     /// Every pool, as it is added; for one reader.
     let added: AsyncStream<RunnerPool>
     /// Woken when the kinds of this node are others than those that it has announced.
-    let announcements = WakeSignal()
+    let announcements = AutoResetEvent()
     private let adds: AsyncStream<RunnerPool>.Continuation
     private let runtime: EngineRuntime
     private let state: Mutex<State>
     /// Woken when the node stops and no grant is left.
-    private let quiet = WakeSignal()
+    private let quiet = AutoResetEvent()
 
     init(defaultUserLimit: Int, runtime: EngineRuntime) {
         self.runtime = runtime

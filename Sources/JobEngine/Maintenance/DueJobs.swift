@@ -8,7 +8,7 @@ struct DueJobs: Sendable {
     let pollInterval: Duration
     let logger: Logger
     /// Woken when a job was scheduled: it may be due earlier than the others.
-    let scheduled: WakeSignal
+    let scheduled: AutoResetEvent
     /// Called when there are ready jobs.
     let onReady: @Sendable () -> Void
 

@@ -35,9 +35,9 @@ package final class WorkerNode: Sendable {
     private let pools: RunnerPools
     private let runs: RunTable
     private let lease: NodeLease
-    private let runSaid = WakeSignal()
-    private let jobWasScheduled = WakeSignal()
-    private let cancelsCame = WakeSignal()
+    private let runSaid = AutoResetEvent()
+    private let jobWasScheduled = AutoResetEvent()
+    private let cancelsCame = AutoResetEvent()
     private let lastShutdown = Mutex<Task<Void, Never>?>(nil)
 
     /// - Parameters:

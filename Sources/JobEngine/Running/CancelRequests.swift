@@ -7,7 +7,7 @@ struct CancelRequests: Sendable {
     let store: any EngineStore
     let runtime: EngineRuntime
     /// Woken when there are new ones.
-    let came: WakeSignal
+    let came: AutoResetEvent
 
     func run() async {
         while !Task.isCancelled {

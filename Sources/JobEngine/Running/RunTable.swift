@@ -15,7 +15,7 @@ final class RunTable: Sendable {
     }
 
     /// Woken when the first run starts.
-    let firstRun = WakeSignal()
+    let firstRun = AutoResetEvent()
     private let context: RunContext
     private let pools: RunnerPools
     private let state = Mutex(State())

@@ -8,7 +8,7 @@ struct RunUpdateWriter: Sendable {
     let runtime: EngineRuntime
     let logger: Logger
     /// Woken when a run has said something.
-    let said: WakeSignal
+    let said: AutoResetEvent
 
     func run() async {
         while !Task.isCancelled {

@@ -40,8 +40,8 @@ package final class ChangeFeed: Sendable {
     private let configuration: Configuration
     private let logger: Logger
     private let state = Mutex(State())
-    private let readSignal = WakeSignal()
-    private let notifySignal = WakeSignal()
+    private let readSignal = AutoResetEvent()
+    private let notifySignal = AutoResetEvent()
 
     /// Makes the feed the observer of the store's commits.
     package init(store: JobStore, configuration: Configuration = Configuration(), logger: Logger) {

@@ -3,7 +3,7 @@ import Synchronization
 
 /// An auto-reset event. A wake ends the wait of the one task that waits, or else the next wait. Several wakes
 /// before that are coalesced.
-package final class WakeSignal: Sendable {
+package final class AutoResetEvent: Sendable {
     private struct State {
         var isSet = false
         var waiter: CheckedContinuation<Void, Never>?

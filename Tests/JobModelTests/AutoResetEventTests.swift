@@ -2,16 +2,16 @@ import JobModel
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(3))) struct WakeSignalTests {
+@Suite(.timeLimit(.minutes(3))) struct AutoResetEventTests {
     @Test func wakeBeforeTheWaitIsKept() async {
-        let signal = WakeSignal()
+        let signal = AutoResetEvent()
         signal.wake()
         signal.wake()
         await signal.wait(atMost: .seconds(600))
     }
 
     @Test func wakeEndsTheWait() async {
-        let signal = WakeSignal()
+        let signal = AutoResetEvent()
         for _ in 0..<1000 {
             async let waiting: Void = signal.wait(atMost: .seconds(600))
             signal.wake()
@@ -20,11 +20,11 @@ import Testing
     }
 
     @Test func timeEndsTheWait() async {
-        await WakeSignal().wait(atMost: .milliseconds(1))
+        await AutoResetEvent().wait(atMost: .milliseconds(1))
     }
 
     @Test func cancellationEndsTheWait() async {
-        let signal = WakeSignal()
+        let signal = AutoResetEvent()
         for _ in 0..<200 {
             let task = Task { await signal.wait(atMost: .seconds(600)) }
             task.cancel()
@@ -34,7 +34,7 @@ import Testing
 
     /// Each item that was put before a wake is seen: no wake is lost between the look and the wait.
     @Test func noWakeIsLost() async {
-        let signal = WakeSignal()
+        let signal = AutoResetEvent()
         let items = Mutex(0)
         let consumer = Task {
             var seen = 0
