@@ -101,7 +101,7 @@ extension JobStore {
         startWriter(
             finishedRuns,
             { [self] runs, connection throws(PostgresError) in try commitFinishedRuns(runs, connection) },
-            afterwards: { [self] in starter?.endsAreTold() })
+            afterwards: { [self] in starter?.didFinishRuns() })
     }
 
     func commitFinishedRuns(

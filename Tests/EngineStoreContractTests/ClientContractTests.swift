@@ -175,7 +175,7 @@ import Testing
             }
         }
 
-        func endsAreTold() {}
+        func didFinishRuns() {}
 
         func endStart(_ grant: StartGrant) { state.withLock { $0.open -= 1 } }
     }

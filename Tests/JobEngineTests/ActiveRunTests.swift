@@ -44,8 +44,8 @@ import Testing
                 hasBegun.withLock { $0 = true }
                 return ScriptedRunner.done
             }
-            let isTold = await finish(run, runner)
-            #expect(store.verdicts == verdicts && isTold == !verdicts.isEmpty)
+            let storeWakesClaimers = await finish(run, runner)
+            #expect(store.verdicts == verdicts && storeWakesClaimers == !verdicts.isEmpty)
             await run.waitForHandler()
             #expect(!hasBegun.withLock { $0 })
         }
@@ -129,7 +129,7 @@ import Testing
             taken.yield(run.takeUpdate())
             return ScriptedRunner.done
         }
-        async let isTold = finish(run, runner)
+        async let storeWakesClaimers = finish(run, runner)
         for await update in takes {
             let update = try #require(update)
             await run.waitForHandler()
@@ -138,7 +138,7 @@ import Testing
             run.updateIsOver(update, isSaved: false)
             break
         }
-        #expect(await isTold)
+        #expect(await storeWakesClaimers)
         #expect(store.updates.map { $0.log.map(\.message) } == [["first"]])
         #expect(store.verdicts == [Self.succeeded])
     }

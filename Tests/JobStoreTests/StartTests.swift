@@ -50,7 +50,7 @@ import Testing
             }
         }
 
-        func endsAreTold() {}
+        func didFinishRuns() {}
 
         func endStart(_ grant: StartGrant) {
             state.withLock { state in #expect(state.open.remove(grant.id) != nil) }

@@ -91,7 +91,7 @@ package final class ModelStore: EngineStore {
     ) {
         let outcome = Result { () throws(StoreError) in try finish(inOneCommit: [finished])[0] }
         completion(outcome)
-        starter?.endsAreTold()
+        starter?.didFinishRuns()
     }
 
     /// Ends runs in one commit, as a group commit does. `completion` of `finish` has not heard of it.

@@ -190,7 +190,7 @@ final class SimulatedStore: EngineStore {
             return outcome
         } completion: { result in
             completion(world.scheduler.isOver ? .success(.stale) : result)
-            world.endsAreTold(process)
+            world.didFinishRuns(process)
         }
     }
 

@@ -102,7 +102,7 @@ final class World: Sendable {
         node(process)?.worker.receive(changes)
     }
 
-    func endsAreTold(_ process: ProcessID) { node(process)?.worker.endsAreTold() }
+    func didFinishRuns(_ process: ProcessID) { node(process)?.worker.didFinishRuns() }
 
     /// The other nodes are notified, unless the notification gets lost.
     func hintPeers(of process: ProcessID, _ changes: [LocalChange]) {

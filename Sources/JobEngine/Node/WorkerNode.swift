@@ -211,5 +211,5 @@ extension WorkerNode: RunStarter {
 
     package func endStart(_ grant: StartGrant) { pools.endStart(grant) }
 
-    package func endsAreTold() { pools.wakeWaitingClaimers() }
+    package func didFinishRuns() { pools.wakeWaitingClaimers() }
 }

@@ -7,8 +7,9 @@ import Synchronization
 final class ActiveRun: Sendable {
     /// Called once, when nothing is left to be written for the run.
     ///
-    /// - Parameter isTold: the store took its end, so it says when that commit is over.
-    typealias OnFinished = @Sendable (_ isTold: Bool) -> Void
+    /// - Parameter storeWakesClaimers: whether the store has taken the end of the run, so that its `didFinishRuns` wakes
+    ///   the claimers.
+    typealias OnFinished = @Sendable (_ storeWakesClaimers: Bool) -> Void
 
     private struct State {
         var supervision: RunSupervision

@@ -67,7 +67,8 @@ final class RunTable: Sendable {
         // in the table, so that either finds it.
         if !pools.startRun(in: pool, under: grant) { run.stop(.released, grace: .zero) }
         if isFirst { firstRun.wake() }
-        run.begin(runner) { [self] isTold in finished(run, isTold: isTold) }
+        run.begin(runner) { [self] storeWakesClaimers in finished(run, storeWakesClaimers: storeWakesClaimers)
+        }
     }
 
     // MARK: Stop
@@ -88,12 +89,12 @@ final class RunTable: Sendable {
 
     // MARK: End
 
-    /// - Parameter isTold: the store says that a commit of ends is over (`endsAreTold`), which wakes the claimers.
-    private func finished(_ run: ActiveRun, isTold: Bool) {
+    /// - Parameter storeWakesClaimers: whether `didFinishRuns`, which the store calls after the commit, wakes the claimers.
+    private func finished(_ run: ActiveRun, storeWakesClaimers: Bool) {
         let isStopped = run.stopReason != nil
         if !isStopped { forget(run) }
         pools.runIsOver(in: run.pool, freesSlot: !isStopped)
-        if !isTold { pools.wakeWaitingClaimers() }
+        if !storeWakesClaimers { pools.wakeWaitingClaimers() }
         guard isStopped else { return }
         // Its lane has room. A handler that ignores its cancellation keeps its slot until it really ends.
         context.runtime.start { [self] in

@@ -9,7 +9,7 @@ package protocol RunStarter: AnyObject, Sendable {
     func endStart(_ grant: StartGrant)
     /// Reports that a group commit of ends is over and its completions were called, so there are free slots and
     /// room in lanes.
-    func endsAreTold()
+    func didFinishRuns()
 }
 
 /// The slots that are held for jobs that start as they are enqueued.
