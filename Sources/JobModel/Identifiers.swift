@@ -47,17 +47,17 @@ package struct JobID: Sendable, Hashable, CustomStringConvertible {
         let digits: StaticString = "0123456789abcdef"
         return withUnsafeBytes(of: uuid.uuid) { bytes in
             String(unsafeUninitializedCapacity: 36) { text in
-                var place = 0
-                for (index, byte) in bytes.enumerated() {
-                    if index == 4 || index == 6 || index == 8 || index == 10 {
-                        text[place] = UInt8(ascii: "-")
-                        place += 1
+                var index = 0
+                for (number, byte) in bytes.enumerated() {
+                    if number == 4 || number == 6 || number == 8 || number == 10 {
+                        text[index] = UInt8(ascii: "-")
+                        index += 1
                     }
-                    text[place] = digits.utf8Start[Int(byte >> 4)]
-                    text[place + 1] = digits.utf8Start[Int(byte & 15)]
-                    place += 2
+                    text[index] = digits.utf8Start[Int(byte >> 4)]
+                    text[index + 1] = digits.utf8Start[Int(byte & 15)]
+                    index += 2
                 }
-                return place
+                return index
             }
         }
     }

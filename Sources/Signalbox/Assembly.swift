@@ -164,7 +164,7 @@ struct Assembly: Sendable {
             group.addTask { await node.run() }
             group.addTask { await changes.run() }
             group.addTask { await hub.run() }
-            group.addTask { await Self.tell(of: refusals) }
+            group.addTask { await Self.log(refusals) }
             if let authenticator {
                 group.addTask { await Self.keepCurrent(authenticator) }
                 group.addTask { await Self.refreshKeys(of: authenticator) }
@@ -259,7 +259,7 @@ struct Assembly: Sendable {
     }
 
     /// Writes to the log the refusals since the last line, until the task is cancelled.
-    private static func tell(of refusals: Refusals) async {
+    private static func log(_ refusals: Refusals) async {
         while (try? await Task.sleep(for: Refusals.tickInterval)) != nil { refusals.tick() }
     }
 

@@ -19,22 +19,22 @@ struct RefusalLog {
 
     private struct Entry {
         var method: String?
-        /// That are in no line yet.
+        /// The refusals that no line has counted yet.
         var count = 0
-        var saidAt: ContinuousClock.Instant
+        var loggedAt: ContinuousClock.Instant
     }
 
     static let interval = Duration.seconds(60)
-    /// Told apart at once; a flood from more addresses than that has one line a minute for the rest.
+    /// The most keys that have lines of their own. A flood from more addresses gets one line a minute for the rest.
     static let keysMax = 1_000
 
     private var entries: [Key?: Entry] = [:]
 
-    /// A call or a connection was refused. Gives the line that is to be written now.
+    /// Counts a refused call or connection. Returns the line to write now, if any.
     mutating func add(_ key: Key, method: String?, now: ContinuousClock.Instant) -> Line? {
         let key = entries[key] != nil || entries.count < Self.keysMax ? key : Key?.none
         guard var entry = entries[key] else {
-            entries[key] = Entry(saidAt: now)
+            entries[key] = Entry(loggedAt: now)
             return Line(key: key, method: method, count: 1)
         }
         entry.method = method
@@ -44,10 +44,10 @@ struct RefusalLog {
         return line
     }
 
-    /// To be called every few seconds: the lines of what has ended meanwhile. Forgets what is over.
+    /// Returns the lines that have become due, and forgets keys without new refusals. It is called every few seconds.
     mutating func tick(now: ContinuousClock.Instant) -> [Line] {
         var lines: [Line] = []
-        for (key, entry) in entries where now - entry.saidAt >= Self.interval {
+        for (key, entry) in entries where now - entry.loggedAt >= Self.interval {
             var entry = entry
             if let line = Self.line(key, &entry, now) {
                 lines.append(line)
@@ -60,10 +60,10 @@ struct RefusalLog {
     }
 
     private static func line(_ key: Key?, _ entry: inout Entry, _ now: ContinuousClock.Instant) -> Line? {
-        guard entry.count > 0, now - entry.saidAt >= interval else { return nil }
+        guard entry.count > 0, now - entry.loggedAt >= interval else { return nil }
         defer {
             entry.count = 0
-            entry.saidAt = now
+            entry.loggedAt = now
         }
         return Line(key: key, method: entry.method, count: entry.count)
     }

@@ -169,7 +169,7 @@ private struct CommandRun: Sendable {
             async let output = readOutput(execution.standardOutput, hasExited)
             async let _ = feed(execution.standardInputWriter)
             async let _ = passOnSoftTimeout(execution)
-            async let _ = stopWhenTold(execution)
+            async let _ = stopOnRequest(execution)
             async let _ = killWhenAbandoned(execution)
             var outcome = await output
             (outcome.errorTail, outcome.launchError) = await errors
@@ -197,7 +197,7 @@ private struct CommandRun: Sendable {
         hasExited.raise()
     }
 
-    private func stopWhenTold<I, O, E>(_ execution: Execution<I, O, E>) async {
+    private func stopOnRequest<I, O, E>(_ execution: Execution<I, O, E>) async {
         for await _ in stops {
             // A little less than the grace: the run is written off at its end.
             let patience = run.grace - min(run.grace / 10, .milliseconds(500))
@@ -208,7 +208,7 @@ private struct CommandRun: Sendable {
         }
     }
 
-    /// `stopWhenTold` knows the grace as of the first stop. A lost lease or a shutdown may leave less.
+    /// `stopOnRequest` knows the grace as of the first stop. A lost lease or a shutdown may leave less.
     private func killWhenAbandoned<I, O, E>(_ execution: Execution<I, O, E>) async {
         guard (try? await run.abandoned()) != nil else { return }
         try? execution.send(signal: .kill, toProcessGroup: true)

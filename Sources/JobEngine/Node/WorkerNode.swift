@@ -35,9 +35,9 @@ package final class WorkerNode: Sendable {
     private let pools: RunnerPools
     private let runs: RunTable
     private let lease: NodeLease
-    private let runSaid = AutoResetEvent()
+    private let runUpdated = AutoResetEvent()
     private let jobWasScheduled = AutoResetEvent()
-    private let cancelsCame = AutoResetEvent()
+    private let cancelsRequested = AutoResetEvent()
     private let lastShutdown = Mutex<Task<Void, Never>?>(nil)
 
     /// - Parameters:
@@ -56,9 +56,9 @@ package final class WorkerNode: Sendable {
         let context = RunContext(
             store: store, runtime: runtime, node: configuration.name, grace: configuration.grace,
             logger: logger
-        ) { [runSaid] in
+        ) { [runUpdated] in
             publish($0)
-            runSaid.wake()
+            runUpdated.wake()
         }
         pools = RunnerPools(defaultUserLimit: configuration.defaultUserLimit, runtime: runtime)
         runs = RunTable(context: context, pools: pools)
@@ -115,7 +115,7 @@ package final class WorkerNode: Sendable {
     /// Another node has changed something.
     package func hint(hasCancels: Bool) {
         pools.wakeAllClaimers()
-        if hasCancels { cancelsCame.wake() }
+        if hasCancels { cancelsRequested.wake() }
     }
 
     // MARK: Life
@@ -143,8 +143,8 @@ package final class WorkerNode: Sendable {
     private func addRunning(to group: inout DiscardingTaskGroup) {
         let supervisor = RunSupervisor(runs: runs, runtime: runtime)
         let updates = RunUpdateWriter(
-            runs: runs, store: store, runtime: runtime, logger: logger, said: runSaid)
-        let cancels = CancelRequests(runs: runs, store: store, runtime: runtime, came: cancelsCame)
+            runs: runs, store: store, runtime: runtime, logger: logger, updated: runUpdated)
+        let cancels = CancelRequests(runs: runs, store: store, runtime: runtime, requested: cancelsRequested)
         group.addTask { await supervisor.run() }
         group.addTask { await updates.run() }
         group.addTask { await cancels.run() }

@@ -213,7 +213,7 @@ final class ActiveRun: Sendable {
 
     private var hasUpdate: Bool { state.withLock { !$0.updates.isEmpty } }
 
-    /// Saves what the run has said last, before its end is written: after that it would be dropped.
+    /// Saves the last updates of the run before its end is written, because they would be dropped after that.
     private func saveUpdates() async {
         while hasUpdate {
             if let update = takeUpdate() {

@@ -6,12 +6,12 @@ struct CancelRequests: Sendable {
     let runs: RunTable
     let store: any EngineStore
     let runtime: EngineRuntime
-    /// Woken when there are new ones.
-    let came: AutoResetEvent
+    /// Set when there are new requests.
+    let requested: AutoResetEvent
 
     func run() async {
         while !Task.isCancelled {
-            await came.wait(atMost: .seconds(60), on: runtime)
+            await requested.wait(atMost: .seconds(60), on: runtime)
             guard !Task.isCancelled, let cancels = try? await store.cancelRequests() else { continue }
             for (token, reason) in cancels { runs.stop(token, reason: reason) }
         }

@@ -7,12 +7,12 @@ struct RunUpdateWriter: Sendable {
     let store: any EngineStore
     let runtime: EngineRuntime
     let logger: Logger
-    /// Woken when a run has said something.
-    let said: AutoResetEvent
+    /// Set when a run has reported progress or log lines.
+    let updated: AutoResetEvent
 
     func run() async {
         while !Task.isCancelled {
-            await said.wait(atMost: .seconds(60), on: runtime)
+            await updated.wait(atMost: .seconds(60), on: runtime)
             let updates = runs.all.compactMap { run in run.takeUpdate().map { (run, $0) } }
             guard !updates.isEmpty else { continue }
             var isSaved = false
@@ -21,7 +21,7 @@ struct RunUpdateWriter: Sendable {
                 isSaved = true
             } catch {
                 logger.warning("progress was not written", metadata: ["error": "\(error)"])
-                said.wake()
+                updated.wake()
             }
             for (run, update) in updates { run.updateIsOver(update, isSaved: isSaved) }
             try? await runtime.sleep(for: .milliseconds(200))
