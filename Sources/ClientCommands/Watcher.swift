@@ -93,7 +93,7 @@ struct Watcher {
             lastHeard = .now
             backoff.reset()
             let message: WatchResponse = try .decodeAnswer(bytes)
-            if let news = session.receive(message) { try await printer.show(news) }
+            if let update = session.receive(message) { try await printer.show(update) }
             if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
                 try await lookUpMissing(service)
             }
@@ -111,7 +111,7 @@ struct Watcher {
             } catch let status as Status where status.code == .notFound {
                 job = nil
             }
-            if let news = session.account(for: id, job) { try await printer.show(news) }
+            if let update = session.account(for: id, job) { try await printer.show(update) }
         }
     }
 }

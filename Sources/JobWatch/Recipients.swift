@@ -11,10 +11,10 @@ struct Recipients: Sendable {
 
     /// False when a watch of the job by name has to get it again (`Subscription.receive`).
     @discardableResult
-    func send(_ news: JobNews) -> Bool {
+    func send(_ update: WatchUpdate) -> Bool {
         var allHaveIt = true
-        named.forEach { allHaveIt = $0.receive(news) && allHaveIt }
-        for watch in others { watch.receive(news) }
+        named.forEach { allHaveIt = $0.receive(update) && allHaveIt }
+        for watch in others { watch.receive(update) }
         return allHaveIt
     }
 }

@@ -119,9 +119,9 @@ package final class Subscription: Sendable {
 
     /// False for progress that has to be sent to it again once it is saved (`WatchBuffer.receive`).
     @discardableResult
-    func receive(_ news: JobNews) -> Bool {
+    func receive(_ update: WatchUpdate) -> Bool {
         var hasIt = false
-        change { hasIt = $0.buffer.receive(news) }
+        change { hasIt = $0.buffer.receive(update) }
         return hasIt
     }
 
@@ -140,8 +140,8 @@ package final class Subscription: Sendable {
         }
     }
 
-    func heard(of job: JobID, sequence: Int64) {
-        change { $0.buffer.heard(of: job, sequence: sequence) }
+    func noteEvents(of job: JobID, upTo sequence: Int64) {
+        change { $0.buffer.noteEvents(of: job, upTo: sequence) }
     }
 
     /// Looks at every job again: events may have been missed.

@@ -14,9 +14,9 @@ package struct WatchBuffer: Sendable {
     package static let scopeEventsMax = 4096
     /// Jobs of a user's or a queue's watch whose position is kept. An event of any other job may be repeated right after
     /// the snapshot.
-    package static let placesMax = 10_000
+    package static let positionsMax = 10_000
     /// Final jobs among those: the change log may bring an end again soon after it.
-    package static let finalPlacesMax = 4096
+    package static let finalPositionsMax = 4096
     /// Jobs whose unsent progress is kept.
     package static let progressMax = 1000
     /// Jobs that one read of missing events asks for.
@@ -27,7 +27,7 @@ package struct WatchBuffer: Sendable {
 
     /// The driver's next action.
     package enum Action: Sendable, Equatable {
-        case tell(JobNews)
+        case send(WatchUpdate)
         case sendLog(JobID, [LogLine])
         /// Read the events of these jobs after their sequences, and call `caughtUp`.
         case read([JobID: Int64])
@@ -39,7 +39,7 @@ package struct WatchBuffer: Sendable {
     }
 
     /// How far the watch is with a job.
-    private struct Place: Sendable {
+    private struct Position: Sendable {
         /// The last event that was sent or is in `events`.
         var delivered: Int64
         /// The last event that is known to exist.
@@ -51,7 +51,7 @@ package struct WatchBuffer: Sendable {
         var isBehind: Bool { known > delivered }
     }
 
-    private var places: SmallMap<JobID, Place> = .empty
+    private var positions: SmallMap<JobID, Position> = .empty
     /// Ends when all named jobs are final; else it watches a user or a queue.
     private let namesJobs: Bool
     /// `recheck` was called, which applies to jobs that are tracked later too.
@@ -67,9 +67,9 @@ package struct WatchBuffer: Sendable {
     /// Jobs whose events are being read, with the event known of each when that began. The answer may lack an event that
     /// has become known meanwhile, so its job is behind once more.
     private var inFlight: [JobID: Int64] = [:]
-    private var events: Deque<JobNews> = []
+    private var events: Deque<WatchUpdate> = []
     private var logLines: [JobID: [LogLine]] = [:]
-    private var progress: SmallMap<JobID, JobNews> = .empty
+    private var progress: SmallMap<JobID, WatchUpdate> = .empty
 
     package init(namesJobs: Bool) {
         self.namesJobs = namesJobs
@@ -78,14 +78,14 @@ package struct WatchBuffer: Sendable {
     /// Adds a job, whose events up to `sequence` the client has, from its snapshot or from before.
     package mutating func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
         if !namesJobs {
-            guard places[job] != nil || places.count < Self.placesMax else { return }
+            guard positions[job] != nil || positions.count < Self.positionsMax else { return }
             // The snapshot includes these events.
-            if places[job] != nil { events.removeAll { $0.job == job && $0.sequence <= sequence } }
+            if positions[job] != nil { events.removeAll { $0.job == job && $0.sequence <= sequence } }
         }
-        if let place = places[job], place.delivered >= sequence { return }
+        if let position = positions[job], position.delivered >= sequence { return }
         if isFinal { progress[job] = nil }
-        let known = max(places[job]?.known ?? takeEarly(job), sequence)
-        setPlace(job, Place(delivered: sequence, known: known, isFinal: isFinal))
+        let known = max(positions[job]?.known ?? takeEarly(job), sequence)
+        setPosition(job, Position(delivered: sequence, known: known, isFinal: isFinal))
         if namesJobs, known > sequence || isRechecked { behind.insert(job) }
     }
 
@@ -97,80 +97,84 @@ package struct WatchBuffer: Sendable {
     /// - Returns: false for progress that may be dropped, because the state or events of its job are still to be read. It
     ///   has to be received again once it is saved.
     @discardableResult
-    package mutating func receive(_ news: JobNews) -> Bool {
-        guard news.sequence > 0, case .event(let event) = news.content else { return receive(progress: news) }
-        receive(event, news)
+    package mutating func receive(_ update: WatchUpdate) -> Bool {
+        guard update.sequence > 0, case .event(let event) = update.content else {
+            return receive(progress: update)
+        }
+        receive(event, update)
         return true
     }
 
-    private mutating func receive(_ event: JobEvent, _ news: JobNews) {
-        guard var place = places[event.jobID] else {
+    private mutating func receive(_ event: JobEvent, _ update: WatchUpdate) {
+        guard var position = positions[event.jobID] else {
             if namesJobs {
-                hear(early: event.jobID, event.sequence)
-            } else if event.sequence > 1, event.type != .retried, places.count < Self.placesMax {
+                noteEarly(event.jobID, event.sequence)
+            } else if event.sequence > 1, event.type != .retried, positions.count < Self.positionsMax {
                 // The job was enqueued by another node, and that event has not been delivered yet.
-                setPlace(event.jobID, Place(delivered: 0, known: event.sequence, isFinal: false))
+                setPosition(event.jobID, Position(delivered: 0, known: event.sequence, isFinal: false))
                 behind.insert(event.jobID)
             } else {
-                append(event, news)
+                append(event, update)
             }
             return
         }
-        guard event.sequence > place.known else { return }
-        place.known = event.sequence
-        places[event.jobID] = place
-        if event.sequence == place.delivered + 1, !behind.contains(event.jobID),
+        guard event.sequence > position.known else { return }
+        position.known = event.sequence
+        positions[event.jobID] = position
+        if event.sequence == position.delivered + 1, !behind.contains(event.jobID),
             !namesJobs || events.count < Self.eventsMax
         {
-            append(event, news)
+            append(event, update)
         } else {
             behind.insert(event.jobID)
         }
     }
 
-    private mutating func receive(progress news: JobNews) -> Bool {
-        let job = news.job
+    private mutating func receive(progress update: WatchUpdate) -> Bool {
+        let job = update.job
         // Events that are still to be read may end the attempt, which drops its progress.
         var isSure = behind.isEmpty && inFlight.isEmpty
-        if var place = places[job] {
-            guard !place.isFinal, place.progressAt.map({ $0 < news.at }) ?? true else { return isSure }
-            place.progressAt = news.at
-            places[job] = place
+        if var position = positions[job] {
+            guard !position.isFinal, position.progressAt.map({ $0 < update.at }) ?? true else {
+                return isSure
+            }
+            position.progressAt = update.at
+            positions[job] = position
         } else if namesJobs {
             isSure = false
         } else {
             return false
         }
         guard progress.count < Self.progressMax || progress[job] != nil else { return false }
-        progress[job] = news
+        progress[job] = update
         return isSure
     }
 
     package mutating func receive(log lines: [LogLine], of job: JobID) {
         let waiting = logLines.values.reduce(0) { $0 + $1.count }
-        guard places[job] != nil, waiting + lines.count <= Self.logLinesMax else { return }
+        guard positions[job] != nil, waiting + lines.count <= Self.logLinesMax else { return }
         logLines[job, default: []] += lines
     }
 
     /// There may be events of a job up to `sequence`, which have to be read from the database.
-    package mutating func heard(of job: JobID, sequence: Int64) {
-        guard var place = places[job] else { return hear(early: job, sequence) }
-        guard sequence > place.known else { return }
-        place.known = sequence
-        places[job] = place
+    package mutating func noteEvents(of job: JobID, upTo sequence: Int64) {
+        guard var position = positions[job] else { return noteEarly(job, sequence) }
+        guard sequence > position.known else { return }
+        position.known = sequence
+        positions[job] = position
         behind.insert(job)
     }
 
-    private mutating func hear(early job: JobID, _ sequence: Int64) {
+    private mutating func noteEarly(_ job: JobID, _ sequence: Int64) {
         guard !namesJobs else {
             early[job] = max(early[job] ?? 0, sequence)
             return
         }
-        guard places.count < Self.placesMax else {
+        guard positions.count < Self.positionsMax else {
             hasOverflowed = true
             return
         }
-        setPlace(job, Place(delivered: 0, known: sequence, isFinal: false))
+        setPosition(job, Position(delivered: 0, known: sequence, isFinal: false))
         behind.insert(job)
     }
 
@@ -184,7 +188,7 @@ package struct WatchBuffer: Sendable {
     package mutating func recheck() {
         guard namesJobs else { return }
         isRechecked = true
-        behind.formUnion(places.keys { !$0.isFinal || $0.isBehind })
+        behind.formUnion(positions.keys { !$0.isFinal || $0.isBehind })
     }
 
     /// Takes the events that `read` asked for: all events of each job after its sequence, or at least the first of them.
@@ -192,17 +196,17 @@ package struct WatchBuffer: Sendable {
         let asked = inFlight
         inFlight = [:]
         for (job, list) in read {
-            guard places[job] != nil else { continue }
-            for event in list where event.sequence == (places[job]?.delivered ?? 0) + 1 {
-                append(event, JobNews(event))
+            guard positions[job] != nil else { continue }
+            for event in list where event.sequence == (positions[job]?.delivered ?? 0) + 1 {
+                append(event, WatchUpdate(event))
             }
-            guard var place = places[job] else { continue }
+            guard var position = positions[job] else { continue }
             // The events that were known when the read began do not exist.
-            if list.isEmpty, place.known == asked[job], !behind.contains(job) {
-                place.known = place.delivered
+            if list.isEmpty, position.known == asked[job], !behind.contains(job) {
+                position.known = position.delivered
             }
-            places[job] = place
-            if place.isBehind { behind.insert(job) }
+            positions[job] = position
+            if position.isBehind { behind.insert(job) }
         }
     }
 
@@ -214,9 +218,9 @@ package struct WatchBuffer: Sendable {
     }
 
     package mutating func next() -> Action {
-        if let news = events.popFirst() {
+        if let update = events.popFirst() {
             if events.isEmpty { events = [] }
-            return .tell(news)
+            return .send(update)
         }
         if hasOverflowed { return .overflow }
         if !inFlight.isEmpty { return .wait }
@@ -224,11 +228,11 @@ package struct WatchBuffer: Sendable {
             let jobs = Array(behind.prefix(Self.readJobsMax))
             behind.subtract(jobs)
             if behind.isEmpty { behind = [] }
-            inFlight = Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.known ?? 0) })
+            inFlight = Dictionary(uniqueKeysWithValues: jobs.map { ($0, positions[$0]?.known ?? 0) })
             return .read(
-                Dictionary(uniqueKeysWithValues: jobs.map { ($0, places[$0]?.delivered ?? 0) }))
+                Dictionary(uniqueKeysWithValues: jobs.map { ($0, positions[$0]?.delivered ?? 0) }))
         }
-        if let news = progress.popFirst() { return .tell(news) }
+        if let update = progress.popFirst() { return .send(update) }
         if let (job, lines) = logLines.first {
             let sent = Self.sentAtOnce(lines)
             let rest = Array(lines[sent.endIndex...])
@@ -247,35 +251,35 @@ package struct WatchBuffer: Sendable {
         }
     }
 
-    private mutating func append(_ event: JobEvent, _ news: JobNews) {
+    private mutating func append(_ event: JobEvent, _ update: WatchUpdate) {
         if !namesJobs, events.count >= Self.scopeEventsMax {
             hasOverflowed = true
             return
         }
-        events.append(news)
+        events.append(update)
         // The progress of an attempt is of no use after its end.
         if event.type != .started { progress[event.jobID] = nil }
-        if namesJobs || places[event.jobID] != nil || places.count < Self.placesMax {
-            let known = max(places[event.jobID]?.known ?? 0, event.sequence)
-            setPlace(
+        if namesJobs || positions[event.jobID] != nil || positions.count < Self.positionsMax {
+            let known = max(positions[event.jobID]?.known ?? 0, event.sequence)
+            setPosition(
                 event.jobID,
-                Place(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
+                Position(delivered: event.sequence, known: known, isFinal: event.state.isFinal))
         }
         // The next attempt may run on a machine whose clock is behind.
-        if event.type == .started { places[event.jobID]?.progressAt = nil }
+        if event.type == .started { positions[event.jobID]?.progressAt = nil }
     }
 
     /// Sets the position of a job, and keeps the time of its progress.
-    private mutating func setPlace(_ job: JobID, _ place: Place) {
-        if let old = places[job], !old.isFinal { openJobs -= 1 }
-        if !place.isFinal { openJobs += 1 }
-        var place = place
-        place.progressAt = places[job]?.progressAt
-        places[job] = place
-        guard place.isFinal, !namesJobs else { return }
+    private mutating func setPosition(_ job: JobID, _ position: Position) {
+        if let old = positions[job], !old.isFinal { openJobs -= 1 }
+        if !position.isFinal { openJobs += 1 }
+        var position = position
+        position.progressAt = positions[job]?.progressAt
+        positions[job] = position
+        guard position.isFinal, !namesJobs else { return }
         finalJobs.append(job)
-        guard finalJobs.count > Self.finalPlacesMax, let oldest = finalJobs.popFirst() else { return }
+        guard finalJobs.count > Self.finalPositionsMax, let oldest = finalJobs.popFirst() else { return }
         // It may have been opened again by a Retry, or be about to be.
-        if let place = places[oldest], place.isFinal, !place.isBehind { places[oldest] = nil }
+        if let position = positions[oldest], position.isFinal, !position.isBehind { positions[oldest] = nil }
     }
 }

@@ -58,9 +58,9 @@ extension WatchHub: ChangeSubscriber {
     private func send(_ change: LocalChange, to recipients: Recipients) {
         switch change {
         case .event(let event, _):
-            recipients.send(JobNews(event))
+            recipients.send(WatchUpdate(event))
         case .progress(let key, let attempt, let progress, let isSaved):
-            let allHaveIt = recipients.send(JobNews(of: key.id, attempt: attempt, progress))
+            let allHaveIt = recipients.send(WatchUpdate(of: key.id, attempt: attempt, progress))
             if allHaveIt, !isSaved, !recipients.named.isEmpty {
                 state.withLock { $0.unsaved.allHave(progress.updatedAt, of: key.number) }
             }
@@ -98,7 +98,7 @@ extension WatchHub: ChangeSubscriber {
                 guard let watches = state.byJob[change.number], let id = state.id(of: change.number) else {
                     continue
                 }
-                watches.forEach { $0.heard(of: id, sequence: change.sequence) }
+                watches.forEach { $0.noteEvents(of: id, upTo: change.sequence) }
             }
         }
     }
@@ -145,7 +145,7 @@ extension WatchHub: ChangeSubscriber {
                 }
                 return recipients
             }
-            recipients.send(JobNews(of: latest.job, attempt: latest.attempt, latest.progress))
+            recipients.send(WatchUpdate(of: latest.job, attempt: latest.attempt, latest.progress))
         }
         try await deliverLogs(of: Array(laneOf.keys))
     }
@@ -197,8 +197,8 @@ extension WatchHub: ChangeSubscriber {
             }
             for (number, events) in read.events {
                 for event in events where sequences[number]?.contains(event.sequence) == true {
-                    let news = JobNews(event)
-                    for watch in watches(ofUser: event.userID, queue: event.queue) { watch.receive(news) }
+                    let update = WatchUpdate(event)
+                    for watch in watches(ofUser: event.userID, queue: event.queue) { watch.receive(update) }
                 }
             }
         }
@@ -209,7 +209,7 @@ extension WatchHub: ChangeSubscriber {
     private func skip(_ event: UnknownEvent, upTo sequence: Int64) {
         warn(of: event.value, "watches of users and queues that include its job end")
         for watch in watches(ofUser: event.userID, queue: event.queue) {
-            watch.heard(of: event.job, sequence: sequence)
+            watch.noteEvents(of: event.job, upTo: sequence)
         }
     }
 

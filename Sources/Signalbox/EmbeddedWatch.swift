@@ -115,11 +115,11 @@ extension JobUpdate {
         case .log(let id, let lines): self = .log(jobID: id.uuid, lines.map { Job.LogLine($0) })
         case .heartbeat(_, isComplete: true): self = .isCurrent
         case .heartbeat: return nil
-        case .news(let news):
-            switch news.content {
+        case .update(let update):
+            switch update.content {
             case .event(let event): self = .event(SignalboxJobs.JobEvent(event))
             case .progress(let attempt, let progress):
-                self = .progress(jobID: news.job.uuid, attempt: attempt, Job.Progress(progress))
+                self = .progress(jobID: update.job.uuid, attempt: attempt, Job.Progress(progress))
             }
         }
     }

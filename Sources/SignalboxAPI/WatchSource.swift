@@ -32,7 +32,7 @@ extension WatchItem {
     var message: ByteBuffer {
         switch self {
         case .snapshot(let job): WatchResponse.snapshot(job).encode()
-        case .news(let news): news.message
+        case .update(let update): update.message
         case .log(let id, let lines): WatchResponse.log(id, lines).encode()
         case .heartbeat(let at, let isComplete):
             WatchResponse.heartbeat(at: at, snapshotComplete: isComplete).encode()
@@ -40,7 +40,7 @@ extension WatchItem {
     }
 }
 
-extension JobNews {
+extension WatchUpdate {
     /// The encoded message, which all watches that get this object share.
     private final class Encoded: Sendable {
         let bytes: ByteBuffer
@@ -51,7 +51,7 @@ extension JobNews {
     }
 
     fileprivate var message: ByteBuffer {
-        // Nothing else makes a product of news.
+        // Only this method sets the product of an update.
         (product { Encoded($0.encoded) } as? Encoded)?.bytes ?? encoded
     }
 

@@ -105,7 +105,7 @@ package struct WatchSession: Sendable {
         }
     }
 
-    /// The news of a job's present state, which no event follows.
+    /// The update for the present state of a job when no event follows.
     private mutating func take(_ job: JobRecord) -> WatchResponse? {
         let before = known[job.id]?.sequence ?? 0
         note(job.id, max(before, job.sequence), before > job.sequence ? nil : job.state)
@@ -126,7 +126,7 @@ package struct WatchSession: Sendable {
         }
     }
 
-    /// The news of a job that was looked up. A record of nil: there is no such job any more.
+    /// The update for a job that was looked up. The record is nil if the job does not exist any more.
     package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchResponse? {
         guard let job else {
             known[id] = nil

@@ -152,8 +152,8 @@ struct WatchReader: ~Copyable {
         while let item = try await next() {
             switch item {
             case .snapshot(let job): return "snapshot \(job.state)"
-            case .news(let news):
-                switch news.content {
+            case .update(let update):
+                switch update.content {
                 case .event(let event): return "\(event.type) \(event.node ?? "-")"
                 case .progress(_, let progress): return "progress \(progress.fraction)"
                 }

@@ -13,7 +13,7 @@ import Testing
         /// How much of it has happened.
         var committed: [JobID: Int] = [:]
         /// What the feed has not told yet.
-        var untold: [JobEvent] = []
+        var undelivered: [JobEvent] = []
         var buffer = WatchBuffer(namesJobs: true)
         var tracked: [JobID: Int64] = [:]
         var sent: [JobID: [JobEvent]] = [:]
@@ -51,24 +51,24 @@ import Testing
         mutating func happen(_ job: JobID) {
             guard let all = future[job], let count = committed[job], count < all.count else { return }
             committed[job] = count + 1
-            untold.append(all[count])
+            undelivered.append(all[count])
         }
 
         private func isFinal(_ job: JobID, at sequence: Int64) -> Bool {
             future[job]?[Int(sequence) - 1].state.isFinal == true
         }
 
-        /// Tells of one event that waits to be told, mostly an early one.
-        mutating func tell(lossPercent: Int) {
-            guard !untold.isEmpty else { return }
-            let index = random.chance(60) ? 0 : Int.random(in: 0..<min(8, untold.count), using: &random)
-            let event = random.chance(10) ? untold[index] : untold.remove(at: index)
-            // A recheck leaves out what is final: what comes after an end is always told.
+        /// Delivers one undelivered event, mostly an early one.
+        mutating func deliver(lossPercent: Int) {
+            guard !undelivered.isEmpty else { return }
+            let index = random.chance(60) ? 0 : Int.random(in: 0..<min(8, undelivered.count), using: &random)
+            let event = random.chance(10) ? undelivered[index] : undelivered.remove(at: index)
+            // A recheck leaves out final jobs, so an event after an end is always delivered.
             let isAfterAnEnd = event.sequence > 1 && isFinal(event.jobID, at: event.sequence - 1)
             if losesSome, !isAfterAnEnd, random.chance(lossPercent) {
                 mustRecheck = true
             } else if random.chance(lossPercent) {
-                buffer.heard(of: event.jobID, sequence: event.sequence)
+                buffer.noteEvents(of: event.jobID, upTo: event.sequence)
             } else {
                 buffer.receive(event)
             }
@@ -106,7 +106,8 @@ import Testing
 
         mutating func step() {
             switch buffer.next() {
-            case .tell(let news): if let event = news.event { sent[news.job, default: []].append(event) }
+            case .send(let update):
+                if let event = update.event { sent[update.job, default: []].append(event) }
             case .read(let wanted):
                 #expect(isReading == nil && wanted.count <= WatchBuffer.readJobsMax)
                 isReading = wanted
@@ -129,7 +130,7 @@ import Testing
                 track(job)
                 while committed[job] ?? 0 < future[job]?.count ?? 0 { happen(job) }
             }
-            while !untold.isEmpty { tell(lossPercent: 50) }
+            while !undelivered.isEmpty { deliver(lossPercent: 50) }
             if mustRecheck { buffer.recheck() }
             for _ in 0..<1_000_000 where !hasEnded {
                 answerRead()
@@ -150,14 +151,14 @@ import Testing
         for id in ids {
             for _ in 0..<Int.random(in: 0...3, using: &model.random) {
                 if let job = ids.randomElement(using: &model.random) { model.happen(job) }
-                model.tell(lossPercent: 10)
+                model.deliver(lossPercent: 10)
             }
             model.track(id)
         }
         for _ in 0..<jobs * 60 where !model.hasEnded {
             switch Int.random(in: 0..<10, using: &model.random) {
             case 0..<4: if let job = ids.randomElement(using: &model.random) { model.happen(job) }
-            case 4..<7: model.tell(lossPercent: 10)
+            case 4..<7: model.deliver(lossPercent: 10)
             case 7: if model.random.chance(10) { model.buffer.recheck() } else { model.answerRead() }
             default: if !isSlow || model.random.chance(2) { model.step() }
             }

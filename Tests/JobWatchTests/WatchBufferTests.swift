@@ -73,7 +73,7 @@ import Testing
         #expect(buffer.next() == .send(Self.event(3)))
         #expect(buffer.next() == .wait)
         buffer.receive(Self.event(3))
-        buffer.heard(of: Self.job, sequence: 3)
+        buffer.noteEvents(of: Self.job, upTo: 3)
         #expect(buffer.next() == .wait)
     }
 
@@ -108,7 +108,7 @@ import Testing
 
     @Test func eventThatWasOnlyHeardOfIsRead() {
         var buffer = watch()
-        buffer.heard(of: Self.job, sequence: 3)
+        buffer.noteEvents(of: Self.job, upTo: 3)
         #expect(buffer.next() == .read([Self.job: 1]))
         // More than was asked for is welcome, and what was sent already is not.
         buffer.caughtUp([Self.job: [Self.event(1, .enqueued), Self.event(2), Self.event(3), Self.event(4)]])
@@ -122,7 +122,7 @@ import Testing
 
     @Test func readInPieces() {
         var buffer = watch()
-        buffer.heard(of: Self.job, sequence: 4)
+        buffer.noteEvents(of: Self.job, upTo: 4)
         #expect(buffer.next() == .read([Self.job: 1]))
         buffer.caughtUp([Self.job: [Self.event(2)]])
         #expect(buffer.next() == .send(Self.event(2)))
@@ -135,11 +135,11 @@ import Testing
 
     @Test func nothingFoundIsNotAskedForForever() {
         var buffer = watch()
-        buffer.heard(of: Self.job, sequence: 9)
+        buffer.noteEvents(of: Self.job, upTo: 9)
         #expect(buffer.next() == .read([Self.job: 1]))
         buffer.caughtUp([Self.job: []])
         #expect(buffer.next() == .wait)
-        buffer.heard(of: Self.job, sequence: 2)
+        buffer.noteEvents(of: Self.job, upTo: 2)
         #expect(buffer.next() == .read([Self.job: 1]))
     }
 
@@ -158,7 +158,7 @@ import Testing
         var buffer = watch(from: 3)
         buffer.recheck()
         #expect(buffer.next() == .read([Self.job: 3]))
-        buffer.heard(of: Self.job, sequence: 4)
+        buffer.noteEvents(of: Self.job, upTo: 4)
         #expect(buffer.next() == .wait)
         buffer.caughtUp([Self.job: []])
         #expect(buffer.next() == .read([Self.job: 3]))
@@ -169,7 +169,7 @@ import Testing
 
     @Test func recheckDuringAReadReadsAgain() {
         var buffer = watch()
-        buffer.heard(of: Self.job, sequence: 2)
+        buffer.noteEvents(of: Self.job, upTo: 2)
         #expect(buffer.next() == .read([Self.job: 1]))
         buffer.recheck()
         buffer.caughtUp([Self.job: [Self.event(2)]])
@@ -231,7 +231,7 @@ import Testing
     @Test func eventThatTheSnapshotTellsIsNotRead() {
         var buffer = WatchBuffer(namesJobs: true)
         buffer.receive(Self.event(2))
-        buffer.heard(of: Self.job, sequence: 2)
+        buffer.noteEvents(of: Self.job, upTo: 2)
         buffer.track(Self.job, delivered: 2, isFinal: false)
         #expect(buffer.next() == .wait)
     }
@@ -260,7 +260,7 @@ import Testing
     @Test func endWaitsForWhatWasHeardOf() {
         var buffer = watch()
         buffer.receive(Self.event(2, .failed))
-        buffer.heard(of: Self.job, sequence: 3)
+        buffer.noteEvents(of: Self.job, upTo: 3)
         #expect(buffer.next() == .send(Self.event(2, .failed)))
         #expect(buffer.next() == .read([Self.job: 2]))
         #expect(buffer.next() == .wait)
@@ -376,7 +376,7 @@ import Testing
         for job in jobs { buffer.track(job, delivered: 1, isFinal: false) }
         for job in jobs { buffer.receive(progress: progress(0.1), attempt: 1, of: job) }
         var sent = 0
-        while case .tell = buffer.next() { sent += 1 }
+        while case .send = buffer.next() { sent += 1 }
         #expect(sent == WatchBuffer.progressMax)
     }
 
@@ -428,7 +428,7 @@ import Testing
         var reads = 0
         while true {
             switch buffer.next() {
-            case .tell(let news): got.append(news.sequence)
+            case .send(let update): got.append(update.sequence)
             case .read(let after):
                 reads += 1
                 #expect(after == [Self.job: Int64(WatchBuffer.eventsMax) + 1])
@@ -524,14 +524,14 @@ import Testing
         var buffer = WatchBuffer(namesJobs: false)
         let other = WatchBufferTests.id(1)
         buffer.track(WatchBufferTests.job, delivered: 3, isFinal: false)
-        buffer.heard(of: WatchBufferTests.job, sequence: 4)
-        buffer.heard(of: other, sequence: 2)
+        buffer.noteEvents(of: WatchBufferTests.job, upTo: 4)
+        buffer.noteEvents(of: other, upTo: 2)
         #expect(buffer.hasNext)
         #expect(buffer.next() == .read([WatchBufferTests.job: 3, other: 0]))
-        for number in 2...WatchBuffer.placesMax {
+        for number in 2...WatchBuffer.positionsMax {
             buffer.track(WatchBufferTests.id(number), delivered: 1, isFinal: false)
         }
-        buffer.heard(of: WatchBufferTests.id(WatchBuffer.placesMax + 1), sequence: 2)
+        buffer.noteEvents(of: WatchBufferTests.id(WatchBuffer.positionsMax + 1), upTo: 2)
         #expect(buffer.next() == .overflow)
     }
 
@@ -541,7 +541,7 @@ import Testing
             buffer.receive(event(1, .enqueued, of: WatchBufferTests.id(sequence)))
         }
         var sent = 0
-        while case .tell = buffer.next() { sent += 1 }
+        while case .send = buffer.next() { sent += 1 }
         #expect(sent == WatchBuffer.scopeEventsMax)
         #expect(buffer.next() == .overflow)
     }
@@ -552,11 +552,11 @@ import Testing
         buffer.receive(event(1, .enqueued))
         buffer.receive(event(2, .failed))
         buffer.receive(event(4))
-        for number in 1...WatchBuffer.finalPlacesMax {
+        for number in 1...WatchBuffer.finalPositionsMax {
             let other = WatchBufferTests.id(number)
             buffer.receive(event(1, .enqueued, of: other))
             buffer.receive(event(2, .cancelled, of: other))
-            while case .tell = buffer.next() {}
+            while case .send = buffer.next() {}
             guard number == 1 else { continue }
             // It is on its way by now.
             #expect(buffer.next() == .wait)
@@ -569,7 +569,7 @@ import Testing
 
     @Test func manyMoreJobsThanPlaces() {
         var buffer = WatchBuffer(namesJobs: false)
-        let count = WatchBuffer.placesMax + 100
+        let count = WatchBuffer.positionsMax + 100
         for number in 0..<count { buffer.track(WatchBufferTests.id(number), delivered: 1, isFinal: false) }
         var sent: [JobID: [Int64]] = [:]
         for number in 0..<count {
@@ -578,7 +578,7 @@ import Testing
             buffer.receive(event(3, .succeeded, of: id))
             while true {
                 let action = buffer.next()
-                if case .tell(let news) = action { sent[news.job, default: []].append(news.sequence) }
+                if case .send(let update) = action { sent[update.job, default: []].append(update.sequence) }
                 if case .read = action {
                     buffer.caughtUp([
                         id: [event(1, .enqueued, of: id), event(2, of: id), event(3, .succeeded, of: id)]

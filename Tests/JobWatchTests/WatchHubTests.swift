@@ -58,8 +58,8 @@ import Testing
             while let item = await subscription.item() {
                 guard case .action(let action) = item else { continue }
                 switch action {
-                case .tell(let news):
-                    guard case .event(let event) = news.content else { continue }
+                case .send(let update):
+                    guard case .event(let event) = update.content else { continue }
                     types.append(event.type)
                     if event.type == last { return types }
                 case .read(let wanted):
@@ -200,7 +200,7 @@ import Testing
             changes.subscribe(hub)
             try await changes.open()
             let subscription = hub.subscribe(userID: "u", queue: nil, users: .all)
-            for number in 0..<UInt64(WatchBuffer.placesMax) {
+            for number in 0..<UInt64(WatchBuffer.positionsMax) {
                 subscription.track(
                     .version7(milliseconds: 1, random: (0, number)), delivered: 1, isFinal: false)
             }
@@ -247,7 +247,7 @@ import Testing
             let job = try await bench.enqueue(by: bench.store, user: "b")
             var first: JobID?
             while first == nil, let item = await subscription.item() {
-                if case .action(.tell(let news)) = item { first = news.job }
+                if case .action(.send(let update)) = item { first = update.job }
             }
             #expect(first == job.id)
         }
@@ -273,9 +273,11 @@ import Testing
             var ends: [JobID] = []
             while ends.count < wanted.count, let item = await subscription.item() {
                 switch item {
-                case .action(.tell(let news)):
-                    #expect(wanted.contains(news.job))
-                    if case .event(let event) = news.content, event.state.isFinal { ends.append(news.job) }
+                case .action(.send(let update)):
+                    #expect(wanted.contains(update.job))
+                    if case .event(let event) = update.content, event.state.isFinal {
+                        ends.append(update.job)
+                    }
                 case .action(.read(let sequences)):
                     #expect(sequences.keys.allSatisfy(wanted.contains))
                     let numbers = try await bench.store.numbers(of: Array(sequences.keys))
@@ -323,8 +325,8 @@ import Testing
             var hasProgress = false
             var hasLog = false
             while !(hasProgress && hasLog), let item = await subscription.item() {
-                if case .action(.tell(let news)) = item {
-                    #expect(news.content == .progress(attempt: 1, progress))
+                if case .action(.send(let update)) = item {
+                    #expect(update.content == .progress(attempt: 1, progress))
                     hasProgress = true
                 }
                 if case .action(.sendLog(_, let lines)) = item {
@@ -379,9 +381,9 @@ import Testing
             bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
             bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
             for subscription in [first, second] {
-                let news = subscription.news()
-                #expect(news == JobNews(of: job.id, attempt: 1, Self.progress))
-                let more = subscription.news()
+                let update = subscription.update()
+                #expect(update == WatchUpdate(of: job.id, attempt: 1, Self.progress))
+                let more = subscription.update()
                 #expect(more == nil)
             }
         }
@@ -399,11 +401,11 @@ import Testing
                 RunUpdate(key: run.key, token: run.token, attempt: 1, progress: Self.progress, log: [])
             ])
             try await bench.succeed(run, by: bench.store)
-            var all: [JobNews] = []
+            var all: [WatchUpdate] = []
             while all.last?.sequence != run.sequence + 1, let item = await subscription.item() {
-                if case .action(.tell(let news)) = item { all.append(news) }
+                if case .action(.send(let update)) = item { all.append(update) }
             }
-            #expect(all.dropLast() == [JobNews(of: job.id, attempt: 1, Self.progress)])
+            #expect(all.dropLast() == [WatchUpdate(of: job.id, attempt: 1, Self.progress)])
         }
     }
 
@@ -416,7 +418,7 @@ import Testing
             var late = Self.progress
             late.updatedAt = Timestamp(microseconds: 1_000_000)
             bench.changes.publish([.progress(run.key, attempt: 1, late)])
-            #expect(subscription.news() == JobNews(of: job.id, attempt: 1, late))
+            #expect(subscription.update() == WatchUpdate(of: job.id, attempt: 1, late))
             let finished = FinishedRun(
                 run, node: "n",
                 verdict: .again(
@@ -428,14 +430,14 @@ import Testing
                 RunUpdate(
                     key: next.key, token: next.token, attempt: next.attempt, progress: Self.progress, log: [])
             ])
-            var found: JobNews?
+            var found: WatchUpdate?
             while found == nil, let item = await subscription.item() {
-                if case .action(.tell(let news)) = item { found = news }
+                if case .action(.send(let update)) = item { found = update }
             }
-            #expect(found == JobNews(of: job.id, attempt: next.attempt, Self.progress))
+            #expect(found == WatchUpdate(of: job.id, attempt: next.attempt, Self.progress))
             // This node heard of the save of the first run after all.
             bench.changes.publish([.progress(run.key, attempt: 1, late, isSaved: true)])
-            #expect(subscription.news() == nil)
+            #expect(subscription.update() == nil)
         }
     }
 
@@ -478,12 +480,12 @@ import Testing
             for _ in 0..<3 { watches.append(try await bench.watch(job)) }
             watches[1].close()
             bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
-            #expect(watches.map { $0.news() != nil } == [true, false, true])
+            #expect(watches.map { $0.update() != nil } == [true, false, true])
             watches[0].close()
             watches[2].close()
             let last = try await bench.watch(job)
             bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
-            #expect(last.news() != nil)
+            #expect(last.update() != nil)
         }
     }
 
@@ -563,8 +565,8 @@ import Testing
 
 extension Subscription {
     /// What it has to tell at once; nil: nothing.
-    fileprivate func news() -> JobNews? {
-        if case .action(.tell(let news)) = take() { news } else { nil }
+    fileprivate func update() -> WatchUpdate? {
+        if case .action(.send(let update)) = take() { update } else { nil }
     }
 
     /// The next thing to do, waited for; nil: the hub has ended.

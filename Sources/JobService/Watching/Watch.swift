@@ -61,8 +61,8 @@ package struct Watch: Sendable {
         switch subscription.take() {
         case .heartbeat: return .item(.heartbeat(at: .now, isComplete: false))
         case .over: return .end(.shuttingDown)
-        case .action(.tell(let news)):
-            return .item(.news(subscription.namesNodes ? news : news.withoutNode()))
+        case .action(.send(let update)):
+            return .item(.update(subscription.namesNodes ? update : update.withoutNode()))
         case .action(.sendLog(let id, let lines)): return .item(.log(id, lines))
         case .action(.read(let sequences)):
             return .work { () async throws(ServiceError) in try await subscription.read(sequences) }

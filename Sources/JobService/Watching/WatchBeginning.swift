@@ -126,11 +126,11 @@ package struct WatchBeginning {
             guard sequences[job.number] != nil, let record = records[job.id] else { continue }
             // Later ones come through the subscription, which knows the job up to its sequence.
             for event in events[job.number] ?? [] where event.sequence <= record.sequence {
-                let news = JobNews(event)
-                items.append(.news(subscription.namesNodes ? news : news.withoutNode()))
+                let update = WatchUpdate(event)
+                items.append(.update(subscription.namesNodes ? update : update.withoutNode()))
             }
             if let progress = record.progress, record.state == .running, job.after != 0 {
-                items.append(.news(JobNews(of: job.id, attempt: record.attempt, progress)))
+                items.append(.update(WatchUpdate(of: job.id, attempt: record.attempt, progress)))
             }
         }
         return items

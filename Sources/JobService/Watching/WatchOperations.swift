@@ -37,7 +37,7 @@ package enum WatchItem: Sendable {
     /// The state with which the watch of a job begins, without result, attempts and log.
     indirect case snapshot(JobRecord)
     /// An event or a progress report.
-    case news(JobNews)
+    case update(WatchUpdate)
     case log(JobID, [LogLine])
     /// The watch is alive. `isComplete`: this one ends the beginning of the watch.
     case heartbeat(at: Timestamp, isComplete: Bool)

@@ -2,7 +2,7 @@ import JobModel
 import JobWatch
 import Testing
 
-@Suite struct JobNewsTests {
+@Suite struct WatchUpdateTests {
     private final class Message: Sendable {
         let text: String
 
@@ -14,18 +14,18 @@ import Testing
     private static let event = WatchBufferTests.event(2)
 
     @Test func aProductIsMadeOnce() {
-        let news = JobNews(Self.event)
-        let first = news.product { Message("\($0.sequence)") }
-        let second = news.product { _ in Message("not made") }
+        let update = WatchUpdate(Self.event)
+        let first = update.product { Message("\($0.sequence)") }
+        let second = update.product { _ in Message("not made") }
         #expect(ObjectIdentifier(first) == ObjectIdentifier(second))
         #expect((first as? Message)?.text == "2")
     }
 
     @Test func concurrentCallsGetTheSameProduct() async {
-        let news = JobNews(Self.event)
+        let update = WatchUpdate(Self.event)
         let made = await withTaskGroup(of: ObjectIdentifier.self) { group in
             for number in 0..<100 {
-                group.addTask { ObjectIdentifier(news.product { _ in Message("\(number)") }) }
+                group.addTask { ObjectIdentifier(update.product { _ in Message("\(number)") }) }
             }
             return await group.reduce(into: Set<ObjectIdentifier>()) { $0.insert($1) }
         }
@@ -36,25 +36,25 @@ import Testing
     @Test func newsWithoutTheNodeIsMadeOnce() {
         var event = Self.event
         event.node = "one"
-        let news = JobNews(event)
-        let hidden = news.withoutNode()
+        let update = WatchUpdate(event)
+        let hidden = update.withoutNode()
         event.node = nil
-        #expect(hidden.content == .event(event) && hidden !== news)
-        #expect(news.withoutNode() === hidden && hidden.withoutNode() === hidden)
+        #expect(hidden.content == .event(event) && hidden !== update)
+        #expect(update.withoutNode() === hidden && hidden.withoutNode() === hidden)
         let progress = Progress(
             stage: "", fraction: 0, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
-        let other = JobNews(of: WatchBufferTests.job, attempt: 1, progress)
+        let other = WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress)
         #expect(other.withoutNode() === other)
     }
 
     @Test func newsIsEqualByContent() {
         let progress = Progress(
             stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
-        let news = JobNews(of: WatchBufferTests.job, attempt: 1, progress)
-        #expect(news == JobNews(of: WatchBufferTests.job, attempt: 1, progress))
-        #expect(news != JobNews(of: WatchBufferTests.other, attempt: 1, progress))
-        #expect(news != JobNews(of: WatchBufferTests.job, attempt: 2, progress))
-        #expect(news != JobNews(Self.event))
-        #expect(news.sequence == 0 && news.at == progress.updatedAt)
+        let update = WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress)
+        #expect(update == WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress))
+        #expect(update != WatchUpdate(of: WatchBufferTests.other, attempt: 1, progress))
+        #expect(update != WatchUpdate(of: WatchBufferTests.job, attempt: 2, progress))
+        #expect(update != WatchUpdate(Self.event))
+        #expect(update.sequence == 0 && update.at == progress.updatedAt)
     }
 }

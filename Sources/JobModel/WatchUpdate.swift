@@ -2,7 +2,7 @@ import Synchronization
 
 /// A message that watches send about a job: an event or progress. All watches share one object, so that the
 /// message is encoded once.
-package final class JobNews: Sendable {
+package final class WatchUpdate: Sendable {
     package enum Content: Sendable, Hashable {
         case event(JobEvent)
         case progress(attempt: Int, Progress)
@@ -25,7 +25,7 @@ package final class JobNews: Sendable {
     /// The time at which the event happened or the progress was reported.
     package let at: Timestamp
     private let made = AtomicLazyReference<Made>()
-    private let nodeless = AtomicLazyReference<JobNews>()
+    private let nodeless = AtomicLazyReference<WatchUpdate>()
 
     package init(_ event: JobEvent) {
         content = .event(event)
@@ -43,22 +43,22 @@ package final class JobNews: Sendable {
 
     /// The object that `make` returns, which is cached. Calls at the same time may each call `make`, but all get
     /// the same object.
-    package func product(_ make: (JobNews) -> any AnyObject & Sendable) -> any AnyObject & Sendable {
+    package func product(_ make: (WatchUpdate) -> any AnyObject & Sendable) -> any AnyObject & Sendable {
         if let known = made.load() { return known.object }
         return made.storeIfNil(Made(make(self))).object
     }
 
     /// A copy of the message without the name of the node. All watches that may not see the name share it.
-    package func withoutNode() -> JobNews {
+    package func withoutNode() -> WatchUpdate {
         guard case .event(var event) = content, event.node != nil else { return self }
         if let known = nodeless.load() { return known }
         event.node = nil
-        return nodeless.storeIfNil(JobNews(event))
+        return nodeless.storeIfNil(WatchUpdate(event))
     }
 }
 
-extension JobNews: Equatable {
-    package static func == (left: JobNews, right: JobNews) -> Bool {
+extension WatchUpdate: Equatable {
+    package static func == (left: WatchUpdate, right: WatchUpdate) -> Bool {
         left === right || left.job == right.job && left.content == right.content
     }
 }

@@ -1,28 +1,28 @@
 import JobModel
 import JobWatch
 
-// News, as the tests of watches write it.
+// Shorter forms of updates for the tests of watches.
 
 extension WatchBuffer {
     mutating func receive(_ event: JobEvent) {
-        receive(JobNews(event))
+        receive(WatchUpdate(event))
     }
 
     @discardableResult
     mutating func receive(progress: Progress, attempt: Int, of job: JobID) -> Bool {
-        receive(JobNews(of: job, attempt: attempt, progress))
+        receive(WatchUpdate(of: job, attempt: attempt, progress))
     }
 }
 
 extension WatchBuffer.Action {
-    static func send(_ event: JobEvent) -> WatchBuffer.Action { .tell(JobNews(event)) }
+    static func send(_ event: JobEvent) -> WatchBuffer.Action { .send(WatchUpdate(event)) }
 
     static func sendProgress(_ job: JobID, attempt: Int, _ progress: Progress) -> WatchBuffer.Action {
-        .tell(JobNews(of: job, attempt: attempt, progress))
+        .send(WatchUpdate(of: job, attempt: attempt, progress))
     }
 }
 
-extension JobNews {
+extension WatchUpdate {
     var event: JobEvent? {
         if case .event(let event) = content { event } else { nil }
     }
