@@ -208,8 +208,8 @@ package final class UserQuotas: Sendable {
 
     // MARK: Watches
 
-    /// The place of a watch that counts against some users until it is closed.
-    final class WatchPlace: Sendable {
+    /// The permit of a watch, which counts against some users until it is closed.
+    final class WatchPermit: Sendable {
         private let quotas: UserQuotas
         private let users: [ExactText]
 
@@ -227,12 +227,12 @@ package final class UserQuotas: Sendable {
     /// Counts a watch against the users. Throws `quotaExceeded` if one of them has too many.
     ///
     /// - Returns: nil where watches are not limited.
-    func openWatch(of users: some Sequence<ExactText>) throws(ServiceError) -> WatchPlace? {
+    func openWatch(of users: some Sequence<ExactText>) throws(ServiceError) -> WatchPermit? {
         guard limitsWatches else { return nil }
         let users = Array(Set(users))
         if let full = state.withLock({ $0.watches?.open(for: users) }) {
             throw .quotaExceeded(.watches, user: full, retryAfter: Self.retryDelay)
         }
-        return WatchPlace(self, users)
+        return WatchPermit(self, users)
     }
 }

@@ -25,18 +25,18 @@ package struct Watch: Sendable {
 
     private final class Counted: Sendable {
         let subscription: Subscription
-        let place: UserQuotas.WatchPlace
+        let permit: UserQuotas.WatchPermit
 
-        init(_ subscription: Subscription, _ place: UserQuotas.WatchPlace) {
+        init(_ subscription: Subscription, _ permit: UserQuotas.WatchPermit) {
             self.subscription = subscription
-            self.place = place
+            self.permit = permit
         }
     }
 
     private let kind: Kind
 
-    init(_ subscription: Subscription, _ place: UserQuotas.WatchPlace?) {
-        kind = place.map { .counted(Counted(subscription, $0)) } ?? .uncounted(subscription)
+    init(_ subscription: Subscription, _ permit: UserQuotas.WatchPermit?) {
+        kind = permit.map { .counted(Counted(subscription, $0)) } ?? .uncounted(subscription)
     }
 
     var subscription: Subscription {
@@ -52,7 +52,7 @@ package struct Watch: Sendable {
     /// Ends the watch. Called once.
     package func close() {
         subscription.close()
-        if case .counted(let counted) = kind { counted.place.close() }
+        if case .counted(let counted) = kind { counted.permit.close() }
     }
 
     /// The next step. It does not block.
