@@ -66,6 +66,6 @@ package protocol Admitted: AnyObject, Sendable {
     /// The name as in the credential; empty: the caller has shown none.
     var name: String { get }
     /// The caller has no credentials, and calls a method that needs none on a server where others do. Few such calls may be
-    /// open at once, and they do not make their connection an admitted one (`ConnectionPlaces`).
+    /// open at once, and they do not make their connection an admitted one (`ConnectionLimiter`).
     var isAnonymous: Bool { get }
 }

@@ -2,12 +2,12 @@ internal import Glibc
 internal import NIOCore
 internal import Synchronization
 
-/// The open connections of a server. It admits new ones by `ConnectionPlaces`, closes idle ones for them, and ends all of
+/// The open connections of a server. It admits new ones by `ConnectionLimiter`, closes idle ones for them, and ends all of
 /// them at shutdown.
 final class ConnectionRegistry: Sendable {
     private struct State {
         var open: [UInt64: NIOLoopBound<ServerConnection>] = [:]
-        var places: ConnectionPlaces<Source>
+        var limiter: ConnectionLimiter<Source>
         var lastID: UInt64 = 0
         var isShutDown = false
         /// Called once when there may be room for one more connection, or none is open.
@@ -16,7 +16,7 @@ final class ConnectionRegistry: Sendable {
         var emptyWaiter: CheckedContinuation<Bool, Never>?
 
         mutating func takeRoomWaiters() -> [@Sendable () -> Void] {
-            guard !roomWaiters.isEmpty, places.hasRoom else { return [] }
+            guard !roomWaiters.isEmpty, limiter.hasRoom else { return [] }
             defer { roomWaiters = [] }
             return roomWaiters
         }
@@ -45,8 +45,8 @@ final class ConnectionRegistry: Sendable {
         }
     }
 
-    /// A connection's entry, by which it reports its changes.
-    struct Place {
+    /// The registration of a connection, by which it reports its changes.
+    struct Registration {
         fileprivate let registry: ConnectionRegistry
         let id: UInt64
         let source: Source?
@@ -56,9 +56,9 @@ final class ConnectionRegistry: Sendable {
             registry.update { $0.admitted(id) }
         }
 
-        /// See `ConnectionPlaces.anonymousCallsCame`.
-        func anonymousCallsCame(open: Int) -> Int {
-            registry.update { $0.anonymousCallsCame(id, open: open) }
+        /// See `ConnectionLimiter.anonymousCallsOpened`.
+        func anonymousCallsOpened(open: Int) -> Int {
+            registry.update { $0.anonymousCallsOpened(id, open: open) }
         }
 
         func anonymousCallEnded() {
@@ -77,31 +77,31 @@ final class ConnectionRegistry: Sendable {
 
     private let state: Mutex<State>
 
-    init(_ limits: ConnectionPlaces<Source>.Limits) {
-        state = Mutex(State(places: ConnectionPlaces(limits)))
+    init(_ limits: ConnectionLimiter<Source>.Limits) {
+        state = Mutex(State(limiter: ConnectionLimiter(limits)))
     }
 
-    /// Makes the entry of a connection that was accepted by the system; `add` follows.
-    func place(from source: Source?) -> Place {
+    /// Registers a connection that was accepted by the system; `add` follows.
+    func register(from source: Source?) -> Registration {
         let id = state.withLock { state in
             state.lastID += 1
             return state.lastID
         }
-        return Place(registry: self, id: id, source: source)
+        return Registration(registry: self, id: id, source: source)
     }
 
     /// - Returns: false if the limit of its source is reached and none of its connections can be closed.
-    func add(_ connection: NIOLoopBound<ServerConnection>, at place: Place) -> Bool {
+    func add(_ connection: NIOLoopBound<ServerConnection>, as registration: Registration) -> Bool {
         let (victims, isShutDown) = state.withLock { state -> ([NIOLoopBound<ServerConnection>]?, Bool) in
-            switch state.places.add(place.id, from: place.source) {
+            switch state.limiter.add(registration.id, from: registration.source) {
             case .refused: return (nil, false)
             case .accepted(let victims):
-                state.open[place.id] = connection
+                state.open[registration.id] = connection
                 return (victims.compactMap { state.open[$0] }, state.isShutDown)
             }
         }
         guard let victims else { return false }
-        for victim in victims { victim.eventLoop.execute { victim.value.giveUpPlace() } }
+        for victim in victims { victim.eventLoop.execute { victim.value.evict() } }
         if isShutDown { connection.value.beginShutdown() }
         return true
     }
@@ -109,7 +109,7 @@ final class ConnectionRegistry: Sendable {
     private func remove(_ id: UInt64) {
         let (room, empty) = state.withLock { state in
             state.open[id] = nil
-            state.places.remove(id)
+            state.limiter.remove(id)
             guard state.open.isEmpty else {
                 return (state.takeRoomWaiters(), CheckedContinuation<Bool, Never>?.none)
             }
@@ -120,9 +120,9 @@ final class ConnectionRegistry: Sendable {
         empty?.resume(returning: true)
     }
 
-    private func update<R: Sendable>(_ body: (inout ConnectionPlaces<Source>) -> R) -> R {
+    private func update<R: Sendable>(_ body: (inout ConnectionLimiter<Source>) -> R) -> R {
         let (result, room) = state.withLock { state in
-            (body(&state.places), state.takeRoomWaiters())
+            (body(&state.limiter), state.takeRoomWaiters())
         }
         for notify in room { notify() }
         return result
@@ -131,7 +131,7 @@ final class ConnectionRegistry: Sendable {
     /// - Returns: whether one more connection may be accepted. If not, `notify` is called once when that may have changed.
     func hasRoom(orNotify notify: @escaping @Sendable () -> Void) -> Bool {
         state.withLock { state in
-            if state.places.hasRoom { return true }
+            if state.limiter.hasRoom { return true }
             state.roomWaiters.append(notify)
             return false
         }

@@ -85,16 +85,16 @@ package final class Server: Sendable {
         guard let executor = executors[ObjectIdentifier(channel.eventLoop)] else {
             preconditionFailure("every channel is on a loop of this server's group")
         }
-        let place = connections.place(from: ConnectionRegistry.Source(channel.remoteAddress))
+        let registration = connections.register(from: ConnectionRegistry.Source(channel.remoteAddress))
         let beginning = tls?.current
         let connection = ServerConnection(
             configuration: configuration, router: router, executor: executor,
-            budgets: budgets, place: place,
+            budgets: budgets, registration: registration,
             isTrusted: {
                 guard let tls, let beginning else { return true }
                 return tls.isTrusted(beginning)
-            }, logger: logger, whenDone: place.remove)
-        guard connections.add(NIOLoopBound(connection, eventLoop: channel.eventLoop), at: place) else {
+            }, logger: logger, whenDone: registration.remove)
+        guard connections.add(NIOLoopBound(connection, eventLoop: channel.eventLoop), as: registration) else {
             connection.reportRefusal(of: .tooManyOfAddress)
             // An error here closes the channel.
             throw TooManyConnections()

@@ -39,7 +39,7 @@ final class ServerCall {
     enum Anonymity {
         /// The call has credentials, or needs none, or is answered within one burst of reads.
         case none
-        /// `ConnectionPlaces` counts the call.
+        /// `ConnectionLimiter` counts the call.
         case counted
         /// The one call of its connection that is exempt.
         case exempt
@@ -94,7 +94,7 @@ final class ServerCall {
     func start(after admission: @escaping @Sendable () async throws -> any Admitted) {
         handler = .awaitingAdmission(nil, endReceived: false)
         connection.resources.handlerStarted()
-        if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: 1) }
+        if !connection.machine.isAdmitted { connection.registration?.pendingCallsChanged(by: 1) }
         let bound = bound
         let task = Task.immediate(executorPreference: connection.executor) {
             let result: Result<any Admitted, any Error>
@@ -116,7 +116,7 @@ final class ServerCall {
         }
         handler = .idle
         defer {
-            if !connection.machine.isAdmitted { connection.place?.pendingCallsChanged(by: -1) }
+            if !connection.machine.isAdmitted { connection.registration?.pendingCallsChanged(by: -1) }
             connection.handlerReturned()
         }
         guard machine.isOpen else { return }
@@ -206,7 +206,7 @@ final class ServerCall {
         deadline = nil
         switch anonymity {
         case .none: break
-        case .counted: connection.place?.anonymousCallEnded()
+        case .counted: connection.registration?.anonymousCallEnded()
         case .exempt: connection.hasExemptCall = false
         }
         anonymity = .none

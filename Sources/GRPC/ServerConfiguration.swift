@@ -31,7 +31,7 @@ package struct ServerConfiguration: Sendable {
     package var addresses = [Address(host: "127.0.0.1", port: 50051)]
     package var eventLoopThreads = System.coreCount
     /// The most open connections. When it is reached the server accepts no more until one closes. Half of them may be
-    /// unadmitted (`ConnectionPlaces`).
+    /// unadmitted (`ConnectionLimiter`).
     package var connectionsMax = 10_000
     /// The most open connections from one address, or one IPv6 network of 64 bits; more are closed at once. Half of them may
     /// be unadmitted.

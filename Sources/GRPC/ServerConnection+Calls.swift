@@ -37,7 +37,7 @@ extension ServerConnection {
             let isAnonymous = !machine.isAdmitted && admitted?.isAnonymous == true
             // A call of a streaming method may stay open, so it counts from its beginning.
             let counts = isAnonymous && method.isStreaming
-            if counts, place?.anonymousCallsCame(open: 1) == 0 {
+            if counts, registration?.anonymousCallsOpened(open: 1) == 0 {
                 reportRefusal(of: method, Self.tooManyAnonymous, caller: "")
                 end(record, Self.tooManyAnonymous)
                 return refuse(stream, Self.tooManyAnonymous)
@@ -70,7 +70,7 @@ extension ServerConnection {
 
     /// The call is admitted, or needs no admission.
     func callAccepted(_ admitted: (any Admitted)?) {
-        if machine.callAccepted(isAnonymous: admitted?.isAnonymous == true) { place?.admitted() }
+        if machine.callAccepted(isAnonymous: admitted?.isAnonymous == true) { registration?.admitted() }
     }
 
     /// Counts the calls without credentials that were not answered within one burst of reads, and ends those over the
@@ -80,8 +80,8 @@ extension ServerConnection {
         guard !newAnonymousCalls.isEmpty else { return }
         let open = newAnonymousCalls.filter { !$0.stream.isClosed }
         newAnonymousCalls = []
-        guard !machine.isAdmitted, !machine.isClosed, let place else { return }
-        let staying = place.anonymousCallsCame(open: open.count)
+        guard !machine.isAdmitted, !machine.isClosed, let registration else { return }
+        let staying = registration.anonymousCallsOpened(open: open.count)
         for call in open.prefix(staying) { call.anonymity = .counted }
         var tooMany = open.dropFirst(staying)
         if !hasExemptCall, let call = tooMany.popFirst() {

@@ -50,7 +50,7 @@ struct ServerConnectionStateMachine {
     private var hasReceived = false
     /// A call was accepted since the last tick.
     private(set) var hasAcceptedCall = false
-    /// A call was admitted for what its caller is (`ConnectionPlaces`).
+    /// A call was admitted for what its caller is (`ConnectionLimiter`).
     private(set) var isAdmitted = false
 
     init(timers: ConnectionTimers) {

@@ -16,7 +16,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     let session: Session
     let executor: LoopExecutor
     /// Nil: it is the only connection.
-    let place: ConnectionRegistry.Place?
+    let registration: ConnectionRegistry.Registration?
     /// Whether the client's certificate would still be accepted.
     let isTrusted: () -> Bool
     let okHeaders: PreparedHeaders
@@ -69,11 +69,11 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     init(
         configuration: ServerConfiguration, router: Router, executor: LoopExecutor,
-        budgets: MemoryBudgets, place: ConnectionRegistry.Place? = nil,
+        budgets: MemoryBudgets, registration: ConnectionRegistry.Registration? = nil,
         isTrusted: @escaping () -> Bool = { true }, logger: Logger, whenDone: @escaping () -> Void
     ) {
-        self.place = place
-        peer = Peer(address: "", source: place?.source?.description ?? "", certificate: nil)
+        self.registration = registration
+        peer = Peer(address: "", source: registration?.source?.description ?? "", certificate: nil)
         self.isTrusted = isTrusted
         self.configuration = configuration
         self.router = router
@@ -365,10 +365,10 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
 
     /// The connection is closed to make room for another one. A call that has arrived meanwhile is answered UNAVAILABLE, so
     /// that its client makes it again.
-    func giveUpPlace() {
+    func evict() {
         guard !machine.isClosed else { return }
         reportRefusal(of: .placeNeeded)
-        abort("the server needs the place of this connection for another one: connect again")
+        abort("connection closed to make room for another one: connect again")
     }
 
     /// Starts a graceful drain: the client is asked to open no more streams, and once it has acknowledged, or the time

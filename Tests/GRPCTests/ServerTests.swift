@@ -394,7 +394,7 @@ import Testing
     @Test func fullServerAcceptsWhenThereIsRoom() async throws {
         try await withServer([echo], configure: { $0.connectionsMax = 1 }) { server, client in
             let port = server.port ?? 0
-            // Until it has called, its place is that of whoever comes.
+            // Until it has called, it is closed for any new connection.
             _ = try await client.unary("/t/Echo", ByteBuffer())
             let second = Task { try await Client.connect(host: "127.0.0.1", port: port, logger: quiet) }
             await client.close()

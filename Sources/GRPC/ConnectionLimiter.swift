@@ -2,10 +2,10 @@
 /// stay open. It is pure: events come in, decisions go out.
 ///
 /// A connection is unadmitted until a call on it is admitted by its caller's credentials or, where the server requires
-/// none, until its first call. Unadmitted connections may use half of all places, and half of those of one source. When
-/// these are taken, an idle unadmitted connection (`IdleConnections`) is closed for a new one, so that clients without
+/// none, until its first call. Half of all connections may be unadmitted, and half of those of one source. When that limit
+/// is reached, an idle unadmitted connection (`IdleConnections`) is closed for a new one, so that clients without
 /// credentials cannot keep others out.
-struct ConnectionPlaces<Source: Hashable> {
+struct ConnectionLimiter<Source: Hashable> {
     struct Limits: Equatable {
         /// Connections that are about to be closed do not count (`closingMax`).
         let connections: Int
@@ -15,7 +15,7 @@ struct ConnectionPlaces<Source: Hashable> {
         let anonymousCallsPerSource: Int
         let anonymousCallsPerConnection: Int
 
-        /// Unadmitted connections that keep their place only because of calls whose credentials are being checked.
+        /// Unadmitted connections that stay open only because of calls whose credentials are being checked.
         let waiting: Int
         let waitingPerSource: Int
 
@@ -43,8 +43,8 @@ struct ConnectionPlaces<Source: Hashable> {
     }
 
     enum Answer: Equatable {
-        /// These connections are to be closed for it.
-        case accepted(inPlaceOf: [UInt64])
+        /// The new connection is accepted, and these are to be closed for it.
+        case accepted(evicting: [UInt64])
         /// The limit of its source is reached, and none of its connections can be closed.
         case refused
     }
@@ -56,7 +56,7 @@ struct ConnectionPlaces<Source: Hashable> {
         var anonymousCalls: UInt16 = 0
         /// Calls whose credentials are being checked.
         var pendingCalls: UInt16 = 0
-        /// The connection keeps its place because of these calls (`Limits.waiting`).
+        /// The connection stays open because of these calls (`Limits.waiting`).
         var isWaiting = false
 
         var isIdle: Bool { !isAdmitted && !isClosing && anonymousCalls == 0 && !isWaiting }
@@ -80,7 +80,7 @@ struct ConnectionPlaces<Source: Hashable> {
     private var all = Counts()
     /// Connections of unknown source count as one source.
     private var bySource: [Source?: Counts] = [:]
-    /// Unadmitted connections without a call that keeps their place.
+    /// Unadmitted connections without a call that keeps them open.
     private var idle = IdleConnections<Source>()
     private var closing = 0
 
@@ -119,7 +119,7 @@ struct ConnectionPlaces<Source: Hashable> {
             $0.unadmitted += 1
         }
         idle.append(id, of: source)
-        return .accepted(inPlaceOf: victims)
+        return .accepted(evicting: victims)
     }
 
     /// A call was admitted by its caller's credentials.
@@ -139,7 +139,7 @@ struct ConnectionPlaces<Source: Hashable> {
     ///
     /// - Returns: how many of them may stay. The others are to be ended. Each that stays is to end with
     ///   `anonymousCallEnded`.
-    mutating func anonymousCallsCame(_ id: UInt64, open: Int) -> Int {
+    mutating func anonymousCallsOpened(_ id: UInt64, open: Int) -> Int {
         guard var connection = connections[id], !connection.isAdmitted else { return open }
         let room = min(
             limits.anonymousCalls - all.anonymousCalls,
@@ -197,7 +197,7 @@ struct ConnectionPlaces<Source: Hashable> {
         idle.remove(id, of: connection.source)
     }
 
-    /// Stores a changed connection: decides whether its calls keep its place, and if not, puts it at the end of the idle ones.
+    /// Stores a changed connection: decides whether its calls keep it open, and if not, puts it at the end of the idle ones.
     private mutating func update(_ id: UInt64, _ changed: Connection) {
         var connection = changed
         let waits =
