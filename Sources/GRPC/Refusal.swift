@@ -34,7 +34,7 @@ enum ConnectionRefusal: String {
     /// The limit of connections from its address is reached.
     case tooManyOfAddress
     /// It had no admitted call and was closed to make room for another connection.
-    case placeNeeded
+    case evicted
     case handshakeTimedOut
     case handshakeFailed
     /// The client broke HTTP/2, or has reset too many calls.

@@ -367,7 +367,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     /// that its client makes it again.
     func evict() {
         guard !machine.isClosed else { return }
-        reportRefusal(of: .placeNeeded)
+        reportRefusal(of: .evicted)
         abort("connection closed to make room for another one: connect again")
     }
 

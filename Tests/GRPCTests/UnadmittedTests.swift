@@ -166,7 +166,7 @@ import Testing
             _ = try await honest.unary("/t/Call", ByteBuffer(), metadata: Self.good)
             _ = try await client.unary("/t/Call", ByteBuffer(), metadata: Self.good)
             // Eight connections may be unadmitted, and the first of the honest client was one of them.
-            #expect(heard.count(.connection, "placeNeeded") == 31 - 8)
+            #expect(heard.count(.connection, "evicted") == 31 - 8)
             for other in idle + [honest] { await other.close() }
         }
     }

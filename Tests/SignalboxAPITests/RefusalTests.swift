@@ -68,7 +68,7 @@ import Testing
         for _ in 0..<3 { refusals.refused(call) }
         refusals.refused(
             Refusal(kind: .call, reason: "permissionDenied", source: "2001:db8::/64", caller: "ada"))
-        refusals.refused(Refusal(kind: .connection, reason: "placeNeeded", source: ""))
+        refusals.refused(Refusal(kind: .connection, reason: "evicted", source: ""))
         refusals.tick()
         now.withLock { $0 += .seconds(60) }
         refusals.tick()
@@ -76,7 +76,7 @@ import Testing
             lines.all == [
                 "call refused: address=192.0.2.1 caller=- count=1 method=/a/B reason=expired",
                 "call refused: address=2001:db8::/64 caller=ada count=1 method=- reason=permissionDenied",
-                "connection refused: address=- count=1 reason=placeNeeded",
+                "connection refused: address=- count=1 reason=evicted",
                 "call refused: address=192.0.2.1 caller=- count=2 method=/a/B reason=expired",
             ])
         let calls = "signalbox_calls_refused_total"
@@ -86,7 +86,7 @@ import Testing
             try metrics.expectCounter(calls, [("reason", "permissionDenied"), ("method", "none")]).totalValue
                 == 1)
         #expect(
-            try metrics.expectCounter("signalbox_connections_refused_total", [("reason", "placeNeeded")])
+            try metrics.expectCounter("signalbox_connections_refused_total", [("reason", "evicted")])
                 .totalValue == 1)
     }
 }
