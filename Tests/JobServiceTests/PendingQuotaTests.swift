@@ -38,7 +38,7 @@ import Testing
         // Some of those that it had may have started since.
         #expect(quota.verdict(on: one, of: ada, now: start) == .ask)
         // The answer is the same: now it is known.
-        #expect(quota.verdict(on: one, of: ada, now: start, wasAsked: true) == .refused(.jobs(10)))
+        #expect(quota.verdict(on: one, of: ada, now: start, wasLookedUp: true) == .refused(.jobs(10)))
     }
 
     @Test func fullIsFullForASecondWithoutAQuestion() {
@@ -53,7 +53,7 @@ import Testing
         #expect(quota.verdict(on: one, of: ada, now: start + .milliseconds(999)) == .allowed)
         #expect(quota.verdict(on: one, of: ada, now: start + .seconds(1)) == .ask)
         // The answer may have taken longer than that.
-        #expect(quota.verdict(on: one, of: ada, now: start + .seconds(5), wasAsked: true) == .allowed)
+        #expect(quota.verdict(on: one, of: ada, now: start + .seconds(5), wasLookedUp: true) == .allowed)
     }
 
     @Test func bytesOfPayload() {
@@ -62,7 +62,7 @@ import Testing
         #expect(quota.verdict(on: Amount(jobs: 1, bytes: 301), of: ada, now: start) == .refused(.bytes(1000)))
         add(Amount(jobs: 3, bytes: 300), to: &quota)
         #expect(quota.verdict(on: one, of: ada, now: start) == .ask)
-        #expect(quota.verdict(on: one, of: ada, now: start, wasAsked: true) == .refused(.bytes(1000)))
+        #expect(quota.verdict(on: one, of: ada, now: start, wasLookedUp: true) == .refused(.bytes(1000)))
         // One without a payload.
         #expect(quota.verdict(on: Amount(jobs: 1, bytes: 0), of: ada, now: start) == .allowed)
     }
@@ -83,7 +83,7 @@ import Testing
         #expect(quota.verdict(on: one, of: ada, now: start) == .allowed)
         quota.take(one, of: ada)
         quota.settle(one, of: ada, wereAdded: true)
-        #expect(quota.verdict(on: one, of: ada, now: start, wasAsked: true) == .refused(.jobs(10)))
+        #expect(quota.verdict(on: one, of: ada, now: start, wasLookedUp: true) == .refused(.jobs(10)))
     }
 
     /// What is committed while the question is under way may be in the answer, or not: it counts, until the next one.

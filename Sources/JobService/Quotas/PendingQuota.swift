@@ -5,7 +5,7 @@ import Support
 ///
 /// A user's pending jobs are estimated as the database's last answer plus the jobs that this node has admitted since. The
 /// estimate ignores jobs that have started since, so it is never too low, except for jobs that other nodes have admitted:
-/// therefore an answer counts for one second. And it may be too high: therefore a refusal is preceded by a new question to
+/// therefore an answer counts for one second. And it may be too high: therefore a refusal is preceded by a new query to
 /// the database, unless this node has admitted nothing since the last one.
 struct PendingQuota: Sendable {
     enum Limit: Sendable, Equatable {
@@ -25,9 +25,9 @@ struct PendingQuota: Sendable {
     private struct User {
         /// Nil: the database was never asked about the user.
         var answer: (amount: PendingAmount, askedAt: ContinuousClock.Instant)?
-        /// Committed after the question that was answered last was asked.
+        /// Committed after the query that was answered last was asked.
         var added = PendingAmount.zero
-        /// Committed after the last question was asked, whether or not it is answered.
+        /// Committed after the last query was asked, whether or not it is answered.
         var addedSinceAsked = PendingAmount.zero
         /// Admitted, and not yet known to be committed.
         var underWay = PendingAmount.zero
@@ -50,17 +50,17 @@ struct PendingQuota: Sendable {
 
     var users: Int { byUser.count }
 
-    /// - Parameter wasAsked: the database was asked for these jobs already, and is not asked again.
+    /// - Parameter wasLookedUp: the database was asked for these jobs already, and is not asked again.
     func verdict(
-        on wanted: PendingAmount, of user: ExactText, now: ContinuousClock.Instant, wasAsked: Bool = false
+        on wanted: PendingAmount, of user: ExactText, now: ContinuousClock.Instant, wasLookedUp: Bool = false
     ) -> Verdict {
         if let limit = limit(under: wanted) { return .tooMany(limit) }
         guard let known = byUser[user], let answer = known.answer else { return .ask }
-        guard wasAsked || answer.askedAt.duration(to: now) < Self.freshness else { return .ask }
+        guard wasLookedUp || answer.askedAt.duration(to: now) < Self.freshness else { return .ask }
         var sum = answer.amount
         for amount in [known.added, known.underWay, wanted] { sum += amount }
         guard let limit = limit(under: sum) else { return .allowed }
-        return wasAsked || known.added == .zero && known.underWay == .zero ? .refused(limit) : .ask
+        return wasLookedUp || known.added == .zero && known.underWay == .zero ? .refused(limit) : .ask
     }
 
     private func limit(under amount: PendingAmount) -> Limit? {
@@ -103,7 +103,7 @@ struct PendingQuota: Sendable {
             user.underWay != .zero
                 || user.answer.map { $0.askedAt.duration(to: now) < Self.freshness } ?? false
         }
-        // The next search comes when they are twice as many, so that it costs each question little.
+        // The next search comes when they are twice as many, so that it costs each query little.
         usersMax = max(Self.usersMin, 2 * byUser.count)
     }
 }

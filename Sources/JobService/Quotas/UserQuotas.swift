@@ -39,21 +39,21 @@ package final class UserQuotas: Sendable {
         var rate: EnqueueRate?
         var pending: PendingQuota?
         var watches: WatchQuota?
-        var questions = PendingQuestions<CheckedContinuation<Result<Void, StoreError>, Never>>()
+        var lookups = PendingLookups<CheckedContinuation<Result<Void, StoreError>, Never>>()
     }
 
     /// How many jobs one query looks at, which bounds the users that it is about. Counting a million takes half a second;
     /// summing up the payloads of a quarter of that takes a second.
-    private static let jobsPerQuestion = 1_000_000
-    private static let jobsPerQuestionWithBytes = 250_000
+    private static let jobsPerLookup = 1_000_000
+    private static let jobsPerLookupWithBytes = 250_000
     /// Each user may have 10,000 lanes, and looking into those takes 18 ms.
-    private static let usersPerQuestionMax = 50
+    private static let usersPerLookupMax = 50
     /// It is not known when there will be room: a job or a watch ends at its own time.
     private static let retryDelay: Duration = .seconds(1)
 
     private let store: JobStore
     private let withBytes: Bool
-    private let usersPerQuestion: Int
+    private let usersPerLookup: Int
     /// The quota to name when too many jobs are pending. Where only bytes are limited, jobs are bounded all the same,
     /// because each of them has to be looked at.
     private let quotaOfJobs: Quota
@@ -69,9 +69,9 @@ package final class UserQuotas: Sendable {
         limitsEnqueues = limitsPending || limits.enqueuesPerSecond != nil
         limitsWatches = limits.watchesMax != nil
         let jobsMax = min(limits.pendingJobsMax ?? .max, JobLimits.pendingQuotaMax)
-        let jobsPerQuestion =
-            limits.pendingBytesMax == nil ? Self.jobsPerQuestion : Self.jobsPerQuestionWithBytes
-        usersPerQuestion = max(1, min(Self.usersPerQuestionMax, jobsPerQuestion / jobsMax))
+        let jobsPerLookup =
+            limits.pendingBytesMax == nil ? Self.jobsPerLookup : Self.jobsPerLookupWithBytes
+        usersPerLookup = max(1, min(Self.usersPerLookupMax, jobsPerLookup / jobsMax))
         state = Mutex(
             State(
                 rate: limits.enqueuesPerSecond.map { EnqueueRate(jobsPerSecond: $0) },
@@ -141,8 +141,8 @@ package final class UserQuotas: Sendable {
             }
             var unknown: [ExactText] = []
             for (user, amount) in demand.users {
-                let wasAsked = asked.contains(user)
-                switch state.pending?.verdict(on: amount, of: user, now: now, wasAsked: wasAsked) {
+                let wasLookedUp = asked.contains(user)
+                switch state.pending?.verdict(on: amount, of: user, now: now, wasLookedUp: wasLookedUp) {
                 case .allowed, nil: break
                 case .ask: unknown.append(user)
                 case .refused(let limit):
@@ -169,7 +169,7 @@ package final class UserQuotas: Sendable {
     /// Waits for what the database says about the users. One query is in flight at a time, however many calls ask.
     private func ask(about users: [ExactText]) async throws(ServiceError) {
         let result = await withCheckedContinuation { continuation in
-            if state.withLock({ $0.questions.add(continuation, about: users) }) {
+            if state.withLock({ $0.lookups.add(continuation, about: users) }) {
                 Task { await self.answerAll() }
             }
         }
@@ -177,7 +177,7 @@ package final class UserQuotas: Sendable {
     }
 
     private func answerAll() async {
-        while let users = state.withLock({ $0.questions.next(usersMax: usersPerQuestion) }) {
+        while let users = state.withLock({ $0.lookups.next(usersMax: usersPerLookup) }) {
             let result: Result<Void, StoreError>
             do throws(StoreError) {
                 result = .success(try await answer(users))
@@ -185,8 +185,8 @@ package final class UserQuotas: Sendable {
                 result = .failure(error)
             }
             let isGood = if case .success = result { true } else { false }
-            let askers = state.withLock { $0.questions.answered(users, isGood: isGood) }
-            for asker in askers { asker.resume(returning: result) }
+            let waiters = state.withLock { $0.lookups.answered(users, isGood: isGood) }
+            for waiter in waiters { waiter.resume(returning: result) }
         }
     }
 
