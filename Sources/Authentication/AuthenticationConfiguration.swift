@@ -20,7 +20,7 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
     /// none.
     package func problems() -> [String] {
         var problems: [String] = []
-        if tokenFile?.isEmpty == true { problems.append("the token file has no name") }
+        if tokenFile?.isEmpty == true { problems.append("the path of the token file is empty") }
         if let jwt { problems += jwt.problems() }
         if certificates.count > Self.certificateRulesMax {
             problems.append("there are more than \(Self.certificateRulesMax) rules for certificates")
@@ -28,11 +28,11 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
         var seen: Set<SubjectAlternativeName.Pattern> = []
         for rule in certificates {
             if !seen.insert(rule.pattern).inserted {
-                problems.append("two rules for certificates are about '\(rule.pattern)'")
+                problems.append("two rules for certificates match '\(rule.pattern)'")
             }
             if let name = rule.name, !PrincipalName.isValid(name) {
                 problems.append(
-                    "the rule for '\(rule.pattern)' has a name that is not \(PrincipalName.rule)")
+                    "the rule for '\(rule.pattern)' has an invalid name: it must be \(PrincipalName.rule)")
             }
             if case .only(let users) = rule.users {
                 if users.count > UserGrant.usersMax {
@@ -41,7 +41,8 @@ package struct AuthenticationConfiguration: Sendable, Hashable {
                 }
                 if !users.allSatisfy({ PrincipalName.isValid($0.text) }) {
                     problems.append(
-                        "the rule for '\(rule.pattern)' has a user that is not \(PrincipalName.rule)")
+                        "the rule for '\(rule.pattern)' has an invalid user: it must be \(PrincipalName.rule)"
+                    )
                 }
             }
         }
@@ -104,22 +105,23 @@ package struct JWTConfiguration: Sendable, Hashable {
     func problems() -> [String] {
         var problems: [String] = []
         // Without both checks, a token that the issuer made for another service would be accepted here.
-        if issuer.isEmpty { problems.append("JWTs want an issuer") }
-        if audience.isEmpty { problems.append("JWTs want an audience") }
-        if usersClaim.isEmpty { problems.append("the claim about users has no name") }
-        if !Self.leewayRange.contains(leeway) { problems.append("the leeway is not within 0 s to 60 s") }
+        if issuer.isEmpty { problems.append("auth-jwt-issuer is empty: give the issuer of the JWTs") }
+        if audience.isEmpty { problems.append("auth-jwt-audience is empty: give the audience of the JWTs") }
+        if usersClaim.isEmpty { problems.append("auth-jwt-users-claim is empty: give the name of the claim") }
+        if !Self.leewayRange.contains(leeway) { problems.append("the leeway must be from 0 s to 60 s") }
         if !Self.refreshIntervalRange.contains(refreshInterval) {
-            problems.append("the interval between fetches of the keys is not within 10 s to 1 day")
+            problems.append("the interval between fetches of the keys must be from 10 s to 1 day")
         }
         switch keys {
-        case .file(let path): if path.isEmpty { problems.append("the file of keys has no name") }
+        case .file(let path):
+            if path.isEmpty { problems.append("the path of the file with the keys is empty") }
         case .address(let url):
             if !["http", "https"].contains(url.scheme?.lowercased()) || url.host()?.isEmpty != false {
-                problems.append("the address of the keys is not http://… or https://…")
+                problems.append("the URL of the keys must begin with http:// or https://")
             }
             // The user and the password would appear in logs.
             if url.user() != nil || url.password() != nil {
-                problems.append("the address of the keys has a user or a password")
+                problems.append("the URL of the keys must not contain a user or a password")
             }
         }
         return problems

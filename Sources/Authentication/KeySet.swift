@@ -29,7 +29,7 @@ struct KeySet: Sendable {
         guard JSONText.isValid(json),
             let document = try? JSONDecoder().decode(JWKSDocument.self, from: Data(json))
         else {
-            throw KeySetError("is no JSON Web Key Set: an object with a list called keys")
+            throw KeySetError("is not a JSON Web Key Set, which is an object with a list named keys")
         }
         guard document.keys.count <= Self.keysMax else {
             throw KeySetError("has more than \(Self.keysMax) keys")
@@ -42,7 +42,7 @@ struct KeySet: Sendable {
                 let key = previous?.keys.first { $0.isSame(as: fresh) } ?? fresh
                 if let id = key.id {
                     guard byID[ExactText(id)] == nil else {
-                        throw KeySetError("has the kid of a key before it")
+                        throw KeySetError("has the same kid as an earlier key")
                     }
                     byID[ExactText(id)] = key
                 }
@@ -103,7 +103,7 @@ final class VerificationKey: Sendable {
     private let material: Material
 
     fileprivate init(_ entry: JWKSDocument.Entry) throws(KeySetError) {
-        guard let jwk = entry.key else { throw KeySetError("is no key that is understood") }
+        guard let jwk = entry.key else { throw KeySetError("is not a supported key") }
         guard jwk.use?.hasSameBytes(as: "sig") != false,
             jwk.operations?.contains(where: { $0.hasSameBytes(as: "verify") }) != false
         else {
@@ -130,12 +130,12 @@ final class VerificationKey: Sendable {
                 algorithm = .edDSA
                 material = .edDSA(try EdDSA.PublicKey(x: try jwk.x.base64URL(32...32), curve: .ed25519))
             default:
-                throw KeySetError("is for none of RS256, ES256 (P-256) and EdDSA (Ed25519)")
+                throw KeySetError("cannot be used with RS256, ES256 (P-256) or EdDSA (Ed25519)")
             }
         } catch let error as KeySetError {
             throw error
         } catch {
-            throw KeySetError("is wrong, or an RSA key of less than 2048 bits")
+            throw KeySetError("is invalid, or is an RSA key of less than 2048 bits")
         }
     }
 
@@ -168,7 +168,7 @@ extension String? {
     fileprivate func base64URL(_ bytes: ClosedRange<Int>) throws(KeySetError) -> String {
         guard let self, let decoded = Base64.url.decode(Array(self.utf8)[...]), bytes.contains(decoded.count)
         else {
-            throw KeySetError("lacks a part of its key, or one is not base64url of the right length")
+            throw KeySetError("lacks a parameter, or has one that is not base64url of the right length")
         }
         return self
     }

@@ -38,7 +38,7 @@ package struct KeySetFetcher: Sendable {
     package func fetch(_ url: URL) async throws -> [UInt8] {
         guard let host = url.host(), !host.isEmpty, let scheme = url.scheme?.lowercased(),
             ["http", "https"].contains(scheme)
-        else { throw KeySetFetchError("the address is not http://… or https://…") }
+        else { throw KeySetFetchError("the URL must begin with http:// or https://") }
         do {
             // Reading the certificate authorities blocks, so it must not happen on the pool that runs tasks.
             let tls = scheme == "http" ? nil : try await NIOThreadPool.singleton.runIfActive { try makeTLS() }
@@ -117,7 +117,8 @@ package struct KeySetFetcher: Sendable {
         switch error {
         case let error as NIOConnectionError:
             if let last = error.connectionErrors.last { return reason(for: last.error) }
-            return error.dnsAError == nil && error.dnsAAAAError == nil ? "\(error)" : "the name is not known"
+            return error.dnsAError == nil && error.dnsAAAAError == nil
+                ? "\(error)" : "the host name cannot be resolved"
         case ChannelError.connectTimeout: return "no answer in time"
         default: return "\(error)"
         }

@@ -60,7 +60,7 @@ final class KeySource: Sendable {
             case .unchanged: break
             }
             guard state.withLock({ $0.keys?.keys.isEmpty == false }) else {
-                throw KeySetError("has no key that can be used")
+                throw KeySetError("has no usable key")
             }
         } catch {
             throw AuthenticationConfigurationError(problems: ["\(path): \(error.problem)"])
@@ -171,13 +171,13 @@ final class KeySource: Sendable {
         }
         // A set without keys revokes too: that is how an issuer withdraws its last key.
         previous?.revokeMissing(in: keys)
-        if keys.keys.isEmpty { skipped.append("there is no key that can be used") }
-        report(skipped.isEmpty ? nil : skipped.joined(separator: "; "), "keys of JWTs are left out")
+        if keys.keys.isEmpty { skipped.append("there is no usable key") }
+        report(skipped.isEmpty ? nil : skipped.joined(separator: "; "), "some keys of JWTs were skipped")
     }
 
     private func keep(because problem: String) {
         state.withLock { $0.machine.failed() }
-        report(problem, "there are no new keys of JWTs: the last good ones stay")
+        report(problem, "the keys of JWTs could not be refreshed: the previous keys stay in use")
     }
 
     /// Logs a problem when it first occurs and when it changes.
@@ -190,7 +190,7 @@ final class KeySource: Sendable {
         if let problem {
             logger.warning(message, metadata: ["source": "\(location)", "problem": "\(problem)"])
         } else {
-            logger.info("the keys of JWTs are good again", metadata: ["source": "\(location)"])
+            logger.info("the keys of JWTs are valid again", metadata: ["source": "\(location)"])
         }
     }
 }

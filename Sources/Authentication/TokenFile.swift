@@ -116,20 +116,20 @@ package enum TokenFile {
             guard bytes.isEmpty || bytes.last == UInt8(ascii: "\n") else {
                 report(
                     bytes.count { $0 == UInt8(ascii: "\n") } + 1,
-                    "the last line has no end, as if the rest of the file were missing; end it with a newline"
+                    "the last line does not end with a newline, so the file may be incomplete: end it with a newline"
                 )
                 return []
             }
             // An empty file is taken for one that is being written. `tokens: []` revokes all tokens.
             let root = yaml.document(text)
-            guard let root, let members = members(of: root, ["tokens"], "wants a list called tokens"),
+            guard let root, let members = members(of: root, ["tokens"], "must contain a list named tokens"),
                 let list = members["tokens"]
             else {
-                if problemCount == 0 { report(root?.mark?.line, "wants a list called tokens") }
+                if problemCount == 0 { report(root?.mark?.line, "must contain a list named tokens") }
                 return []
             }
             guard let sequence = list.sequence else {
-                report(list.mark?.line, "tokens wants a list")
+                report(list.mark?.line, "tokens must be a list")
                 return []
             }
             guard sequence.count <= TokenFile.tokensMax else {
@@ -148,7 +148,7 @@ package enum TokenFile {
             let line = node.mark?.line
             let keys: Set = ["name", "hash", "scopes", "users", "expires"]
             let before = problemCount
-            guard let members = members(of: node, keys, "a token wants name, hash and scopes") else {
+            guard let members = members(of: node, keys, "a token must have name, hash and scopes") else {
                 return nil
             }
             let name = members["name"].flatMap { self.name($0) }
@@ -161,7 +161,7 @@ package enum TokenFile {
             }
             guard problemCount == before, let name, let hash, let scopes, let users else { return nil }
             if let other = lines.updateValue(line ?? 0, forKey: hash) {
-                report(line, "the same hash as in line \(other)")
+                report(line, "has the same hash as line \(other)")
                 return nil
             }
             return Entry(name: name, hash: hash, scopes: scopes, users: users, expiry: expiry ?? nil)
@@ -170,8 +170,8 @@ package enum TokenFile {
         private mutating func members(
             of node: Node, _ known: Set<String>, _ problem: String
         ) -> [String: Node]? {
-            let members = yaml.members(of: node, known: known, wants: problem) { _ in
-                "unknown key; known are \(known.sorted().joined(separator: ", "))"
+            let members = yaml.members(of: node, known: known, notMapping: problem) { _ in
+                "unknown key: known keys are \(known.sorted().joined(separator: ", "))"
             }
             return members.map {
                 Dictionary($0.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
@@ -182,13 +182,13 @@ package enum TokenFile {
             if let text = node.scalar?.string, PrincipalName.isValid(text) { return text }
             report(
                 node.mark?.line,
-                "name wants \(PrincipalName.rule)")
+                "name must be \(PrincipalName.rule)")
             return nil
         }
 
         private mutating func hash(_ node: Node) -> SHA256Hash? {
             if let hash = node.scalar.flatMap({ SHA256Hash($0.string) }) { return hash }
-            report(node.mark?.line, "hash wants sha256: and 64 hexadecimal digits, never the token itself")
+            report(node.mark?.line, "hash must be sha256: and 64 hexadecimal digits, not the token itself")
             return nil
         }
 
@@ -196,7 +196,7 @@ package enum TokenFile {
             let scopes = (node.sequence ?? []).compactMap { Scope(exactly: $0.scalar?.string ?? "") }
             if let count = node.sequence?.count, count > 0, scopes.count == count { return Set(scopes) }
             let known = Scope.allCases.map(\.rawValue).joined(separator: ", ")
-            report(node.mark?.line, "scopes wants a list of at least one of \(known)")
+            report(node.mark?.line, "scopes must be a list of at least one of \(known)")
             return nil
         }
 
@@ -208,14 +208,14 @@ package enum TokenFile {
             }
             report(
                 node.mark?.line,
-                "users wants all, or a list of at most \(UserGrant.usersMax) users, each \(PrincipalName.rule)"
+                "users must be all, or a list of at most \(UserGrant.usersMax) users, each \(PrincipalName.rule)"
             )
             return nil
         }
 
         private mutating func expiry(_ node: Node) -> Timestamp? {
             if let time = node.scalar.flatMap({ Timestamp(iso8601: $0.string) }) { return time }
-            report(node.mark?.line, "expires wants a time with its zone, as in 2030-01-31T12:00:00Z")
+            report(node.mark?.line, "expires must be a time with its zone, as in 2030-01-31T12:00:00Z")
             return nil
         }
     }

@@ -61,7 +61,7 @@ final class TokenStore: Sendable {
                 do throws(AuthenticationConfigurationError) {
                     let count = take(try TokenFile.parse(bytes, name: path))
                     logger.info(
-                        "the token file was read again", metadata: ["file": "\(path)", "tokens": "\(count)"])
+                        "the token file was reloaded", metadata: ["file": "\(path)", "tokens": "\(count)"])
                     problem = nil
                 } catch {
                     problem = error.problems.joined(separator: "; ")
@@ -69,7 +69,7 @@ final class TokenStore: Sendable {
             }
             if let problem, problem != file.problem {
                 logger.warning(
-                    "the token file is bad: what it said before still holds",
+                    "the token file is invalid: the tokens that were read before stay in force",
                     metadata: ["problem": "\(problem)"])
             }
             file.problem = problem

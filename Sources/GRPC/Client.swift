@@ -115,7 +115,8 @@ package final class Client: Sendable {
         switch error {
         case let error as NIOConnectionError:
             if let last = error.connectionErrors.last { return reason(for: last.error) }
-            return error.dnsAError == nil && error.dnsAAAAError == nil ? "\(error)" : "the name is not known"
+            return error.dnsAError == nil && error.dnsAAAAError == nil
+                ? "\(error)" : "the host name cannot be resolved"
         case let error as IOError:
             return String(cString: strerror(error.errnoCode))
         case let error as ChannelError:

@@ -10,7 +10,7 @@ package enum PrincipalName {
     /// name.
     static let marksMax = 8
 
-    /// The rule that `isValid` checks, as a text that completes "wants …" and "is not …".
+    /// The rule that `isValid` checks, as a text that completes "must be …" and "is not …".
     package static let rule =
         "1 to \(bytesMax) bytes of text without hidden, blank or private-use characters, without a space at either "
         + "end, and with at most \(marksMax) combining marks in a row and none at the beginning"

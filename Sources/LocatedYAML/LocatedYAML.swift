@@ -56,13 +56,13 @@ package struct LocatedYAML {
     ///
     /// - Parameters:
     ///   - known: nil: all keys.
-    ///   - wants: the problem that is reported of a node that is no mapping, for which the result is nil.
+    ///   - notMapping: the problem to report for a node that is not a mapping, for which the result is nil.
     ///   - unknown: the problem that is reported of an unknown key.
     package mutating func members(
-        of node: Node, known: Set<String>?, wants: String, unknown: (String) -> String
+        of node: Node, known: Set<String>?, notMapping: String, unknown: (String) -> String
     ) -> [Member]? {
         guard let mapping = node.mapping else {
-            report(node, wants)
+            report(node, notMapping)
             return nil
         }
         var members: [Member] = []

@@ -80,8 +80,8 @@ struct SettingsFile {
             of node: Node, in path: String, known: Set<String>?,
             _ body: (inout Walker, String, Node) -> Void
         ) {
-            let wants = (path.isEmpty ? "" : "\(path.dropLast()): ") + "wants keys with values"
-            let members = yaml.members(of: node, known: known, wants: wants) { key in
+            let problem = (path.isEmpty ? "" : "\(path.dropLast()): ") + "wants keys with values"
+            let members = yaml.members(of: node, known: known, notMapping: problem) { key in
                 "unknown key '\(path)\(key.cut(toBytes: 200))'\(Suggestion.text(for: key, among: known ?? []))"
             }
             for member in members ?? [] { body(&self, member.key, member.value) }

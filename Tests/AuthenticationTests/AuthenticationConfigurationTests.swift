@@ -22,18 +22,20 @@ import Testing
     }
 
     @Test func jwt() {
-        #expect(problems { $0.issuer = "" } == ["JWTs want an issuer"])
-        #expect(problems { $0.audience = "" } == ["JWTs want an audience"])
-        #expect(problems { $0.usersClaim = "" } == ["the claim about users has no name"])
+        #expect(problems { $0.issuer = "" } == ["auth-jwt-issuer is empty: give the issuer of the JWTs"])
+        #expect(
+            problems { $0.audience = "" } == ["auth-jwt-audience is empty: give the audience of the JWTs"])
+        #expect(
+            problems { $0.usersClaim = "" } == ["auth-jwt-users-claim is empty: give the name of the claim"])
         for leeway: Duration in [.seconds(-1), .seconds(61)] {
-            #expect(problems { $0.leeway = leeway } == ["the leeway is not within 0 s to 60 s"])
+            #expect(problems { $0.leeway = leeway } == ["the leeway must be from 0 s to 60 s"])
         }
         for interval: Duration in [.seconds(9), .seconds(86_401)] {
             #expect(
                 problems { $0.refreshInterval = interval }
-                    == ["the interval between fetches of the keys is not within 10 s to 1 day"])
+                    == ["the interval between fetches of the keys must be from 10 s to 1 day"])
         }
-        #expect(problems { $0.keys = .file("") } == ["the file of keys has no name"])
+        #expect(problems { $0.keys = .file("") } == ["the path of the file with the keys is empty"])
         #expect(
             problems {
                 $0.issuer = ""; $0.audience = ""
@@ -45,9 +47,9 @@ import Testing
             ("https://issuer.example/jwks.json", []), ("http://127.0.0.1:8080/", []),
             ("HTTPS://issuer.example", []),
             ("https://[::1]:8080/k", []),
-            ("https:///jwks", ["the address of the keys is not http://… or https://…"]),
-            ("https://u@issuer.example/", ["the address of the keys has a user or a password"]),
-            ("https://u:p@issuer.example/", ["the address of the keys has a user or a password"]),
+            ("https:///jwks", ["the URL of the keys must begin with http:// or https://"]),
+            ("https://u@issuer.example/", ["the URL of the keys must not contain a user or a password"]),
+            ("https://u:p@issuer.example/", ["the URL of the keys must not contain a user or a password"]),
         ])
     func addresses(_ text: String, _ expected: [String]) throws {
         let location = try #require(JWTConfiguration.KeyLocation(text))
@@ -64,7 +66,9 @@ import Testing
         #expect(JWTConfiguration.KeyLocation("http.json") == .file("http.json"))
         let url = try #require(URL(string: "ftp://issuer.example/"))
         #expect(
-            problems { $0.keys = .address(url) } == ["the address of the keys is not http://… or https://…"])
+            problems { $0.keys = .address(url) } == [
+                "the URL of the keys must begin with http:// or https://"
+            ])
         // A query may have a secret.
         #expect(
             JWTConfiguration.KeyLocation("https://issuer.example:8443/a?key=secret")?.description
@@ -79,8 +83,8 @@ import Testing
         configuration.certificates.append(CertificateRule(pattern: pattern, name: "a\nb", scopes: []))
         #expect(
             configuration.problems() == [
-                "two rules for certificates are about 'dns:a.example'",
-                "the rule for 'dns:a.example' has a name that is not \(PrincipalName.rule)",
+                "two rules for certificates match 'dns:a.example'",
+                "the rule for 'dns:a.example' has an invalid name: it must be \(PrincipalName.rule)",
             ])
         var unseen = AuthenticationConfiguration()
         unseen.certificates = [
@@ -89,8 +93,8 @@ import Testing
         ]
         #expect(
             unseen.problems() == [
-                "the rule for 'dns:a.example' has a name that is not \(PrincipalName.rule)",
-                "the rule for 'dns:a.example' has a user that is not \(PrincipalName.rule)",
+                "the rule for 'dns:a.example' has an invalid name: it must be \(PrincipalName.rule)",
+                "the rule for 'dns:a.example' has an invalid user: it must be \(PrincipalName.rule)",
             ])
         configuration.certificates = (0...1000).map { index in
             var rule = configuration.certificates[0]

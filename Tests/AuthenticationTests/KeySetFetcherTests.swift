@@ -180,7 +180,7 @@ private func ok(_ body: String, headers: String = "") -> String {
         #expect(await reason(fetch(url)).contains("refused"))
         for text in ["ftp://127.0.0.1/", "file:///etc/passwd", "/jwks.json"] {
             let url = try #require(URL(string: text))
-            #expect(await reason(fetch(url)) == "the address is not http://… or https://…")
+            #expect(await reason(fetch(url)) == "the URL must begin with http:// or https://")
         }
     }
 

@@ -35,19 +35,19 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
     @Test func oneBadKeyDoesNotSpoilTheSet() throws {
         let good = SigningKey.p256("good")
         let rsa = try SigningKey.rsa()
-        let unusable = "is for none of RS256, ES256 (P-256) and EdDSA (Ed25519)"
-        let incomplete = "lacks a part of its key, or one is not base64url of the right length"
-        let wrong = "is wrong, or an RSA key of less than 2048 bits"
+        let unusable = "cannot be used with RS256, ES256 (P-256) or EdDSA (Ed25519)"
+        let incomplete = "lacks a parameter, or has one that is not base64url of the right length"
+        let wrong = "is invalid, or is an RSA key of less than 2048 bits"
         let point = try good.jwk()
         let swapped: [String: Any] = ["kid": "a", "x": point["y"] ?? "", "y": point["x"] ?? ""]
         for (jwk, problem): ([String: Any], String) in [
-            ([:], "is no key that is understood"), (["kty": 1], "is no key that is understood"),
+            ([:], "is not a supported key"), (["kty": 1], "is not a supported key"),
             (["kty": "oct", "k": "c2VjcmV0"], unusable),
             (["kty": "oct", "k": "c2VjcmV0", "alg": "HS256"], unusable),
             (["kty": "AKP", "alg": "ML-DSA-65"], unusable),
-            (try good.jwk(["kid": 1]), "is no key that is understood"),
+            (try good.jwk(["kid": 1]), "is not a supported key"),
             (try good.jwk(["kid": String(repeating: "k", count: 1025)]), "has a kid of more than 1024 bytes"),
-            (try good.jwk(), "has the kid of a key before it"), (try rsa.jwk(["alg": "RS384"]), unusable),
+            (try good.jwk(), "has the same kid as an earlier key"), (try rsa.jwk(["alg": "RS384"]), unusable),
             (try rsa.jwk(["alg": "PS256"]), unusable), (try rsa.jwk(["alg": "HS256"]), unusable),
             (try rsa.jwk(["alg": "none"]), unusable), (try rsa.jwk(["alg": "ES256"]), unusable),
             (try rsa.jwk(["alg": "RSA-OAEP"]), unusable),
@@ -84,7 +84,7 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
         let found = try parse(
             keySet([["kty": "RSA", "n": base64URL(numbers.modulus), "e": base64URL(numbers.publicExponent)]]))
         #expect(found.keys.isEmpty)
-        #expect(found.skipped == ["keys[0] is wrong, or an RSA key of less than 2048 bits"])
+        #expect(found.skipped == ["keys[0] is invalid, or is an RSA key of less than 2048 bits"])
     }
 
     @Test(
@@ -94,7 +94,7 @@ private func parse(_ text: String) throws -> (keys: [VerificationKey], skipped: 
         ])
     func noKeySet(_ text: String) throws {
         let error = #expect(throws: KeySetError.self) { try parse(text) }
-        #expect(error?.problem == "is no JSON Web Key Set: an object with a list called keys")
+        #expect(error?.problem == "is not a JSON Web Key Set, which is an object with a list named keys")
     }
 
     @Test func limits() throws {

@@ -308,13 +308,13 @@ import Testing
             #expect(await authenticator.refusal(try header(new)) == .keySourceUnavailable)
             clock.advance(by: .seconds(10))
         }
-        #expect(log.all.allSatisfy { $0.hasPrefix("warning there are no new keys of JWTs") })
+        #expect(log.all.allSatisfy { $0.hasPrefix("warning the keys of JWTs could not be refreshed") })
         #expect(!log.all.joined().contains("canary"))
 
         script.answer(.success(try keySet([old, new])))
         clock.advance(by: .seconds(10))
         #expect(await authenticator.refusal(try header(new)) == nil)
-        #expect(log.all.last?.hasPrefix("info the keys of JWTs are good again") == true)
+        #expect(log.all.last?.hasPrefix("info the keys of JWTs are valid again") == true)
     }
 
     @Test func noKeysAtAllIsUnavailable() async throws {
@@ -383,9 +383,10 @@ import Testing
             }
         }
         #expect(try problems(nil) == [": cannot be read: No such file or directory"])
-        #expect(try problems("") == [": is no JSON Web Key Set: an object with a list called keys"])
-        #expect(try problems("{\"keys\": []}") == [": has no key that can be used"])
-        #expect(try problems(keySet([try old.jwk(["d": "AA"])])) == [": has no key that can be used"])
+        #expect(
+            try problems("") == [": is not a JSON Web Key Set, which is an object with a list named keys"])
+        #expect(try problems("{\"keys\": []}") == [": has no usable key"])
+        #expect(try problems(keySet([try old.jwk(["d": "AA"])])) == [": has no usable key"])
         #expect(
             try problems(String(repeating: " ", count: (1 << 20) + 1)) == [": is larger than 1048576 bytes"])
     }

@@ -164,13 +164,13 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(log.all.count == 5)
         #expect(log.all.last?.contains("No such file") == true)
         #expect(!log.all.joined().contains("canary"))
-        #expect(log.all.allSatisfy { $0.hasPrefix("warning the token file is bad") })
+        #expect(log.all.allSatisfy { $0.hasPrefix("warning the token file is invalid") })
         #expect(one.isValid(now: clock.now) && authenticator.known("Bearer one") === one)
 
         try folder.write(file(entry("one"), entry("two")), to: "tokens.yaml")
         for _ in 0..<3 { authenticator.reload() }
         #expect(log.all.count == 6)
-        #expect(log.all.last?.hasPrefix("info the token file was read again") == true)
+        #expect(log.all.last?.hasPrefix("info the token file was reloaded") == true)
         #expect(one.isValid(now: clock.now) && authenticator.known("Bearer two") != nil)
     }
 
@@ -279,7 +279,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(problems(path) == ["\(path): cannot be read: No such file or directory"])
         #expect(problems(folder.path("")) == ["\(folder.path("")): is not a file"])
         try folder.write("tokens: 1\n", to: "tokens.yaml")
-        #expect(problems(path) == ["\(path):1: tokens wants a list"])
+        #expect(problems(path) == ["\(path):1: tokens must be a list"])
         try folder.write(
             "tokens: []\n" + String(repeating: "#", count: (1 << 20) - 12) + "\n", to: "tokens.yaml")
         #expect(problems(path) == [])

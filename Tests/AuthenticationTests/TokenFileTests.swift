@@ -59,93 +59,93 @@ private func file(
 
     @Test(
         arguments: [
-            ("", "t.yaml: wants a list called tokens"),
-            ("# only a comment\n", "t.yaml: wants a list called tokens"),
-            ("- a\n", "t.yaml:1: wants a list called tokens"),
-            ("{}\n", "t.yaml:1: wants a list called tokens"),
-            ("tokens:\n", "t.yaml:1: tokens wants a list"),
-            ("tokens: []\nother: 1\n", "t.yaml:2: unknown key; known are tokens"),
-            ("tokens:\n  - sbx_secret\n", "t.yaml:2: a token wants name, hash and scopes"),
+            ("", "t.yaml: must contain a list named tokens"),
+            ("# only a comment\n", "t.yaml: must contain a list named tokens"),
+            ("- a\n", "t.yaml:1: must contain a list named tokens"),
+            ("{}\n", "t.yaml:1: must contain a list named tokens"),
+            ("tokens:\n", "t.yaml:1: tokens must be a list"),
+            ("tokens: []\nother: 1\n", "t.yaml:2: unknown key: known keys are tokens"),
+            ("tokens:\n  - sbx_secret\n", "t.yaml:2: a token must have name, hash and scopes"),
             ("tokens: [\n", "t.yaml:2: is not YAML: did not find expected node content"),
             ("tokens: []\ntokens: []\n", "t.yaml:1: has a key twice"),
             (file(more: "name: other"), "t.yaml:2: has a key twice"),
             (
                 file(more: "sbx_secret: 1"),
-                "t.yaml:5: unknown key; known are expires, hash, name, scopes, users"
+                "t.yaml:5: unknown key: known keys are expires, hash, name, scopes, users"
             ),
             (
                 file(name: "name: ''"),
-                "t.yaml:2: name wants \(PrincipalName.rule)"
+                "t.yaml:2: name must be \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \"a\\nb\""),
-                "t.yaml:2: name wants \(PrincipalName.rule)"
+                "t.yaml:2: name must be \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \"ada\\u200B\""),
-                "t.yaml:2: name wants \(PrincipalName.rule)"
+                "t.yaml:2: name must be \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: ada\u{202E}"),
-                "t.yaml:2: name wants \(PrincipalName.rule)"
+                "t.yaml:2: name must be \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [\"ada\\u2066\"]"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
+                "t.yaml:5: users must be all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(name: "name: \(String(repeating: "é", count: 129))"),
-                "t.yaml:2: name wants \(PrincipalName.rule)"
+                "t.yaml:2: name must be \(PrincipalName.rule)"
             ),
             (
                 file(hash: "hash: sbx_secret"),
-                "t.yaml:3: hash wants sha256: and 64 hexadecimal digits, never the token itself"
+                "t.yaml:3: hash must be sha256: and 64 hexadecimal digits, not the token itself"
             ),
             (
                 file(hash: "hash: \(hash)0"),
-                "t.yaml:3: hash wants sha256: and 64 hexadecimal digits, never the token itself"
+                "t.yaml:3: hash must be sha256: and 64 hexadecimal digits, not the token itself"
             ),
             (
                 file(hash: "hash: [\(hash)]"),
-                "t.yaml:3: hash wants sha256: and 64 hexadecimal digits, never the token itself"
+                "t.yaml:3: hash must be sha256: and 64 hexadecimal digits, not the token itself"
             ),
             (
                 file(hash: "hash: sha256:\(String(repeating: "g", count: 64))"),
-                "t.yaml:3: hash wants sha256: and 64 hexadecimal digits, never the token itself"
+                "t.yaml:3: hash must be sha256: and 64 hexadecimal digits, not the token itself"
             ),
             (
                 file(scopes: "scopes: []"),
-                "t.yaml:4: scopes wants a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
+                "t.yaml:4: scopes must be a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
             ),
             (
                 file(scopes: "scopes: [jobs.read, jobs.write]"),
-                "t.yaml:4: scopes wants a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
+                "t.yaml:4: scopes must be a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
             ),
             (
                 file(scopes: "scopes: admin"),
-                "t.yaml:4: scopes wants a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
+                "t.yaml:4: scopes must be a list of at least one of jobs.enqueue, jobs.read, jobs.cancel, admin"
             ),
             (
                 file(more: "users: everybody"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
+                "t.yaml:5: users must be all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [ada, '']"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
+                "t.yaml:5: users must be all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users: [ada, [bob]]"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
+                "t.yaml:5: users must be all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(more: "users:"),
-                "t.yaml:5: users wants all, or a list of at most 10000 users, each \(PrincipalName.rule)"
+                "t.yaml:5: users must be all, or a list of at most 10000 users, each \(PrincipalName.rule)"
             ),
             (
                 file(scopes: "users: all"),
                 "t.yaml:2: a token has no scopes"
             ),
-            (file() + file().dropFirst("tokens:\n".count), "t.yaml:5: the same hash as in line 2"),
+            (file() + file().dropFirst("tokens:\n".count), "t.yaml:5: has the same hash as line 2"),
         ])
     func problem(_ text: String, _ expected: String) {
         #expect(problems(text) == [expected])
@@ -160,7 +160,7 @@ private func file(
     func wrongTimes(_ text: String) {
         #expect(
             problems(file(more: "expires: '\(text)'"))
-                == ["t.yaml:5: expires wants a time with its zone, as in 2030-01-31T12:00:00Z"])
+                == ["t.yaml:5: expires must be a time with its zone, as in 2030-01-31T12:00:00Z"])
     }
 
     @Test func everyProblemIsNamedButNotTooMany() {
@@ -176,11 +176,13 @@ private func file(
         #expect(problems(whole + "\r\n").isEmpty)
         for count in 1..<whole.utf8.count where Array(whole.utf8)[count - 1] != UInt8(ascii: "\n") {
             let found = problems(String(decoding: whole.utf8.prefix(count), as: UTF8.self))
-            #expect(found.count == 1 && found[0].contains("the last line has no end"), "\(count)")
+            #expect(
+                found.count == 1 && found[0].contains("the last line does not end with a newline"), "\(count)"
+            )
         }
         #expect(
             problems(String(whole.dropLast(3))) == [
-                "t.yaml:7: the last line has no end, as if the rest of the file were missing; end it with a newline"
+                "t.yaml:7: the last line does not end with a newline, so the file may be incomplete: end it with a newline"
             ])
     }
 
