@@ -6,7 +6,7 @@ import Support
 
 package struct StatsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "stats", abstract: "Show what is in the queues, and how fast they move.")
+        commandName: "stats", abstract: "Show the number of jobs in each queue, and their rates.")
 
     @Option(help: "Only this queue.")
     var queue: String?
@@ -94,7 +94,7 @@ package struct QueueCommand: AsyncParsableCommand {
 
     package struct Pause: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(
-            abstract: "Start no job of a queue from now on, on any node. Running ones go on.")
+            abstract: "Start no more jobs of a queue, on any node. Running jobs continue.")
 
         @Argument(help: "The queue.")
         var name: String
@@ -114,7 +114,7 @@ package struct QueueCommand: AsyncParsableCommand {
     }
 
     package struct Resume: AsyncParsableCommand {
-        package static let configuration = CommandConfiguration(abstract: "Undo pause.")
+        package static let configuration = CommandConfiguration(abstract: "Resume a paused queue.")
 
         @Argument(help: "The queue.")
         var name: String
@@ -136,13 +136,14 @@ package struct QueueCommand: AsyncParsableCommand {
 
 package struct HealthCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "health", abstract: "Ask whether the server is serving.",
-        discussion: "Exit code 0: it is. 4: it is not, or does not answer. 3: it has no such service.")
+        commandName: "health", abstract: "Check whether the server is serving.",
+        discussion: "Exit code 0: it is serving. 4: it is not, or does not answer. 3: it has no such service."
+    )
 
     @Option(
         name: .customLong("service"),
         help: ArgumentHelp(
-            "Of one gRPC service, as in signalbox.v1.JobService. [default: the whole server]",
+            "Check one gRPC service, as in signalbox.v1.JobService. [default: the whole server]",
             valueName: "name"))
     var serviceName: String?
 

@@ -13,19 +13,19 @@ package struct EnqueueCommand: AsyncParsableCommand {
             the first job's id again. Durations are written as in 500ms, 5s, 10m, 2h or 7d.
             """)
 
-    @Argument(help: "Which handler runs it.")
+    @Argument(help: "The kind of the job, which selects its handler.")
     var kind: String
 
-    @Option(help: "On whose behalf. [default: $USER]")
+    @Option(help: "The user on whose behalf the job runs. [default: $USER]")
     var user: String?
 
-    @Option(help: "Its queue. [default: default]")
+    @Option(help: "The job's queue. [default: default]")
     var queue: String?
 
     @OptionGroup(title: "Payload")
     var payload: PayloadOptions
 
-    @Option(help: ArgumentHelp("The job's id, chosen by you. [default: a new one]", valueName: "uuid"))
+    @Option(help: ArgumentHelp("The job's id, a UUID. [default: a new one]", valueName: "uuid"))
     var id: String?
 
     @Option(help: "Idempotency key: unique for each user.")
@@ -37,38 +37,40 @@ package struct EnqueueCommand: AsyncParsableCommand {
     var priority: Int?
 
     @Option(
-        help: ArgumentHelp("How long to wait before it may start.", valueName: "duration"),
+        help: ArgumentHelp("The delay before the job may start.", valueName: "duration"),
         transform: Duration.init(written:))
     var delay: Duration?
 
     @Option(
-        help: ArgumentHelp("When it may start, as in 2030-01-31T09:30:00Z.", valueName: "time"),
+        help: ArgumentHelp(
+            "The time from which the job may start, as in 2030-01-31T09:30:00Z.", valueName: "time"),
         transform: Timestamp.init(written:))
     var at: Timestamp?
 
-    @Option(help: "How often it is tried in all, 1 to 100. [default: 3]")
+    @Option(help: "The maximum number of attempts, 1 to 100. [default: 3]")
     var maxAttempts: Int?
 
     @OptionGroup(title: "Retries")
     var retry: RetryOptions
 
     @Option(
-        help: ArgumentHelp("Hard limit of one attempt. [default: the kind's own]", valueName: "duration"),
+        help: ArgumentHelp("The time limit of one attempt. [default: the kind's own]", valueName: "duration"),
         transform: Duration.init(written:))
     var jobTimeout: Duration?
 
     @Option(
         help: ArgumentHelp(
-            "When an attempt is told to wrap up. [default: the kind's own]", valueName: "duration"),
+            "The time after which an attempt is asked to finish. [default: the kind's own]",
+            valueName: "duration"),
         transform: Duration.init(written:))
     var softTimeout: Duration?
 
     @Option(
-        help: ArgumentHelp("A label, for finding it again; may be repeated.", valueName: "key=value"),
+        help: ArgumentHelp("A label to find the job by; may be repeated.", valueName: "key=value"),
         transform: LabelArgument.init(written:))
     var label: [LabelArgument] = []
 
-    @Flag(help: "Go on as 'watch' does, until the job is final.")
+    @Flag(help: "Watch the job, as 'watch' does, until it is final.")
     var watch = false
 
     @Flag(help: "With --watch: also print the lines that the handler logs.")
@@ -101,7 +103,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
                 try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))
             } else {
                 try Terminal.write("\(response.job.id)\n")
-                if !response.created { try complain("the job was there already") }
+                if !response.created { try complain("the job existed already") }
             }
         }
         guard watch, let enqueued else { return }
@@ -112,7 +114,7 @@ package struct EnqueueCommand: AsyncParsableCommand {
 
     func draft(environment: [String: String]) async throws -> JobSpecDraft {
         guard let user = user ?? environment["USER"], !user.isEmpty else {
-            throw ValidationError("Say on whose behalf: --user (the variable USER is not set).")
+            throw ValidationError("Give --user, because the variable USER is not set.")
         }
         var draft = JobSpecDraft()
         draft.kind = ExactText(kind)
@@ -140,15 +142,16 @@ package struct EnqueueCommand: AsyncParsableCommand {
 /// The options for the payload.
 struct PayloadOptions: ParsableArguments {
     @Option(
-        help: ArgumentHelp("The payload itself, or - for standard input. [default: empty]", valueName: "json")
+        help: ArgumentHelp(
+            "The payload, or - to read it from standard input. [default: empty]", valueName: "json")
     )
     var payload: String?
 
-    @Option(help: ArgumentHelp("A file that holds it, or - for standard input.", valueName: "file"))
+    @Option(help: ArgumentHelp("A file with the payload, or - for standard input.", valueName: "file"))
     var payloadFile: String?
 
     @Option(
-        help: ArgumentHelp("Its media type. [default: application/json]", valueName: "type"))
+        help: ArgumentHelp("The media type of the payload. [default: application/json]", valueName: "type"))
     var contentType: String?
 
     func validate() throws {
@@ -179,7 +182,7 @@ struct RetryOptions: ParsableArguments {
 
     @Option(
         name: .customLong("retry-factor"),
-        help: "What each further delay is multiplied by, 1 to 100. [default: 2]")
+        help: "The factor from each delay to the next, 1 to 100. [default: 2]")
     var factor: Double?
 
     @Option(
@@ -190,7 +193,7 @@ struct RetryOptions: ParsableArguments {
 
     @Option(
         name: .customLong("retry-jitter"),
-        help: "Share of the delay it may be moved by, 0 to 1. [default: 0]")
+        help: "The share of a delay by which it varies at random, 0 to 1. [default: 0]")
     var jitter: Double?
 
     func validate() throws {

@@ -6,16 +6,16 @@ import Support
 
 package struct CancelCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "cancel", abstract: "Ask for the end of jobs.",
+        commandName: "cancel", abstract: "Cancel jobs.",
         discussion: """
-            A pending job is cancelled at once. The handler of a running one is told, and has a grace time: \
-            'watch' shows when it has ended. A final job stays as it is.
+            A pending job is cancelled at once. The handler of a running job is asked to stop within a grace \
+            time: 'watch' shows when it has ended. A final job is not changed.
             """)
 
     @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
     var jobs: [JobID]
 
-    @Option(help: "Kept in the job's error.")
+    @Option(help: "The reason, which is kept in the job's error.")
     var reason: String?
 
     @OptionGroup(title: "Server")
@@ -36,7 +36,8 @@ package struct CancelCommand: AsyncParsableCommand {
 
 package struct RetryCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "retry", abstract: "Put failed or cancelled jobs back, with a fresh budget of attempts.")
+        commandName: "retry",
+        abstract: "Return failed or cancelled jobs to the queue, with a new budget of attempts.")
 
     @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
     var jobs: [JobID]
@@ -77,7 +78,7 @@ package struct GetCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Write the result's bytes there; with - print nothing but them.", valueName: "file"))
+            "Write the bytes of the result to this file; - prints only them.", valueName: "file"))
     var resultTo: String?
 
     @OptionGroup(title: "Server")

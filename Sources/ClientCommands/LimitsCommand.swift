@@ -6,7 +6,8 @@ import Support
 
 package struct LimitsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "limits", abstract: "How many jobs of one user in one queue may run at once.",
+        commandName: "limits",
+        abstract: "Show and set how many jobs of one user in one queue may run at once.",
         subcommands: [Get.self, Set.self])
 
     package init() {}
@@ -17,7 +18,7 @@ package struct LimitsCommand: AsyncParsableCommand {
         @Option(help: "Whose.")
         var user: String
 
-        @Option(help: "In which queue. [default: default]")
+        @Option(help: "The queue. [default: default]")
         var queue: String?
 
         @OptionGroup(title: "Server")
@@ -38,19 +39,19 @@ package struct LimitsCommand: AsyncParsableCommand {
 
     package struct Set: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(
-            abstract: "Set a user's own limit, or go back to the queue's.",
-            discussion: "It holds from the next job that starts; what runs is not stopped.")
+            abstract: "Set a user's own limit, or remove it.",
+            discussion: "It applies to the jobs that start from now on; running jobs are not stopped.")
 
         @Option(help: "Whose.")
         var user: String
 
-        @Option(help: "In which queue. [default: default]")
+        @Option(help: "The queue. [default: default]")
         var queue: String?
 
         @Option(help: "Jobs at once, 0 to 100,000; 0 stops the user's jobs from starting.")
         var limit: Int?
 
-        @Flag(help: "Back to the queue's limit.")
+        @Flag(help: "Remove the user's own limit, so that the queue's limit applies.")
         var clear = false
 
         @OptionGroup(title: "Server")

@@ -12,35 +12,37 @@ package struct ListCommand: AsyncParsableCommand {
     /// limit of a message.
     private static let pageSizeMax = 100
 
-    @Option(help: "Of this user.")
+    @Option(help: "Only jobs of this user.")
     var user: String?
 
-    @Option(help: "In this queue.")
+    @Option(help: "Only jobs in this queue.")
     var queue: String?
 
-    @Option(help: "Of this kind.")
+    @Option(help: "Only jobs of this kind.")
     var kind: String?
 
     @Option(
         help: ArgumentHelp(
-            "In this state: pending, running, succeeded, failed or cancelled; may be repeated.",
+            "Only jobs in this state: pending, running, succeeded, failed or cancelled; may be repeated.",
             valueName: "state"), transform: JobModel.JobState.init(written:))
     var state: [JobModel.JobState] = []
 
     @Option(
-        help: ArgumentHelp("With this label; may be repeated.", valueName: "key=value"),
+        help: ArgumentHelp("Only jobs with this label; may be repeated.", valueName: "key=value"),
         transform: LabelArgument.init(written:))
     var label: [LabelArgument] = []
 
     @Option(
-        help: ArgumentHelp("Created at or after.", valueName: "time"),
+        help: ArgumentHelp("Only jobs created at or after this time.", valueName: "time"),
         transform: Timestamp.init(written:))
     var createdFrom: Timestamp?
 
-    @Option(help: ArgumentHelp("Created before.", valueName: "time"), transform: Timestamp.init(written:))
+    @Option(
+        help: ArgumentHelp("Only jobs created before this time.", valueName: "time"),
+        transform: Timestamp.init(written:))
     var createdTo: Timestamp?
 
-    @Option(help: ArgumentHelp("At most so many; 0: all.", valueName: "count"))
+    @Option(help: ArgumentHelp("The maximum number of jobs; 0: all.", valueName: "count"))
     var limit = 50
 
     @OptionGroup(title: "Server")

@@ -8,9 +8,9 @@ package struct WatchCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "watch", abstract: "Follow jobs: progress bars on a terminal, lines otherwise.",
         discussion: """
-            Ends when every job named is final: with exit code 0 if all have succeeded, else 1. A watch of \
-            a user or queue goes on until it is interrupted. A lost connection is made again, and the watch \
-            goes on where it was; it is given up after five minutes without a word from the server.
+            Ends when all named jobs are final, with exit code 0 if all have succeeded and 1 otherwise. A watch \
+            of a user or queue continues until it is interrupted. When the connection is lost, the watch \
+            reconnects and resumes; it gives up after five minutes without a message from the server.
             """)
 
     @Argument(
@@ -25,7 +25,7 @@ package struct WatchCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Only the events after this one (with one job); 0 begins with how it is now.",
+            "Only the events after this sequence number (with one job); 0 begins with the present state.",
             valueName: "sequence"))
     var after: Int64 = 0
 
@@ -39,7 +39,7 @@ package struct WatchCommand: AsyncParsableCommand {
 
     package func validate() throws {
         if jobs.isEmpty, user == nil, queue == nil {
-            throw ValidationError("Say what to watch: job ids, --user or --queue.")
+            throw ValidationError("Give job ids, --user or --queue.")
         }
         if !jobs.isEmpty, user != nil || queue != nil {
             throw ValidationError("Job ids exclude --user and --queue.")

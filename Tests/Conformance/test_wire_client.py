@@ -47,7 +47,7 @@ WORDS = {
     "UNKNOWN": ("unknown error", 5),
     "DEADLINE_EXCEEDED": ("no answer in time", 4),
     "PERMISSION_DENIED": ("permission denied", 5),
-    "RESOURCE_EXHAUSTED": ("too much", 5),
+    "RESOURCE_EXHAUSTED": ("limit exceeded", 5),
     "UNIMPLEMENTED": ("not implemented by this server", 5),
     "INTERNAL": ("internal error of the server", 5),
     "UNAVAILABLE": ("unavailable", 4),
