@@ -5,7 +5,7 @@ import Glibc
 /// neither the rules of an older version, which trusted every user, nor later edits are in force.
 enum AccessFiles {
     private static let rules = """
-        # Written by signalbox at each start. The socket only, and only who is in pg_ident.conf.
+        # Written by signalbox at each start. Only the users in pg_ident.conf may connect, by the socket.
         local all all peer map=signalbox
 
         """
@@ -24,13 +24,14 @@ enum AccessFiles {
         guard let name = SystemUser.knownName(geteuid()) else {
             throw EmbeddedPostgresError(
                 .stateDirectory,
-                "the system knows no name of user \(geteuid()), by which Postgres could tell who connects; add the user"
-            )
+                "user \(geteuid()) has no name in the system's user database, which Postgres needs to identify it; "
+                    + "add the user")
         }
         // Postgres would take a name that begins with a slash for a pattern.
         guard !name.hasPrefix("/"), !name.contains(where: { $0 == "\"" || $0.isNewline }) else {
             throw EmbeddedPostgresError(
-                .stateDirectory, "Postgres takes no user called \(name); run this program as another one")
+                .stateDirectory,
+                "Postgres does not accept the user name \(name); run this program as another user")
         }
         try replace(data + "/pg_ident.conf", with: map(name), for: user)
         try replace(data + "/pg_hba.conf", with: rules, for: user)
@@ -48,7 +49,9 @@ enum AccessFiles {
         defer { close(descriptor) }
         let bytes = [UInt8](text.utf8)
         guard unsafe pwrite(descriptor, bytes, bytes.count, 0) == bytes.count else { throw failed("write") }
-        if let user, fchown(descriptor, user.userID, user.groupID) != 0 { throw failed("give away") }
+        if let user, fchown(descriptor, user.userID, user.groupID) != 0 {
+            throw failed("change the owner of")
+        }
         guard fsync(descriptor) == 0 else { throw failed("write") }
         guard unsafe rename(new, path) == 0 else { throw failed("rename") }
     }

@@ -119,7 +119,7 @@ package final class EmbeddedPostgres: Sendable {
     /// Makes the data under another name and renames it, so that the data directory is always complete.
     private func makeData() async throws {
         let unfinished = directory.unfinishedData
-        logger.info("making a database", metadata: ["directory": "\(directory.data)"])
+        logger.info("creating the database", metadata: ["directory": "\(directory.data)"])
         if try FileStatus.find(unfinished) != nil {
             try ServerUser.makeDirectory(unfinished, for: user)
             // Its owner runs the removal, because the owner could put links there, and root would remove what
@@ -215,7 +215,7 @@ package final class EmbeddedPostgres: Sendable {
                 try await ensureRunning()
             } catch {
                 if Task.isCancelled { break }
-                logger.error("Postgres could not be started again", metadata: ["error": "\(error)"])
+                logger.error("could not restart Postgres", metadata: ["error": "\(error)"])
             }
             // The server may have been stopped while it was being started.
             if isStopping.withLock({ $0 }) { await stopServer() }

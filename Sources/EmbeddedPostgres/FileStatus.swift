@@ -22,7 +22,8 @@ struct FileStatus {
         var status = stat()
         if unsafe lstat(path, &status) == 0 { return FileStatus(status, path) }
         guard errno == ENOENT else {
-            throw EmbeddedPostgresError(.stateDirectory, "cannot look at \(path): \(StateLock.lastError())")
+            throw EmbeddedPostgresError(
+                .stateDirectory, "cannot read the status of \(path): \(StateLock.lastError())")
         }
         return nil
     }
@@ -38,7 +39,8 @@ struct FileStatus {
     static func of(_ descriptor: Int32, _ path: String) throws -> FileStatus {
         var status = stat()
         guard unsafe fstat(descriptor, &status) == 0 else {
-            throw EmbeddedPostgresError(.stateDirectory, "cannot look at \(path): \(StateLock.lastError())")
+            throw EmbeddedPostgresError(
+                .stateDirectory, "cannot read the status of \(path): \(StateLock.lastError())")
         }
         return FileStatus(status, path)
     }
@@ -67,8 +69,8 @@ struct FileStatus {
         try checkKind(.folder)
         guard userID == 0 || userID == geteuid() else {
             throw refused(
-                "belongs to \(SystemUser.name(userID)), who can replace what is in it",
-                "name a state directory all of whose parents belong to root or to \(SystemUser.name(geteuid()))"
+                "belongs to \(SystemUser.name(userID)), who can replace its contents",
+                "use a state directory all of whose parents belong to root or to \(SystemUser.name(geteuid()))"
             )
         }
         guard mode & S_ISVTX == 0 else { return }
@@ -90,8 +92,8 @@ struct FileStatus {
         try checkOwner(owner)
         guard mode & forbidden == 0 else {
             throw refused(
-                "has mode \(Self.octal(mode)), which lets other users in",
-                "see that nothing in it is another's, and run: chmod 700 '\(path)'")
+                "has mode \(Self.octal(mode)), which allows other users to open it",
+                "check that no file in it belongs to another user, then run: chmod 700 '\(path)'")
         }
     }
 
@@ -102,7 +104,8 @@ struct FileStatus {
         guard linkCount == 1, mode & 0o022 == 0 else {
             throw refused(
                 linkCount == 1
-                    ? "has mode \(Self.octal(mode)), which lets other users write it" : "has a second name",
+                    ? "has mode \(Self.octal(mode)), which allows other users to write it"
+                    : "has a second name",
                 "remove it")
         }
     }
@@ -118,7 +121,7 @@ struct FileStatus {
         guard userID != wanted else { return }
         throw refused(
             "belongs to \(SystemUser.name(userID)), not to \(SystemUser.name(wanted))",
-            "see who has made it; if what is in it is good, run: chown -R \(SystemUser.name(wanted)) '\(path)'"
+            "check who has created it; if you trust its contents, run: chown -R \(SystemUser.name(wanted)) '\(path)'"
         )
     }
 
@@ -128,8 +131,8 @@ struct FileStatus {
         let isOpen = mode & 0o002 != 0 || mode & 0o020 != 0 && !SystemGroup.isAlone(userID, in: groupID)
         guard isOpen else { return }
         throw refused(
-            "has mode \(Self.octal(mode)), with which other users can replace what is in it",
-            "see that nothing in it is another's, and run: chmod go-w '\(path)'")
+            "has mode \(Self.octal(mode)), which allows other users to replace its contents",
+            "check that no file in it belongs to another user, then run: chmod go-w '\(path)'")
     }
 
     private func refused(_ what: String, _ remedy: String) -> EmbeddedPostgresError {

@@ -55,7 +55,8 @@ struct ServerTools: Sendable {
                 """
         }
         if !installed.isEmpty {
-            return "Postgres \(majorVersionMin) or newer is needed; there is only \(installed)"
+            return
+                "Postgres \(majorVersionMin) or newer is required, but the newest that is installed is \(installed)"
         }
         if let explicit { return "there is no Postgres server (initdb, pg_ctl, postgres) in \(explicit)" }
         return """

@@ -20,7 +20,7 @@ struct ServerUser: Sendable, Equatable {
             throw EmbeddedPostgresError(
                 .stateDirectory,
                 """
-                Postgres does not run as root, and there is no user postgres; make it (useradd --system postgres), \
+                Postgres does not run as root, and there is no user postgres; create it (useradd --system postgres), \
                 or run this program as a user other than root
                 """)
         }
@@ -28,8 +28,8 @@ struct ServerUser: Sendable, Equatable {
             throw EmbeddedPostgresError(
                 .stateDirectory,
                 """
-                \(directory.data) belongs to the user nobody, which is not this server's alone; stop what uses it, \
-                and run: chown -R postgres: '\(directory.data)'; rm -rf '\(directory.run)'
+                \(directory.data) belongs to the user nobody, which other services use too; stop the \
+                Postgres that runs there, and run: chown -R postgres: '\(directory.data)'; rm -rf '\(directory.run)'
                 """)
         }
         return ServerUser(userID: user.userID, groupID: user.groupID)
@@ -42,7 +42,7 @@ struct ServerUser: Sendable, Equatable {
     /// Makes a folder that only the server's user may enter, or checks the one that is there.
     static func makeDirectory(_ path: String, for user: ServerUser?) throws {
         guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
-            throw EmbeddedPostgresError(.stateDirectory, "cannot make \(path): \(StateLock.lastError())")
+            throw EmbeddedPostgresError(.stateDirectory, "cannot create \(path): \(StateLock.lastError())")
         }
         let status = try FileStatus.get(path)
         guard let user, status.userID == geteuid() else {
@@ -53,7 +53,8 @@ struct ServerUser: Sendable, Equatable {
         guard unsafe lchown(path, user.userID, user.groupID) == 0 else {
             throw EmbeddedPostgresError(
                 .stateDirectory,
-                "cannot give \(path) to \(SystemUser.name(user.userID)): \(StateLock.lastError())")
+                "cannot change the owner of \(path) to \(SystemUser.name(user.userID)): \(StateLock.lastError())"
+            )
         }
     }
 }

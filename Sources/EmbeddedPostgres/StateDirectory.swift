@@ -31,7 +31,7 @@ struct StateDirectory: Sendable {
         if let xdg = environment["XDG_STATE_HOME"], xdg.hasPrefix("/") { return xdg + "/signalbox" }
         if let home = environment["HOME"], home.hasPrefix("/") { return home + "/.local/state/signalbox" }
         throw EmbeddedPostgresError(
-            .stateDirectory, "there is no home directory to keep data in; name a state directory")
+            .stateDirectory, "there is no home directory for the data; set a state directory")
     }
 
     /// Checks the path and makes it absolute.
@@ -51,7 +51,7 @@ struct StateDirectory: Sendable {
                 .stateDirectory,
                 """
                 the state directory's path is too long by \(socket.utf8.count - Self.socketPathBytesMax) bytes: \
-                a Unix socket cannot be at \(socket); name a shorter one
+                a Unix socket cannot be at \(socket); choose a shorter path
                 """)
         }
     }
@@ -70,14 +70,15 @@ struct StateDirectory: Sendable {
             guard place >= names.count - missing.count else { continue }
             guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
                 throw EmbeddedPostgresError(
-                    .stateDirectory, "cannot make the state directory \(path): \(StateLock.lastError())")
+                    .stateDirectory, "cannot create the state directory \(path): \(StateLock.lastError())")
             }
             // Once the folder is known to be ours, no other user can replace it, because its parent has been
             // checked.
             try FileStatus.get(path).checkIsStateDirectory()
             guard unsafe !isRoot || chmod(path, 0o755) == 0 else {
                 throw EmbeddedPostgresError(
-                    .stateDirectory, "cannot let the server's user into \(path): \(StateLock.lastError())")
+                    .stateDirectory,
+                    "cannot allow the server's user to open \(path): \(StateLock.lastError())")
             }
         }
         try FileStatus.get(path).checkIsStateDirectory()
@@ -104,7 +105,8 @@ struct StateDirectory: Sendable {
             }
             count -= 1
         }
-        throw EmbeddedPostgresError(.stateDirectory, "name the state directory without ..: \(path)")
+        throw EmbeddedPostgresError(
+            .stateDirectory, "the state directory's path must not contain ..: \(path)")
     }
 
     /// The major version of Postgres that wrote the data; nil if there are no data yet.
