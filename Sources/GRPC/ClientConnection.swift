@@ -74,7 +74,7 @@ final class ClientConnection: ChannelDuplexHandler {
         do {
             stream = try session.request(fields)
         } catch {
-            throw Status(.unavailable, "no new call on this connection: \(error.message)")
+            throw Status(.unavailable, "cannot start a call on this connection: \(error.message)")
         }
         let call = ClientStream(stream: stream, connection: self, timeout: timeout)
         stream.owner = call
@@ -154,7 +154,7 @@ final class ClientConnection: ChannelDuplexHandler {
             hasPinged = false
             return
         }
-        if hasPinged { return fail(Status(.unavailable, "the server is silent")) }
+        if hasPinged { return fail(Status(.unavailable, "the server did not answer a keepalive ping")) }
         hasPinged = true
         session.ping(Self.keepalivePing)
         flushNow()
@@ -201,7 +201,7 @@ final class ClientConnection: ChannelDuplexHandler {
         // exact: text of the TLS library
         return "\(cause)".contains("CERTIFICATE_VERIFY_FAILED")
             ? "TLS: the server's certificate is not signed by a trusted authority"
-            : "TLS: no agreement with the server on how to talk"
+            : "TLS: no protocol version or cipher in common with the server"
     }
 
     // MARK: Sending

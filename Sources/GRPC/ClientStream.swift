@@ -207,8 +207,9 @@ enum ResponseStatus {
         switch code {
         case .refusedStream: Status(.unavailable, "the server refused the call")
         case .cancel: Status(.cancelled, "the server cancelled the call")
-        case .enhanceYourCalm: Status(.resourceExhausted, "the server asks for calm")
-        case .inadequateSecurity: Status(.permissionDenied, "the server asks for more security")
+        case .enhanceYourCalm: Status(.resourceExhausted, "the server limits this client (ENHANCE_YOUR_CALM)")
+        case .inadequateSecurity:
+            Status(.permissionDenied, "the server requires more security (INADEQUATE_SECURITY)")
         default: Status(.internalError, "the call was reset: \(code)")
         }
     }

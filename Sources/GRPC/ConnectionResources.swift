@@ -116,7 +116,8 @@ struct ConnectionResources {
         let hasRoomUnfinished = unfinishedShare.update(unfinishedBytes, of: budgets.unfinishedRequests)
         if change.held > 0, requestBytes > limits.requestBytes {
             return Status(
-                .resourceExhausted, "the connection's requests are over \(limits.requestBytes) bytes together"
+                .resourceExhausted,
+                "the requests of the connection exceed \(limits.requestBytes) bytes in total"
             )
         }
         guard change.total > Self.smallRequestBytes else { return nil }
@@ -141,7 +142,8 @@ struct ConnectionResources {
     mutating func admit(response bytes: Int, queuedBytes: Int, queuedOnStream: Int) -> Status? {
         guard queuedBytes + bytes <= limits.queuedBytes else {
             return Status(
-                .resourceExhausted, "more than \(limits.queuedBytes) bytes of responses are not read")
+                .resourceExhausted,
+                "the client has left more than \(limits.queuedBytes) bytes of responses unread")
         }
         let hasRoom = updateQueued(queuedBytes + bytes)
         guard hasRoom || queuedOnStream + bytes <= Self.smallResponseBytes else {

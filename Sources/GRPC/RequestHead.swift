@@ -51,7 +51,7 @@ final class RequestHead: Sendable {
                 timeout = Timeout.decode(field.value)
                 switch timeout {
                 case nil: refusal = Status(.internalError, "malformed grpc-timeout")
-                case .zero?: refusal = Status(.deadlineExceeded, "there is no time at all")
+                case .zero?: refusal = Status(.deadlineExceeded, "the deadline has passed: grpc-timeout is 0")
                 default: break
                 }
             case 13 where field.name.isEqual(to: "authorization"):
@@ -61,7 +61,8 @@ final class RequestHead: Sendable {
             case 13 where field.name.isEqual(to: "grpc-encoding"):
                 coding = Self.coding(field.value)
                 if coding == nil, !field.value.isEqual(to: "identity") {
-                    refusal = Status(.unimplemented, "an encoding other than \(Self.acceptedEncodings)")
+                    refusal = Status(
+                        .unimplemented, "unsupported grpc-encoding: accepted are \(Self.acceptedEncodings)")
                 }
             case 20 where field.name.isEqual(to: "grpc-accept-encoding"):
                 acceptedCodings += field.value.split(separator: UInt8(ascii: ",")).compactMap {

@@ -102,7 +102,7 @@ extension ServerConnection {
 
     private static let tooManyAnonymous = Status(
         .resourceExhausted,
-        "as many calls without credentials are open as may be: end some, or call something with credentials first"
+        "too many open calls without credentials: end some, or make a call with credentials first"
     )
 
     /// Nil: the server requires no admission.

@@ -14,7 +14,7 @@ extension ServerConnection {
     func ticked() {
         guard machine.ticks else { return }
         guard !isBlocked() else {
-            logger.debug("client reads nothing")
+            logger.debug("the client does not read")
             reportRefusal(of: .readsNothing)
             closeAtOnce()
             return
@@ -31,9 +31,9 @@ extension ServerConnection {
         case .drain:
             announceShutdown()
         case .abort(.age):
-            return abort("the connection has reached its greatest age")
+            return abort("the connection has reached its maximum age: connect again")
         case .abort(.trust):
-            return abort("the authorities of clients have changed: connect again")
+            return abort("the certificate authorities of clients have changed: connect again")
         case .close(let handshakeTimedOut):
             logger.debug("connection timed out")
             if handshakeTimedOut { reportRefusal(of: .handshakeTimedOut) }
@@ -80,7 +80,7 @@ extension ServerConnection {
                 session.reset(stream, .enhanceYourCalm)
                 hasStalled = true
             } else if callersMayEnd, !call.isAdmitted {
-                call.fail(Status(.unauthenticated, "the credential has ended"))
+                call.fail(Status(.unauthenticated, "the credentials have expired or were revoked"))
             }
         }
         if hasStalled { resources.windowReleased() }

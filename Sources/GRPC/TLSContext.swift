@@ -72,10 +72,10 @@ final class TLSContext: Sendable {
                 state.material = material
                 state.trusted.formUnion(material.authorities)
             }
-            logger.notice("the certificate was read again")
+            logger.notice("the certificate was reloaded")
         } catch {
             logger.warning(
-                "the certificate's files are wrong: the last one stays in use",
+                "the certificate could not be reloaded: the previous one stays in use",
                 metadata: ["error": "\(error)"])
         }
     }
@@ -88,7 +88,7 @@ final class TLSContext: Sendable {
             return true
         }
         if lessIsTrusted {
-            logger.notice("an authority of clients was removed: all clients have to connect again")
+            logger.notice("a certificate authority of clients was removed: all clients must reconnect")
         }
     }
 

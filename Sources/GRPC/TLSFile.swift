@@ -36,7 +36,7 @@ enum TLSFile {
         } catch {
             let reason =
                 access(path, R_OK) == 0
-                ? "there is none in PEM, or none without a passphrase"
+                ? "the file has none in PEM, or only one with a passphrase"
                 : unsafe String(cString: strerror(errno))
             throw TLSFileError(description: "cannot read a \(what) from '\(path)': \(reason)")
         }
