@@ -189,7 +189,10 @@ import Testing
             runner(
                 #"printf '{"result":"'; head -c 1048576 /dev/zero | tr '\0' x; echo '"}'; exec sleep 600"#))
         #expect(failure.isPermanent)
-        #expect(failure.message == "the command wrote a result of 1048578 bytes; at most 1048576 are kept")
+        #expect(
+            failure.message
+                == "the output of the command is invalid: a result of 1048578 bytes is over the limit of 1048576"
+        )
     }
 
     @Test func aRefusedCheckpointEndsTheRun() async throws {

@@ -66,7 +66,7 @@ struct Claimer: Sendable {
                 return claimed
             } catch {
                 pools.endClaim(grant, nil)
-                logger.warning("jobs could not be claimed", metadata: ["error": "\(error)"])
+                logger.warning("could not claim jobs", metadata: ["error": "\(error)"])
                 return nil
             }
         }

@@ -130,7 +130,7 @@ package enum CommandOutput {
             if verdict == .keyTooLong {
                 return [
                     .violation(
-                        "a line with \"\(key.name)\" that has a JSON key of more than \(JSONText.keyBytesMax) bytes"
+                        "a line with \"\(key.name)\" has a JSON key of more than \(JSONText.keyBytesMax) bytes"
                     )
                 ]
             }
@@ -190,7 +190,8 @@ package enum CommandOutput {
         case .checkpoint:
             guard value.count <= JobLimits.checkpointBytesMax else {
                 return .violation(
-                    "a checkpoint of \(value.count) bytes; at most \(JobLimits.checkpointBytesMax) are kept")
+                    "a checkpoint of \(value.count) bytes is over the limit of \(JobLimits.checkpointBytesMax)"
+                )
             }
             return .checkpoint(Array(value))
         case .result:
@@ -212,7 +213,7 @@ package enum CommandOutput {
     private static func result(_ data: [UInt8], contentType: ExactText) -> CommandRecord {
         guard data.count <= JobLimits.resultBytesMax else {
             return .violation(
-                "a result of \(data.count) bytes; at most \(JobLimits.resultBytesMax) are kept")
+                "a result of \(data.count) bytes is over the limit of \(JobLimits.resultBytesMax)")
         }
         guard (1...JobLimits.contentTypeBytesMax).contains(contentType.utf8.count),
             !contentType.hasControlCharacter

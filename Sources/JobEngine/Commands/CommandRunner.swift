@@ -292,7 +292,8 @@ private struct CommandRun: Sendable {
         case .error(let reason, let message): outcome.error = (reason, message)
         case .violation(let message):
             throw RunFailure(
-                reason: JobError.reasonPermanent, message: "the command wrote " + message, isPermanent: true)
+                reason: JobError.reasonPermanent, message: "the output of the command is invalid: " + message,
+                isPermanent: true)
         }
     }
 
@@ -340,7 +341,7 @@ private struct CommandRun: Sendable {
             }
         } catch {
             throw RunFailure(
-                message: "the checkpoint could not be handed to the command",
+                message: "the checkpoint could not be passed to the command",
                 details: "the checkpoint's file was not written: \(error)")
         }
     }

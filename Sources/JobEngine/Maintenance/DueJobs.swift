@@ -20,7 +20,7 @@ struct DueJobs: Sendable {
                 if due.promoted > 0 { onReady() }
                 if let next = due.next { wait = min(wait, max(next, .milliseconds(1))) }
             } catch {
-                logger.debug("due jobs were not looked for", metadata: ["error": "\(error)"])
+                logger.debug("could not look for due jobs", metadata: ["error": "\(error)"])
             }
             await scheduled.wait(atMost: wait, on: runtime)
         }

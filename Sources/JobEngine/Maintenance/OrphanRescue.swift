@@ -21,12 +21,12 @@ struct OrphanRescue: Sendable {
                 }
                 for policy in orphans.unknown where !unknown.contains(policy) {
                     logger.warning(
-                        "runs of dead nodes are left to nodes of a newer version, which know the policy of their kind",
+                        "runs of dead nodes wait for a node of a newer version: the interruption policy of their kind is unknown",
                         metadata: ["kind": "\(policy.kind)", "policy": "\(policy.policy)"])
                 }
                 unknown = Set(orphans.unknown)
             } catch {
-                logger.debug("runs of dead nodes were not looked for", metadata: ["error": "\(error)"])
+                logger.debug("could not look for runs of dead nodes", metadata: ["error": "\(error)"])
             }
         }
     }
@@ -44,10 +44,11 @@ struct OrphanRescue: Sendable {
                 return
             }
             logger.warning(
-                "a run of a dead node was taken back",
+                "rescued a run of a dead node",
                 metadata: ["job": "\(run.key.id)", "attempt": "\(run.attempt)", "node": "\(orphan.node)"])
         } catch {
-            logger.warning("a run of a dead node was not taken back yet", metadata: ["error": "\(error)"])
+            logger.warning(
+                "could not rescue a run of a dead node: trying again", metadata: ["error": "\(error)"])
         }
     }
 }

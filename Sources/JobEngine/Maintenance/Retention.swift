@@ -24,7 +24,7 @@ struct Retention: Sendable {
                 // While there is more, a few at a time, so that nothing else waits for it.
                 if removed == Self.rowsAtOnce || trimmed == Self.rowsAtOnce { wait = .milliseconds(100) }
             } catch {
-                logger.debug("old rows were not removed", metadata: ["error": "\(error)"])
+                logger.debug("could not remove old rows", metadata: ["error": "\(error)"])
             }
             try? await runtime.sleep(for: wait)
         }

@@ -76,14 +76,14 @@ final class NodeLease: Sendable {
                 for run in lost { runtime.start { [self] in await giveBack(run) } }
             } catch {
                 wait = min(lease / 30, .milliseconds(500))
-                logger.warning("the lease was not renewed", metadata: ["error": "\(error)"])
+                logger.warning("could not renew the lease", metadata: ["error": "\(error)"])
             }
         }
     }
 
     /// The lease has ended, for the database or for this node: its runs belong to others now, and it registers anew.
     private func startAgain() async throws(StoreError) {
-        logger.error("the lease was lost: this node begins anew")
+        logger.error("the lease was lost: this node registers again")
         lose(grace: .zero)
         if pools.isStopping { return }
         try await store.endNode()
@@ -145,7 +145,8 @@ final class NodeLease: Sendable {
                 }
             } catch {
                 logger.warning(
-                    "a change of this node's kinds was not announced yet", metadata: ["error": "\(error)"])
+                    "could not announce a change of this node's kinds: trying again",
+                    metadata: ["error": "\(error)"])
                 try? await runtime.sleep(for: .seconds(1))
                 pools.announcements.wake()
             }

@@ -189,7 +189,7 @@ package final class WorkerNode: Sendable {
         runs.stopAll(.released, grace: .seconds(1))
         if await pools.drained(within: .seconds(3)) { return }
         // Ends that are not written by then are rescued by another node, or by this one's next start.
-        logger.warning("runs are left behind, for others to rescue")
+        logger.warning("some runs have not ended: other nodes will rescue them")
         runs.stopAll(.leaseLost, grace: .zero)
     }
 

@@ -156,7 +156,7 @@ final class ActiveRun: Sendable {
     /// - Parameter end: nil: the lease is lost, and nothing is to be written.
     private func ended(_ end: RunEnd?, _ onFinished: @escaping OnFinished) {
         guard let end else {
-            context.logger.warning("the run was dropped with its lease", metadata: metadata())
+            context.logger.warning("dropped a run because its lease was lost", metadata: metadata())
             return onFinished(false)
         }
         guard hasUpdate else { return write(end, onFinished) }
@@ -184,11 +184,12 @@ final class ActiveRun: Sendable {
                 write(.cancelled(reason: reason), onFinished)
             case .success(.stale):
                 context.logger.warning(
-                    "the end of the run came after its lease", metadata: metadata(["end": "\(end.word)"]))
+                    "the end of a run was not written: its lease was lost",
+                    metadata: metadata(["end": "\(end.word)"]))
                 onFinished(true)
             case .failure(let error):
                 context.logger.warning(
-                    "the end of the run is not written yet", metadata: metadata(["error": "\(error)"]))
+                    "could not write the end of a run", metadata: metadata(["error": "\(error)"]))
                 if stopReason == .leaseLost { return onFinished(false) }
                 context.runtime.start { [self] in
                     var backoff = backoff
@@ -289,7 +290,7 @@ extension ActiveRun: Run {
                 default:
                     // The database's error is for the operator; the failure's message is for the job's user.
                     context.logger.error(
-                        "a checkpoint was not saved", metadata: ["job": "\(jobID)", "error": "\(error)"])
+                        "could not save a checkpoint", metadata: ["job": "\(jobID)", "error": "\(error)"])
                     throw RunFailure(message: "the checkpoint could not be saved")
                 }
             }

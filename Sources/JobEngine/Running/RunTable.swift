@@ -51,7 +51,8 @@ final class RunTable: Sendable {
         }
         // The grant names our kinds, so this is a bug; the job is not lost, the lease's renewal gives it back.
         context.logger.error(
-            "a job of a kind without handler was claimed", metadata: ["kind": "\(claimed.spec.kind)"])
+            "claimed a job of a kind without a handler: the next renewal of the lease releases it",
+            metadata: ["kind": "\(claimed.spec.kind)"])
     }
 
     private func start(

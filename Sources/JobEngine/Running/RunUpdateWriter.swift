@@ -20,7 +20,7 @@ struct RunUpdateWriter: Sendable {
                 try await store.save(updates.map(\.1))
                 isSaved = true
             } catch {
-                logger.warning("progress was not written", metadata: ["error": "\(error)"])
+                logger.warning("could not write progress and log lines", metadata: ["error": "\(error)"])
                 updated.wake()
             }
             for (run, update) in updates { run.updateIsOver(update, isSaved: isSaved) }

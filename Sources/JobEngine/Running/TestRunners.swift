@@ -20,7 +20,7 @@ package enum TestRunners {
         do {
             return try JSONDecoder().decode(type, from: Data(run.payload))
         } catch {
-            throw wrongPayload(of: run.kind, "is not what the kind wants: \(error)")
+            throw wrongPayload(of: run.kind, "cannot be decoded: \(error)")
         }
     }
 
@@ -139,11 +139,12 @@ package struct TestFailRunner: JobRunner {
         }
         if payload.permanent == true {
             throw RunFailure(
-                reason: JobError.reasonPermanent, message: "failed for good, as asked", isPermanent: true)
+                reason: JobError.reasonPermanent, message: "failed permanently, as requested",
+                isPermanent: true)
         }
         if run.attempt <= payload.times ?? 0 {
             throw RunFailure(
-                message: "failed as asked, attempt \(run.attempt) of \(payload.times ?? 0)",
+                message: "failed as requested, attempt \(run.attempt) of \(payload.times ?? 0)",
                 retryAfter: payload.retry_after_ms.map { .milliseconds($0) })
         }
         return try TestRunners.json(Output(attempt: run.attempt))
