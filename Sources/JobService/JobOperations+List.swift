@@ -88,7 +88,8 @@ extension JobOperations {
         guard !token.isEmpty else { return nil }
         guard let before = pageTokens.decode(token.text, filter, for: caller) else {
             throw .invalid([
-                FieldViolation(field: "page_token", description: "is not one of ours for these filters")
+                FieldViolation(
+                    field: "page_token", description: "was not made by this service for these filters")
             ])
         }
         return before

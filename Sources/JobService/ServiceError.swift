@@ -83,7 +83,7 @@ extension ServiceError {
             "\(delay == nil ? "that is more than the user may ever have at once" : quota.isExceeded)"
                 + " (\(quota.rawValue))"
         case .tooManyQueues:
-            "the user would have had jobs in more than \(JobLimits.queuesPerUserMax) queues"
+            "the user would have jobs in more than \(JobLimits.queuesPerUserMax) queues"
         case .notFound(let id): "there is no job \(id)"
         case .conflict(_, let index):
             "\(index.map { "jobs[\($0)]: " } ?? "")a job with this id or key has other content"
@@ -92,7 +92,7 @@ extension ServiceError {
             "job \(id) is at sequence \(sequence), before \(after)"
         case .readerTooSlow: "the reader is too slow for this watch: start it again"
         case .shuttingDown: "this server is shutting down: connect again"
-        case .overloaded: "too much waits to be written"
+        case .overloaded: "too many writes are waiting: try again"
         case .unavailable: "the database cannot be reached"
         case .cancelled: "the call was cancelled"
         case .broken: "internal error"

@@ -118,7 +118,7 @@ extension JobStore {
             }
             return job
         }
-        throw .unavailable("the job changes too fast to be cancelled")
+        throw .unavailable("the job changes too fast to be cancelled: try again")
     }
 
     /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job after the change.

@@ -289,9 +289,9 @@ extension JobStore {
     }
 
     private static let batchBytesMax = 64 << 20
-    static let vanished = StoreError.unavailable("the job with this id is just being removed")
+    static let vanished = StoreError.unavailable("the job with this id is being removed: try again")
     private static let contended = StoreError.unavailable(
-        "too many different jobs with this id have come at once, and those before were refused; try again")
+        "too many different jobs with this id arrived at once: try again")
 
     /// Adds jobs with distinct ids and returns one result per job. `execute` runs statements in one round trip.
     private func insert(

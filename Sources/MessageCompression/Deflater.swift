@@ -13,7 +13,8 @@ internal import NIOCore
         unsafe stream.initialize(to: z_stream())
         // This fails only if memory is out, or if the library has another version than its header.
         unsafe precondition(
-            signalbox_deflate_init(stream, Self.level, coding.windowBits) == Z_OK, "zlib does not begin")
+            signalbox_deflate_init(stream, Self.level, coding.windowBits) == Z_OK,
+            "zlib cannot be initialized")
     }
 
     deinit {

@@ -12,7 +12,8 @@ internal import NIOCore
         unsafe stream = .allocate(capacity: 1)
         unsafe stream.initialize(to: z_stream())
         // This fails only if memory is out, or if the library has another version than its header.
-        unsafe precondition(signalbox_inflate_init(stream, coding.windowBits) == Z_OK, "zlib does not begin")
+        unsafe precondition(
+            signalbox_inflate_init(stream, coding.windowBits) == Z_OK, "zlib cannot be initialized")
     }
 
     deinit {

@@ -166,7 +166,7 @@ extension Connection {
         default:
             // COPY and replication are not supported, and can only be left by closing the connection.
             close()
-            throw PostgresError(.usage, "the statement wants to copy data", statement: result.statement)
+            throw PostgresError(.usage, "COPY statements are not supported", statement: result.statement)
         }
     }
 

@@ -16,7 +16,7 @@ struct DatabaseWorker: Sendable {
                 backoff.reset()
                 let cancel = connection.canceller.map { canceller in { @Sendable in canceller.cancel() } }
                 if queue.connected(number, cancel) {
-                    configuration.logger.notice("the database is back")
+                    configuration.logger.notice("reconnected to the database")
                 }
                 serve(connection)
                 connection.close()
@@ -25,7 +25,7 @@ struct DatabaseWorker: Sendable {
                 let delay = backoff.next()
                 if queue.connectFailed(error) {
                     configuration.logger.warning(
-                        "no connection to the database; trying again",
+                        "cannot connect to the database: trying again",
                         metadata: ["error": "\(error)", "retry_in": "\(delay)"])
                 }
                 wait(until: .now + delay)
@@ -51,13 +51,13 @@ struct DatabaseWorker: Sendable {
                 connection.waitForInput(orWake: waker, until: end)
             case .reconnect:
                 configuration.logger.warning(
-                    "a request to stop a statement hangs; connecting to the database anew")
+                    "a cancel request to the database got no answer: reconnecting")
                 return
             case .leave:
                 return
             }
         }
-        configuration.logger.warning("the connection to the database broke")
+        configuration.logger.warning("lost the connection to the database")
     }
 
     /// Waits for the backoff. Shutdown ends the wait early.

@@ -158,7 +158,9 @@ final class WorkQueue: Sendable {
             if state.isShuttingDown { return .refuse(PostgresError(.shutdown, "the database was shut down")) }
             let waitingCount = (work.isLong ? state.waitingLong : state.waiting).count
             guard waitingCount < countMax || !work.isBounded else {
-                return .refuse(PostgresError(.overloaded, "\(countMax) pieces of work wait for a connection"))
+                return .refuse(
+                    PostgresError(
+                        .overloaded, "the queue for database connections is full: \(countMax) are waiting"))
             }
             if work.isLong { state.waitingLong.append(work) } else { state.waiting.append(work) }
             if let worker = state.idleForWork(longMax: longMax) { return .wake(worker) }

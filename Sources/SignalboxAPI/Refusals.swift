@@ -75,7 +75,7 @@ package final class Refusals: RefusalObserver {
     private func write(_ line: RefusalLog.Line) {
         guard let key = line.key else {
             return logger.info(
-                "more was refused, from more addresses than are told apart",
+                "further calls or connections refused, from more addresses than are logged one by one",
                 metadata: ["count": "\(line.count)"])
         }
         var metadata: Logger.Metadata = [

@@ -89,7 +89,7 @@ package enum DescriptorTable {
                 ListServiceResponse(service: services.map { ServiceResponse(name: $0) }))
         case nil:
             return .errorResponse(
-                ErrorResponse(errorCode: invalidArgument, errorMessage: "no question that is known"))
+                ErrorResponse(errorCode: invalidArgument, errorMessage: "unknown or empty request"))
         }
     }
 }

@@ -62,7 +62,8 @@ import Testing
                 $0.pageToken = ExactText(token)
             }
             let refusal = ServiceError.invalid([
-                FieldViolation(field: "page_token", description: "is not one of ours for these filters")
+                FieldViolation(
+                    field: "page_token", description: "was not made by this service for these filters")
             ])
             await #expect(throws: refusal) { try await bench.jobs.list(next, for: .of("b")) }
             await #expect(throws: refusal) { try await bench.jobs.list(elsewhere, for: .root) }

@@ -519,7 +519,7 @@ import Testing
                 #expect(try await bench.follow(other, upTo: .enqueued) == [.enqueued])
             }
             #expect(lines.all.filter { $0.contains("unblocked") }.count == 1, "\(lines.all)")
-            #expect(!lines.all.contains { $0.contains("could not be read") }, "\(lines.all)")
+            #expect(!lines.all.contains { $0.contains("could not read") }, "\(lines.all)")
         }
     }
 

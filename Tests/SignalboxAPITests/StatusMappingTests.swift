@@ -81,7 +81,7 @@ import Testing
     @Test func errorsThatPass() throws {
         for (error, message) in [
             (ServiceError.unavailable("secret"), "the database cannot be reached"),
-            (.overloaded, "too much waits to be written"),
+            (.overloaded, "too many writes are waiting: try again"),
         ] {
             let status = StatusMapping.status(for: error)
             #expect(status.code == .unavailable && status.message == message)

@@ -59,6 +59,6 @@ import Testing
         #expect(DescriptorTable.answer(.allExtensionNumbersOfType("no")) == error(5, "no such type"))
         let number = ExtensionRequest(containingType: type, extensionNumber: 1)
         #expect(DescriptorTable.answer(.fileContainingExtension(number)) == error(5, "no such extension"))
-        #expect(DescriptorTable.answer(nil) == error(3, "no question that is known"))
+        #expect(DescriptorTable.answer(nil) == error(3, "unknown or empty request"))
     }
 }

@@ -85,7 +85,7 @@ package struct WatchOperations: Sendable {
             let field = "jobs[\(index)].job_id"
             let id = try JobID(job.id, field: field)
             guard after.updateValue(job.afterSequence, forKey: id) == nil else {
-                throw .invalid([FieldViolation(field: field, description: "is there twice")])
+                throw .invalid([FieldViolation(field: field, description: "is given twice")])
             }
             ids.append(id)
         }

@@ -131,7 +131,7 @@ package final class ChangeFeed: Sendable {
                     wakeSubscribers(hasCancels: true)
                 }
             } catch {
-                logger.warning("the change log could not be read", metadata: ["error": "\(error)"])
+                logger.warning("could not read the change log", metadata: ["error": "\(error)"])
             }
             await readSignal.wait(atMost: configuration.pollInterval)
             try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
@@ -159,7 +159,7 @@ package final class ChangeFeed: Sendable {
             do throws(StoreError) {
                 try await store.notifyPeers()
             } catch {
-                logger.debug("the other nodes were not notified", metadata: ["error": "\(error)"])
+                logger.debug("could not notify the other nodes", metadata: ["error": "\(error)"])
             }
             try? await Task.sleep(for: configuration.notifyInterval)
         }
