@@ -4,23 +4,23 @@ package import ArgumentParser
 package struct ClientSettingsTable: SettingsTable {
     package let server = Setting(
         "server", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600), "The server to call.")
-    package let tls = Setting("tls", .bool, default: false, "Talk TLS.")
+    package let tls = Setting("tls", .bool, default: false, "Use TLS.")
     package let tlsCA = Setting(
         "tls-ca", .optionalText("FILE"), default: nil,
-        "PEM file with the authorities to trust instead of the system's. Means tls.")
+        "PEM file with the authorities to trust instead of the system's. Implies tls.")
     package let tlsCertificate = Setting(
         "tls-certificate", .optionalText("FILE"), default: nil,
-        "PEM file with the client's certificate and its chain, for a server that asks for one. Means tls. "
-            + "With tls-key.")
+        "PEM file with the client's certificate and its chain, for a server that requires one. Implies "
+            + "tls. Requires tls-key.")
     package let tlsKey = Setting(
         "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
     package let tokenFile = Setting(
         "token-file", .optionalText("FILE"), default: nil,
-        "File with a token, for a server that asks who calls. The variable SIGNALBOX_TOKEN may have the token "
-            + "itself.")
+        "File with a token, for a server that requires credentials. The variable SIGNALBOX_TOKEN may hold "
+            + "the token itself.")
     package let timeout = Setting(
         "timeout", .duration(.milliseconds(1) ... .seconds(3600)), default: .seconds(10),
-        "How long one call may take.")
+        "The time limit of one call.")
 }
 
 /// The settings with which the client commands reach their server.
@@ -69,15 +69,15 @@ package struct ClientSettings: Sendable {
         if tls {
             if insecure {
                 problems.append(
-                    "--insecure: TLS is asked for too, by a flag or a variable SIGNALBOX_TLS…: leave one of them out. "
+                    "--insecure: a flag or a variable SIGNALBOX_TLS… also asks for TLS: remove one of them. "
                         + "--insecure sends a token without TLS; it does not make TLS trust a certificate, which "
                         + "--tls-ca FILE does")
             }
         } else if !insecure, !self.server.isLoopback, self.tokenFile != nil || token != nil {
             let source = self.tokenFile == nil ? "SIGNALBOX_TOKEN" : "token-file"
             problems.append(
-                "the token of \(source) was not sent: \(self.server) is not on this machine, and without TLS everybody on "
-                    + "the way could read it. Give --tls or --tls-ca FILE, or --insecure to send it in the clear"
+                "the token of \(source) was not sent: \(self.server) is not on this machine, and without TLS the token "
+                    + "could be read on the network. Give --tls or --tls-ca FILE, or --insecure to send it in the clear"
             )
         }
     }
@@ -101,7 +101,7 @@ package struct ClientOptions: ParsableArguments {
     package var timeout: String?
     @Flag(
         name: .customLong(ClientSettings.insecureFlag),
-        help: "Send a token in the clear, without TLS, to another machine. Only a flag, with no variable.")
+        help: "Send a token in the clear, without TLS, to another machine. It has no environment variable.")
     package var insecure = false
 
     package init() {}

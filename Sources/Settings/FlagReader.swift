@@ -18,7 +18,7 @@ enum FlagReader {
                     argument.hasPrefix("-")
                         ? "unknown argument '\(flag.cut(toBytes: 200))'"
                             + Suggestion.text(for: flag, among: byFlag.keys)
-                        : "argument \(arguments.count - rest.count) is no setting: they are given as --name VALUE"
+                        : "argument \(arguments.count - rest.count) is not a setting: settings are given as --name VALUE"
                 )
                 continue
             }
@@ -30,7 +30,7 @@ enum FlagReader {
             } else if let next = rest.popFirst() {
                 value = next
             } else {
-                problems.append("\(flag): its value is missing")
+                problems.append("\(flag): the value is missing")
                 continue
             }
             if flags.updateValue(value, forKey: setting.name) != nil {

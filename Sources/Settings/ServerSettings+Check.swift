@@ -18,7 +18,7 @@ extension ServerSettings {
         }
         if authentication.fetchesKeysInTheClear, !self.insecure {
             problems.append(
-                "auth-jwks: a machine in between could replace the keys: use https, or allow it with insecure"
+                "auth-jwks: without TLS, the keys could be replaced on the network: use https, or allow http with insecure"
             )
         }
         if !authentication.certificates.isEmpty, self.tlsClientCA == nil {
@@ -36,8 +36,8 @@ extension ServerSettings {
             problems.append(
                 "\(reached), and calls need no credentials: give tokens with --auth-tokens FILE "
                     + "(SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or auth-jwks, or rules for "
-                    + "client certificates in the file, or --insecure (SIGNALBOX_INSECURE=true) to let everybody "
-                    + "do everything")
+                    + "client certificates in the file, or --insecure (SIGNALBOX_INSECURE=true) to require "
+                    + "no credentials")
         }
     }
 }

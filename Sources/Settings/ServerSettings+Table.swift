@@ -5,36 +5,36 @@ package import JobModel
 package struct ServerSettingsTable: SettingsTable {
     package let listen = Setting(
         "listen", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600),
-        "Where to listen. Port 0: any free one.")
+        "The address to listen on. Port 0: any free port.")
     package let databaseURL = Setting(
         "database-url", .optionalText("URL"), default: nil,
-        "The Postgres to use, as in postgresql://user@host/name?sslmode=verify-full. Unset: the server runs "
+        "The URL of the Postgres to use, as in postgresql://user@host/name?sslmode=verify-full. Unset: the server runs "
             + "one of its own. With a Postgres on another machine sslmode=verify-full is recommended, with "
             + "sslrootcert=FILE for the authority: libpq's default, prefer, tries encryption but does not "
-            + "require it, and does not verify the server. A password does not belong in the flag, which "
-            + "every user of the machine can read, but in the variable, the file of settings or a passfile.",
+            + "require it, and does not verify the server. Do not put a password in the flag, which "
+            + "every user of the machine can read: use the variable, the settings file or a passfile.",
         isSecret: true)
     package let stateDirectory = Setting(
         "state-dir", .text("FOLDER"), default: \.stateDirectory,
         shownAs: "$XDG_STATE_HOME/signalbox, else ~/.local/state/signalbox; /var/lib/signalbox for root",
-        "Where the embedded Postgres keeps its data.")
+        "The directory with the data of the embedded Postgres.")
     package let concurrency = Setting(
         "concurrency", .integer(0...10_000), default: { 8 * $0.cores }, shownAs: "8 × cores",
         "How many jobs this node runs at once. 0: it only serves the API.")
     package let nodeName = Setting(
         "node-name", .text("NAME", bytesMax: 256), default: { "\($0.hostName):\($0.processID)" },
         shownAs: "hostname:pid",
-        "What this node is called, for callers with the scope admin. Unique among live nodes.")
+        "The name of this node, which callers with the scope admin see. It must be unique among live nodes.")
     package let testKinds = Setting(
         "test-kinds", .bool, default: false,
-        "Handle the kinds for trials: test.echo, test.noop, test.sleep and test.fail.")
+        "Handle the test kinds: test.echo, test.noop, test.sleep and test.fail.")
     package let userLimit = Setting(
         "user-limit", .integer(1...JobLimits.userLimitMax), default: JobLimits.userLimitDefault,
         "How many jobs of one user may run at once in one queue, across all nodes. Queues and users "
             + "can have their own.")
     package let grace = Setting(
         "grace", .duration(.zero ... .seconds(600)), default: .seconds(10),
-        "How long a cancelled run, and the runs of a server that shuts down, have to end.")
+        "How long runs may take to end after they are cancelled or the server begins to shut down.")
     package let retention = Setting(
         "retention", .duration(.seconds(60) ... .seconds(3650 * 86_400)), default: .seconds(7 * 86_400),
         "How long finished jobs are kept.")
@@ -43,23 +43,23 @@ package struct ServerSettingsTable: SettingsTable {
         default: .seconds(90 * 86_400), "How long audit entries are kept.")
     package let maxPendingPerUser = Setting(
         "max-pending-per-user", .optionalInteger(1...JobLimits.pendingQuotaMax), default: nil,
-        "How many jobs of one user may wait, across all nodes. Over this and the next three, calls are "
-            + "refused with RESOURCE_EXHAUSTED.")
+        "Maximum pending jobs of one user, across all nodes. Calls that exceed this limit or one of the "
+            + "next three are refused with RESOURCE_EXHAUSTED.")
     package let maxPendingPayloadPerUser = Setting(
         "max-pending-payload-per-user", .optionalInteger(1...(1 << 40)), default: nil,
-        "How many bytes of payload the jobs of one user that wait may have together, across all nodes. "
-            + "At most 100,000 of them are counted: who has more is over it too.")
+        "Maximum payload bytes of all pending jobs of one user, across all nodes. At most 100,000 jobs "
+            + "are counted: a user with more jobs exceeds the limit too.")
     package let enqueueRatePerUser = Setting(
         "enqueue-rate-per-user", .optionalInteger(1...1_000_000), default: nil,
-        "How many jobs a second may be enqueued for one user on this node; as many may come at once.")
+        "Maximum jobs per second enqueued for one user on this node; a burst may have as many.")
     package let maxWatchesPerUser = Setting(
         "max-watches-per-user", .optionalInteger(1...1_000_000), default: nil,
-        "How many watches of one user may be open on this node. One of jobs counts for each user whose "
-            + "they are, one of a queue for the users that its caller is limited to.")
+        "Maximum open watches of one user on this node. A watch of jobs counts against the owners of the "
+            + "jobs, and a watch of a queue against the users to whom its caller is restricted.")
     package let lease = Setting(
         "lease", .duration(.seconds(5) ... .seconds(60)), default: .seconds(15),
-        "For how long a run belongs to its node without renewal. A dead node's runs are rescued "
-            + "within this and 2 s.")
+        "How long the lease of a node lasts after each renewal. The runs of a node that dies are rescued "
+            + "within this time and 2 s.")
     package let pollInterval = Setting(
         "poll-interval", .duration(.milliseconds(50) ... .seconds(60)), default: .seconds(1),
         "How often to poll the database for work that no notification announced.")
@@ -72,18 +72,18 @@ package struct ServerSettingsTable: SettingsTable {
         "event-loops", .integer(1...256), default: \.cores, shownAs: "cores",
         "Threads that serve connections.")
     package let databaseConnections = Setting(
-        "database-connections", .integer(1...100), default: 4, "Connections to Postgres, in the pool.")
+        "database-connections", .integer(1...100), default: 4, "Connections to Postgres in the pool.")
     package let insecure = Setting(
         "insecure", .bool, default: false,
-        "Allow to listen without TLS, and to serve everybody, where other machines can reach it, and to "
-            + "fetch auth-jwks over http from another machine. Without auth settings anybody who reaches "
-            + "the server may do everything then. Logged as a warning at every start.")
+        "Allow the server to listen without TLS and to require no credentials where other machines can "
+            + "reach it, and to fetch auth-jwks over http from another machine. Without auth settings, "
+            + "anyone who reaches the server may then do everything. Each start logs a warning.")
     package let authTokens = Setting(
         "auth-tokens", .optionalText("FILE"), default: nil,
-        "File with the hashes of the bearer tokens that are good; see `signalbox token create`.")
+        "File with the hashes of the accepted bearer tokens; see `signalbox token create`.")
     package let authJWKS = Setting(
         "auth-jwks", .optionalText("FILE|URL"), default: nil,
-        "Where the keys are (a JSON Web Key Set) with which JWTs must be signed. With auth-jwt-issuer and "
+        "File or URL of the JSON Web Key Set with the keys that sign JWTs. Requires auth-jwt-issuer and "
             + "auth-jwt-audience.")
     package let authJWTIssuer = Setting(
         "auth-jwt-issuer", .optionalText("TEXT"), default: nil, "The issuer (iss) that a JWT must have.")
@@ -97,10 +97,10 @@ package struct ServerSettingsTable: SettingsTable {
         "The claim of a JWT that names the users for whom its caller may act.")
     package let authJWTType = Setting(
         "auth-jwt-type", SettingKind<JWTType>.choice, default: .any,
-        "What typ a JWT must have: any is none, JWT or at+jwt.")
+        "The typ that a JWT must have. any accepts none, JWT and at+jwt.")
     package let tlsCertificate = Setting(
         "tls-certificate", .optionalText("FILE"), default: nil,
-        "PEM file with the server's certificate and its chain. With tls-key.")
+        "PEM file with the server's certificate and its chain. Requires tls-key.")
     package let tlsKey = Setting(
         "tls-key", .optionalText("FILE"), default: nil, "PEM file with the certificate's private key.")
     package let tlsClientCA = Setting(
@@ -125,14 +125,14 @@ package struct ServerSettingsTable: SettingsTable {
         "Close the connection if a keepalive ping is not acknowledged within this time.")
     package let maxConnectionAge = Setting(
         "max-connection-age", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)), default: nil,
-        "A connection older than this, give or take a tenth, is asked to go once its calls are over: "
-            + "behind a balancer, clients spread anew.")
+        "Close a connection (with GOAWAY) at this age, ± 10 %, once its calls have ended, so that a load "
+            + "balancer can distribute the clients again.")
     package let maxConnectionAgeGrace = Setting(
         "max-connection-age-grace", .optionalDuration(.seconds(1) ... .seconds(30 * 86_400)),
         default: nil,
-        "How long the calls of such a connection may still take before they end with UNAVAILABLE.")
+        "How long the calls of a connection of that age may continue before they end with UNAVAILABLE.")
     package let config = Setting(
         "config", .optionalText("FILE"), default: nil,
         "A YAML file with any of these settings (its keys are written with _ instead of -), and with "
-            + "queues and commands. Not itself a key of the file.")
+            + "queues and commands. The file cannot set it.")
 }

@@ -116,7 +116,7 @@ extension ServerSettings {
                 environment_from ([NAME, …]; variables of the server that the command gets too), user,
                 group. A server that runs as root needs user for each command.
           auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]}
-                What a client may do that shows a certificate with this name. Further keys: name (for the
+                The permissions of a client that presents a certificate with this name. Further keys: name (for the
                 audit), users (all, or [NAME, …]; without it the user called name).
         """
     }

@@ -5,8 +5,8 @@ package struct SettingKind<Value: Sendable>: Sendable {
     /// The placeholder of the value in the help, for example `DURATION`; nil for a switch, whose flag needs no
     /// value.
     package let placeholder: String?
-    /// The accepted values, as a text that completes "wants …".
-    package let wants: String
+    /// The accepted values, as a text that completes "must be …".
+    package let accepted: String
     /// Parses a value; nil if the text is not one.
     package let parse: @Sendable (String) -> Value?
     package let show: @Sendable (Value) -> String
@@ -16,7 +16,7 @@ extension SettingKind where Value == String {
     /// Text of 1 to `bytesMax` bytes without NUL.
     package static func text(_ placeholder: String, bytesMax: Int = 4096) -> Self {
         Self(
-            placeholder: placeholder, wants: "text of 1 to \(bytesMax) bytes",
+            placeholder: placeholder, accepted: "text of 1 to \(bytesMax) bytes",
             parse: { (1...bytesMax).contains($0.utf8.count) && !$0.utf8.contains(0) ? $0 : nil },
             show: { $0 })
     }
@@ -27,7 +27,7 @@ extension SettingKind where Value == String? {
     package static func optionalText(_ placeholder: String) -> Self {
         let text = SettingKind<String>.text(placeholder)
         return Self(
-            placeholder: placeholder, wants: text.wants,
+            placeholder: placeholder, accepted: text.accepted,
             parse: { text.parse($0).map { .some($0) } }, show: { $0 ?? "none" })
     }
 }
@@ -35,7 +35,7 @@ extension SettingKind where Value == String? {
 extension SettingKind where Value == Bool {
     package static var bool: Self {
         Self(
-            placeholder: nil, wants: "true or false",
+            placeholder: nil, accepted: "true or false",
             parse: { text in
                 switch text.lowercased() {
                 case "true", "yes", "on", "1": true
@@ -50,7 +50,7 @@ extension SettingKind where Value == Bool {
 extension SettingKind where Value == Int {
     package static func integer(_ range: ClosedRange<Int>) -> Self {
         Self(
-            placeholder: "NUMBER", wants: "a whole number from \(range.lowerBound) to \(range.upperBound)",
+            placeholder: "NUMBER", accepted: "a whole number from \(range.lowerBound) to \(range.upperBound)",
             parse: { Int($0).flatMap { range.contains($0) ? $0 : nil } }, show: { String($0) })
     }
 }
@@ -60,7 +60,7 @@ extension SettingKind where Value == Int? {
     package static func optionalInteger(_ range: ClosedRange<Int>) -> Self {
         let integer = SettingKind<Int>.integer(range)
         return Self(
-            placeholder: integer.placeholder, wants: integer.wants,
+            placeholder: integer.placeholder, accepted: integer.accepted,
             parse: { integer.parse($0).map { .some($0) } }, show: { $0.map(integer.show) ?? "none" })
     }
 }
@@ -69,7 +69,7 @@ extension SettingKind where Value == Duration {
     package static func duration(_ range: ClosedRange<Duration>) -> Self {
         let bounds = "from \(DurationText.text(range.lowerBound)) to \(DurationText.text(range.upperBound))"
         return Self(
-            placeholder: "DURATION", wants: "a duration \(bounds), as in 500ms, 15s, 10m, 2h or 7d",
+            placeholder: "DURATION", accepted: "a duration \(bounds), as in 500ms, 15s, 10m, 2h or 7d",
             parse: { DurationText.duration($0).flatMap { range.contains($0) ? $0 : nil } },
             show: { DurationText.text($0) })
     }
@@ -80,7 +80,7 @@ extension SettingKind where Value == Duration? {
     package static func optionalDuration(_ range: ClosedRange<Duration>) -> Self {
         let duration = SettingKind<Duration>.duration(range)
         return Self(
-            placeholder: duration.placeholder, wants: duration.wants,
+            placeholder: duration.placeholder, accepted: duration.accepted,
             parse: { duration.parse($0).map { .some($0) } }, show: { $0.map(duration.show) ?? "none" })
     }
 }
@@ -88,7 +88,7 @@ extension SettingKind where Value == Duration? {
 extension SettingKind where Value == HostPort {
     package static var hostPort: Self {
         Self(
-            placeholder: "HOST:PORT", wants: "HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
+            placeholder: "HOST:PORT", accepted: "HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
             parse: { HostPort($0) }, show: { $0.description })
     }
 }
@@ -99,7 +99,7 @@ where Value: RawRepresentable & CaseIterable & Sendable, Value.RawValue == Strin
     package static var choice: Self {
         let names = Value.allCases.map(\.rawValue)
         return Self(
-            placeholder: names.joined(separator: "|"), wants: "one of " + names.joined(separator: ", "),
+            placeholder: names.joined(separator: "|"), accepted: "one of " + names.joined(separator: ", "),
             parse: { Value(rawValue: $0.lowercased()) }, show: { $0.rawValue })
     }
 }

@@ -80,7 +80,7 @@ struct SettingsFile {
             of node: Node, in path: String, known: Set<String>?,
             _ body: (inout Walker, String, Node) -> Void
         ) {
-            let problem = (path.isEmpty ? "" : "\(path.dropLast()): ") + "wants keys with values"
+            let problem = (path.isEmpty ? "" : "\(path.dropLast()): ") + "must be a mapping of keys to values"
             let members = yaml.members(of: node, known: known, notMapping: problem) { key in
                 "unknown key '\(path)\(key.cut(toBytes: 200))'\(Suggestion.text(for: key, among: known ?? []))"
             }
@@ -89,7 +89,7 @@ struct SettingsFile {
 
         mutating func scalar(_ node: Node, _ path: String) -> String? {
             guard let scalar = node.scalar else {
-                report(node, path, "wants one value")
+                report(node, path, "must be a single value")
                 return nil
             }
             return scalar.string
@@ -98,7 +98,7 @@ struct SettingsFile {
         mutating func value<Value>(_ node: Node, _ path: String, _ kind: SettingKind<Value>) -> Value? {
             guard let text = scalar(node, path) else { return nil }
             if let value = kind.parse(text) { return value }
-            report(node, path, "'\(text.cut(toBytes: 200))' is wrong: wants \(kind.wants)")
+            report(node, path, "'\(text.cut(toBytes: 200))' is invalid: must be \(kind.accepted)")
             return nil
         }
 
@@ -106,7 +106,8 @@ struct SettingsFile {
             var queues: [String: QueueSettings] = [:]
             eachMember(of: node, in: "queues.", known: nil) { walker, queue, value in
                 if SettingKind.name(bytesMax: JobLimits.queueBytesMax).parse(queue) == nil {
-                    walker.report(value, "queues", "'\(queue.cut(toBytes: 200))' is no name of a queue")
+                    walker.report(
+                        value, "queues", "'\(queue.cut(toBytes: 200))' is not a valid name of a queue")
                 }
                 walker.eachMember(of: value, in: "queues.\(queue).", known: ["user_limit"]) {
                     walker, key, value in
@@ -120,14 +121,14 @@ struct SettingsFile {
 
         mutating func commands(_ node: Node) -> [CommandSettings] {
             guard let sequence = node.sequence else {
-                report(node, "commands", "wants a list")
+                report(node, "commands", "must be a list")
                 return []
             }
             var commands: [CommandSettings] = []
             for (index, entry) in sequence.enumerated() {
                 guard let command = command(entry, "commands[\(index)]") else { continue }
                 if commands.contains(where: { $0.kind == command.kind }) {
-                    report(entry, "commands[\(index)].kind", "'\(command.kind)' is there twice")
+                    report(entry, "commands[\(index)].kind", "'\(command.kind)' is given twice")
                 }
                 commands.append(command)
             }
@@ -178,7 +179,7 @@ struct SettingsFile {
             if let softTimeout, softTimeout >= timeout {
                 report(node, path + ".soft_timeout", "is not less than timeout")
             }
-            if group != nil, user == nil { report(node, path + ".group", "needs user too") }
+            if group != nil, user == nil { report(node, path + ".group", "requires user") }
             if user != nil {
                 // The program that changes the user gets the same environment, while it still has the server's rights.
                 let steering = (environment.keys + environmentFrom).filter(Self.steersPrograms).sorted()
@@ -207,7 +208,7 @@ struct SettingsFile {
 
         mutating func certificates(_ node: Node) -> [CertificateSettings] {
             guard let sequence = node.sequence else {
-                report(node, "auth.certificates", "wants a list")
+                report(node, "auth.certificates", "must be a list")
                 return []
             }
             return sequence.enumerated().compactMap { index, entry in
@@ -232,7 +233,7 @@ struct SettingsFile {
                     let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
                     scopes = Set(walker.texts(value, path).compactMap(Scope.init(rawValue:)))
                     if scopes.count != value.sequence?.count {
-                        walker.report(value, path, "wants a list of some of \(names)")
+                        walker.report(value, path, "must be a list of some of \(names)")
                     }
                 default:
                     users =
@@ -250,7 +251,7 @@ struct SettingsFile {
         /// Reads a list of texts, which may be empty.
         private mutating func texts(_ node: Node, _ path: String) -> [String] {
             let texts = node.sequence?.compactMap { $0.scalar?.string } ?? []
-            if node.sequence?.count != texts.count { report(node, path, "wants a list of texts") }
+            if node.sequence?.count != texts.count { report(node, path, "must be a list of texts") }
             return texts
         }
 
@@ -258,22 +259,23 @@ struct SettingsFile {
             let kind = SettingKind<String>.principal
             let users = texts(node, path)
             if users.contains(where: { kind.parse($0) == nil }) {
-                report(node, path, "wants all, or a list of users, each \(kind.wants)")
+                report(node, path, "must be all, or a list of users, each \(kind.accepted)")
             }
             return users
         }
 
         private mutating func words(_ node: Node, _ path: String) -> [String]? {
-            let wants = "wants a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
+            let problem =
+                "must be a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
             guard let sequence = node.sequence, !sequence.isEmpty else {
-                report(node, path, wants)
+                report(node, path, problem)
                 return nil
             }
             let words = sequence.compactMap { $0.scalar?.string }
             guard words.count == sequence.count, words.first?.isEmpty == false,
                 !words.contains(where: { $0.utf8.contains(0) })
             else {
-                report(node, path, wants)
+                report(node, path, problem)
                 return nil
             }
             return words
@@ -316,7 +318,7 @@ extension SettingKind where Value == String {
     static var principal: Self {
         Self(
             placeholder: "NAME",
-            wants: PrincipalName.rule,
+            accepted: PrincipalName.rule,
             parse: { PrincipalName.isValid($0) ? $0 : nil },
             show: { $0 })
     }
@@ -325,7 +327,7 @@ extension SettingKind where Value == String {
     static func name(bytesMax: Int) -> Self {
         Self(
             placeholder: "NAME",
-            wants: "1 to \(bytesMax) characters of a–z, A–Z, 0–9, '.', '_', '-' and '/'",
+            accepted: "1 to \(bytesMax) characters of a–z, A–Z, 0–9, '.', '_', '-' and '/'",
             parse: { text in
                 let isName =
                     (1...bytesMax).contains(text.utf8.count)

@@ -27,8 +27,8 @@ package struct SettingsReader {
             return setting.defaultValue(machine)
         }
         if let value = setting.kind.parse(text) { return value }
-        let shown = setting.isSecret ? "what it is set to" : "'\(text.cut(toBytes: 200))'"
-        problems.append("\(origin): \(shown) is wrong: wants \(setting.kind.wants)")
+        let shown = setting.isSecret ? "the value" : "'\(text.cut(toBytes: 200))'"
+        problems.append("\(origin): \(shown) is invalid: must be \(setting.kind.accepted)")
         return setting.defaultValue(machine)
     }
 }

@@ -311,7 +311,7 @@ def test_a_token_goes_to_another_machine_with_tls_or_insecure_only(elsewhere, us
         shell.run("watch", id, "--insecure")
     # The server speaks no TLS, and gets nothing.
     by_file.run("health", "--tls", code=UNAVAILABLE)
-    assert "leave one of them out" in by_file.run("health", "--tls", "--insecure", code=USAGE).stderr
+    assert "remove one of them" in by_file.run("health", "--tls", "--insecure", code=USAGE).stderr
 
 
 def test_a_token_for_this_machine_needs_no_tls(shell, server):

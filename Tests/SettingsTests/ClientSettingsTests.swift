@@ -55,8 +55,8 @@ import Testing
             #expect(
                 try problems(["--server", server] + arguments, environment) == [
                     "the token of \(source) was not sent: \(server) is not on this machine, and without TLS "
-                        + "everybody on the way could read it. Give --tls or --tls-ca FILE, or --insecure to "
-                        + "send it in the clear"
+                        + "the token could be read on the network. Give --tls or --tls-ca FILE, or --insecure "
+                        + "to send it in the clear"
                 ])
             for flags in [["--tls"], ["--tls-ca", "ca.pem"], ["--insecure"]] {
                 #expect(try problems(["--server", server] + arguments + flags, environment) == [])
@@ -86,7 +86,7 @@ import Testing
         ]
         for (flags, environment) in ways {
             let problem = try #require(problems(["--insecure"] + flags, environment).first)
-            #expect(problem.hasPrefix("--insecure: TLS is asked for too"))
+            #expect(problem.hasPrefix("--insecure: a flag or a variable SIGNALBOX_TLS… also asks for TLS"))
         }
     }
 
@@ -96,8 +96,8 @@ import Testing
         }
         #expect(
             error?.problems == [
-                "--server: 'x' is wrong: wants HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
-                "SIGNALBOX_TLS: 'maybe' is wrong: wants true or false",
+                "--server: 'x' is invalid: must be HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
+                "SIGNALBOX_TLS: 'maybe' is invalid: must be true or false",
             ])
     }
 }

@@ -60,7 +60,7 @@ private func problems(
         #expect(on.auditRetention == .seconds(86_400))
         #expect(
             problems(["--max-pending-per-user", "0"])
-                == ["--max-pending-per-user: '0' is wrong: wants a whole number from 1 to 100000"])
+                == ["--max-pending-per-user: '0' is invalid: must be a whole number from 1 to 100000"])
     }
 
     @Test func stateDirectories() throws {
@@ -129,25 +129,25 @@ private func problems(
     }
 
     @Test func badValuesSayWhereTheyCameFrom() {
-        let wants = "is wrong: wants a duration from 0s to 10m, as in 500ms, 15s, 10m, 2h or 7d"
-        #expect(problems(["--grace", "10"]) == ["--grace: '10' \(wants)"])
-        #expect(problems(environment: ["SIGNALBOX_GRACE": "soon"]) == ["SIGNALBOX_GRACE: 'soon' \(wants)"])
-        #expect(problems(file: "# x\ngrace: 1h\n") == ["s.yaml:2: grace: '1h' \(wants)"])
+        let problem = "is invalid: must be a duration from 0s to 10m, as in 500ms, 15s, 10m, 2h or 7d"
+        #expect(problems(["--grace", "10"]) == ["--grace: '10' \(problem)"])
+        #expect(problems(environment: ["SIGNALBOX_GRACE": "soon"]) == ["SIGNALBOX_GRACE: 'soon' \(problem)"])
+        #expect(problems(file: "# x\ngrace: 1h\n") == ["s.yaml:2: grace: '1h' \(problem)"])
         #expect(
             problems(["--lease", "4s", "--log-level", "loud"]) == [
-                "--lease: '4s' is wrong: wants a duration from 5s to 1m, as in 500ms, 15s, 10m, 2h or 7d",
-                "--log-level: 'loud' is wrong: wants one of trace, debug, info, notice, warning, error, "
+                "--lease: '4s' is invalid: must be a duration from 5s to 1m, as in 500ms, 15s, 10m, 2h or 7d",
+                "--log-level: 'loud' is invalid: must be one of trace, debug, info, notice, warning, error, "
                     + "critical",
             ])
-        #expect(problems(file: "grace: [1s]") == ["s.yaml:1: grace: wants one value"])
+        #expect(problems(file: "grace: [1s]") == ["s.yaml:1: grace: must be a single value"])
     }
 
     @Test func unknownArguments() {
         #expect(
             problems(["--grase", "serve", "--lease"]) == [
                 "unknown argument '--grase' (did you mean '--grace'?)",
-                "argument 2 is no setting: they are given as --name VALUE",
-                "--lease: its value is missing",
+                "argument 2 is not a setting: settings are given as --name VALUE",
+                "--lease: the value is missing",
             ])
         #expect(problems(["--grace=1s", "--grace=2s"]) == ["--grace: is given twice"])
     }
@@ -166,7 +166,7 @@ private func problems(
     }
 
     @Test func whatIsNoSettingsFile() {
-        #expect(problems(file: "- a") == ["s.yaml:1: wants keys with values"])
+        #expect(problems(file: "- a") == ["s.yaml:1: must be a mapping of keys to values"])
         #expect(problems(file: "a: [").first?.hasPrefix("s.yaml:2: is not YAML: ") == true)
         #expect(problems(file: "grace: 1s\ngrace: 2s").count == 1)
         #expect(problems(file: "") == [] && problems(file: "# nothing\n") == [])
@@ -218,24 +218,24 @@ private func problems(
               - plain
             queues: {"no name": {user_limit: 1}, q: {user_limit: -1}}
             """
-        let list = "wants a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
+        let list = "must be a list of the executable and its arguments, as in [\"./speak\", \"--fast\"]"
         #expect(
             problems(file: file) == [
-                "s.yaml:3: commands[1].kind: 'a' is there twice",
+                "s.yaml:3: commands[1].kind: 'a' is given twice",
                 "s.yaml:4: commands[2]: needs kind, command and timeout",
-                "s.yaml:5: commands[3].kind: 'b c' is wrong: wants 1 to 128 characters of a–z, A–Z, 0–9, "
+                "s.yaml:5: commands[3].kind: 'b c' is invalid: must be 1 to 128 characters of a–z, A–Z, 0–9, "
                     + "'.', '_', '-' and '/'",
                 "s.yaml:6: commands[4].command: \(list)",
                 "s.yaml:7: commands[5].command: \(list)",
-                "s.yaml:8: commands[6].timeout: '31d' is wrong: wants a duration from 1ms to 30d, as in "
+                "s.yaml:8: commands[6].timeout: '31d' is invalid: must be a duration from 1ms to 30d, as in "
                     + "500ms, 15s, 10m, 2h or 7d",
                 "s.yaml:9: commands[7].soft_timeout: is not less than timeout",
                 "s.yaml:10: unknown key 'commands[8].retry'",
                 "s.yaml:11: commands[9].environment: '1A' cannot be set",
                 "s.yaml:11: commands[9].environment: 'SIGNALBOX_X' cannot be set",
-                "s.yaml:12: commands[10]: wants keys with values",
-                "s.yaml:13: queues: 'no name' is no name of a queue",
-                "s.yaml:13: queues.q.user_limit: '-1' is wrong: wants a whole number from 0 to 100000",
+                "s.yaml:12: commands[10]: must be a mapping of keys to values",
+                "s.yaml:13: queues: 'no name' is not a valid name of a queue",
+                "s.yaml:13: queues.q.user_limit: '-1' is invalid: must be a whole number from 0 to 100000",
             ])
     }
 
@@ -278,14 +278,14 @@ private func problems(
         }
         #expect(
             problems(file: file) == [
-                "s.yaml:2: commands[0].group: needs user too",
-                "s.yaml:3: commands[1].user: '' is wrong: wants text of 1 to 256 bytes",
-                "s.yaml:3: commands[1].group: wants one value",
+                "s.yaml:2: commands[0].group: requires user",
+                "s.yaml:3: commands[1].user: '' is invalid: must be text of 1 to 256 bytes",
+                "s.yaml:3: commands[1].group: must be a single value",
                 "s.yaml:4: commands[2].environment_from: 'SIGNALBOX_DATABASE_URL' cannot be passed on",
                 "s.yaml:4: commands[2].environment_from: 'A=B' cannot be passed on",
                 "s.yaml:4: commands[2].environment_from: '1A' cannot be passed on",
                 "s.yaml:4: commands[2].environment_from: '' cannot be passed on",
-                "s.yaml:5: commands[3].environment_from: wants a list of texts",
+                "s.yaml:5: commands[3].environment_from: must be a list of texts",
                 steers("GCONV_PATH"), steers("LD_PRELOAD"),
                 "s.yaml:7: commands[5].environment: '' cannot be set",
             ])
@@ -315,7 +315,7 @@ private func problems(
         #expect(
             problems(tls, file: "auth: {certificates: [{san: a, scopes: [all]}, {name: b}], tokens: t}") == [
                 "s.yaml:1: unknown key 'auth.tokens'",
-                "s.yaml:1: auth.certificates[0].scopes: wants a list of some of jobs.enqueue, jobs.read, "
+                "s.yaml:1: auth.certificates[0].scopes: must be a list of some of jobs.enqueue, jobs.read, "
                     + "jobs.cancel, admin",
                 "s.yaml:1: auth.certificates[1]: needs san and scopes",
             ])
@@ -334,10 +334,10 @@ private func problems(
         let found = problems(tls, file: file)
         #expect(found.count == 2)
         #expect(found.first?.hasPrefix("s.yaml:3: auth.certificates[0].name: ") == true)
-        #expect(found.first?.hasSuffix("wants \(rule)") == true)
+        #expect(found.first?.hasSuffix("must be \(rule)") == true)
         #expect(
             found.last
-                == "s.yaml:4: auth.certificates[1].users: wants all, or a list of users, each \(rule)")
+                == "s.yaml:4: auth.certificates[1].users: must be all, or a list of users, each \(rule)")
     }
 
     @Test func settingsThatGoTogether() {
@@ -351,7 +351,7 @@ private func problems(
                 "listen: other machines can reach 0.0.0.0:1, and calls need no credentials: give tokens with "
                     + "--auth-tokens FILE (SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or "
                     + "auth-jwks, or rules for client certificates in the file, or --insecure "
-                    + "(SIGNALBOX_INSECURE=true) to let everybody do everything",
+                    + "(SIGNALBOX_INSECURE=true) to require no credentials",
             ])
         #expect(problems(["--listen", "0.0.0.0:1", "--insecure"]) == [])
         let tls = ["--tls-key", "k", "--tls-certificate", "c"]
@@ -367,7 +367,7 @@ private func problems(
         for address in ["http://keys", "http://127.0.0.1.example/", "HTTP://keys:80/k"] {
             #expect(
                 problems(jwt + [address]) == [
-                    "auth-jwks: a machine in between could replace the keys: use https, or allow it with insecure"
+                    "auth-jwks: without TLS, the keys could be replaced on the network: use https, or allow http with insecure"
                 ])
         }
         let rules = "auth: {certificates: [{san: \"dns:a\", scopes: [admin]}]}"
@@ -392,13 +392,15 @@ private func problems(
         #expect(
             problems(["--test-kinds", "--databse-url", secret]) == [
                 "unknown argument '--databse-url' (did you mean '--database-url'?)",
-                "argument 3 is no setting: they are given as --name VALUE",
+                "argument 3 is not a setting: settings are given as --name VALUE",
             ])
         let tooLong = secret + String(repeating: "x", count: 4096)
-        let wants = "what it is set to is wrong: wants text of 1 to 4096 bytes"
-        #expect(problems(["--database-url", tooLong]) == ["--database-url: \(wants)"])
+        let problem = "the value is invalid: must be text of 1 to 4096 bytes"
+        #expect(problems(["--database-url", tooLong]) == ["--database-url: \(problem)"])
         #expect(
-            problems(environment: ["SIGNALBOX_DATABASE_URL": tooLong]) == ["SIGNALBOX_DATABASE_URL: \(wants)"]
+            problems(environment: ["SIGNALBOX_DATABASE_URL": tooLong]) == [
+                "SIGNALBOX_DATABASE_URL: \(problem)"
+            ]
         )
     }
 

@@ -74,9 +74,10 @@ import Testing
             $0.databaseURL = ""
         }
         #expect(problems.count == 3)
-        #expect(problems.contains("concurrency: '-1' is wrong: wants a whole number from 0 to 10000"))
-        #expect(problems.contains { $0.hasPrefix("grace: '-5s' is wrong: wants a duration from 0s to 10m") })
-        #expect(problems.contains { $0.hasPrefix("database-url: what it is set to is wrong") })
+        #expect(problems.contains("concurrency: '-1' is invalid: must be a whole number from 0 to 10000"))
+        #expect(
+            problems.contains { $0.hasPrefix("grace: '-5s' is invalid: must be a duration from 0s to 10m") })
+        #expect(problems.contains { $0.hasPrefix("database-url: the value is invalid") })
     }
 
     @Test func rulesAcrossSettingsHoldToo() {

@@ -58,7 +58,7 @@ def test_this_machine(target):
 def test_another_machine(target):
     assert not is_loopback(target)
     for token in (TOKEN, lambda: TOKEN):
-        with pytest.raises(ValueError, match="without TLS everybody on the way could read it") as failure:
+        with pytest.raises(ValueError, match="without TLS the token could be read on the network") as failure:
             Security(target, token, False, False, ())
         assert TOKEN not in str(failure.value)
 
@@ -83,7 +83,7 @@ async def test_a_token_for_another_machine_wants_tls_or_insecure(kind):
 @either
 def test_insecure_and_tls_exclude_each_other(kind):
     for tls in (True, signalbox.TLS()):
-        with pytest.raises(ValueError, match="leave one of them out"):
+        with pytest.raises(ValueError, match="remove one of them"):
             kind("localhost:7600", tls=tls, insecure=True)
 
 

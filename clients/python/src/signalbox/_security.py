@@ -153,7 +153,7 @@ class Security:
         self.options: tuple[tuple[str, Any], ...] = ()
         if insecure and self.credentials is not None:
             raise ValueError(
-                "insecure=True sends a token without TLS, and tls asks for TLS: leave one of them out "
+                "insecure=True sends a token without TLS, and tls asks for TLS: remove one of them "
                 "(tls=TLS(ca=…) says which authorities to trust)"
             )
         if token is not None and self.credentials is None:
@@ -167,8 +167,8 @@ class Security:
                 )
             elif not insecure:
                 raise ValueError(
-                    f"there is a token, {target} is not on this machine, and without TLS everybody on the way "
-                    "could read it: give tls=True or tls=TLS(ca=…), or insecure=True to send it in the clear"
+                    f"there is a token, {target} is not on this machine, and without TLS the token could be "
+                    "read on the network: give tls=True or tls=TLS(ca=…), or insecure=True to send it in the clear"
                 )
         #: Each call asks for the token, which may be another one than before.
         self.renews = callable(token)
