@@ -120,7 +120,7 @@ struct Assembly: Sendable {
             case .connected, .notification:
                 changes.wake()
             case .disconnected(let error):
-                logger.debug("not listening", metadata: ["error": "\(error)"])
+                logger.debug("not listening for notifications", metadata: ["error": "\(error)"])
             }
         }
         undo.append { await listener.stop() }
@@ -211,7 +211,7 @@ struct Assembly: Sendable {
         configuration.tokenFile = settings.tokens
         if let keySet = settings.keySet, let issuer = settings.issuer, let audience = settings.audience {
             guard let keys = JWTConfiguration.KeyLocation(keySet) else {
-                throw SettingsError(problems: ["auth-jwks: is neither a file nor an address"])
+                throw SettingsError(problems: ["auth-jwks: must be a file or a URL"])
             }
             var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
             jwt.leeway = settings.leeway

@@ -31,6 +31,6 @@ struct ProcessSecretsError: Error, CustomStringConvertible {
     let reason: String
 
     var description: String {
-        "the process cannot be made one that others of its user cannot read (PR_SET_DUMPABLE): \(reason)"
+        "the process cannot be protected from reads by other processes of its user (PR_SET_DUMPABLE): \(reason)"
     }
 }

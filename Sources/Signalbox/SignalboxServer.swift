@@ -181,7 +181,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
                 count += 1
                 guard count > 1 else { continue }
-                complain("stopped at once; what still ran will be rescued when its lease ends")
+                complain("stopped at once; other nodes will rescue its runs when the lease ends")
                 exit(1)
             }
         }
@@ -191,7 +191,9 @@ public struct SignalboxServer: Service, CustomStringConvertible {
     /// ran, and exits with the codes of `main`.
     package static func migrate(arguments: [String]) async -> Never {
         if ServerSettings.asksForHelp(arguments) {
-            print("Brings the database of --database-url to this program's schema. Settings as of serve.")
+            print(
+                "Migrates the database of --database-url to this program's schema. It takes the settings of serve."
+            )
             exit(0)
         }
         do {
@@ -199,7 +201,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             let settings = try Self.resolveSettings(
                 arguments: arguments, environment: ProcessInfo.processInfo.environment)
             guard let url = settings.databaseURL else {
-                throw SettingsError(problems: ["migrate needs database-url"])
+                throw SettingsError(problems: ["migrate requires database-url"])
             }
             let logger = ServerLog.start(settings)
             if let warning = settings.passwordInFlagWarning { logger.warning(warning) }
@@ -243,7 +245,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
             }
             guard !kind.isEmpty, kind.utf8.count <= JobLimits.kindBytesMax,
                 kind.utf8.allSatisfy(FieldCheck.isNameByte)
-            else { throw SettingsError(problems: ["\(kind) is not a name for a kind"]) }
+            else { throw SettingsError(problems: ["\(kind) is not a valid name of a kind"]) }
         }
         return all
     }

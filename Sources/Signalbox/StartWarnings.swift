@@ -59,9 +59,9 @@ extension ServerSettings {
             let host = target.hosts.first(where: Self.isBeyondThisMachine)
         else { return nil }
         return """
-            the Postgres on \(host) is used with sslmode=\(target.sslMode), with which nobody verifies that it is \
-            the one on \(host): give sslmode=verify-full, with sslrootcert=FILE for the authority that has signed \
-            its certificate
+            the Postgres on \(host) is used with sslmode=\(target.sslMode), which does not verify that the \
+            server is the one on \(host): give sslmode=verify-full, with sslrootcert=FILE for the authority that \
+            has signed its certificate
             """
     }
 

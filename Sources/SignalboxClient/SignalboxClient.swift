@@ -53,8 +53,8 @@ public struct SignalboxClient: JobQueue {
         } else if configuration.token != nil, !configuration.isInsecure, !address.isLoopback {
             throw SignalboxError(
                 .invalidArgument,
-                "the token is not sent: \(address) is not on this machine, and without TLS everybody on the way could "
-                    + "read it: set tls, or isInsecure to send it in the clear")
+                "the token is not sent: \(address) is not on this machine, and without TLS the token could be read "
+                    + "on the network: set tls, or isInsecure to send it in the clear")
         }
     }
 

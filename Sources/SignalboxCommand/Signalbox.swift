@@ -30,7 +30,8 @@ struct Serve: AsyncParsableCommand {
 /// `signalbox migrate`, which brings a database to this program's schema.
 struct Migrate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Bring a database to this program's schema. `serve` does it too.", helpNames: [])
+        abstract: "Migrate a database to this program's schema. `serve` does so at each start.", helpNames: []
+    )
 
     @Argument(parsing: .allUnrecognized, help: .hidden) var settings: [String] = []
 

@@ -7,44 +7,45 @@ import Support
 /// `signalbox token …`, which makes tokens for the file of `serve --auth-tokens`.
 struct TokenCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "token", abstract: "Make tokens for callers of a server.", subcommands: [Create.self])
+        commandName: "token", abstract: "Create tokens for callers of a server.", subcommands: [Create.self])
 
     struct Create: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make a token. Prints it, once, and the entry for the server's file of tokens.")
+            abstract: "Create a token. Prints the token and its entry for the server's token file.")
 
-        @Argument(help: "Who will call with it, for the audit.")
+        @Argument(help: "The name of the caller, which the audit records.")
         var name: String
 
-        @Option(help: "What it is good for: jobs.enqueue, jobs.read, jobs.cancel or admin. May be repeated.")
+        @Option(help: "A scope of the token: jobs.enqueue, jobs.read, jobs.cancel or admin. May be repeated.")
         var scope: [String]
 
         @Option(
-            help: "'all', or nothing: the user called NAME. See --user.", completion: .list(["all"]))
+            help: "'all': the caller may act for all users. [default: the user called NAME; see --user]",
+            completion: .list(["all"]))
         var users: String?
 
-        @Option(help: "A user for whom it may act. May be repeated.")
+        @Option(help: "A user for whom the caller may act. May be repeated.")
         var user: [String] = []
 
-        @Option(help: "When it ends, as in 2030-01-31T12:00:00Z. Without it: never.")
+        @Option(help: "When the token expires, as in 2030-01-31T12:00:00Z. [default: never]")
         var expires: String?
 
         func run() throws {
             guard PrincipalName.isValid(name) else {
-                throw ValidationError("NAME wants \(PrincipalName.rule)")
+                throw ValidationError("NAME must be \(PrincipalName.rule)")
             }
             let scopes = scope.map(Scope.init(rawValue:))
             guard !scopes.isEmpty, !scopes.contains(nil) else {
                 let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ValidationError("--scope wants one of \(names)")
+                throw ValidationError("--scope must be one of \(names)")
             }
             guard users == nil || users == "all" && user.isEmpty else {
-                throw ValidationError("--users wants 'all', and no --user beside it")
+                throw ValidationError("--users must be 'all', without --user")
             }
             var expiry: Timestamp?
             if let expires {
                 guard let date = try? Date(expires, strategy: .iso8601) else {
-                    throw ValidationError("--expires wants a time, as in 2030-01-31T12:00:00Z")
+                    throw ValidationError("--expires must be a time, as in 2030-01-31T12:00:00Z")
                 }
                 expiry = Timestamp(microseconds: Int64(date.timeIntervalSince1970 * 1_000_000))
             }
@@ -61,7 +62,7 @@ struct TokenCommand: ParsableCommand {
                 read == [entry]
             else {
                 throw ValidationError(
-                    "--user wants \(PrincipalName.rule), --expires a time after 1970")
+                    "--user must be \(PrincipalName.rule), and --expires a time after 1970")
             }
             print(
                 "# The token, which is shown only here:\n\(token)\n\n# Its entry, below `tokens:` in the file:\n\(entry.yaml)",
