@@ -31,15 +31,15 @@ PICTURE = ROOT / "docs/performance.svg"
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"measures (default: all): {', '.join(MEASURES)}")
-    parser.add_argument("--check", action="store_true", help="name every goal missed, and fail if there is one")
-    parser.add_argument("--smoke", action="store_true", help="everything tiny: does it run? Nothing is written")
-    parser.add_argument("--long", action="store_true", help="also what takes tens of minutes")
-    parser.add_argument("--output", type=Path, help="write only the JSON, and there")
+    parser.add_argument("--check", action="store_true", help="list every missed goal, and fail if there is one")
+    parser.add_argument("--smoke", action="store_true", help="run every measure at a tiny size, to see that it works, and write nothing")
+    parser.add_argument("--long", action="store_true", help="also run the measures that take tens of minutes")
+    parser.add_argument("--output", type=Path, help="write only the JSON, to this file")
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.names if name not in MEASURES]:
-        parser.error(f"no such measure: {', '.join(unknown)} (there are: {', '.join(MEASURES)})")
+        parser.error(f"unknown measure: {', '.join(unknown)} (known: {', '.join(MEASURES)})")
     if chosen.smoke and chosen.check:
-        parser.error("--smoke measures nothing that could be checked")
+        parser.error("--smoke cannot be combined with --check, because it measures nothing")
     return chosen
 
 

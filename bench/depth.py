@@ -90,7 +90,7 @@ def drain_some(server: Server, session: Session, jobs: int, others_running: int 
     wait_until(
         lambda: session.count(f"SELECT count(*) {ended}") >= jobs and session.count(running) <= others_running,
         60,
-        "jobs do not end",
+        "the jobs did not end in time",
         0.05,
     )
     count, seconds = session.query(f"SELECT count(*), extract(epoch FROM max(finished_at) - min(started_at)) {ended}")[0]

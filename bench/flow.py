@@ -37,7 +37,7 @@ class Step:
         """From the second third of the time to its last."""
         count = len(self.backlog)
         if count < 3:
-            raise Failed(f"too few looks at the backlog: {count}")
+            raise Failed(f"too few samples of the backlog: {count}")
         middle, last = self.backlog[count // 3 : 2 * count // 3], self.backlog[2 * count // 3 :]
         return (sum(last) / len(last) - sum(middle) / len(middle)) / (self.seconds / 3)
 
@@ -56,7 +56,7 @@ def step(server: Server, session: Session, rate: float | None, seconds: float) -
     deadline = time.monotonic() + 60
     while session.value("SELECT EXISTS (SELECT FROM live)") == "t":
         if time.monotonic() > deadline:
-            raise Failed("the jobs do not end")
+            raise Failed("the jobs did not end in time")
         time.sleep(0.05)
     done = session.count("SELECT count(*) FROM finished WHERE state = 'succeeded'")
     if not calls.done <= done <= calls.done + CONNECTIONS * STREAMS:

@@ -112,7 +112,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 10
     while True:
         if process.poll() is not None:
-            raise Failed(f"what should listen on port {port} has ended: exit code {process.returncode}")
+            raise Failed(f"the process that should listen on port {port} has ended: exit code {process.returncode}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return

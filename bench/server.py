@@ -38,7 +38,7 @@ class Server:
 
     def __init__(self, database: Database, *arguments: str, name: str = "node") -> None:
         if not BINARY.exists():
-            raise Failed(f"{BINARY} is not there: build it, or set SIGNALBOX_BIN")
+            raise Failed(f"{BINARY} does not exist: build it, or set SIGNALBOX_BIN")
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-node-"))
         command = [
             *(str(BINARY), "serve", "--test-kinds", "--listen", "127.0.0.1:0", "--node-name", name),
@@ -65,7 +65,7 @@ class Server:
         line = self.process.stdout.readline() if select.select([self.process.stdout], [], [], 30)[0] else ""
         if found := re.match(r"signalbox: serving on (\S+)", line):
             return found[1]
-        raise Failed(f"the server does not serve: {self.log()[-2000:]}")
+        raise Failed(f"the server did not start: {self.log()[-2000:]}")
 
     @property
     def pid(self) -> int:

@@ -129,7 +129,7 @@ class Connection:
         elif kind == PING and not flags & ACK:
             self.socket.sendall(frame(PING, ACK, 0, payload))
         elif kind == GOAWAY:
-            raise WireError("the server says goodbye")
+            raise WireError("the server sent GOAWAY")
         elif kind == DATA:
             self._data(stream, payload)
         if (kind in (DATA, HEADERS) and flags & END_STREAM) or kind == RST_STREAM:

@@ -97,7 +97,7 @@ class InteropServer:
     """A running InteropServer. It has the parts of `harness.Server` with which a failure shows its log."""
 
     def __init__(self, certificates: Certificates | None = None) -> None:
-        assert BINARY.exists(), f"{BINARY} is not there: build it, or set INTEROP_SERVER_BIN"
+        assert BINARY.exists(), f"{BINARY} does not exist: build it, or set INTEROP_SERVER_BIN"
         self.certificates = certificates
         self.name = "interop-tls" if certificates else "interop"
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-interop-"))

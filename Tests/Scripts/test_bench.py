@@ -149,7 +149,7 @@ def test_the_growth_is_that_of_the_last_third() -> None:
 
 @pytest.mark.parametrize("backlog", [[], [1.0], [1.0, 1.0]])
 def test_a_rate_is_not_sustained_for_want_of_looks(backlog: list[float]) -> None:
-    with pytest.raises(Failed, match="too few looks"):
+    with pytest.raises(Failed, match="too few samples"):
         _ = flow.Step(wanted=1000, calls_per_s=1000, backlog=backlog, seconds=6).is_sustained
 
 
@@ -193,7 +193,7 @@ NOWHERE.url = "postgresql:///nowhere"
 
 def test_a_server_that_does_not_serve_leaves_nothing(program: Path, tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'no such database' >&2\nexit 1\n")
-    with pytest.raises(Failed, match="does not serve: no such database"), server.serving(NOWHERE):
+    with pytest.raises(Failed, match="did not start: no such database"), server.serving(NOWHERE):
         pass
     assert list((tmp_path / "folders").iterdir()) == []
 

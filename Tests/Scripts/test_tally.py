@@ -55,7 +55,7 @@ def report(*cases: str) -> str:
         ),
         ({"a.xml": report(PASSED), "a.status": "124"}, 1, ["failed: a (exit code 124)", "1 passed, 1 failed"]),
         ({"a.xml": "<testsuites>", "a.status": "0"}, 1, ["failed: a ran no test", "0 passed, 1 failed"]),
-        ({}, 1, ["failed: nothing was run", "0 passed, 1 failed"]),
+        ({}, 1, ["failed: no test ran", "0 passed, 1 failed"]),
     ],
 )
 def test_what_is_printed(tmp_path: Path, files: dict[str, str], code: int, printed: list[str]) -> None:

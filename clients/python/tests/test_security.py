@@ -292,7 +292,7 @@ async def test_a_token_that_does_not_come_has_the_calls_deadline(plain):
         return TOKEN
 
     async with signalbox.aio.Client(plain.target, token=token) as client:
-        with pytest.raises(signalbox.DeadlineExceeded, match="the token was not there in time"):
+        with pytest.raises(signalbox.DeadlineExceeded, match="the token was not available in time"):
             await client.get("a", timeout=0.2)
         with pytest.raises(signalbox.DeadlineExceeded):
             async with client.watch("a", timeout=0.2):
@@ -457,7 +457,7 @@ def test_tls_that_is_wrong(kind, authority, tmp_path):
     (tmp_path / "large").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(ValueError, match="is larger than 1048576 bytes"):
         kind("localhost:1", tls=signalbox.TLS(ca=os.fspath(tmp_path / "large")))
-    with pytest.raises(TypeError, match="tls is True, False or a signalbox.TLS"):
+    with pytest.raises(TypeError, match="tls must be True, False or a signalbox.TLS"):
         kind("localhost:1", tls="yes")
 
 

@@ -475,7 +475,7 @@ class Watch(Iterator[WatchItem]):
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was not over in time")
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch did not end in time")
 
     def _open(self, request: job_service_pb2.WatchRequest, metadata: Metadata) -> Any:
         left = None if self._deadline is None else max(0.001, self._deadline - time.monotonic())

@@ -74,7 +74,7 @@ def _channel_credentials(tls: bool | TLS) -> grpc.ChannelCredentials | None:
     if tls is True:
         tls = TLS()
     if not isinstance(tls, TLS):
-        raise TypeError("tls is True, False or a signalbox.TLS")
+        raise TypeError("tls must be True, False or a signalbox.TLS")
     return grpc.ssl_channel_credentials(
         _pem("ca", tls.ca), _pem("key", tls.key), _pem("certificate", tls.certificate)
     )
@@ -128,7 +128,7 @@ def _field(token: object) -> tuple[str, str]:
     # Checked here, for grpc shows in its own error the metadata that it refuses.
     if len(token) > _TOKEN_CHARACTERS_MAX or not re.fullmatch(r"[\x21-\x7e]+", token):
         raise ValueError(
-            f"the token has more than {_TOKEN_CHARACTERS_MAX} characters, or some that no header can carry"
+            f"the token has more than {_TOKEN_CHARACTERS_MAX} characters, or characters that a header cannot carry"
         )
     return ("authorization", f"Bearer {token}")
 

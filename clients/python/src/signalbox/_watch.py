@@ -194,7 +194,7 @@ class WatchMachine:
         if self._failing_since is None:
             self._failing_since = now
         if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
-            raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ends again and again")
+            raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ended too many times in a row")
         return self._backoff.next_delay(error)
 
     def _remove(self, error: NotFound) -> bool:
@@ -349,4 +349,4 @@ class WatchMachine:
 
 def silence_error() -> ServiceError:
     """What a connection that went silent ends with."""
-    return make_error(grpc.StatusCode.UNAVAILABLE, f"nothing was heard for {SILENCE_S:g} s")
+    return make_error(grpc.StatusCode.UNAVAILABLE, f"no message from the server for {SILENCE_S:g} s")

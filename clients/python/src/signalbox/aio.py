@@ -116,9 +116,9 @@ class Client:
             asking.cancel()
             pending.discard(asking)
         if not is_over:
-            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the token was not there in time")
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the token was not available in time")
         if asking.cancelled():
-            raise Cancelled(grpc.StatusCode.CANCELLED, "the token is not awaited any more")
+            raise Cancelled(grpc.StatusCode.CANCELLED, "no call waits for the token any more")
         return asking.result()
 
     async def _call(self, method: Any, request: Any, timeout: float | None, safe: bool = True) -> Any:
@@ -461,7 +461,7 @@ class Watch(AsyncIterator[WatchItem]):
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was not over in time")
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch did not end in time")
 
     async def _open(self, request: job_service_pb2.WatchRequest) -> Any:
         """A new stream; None: the watch was closed while a token was awaited."""
