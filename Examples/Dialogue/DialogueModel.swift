@@ -98,7 +98,7 @@ extension DialogueInput {
     /// not asked for their voices yet.
     func turnVoices() throws(DialogueError) -> [Voice] {
         guard (1...Self.turnsMax).contains(turns.count) else {
-            throw .permanent("turns: there are \(turns.count); wanted are 1 to \(Self.turnsMax)")
+            throw .permanent("turns: there are \(turns.count), and there must be 1 to \(Self.turnsMax)")
         }
         var known: [String: Voice] = [:]
         var voices: [Voice] = []
@@ -107,11 +107,11 @@ extension DialogueInput {
                 !turn.text.allSatisfy(\.isWhitespace)
             else {
                 throw .permanent(
-                    "turns[\(index)].text: wanted are 1 to \(Self.textBytesMax) bytes that are not only "
+                    "turns[\(index)].text: must be 1 to \(Self.textBytesMax) bytes that are not only "
                         + "spaces, without NUL")
             }
             guard (1...Self.nameBytesMax).contains(turn.speaker.utf8.count) else {
-                throw .permanent("turns[\(index)].speaker: wanted are 1 to \(Self.nameBytesMax) bytes")
+                throw .permanent("turns[\(index)].speaker: must be 1 to \(Self.nameBytesMax) bytes")
             }
             if let voice = known[turn.speaker] {
                 voices.append(voice)
@@ -132,7 +132,7 @@ extension DialogueInput {
         // a text's combining marks.
         guard name.utf8.count <= 2 * Self.nameBytesMax, (provider?.utf8.count ?? 0) <= Self.nameBytesMax
         else {
-            throw .permanent("the voice of '\(speaker)': wanted are 1 to \(Self.nameBytesMax) bytes")
+            throw .permanent("the voice of '\(speaker)': must be 1 to \(Self.nameBytesMax) bytes")
         }
         let names = SpeechProvider.allCases.map(\.rawValue).joined(separator: ", ")
         let parts = name.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
@@ -143,7 +143,7 @@ extension DialogueInput {
                     + "there are \(names)")
         }
         guard let voice = parts.last, (1...Self.nameBytesMax).contains(voice.utf8.count) else {
-            throw .permanent("the voice of '\(speaker)': wanted are 1 to \(Self.nameBytesMax) bytes")
+            throw .permanent("the voice of '\(speaker)': must be 1 to \(Self.nameBytesMax) bytes")
         }
         return Voice(provider: provider, name: String(voice))
     }
