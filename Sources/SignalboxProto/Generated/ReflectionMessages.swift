@@ -417,7 +417,7 @@ extension MessageArena {
     }
 }
 
-/// What went wrong.
+/// The error of a request.
 package struct ErrorResponse: Sendable, Hashable {
     /// A gRPC status code.
     package var errorCode: Int

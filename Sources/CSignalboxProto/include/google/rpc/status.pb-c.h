@@ -32,7 +32,7 @@ typedef struct Google__Rpc__ResourceInfo Google__Rpc__ResourceInfo;
 /* --- messages --- */
 
 /*
- * What travels in grpc-status-details-bin.
+ * The message in grpc-status-details-bin.
  */
 struct  Google__Rpc__Status
 {
@@ -98,7 +98,7 @@ struct  Google__Rpc__QuotaFailure__Violation
 {
   ProtobufCMessage base;
   /*
-   * Whose it is, as in "user:ada".
+   * The owner of the quota, as in "user:ada".
    */
   ProtobufCBinaryData subject;
   ProtobufCBinaryData description;

@@ -359,7 +359,7 @@ struct  Signalbox__V1__Attempt
 
 
 /*
- * What a handler returned.
+ * The result that a handler returned.
  */
 struct  Signalbox__V1__JobResult
 {

@@ -180,7 +180,7 @@ struct  Grpc__Reflection__V1__ServiceResponse
 
 
 /*
- * What went wrong.
+ * The error of a request.
  */
 struct  Grpc__Reflection__V1__ErrorResponse
 {
