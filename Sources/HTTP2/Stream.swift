@@ -11,7 +11,7 @@ package final class Stream {
     private var sentBytes: UInt32 = 0
     /// Whether both sides have ended or the stream was reset. It is set before `Event.closed` is delivered.
     package internal(set) var isClosed = false
-    /// Whether the library was told that there is no data to send, and waits for `resume`.
+    /// Whether the library has deferred the stream because there is no data to send, and waits for `resume`.
     var isDeferred = false
     /// Whether only the trailers follow the queued bytes.
     var isFinished = false

@@ -3,15 +3,15 @@ import JobModel
 package import GRPC
 import Synchronization
 
-/// Lets callers in: by their credentials, and by what the method asks for. Without an authenticator everybody may do
-/// everything, but for methods that no rule lists.
+/// Admits calls by the credentials of their callers and by the rules of the methods. Without an authenticator, every
+/// caller may call every method that a rule lists.
 package final class AccessControl: Admission {
     private let authenticator: Authenticator?
     /// A cache: reading a certificate takes longer than the rest of a call.
     private let certificates = Mutex<[[UInt8]: PeerCertificate]>([:])
     private static let certificatesMax = 1_000
 
-    /// - Parameter authenticator: nil: nobody is asked who he is.
+    /// - Parameter authenticator: nil: no credentials are required.
     package init(_ authenticator: Authenticator?) {
         self.authenticator = authenticator
     }

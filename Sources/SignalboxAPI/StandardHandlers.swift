@@ -96,7 +96,7 @@ package struct StandardHandlers: Sendable {
         ]
     }
 
-    /// Names. Anybody may ask for the health, and `Watch` keeps its question.
+    /// Names. Any client may call the health service, and `Watch` keeps its request.
     private static let requestBytesMax = 1 << 10
 
     private static let serving = HealthCheckResponse(status: .serving).encode()

@@ -11,7 +11,7 @@ extension SignalboxClient {
         public var tls: TLS?
         /// Shown to the server with each call. Nil: none.
         public var token: Token?
-        /// Allows to send a token without TLS to another machine, where everybody on the way can read it.
+        /// Allows sending a token without TLS to another machine, although it can be read on the network.
         public var isInsecure = false
         /// The limit of one call, with connecting and tries again. A watch has no such limit.
         public var timeout: Duration = .seconds(10)

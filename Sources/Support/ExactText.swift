@@ -2,7 +2,7 @@
 ///
 /// Swift's `String` is compared and hashed in normal form. Two spellings of é are then equal, though they are two users
 /// in the database, and putting a base letter with thousands of combining marks into normal form takes time that grows
-/// with the square of their number. So text that a peer, a command or a file of somebody else gave is held as this type,
+/// with the square of their number. So text that a peer, a command or a foreign file gave is held as this type,
 /// and its length is checked first. `scripts/check-architecture` looks for texts that are compared in another way.
 package struct ExactText: Hashable, Comparable, Sendable, ExpressibleByStringInterpolation,
     CustomStringConvertible

@@ -3,7 +3,7 @@
 /// Text from outside, for a line of a log or for a terminal.
 ///
 /// It works on Unicode scalars: to find where characters end, or to compare text in normal form, takes very long for some
-/// text, which anybody can send.
+/// text, which any client can send.
 package enum PrintableText {
     /// Whether a scalar could end a line, drive a terminal, or change how the text around it is read: control characters
     /// (Cc), line and paragraph separators (Zl, Zp), and format characters (Cf), which are those that turn the direction

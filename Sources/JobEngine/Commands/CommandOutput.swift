@@ -107,14 +107,14 @@ package struct LineSplitter: ~Copyable {
 /// The payload may make a command write any text. So keys are compared by their bytes, and only single values are given to
 /// Foundation's decoder, which puts every key of an object into a table.
 package enum CommandOutput {
-    /// Never empty. A line that is not an object of ours is a log line.
+    /// The records of a line; never empty. A line that is not an object with one of the known keys is a log line.
     package static func records(in line: LineSplitter.Line) -> [CommandRecord] {
         let text = [
             CommandRecord.log(
                 .info, String(decoding: line.bytes.prefix(JobLimits.logMessageBytesMax + 1), as: UTF8.self))
         ]
         if line.isCut {
-            // It is too long to be judged as a whole, so its first key tells whether it is ours.
+            // It is too long to be judged as a whole, so its first key decides whether it is a record.
             guard let quoted = JSONObject.firstKey(of: line.bytes[...]),
                 let key = Key.allCases.first(where: { quoted.elementsEqual("\"\($0.name)\"".utf8) })
             else { return text }

@@ -367,7 +367,7 @@ private struct CommandOutcome: Sendable {
     func result(wasStopped: Bool) throws -> JobResult {
         if let refusal { throw refusal }
         if status == .exited(0), let reported { return reported }
-        // Many programs exit with 0 when they are told to stop; that is not success.
+        // Many programs exit with 0 after SIGTERM; that is not success.
         if wasStopped { throw CancellationError() }
         switch status {
         case .exited(0):

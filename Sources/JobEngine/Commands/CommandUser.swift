@@ -56,7 +56,7 @@ package struct CommandUser: Sendable, Hashable {
         var home: String
     }
 
-    /// The largest number means "unchanged" to the system calls, so it is nobody's.
+    /// The largest number means "unchanged" to the system calls, so it is refused.
     private static func number(_ text: String) -> UInt32? {
         guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
             let number = UInt32(text), number != .max
