@@ -27,7 +27,7 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
         self.watches: list = []
         self.gets: list = []
         self.requests: list = []
-        #: Of the last watch: the service was told that its call is over.
+        #: Set when the service has seen the end of the last watch's call.
         self.is_over = threading.Event()
 
     def Watch(self, request, context):
@@ -206,7 +206,7 @@ def test_close_ends_the_iteration_from_another_thread(script):
             rest = pool.submit(list, watch)
             watch.close()
             assert rest.result(timeout=10) == []
-    assert service.is_over.wait(10), "the service is told"
+    assert service.is_over.wait(10), "the service sees the end"
 
 
 async def test_close_ends_the_iteration_of_another_task(script):
@@ -226,7 +226,7 @@ async def test_close_ends_the_iteration_of_another_task(script):
 
 
 async def test_close_ends_the_iteration_of_another_task_in_python_3_10_too(script):
-    """There nobody can ask a task whether it is being cancelled."""
+    """In that version, a task cannot be asked whether it is being cancelled."""
 
     class OldTask(asyncio.Task):
         cancelling = property()

@@ -147,7 +147,7 @@ def test_a_watch_from_snapshot_to_end(client, user):
         assert watch.sequences == {job.id: 5}
     assert isinstance(items[0], Snapshot) and any(isinstance(item, SnapshotComplete) for item in items)
     sequences = [item.sequence for item in items if isinstance(item, JobEvent)]
-    # Of a job that was final already, its last event.
+    # If the job was final already, there is only its last event.
     assert sequences == list(range(min(items[0].job.sequence + 1, 5), 6))
 
 
@@ -190,7 +190,7 @@ async def test_two_watches_of_one_client(aclient, user):
 
 
 def test_a_users_watch_goes_on_although_a_job_still_runs(client, proxy, user):
-    """What it missed while it was cut is fetched; one of those jobs runs on, and holds nothing up."""
+    """The watch fetches the events that it missed while it was cut; one of those jobs still runs and delays nothing."""
     queue = f"queue-{user}"
     client.pause(queue)
     long = client.enqueue("test.sleep", {"ms": 60_000}, user_id=user, queue=queue).id

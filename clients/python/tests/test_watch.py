@@ -72,7 +72,7 @@ def sequences(items: list) -> list[int]:
 
 
 def cursors(request: job_service_pb2.WatchRequest | None) -> dict[str, int]:
-    """What a request names."""
+    """The jobs that a request names."""
     assert request is not None
     return {job.job_id: job.after_sequence for job in request.jobs}
 
@@ -336,7 +336,7 @@ def test_a_users_watch_fetches_what_it_missed():
     items = fill(watch, event("a", 2), event("a", 3), event("b", 2), event("b", 3, SUCCEEDED))
     assert sequences(items) == [2, 3, 2, 3]
     assert watch.fill_request() is None
-    # What the new stream brings of it again is dropped.
+    # Events that the new stream sends again are dropped.
     assert sequences(feed(watch, event("a", 3), event("a", 4))) == [4]
 
 

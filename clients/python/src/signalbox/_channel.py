@@ -1,4 +1,4 @@
-"""What both clients share about channels and calls. Nothing here does I/O."""
+"""The parts of channels and calls that both clients share. Nothing here does I/O."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Client:
     well. `timeout` is what a unary call may take in all, in seconds, retries included; each method takes its
     own.
 
-    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it,
+    Raises ValueError for a token without TLS to another machine, where it could be read on the network,
     unless `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
@@ -80,7 +80,7 @@ class Client:
             self.channel = grpc.secure_channel(target, security.credentials, options=arguments)
         self._timeout = timeout
         self._is_closed = threading.Event()
-        # Those that nobody holds any more go by themselves.
+        # Weak references: a watch that the caller has dropped is removed.
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._watches_lock = threading.Lock()
         self._jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
@@ -173,7 +173,7 @@ class Client:
         )
         request = job_service_pb2.EnqueueRequest(job=job_spec(job))
         answer = self._call(self._jobs.Enqueue, request, timeout)
-        # An id made here was never seen before: if the job "was there", an earlier try of ours took effect.
+        # The id is new, so if the service says that the job existed, an earlier try of this call took effect.
         own_id = not job_id and not idempotency_key
         return Enqueued(job_from(answer.job), answer.created or own_id)
 
@@ -272,10 +272,10 @@ class Client:
         """Watches up to 1,000 jobs until all are final, or everything of a user or queue until closed.
 
         Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. A lost
-        connection is made again and the watch goes on where it was. `after` gives sequences (job id to
-        number) to go on from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
-        nothing was heard for `give_up_after` seconds. Raises ResourceExhausted at once where the user
-        may have no more watches; after a lost connection it waits for its place.
+        connection is made again and the watch resumes. `after` has the sequences (job id to number)
+        to resume from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
+        there was no message for `give_up_after` seconds. Raises ResourceExhausted at once where the user
+        may have no more watches; after a lost connection it waits until it may.
         """
         return Watch(self, job_ids, user_id, queue, after, include_log, timeout, give_up_after)
 
@@ -296,7 +296,7 @@ class Client:
     # Administration
 
     def queue_stats(self, queue: str = "", *, timeout: float | None = None) -> tuple[QueueStats, ...]:
-        """Of one queue, or of every queue."""
+        """The counts of one queue, or of every queue."""
         request = admin_service_pb2.GetQueueStatsRequest(queue=queue)
         answer = self._call(self._admin.GetQueueStats, request, timeout)
         return tuple(queue_stats_from(stats) for stats in answer.queues)
@@ -317,7 +317,7 @@ class Client:
     def set_limit(
         self, user_id: str, limit: int | None, *, queue: str = "", timeout: float | None = None
     ) -> UserLimit:
-        """How many jobs of a user may run at once in a queue; None: back to the queue's limit."""
+        """Sets how many jobs of a user may run at once in a queue. None removes the user's own limit."""
         request = admin_service_pb2.SetUserLimitRequest(
             user_id=user_id, queue=queue, limit=limit or 0, clear=limit is None
         )
@@ -336,7 +336,7 @@ class Client:
 
 
 def result_of(job: Job) -> Any:
-    """What a final job returned; raises if it did not succeed."""
+    """The result of a final job. Raises if the job did not succeed."""
     if job.state is JobState.FAILED:
         raise JobFailed(job)
     if job.state is JobState.CANCELLED:
@@ -511,7 +511,10 @@ class _Stream:
                 return
 
     def wait_for_headers(self) -> None:
-        """The service sends them once it has the watch. A failure is told when the stream is read."""
+        """Waits for the headers, which the service sends once the watch is open.
+
+        A failure is raised when the stream is read.
+        """
         self._read_until = time.monotonic() + SILENCE_S
         self._call.initial_metadata()
         self._read_until = None

@@ -108,11 +108,11 @@ class Cancelled(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """Who calls is not known."""
+    """The call has no valid credentials."""
 
 
 class PermissionDenied(ServiceError):
-    """Whoever calls may not do this."""
+    """The caller does not have the permission for this call."""
 
 
 class Unimplemented(ServiceError):

@@ -17,7 +17,7 @@ from signalbox.v1 import job_pb2, job_service_pb2
 
 from ._types import JobState, NewJob, RetryPolicy
 
-#: What one Watch call may name.
+#: The most jobs that one Watch call may name.
 WATCHED_JOBS_MAX = 1_000
 
 

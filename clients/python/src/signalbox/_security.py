@@ -23,7 +23,7 @@ Token = Union[str, Callable[[], str]]
 AsyncToken = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 Metadata = tuple[tuple[str, Union[str, bytes]], ...]
 
-#: Of one PEM file. The bundle of all public authorities has a quarter of it.
+#: The largest PEM file. The bundle of all public authorities has a quarter of that.
 _PEM_BYTES_MAX = 1 << 20
 #: The server takes 8 KiB of headers in all.
 _TOKEN_CHARACTERS_MAX = 8 << 10
@@ -31,15 +31,15 @@ _TOKEN_CHARACTERS_MAX = 8 << 10
 
 @dataclass(frozen=True)
 class TLS:
-    """How to talk TLS. Each part is the path of a PEM file, or its content as bytes.
+    """The configuration of TLS. Each part is the path of a PEM file, or its content as bytes.
 
     `ca`: the authorities to trust. Without it: those that come with grpcio, which are the public ones, or those
     of the file that the variable GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names.
 
-    `certificate` and `key`: the client's own, with its chain, for a server that asks for one.
+    `certificate` and `key`: the client's own, with its chain, for a server that requires one.
 
     Files are read when the client is made. Raises ValueError for half of a pair, and when the client is made
-    for what is no PEM, and OSError for a file that cannot be read.
+    for content that is not PEM, and OSError for a file that cannot be read.
     """
 
     ca: PEM | None = None
@@ -87,17 +87,17 @@ _HOST = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([^:\[\]/?#%@\s]+)(?::\d+)?|(
 
 
 def is_loopback(target: str) -> bool:
-    """Whether nobody outside this machine can be reached by a gRPC target: Unix sockets, 127.0.0.0/8 (also as
-    IPv4-mapped addresses), ::1, and the name localhost."""
+    """Whether a gRPC target can only be on this machine: Unix sockets, 127.0.0.0/8 (also as IPv4-mapped
+    addresses), ::1, and the name localhost."""
     scheme, colon, rest = target.partition(":")
     if colon and scheme in ("unix", "unix-abstract"):
         return True
     if colon and scheme in ("ipv4", "ipv6"):
-        # Without a server of names in between; several, separated by commas.
+        # There is no DNS server in the target, but there may be several addresses, separated by commas.
         addresses = rest.removeprefix("///").removeprefix("/").split(",")
         return all(_is_loopback_host(address, names=False) for address in addresses)
     if colon and scheme == "dns":
-        # What stands between the slashes is a server of names: it could say anything, about localhost too.
+        # The part between the slashes is a DNS server, which could resolve localhost to any address.
         return _is_loopback_host(rest.removeprefix("///"), names=True)
     return _is_loopback_host(target, names=True)
 
@@ -134,7 +134,7 @@ def _field(token: object) -> tuple[str, str]:
 
 
 class Security:
-    """How a client connects, and what it shows of itself with each call."""
+    """The transport security of a client, and the credentials that it sends with each call."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class Security:
             self._metadata += (_field(token),)
 
     def metadata(self) -> Metadata:
-        """What goes with the next call. Raises what the token's callable raises."""
+        """The metadata of the next call. Raises what the token's callable raises."""
         return self._metadata if self._token is None else (*self._metadata, _field(self._token()))
 
     async def async_metadata(self) -> Metadata:

@@ -1,4 +1,4 @@
-"""What the service says, in Python's own types. Nothing here does I/O."""
+"""The messages of the service as Python types. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AttemptOutcome(enum.IntEnum):
 
 
 class JobEventType(enum.IntEnum):
-    """What happened to a job."""
+    """A change of a job's state."""
 
     UNSPECIFIED = 0
     ENQUEUED = 1
@@ -138,7 +138,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a handler returned."""
+    """The result that a handler returned."""
 
     data: bytes
     content_type: str
@@ -198,7 +198,7 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class EnqueuedItem:
-    """What became of one job of a batch."""
+    """The outcome for one job of a batch."""
 
     job_id: str
     created: bool
@@ -214,14 +214,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """First of each watched job: how it is now."""
+    """The present state of a job, which is the first item of each watched job."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotComplete:
-    """Every job that was there when the watch began has been told of. Comes once."""
+    """Sent once, after the snapshots of all jobs that existed when the watch began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""What a watch does with each message and each end of its stream.
+"""The state machine of a watch: its reactions to each message and to each end of its stream.
 
-Pure: messages, ends and times come in, requests and items go out; the drivers in _client.py and aio.py
+It is pure: messages, ends and times come in, requests and items go out; the drivers in _client.py and aio.py
 only connect, read, and wait. It keeps the sequence of the last lifecycle event of each job, so that no
 event is given twice and none is left out, however often the connection is lost:
 
@@ -62,7 +62,7 @@ _HOPELESS = frozenset(
 
 
 class Next(enum.Enum):
-    """What the driver does after a message."""
+    """The next action of the driver after a message."""
 
     READ = "read"
     RECONNECT = "reconnect"
@@ -71,7 +71,7 @@ class Next(enum.Enum):
 
 @dataclass(slots=True)
 class Step:
-    """What came of one message."""
+    """The items of one message, and the next action."""
 
     items: list[WatchItem] = field(default_factory=list)
     next: Next = Next.READ
@@ -79,11 +79,11 @@ class Step:
 
 @dataclass(slots=True)
 class _Known:
-    """What the caller was told of one job."""
+    """The state of one job as far as the caller has received it."""
 
-    #: Of the last lifecycle event given, or of the snapshot that began it; 0: nothing yet.
+    #: The sequence of the last lifecycle event given, or of the first snapshot; 0: nothing was given yet.
     sequence: int = 0
-    #: None: nothing was heard of it yet, and the caller's `after` does not say.
+    #: None: no message was received about the job, and the caller's `after` does not say.
     is_final: bool | None = None
     log_number: int = 0
 
@@ -120,17 +120,17 @@ class WatchMachine:
         self._heard = False
         self._backoff = backoff or Backoff()
         self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
-        # Of named jobs: the last one that was removed before its end was told.
+        # The error of the last named job that was removed before its end was received.
         self._removed: NotFound | None = None
-        # Of a user or queue: final jobs, oldest first, apart from the live ones.
+        # The final jobs of a watch of a user or queue, oldest first, apart from the live ones.
         self._final: OrderedDict[str, _Known] = OrderedDict()
         self._told_complete = False
-        # Of this connection's snapshots, until they are complete.
+        # The jobs of this connection's snapshots, until these are complete.
         self._seen: set[str] = set()
         # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
         self._behind: dict[str, None] = {}
         self._filling: list[str] = []
-        #: How many of them one fill asks for.
+        #: The most jobs that one fill requests.
         self._fill_max = WATCHED_JOBS_MAX
 
     def sequences(self) -> dict[str, int]:
@@ -149,7 +149,7 @@ class WatchMachine:
         )
         if self._by_job:
             for id, known in self._known.items():
-                # A job whose end was told may have been removed since, and would fail the watch of the others.
+                # A job whose end was received may have been removed since, and would fail the watch of the others.
                 if not known.is_final:
                     request.jobs.add(job_id=id, after_sequence=known.sequence)
         return request
@@ -182,8 +182,8 @@ class WatchMachine:
         if error is not None and error.code in _HOPELESS and not was_removed and not has_expired:
             raise error
         if isinstance(error, ResourceExhausted) and not self._was_open:
-            # One more than there may be, as with any other call: the caller is told at once. Later it is waited out, for
-            # the place may still be held by the connection that was lost.
+            # The first connection fails at once, as any other call. A later one retries, because the connection
+            # that was lost may still count as a watch.
             raise error
         if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
             if self._removed is not None:
@@ -198,8 +198,8 @@ class WatchMachine:
         return self._backoff.next_delay(error)
 
     def _remove(self, error: NotFound) -> bool:
-        """Whether it is about a named job that was there before: the others are watched on without it, and the
-        error waits for their end. One that nobody ever heard of is the caller's mistake, to be told at once."""
+        """Removes the job that an error names. Returns whether that job existed before: the others are then watched
+        without it, and the error is raised after their end. The error for an unknown job is raised at once."""
         known = self._known.get(error.resource_name)
         if not self._by_job or known is None or known.sequence == 0:
             return False
@@ -291,7 +291,7 @@ class WatchMachine:
         self._seen.add(job.id)
         known = self._get(job.id)
         if known.sequence == 0:
-            # Of a job that is final already the last event, which has the result, follows; that one ends it.
+            # If the job is final already, its last event follows, which has the result and ends the job's part.
             self._set(job.id, job.sequence - (job.state in _FINAL), is_final=False)
             step.items.append(Snapshot(job_from(job)))
         # From here on: a user or queue again after a reconnection.
@@ -348,5 +348,5 @@ class WatchMachine:
 
 
 def silence_error() -> ServiceError:
-    """What a connection that went silent ends with."""
+    """The error of a connection that received no message for SILENCE_S."""
     return make_error(grpc.StatusCode.UNAVAILABLE, f"no message from the server for {SILENCE_S:g} s")

@@ -56,7 +56,7 @@ class Client:
     call and must not block. What it raises ends the call or the watch. `metadata` goes with every call as well.
     `timeout` is what a unary call may take in all, in seconds, retries included; each method takes its own.
 
-    Raises ValueError for a token without TLS to another machine, where everybody on the way could read it,
+    Raises ValueError for a token without TLS to another machine, where it could be read on the network,
     unless `insecure` is True.
 
     Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
@@ -80,7 +80,7 @@ class Client:
         else:
             self.channel = grpc.aio.secure_channel(target, security.credentials, options=arguments)
         self._timeout = timeout
-        # Those that nobody holds any more go by themselves.
+        # Weak references: a watch that the caller has dropped is removed.
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
@@ -102,11 +102,11 @@ class Client:
         await self.close()
 
     async def _show(self, within: float, pending: set[Any]) -> Metadata:
-        """What goes with the next call. A token has these seconds to be there; while it is awaited it is in
-        `pending`, and cancelling it there raises Cancelled here."""
+        """The metadata of the next call. A token must be available within these seconds; its task is in `pending`
+        meanwhile, and cancelling it there raises Cancelled here."""
         if not self._security.renews:
             return self._security.metadata()
-        # In a task of its own, so that a cancellation of it is not taken for one of our own task.
+        # In a task of its own, so that its cancellation is not mistaken for that of this task.
         asking = asyncio.create_task(self._security.async_metadata())
         pending.add(asking)
         try:
@@ -187,7 +187,7 @@ class Client:
         )
         request = job_service_pb2.EnqueueRequest(job=job_spec(job))
         answer = await self._call(self._jobs.Enqueue, request, timeout)
-        # An id made here was never seen before: if the job "was there", an earlier try of ours took effect.
+        # The id is new, so if the service says that the job existed, an earlier try of this call took effect.
         own_id = not job_id and not idempotency_key
         return Enqueued(job_from(answer.job), answer.created or own_id)
 
@@ -287,10 +287,10 @@ class Client:
         """Watches up to 1,000 jobs until all are final, or everything of a user or queue until closed.
 
         Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. A lost
-        connection is made again and the watch goes on where it was. `after` gives sequences (job id to
-        number) to go on from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
-        nothing was heard for `give_up_after` seconds. Raises ResourceExhausted at once where the user
-        may have no more watches; after a lost connection it waits for its place.
+        connection is made again and the watch resumes. `after` has the sequences (job id to number)
+        to resume from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
+        there was no message for `give_up_after` seconds. Raises ResourceExhausted at once where the user
+        may have no more watches; after a lost connection it waits until it may.
         """
         return Watch(self, job_ids, user_id, queue, after, include_log, timeout, give_up_after)
 
@@ -311,7 +311,7 @@ class Client:
     # Administration
 
     async def queue_stats(self, queue: str = "", *, timeout: float | None = None) -> tuple[QueueStats, ...]:
-        """Of one queue, or of every queue."""
+        """The counts of one queue, or of every queue."""
         request = admin_service_pb2.GetQueueStatsRequest(queue=queue)
         answer = await self._call(self._admin.GetQueueStats, request, timeout)
         return tuple(queue_stats_from(stats) for stats in answer.queues)
@@ -332,7 +332,7 @@ class Client:
     async def set_limit(
         self, user_id: str, limit: int | None, *, queue: str = "", timeout: float | None = None
     ) -> UserLimit:
-        """How many jobs of a user may run at once in a queue; None: back to the queue's limit."""
+        """Sets how many jobs of a user may run at once in a queue. None removes the user's own limit."""
         request = admin_service_pb2.SetUserLimitRequest(
             user_id=user_id, queue=queue, limit=limit or 0, clear=limit is None
         )
@@ -397,7 +397,7 @@ class Watch(AsyncIterator[WatchItem]):
         if self._first is None:
             return self
         try:
-            # The service sends its headers once it has the watch. A failure is told when the stream is read.
+            # The service sends its headers once the watch is open. A failure is raised when the stream is read.
             await asyncio.wait_for(self._first.initial_metadata(), SILENCE_S)
         except (TimeoutError, asyncio.TimeoutError):
             self._first.cancel()
