@@ -32,7 +32,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"measures (default: all): {', '.join(MEASURES)}")
     parser.add_argument("--check", action="store_true", help="list every missed goal, and fail if there is one")
-    parser.add_argument("--smoke", action="store_true", help="run every measure at a tiny size, to see that it works, and write nothing")
+    parser.add_argument(
+        "--smoke", action="store_true", help="run every measure at a tiny size, to see that it works, and write nothing"
+    )
     parser.add_argument("--long", action="store_true", help="also run the measures that take tens of minutes")
     parser.add_argument("--output", type=Path, help="write only the JSON, to this file")
     chosen = parser.parse_args()

@@ -108,7 +108,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="sbx-bench-"))
         self._as = not_root()
         if self._as:
-            # Nobody else may enter: it trusts whoever connects.
+            # No other user may open the folder, because the server trusts every connection.
             shutil.chown(self.folder, POSTGRES_USER)
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
@@ -165,7 +165,7 @@ class Cluster:
             yield
         finally:
             self._stop()
-            # What was written without fsync is written now, and not while something is measured.
+            # The data that was written without fsync is flushed now, and not during a measure.
             run(["sync", "-f", str(self.folder)], 300)
             self._start({})
 

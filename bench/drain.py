@@ -16,7 +16,7 @@ from .statistics_of import in_turns, median, ratio_of
 
 QUEUE = "bench"
 USERS = 1000
-#: What --concurrency is tried with.
+#: The values of --concurrency that are tried.
 CONCURRENCIES = (500, 1000, 2000, 4000)
 
 #: From the first start to the last end, by the database's clock.
@@ -30,7 +30,7 @@ def empty(session: Session) -> None:
 
 
 def settle(session: Session) -> None:
-    """What an earlier side has left to be written is written now, and not in the next one's time."""
+    """Writes the dirty pages of an earlier side now, so that the next side does not pay for them."""
     session.query("CHECKPOINT")
 
 

@@ -21,7 +21,7 @@ GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 
 @dataclass(frozen=True)
 class Calls:
-    """What h2load says that it did."""
+    """The results that h2load reports."""
 
     done: int
     #: While it measured, which is without the warm-up.

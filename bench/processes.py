@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: What a process has to end by itself before it is killed.
+#: The time that a process has to end by itself before it is killed.
 GRACE_S = 20.0
 
 
 class Unavailable(Exception):
-    """What a measure needs is not here: it is skipped, with this reason."""
+    """Raised when something is missing that a measure needs: it is skipped, with this reason."""
 
 
 class Failed(Exception):
@@ -48,7 +48,7 @@ POSTGRES_USER = "postgres"
 
 
 def not_root() -> list[str]:
-    """What a program of Postgres, which refuses to run as root, is started with."""
+    """The prefix of commands that start a program of Postgres, which refuses to run as root."""
     if os.geteuid() != 0:
         return []
     user = pwd.getpwnam(POSTGRES_USER)
@@ -56,7 +56,7 @@ def not_root() -> list[str]:
 
 
 def run(command: Sequence[str], timeout_s: float, *, input: str | None = None) -> str:
-    """What it prints. Fails if it fails, and ends it if it takes too long."""
+    """Runs a command and returns its standard output. Raises if it fails, and ends it after the timeout."""
     try:
         # Nothing that is run here may take the terminal's input.
         source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
@@ -71,7 +71,7 @@ def run(command: Sequence[str], timeout_s: float, *, input: str | None = None) -
 
 
 def run_together(commands: Sequence[Sequence[str]], timeout_s: float) -> list[str]:
-    """What each prints; all run at once."""
+    """Runs commands at the same time and returns the output of each."""
     processes = [
         subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/"

@@ -1,4 +1,4 @@
-"""What there is to measure: each measure with its name, its goals, and the function that gives its figures."""
+"""The measures: each with its name, its goals, and the function that gives its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has found: as JSON, as a table, and which goals it misses."""
+"""The results of a run as JSON and as a table, and the goals that it misses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 @dataclass
 class Outcome:
-    """What became of one measure."""
+    """The outcome of one measure."""
 
     figures: Figures
     seconds: float = 0.0
@@ -108,7 +108,7 @@ def table(measures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-#: What README shows: what it is about, the measure, its figure and unit, and its ratio (or a second figure) to what.
+#: The headline figures in README: title, measure, figure, unit, and its ratio (or a second figure) with its unit.
 HEADLINES = (
     ("Health checks, one event loop", "health", "calls_per_s", "calls/s", "ratio", "of nghttpd"),
     ("Single `Enqueue` calls, each durable", "enqueue", "jobs_per_s", "jobs/s", "ratio", "× pgbench's single inserts"),
@@ -156,7 +156,7 @@ def _plain(value: Any) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on: nothing that names a machine."""
+    """The hardware and versions of the run, without the name of the machine."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return {

@@ -43,12 +43,12 @@ class Server:
         command = [
             *(str(BINARY), "serve", "--test-kinds", "--listen", "127.0.0.1:0", "--node-name", name),
             *("--database-url", database.url, "--log-level", "warning"),
-            # What still runs when a measure is over is nobody's.
+            # Jobs that still run when a measure is over do not matter.
             *("--grace", "100ms", *arguments),
         ]
         # Its settings are those above: none that are meant for another server, or for a client.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")}
-        # What it warns of goes to a file, so that a warning cannot fill a pipe and stop it.
+        # Warnings go to a file, because a full pipe would block the server.
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
@@ -150,7 +150,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, inter
 
 @contextmanager
 def looking(look: Callable[[], float], interval_s: float) -> Iterator[list[float]]:
-    """What is seen, look after look, while something else goes on. A look that fails fails the measure."""
+    """Samples a figure while the body runs. A sample that fails fails the measure."""
     seen: list[float] = []
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the service is compared with: the same work as plain SQL, on the service's own tables.
+"""The baseline for the comparisons: the same work as plain SQL, on the service's own tables.
 
 Also how tables are filled. The schema is that of Sources/JobStore/Migrations; where that changes, this does.
 """
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .database import Database, Session
 
-#: What a job of a measure has in `job`, but for number, id, lane and user.
+#: The columns of a measure's row in `job`, except for number, id, lane and user.
 _REST = "1, 0, 3, now(), now(), 5000, 2, 3600000, 0, 'application/json', '\\x7b226e223a31323334353637387d'"
 _JOB = (
     "(id, lane, user_id, kind, priority, max_attempts, created_at, due_at, retry_initial_ms, retry_factor, "

@@ -107,7 +107,7 @@ class Connection:
         return self._ready.pop(0)
 
     def take_ready(self) -> list[tuple[int, bytes | None]]:
-        """What `feed` has made of the bytes."""
+        """The messages that `feed` has decoded."""
         ready, self._ready = self._ready, []
         return ready
 
