@@ -89,7 +89,7 @@ package struct JWTConfiguration: Sendable, Hashable {
     package var usersClaim = "signalbox_users"
     /// Whether the header must have the `typ` `at+jwt` (RFC 9068). Otherwise `JWT` and a missing `typ` are
     /// accepted too.
-    package var wantsAccessTokens = false
+    package var requiresAccessTokens = false
     /// The interval between fetches of the keys from a URL.
     package var refreshInterval = Duration.seconds(300)
 

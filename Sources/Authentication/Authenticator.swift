@@ -29,7 +29,7 @@ package final class Authenticator: Sendable {
     private let certificates: CertificateRules
     private let cache = Mutex(CredentialCache(countMax: cachedTokensMax))
     private let checks = TokenChecks()
-    private let underWay = Mutex<[SHA256Hash: Check]>([:])
+    private let checksInFlight = Mutex<[SHA256Hash: Check]>([:])
     private let now: @Sendable () -> Timestamp
 
     /// Reads the files. Keys at an address are fetched when they are first needed, or by `refreshKeys`.
@@ -126,10 +126,10 @@ package final class Authenticator: Sendable {
     /// share one check, which counts for the source of the first of them.
     private func check(_ bytes: [UInt8], _ source: String) -> Check {
         let hash = SHA256Hash(of: bytes)
-        return underWay.withLock { underWay in
-            if let check = underWay[hash] { return check }
+        return checksInFlight.withLock { checksInFlight in
+            if let check = checksInFlight[hash] { return check }
             let check = Task.detached { [self] in
-                defer { self.underWay.withLock { $0[hash] = nil } }
+                defer { self.checksInFlight.withLock { $0[hash] = nil } }
                 do throws(AuthenticationError) {
                     return Result<Credential, AuthenticationError>.success(
                         try await verify(bytes, hash, source))
@@ -137,7 +137,7 @@ package final class Authenticator: Sendable {
                     return .failure(error)
                 }
             }
-            underWay[hash] = check
+            checksInFlight[hash] = check
             return check
         }
     }
@@ -151,7 +151,7 @@ package final class Authenticator: Sendable {
         let token = try await checks.run(for: source) { () throws(AuthenticationError) in
             try JSONWebToken(bytes)
         }
-        guard token.isAccessToken || !jwt.wantsAccessTokens else { throw .noAccessToken }
+        guard token.isAccessToken || !jwt.requiresAccessTokens else { throw .noAccessToken }
         let key = try await keys.key(for: token.keyID, source: source)
         // The algorithm is the key's. If a token could choose it, a public key might be used as a shared
         // secret.

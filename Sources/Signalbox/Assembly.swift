@@ -216,7 +216,7 @@ struct Assembly: Sendable {
             var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
             jwt.leeway = settings.leeway
             jwt.usersClaim = settings.usersClaim
-            jwt.wantsAccessTokens = settings.tokenType == .accessToken
+            jwt.requiresAccessTokens = settings.tokenType == .accessToken
             configuration.jwt = jwt
         }
         configuration.certificates = try settings.certificates.map { certificate in

@@ -14,7 +14,7 @@ import Testing
     /// One that has an answer, asked for at the start.
     private func quota(_ jobs: Int, of jobsMax: Int, bytes: Int = 0, bytesMax: Int = .max) -> PendingQuota {
         var quota = PendingQuota(jobsMax: jobsMax, bytesMax: bytesMax)
-        quota.willAsk(about: ada)
+        quota.willQuery(about: ada)
         quota.answer(Amount(jobs: jobs, bytes: bytes), about: ada, askedAt: start)
         return quota
     }
@@ -91,7 +91,7 @@ import Testing
         var quota = quota(0, of: 10)
         for _ in 0..<4 { add(one, to: &quota) }
         quota.take(one, of: ada)
-        quota.willAsk(about: ada)
+        quota.willQuery(about: ada)
         quota.settle(one, of: ada, wereAdded: true)
         quota.take(one, of: ada)
         // The four of before are in the answer, and two have started meanwhile.
@@ -100,7 +100,7 @@ import Testing
         #expect(quota.verdict(on: left, of: ada, now: start) == .allowed)
         #expect(quota.verdict(on: Amount(jobs: 7, bytes: 0), of: ada, now: start) == .ask)
         quota.settle(one, of: ada, wereAdded: true)
-        quota.willAsk(about: ada)
+        quota.willQuery(about: ada)
         quota.answer(Amount(jobs: 3, bytes: 0), about: ada, askedAt: start)
         #expect(quota.verdict(on: Amount(jobs: 7, bytes: 0), of: ada, now: start) == .allowed)
     }
@@ -108,7 +108,7 @@ import Testing
     @Test func aQuestionWithoutAnAnswerLosesNothing() {
         var quota = quota(0, of: 10)
         for _ in 0..<10 { add(one, to: &quota) }
-        quota.willAsk(about: ada)
+        quota.willQuery(about: ada)
         #expect(quota.verdict(on: one, of: ada, now: start) == .ask)
     }
 
@@ -118,7 +118,7 @@ import Testing
             let now = start + .seconds(2 * round)
             for number in 0..<9_000 {
                 let user = ExactText("\(round)-\(number)")
-                quota.willAsk(about: user)
+                quota.willQuery(about: user)
                 quota.answer(.zero, about: user, askedAt: now)
             }
             quota.tidy(now: now)
@@ -126,7 +126,7 @@ import Testing
         }
         // Whose jobs are under way is not forgotten.
         quota.take(one, of: ada)
-        for number in 0..<40_000 { quota.willAsk(about: ExactText("last-\(number)")) }
+        for number in 0..<40_000 { quota.willQuery(about: ExactText("last-\(number)")) }
         quota.tidy(now: start + .seconds(60))
         #expect(quota.users == 1)
     }

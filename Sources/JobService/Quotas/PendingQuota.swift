@@ -15,7 +15,7 @@ struct PendingQuota: Sendable {
 
     enum Verdict: Sendable, Equatable {
         case allowed
-        /// The database has to be asked (`willAsk`, `answer`), and then this again.
+        /// The database has to be asked (`willQuery`, `answer`), and then this again.
         case ask
         case refused(Limit)
         /// The jobs are more than the whole quota.
@@ -30,7 +30,7 @@ struct PendingQuota: Sendable {
         /// Committed after the last query was asked, whether or not it is answered.
         var addedSinceAsked = PendingAmount.zero
         /// Admitted, and not yet known to be committed.
-        var underWay = PendingAmount.zero
+        var inFlight = PendingAmount.zero
     }
 
     /// How long an answer counts.
@@ -58,9 +58,9 @@ struct PendingQuota: Sendable {
         guard let known = byUser[user], let answer = known.answer else { return .ask }
         guard wasLookedUp || answer.askedAt.duration(to: now) < Self.freshness else { return .ask }
         var sum = answer.amount
-        for amount in [known.added, known.underWay, wanted] { sum += amount }
+        for amount in [known.added, known.inFlight, wanted] { sum += amount }
         guard let limit = limit(under: sum) else { return .allowed }
-        return wasLookedUp || known.added == .zero && known.underWay == .zero ? .refused(limit) : .ask
+        return wasLookedUp || known.added == .zero && known.inFlight == .zero ? .refused(limit) : .ask
     }
 
     private func limit(under amount: PendingAmount) -> Limit? {
@@ -70,13 +70,13 @@ struct PendingQuota: Sendable {
 
     /// Counts jobs that are admitted.
     mutating func take(_ wanted: PendingAmount, of user: ExactText) {
-        byUser[user, default: User()].underWay += wanted
+        byUser[user, default: User()].inFlight += wanted
     }
 
     /// Records what became of jobs that were admitted.
     mutating func settle(_ wanted: PendingAmount, of user: ExactText, wereAdded: Bool) {
         guard var known = byUser[user] else { return }
-        known.underWay -= wanted
+        known.inFlight -= wanted
         if wereAdded {
             known.added += wanted
             known.addedSinceAsked += wanted
@@ -85,7 +85,7 @@ struct PendingQuota: Sendable {
     }
 
     /// Has to be called before the database is asked.
-    mutating func willAsk(about user: ExactText) {
+    mutating func willQuery(about user: ExactText) {
         byUser[user, default: User()].addedSinceAsked = .zero
     }
 
@@ -100,7 +100,7 @@ struct PendingQuota: Sendable {
     mutating func tidy(now: ContinuousClock.Instant) {
         guard byUser.count > usersMax else { return }
         byUser = byUser.filter { _, user in
-            user.underWay != .zero
+            user.inFlight != .zero
                 || user.answer.map { $0.askedAt.duration(to: now) < Self.freshness } ?? false
         }
         // The next search comes when they are twice as many, so that it costs each query little.

@@ -194,7 +194,7 @@ package final class UserQuotas: Sendable {
         // The answer is as old as its statement: a job that was added since may be missing in it.
         let askedAt = ContinuousClock.now
         let jobsMax = state.withLock { state in
-            for user in users { state.pending?.willAsk(about: user) }
+            for user in users { state.pending?.willQuery(about: user) }
             return state.pending?.jobsMax ?? 0
         }
         let amounts = try await store.pending(of: users.map(\.text), jobsMax: jobsMax, withBytes: withBytes)
