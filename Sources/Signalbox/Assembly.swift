@@ -24,7 +24,7 @@ struct Assembly: Sendable {
     let jobs: JobOperations
     let watches: WatchOperations
     let admin: AdminOperations
-    private let privatePostgres: EmbeddedPostgres?
+    private let embeddedPostgres: EmbeddedPostgres?
     private let database: Database
     private let leaseDatabase: Database
     private let listener: Listener
@@ -45,7 +45,7 @@ struct Assembly: Sendable {
     ) async throws -> Assembly {
         var undo: [Undo] = []
         do {
-            var privatePostgres: EmbeddedPostgres?
+            var embeddedPostgres: EmbeddedPostgres?
             let connection: Connection.Configuration
             if let url = settings.databaseURL {
                 connection = Self.connection(url, password: databasePassword, logger: logger)
@@ -53,12 +53,12 @@ struct Assembly: Sendable {
                 let started = try await EmbeddedPostgres.start(
                     EmbeddedPostgres.Configuration(stateDirectory: settings.stateDirectory), logger: logger)
                 undo.append { await started.stop() }
-                privatePostgres = started
+                embeddedPostgres = started
                 connection = Self.connection(started.connectionString, logger: logger)
             }
             return try await Assembly(
                 settings, runners: runners, logger: logger, connection: connection,
-                privatePostgres: privatePostgres, undo: &undo)
+                embeddedPostgres: embeddedPostgres, undo: &undo)
         } catch {
             let steps = undo
             // The steps run in a task of their own, because a start that was cancelled must also close its
@@ -75,11 +75,11 @@ struct Assembly: Sendable {
     /// first.
     private init(
         _ settings: ServerSettings, runners: [any JobRunner], logger: Logger,
-        connection: Connection.Configuration, privatePostgres: EmbeddedPostgres?, undo: inout [Undo]
+        connection: Connection.Configuration, embeddedPostgres: EmbeddedPostgres?, undo: inout [Undo]
     ) async throws {
         self.settings = settings
         self.logger = logger
-        self.privatePostgres = privatePostgres
+        self.embeddedPostgres = embeddedPostgres
         let database = try Database(
             Database.Configuration(
                 connection: connection, connectionCount: settings.databaseConnections))
@@ -169,8 +169,8 @@ struct Assembly: Sendable {
                 group.addTask { await Self.keepCurrent(authenticator) }
                 group.addTask { await Self.refreshKeys(of: authenticator) }
             }
-            if let privatePostgres {
-                group.addTask { try? await privatePostgres.monitor() }
+            if let embeddedPostgres {
+                group.addTask { try? await embeddedPostgres.monitor() }
             }
             health.set(serving: true)
             await untilShutdown()
@@ -187,7 +187,7 @@ struct Assembly: Sendable {
         await listener.stop()
         await database.shutdown()
         await leaseDatabase.shutdown()
-        await privatePostgres?.stop()
+        await embeddedPostgres?.stop()
         logger.notice("stopped")
     }
 
