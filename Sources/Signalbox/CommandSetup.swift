@@ -35,7 +35,7 @@ enum CommandSetup {
     private static func user(of command: CommandSettings) throws(CommandUserError) -> CommandUser? {
         guard let name = command.user else { return nil }
         let user = try CommandUser.lookUp(user: name, group: command.group)
-        guard geteuid() == 0 || user.isOurs else {
+        guard geteuid() == 0 || user.isCurrentUser else {
             throw CommandUserError(
                 "it cannot run as user \(user.userID) and group \(user.groupID): only a server that runs as root can "
                     + "give a command another user or group than its own (\(geteuid()), \(getegid()))")

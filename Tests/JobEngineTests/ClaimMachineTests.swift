@@ -53,7 +53,7 @@ import Testing
     @Test func nothingToClaim() {
         var machine = begun()
         #expect(machine.began(nil) == .join)
-        #expect(machine.joined(result(), random: 0) == .noteThatNothingWaits)
+        #expect(machine.joined(result(), random: 0) == .noteEmptyBacklog)
         #expect(machine.noted(random: 0) == .wait)
     }
 
@@ -104,7 +104,7 @@ import Testing
     private func findNothing(_ machine: inout ClaimMachine, after idle: Duration, random: Double) -> Action {
         _ = machine.woken(after: idle)
         _ = machine.began(nil)
-        #expect(machine.joined(result(), random: random) == .noteThatNothingWaits)
+        #expect(machine.joined(result(), random: random) == .noteEmptyBacklog)
         return machine.noted(random: random)
     }
 
@@ -149,7 +149,7 @@ import Testing
         _ = machine.began(nil)
         #expect(machine.joined(result(runs: 1, hasMore: true), random: 0) == claim(from: 0))
         _ = machine.began(nil)
-        #expect(machine.joined(result(), random: 0) == .noteThatNothingWaits)
+        #expect(machine.joined(result(), random: 0) == .noteEmptyBacklog)
         #expect(machine.noted(random: 0) == .wait)
     }
 

@@ -52,7 +52,7 @@ import Testing
             user
                 == CommandUser(
                     userID: 54_321, groupID: 54_322, supplementaryGroups: [], name: nil, home: "/"))
-        #expect(!user.isOurs)
+        #expect(!user.isCurrentUser)
         #expect(
             try problem("54321")
                 == "user 54321 has no entry in the system's user database: give its group too")
@@ -69,8 +69,8 @@ import Testing
     }
 
     @Test func ours() throws {
-        #expect(try CommandUser.lookUp(user: String(geteuid()), group: String(getegid())).isOurs)
-        #expect(try !CommandUser.lookUp(user: String(geteuid()), group: String(getegid() + 1)).isOurs)
+        #expect(try CommandUser.lookUp(user: String(geteuid()), group: String(getegid())).isCurrentUser)
+        #expect(try !CommandUser.lookUp(user: String(geteuid()), group: String(getegid() + 1)).isCurrentUser)
     }
 }
 

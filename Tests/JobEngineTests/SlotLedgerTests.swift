@@ -243,18 +243,18 @@ import Testing
 
     @Test func endOfARunWakesWhereSomethingMayWait() throws {
         var ledger = ledger(4, 4)
-        #expect(ledger.poolsThatWantAClaim == [1, 2])
+        #expect(ledger.poolsNeedingClaim == [1, 2])
         for pool in 1...2 {
             try claimNothing(&ledger, pool)
-            ledger.noteThatNothingWaits(in: pool)
+            ledger.noteEmptyBacklog(in: pool)
         }
-        #expect(ledger.poolsThatWantAClaim == nil)
+        #expect(ledger.poolsNeedingClaim == nil)
         // A claim under way may have counted the lane's room before the run ended.
         let claim = try claim(&ledger, 2)
-        #expect(ledger.poolsThatWantAClaim == [2])
+        #expect(ledger.poolsNeedingClaim == [2])
         ledger.endClaim(claim, result(0, found: true))
-        #expect(ledger.poolsThatWantAClaim == [2])
-        ledger.noteThatNothingWaits(in: 2)
-        #expect(ledger.poolsThatWantAClaim == nil)
+        #expect(ledger.poolsNeedingClaim == [2])
+        ledger.noteEmptyBacklog(in: 2)
+        #expect(ledger.poolsNeedingClaim == nil)
     }
 }

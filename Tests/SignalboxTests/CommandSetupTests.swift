@@ -20,7 +20,7 @@ import Testing
         #expect(runners.map(\.definition.kind) == ["a", "b"])
         let commands = runners.map(\.command)
         #expect(commands[0].environment == ["PATH": "/usr/bin", "GIVEN": "given", "SET": "red"])
-        #expect(commands[0].user == nil && commands[1].user?.isOurs == true)
+        #expect(commands[0].user == nil && commands[1].user?.isCurrentUser == true)
         #expect(commands.allSatisfy { $0.setpriv == "/usr/bin/setpriv" })
     }
 

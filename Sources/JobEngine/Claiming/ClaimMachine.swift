@@ -23,7 +23,7 @@ struct ClaimMachine: Sendable {
         /// Wait for the end of the oldest claim under way. Event: `joined`.
         case join
         /// Note that no job waits for room in a lane, so that the ends of runs cause no claim. Event: `noted`.
-        case noteThatNothingWaits
+        case noteEmptyBacklog
         /// Wait, and let no wake end that. Event: `paused`.
         case pause(Duration)
     }
@@ -68,7 +68,7 @@ struct ClaimMachine: Sendable {
         case joiningNewest
         /// `join` is out for the last claim of a burst in which one has failed. Exits: `waiting`, `pausing`.
         case draining
-        /// `noteThatNothingWaits` is out. Exits: `beginning`, `waiting`, `pausing`.
+        /// `noteEmptyBacklog` is out. Exits: `beginning`, `waiting`, `pausing`.
         case noting
         /// `pause` is out, because another node holds the lanes. Exits: `beginning`.
         case retrying
@@ -106,7 +106,7 @@ struct ClaimMachine: Sendable {
     /// - Parameter outlook: where another claim may begin beside this one; nil: this one is over.
     mutating func began(_ outlook: ClaimOutlook?) -> Action {
         guard case .beginning(let hasOlder) = state else { return unexpected() }
-        guard hasOlder else { return goOn(behind: outlook) }
+        guard hasOlder else { return proceed(behind: outlook) }
         state = .joiningOlder(newest: outlook)
         return .join
     }
@@ -124,7 +124,7 @@ struct ClaimMachine: Sendable {
                 return .join
             }
             burst.pass.add(claimed)
-            return goOn(behind: newest)
+            return proceed(behind: newest)
         case .joiningNewest:
             guard let claimed else { return endBurst(random) }
             return decide(claimed, random)
@@ -161,7 +161,7 @@ struct ClaimMachine: Sendable {
         return .claim(from: cursor)
     }
 
-    private mutating func goOn(behind outlook: ClaimOutlook?) -> Action {
+    private mutating func proceed(behind outlook: ClaimOutlook?) -> Action {
         guard let outlook else {
             state = .joiningNewest
             return .join
@@ -189,7 +189,7 @@ struct ClaimMachine: Sendable {
         burst.foundNothing = !burst.pass.foundLanes
         guard burst.foundNothing else { return endPass(random) }
         state = .noting
-        return .noteThatNothingWaits
+        return .noteEmptyBacklog
     }
 
     /// A whole pass that starts nothing is the last, however many lanes wait for room. The first one may have begun in the

@@ -36,8 +36,8 @@ struct Claimer: Sendable {
             case .join:
                 let claimed = await claims.removeFirst().value
                 action = machine.joined(claimed, random: runtime.random())
-            case .noteThatNothingWaits:
-                pools.noteThatNothingWaits(in: pool)
+            case .noteEmptyBacklog:
+                pools.noteEmptyBacklog(in: pool)
                 action = machine.noted(random: runtime.random())
             case .pause(let time):
                 try? await runtime.sleep(for: time)

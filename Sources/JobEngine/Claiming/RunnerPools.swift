@@ -154,8 +154,8 @@ final class RunnerPools: Sendable {
         if isQuiet { quiet.wake() }
     }
 
-    func noteThatNothingWaits(in pool: RunnerPool) {
-        state.withLock { $0.ledger.noteThatNothingWaits(in: pool.id) }
+    func noteEmptyBacklog(in pool: RunnerPool) {
+        state.withLock { $0.ledger.noteEmptyBacklog(in: pool.id) }
     }
 
     func beginStart(upTo count: Int) -> StartGrant? {
@@ -210,7 +210,7 @@ final class RunnerPools: Sendable {
 
     /// There is a slot, or room in a lane.
     func wakeWaitingClaimers() {
-        for pool in state.withLock({ $0.pools($0.ledger.poolsThatWantAClaim) }) { pool.claims.wake() }
+        for pool in state.withLock({ $0.pools($0.ledger.poolsNeedingClaim) }) { pool.claims.wake() }
     }
 
     // MARK: The end

@@ -24,7 +24,7 @@ struct SlotLedger: Sendable {
         var isClosed = false
 
         var free: Int { max(0, concurrency - running - held) }
-        var wantsClaim: Bool { mayWait || isBehind || claims > 0 }
+        var needsClaim: Bool { mayWait || isBehind || claims > 0 }
         /// Whether a job may start in it as it is enqueued.
         var mayStart: Bool { !isClosed && !isBehind && !kinds.isEmpty }
         var isUnused: Bool { running == 0 && held == 0 && claims == 0 }
@@ -118,7 +118,7 @@ struct SlotLedger: Sendable {
         change(pool) { pool in
             if let claimed {
                 pool.isBehind = claimed.runs.count == grant.slots
-                // In the step in which the claim ends, so that `wantsClaim` holds throughout: the claim may not have seen
+                // In the step in which the claim ends, so that `needsClaim` holds throughout: the claim may not have seen
                 // the end of a run.
                 if claimed.foundLanes { pool.mayWait = true }
             }
@@ -187,17 +187,17 @@ struct SlotLedger: Sendable {
         dropIfUnused(id)
     }
 
-    // MARK: What it says
+    // MARK: State of the pools
 
-    /// No job waits for room in a lane.
-    mutating func noteThatNothingWaits(in id: PoolID) {
+    /// Records that no job of a pool waits for room in a lane.
+    mutating func noteEmptyBacklog(in id: PoolID) {
         change(id) { $0.mayWait = false }
     }
 
-    /// Where a slot or room in a lane may be of use. Nil: in no pool.
-    var poolsThatWantAClaim: [PoolID]? {
-        guard pools.contains(where: \.wantsClaim) else { return nil }
-        return pools.filter(\.wantsClaim).map(\.id)
+    /// The pools that could use a slot or room in a lane. Nil: there is none.
+    var poolsNeedingClaim: [PoolID]? {
+        guard pools.contains(where: \.needsClaim) else { return nil }
+        return pools.filter(\.needsClaim).map(\.id)
     }
 
     /// The pools in which jobs may wait for a slot. Nil: none.

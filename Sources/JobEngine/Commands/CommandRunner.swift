@@ -41,7 +41,7 @@ package struct CommandDefinition: Sendable, Hashable {
     /// programs such as sudo), and its user and groups, where they are not the server's.
     fileprivate var launch: [String] {
         var arguments = ["--no-new-privs"]
-        if let user, !user.isOurs {
+        if let user, !user.isCurrentUser {
             let groups = user.supplementaryGroups.map(String.init).joined(separator: ",")
             arguments += ["--reuid=\(user.userID)", "--regid=\(user.groupID)"]
             arguments.append(groups.isEmpty ? "--clear-groups" : "--groups=\(groups)")
@@ -168,7 +168,7 @@ private struct CommandRun: Sendable {
             async let errors = readErrors(execution.standardError, hasExited)
             async let output = readOutput(execution.standardOutput, hasExited)
             async let _ = feed(execution.standardInputWriter)
-            async let _ = passOnSoftTimeout(execution)
+            async let _ = forwardSoftTimeout(execution)
             async let _ = stopOnRequest(execution)
             async let _ = killWhenAbandoned(execution)
             var outcome = await output
@@ -214,7 +214,7 @@ private struct CommandRun: Sendable {
         try? execution.send(signal: .kill, toProcessGroup: true)
     }
 
-    private func passOnSoftTimeout<I, O, E>(_ execution: Execution<I, O, E>) async {
+    private func forwardSoftTimeout<I, O, E>(_ execution: Execution<I, O, E>) async {
         guard command.definition.softTimeout != nil, (try? await run.softTimeout()) != nil else { return }
         try? execution.send(signal: .userDefinedOne, toProcessGroup: true)
     }
@@ -328,7 +328,7 @@ private struct CommandRun: Sendable {
                 do {
                     try file.closeAfter {
                         try file.writeAll(checkpoint)
-                        guard let user = command.user, !user.isOurs else { return }
+                        guard let user = command.user, !user.isCurrentUser else { return }
                         guard fchown(file.rawValue, user.userID, user.groupID) == 0 else {
                             throw Errno(rawValue: errno)
                         }

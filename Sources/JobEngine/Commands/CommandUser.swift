@@ -27,7 +27,7 @@ package struct CommandUser: Sendable, Hashable {
     }
 
     /// Whether a command of this user has the user and group of this process, so that nothing has to change.
-    package var isOurs: Bool { userID == geteuid() && groupID == getegid() }
+    package var isCurrentUser: Bool { userID == geteuid() && groupID == getegid() }
 
     /// Looks up a user and a group, each a name or a number. Without a group: the user's primary one. It blocks, as
     /// the database may be on another machine.

@@ -73,7 +73,7 @@ final class NodeLease: Sendable {
                 for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }
                 let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
                 // Not here: the renewal must not wait for what the others wait for.
-                for run in lost { runtime.start { [self] in await giveBack(run) } }
+                for run in lost { runtime.start { [self] in await release(run) } }
             } catch {
                 wait = min(lease / 30, .milliseconds(500))
                 logger.warning("could not renew the lease", metadata: ["error": "\(error)"])
@@ -97,8 +97,8 @@ final class NodeLease: Sendable {
         runs.stopAll(.leaseLost, grace: max(.zero, grace))
     }
 
-    /// A run that the store has for this node and that is not in its table: the answer to its claim was lost.
-    private func giveBack(_ run: ClaimedRun) async {
+    /// Releases a run that the store has for this node and that is not in its table: the answer to its claim was lost.
+    private func release(_ run: ClaimedRun) async {
         guard !runs.has(run.token) else { return }
         func end(_ end: RunEnd) async -> FinishResult? {
             let verdict = OutcomeRules.verdict(
