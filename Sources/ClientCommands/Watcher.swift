@@ -62,7 +62,7 @@ struct Watcher {
     /// Waits before the next connection, or throws the status if another attempt would fail in the same way.
     private mutating func pause(_ status: Status) async throws {
         let silence = (lastHeard ?? .now).duration(to: .now)
-        guard wasReached, !status.isHopeless, silence < Self.patience else { throw status }
+        guard wasReached, !status.isPermanent, silence < Self.patience else { throw status }
         let delay = Self.delay(own: backoff.next(), asked: status.retryDelay)
         try await printer.note("\(status.explanation[0]); trying again in \(delay.brief)")
         try await Task.sleep(for: delay)

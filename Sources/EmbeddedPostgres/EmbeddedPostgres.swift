@@ -175,10 +175,10 @@ package final class EmbeddedPostgres: Sendable {
                 return
             }
             let messages = directory.startMessages()
-            let isInTheWay = ["already exists", "still in use", "Address already in use"].contains {
+            let isTransient = ["already exists", "still in use", "Address already in use"].contains {
                 messages.contains($0)
             }
-            guard isInTheWay || outcome.isSuccess, ContinuousClock.now < deadline else {
+            guard isTransient || outcome.isSuccess, ContinuousClock.now < deadline else {
                 throw EmbeddedPostgresError(
                     .notAnswering, "Postgres does not start: \(outcome.text)\n\(messages)", cause: noAnswer)
             }

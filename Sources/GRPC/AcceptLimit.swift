@@ -27,13 +27,13 @@ final class AcceptLimit: ChannelDuplexHandler {
         // listener is closed.
         try? channel.syncOptions?.setOption(.autoRead, value: false)
         let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
-        channel.eventLoop.scheduleTask(in: Self.pause) { bound.value.goOn(channel) }
+        channel.eventLoop.scheduleTask(in: Self.pause) { bound.value.resume(channel) }
     }
 
-    private func goOn(_ channel: any Channel) {
+    private func resume(_ channel: any Channel) {
         let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
         let hasRoom = connections.hasRoom {
-            channel.eventLoop.execute { bound.value.goOn(channel) }
+            channel.eventLoop.execute { bound.value.resume(channel) }
         }
         guard hasRoom else { return }
         isPaused = false

@@ -65,7 +65,7 @@ final class TLSContext: Sendable {
             defer { state.versions = versions }
             return state.versions != versions
         }
-        guard hasChanged else { return endTrustInTheRemoved() }
+        guard hasChanged else { return revokeRemovedAuthorities() }
         do {
             let material = try Self.read(files)
             state.withLock { state in
@@ -80,14 +80,14 @@ final class TLSContext: Sendable {
         }
     }
 
-    private func endTrustInTheRemoved() {
-        let lessIsTrusted = state.withLock { state in
+    private func revokeRemovedAuthorities() {
+        let hasRevoked = state.withLock { state in
             guard state.trusted != state.material.authorities else { return false }
             state.trusted = state.material.authorities
             state.trust += 1
             return true
         }
-        if lessIsTrusted {
+        if hasRevoked {
             logger.notice("a certificate authority of clients was removed: all clients must reconnect")
         }
     }

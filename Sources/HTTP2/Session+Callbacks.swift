@@ -10,11 +10,11 @@ extension Session {
         }
         unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks) {
             _, _, name, nameCount, value, valueCount, _, user in
-            let isBearable = unsafe Session.of(user).headers.append(
+            let isAccepted = unsafe Session.of(user).headers.append(
                 name: UnsafeRawBufferPointer(start: name, count: nameCount),
                 value: UnsafeRawBufferPointer(start: value, count: valueCount))
             // This ends the session: a few bytes that decode to very many are an attack, not a mistake.
-            return isBearable ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
+            return isAccepted ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
         }
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
             unsafe Session.of(user).didReceiveFrame(frame)
@@ -114,7 +114,7 @@ extension Session {
             messageFramesSent += 1
         case NGHTTP2_RST_STREAM.rawValue:
             let code = unsafe ErrorCode(rawValue: frame?.pointee.rst_stream.error_code ?? 0)
-            if !Self.resetsOfOurOwn.contains(code) { resetsForFaults += 1 }
+            if !Self.resetsWithoutFault.contains(code) { resetsForFaults += 1 }
             return
         default:
             return
@@ -128,7 +128,7 @@ extension Session {
 
     /// The codes of resets that are not the peer's fault: after a complete response, or because the session's
     /// user asked for it.
-    private static let resetsOfOurOwn: [ErrorCode] = [.noError, .cancel, .enhanceYourCalm]
+    private static let resetsWithoutFault: [ErrorCode] = [.noError, .cancel, .enhanceYourCalm]
 
     private func didNotSendFrame(_ frame: UnsafePointer<nghttp2_frame>?) {
         guard role == .client, let header = unsafe frame?.pointee.hd,

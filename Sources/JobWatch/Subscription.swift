@@ -149,7 +149,7 @@ package final class Subscription: Sendable {
         change { $0.buffer.recheck() }
     }
 
-    func beatHeart() {
+    func sendHeartbeat() {
         change { $0.heartbeatIsDue = true }
     }
 

@@ -133,21 +133,21 @@ package struct WatchBuffer: Sendable {
     private mutating func receive(progress update: WatchUpdate) -> Bool {
         let job = update.job
         // Events that are still to be read may end the attempt, which drops its progress.
-        var isSure = behind.isEmpty && inFlight.isEmpty
+        var isKept = behind.isEmpty && inFlight.isEmpty
         if var position = positions[job] {
             guard !position.isFinal, position.progressAt.map({ $0 < update.at }) ?? true else {
-                return isSure
+                return isKept
             }
             position.progressAt = update.at
             positions[job] = position
         } else if namesJobs {
-            isSure = false
+            isKept = false
         } else {
             return false
         }
         guard progress.count < Self.progressMax || progress[job] != nil else { return false }
         progress[job] = update
-        return isSure
+        return isKept
     }
 
     package mutating func receive(log lines: [LogLine], of job: JobID) {

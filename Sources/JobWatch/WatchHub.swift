@@ -163,7 +163,7 @@ package final class WatchHub: Sendable {
                 state.nextBeat = (state.nextBeat + 1) % state.beats.count
                 return due
             }
-            for subscription in due { subscription.beatHeart() }
+            for subscription in due { subscription.sendHeartbeat() }
         }
     }
 

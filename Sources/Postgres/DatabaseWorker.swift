@@ -10,7 +10,7 @@ struct DatabaseWorker: Sendable {
     /// The body of the thread. It returns at shutdown, when no work waits any more.
     func run() {
         var backoff = Backoff.connecting
-        while queue.wantsConnection() {
+        while queue.needsConnection() {
             do throws(PostgresError) {
                 let connection = try Connection(configuration)
                 backoff.reset()
@@ -64,7 +64,7 @@ struct DatabaseWorker: Sendable {
     private func wait(until deadline: ContinuousClock.Instant) {
         let waker = queue.wakers[number]
         waker.drain()
-        guard queue.wantsConnection() else { return }
+        guard queue.needsConnection() else { return }
         _ = Poll.wait((waker.descriptor, Poll.readable), until: deadline)
     }
 }

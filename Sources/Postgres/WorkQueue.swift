@@ -258,7 +258,7 @@ final class WorkQueue: Sendable {
     }
 
     /// Whether a worker without a connection should keep trying to connect.
-    func wantsConnection() -> Bool {
+    func needsConnection() -> Bool {
         state.withLock { !$0.isShuttingDown || !$0.isEmpty }
     }
 

@@ -72,7 +72,7 @@ struct WatchRetry {
             guard now - since < patience else { return nil }
         }
         let tokenHasExpired = status.code == .unauthenticated && renewsToken && hasHeard
-        guard tokenHasExpired || !status.isHopeless else { return nil }
+        guard tokenHasExpired || !status.isPermanent else { return nil }
         // A watch over the quota is refused at once. Later the server may still count the connection that was lost.
         guard status.code != .resourceExhausted || wasOpen else { return nil }
         return max(

@@ -172,7 +172,7 @@ package struct WatchSession: Sendable {
 
 extension Status {
     /// Whether the same request would end the same way.
-    package var isHopeless: Bool {
+    package var isPermanent: Bool {
         switch code {
         case .invalidArgument, .notFound, .outOfRange, .failedPrecondition, .permissionDenied,
             .unauthenticated, .unimplemented:
