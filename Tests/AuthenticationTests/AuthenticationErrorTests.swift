@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct AuthenticationErrorTests {
     /// Messages are not made at run time, so these repeat the rule.
-    @Test func theRuleOfNamesIsTold() {
+    @Test func theMessageHasTheRuleOfNames() {
         for error in [AuthenticationError.badSubject, .badUsers] {
             #expect(error.description.hasSuffix(PrincipalName.rule))
         }

@@ -174,7 +174,7 @@ private func ok(_ body: String, headers: String = "") -> String {
         }
     }
 
-    @Test func nobodyThere() async throws {
+    @Test func noServer() async throws {
         // Nobody listens there, and no test is given that port.
         let url = try #require(URL(string: "http://127.0.0.1:1/jwks.json"))
         #expect(await reason(fetch(url)).contains("refused"))

@@ -145,7 +145,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(authenticator.known("Bearer goes") == nil)
     }
 
-    @Test func aBadFileChangesNothingAndIsToldOnce() throws {
+    @Test func aBadFileChangesNothingAndIsLoggedOnce() throws {
         let log = TestLog()
         let authenticator = try authenticator(file(entry("one")), log: log)
         let one = try #require(authenticator.known("Bearer one"))
@@ -291,7 +291,7 @@ private func file(_ entries: String...) -> String { "tokens:\n" + entries.joined
         #expect(problems(folder.path("pipe")) == ["\(folder.path("pipe")): is not a file"])
     }
 
-    @Test func nothingConfiguredLetsNobodyIn() async throws {
+    @Test func nothingConfiguredAdmitsNoCaller() async throws {
         let authenticator = try Authenticator(AuthenticationConfiguration(), logger: quiet, fetch: noFetch)
         #expect(await authenticator.refusal(nil) == .missingCredentials)
         #expect(await authenticator.refusal("Bearer one") == .unknownToken)

@@ -68,7 +68,7 @@ import Testing
     }
 
     /// One source with more tokens than it may have checked at once does not take the places of another.
-    @Test func aSourceHasAnEighthOfThePlaces() async throws {
+    @Test func aSourceMayHaveAnEighthOfTheChecks() async throws {
         let (authenticator, key) = try issuer()
         let most = TokenChecks.checksMax / 8
         let flood = try (0..<2 * TokenChecks.checksMax).map {

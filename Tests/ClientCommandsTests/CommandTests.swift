@@ -53,7 +53,7 @@ import Testing
         }
     }
 
-    @Test func nobodyThere() async {
+    @Test func noServer() async {
         // Nobody listens there, and no test is given that port.
         let address = "127.0.0.1:1"
         #expect(await exitCode(["--server", address], of: HealthCommand.self) == 4)

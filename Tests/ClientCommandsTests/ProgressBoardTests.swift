@@ -63,7 +63,7 @@ import Testing
         #expect(board.takeLines().isEmpty)
     }
 
-    @Test func anEndIsToldOnce() {
+    @Test func anEndIsPrintedOnce() {
         var board = ProgressBoard()
         board.apply(.snapshot(Sample.job(.succeeded, sequence: 3)))
         board.apply(.lifecycle(Sample.event(.succeeded, sequence: 3)))
@@ -81,7 +81,7 @@ import Testing
             board.takeLines() == ["\(Sample.id) FAILED test.sleep in 12s, permanent: no such voice"])
     }
 
-    @Test func aRetryIsTold() {
+    @Test func aRetryIsPrinted() {
         var board = ProgressBoard()
         let error = JobError(reason: "failed", message: "boom")
         board.apply(.lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))

@@ -135,7 +135,7 @@ import Testing
         }
     }
 
-    @Test func whatCannotBeUsedIsSaid() async throws {
+    @Test func unusableServersAreReported() async throws {
         try await withDirectory { configuration in
             let path = configuration.stateDirectory ?? ""
             let state = try StateDirectory(path)

@@ -119,7 +119,7 @@ import Testing
     }
 
     /// However low the limit is, there is always a connection without a call that can be evicted.
-    @Test(arguments: 1...40) func callsNeverHoldAllPlaces(_ connections: Int) {
+    @Test(arguments: 1...40) func callsNeverHoldAllConnections(_ connections: Int) {
         for perSource in [connections, 100] {
             var limiter = limiter(connections: connections, perSource: perSource, calls: 2_000)
             for id: UInt64 in 1...200 {

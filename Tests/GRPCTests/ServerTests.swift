@@ -128,7 +128,7 @@ import Testing
     }
 
     /// What fits one by one does so all at once.
-    @Test func largePartsOfAnswersTakeTurns() async throws {
+    @Test func largePartsOfAnswersNeedAPermit() async throws {
         let large = ByteBuffer(repeating: 1, count: 60_000)
         let making = Crowd(meeting: 3)
         let stream = Method.serverStreaming("/t/Stream") { _, _, responses in
@@ -164,7 +164,7 @@ import Testing
     }
 
     /// Who is called off while it waits for its turn takes none.
-    @Test func callsThatAreOverTakeNoTurn() async throws {
+    @Test func callsThatAreOverTakeNoPermit() async throws {
         let (began, ended, release) = (Signal<Void>(), Signal<Void>(), Signal<Void>())
         let hold = Method.serverStreaming("/t/Hold") { _, _, responses in
             try await responses.write(withPermit: {
@@ -236,7 +236,7 @@ import Testing
         }
     }
 
-    @Test func unaryCallsOfAConnectionTakeTurns() async throws {
+    @Test func unaryCallsOfAConnectionNeedAPermit() async throws {
         let running = Crowd(meeting: 3)
         let busy = Method.unary("/t/Busy") { message, _ in
             try await running.stay()

@@ -122,7 +122,7 @@ import Testing
         }
     }
 
-    @Test func refusalsAreTold() async throws {
+    @Test func refusalsAreObserved() async throws {
         try await withGate { _, client, heard in
             for (path, metadata) in [
                 ("/t/Call", [:]), ("/t/Call", ["authorization": "secret"]), ("/t/None", Self.good),
@@ -190,7 +190,7 @@ import Testing
         #expect(peer.connection.machine.isAdmitted == isAdmitted)
     }
 
-    @Test func whereNobodyIsAskedTheFirstCallAdmits() throws {
+    @Test func withoutAuthenticationTheFirstCallAdmits() throws {
         let peer = try EmbeddedPeer(Self.methods)
         #expect(!peer.connection.machine.isAdmitted)
         _ = try peer.request("/t/OpenCheck", ByteBuffer(bytes: [0, 0, 0, 0, 0]), isWhole: true)

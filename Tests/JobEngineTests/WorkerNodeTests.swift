@@ -48,7 +48,7 @@ import Testing
     }
 
     /// What it says may be a path or a secret of the server.
-    @Test func anyOtherErrorIsToldByItsType() async throws {
+    @Test func anyOtherErrorIsReportedByItsType() async throws {
         struct Trouble: Error {
             let path = "/srv/secret"
         }
@@ -146,7 +146,7 @@ import Testing
         }
     }
 
-    @Test func softTimeoutIsToldAndHardStops() async throws {
+    @Test func softTimeoutIsSignalledAndHardStops() async throws {
         let runner = ScriptedRunner { run in
             if run.payload.isEmpty { return try await ScriptedRunner.forever() }
             try await run.softTimeout()

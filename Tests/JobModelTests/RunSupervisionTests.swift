@@ -49,7 +49,7 @@ import Testing
         #expect(run.tick(at(4)) == .abandon)
     }
 
-    @Test func stoppingIsNotToldOfTimeouts() {
+    @Test func stoppingIgnoresTimeouts() {
         var run = RunSupervision(
             now: start, timeout: .seconds(2), softTimeout: .seconds(1), grace: .seconds(9))
         #expect(run.stop(.released, now: at(0.5)) == .stop)

@@ -66,7 +66,7 @@ import Testing
         #expect(lookups.next(usersMax: 2) == nil)
     }
 
-    @Test func whoAsksAboutVeryManyHoldsUpNobody() {
+    @Test func aLookupOfVeryManyUsersDelaysNoOther() {
         for name in ["p", "q", "r"] {
             _ = lookups.add(name, about: (0..<100).map { ExactText("\(name)\($0)") })
         }
@@ -81,7 +81,7 @@ import Testing
     }
 
     /// Two spellings of a letter are two users.
-    @Test func usersAreToldApartByTheirBytes() {
+    @Test func usersAreDistinguishedByTheirBytes() {
         _ = lookups.add("composed", about: ["\u{E9}"])
         _ = lookups.add("decomposed", about: ["e\u{301}"])
         #expect(lookups.next(usersMax: 10)?.count == 2)

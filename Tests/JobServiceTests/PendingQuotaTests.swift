@@ -24,7 +24,7 @@ import Testing
         quota.settle(amount, of: ada, wereAdded: true)
     }
 
-    @Test func nobodyIsKnownBeforeTheQuestion() {
+    @Test func noUserIsKnownBeforeTheQuery() {
         let quota = PendingQuota(jobsMax: 10)
         #expect(quota.verdict(on: one, of: ada, now: start) == .ask)
     }
@@ -41,7 +41,7 @@ import Testing
         #expect(quota.verdict(on: one, of: ada, now: start, wasLookedUp: true) == .refused(.jobs(10)))
     }
 
-    @Test func fullIsFullForASecondWithoutAQuestion() {
+    @Test func fullIsFullForASecondWithoutAQuery() {
         let quota = quota(10, of: 10)
         #expect(quota.verdict(on: one, of: ada, now: start) == .refused(.jobs(10)))
         #expect(quota.verdict(on: one, of: ada, now: start + .milliseconds(999)) == .refused(.jobs(10)))

@@ -159,7 +159,7 @@ import Testing
     }
 
     /// A feed without a position cannot know what it has missed.
-    @Test func lostPositionIsSaid() async throws {
+    @Test func aLostPositionIsReported() async throws {
         let hub = Subscriber(.otherNodes)
         try await with(opens: false, [hub]) { _, _ in
             let calls = await hub.calls(upTo: .wake(hasCancels: true))

@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test func onlyCancelsWhenNobodyWatches() async throws {
+    @Test func onlyCancelsWithoutAWatch() async throws {
         try await Bench.with { bench in
             let peer = try await bench.peer()
             var cursor = try await peer.openChanges()

@@ -77,7 +77,7 @@ import Testing
         }
     }
 
-    @Test func lanesInTurn() async throws {
+    @Test func lanesRoundRobin() async throws {
         try await Bench.with { bench in
             _ = try await batch(bench, (0..<5000).map { _ in JobSpec(kind: "k", userID: "whale") })
             _ = try await batch(bench, (0..<50).map { JobSpec(kind: "k", userID: "small\($0)") })
@@ -324,8 +324,8 @@ import Testing
                     gate.wait()
                 }
             }
-            let wasTold = await outlooks.first { _ in true }
-            let outlook = try #require(wasTold)
+            let published = await outlooks.first { _ in true }
+            let outlook = try #require(published)
             let second = try await bench.store.claim(request(bench, 100, limit: 1, from: outlook.cursor))
             gate.open()
             let firstRuns = try await first.value.runs

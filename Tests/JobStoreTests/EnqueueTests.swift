@@ -311,7 +311,7 @@ import Testing
     }
 
     /// What is told of each job names its own number and lane.
-    private func expectTold(_ bench: Bench) async throws {
+    private func expectPublished(_ bench: Bench) async throws {
         var told: [String] = []
         for case .event(let event, let key) in bench.changes.all {
             told.append("\(key.id) \(event.userID) \(key.number) \(key.lane)")
@@ -330,7 +330,7 @@ import Testing
             _ = try await bench.store.enqueueBatch(jobs)
             let expected = jobs.map { row($0) }
             #expect(try await rows(bench) == expected)
-            try await expectTold(bench)
+            try await expectPublished(bench)
         }
     }
 
@@ -351,12 +351,12 @@ import Testing
             #expect(answer.map(\.isNew) == [false, true, false, false, true, true, false, false, true])
             let expected = [2, 5, 0, 1, 3, 4, 6].map { row(jobs[$0]) }
             #expect(try await rows(bench) == expected)
-            try await expectTold(bench)
+            try await expectPublished(bench)
         }
     }
 
     /// The places of those that come twice are counted.
-    @Test func conflictBehindARepeatNamesItsPlace() async throws {
+    @Test func conflictBehindARepeatNamesItsIndex() async throws {
         try await Bench.with { bench in
             _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", payload: [1], jobID: Self.id))
             let fresh = JobSpec(

@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test func jobIsInOnePlace() async throws {
+    @Test func jobIsInOneTable() async throws {
         try await Bench.with { bench in
             let run = try await bench.start()
             try await bench.finish(run, .success)

@@ -183,7 +183,7 @@ import Testing
         }
     }
 
-    @Test func listOfNobodyAndOfOthers() async throws {
+    @Test func listOfNoUserAndOfOthers() async throws {
         try await Bench.with { bench in
             try await bench.enqueue(JobSpec(kind: "k", userID: "a"))
             var filter = JobFilter()

@@ -199,7 +199,7 @@ import Testing
         #expect(buffer.next() == .wait)
     }
 
-    @Test func manyJobsAreReadInTurns() {
+    @Test func manyJobsAreReadInSeveralReads() {
         var buffer = WatchBuffer(namesJobs: true)
         let jobs = (0..<150).map(Self.id)
         for job in jobs { buffer.track(job, delivered: 1, isFinal: false) }
@@ -547,7 +547,7 @@ import Testing
     }
 
     /// However many others end before its events are read.
-    @Test func finalJobThatIsBehindKeepsItsPlace() {
+    @Test func finalJobThatIsBehindKeepsItsPosition() {
         var buffer = WatchBuffer(namesJobs: false)
         buffer.receive(event(1, .enqueued))
         buffer.receive(event(2, .failed))
@@ -567,7 +567,7 @@ import Testing
         #expect(buffer.next() == .wait)
     }
 
-    @Test func manyMoreJobsThanPlaces() {
+    @Test func manyMoreJobsThanPositions() {
         var buffer = WatchBuffer(namesJobs: false)
         let count = WatchBuffer.positionsMax + 100
         for number in 0..<count { buffer.track(WatchBufferTests.id(number), delivered: 1, isFinal: false) }

@@ -17,7 +17,7 @@ import Testing
     @Test(arguments: [
         ("postgresql://ada:s3@cret@host/db", "host"), ("postgresql://ada:s3/cret@host/db", "port"),
     ])
-    func thePlaceOfAMisreadPasswordIsNamed(_ string: String, _ keyword: String) throws {
+    func thePositionOfAMisreadPasswordIsNamed(_ string: String, _ keyword: String) throws {
         let problem = try #require(Connection.problem(ofConnectionString: string))
         #expect(problem.hasPrefix("malformed at \(keyword);"))
         #expect(!problem.contains("s3") && !problem.contains("cret"))

@@ -252,7 +252,7 @@ import Testing
     }
 
     /// The only connection does both.
-    @Test func longWorkIsDoneInItsTurn() async throws {
+    @Test func longWorkIsDoneInOrder() async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase { database in
                 let gate = Gate()

@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func aMethodWithoutARuleIsNobodys() {
+    @Test func aMethodWithoutARuleIsOpenToNoCaller() {
         #expect(status(AccessControl(nil), "/signalbox.v1.JobService/New") == .permissionDenied)
     }
 

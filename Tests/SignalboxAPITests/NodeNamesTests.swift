@@ -40,7 +40,7 @@ import Testing
         #expect(try await bench.store.finish(FinishedRun(run, node: "one", verdict: verdict)) == .written)
     }
 
-    @Test func onlyThoseWhoMayAreToldOfNodes() async throws {
+    @Test func onlyPermittedCallersSeeNodes() async throws {
         try await APIBench.with { bench in
             for (name, node) in [("root", "one"), ("a", nil)] as [(String, String?)] {
                 // As it happens, in a watch of a user, and of a named job.

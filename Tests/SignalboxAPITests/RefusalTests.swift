@@ -25,7 +25,7 @@ import Testing
         #expect(log.add(key, method: nil, now: start + .seconds(119)) == nil)
     }
 
-    @Test func whatEndsWithinTheMinuteIsSaidAfterIt() {
+    @Test func whatEndsWithinTheMinuteIsLoggedAfterIt() {
         var log = RefusalLog()
         let key = key("192.0.2.1")
         for second in 0..<3 { _ = log.add(key, method: "/a/B", now: start + .seconds(second)) }
@@ -37,7 +37,7 @@ import Testing
         #expect(log.add(key, method: nil, now: start + .seconds(121))?.count == 1)
     }
 
-    @Test func sourcesCallersAndReasonsAreToldApart() {
+    @Test func sourcesCallersAndReasonsAreDistinguished() {
         var log = RefusalLog()
         var connection = key("a")
         connection.isOfConnection = true

@@ -35,7 +35,7 @@ import Testing
         #expect(!session.hasFailures)
     }
 
-    @Test func whatWasToldAsFinalIsNotAskedForAgain() {
+    @Test func finalJobsAreNotRequestedAgain() {
         var session = WatchSession(.jobs([Sample.id, Sample.other]))
         #expect(session.request().jobs.count == 2)
         _ = session.receive(.lifecycle(Sample.event(.succeeded, sequence: 3)))
@@ -101,7 +101,7 @@ import Testing
         #expect(session.unaccounted().isEmpty)
     }
 
-    @Test func logLinesAreToldOnce() {
+    @Test func logLinesAreGivenOnce() {
         func lines(_ numbers: ClosedRange<Int64>) -> [LogLine] {
             numbers.map {
                 LogLine(number: $0, at: Sample.start, attempt: 1, level: .info, message: "line \($0)")

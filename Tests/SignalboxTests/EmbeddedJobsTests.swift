@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func whatIsWrongIsSaidAsToAClient() async throws {
+    @Test func errorsAreThoseOfAClient() async throws {
         try await withServer { jobs in
             let id = UUID()
             func error(_ body: () async throws -> Void) async throws -> SignalboxError {

@@ -81,7 +81,7 @@ private final class Output: TextOutputStream, Sendable {
         #expect(lines[1].hasSuffix(#": caller="a\\nb" count=7 [SignalboxTests] call refused"# + "\n"))
     }
 
-    @Test func theJSONIsWhatWasSaid() throws {
+    @Test func theJSONHasTheMessage() throws {
         let output = Output()
         loggers(output)[1].info("hello \(evil)", metadata: ["user": "\(evil)"])
         let line = try JSONDecoder().decode([String: String].self, from: Data(output.all.joined().utf8))

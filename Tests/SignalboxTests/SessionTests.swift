@@ -115,7 +115,7 @@ import Testing
     }
 
     /// Nor is it before there are any tables.
-    @Test func aFirstStartGoesWhereNobodyElseDecides() async throws {
+    @Test func aFirstStartUsesASchemaOfNoOtherRole() async throws {
         try await withShared { shared in
             try await shared.script(
                 """

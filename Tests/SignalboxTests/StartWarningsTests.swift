@@ -68,7 +68,7 @@ import Testing
         "postgresql://ada:s3cret@box/db", "postgresql://ada:s3cret@10.0.0.1/db?sslmode=require",
         "host=localhost,box sslmode=verify-ca password=s3cret",
     ])
-    func aDatabaseThatNobodyVerifies(_ url: String) throws {
+    func aDatabaseThatIsNotVerified(_ url: String) throws {
         let notice = try #require(settings(["--database-url", url]).unverifiedDatabaseNotice)
         #expect("\(notice)".contains("give sslmode=verify-full") && !"\(notice)".contains("s3cret"))
     }
