@@ -195,18 +195,19 @@ import Testing
             let outlooks = Outlooks()
             var cursor = ClaimCursor()
             var users: Set<ExactText> = []
-            var places: [Int64] = []
+            var lanes: [Int64] = []
             repeat {
                 let claim = try await bench.one.claim(40, limit: 1, from: cursor) { outlooks.add($0) }
                 users.formUnion(claim.runs.map(\.spec.userID))
                 cursor = claim.cursor
-                places.append(cursor.lane)
-            } while cursor.lane != 0 && places.count < 10
+                lanes.append(cursor.lane)
+            } while cursor.lane != 0 && lanes.count < 10
             #expect(users.count == 50)
             // The first claim takes 40 lanes, has room for each, and tells where the next may begin; the last does not.
-            let told = outlooks.all
+            let reported = outlooks.all
             #expect(
-                told.map(\.cursor.lane) == [places[0]] && told.map(\.runsMax) == [40] && places.count == 2)
+                reported.map(\.cursor.lane) == [lanes[0]] && reported.map(\.runsMax) == [40]
+                    && lanes.count == 2)
             let last = try await bench.one.claim(1, limit: 1)
             #expect(last.runs.isEmpty && !last.hasMore && !last.foundLanes)
         }

@@ -227,10 +227,10 @@ import Testing
     @Test func idleConnectionIsClosed() async throws {
         try await withWire(configure: { $0.idleTimeout = .milliseconds(50) }) { wire in
             try await wire.send()
-            let isTold = try await wire.events().contains {
+            let hasGoaway = try await wire.events().contains {
                 if case .goAway(_, .noError) = $0 { true } else { false }
             }
-            #expect(isTold)
+            #expect(hasGoaway)
         }
     }
 
@@ -240,10 +240,10 @@ import Testing
             $0.keepaliveTimeout = .milliseconds(50)
         }) { wire in
             try await wire.send()
-            let isTold = try await wire.events(answering: false).contains {
+            let hasGoaway = try await wire.events(answering: false).contains {
                 if case .goAway(_, .noError) = $0 { true } else { false }
             }
-            #expect(isTold)
+            #expect(hasGoaway)
         }
     }
 

@@ -263,11 +263,11 @@ private func data(_ events: [Event]) -> [UInt8] {
             pair.client.reset(stream, .cancel)
             try pair.exchange()
         }
-        let isTold = pair.client.allEvents().contains { event in
+        let hasGoaway = pair.client.allEvents().contains { event in
             guard case .goAway = event else { return false }
             return true
         }
-        #expect(isTold)
+        #expect(hasGoaway)
     }
 
     @Test func settingsAreCountedWithTheStreamsThatTheyChange() throws {

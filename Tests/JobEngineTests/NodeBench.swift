@@ -40,8 +40,8 @@ struct NodeBench: Sendable {
     let database: Database
     let store: JobStore
     let node: WorkerNode
-    /// What the store told, as it told it; for one reader. A claim may be told of before the enqueue that it found: the
-    /// thread that committed that is not done telling.
+    /// The events that the store has published, in that order; for one reader. A claim may be published before the
+    /// enqueue of its jobs, whose thread may still be publishing.
     let events: AsyncStream<JobEvent>
     private let enqueued = Enqueued()
 
@@ -72,9 +72,9 @@ struct NodeBench: Sendable {
         let node = WorkerNode(
             store: store, runners: [runner], configuration: configuration, logger: logger, publish: { _ in },
             onPeers: { _ in })
-        let (events, told) = AsyncStream<JobEvent>.makeStream()
+        let (events, published) = AsyncStream<JobEvent>.makeStream()
         store.observe { changes in
-            for case .event(let event, _) in changes { told.yield(event) }
+            for case .event(let event, _) in changes { published.yield(event) }
             node.receive(changes)
         }
         store.startJobs(with: node)
@@ -96,13 +96,13 @@ struct NodeBench: Sendable {
 
     /// What happened to the one job that is under way, up to the first event of this type.
     func events(upTo type: JobEventType) async -> [JobEventType] {
-        var told: [JobEvent] = []
+        var published: [JobEvent] = []
         for await event in events {
-            told.append(event)
+            published.append(event)
             if event.type == .enqueued { enqueued.insert(event.jobID) }
-            if let last = told.first(where: { $0.type == type }), enqueued.contains(last.jobID) { break }
+            if let last = published.first(where: { $0.type == type }), enqueued.contains(last.jobID) { break }
         }
-        return told.sorted { $0.sequence < $1.sequence }.map(\.type)
+        return published.sorted { $0.sequence < $1.sequence }.map(\.type)
     }
 
     func job(_ id: JobID) async throws -> JobRecord? {
@@ -116,7 +116,7 @@ struct NodeBench: Sendable {
     }
 }
 
-/// The jobs whose enqueue was told of.
+/// The jobs whose enqueue was published of.
 private final class Enqueued: Sendable {
     private let jobs = Mutex<Set<JobID>>([])
     func insert(_ job: JobID) { jobs.withLock { _ = $0.insert(job) } }

@@ -83,13 +83,13 @@ import Testing
         callers[1].name = "bob"
         callers[2].source = .jwt
         for (index, list) in filters.enumerated() {
-            for (place, caller) in callers.enumerated() {
+            for (callerIndex, caller) in callers.enumerated() {
                 let token = try tokens.encode(7, list, for: caller)
                 for (other, filter) in filters.enumerated() {
                     #expect((tokens.decode(token, filter, for: caller) == 7) == (other == index))
                 }
                 for (other, caller) in callers.enumerated() {
-                    #expect((tokens.decode(token, list, for: caller) == 7) == (other == place))
+                    #expect((tokens.decode(token, list, for: caller) == 7) == (other == callerIndex))
                 }
             }
         }

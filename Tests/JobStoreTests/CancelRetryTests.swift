@@ -4,7 +4,7 @@ import Support
 import Testing
 
 @Suite struct CancelRetryTests {
-    private let nobody = JobID("0197a0de-0000-4000-8000-000000000bad")!
+    private let unknown = JobID("0197a0de-0000-4000-8000-000000000bad")!
 
     private func refusal(_ body: () async throws -> Void) async -> StoreError? {
         do {
@@ -62,10 +62,11 @@ import Testing
 
     @Test func unknownJob() async throws {
         try await Bench.with { bench in
-            #expect(await refusal { _ = try await bench.store.cancel(nobody, reason: "") } == .notFound)
-            #expect(await refusal { _ = try await bench.store.retry(nobody) } == .notFound)
+            #expect(await refusal { _ = try await bench.store.cancel(unknown, reason: "") } == .notFound)
+            #expect(await refusal { _ = try await bench.store.retry(unknown) } == .notFound)
             let (job, whole) = (
-                try await bench.store.job(nobody), try await bench.store.jobWithHistory(nobody, payload: true)
+                try await bench.store.job(unknown),
+                try await bench.store.jobWithHistory(unknown, payload: true)
             )
             #expect(job == nil && whole == nil)
         }
@@ -74,7 +75,7 @@ import Testing
     /// Each job ends cancelled: at once, or by its run, which is told.
     @Test func cancelAgainstClaim() async throws {
         try await Bench.with(connections: 8) { bench in
-            // So many attempts as nobody claims.
+            // More attempts than there are claims.
             let jobs = (0..<200).map {
                 NewJob(spec: JobSpec(kind: "k", userID: "u\($0 % 20)", maxAttempts: 100), now: .now)
             }

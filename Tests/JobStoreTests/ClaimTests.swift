@@ -271,10 +271,10 @@ import Testing
                 }
                 cursor = claim.cursor
                 pages += 1
-                let told = outlooks.all
+                let reported = outlooks.all
                 let expected = cursor.lane == 0 ? [] : [cursor]
-                #expect(told.map(\.cursor) == expected)
-                for outlook in told {
+                #expect(reported.map(\.cursor) == expected)
+                for outlook in reported {
                     #expect(claim.runs.count <= outlook.runsMax && outlook.runsMax <= 100)
                     #expect(claim.runs.allSatisfy { $0.key.lane <= outlook.cursor.lane })
                 }
@@ -314,13 +314,13 @@ import Testing
     @Test func overlappingClaimsShareNothing() async throws {
         try await Bench.with { bench in
             _ = try await batch(bench, (0..<300).map { JobSpec(kind: "k", userID: "u\($0 % 150)") })
-            let (outlooks, told) = AsyncStream<ClaimOutlook>.makeStream()
+            let (outlooks, continuation) = AsyncStream<ClaimOutlook>.makeStream()
             let gate = Gate()
             let wanted = request(bench, 100, limit: 1)
             let first = Task {
-                defer { told.finish() }
+                defer { continuation.finish() }
                 return try await bench.store.claim(wanted) { outlook in
-                    told.yield(outlook)
+                    continuation.yield(outlook)
                     gate.wait()
                 }
             }

@@ -310,15 +310,15 @@ import Testing
         "\(job.id) \(job.spec.userID) \(job.spec.payload[0])"
     }
 
-    /// What is told of each job names its own number and lane.
+    /// The change that is published of each job has the job's own number and lane.
     private func expectPublished(_ bench: Bench) async throws {
-        var told: [String] = []
+        var published: [String] = []
         for case .event(let event, let key) in bench.changes.all {
-            told.append("\(key.id) \(event.userID) \(key.number) \(key.lane)")
+            published.append("\(key.id) \(event.userID) \(key.number) \(key.lane)")
         }
         let kept = try await bench.texts(
             "SELECT id::text || ' ' || user_id || ' ' || number::text || ' ' || lane::text FROM job")
-        #expect(told.sorted() == kept.sorted())
+        #expect(published.sorted() == kept.sorted())
     }
 
     @Test func batchKeepsWhatBelongsToEachJob() async throws {

@@ -53,9 +53,9 @@ import Testing
 
     @Test func jobOfAnotherUserIsNotThere() async throws {
         try await Bench.with { bench in
-            let nobody = JobID("0197a0de-0000-4000-8000-000000000bad")!
+            let unknown = JobID("0197a0de-0000-4000-8000-000000000bad")!
             for users in [UserScope.only(["b"]), .only([]), .only(["a\0", "A", "b"])] {
-                let missing = try await answers(bench, nobody, users)
+                let missing = try await answers(bench, unknown, users)
                 for id in try await jobs(bench, of: "a") {
                     let before = try await bench.store.jobWithHistory(id, payload: true)
                     let entries = try await bench.count("audit_entry")

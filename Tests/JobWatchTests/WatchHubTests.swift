@@ -539,11 +539,11 @@ import Testing
                     SELECT \(bench.peer.nodeNumber), ARRAY[number], ARRAY[lane], ARRAY[0::bigint]
                     FROM live WHERE number = \(job.number)
                     """)
-                var told: [Int64] = []
-                while told.isEmpty, let item = await subscription.item() {
-                    if case .action(.sendLog(_, let log)) = item { told = log.map(\.number) }
+                var received: [Int64] = []
+                while received.isEmpty, let item = await subscription.item() {
+                    if case .action(.sendLog(_, let log)) = item { received = log.map(\.number) }
                 }
-                #expect(told == [Int64(line) + 1])
+                #expect(received == [Int64(line) + 1])
             }
             #expect(lines.all.filter { $0.contains("audit") }.count == 1, "\(lines.all)")
         }

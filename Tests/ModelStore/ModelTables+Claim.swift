@@ -109,8 +109,8 @@ extension ModelTables {
             return Array(sorted.prefix(room))
         }
         var picks: [Int] = []
-        for place in 0..<(lists.map(\.count).max() ?? 0) {
-            for list in lists where place < list.count { picks.append(list[place]) }
+        for index in 0..<(lists.map(\.count).max() ?? 0) {
+            for list in lists where index < list.count { picks.append(list[index]) }
         }
         return Array(picks.prefix(slots))
     }

@@ -84,8 +84,8 @@ import Testing
         ]
         for error in errors {
             let status = StatusMapping.status(for: error)
-            let told = status.message + String(decoding: status.details, as: UTF8.self)
-            #expect(!told.contains("secret") && !told.contains("host.example"))
+            let shown = status.message + String(decoding: status.details, as: UTF8.self)
+            #expect(!shown.contains("secret") && !shown.contains("host.example"))
         }
     }
 

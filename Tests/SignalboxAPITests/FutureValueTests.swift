@@ -76,11 +76,11 @@ import Testing
             }
             #expect(status?.code == .internalError)
             let next = try await bench.enqueue("b", as: "b")
-            var told: JobID?
-            while told == nil, let bytes = try await other.next() {
-                if case .lifecycle(let event) = try WatchResponse.decode(bytes) { told = event.jobID }
+            var received: JobID?
+            while received == nil, let bytes = try await other.next() {
+                if case .lifecycle(let event) = try WatchResponse.decode(bytes) { received = event.jobID }
             }
-            #expect(told == next.id)
+            #expect(received == next.id)
         }
     }
 }

@@ -8,8 +8,8 @@ import Testing
         health.set(serving: true)
         health.set(serving: false)
         health.end()
-        var told: [Bool] = []
-        for await isServing in health.changes() { told.append(isServing) }
-        #expect(told == [false])
+        var received: [Bool] = []
+        for await isServing in health.changes() { received.append(isServing) }
+        #expect(received == [false])
     }
 }

@@ -50,11 +50,11 @@ import Testing
                     let request =
                         isNamed
                         ? WatchRequest(jobs: [.init(jobID: ExactText(id))]) : WatchRequest(userID: "a")
-                    let told = try await nodes(bench, of: job, request, as: name) { try await run(bench) }
-                    #expect(told == [.started: node, .succeeded: node])
+                    let seen = try await nodes(bench, of: job, request, as: name) { try await run(bench) }
+                    #expect(seen == [.started: node, .succeeded: node])
                     // From the database.
                     let missed = WatchRequest(jobs: [.init(jobID: ExactText(id), afterSequence: 1)])
-                    #expect(try await nodes(bench, of: job, missed, as: name) {} == told)
+                    #expect(try await nodes(bench, of: job, missed, as: name) {} == seen)
                     let found = try await bench.call(
                         Path.job + "GetJob", GetJobRequest(jobID: ExactText(id)), as: name,
                         GetJobResponse.self
@@ -65,7 +65,7 @@ import Testing
         }
     }
 
-    /// Both hear of the same event, which is encoded once for all watches that are told the same.
+    /// Both get the same event, which is encoded once for all watches with the same content.
     @Test func theSameNewsForBoth() async throws {
         try await APIBench.with { bench in
             for names in [["root", "a"], ["a", "root"]] {
