@@ -44,10 +44,10 @@ package final class Refusals: RefusalObserver {
         if let line { write(line) }
     }
 
-    /// How often `tick` is to be called.
+    /// The interval at which `tick` is to be called.
     package static let tickInterval = Duration.seconds(5)
 
-    /// Writes of what there were more, once their minute is over.
+    /// Writes the lines for repeated refusals whose minute is over.
     package func tick() {
         let now = now()
         for line in state.withLock({ $0.log.tick(now: now) }) { write(line) }

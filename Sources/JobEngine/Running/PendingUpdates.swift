@@ -2,7 +2,7 @@ import JobModel
 import Support
 
 /// The updates of a run that are not saved yet: its latest progress, and log lines. One save at a time. Pure, except that
-/// it keeps who waits for a save.
+/// it keeps the waiters for a save.
 struct PendingUpdates {
     /// Lines that wait to be saved; when there are more, the oldest are dropped.
     static let logLinesMax = JobLimits.logLinesKept
@@ -55,7 +55,7 @@ struct PendingUpdates {
 
     /// Ends a save. What was not saved is kept for the next one, unless there is something newer.
     ///
-    /// - Returns: who waits for the end of the save, to be resumed.
+    /// - Returns: the waiters for the end of the save, to be resumed.
     mutating func end(_ update: RunUpdate, isSaved: Bool) -> CheckedContinuation<Void, Never>? {
         isSaving = false
         if !isSaved {

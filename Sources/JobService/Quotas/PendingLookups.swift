@@ -15,8 +15,8 @@ struct PendingLookups<Waiter> {
 
     /// The waiters in the order in which they are served.
     private var waiting: [Waiting] = []
-    /// How many of them, from the front, the query in flight is for. It does not count for a waiter that came after its
-    /// start, who may know of jobs that it has not seen.
+    /// The number of waiters, from the front, that the query in flight serves. It does not serve a waiter that came after
+    /// its start, because that one may know of jobs that the query has not seen.
     private var waitersInFlight = 0
     /// Whether the loop over `next` runs: from the first lookup until no waiter is left.
     private var isRunning = false

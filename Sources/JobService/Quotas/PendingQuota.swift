@@ -1,7 +1,7 @@
 import JobModel
 import Support
 
-/// The quota of pending jobs of each user, and of the bytes of their payloads, over all nodes. Pure.
+/// The quota of pending jobs of each user, and of the bytes of their payloads, over all nodes. It is pure.
 ///
 /// A user's pending jobs are estimated as the database's last answer plus the jobs that this node has admitted since. The
 /// estimate ignores jobs that have started since, so it is never too low, except for jobs that other nodes have admitted:
@@ -15,7 +15,7 @@ struct PendingQuota: Sendable {
 
     enum Verdict: Sendable, Equatable {
         case allowed
-        /// The database has to be asked (`willQuery`, `answer`), and then this again.
+        /// The database has to be queried (`willQuery`, `answer`), and then the decision is made again.
         case ask
         case refused(Limit)
         /// The jobs are more than the whole quota.
@@ -23,13 +23,13 @@ struct PendingQuota: Sendable {
     }
 
     private struct User {
-        /// Nil: the database was never asked about the user.
+        /// The last answer of the database about the user. Nil: there was none.
         var answer: (amount: PendingAmount, askedAt: ContinuousClock.Instant)?
-        /// Committed after the query that was answered last was asked.
+        /// The jobs that were committed after the last answered query began.
         var added = PendingAmount.zero
-        /// Committed after the last query was asked, whether or not it is answered.
+        /// The jobs that were committed after the last query began, whether or not it is answered.
         var addedSinceAsked = PendingAmount.zero
-        /// Admitted, and not yet known to be committed.
+        /// The jobs that are admitted, and not yet known to be committed.
         var inFlight = PendingAmount.zero
     }
 
@@ -50,7 +50,7 @@ struct PendingQuota: Sendable {
 
     var users: Int { byUser.count }
 
-    /// - Parameter wasLookedUp: the database was asked for these jobs already, and is not asked again.
+    /// - Parameter wasLookedUp: whether the database was queried for these jobs already. It is not queried again.
     func verdict(
         on wanted: PendingAmount, of user: ExactText, now: ContinuousClock.Instant, wasLookedUp: Bool = false
     ) -> Verdict {
@@ -84,7 +84,7 @@ struct PendingQuota: Sendable {
         byUser[user] = known
     }
 
-    /// Has to be called before the database is asked.
+    /// Must be called before the database is queried.
     mutating func willQuery(about user: ExactText) {
         byUser[user, default: User()].addedSinceAsked = .zero
     }
@@ -96,7 +96,7 @@ struct PendingQuota: Sendable {
         byUser[user] = known
     }
 
-    /// Forgets users with an old answer, once they are many. To be called now and then.
+    /// Forgets users with an old answer, once they are many. It should be called from time to time.
     mutating func tidy(now: ContinuousClock.Instant) {
         guard byUser.count > usersMax else { return }
         byUser = byUser.filter { _, user in
