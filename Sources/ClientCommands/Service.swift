@@ -48,8 +48,8 @@ struct Service: Sendable {
         guard let text else { return Metadata() }
         // The line end that an editor adds is not part of the token.
         guard let token = text.split(whereSeparator: \.isWhitespace).first else {
-            let place = target.tokenFile.map { "'\($0.printable)'" } ?? "SIGNALBOX_TOKEN"
-            throw FileError(description: "there is no token in \(place)")
+            let origin = target.tokenFile.map { "'\($0.printable)'" } ?? "SIGNALBOX_TOKEN"
+            throw FileError(description: "there is no token in \(origin)")
         }
         return ["authorization": "Bearer \(token)"]
     }

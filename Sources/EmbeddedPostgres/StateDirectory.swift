@@ -64,10 +64,10 @@ struct StateDirectory: Sendable {
         let (existing, missing) = try resolved()
         let names = existing.split(separator: "/").map(String.init) + missing
         var path = "/"
-        for (place, name) in names.enumerated() {
+        for (index, name) in names.enumerated() {
             try FileStatus.get(path).checkIsParent()
-            path += (place == 0 ? "" : "/") + name
-            guard place >= names.count - missing.count else { continue }
+            path += (index == 0 ? "" : "/") + name
+            guard index >= names.count - missing.count else { continue }
             guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
                 throw EmbeddedPostgresError(
                     .stateDirectory, "cannot create the state directory \(path): \(StateLock.lastError())")

@@ -106,15 +106,15 @@ package struct Row {
     ///
     /// - Parameters:
     ///   - name: the name of the value, for the error.
-    ///   - place: the object that the value belongs to, for the error.
+    ///   - location: the object that the value belongs to, for the error.
     package func word<Word: RawRepresentable<String>>(
-        _ column: Column<String>, _ name: String, of place: @autoclosure () -> String
+        _ column: Column<String>, _ name: String, of location: @autoclosure () -> String
     ) throws(PostgresError) -> Word {
         let text = try self[column]
         guard let word = Word(rawValue: text) else {
             let value = "\(name) \"\(text)\""
             throw PostgresError(
-                .unknownValue(value), "\(value) of \(place()) is unknown to this version",
+                .unknownValue(value), "\(value) of \(location()) is unknown to this version",
                 statement: result.statement)
         }
         return word

@@ -28,9 +28,9 @@ package struct Trace: Sendable {
     package var lines: [String] {
         entries.map { entry in
             let milliseconds = entry.at / .milliseconds(1)
-            let place = entry.process == 0 ? "world" : "node \(entry.process)"
+            let location = entry.process == 0 ? "world" : "node \(entry.process)"
             let job = entry.job < 0 ? "" : " job \(entry.job)"
-            return "\(milliseconds) ms  \(place)  \(entry.what)\(job)  \(entry.outcome)"
+            return "\(milliseconds) ms  \(location)  \(entry.what)\(job)  \(entry.outcome)"
         }
     }
 }
