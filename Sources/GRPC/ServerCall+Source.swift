@@ -22,20 +22,24 @@ extension ServerCall {
 
     /// Queues what the source has, as far as there is room.
     func pump() {
-        while case .streaming(let source, .none) = handler {
+        guard case .streaming(let source, .none) = handler else { return }
+        // The state is looked at once, not before each message: to copy it costs about as much as to queue a message.
+        let responses = source.responses
+        while true {
             // A stream with nothing queued gets no drain notification when the other streams drain, so it may always queue
             // one message.
             guard stream.queuedBytes == 0 || hasRoom else {
                 return connection.session.notifyWhenDrained(
                     stream, to: connection.configuration.outboundBytesPerStream / 2)
             }
-            switch source.responses.next() {
+            switch responses.next() {
             case .message(let message): guard write(message) else { return closeSource() }
             case .wait: return
-            case .work(let body): work(source, body)
+            // It pumps again when its task has returned, which may be at once.
+            case .work(let body): return work(source, body)
             case .end(let status):
                 closeSource()
-                finish(status)
+                return finish(status)
             }
         }
     }

@@ -3,8 +3,29 @@
 enum WatchSet: Sendable {
     case empty
     case one(Subscription)
-    /// Never empty.
-    case many([ObjectIdentifier: Subscription])
+    /// At least one.
+    case many(Dense)
+
+    /// Watches in an array, which is walked for every event of a job, and the index of each for its removal.
+    struct Dense: Sendable {
+        fileprivate var watches: [Subscription] = []
+        private var indices: [ObjectIdentifier: Int] = [:]
+
+        fileprivate mutating func insert(_ watch: Subscription) {
+            let id = ObjectIdentifier(watch)
+            guard indices[id] == nil else { return }
+            indices[id] = watches.count
+            watches.append(watch)
+        }
+
+        fileprivate mutating func remove(_ watch: Subscription) {
+            guard let index = indices.removeValue(forKey: ObjectIdentifier(watch)) else { return }
+            let last = watches.removeLast()
+            guard index < watches.count else { return }
+            watches[index] = last
+            indices[ObjectIdentifier(last)] = index
+        }
+    }
 
     mutating func insert(_ watch: Subscription) {
         switch self {
@@ -12,11 +33,14 @@ enum WatchSet: Sendable {
             self = .one(watch)
         case .one(let other):
             guard other !== watch else { return }
-            self = .many([ObjectIdentifier(other): other, ObjectIdentifier(watch): watch])
+            var watches = Dense()
+            watches.insert(other)
+            watches.insert(watch)
+            self = .many(watches)
         case .many(var watches):
-            // With two owners of the table the assignment would copy it.
+            // With two owners of the array the change would copy it.
             self = .empty
-            watches[ObjectIdentifier(watch)] = watch
+            watches.insert(watch)
             self = .many(watches)
         }
     }
@@ -28,8 +52,8 @@ enum WatchSet: Sendable {
             if only === watch { self = .empty }
         case .many(var watches):
             self = .empty
-            watches[ObjectIdentifier(watch)] = nil
-            if !watches.isEmpty { self = .many(watches) }
+            watches.remove(watch)
+            if !watches.watches.isEmpty { self = .many(watches) }
         }
     }
 
@@ -42,7 +66,7 @@ enum WatchSet: Sendable {
         switch self {
         case .empty: nil
         case .one(let watch): watch
-        case .many(let watches): watches.first?.value
+        case .many(let watches): watches.watches.first
         }
     }
 
@@ -50,7 +74,7 @@ enum WatchSet: Sendable {
         switch self {
         case .empty: break
         case .one(let watch): body(watch)
-        case .many(let watches): for watch in watches.values { body(watch) }
+        case .many(let watches): for watch in watches.watches { body(watch) }
         }
     }
 }

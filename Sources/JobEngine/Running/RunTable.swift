@@ -28,7 +28,7 @@ final class RunTable: Sendable {
     /// In the order of their tokens: what is done to all of them is done in an order that a seed of the simulation
     /// repeats.
     var all: [ActiveRun] {
-        state.withLock { $0.runs.values.sorted { $0.claimed.token < $1.claimed.token } }
+        state.withLock { Array($0.runs.values) }.sorted { $0.claimed.token < $1.claimed.token }
     }
 
     var tokens: [Int64] { state.withLock { Array($0.runs.keys) } }
