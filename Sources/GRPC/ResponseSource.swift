@@ -2,7 +2,7 @@ package import NIOCore
 
 /// The rest of a streaming response, from which the call pulls messages as its client reads them (backpressure). No task
 /// waits for them, so a call that is idle for hours takes no more memory than its stream.
-package protocol ResponseSource: Sendable {
+package protocol ResponseSource: AnyObject, Sendable {
     /// The next step. Called on the call's event loop, which it must not block.
     func next() -> ResponseStep
     /// Called once, before `next`. After each `.wait` the source calls `wake`, on any thread, when there is more.

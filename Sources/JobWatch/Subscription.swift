@@ -67,12 +67,12 @@ package final class Subscription: Sendable {
     }
 
     /// `wake` is called once after each time that `take` has returned `wait`.
-    package func onReady(_ wake: @escaping @Sendable () -> Void) {
+    package func setWaker(_ wake: @escaping @Sendable () -> Void) {
         state.withLock { $0.waker = Waker(wake: wake) }
     }
 
     /// Takes it out of the hub. Call it once.
-    package func close() {
+    package func unsubscribe() {
         hub.remove(self)
     }
 

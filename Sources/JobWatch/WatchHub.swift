@@ -20,6 +20,8 @@ package final class WatchHub: Sendable {
     }
 
     struct State {
+        /// Called when a watch is closed. Here, so that watches without it take no memory for it.
+        var onClose: [ObjectIdentifier: @Sendable () -> Void] = [:]
         /// Watches of named jobs, by the numbers that the jobs have in the database.
         var byJob: [Int64: WatchSet] = [:]
         /// Watches of users and queues.
@@ -77,14 +79,15 @@ package final class WatchHub: Sendable {
     // MARK: Watches
 
     /// Watches named jobs, each with its number in the database. Subscribe first and read the state of the jobs then, so
-    /// that nothing is missed in between.
+    /// that nothing is missed in between. `onClose` is called once, when the watch is closed.
     package func subscribe(
-        to jobs: [JobID: Int64], includesLog: Bool, namesNodes: Bool = true
+        to jobs: [JobID: Int64], includesLog: Bool, namesNodes: Bool = true,
+        onClose: (@Sendable () -> Void)? = nil
     ) -> Subscription {
         let named = SmallMap(Dictionary(jobs.map { ($0.value, $0.key) }) { first, _ in first })
         return state.withLock { state in
             let subscription = add(
-                &state, target: .jobs, named, includesLog: includesLog, namesNodes: namesNodes)
+                &state, target: .jobs, named, includesLog: includesLog, namesNodes: namesNodes, onClose)
             guard !state.isOver else { return subscription }
             for number in named.keys {
                 state.byJob[number, default: .empty].insert(subscription)
@@ -95,14 +98,16 @@ package final class WatchHub: Sendable {
         }
     }
 
-    /// Watches all jobs of a user, of a queue or of both, as far as they are of `users`.
+    /// Watches all jobs of a user, of a queue or of both, as far as they are of `users`. `onClose` is called once, when
+    /// the watch is closed.
     package func subscribe(
-        userID: ExactText?, queue: String?, users: UserScope, namesNodes: Bool = true
+        userID: ExactText?, queue: String?, users: UserScope, namesNodes: Bool = true,
+        onClose: (@Sendable () -> Void)? = nil
     ) -> Subscription {
         state.withLock { state in
             let subscription = add(
                 &state, target: .all(userID: userID, queue: queue, users: users), .empty,
-                includesLog: false, namesNodes: namesNodes)
+                includesLog: false, namesNodes: namesNodes, onClose)
             if !state.isOver { state.byLane.add(subscription) }
             return subscription
         }
@@ -110,7 +115,7 @@ package final class WatchHub: Sendable {
 
     private func add(
         _ state: inout State, target: WatchTarget, _ jobs: SmallMap<Int64, JobID>, includesLog: Bool,
-        namesNodes: Bool
+        namesNodes: Bool, _ onClose: (@Sendable () -> Void)?
     ) -> Subscription {
         // The second that has just been is the one that is due last.
         let last = (state.nextBeat + state.beats.count - 1) % state.beats.count
@@ -121,15 +126,21 @@ package final class WatchHub: Sendable {
         }
         guard !state.isOver else {
             let ended = subscription(slot: 0)
+            state.onClose[ObjectIdentifier(ended)] = onClose
             ended.end()
             return ended
         }
-        return state.beats[last].add(subscription)
+        let added = state.beats[last].add(subscription)
+        if let onClose { state.onClose[ObjectIdentifier(added)] = onClose }
+        return added
     }
 
     func remove(_ subscription: Subscription) {
-        state.withLock { state in
-            guard !state.isOver else { return }
+        let onClose = state.withLock { state in
+            let onClose =
+                state.onClose.isEmpty
+                ? nil : state.onClose.removeValue(forKey: ObjectIdentifier(subscription))
+            guard !state.isOver else { return onClose }
             for number in subscription.jobs.keys {
                 state.byJob[number]?.remove(subscription)
                 guard state.byJob[number]?.isEmpty == true else { continue }
@@ -138,15 +149,19 @@ package final class WatchHub: Sendable {
             }
             state.byLane.remove(subscription)
             state.beats[Int(subscription.beat)].remove(subscription.slot)
+            return onClose
         }
         subscription.end()
+        onClose?()
     }
 
     /// Ends every watch, and those that begin later at once. Their clients connect again, to another node.
     package func end() {
         let all = state.withLock { state in
             let all = state.beats.flatMap(\.elements)
-            state = State(beats: Array(repeating: SlotList(), count: state.beats.count), isOver: true)
+            state = State(
+                onClose: state.onClose, beats: Array(repeating: SlotList(), count: state.beats.count),
+                isOver: true)
             return all
         }
         for subscription in all { subscription.end() }

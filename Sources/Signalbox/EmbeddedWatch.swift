@@ -79,7 +79,7 @@ actor EmbeddedWatch {
             open.watch.onReady { [wake] in wake.yield() }
             state = .following(open)
         case .following(let open):
-            switch open.watch.next() {
+            switch open.watch.nextStep() {
             case .item(let item): return JobUpdate(item)
             case .wait: for await _ in wakes { break }
             case .work(let body): try await body()

@@ -41,7 +41,7 @@ package struct WatchHandler: Sendable {
             beginning.close()
             throw error
         }
-        return WatchSource(watch: beginning.follow())
+        return beginning.follow()
     }
 
     private static func send(_ beginning: inout WatchBeginning, _ writer: ResponseWriter) async throws {

@@ -137,7 +137,7 @@ struct WatchReader: ~Copyable {
             return try await next()
         }
         while true {
-            switch watch.next() {
+            switch watch.nextStep() {
             case .item(let item): return item
             case .wait: await signal.wait(atMost: .seconds(30))
             case .work(let body): try await body()

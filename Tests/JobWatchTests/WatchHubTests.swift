@@ -467,7 +467,7 @@ import Testing
             let late = try await bench.watch(job)
             for watch in watches + [late] {
                 #expect(await watch.item() == nil)
-                watch.close()
+                watch.unsubscribe()
             }
         }
     }
@@ -478,11 +478,11 @@ import Testing
             let key = JobKey(number: job.number, lane: 0, id: job.id)
             var watches: [Subscription] = []
             for _ in 0..<3 { watches.append(try await bench.watch(job)) }
-            watches[1].close()
+            watches[1].unsubscribe()
             bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
             #expect(watches.map { $0.update() != nil } == [true, false, true])
-            watches[0].close()
-            watches[2].close()
+            watches[0].unsubscribe()
+            watches[2].unsubscribe()
             let last = try await bench.watch(job)
             bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
             #expect(last.update() != nil)
@@ -513,8 +513,8 @@ import Testing
                     """)
                 let error = await #expect(throws: StoreError.self) { _ = try await bench.follow(watch) }
                 #expect("\(error.map { "\($0)" } ?? "")".contains("event type \\\"unblocked\\\""))
-                early.close()
-                if !isKnown { watch.close() }
+                early.unsubscribe()
+                if !isKnown { watch.unsubscribe() }
                 _ = try await bench.enqueue(by: bench.peer, user: "v")
                 #expect(try await bench.follow(other, upTo: .enqueued) == [.enqueued])
             }
@@ -572,7 +572,7 @@ extension Subscription {
     /// The next thing to do, waited for; nil: the hub has ended.
     fileprivate func item() async -> Item? {
         let (wakes, wake) = AsyncStream<Void>.makeStream()
-        onReady { wake.yield() }
+        setWaker { wake.yield() }
         while true {
             switch take() {
             case .over: return nil

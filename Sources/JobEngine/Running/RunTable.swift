@@ -1,5 +1,6 @@
 import JobModel
 import Logging
+import Support
 import Synchronization
 
 /// The runs of this node, by their token: it starts them, finds those that are to be stopped, and frees their slots.
@@ -9,7 +10,7 @@ final class RunTable: Sendable {
     private static let earlyStopsMax = 10_000
 
     private struct State {
-        var runs: [Int64: ActiveRun] = [:]
+        var runs = DenseMap<Int64, ActiveRun>()
         /// By token. The claim of such a run may be committed, and its answer on the way.
         var earlyStops: [Int64: String] = [:]
     }
@@ -25,13 +26,10 @@ final class RunTable: Sendable {
         self.pools = pools
     }
 
-    /// In the order of their tokens: what is done to all of them is done in an order that a seed of the simulation
-    /// repeats.
-    var all: [ActiveRun] {
-        state.withLock { Array($0.runs.values) }.sorted { $0.claimed.token < $1.claimed.token }
-    }
+    /// In an order that a seed of the simulation repeats.
+    var all: [ActiveRun] { state.withLock { $0.runs.values } }
 
-    var tokens: [Int64] { state.withLock { Array($0.runs.keys) } }
+    var tokens: [Int64] { all.map(\.claimed.token) }
 
     func has(_ token: Int64) -> Bool { state.withLock { $0.runs[token] != nil } }
 
@@ -61,7 +59,8 @@ final class RunTable: Sendable {
         let run = ActiveRun(claimed, definition: runner.definition, pool: pool, context: context)
         let (isFirst, stopReason) = state.withLock { state in
             state.runs[claimed.token] = run
-            return (state.runs.count == 1, state.earlyStops.removeValue(forKey: claimed.token))
+            let stop = state.earlyStops.isEmpty ? nil : state.earlyStops.removeValue(forKey: claimed.token)
+            return (state.runs.count == 1, stop)
         }
         if let stopReason { run.stop(.cancelled(reason: stopReason)) }
         // After the run is in the table: the end of the lease and of the node first forbid starts and then stop what is

@@ -208,31 +208,15 @@ package final class UserQuotas: Sendable {
 
     // MARK: Watches
 
-    /// The permit of a watch, which counts against some users until it is closed.
-    final class WatchPermit: Sendable {
-        private let quotas: UserQuotas
-        private let users: [ExactText]
-
-        fileprivate init(_ quotas: UserQuotas, _ users: [ExactText]) {
-            self.quotas = quotas
-            self.users = users
-        }
-
-        /// Called once.
-        func close() {
-            quotas.state.withLock { $0.watches?.close(for: users) }
-        }
-    }
-
     /// Counts a watch against the users. Throws `quotaExceeded` if one of them has too many.
     ///
-    /// - Returns: nil where watches are not limited.
-    func openWatch(of users: some Sequence<ExactText>) throws(ServiceError) -> WatchPermit? {
+    /// - Returns: what to call once when the watch is closed; nil where watches are not limited.
+    func openWatch(of users: some Sequence<ExactText>) throws(ServiceError) -> (@Sendable () -> Void)? {
         guard limitsWatches else { return nil }
         let users = Array(Set(users))
         if let full = state.withLock({ $0.watches?.open(for: users) }) {
             throw .quotaExceeded(.watches, user: full, retryAfter: Self.retryDelay)
         }
-        return WatchPermit(self, users)
+        return { self.state.withLock { $0.watches?.close(for: users) } }
     }
 }

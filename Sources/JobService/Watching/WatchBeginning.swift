@@ -44,8 +44,6 @@ package struct WatchBeginning {
         self.reading = reading
     }
 
-    private var subscription: Subscription { watch.subscription }
-
     /// Whether `next` may read the whole log of a job, of up to 800 KiB. A server that reads for many callers bounds how
     /// many do so at a time.
     package var nextMayBeLarge: Bool {
@@ -69,7 +67,7 @@ package struct WatchBeginning {
                 // A log is read after all jobs are tracked. What is saved before that is read; what is saved after it
                 // comes through the subscription.
                 reading =
-                    rest.isEmpty ? .logs(subscription.includesLog ? all[...] : []) : .jobs(rest, of: all)
+                    rest.isEmpty ? .logs(watch.includesLog ? all[...] : []) : .jobs(rest, of: all)
             case .logs(let jobs):
                 guard let job = jobs.first else {
                     reading = .complete
@@ -117,7 +115,7 @@ package struct WatchBeginning {
             } else {
                 sequences[job.number] = job.after
             }
-            subscription.track(job.id, delivered: record.sequence, isFinal: record.state.isFinal)
+            watch.track(job.id, delivered: record.sequence, isFinal: record.state.isFinal)
         }
         let events = try await ServiceError.mapping { [sequences] () async throws(StoreError) in
             try await store.events(after: sequences)
@@ -127,7 +125,7 @@ package struct WatchBeginning {
             // Later ones come through the subscription, which knows the job up to its sequence.
             for event in events[job.number] ?? [] where event.sequence <= record.sequence {
                 let update = WatchUpdate(event)
-                items.append(.update(subscription.namesNodes ? update : update.withoutNode()))
+                items.append(.update(watch.namesNodes ? update : update.withoutNode()))
             }
             if let progress = record.progress, record.state == .running, job.after != 0 {
                 items.append(.update(WatchUpdate(of: job.id, attempt: record.attempt, progress)))
@@ -140,7 +138,7 @@ package struct WatchBeginning {
         let saved = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.logs(of: [(number: job.number, after: 0)])
         }
-        let lines = subscription.unsent(saved[job.number] ?? [], of: job.id)
+        let lines = watch.unsent(saved[job.number] ?? [], of: job.id)
         return lines.isEmpty ? [] : [.log(job.id, lines)]
     }
 
@@ -158,7 +156,7 @@ package struct WatchBeginning {
         let jobs = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.liveJobs(Array(numbers))
         }
-        for job in jobs { subscription.track(job.id, delivered: job.sequence, isFinal: false) }
+        for job in jobs { watch.track(job.id, delivered: job.sequence, isFinal: false) }
         return jobs.map { .snapshot($0) }
     }
 }

@@ -97,13 +97,13 @@ package struct WatchOperations: Sendable {
             guard let locator = locators[id] else { throw .notFound(id) }
             jobs.append(.init(id: id, number: locator.number, after: after[id] ?? 0))
         }
-        let permit = try quotas.openWatch(of: locators.values.lazy.map(\.userID))
-        let subscription = hub.subscribe(
-            to: locators.mapValues { $0.number }, includesLog: query.includesLog, namesNodes: caller.seesNodes
-        )
+        let onClose = try quotas.openWatch(of: locators.values.lazy.map(\.userID))
+        let watch = hub.subscribe(
+            to: locators.mapValues { $0.number }, includesLog: query.includesLog,
+            namesNodes: caller.seesNodes,
+            onClose: onClose)
         return WatchBeginning(
-            Watch(subscription, permit), store: store, users: caller.users,
-            reading: .jobs(jobs[...], of: jobs)
+            watch, store: store, users: caller.users, reading: .jobs(jobs[...], of: jobs)
         )
     }
 
@@ -114,12 +114,12 @@ package struct WatchOperations: Sendable {
         let users = userID.map { .only([$0]) } ?? caller.users
         // The watch of a queue by a caller who may act for all users does not count against any of them.
         let counted: Set<ExactText> = if case .only(let users) = users { users } else { [] }
-        let permit = try quotas.openWatch(of: counted)
-        let subscription = hub.subscribe(
+        let onClose = try quotas.openWatch(of: counted)
+        let watch = hub.subscribe(
             userID: userID, queue: queue, users: userID == nil ? caller.users : .all,
-            namesNodes: caller.seesNodes)
+            namesNodes: caller.seesNodes, onClose: onClose)
         return WatchBeginning(
-            Watch(subscription, permit), store: store, users: users,
+            watch, store: store, users: users,
             reading: .scope(queue: queue, numbers: [], next: 0))
     }
 }

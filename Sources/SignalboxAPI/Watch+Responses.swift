@@ -2,26 +2,18 @@ import JobModel
 import JobService
 import SignalboxProto
 import NIOCore
-import GRPC
+package import GRPC
 
-/// A watch as the server of gRPC pulls it. This adapter keeps the server and the watches apart. It is a single reference,
-/// which the call holds without an object of its own: there are very many idle watches, and each object that an event
-/// passes through is a cache miss.
-struct WatchSource: ResponseSource {
-    let watch: Watch
-
-    func next() -> ResponseStep {
-        switch watch.next() {
+/// A watch as the server of gRPC pulls it.
+extension Watch: ResponseSource {
+    package func next() -> ResponseStep {
+        switch nextStep() {
         case .item(let item): .message(item.message)
         case .wait: .wait
         case .work(let body): .work(body)
         case .end(let error): .end(error.map { StatusMapping.status(for: $0) })
         }
     }
-
-    func onReady(_ wake: @escaping @Sendable () -> Void) { watch.onReady(wake) }
-
-    func close() { watch.close() }
 }
 
 extension WatchItem {
