@@ -140,7 +140,8 @@ let package = Package(
         .target(
             name: "Settings",
             dependencies: [
-                "JobModel", "LocatedYAML", "Support", argumentParser, .product(name: "Yams", package: "Yams"),
+                "GRPC", "JobModel", "LocatedYAML", "Support", argumentParser,
+                .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings),
 
@@ -149,8 +150,7 @@ let package = Package(
         .target(
             name: "SignalboxClient",
             dependencies: [
-                "GRPC", "JobModel", "Settings", "SignalboxJobs", "SignalboxProto", "Support", logging,
-                nioCore,
+                "GRPC", "JobModel", "SignalboxJobs", "SignalboxProto", "Support", logging, nioCore,
             ],
             swiftSettings: settings),
         .target(
@@ -269,7 +269,7 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
+                "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
                 "SignalboxJobs",
                 "TestDatabase", "Support", logging,
             ],
@@ -313,7 +313,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SettingsTests", dependencies: ["JobModel", "Settings", "Support"], swiftSettings: settings),
+            name: "SettingsTests", dependencies: ["GRPC", "JobModel", "Settings", "Support"],
+            swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",
             dependencies: [

@@ -2,18 +2,6 @@ internal import NIOCore
 
 /// Where a server listens, and its limits, all of which hold for this process.
 package struct ServerConfiguration: Sendable {
-    package struct Address: Sendable, Equatable {
-        /// A name or an address; IPv6 without brackets.
-        package var host: String
-        /// 0 takes any free port.
-        package var port: Int
-
-        package init(host: String, port: Int) {
-            self.host = host
-            self.port = port
-        }
-    }
-
     /// Files in PEM form. Clients must offer "h2" by ALPN and at least TLS 1.2.
     package struct TLS: Sendable {
         package var certificateChainPath: String
@@ -28,7 +16,7 @@ package struct ServerConfiguration: Sendable {
         }
     }
 
-    package var addresses = [Address(host: "127.0.0.1", port: 50051)]
+    package var addresses = [HostPort(host: "127.0.0.1", port: 50051)]
     package var eventLoopThreads = System.coreCount
     /// The most open connections. When it is reached the server accepts no more until one closes. Half of them may be
     /// unadmitted (`ConnectionLimiter`).

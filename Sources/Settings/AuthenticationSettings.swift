@@ -1,3 +1,4 @@
+import GRPC
 package import JobModel
 package import Support
 

@@ -1,4 +1,5 @@
 package import ArgumentParser
+package import GRPC
 
 /// Every setting of a client that has a flag and an environment variable.
 package struct ClientSettingsTable: SettingsTable {

@@ -1,3 +1,5 @@
+import GRPC
+
 extension ServerSettings {
     /// Finds problems of several settings together.
     func check(_ machine: Machine, into problems: inout [String]) {

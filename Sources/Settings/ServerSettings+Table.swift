@@ -1,3 +1,4 @@
+package import GRPC
 package import JobModel
 
 /// The settings of the server. Each is declared only here. Its flag, environment variable, key in the file, help,

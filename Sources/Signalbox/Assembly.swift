@@ -292,7 +292,7 @@ struct Assembly: Sendable {
 
     private static func server(_ settings: ServerSettings, _ logger: Logger) -> ServerConfiguration {
         var configuration = ServerConfiguration()
-        configuration.addresses = [.init(host: settings.listen.host, port: settings.listen.port)]
+        configuration.addresses = [settings.listen]
         configuration.eventLoopThreads = settings.eventLoops
         configuration.connectionsMax = settings.maxConnections
         configuration.connectionsPerAddressMax = settings.maxConnectionsPerAddress

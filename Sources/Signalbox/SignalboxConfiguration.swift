@@ -1,3 +1,4 @@
+import GRPC
 import Settings
 
 /// The settings of a server that a program embeds. `signalbox serve --help` says more about each.

@@ -1,3 +1,4 @@
+import GRPC
 import Logging
 import Postgres
 import Settings

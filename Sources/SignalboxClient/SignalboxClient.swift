@@ -1,7 +1,6 @@
 public import Foundation
 import GRPC
 import JobModel
-import Settings
 @_exported public import SignalboxJobs
 import SignalboxProto
 import Support

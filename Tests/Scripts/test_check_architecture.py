@@ -217,3 +217,15 @@ def test_each_of_two_dead_declarations_of_a_name_is_found(script, tmp_path):
 )
 def test_what_is_used_is_not_dead(script, tmp_path, files):
     assert check(script, tmp_path, files, {}) == []
+
+
+def test_the_client_library_links_no_parser_of_files_or_arguments(script):
+    reached: set[str] = set()
+    left = ["SignalboxClient"]
+    while left:
+        target = left.pop()
+        if target not in reached:
+            reached.add(target)
+            left += script.ARROWS.get(target, "").split()
+    assert {"GRPC", "HTTP2"} <= reached
+    assert not reached & {"ArgumentParser", "Settings", "Yams"}

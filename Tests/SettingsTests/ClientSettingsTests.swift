@@ -1,4 +1,5 @@
 import ArgumentParser
+import GRPC
 import Settings
 import Testing
 

@@ -1,4 +1,5 @@
 import Foundation
+import GRPC
 import JobModel
 import Support
 import Testing
