@@ -56,6 +56,9 @@ let package = Package(
         // Needed everywhere, and knows nothing of jobs.
         .target(name: "Support", swiftSettings: settings),
 
+        // Threads of the system, for code that blocks.
+        .target(name: "Threads", dependencies: [deque], swiftSettings: settingsCallingC),
+
         // Files that may change while a process runs.
         .target(name: "SystemFiles", swiftSettings: settings),
 
@@ -85,7 +88,7 @@ let package = Package(
 
         // The database.
         .target(
-            name: "Postgres", dependencies: ["CPQ", "Support", deque, logging],
+            name: "Postgres", dependencies: ["CPQ", "Support", "Threads", deque, logging],
             swiftSettings: settingsCallingC),
         .target(
             name: "EmbeddedPostgres", dependencies: ["Postgres", logging, subprocess],
@@ -99,7 +102,8 @@ let package = Package(
         .target(
             name: "Authentication",
             dependencies: [
-                "JobModel", "LocatedYAML", "Support", "SystemFiles", crypto, logging, nioCore, nioPosix,
+                "JobModel", "LocatedYAML", "Support", "SystemFiles", "Threads", crypto, logging, nioCore,
+                nioPosix,
                 .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -158,7 +162,7 @@ let package = Package(
             dependencies: [
                 "Authentication", "CProcess", "SignalboxAPI", "JobModel", "JobService", "JobWatch",
                 "JobStore", "JobEngine", "Postgres", "EmbeddedPostgres", "GRPC", "Settings",
-                "SignalboxJobs", "Support", logging, nioPosix,
+                "SignalboxJobs", "Support", "Threads", logging, nioPosix,
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
@@ -194,7 +198,7 @@ let package = Package(
         // Tests.
         .target(name: "TestRandom", path: "Tests/TestRandom", swiftSettings: settings),
         .target(
-            name: "TestDatabase", dependencies: ["Postgres", logging], path: "Tests/TestDatabase",
+            name: "TestDatabase", dependencies: ["Postgres", "Threads", logging], path: "Tests/TestDatabase",
             swiftSettings: settings),
         .target(
             name: "ModelStore", dependencies: ["JobModel", "Support"], path: "Tests/ModelStore",
@@ -216,6 +220,7 @@ let package = Package(
             path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(
             name: "SupportTests", dependencies: ["Support", "TestRandom"], swiftSettings: settings),
+        .testTarget(name: "ThreadsTests", dependencies: ["Threads"], swiftSettings: settings),
         .testTarget(
             name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", "Support", nioCore],
             swiftSettings: settings),

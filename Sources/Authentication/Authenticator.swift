@@ -1,6 +1,7 @@
 package import JobModel
 package import Logging
 internal import Synchronization
+internal import Threads
 
 /// Identifies the caller of a call from the call's credentials alone.
 ///
@@ -28,7 +29,7 @@ package final class Authenticator: Sendable {
     private let keys: KeySource?
     private let certificates: CertificateRules
     private let cache = Mutex(CredentialCache(countMax: cachedTokensMax))
-    private let checks = TokenChecks()
+    private let checks: TokenChecks
     private let checksInFlight = Mutex<[SHA256Hash: Check]>([:])
     private let now: @Sendable () -> Timestamp
 
@@ -43,6 +44,9 @@ package final class Authenticator: Sendable {
     ) throws(AuthenticationConfigurationError) {
         var problems = configuration.problems()
         guard problems.isEmpty else { throw AuthenticationConfigurationError(problems: problems) }
+        do throws(OSThreadError) { checks = try TokenChecks() } catch {
+            throw AuthenticationConfigurationError(problems: ["tokens cannot be checked: \(error)"])
+        }
         self.now = now
         certificates = CertificateRules(configuration.certificates)
         jwt = configuration.jwt

@@ -1,6 +1,6 @@
 internal import NIOCore
-internal import NIOPosix
 internal import Synchronization
+internal import Threads
 
 /// Runs the checks of JWTs on threads of their own, and limits how many are in flight.
 ///
@@ -11,9 +11,19 @@ final class TokenChecks: Sendable {
     /// Behind so many, a caller does better to try again later.
     static let checksMax = 1_000
 
+    /// Half of the cores. The others are left to callers that are known already, and to jobs.
+    static let threadCount = max(1, System.coreCount / 2)
+    /// The threads of all checks of the process, started at first use. A failure lasts as long as the process.
+    static let threads = Result { () throws(OSThreadError) in try ThreadExecutor(threadCount: threadCount) }
+
     private typealias Check = @Sendable () -> Void
 
-    private let scheduler = Mutex(CheckScheduler<Check>(countMax: checksMax, runningMax: CheckThreads.count))
+    private let executor: ThreadExecutor
+    private let scheduler = Mutex(CheckScheduler<Check>(countMax: checksMax, runningMax: threadCount))
+
+    init() throws(OSThreadError) {
+        executor = try Self.threads.get()
+    }
 
     /// Runs a check when `CheckScheduler` selects it.
     ///
@@ -27,7 +37,7 @@ final class TokenChecks: Sendable {
         typealias Outcome = Result<Value, AuthenticationError>
         let outcome = await withCheckedContinuation { (continuation: CheckedContinuation<Outcome, Never>) in
             let check: Check = { [self] in
-                Task.detached(executorPreference: CheckThreads.shared) { [self] in
+                Task.detached(executorPreference: executor) { [self] in
                     let outcome: Outcome
                     do throws(AuthenticationError) { outcome = .success(try await body()) } catch {
                         outcome = .failure(error)
@@ -48,23 +58,5 @@ final class TokenChecks: Sendable {
     private func beginNext() {
         let check = scheduler.withLock { $0.next() }
         check?()
-    }
-}
-
-/// The threads of all checks. They live as long as the process.
-final class CheckThreads: TaskExecutor {
-    /// Half of the cores. The others are left to callers that are known already, and to jobs.
-    static let count = max(1, System.coreCount / 2)
-    static let shared = CheckThreads()
-
-    private let threads = NIOThreadPool(numberOfThreads: count)
-
-    private init() { threads.start() }
-
-    /// Queues a part of a check. Each check has at most one part queued at a time, so the bound of the checks
-    /// bounds this queue.
-    func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
-        threads.submit { [self] _ in job.runSynchronously(on: asUnownedTaskExecutor()) }
     }
 }

@@ -38,11 +38,11 @@ package final class Database: Sendable {
             while started < workers {
                 let worker = DatabaseWorker(
                     queue: queue, number: started, configuration: configuration.connection)
-                try OSThread.start { worker.run() }
+                try startThread { worker.run() }
                 started += 1
             }
             let queue = queue
-            try OSThread.start { queue.expireUntilShutdown() }
+            try startThread { queue.expireUntilShutdown() }
         } catch {
             // Threads that run end by themselves; those that were not started count as ended.
             queue.beginShutdown()

@@ -34,7 +34,7 @@ package final class Listener: Sendable {
     ) throws(PostgresError) {
         let core = Core(configuration, channels, try Waker(), onEvent)
         self.core = core
-        try OSThread.start { core.run() }
+        try startThread { core.run() }
     }
 
     deinit {

@@ -1,3 +1,5 @@
+import Threads
+
 /// An error of the database or of the connection to it, with the source location at which it was noticed.
 package struct PostgresError: Error, Sendable, CustomStringConvertible {
     package enum Code: Sendable, Equatable {
@@ -80,5 +82,22 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
         if let statement { text += " in statement \(statement)" }
         if let operation { text += " during \(operation)" }
         return text + " (\(file):\(line))"
+    }
+}
+
+extension PostgresError {
+    init(_ error: OSThreadError, file: String = #fileID, line: Int = #line) {
+        self.init(.resources, "\(error)", file: file, line: line)
+    }
+}
+
+/// Starts a thread of the system, with an error of this module if that fails.
+func startThread(
+    file: String = #fileID, line: Int = #line, _ run: @escaping @Sendable () -> Void
+) throws(PostgresError) {
+    do throws(OSThreadError) {
+        try OSThread.start(run)
+    } catch {
+        throw PostgresError(error, file: file, line: line)
     }
 }

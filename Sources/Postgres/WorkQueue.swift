@@ -1,5 +1,6 @@
 import DequeModule
 import Synchronization
+import Threads
 
 /// The work that waits for a connection, and the workers that wait for work. It has the one lock of a `Database`;
 /// continuations are resumed after the lock is released.
@@ -191,7 +192,7 @@ final class WorkQueue: Sendable {
         found.first?.finish(
             .refused(PostgresError(.cancelled, "the task was cancelled before the work started")))
         guard let cancel else { return }
-        do throws(PostgresError) {
+        do throws(OSThreadError) {
             try OSThread.start { [self] in
                 cancel()
                 interruptionIsOver(id, worker)

@@ -25,7 +25,7 @@ package struct HandlerRunner<Handler: RawJobHandler>: JobRunner {
 
     /// Runs an attempt, on threads that the handler may block.
     package func run(_ run: any Run) async throws -> JobResult {
-        try await withTaskExecutorPreference(HandlerThreads.shared) {
+        try await withTaskExecutorPreference(HandlerThreads.executor.get()) {
             do {
                 let context = JobContext(run: run, logger: logger)
                 return try Self.result(try await attempt(context, after: 0))

@@ -235,6 +235,8 @@ public struct SignalboxServer: Service, CustomStringConvertible {
 
     private func allRunners() async throws -> [any JobRunner] {
         var all = runners
+        // A server that cannot start the threads of its handlers does not start.
+        if !runners.isEmpty { _ = try HandlerThreads.executor.get() }
         all += try await commandRunners()
         if settings.testKinds { all += TestRunners.all }
         var kinds: Set<String> = []

@@ -9,7 +9,7 @@ import Testing
 /// One at a time: they hold the threads of all checks.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct TokenChecksTests {
     @Test func noMoreAtOnceThanThreads() async throws {
-        let checks = TokenChecks()
+        let checks = try TokenChecks()
         let running = Running()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<50 {
@@ -24,7 +24,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        #expect((1...CheckThreads.count).contains(running.count.withLock { $0.most }))
+        #expect((1...TokenChecks.threadCount).contains(running.count.withLock { $0.most }))
     }
 
     private func issuer() throws -> (Authenticator, SigningKey) {
@@ -43,7 +43,7 @@ import Testing
         let headers = try (0...TokenChecks.checksMax).map {
             "Bearer \(try key.token(JWT.claims(["jti": "\($0)"])))"
         }
-        let held = await HeldThreads()
+        let held = try await HeldThreads()
         await withTaskGroup(of: AuthenticationError?.self) { group in
             for _ in 0..<1_000 {
                 group.addTask { await authenticator.failure(headers[0], from: "0") }
@@ -75,7 +75,7 @@ import Testing
             "Bearer \(try key.token(JWT.claims(["jti": "\($0)"])))"
         }
         let honest = try (0..<most).map { "Bearer \(try key.token(JWT.claims(["jti": "honest \($0)"])))" }
-        let held = await HeldThreads()
+        let held = try await HeldThreads()
         await withTaskGroup(of: (isHonest: Bool, failure: AuthenticationError?).self) { group in
             for header in flood { group.addTask { (false, await authenticator.failure(header, from: "a")) } }
             for _ in 0..<flood.count - most { #expect(await group.next()?.failure == .tooManyChecks) }
@@ -92,7 +92,7 @@ import Testing
 
     @Test func whatAuthenticationComesToIsThrown() async {
         await #expect(throws: AuthenticationError.badSignature) {
-            try await TokenChecks().run(for: "") { () throws(AuthenticationError) in throw .badSignature }
+            try await (try TokenChecks()).run(for: "") { () throws(AuthenticationError) in throw .badSignature }
         }
     }
 }
@@ -116,21 +116,22 @@ private final class HeldThreads: Sendable {
     private let gate = DispatchSemaphore(value: 0)
 
     /// Returns when no thread does anything else.
-    init() async {
+    init() async throws {
+        let threads = try TokenChecks.threads.get()
         let (begun, beginning) = AsyncStream.makeStream(of: Void.self)
-        for _ in 0..<CheckThreads.count {
-            Task.detached(executorPreference: CheckThreads.shared) { [self] in
+        for _ in 0..<TokenChecks.threadCount {
+            Task.detached(executorPreference: threads) { [self] in
                 beginning.yield()
                 hold()
             }
         }
         var beginnings = begun.makeAsyncIterator()
-        for _ in 0..<CheckThreads.count { await beginnings.next() }
+        for _ in 0..<TokenChecks.threadCount { await beginnings.next() }
     }
 
     private func hold() { gate.wait() }
 
     func release() {
-        for _ in 0..<CheckThreads.count { gate.signal() }
+        for _ in 0..<TokenChecks.threadCount { gate.signal() }
     }
 }

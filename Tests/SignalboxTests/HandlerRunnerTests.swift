@@ -18,13 +18,12 @@ import Testing
         let timeout: Duration = .seconds(1)
 
         func run(_ input: Bool?, context: JobContext) async throws -> Bool {
-            isOnTheirThreads
+            let executor = try HandlerThreads.executor.get()
+            return Self.isRunning(on: executor)
         }
 
-        private var isOnTheirThreads: Bool {
-            withUnsafeCurrentTask { task in
-                task?.unownedTaskExecutor == HandlerThreads.shared.asUnownedTaskExecutor()
-            }
+        private static func isRunning(on executor: some TaskExecutor) -> Bool {
+            withUnsafeCurrentTask { $0?.unownedTaskExecutor == executor.asUnownedTaskExecutor() }
         }
     }
 

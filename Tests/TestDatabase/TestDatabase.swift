@@ -2,6 +2,7 @@ import Foundation
 import Logging
 package import Postgres
 import Synchronization
+import Threads
 
 /// A throwaway server, one per test process, and a schema of its own for each test.
 ///
@@ -53,9 +54,7 @@ package enum TestDatabase {
 
     /// Runs blocking code off the threads of Swift's tasks.
     package static func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
-        try await withCheckedThrowingContinuation { continuation in
-            Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
-        }
+        try await OSThread.run { Result { try body() } }.get()
     }
 }
 

@@ -1,26 +1,32 @@
 import Dispatch
-import JobEngine
 import Testing
+import Threads
 
-@Suite(.timeLimit(.minutes(3))) struct HandlerThreadsTests {
+@Suite(.timeLimit(.minutes(3))) struct ThreadExecutorTests {
+    private static let threadCount = 16
+    private static let executor = Result { () throws(OSThreadError) in
+        try ThreadExecutor(threadCount: threadCount)
+    }
+
     // Unchecked: a semaphore is made for use by many threads.
     private final class Gate: @unchecked Sendable {
         private let semaphore = DispatchSemaphore(value: 0)
 
-        /// Blocks. False when nobody opened it, so that a failure does not hang.
+        /// Blocks. Returns false after 20 s without `open`, so that a failure does not hang.
         func wait() -> Bool { semaphore.wait(timeout: .now() + 20) == .success }
         func open() { semaphore.signal() }
     }
 
-    /// As many as there are, and more than the node's own tasks have: with those blocked, nothing here would go on.
-    @Test func whatBlocksThemLeavesOtherTasksTheirThreads() async {
-        let threads = HandlerThreads.shared
+    /// Blocks all of its threads, which are more than the cooperative pool has: if they were the pool's, no other task
+    /// would go on.
+    @Test func blockedThreadsDelayNoOtherTask() async throws {
+        let executor = try Self.executor.get()
         let gate = Gate()
         let (begins, begun) = AsyncStream<Void>.makeStream()
         let wereOpened = await withTaskGroup(of: Bool.self) { group in
-            for _ in 0..<threads.count {
+            for _ in 0..<Self.threadCount {
                 group.addTask {
-                    await withTaskExecutorPreference(threads) {
+                    await withTaskExecutorPreference(executor) {
                         begun.yield()
                         return gate.wait()
                     }
@@ -29,22 +35,23 @@ import Testing
             var blocked = 0
             for await _ in begins {
                 blocked += 1
-                if blocked == threads.count { break }
+                if blocked == Self.threadCount { break }
             }
             await Task.detached {
-                for _ in 0..<threads.count { gate.open() }
+                for _ in 0..<Self.threadCount { gate.open() }
             }.value
             return await group.reduce(true) { $0 && $1 }
         }
         #expect(wereOpened)
     }
 
-    @Test func moreTasksThanThreads() async {
+    @Test func moreTasksThanThreads() async throws {
+        let executor = try Self.executor.get()
         let numbers = 0..<1000
         let sum = await withTaskGroup(of: Int.self) { group in
             for number in numbers {
                 group.addTask {
-                    await withTaskExecutorPreference(HandlerThreads.shared) {
+                    await withTaskExecutorPreference(executor) {
                         await Task.yield()
                         return number
                     }
