@@ -129,7 +129,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "JobEngine",
-            dependencies: ["JobModel", "Support", logging, metrics, subprocess],
+            dependencies: ["JobModel", "Support", logging, metrics, nioPosix, subprocess],
             swiftSettings: settings),
         .target(
             name: "JobService", dependencies: ["JobModel", "JobStore", "JobWatch", "Support", crypto],
@@ -188,7 +188,7 @@ let package = Package(
         // An example: dialogues spoken aloud.
         .target(
             name: "Dialogue",
-            dependencies: [subprocess, crypto], path: "Examples/Dialogue",
+            dependencies: [crypto, nioPosix, subprocess], path: "Examples/Dialogue",
             swiftSettings: settings),
         .executableTarget(
             name: "DialogueServer", dependencies: ["Dialogue", "Signalbox", logging],
@@ -269,7 +269,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SimulationTests", dependencies: ["JobModel", "ModelStore", "Simulation"],
+            name: "SimulationTests", dependencies: ["JobModel", "ModelStore", "Simulation", "Threads"],
             swiftSettings: settings),
         .testTarget(
             name: "SignalboxTests",

@@ -1,35 +1,28 @@
 import Crypto
-import Dispatch
 import Foundation
+import NIOPosix
 
 /// File operations, off the cooperative pool and with bounded memory.
 enum Files {
     private static let chunkBytes = 1 << 20
 
-    static func offloaded<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
-        let result: Result<T, any Error> = await withCheckedContinuation { continuation in
-            DispatchQueue.global().async { continuation.resume(returning: Result(catching: body)) }
-        }
-        return try result.get()
-    }
-
     static func exists(_ path: String) async throws -> Bool {
-        try await offloaded { FileManager.default.fileExists(atPath: path) }
+        try await NIOThreadPool.singleton.runIfActive { FileManager.default.fileExists(atPath: path) }
     }
 
     static func createFolder(_ path: String) async throws {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         }
     }
 
     static func write(_ text: String, to path: String) async throws {
-        try await offloaded { try Data(text.utf8).write(to: URL(filePath: path)) }
+        try await NIOThreadPool.singleton.runIfActive { try Data(text.utf8).write(to: URL(filePath: path)) }
     }
 
     /// Renames a file. An existing file at `path` is replaced atomically.
     static func rename(_ from: String, to path: String) async throws {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             guard Foundation.rename(from, path) == 0 else {
                 throw DialogueError.retryable("cannot rename \(from) to \(path): errno \(errno)")
             }
@@ -37,7 +30,7 @@ enum Files {
     }
 
     static func remove(_ paths: String...) async throws {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             for path in paths where FileManager.default.fileExists(atPath: path) {
                 try FileManager.default.removeItem(atPath: path)
             }
@@ -46,7 +39,7 @@ enum Files {
 
     /// Removes the entries of a folder that were last changed before `date`. A missing folder is no error.
     static func removeEntries(of folder: String, changedBefore date: Date) async throws {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             let files = FileManager.default
             guard files.fileExists(atPath: folder) else { return }
             for name in try files.contentsOfDirectory(atPath: folder) {
@@ -59,7 +52,7 @@ enum Files {
 
     /// The size of a file in bytes, and its SHA-256 in hexadecimal digits.
     static func digest(_ path: String) async throws -> (bytes: Int, sha256: String) {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             let file = try FileHandle(forReadingFrom: URL(filePath: path))
             defer { try? file.close() }
             var hash = SHA256()
@@ -79,7 +72,7 @@ enum Files {
     /// Writes the samples of `waves` one after the other, with silence between them, and returns the number of
     /// samples of each.
     static func join(_ waves: [String], silenceSamples: Int, into path: String) async throws -> [Int] {
-        try await offloaded {
+        try await NIOThreadPool.singleton.runIfActive {
             guard FileManager.default.createFile(atPath: path, contents: nil) else {
                 throw DialogueError.retryable("cannot write \(path)")
             }

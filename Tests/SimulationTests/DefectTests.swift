@@ -1,6 +1,7 @@
 import ModelStore
 import Simulation
 import Testing
+import Threads
 
 /// Every planted bug is found, by the rule that is about it, within a stated number of seeds.
 @Suite(.serialized) struct DefectTests {
@@ -52,8 +53,8 @@ import Testing
     ]
 
     @Test(arguments: planted)
-    func isFound(_ planted: Planted) async {
-        let found = await onThread { () -> SimulationResult? in
+    func isFound(_ planted: Planted) async throws {
+        let found = try await OSThread.run { () -> SimulationResult? in
             for seed in 1...planted.seedsMax {
                 let result = Simulation.run(
                     seed: seed, defects: planted.defects, engineDefects: planted.engineDefects)

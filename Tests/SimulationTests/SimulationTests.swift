@@ -3,19 +3,14 @@ import JobModel
 import ModelStore
 import Simulation
 import Testing
+import Threads
 
-/// Runs a simulation on a thread of its own: it would hold up the tests that share the threads of tasks.
-func onThread<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
-    await withCheckedContinuation { continuation in
-        Thread.detachNewThread { continuation.resume(returning: body()) }
-    }
-}
-
+/// A simulation runs on a thread of its own, because it would delay the tests that share the cooperative pool.
 @Suite(.serialized) struct SimulationTests {
     private static let seeds: UInt64 = 1000
 
-    @Test func rulesHold() async {
-        let failure = await onThread {
+    @Test func rulesHold() async throws {
+        let failure = try await OSThread.run {
             for seed in 1...Self.seeds {
                 let result = Simulation.run(seed: seed)
                 if result.violation != nil { return Optional(result.report()) }
@@ -26,8 +21,8 @@ func onThread<R: Sendable>(_ body: @escaping @Sendable () -> R) async -> R {
     }
 
     @Test(arguments: [1, 2, 3, 4, 5] as [UInt64])
-    func aSeedIsReplayedExactly(_ seed: UInt64) async {
-        let results = await onThread {
+    func aSeedIsReplayedExactly(_ seed: UInt64) async throws {
+        let results = try await OSThread.run {
             [seed, seed, seed + 1000].map { Simulation.run(seed: $0) }
         }
         let (first, second) = (results[0], results[1])

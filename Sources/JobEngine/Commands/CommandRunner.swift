@@ -1,9 +1,9 @@
 // exact in this file: commands and environments are the operator's.
 
-import Dispatch
 import FoundationEssentials
 import Glibc
 package import JobModel
+import NIOPosix
 import Subprocess
 import Synchronization
 
@@ -132,7 +132,7 @@ private struct CommandRun: Sendable {
         }
         if let checkpoint {
             // The command may have removed it already.
-            try? await offloaded { _ = unlink(checkpoint) }
+            try? await NIOThreadPool.singleton.runIfActive { _ = unlink(checkpoint) }
         }
         return try outcome.get()
     }
@@ -321,7 +321,8 @@ private struct CommandRun: Sendable {
         // real time: a name for a file of the system.
         let path = FileManager.default.temporaryDirectory.path + "/signalbox-" + UUID().uuidString
         do {
-            return try await offloaded {
+            // Writing a file blocks, so it is not done on the cooperative pool.
+            return try await NIOThreadPool.singleton.runIfActive {
                 let file = try FileDescriptor.open(
                     path, .writeOnly, options: [.create, .exclusiveCreate, .noFollow, .closeOnExec],
                     permissions: [.ownerReadWrite])
@@ -418,12 +419,4 @@ private final class Flag: Sendable {
     func raise() {
         value.store(true, ordering: .releasing)
     }
-}
-
-/// Runs file operations, which block, on a thread outside of the cooperative pool.
-private func offloaded<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
-    let result: Result<T, any Error> = await withCheckedContinuation { continuation in
-        DispatchQueue.global().async { continuation.resume(returning: Result(catching: body)) }
-    }
-    return try result.get()
 }
