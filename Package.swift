@@ -220,6 +220,7 @@ let package = Package(
             path: "Tests/InteropServer", swiftSettings: settings),
         .testTarget(
             name: "SupportTests", dependencies: ["Support", "TestRandom"], swiftSettings: settings),
+        .testTarget(name: "SystemFilesTests", dependencies: ["SystemFiles"], swiftSettings: settings),
         .testTarget(name: "ThreadsTests", dependencies: ["Threads"], swiftSettings: settings),
         .testTarget(
             name: "HTTP2Tests", dependencies: ["HTTP2", "TestRandom", "Support", nioCore],

@@ -55,7 +55,7 @@ package final class Authenticator: Sendable {
         var keys: KeySource?
         do throws(AuthenticationConfigurationError) {
             tokens = try configuration.tokenFile.map { path throws(AuthenticationConfigurationError) in
-                try TokenStore(path: path, now: now(), logger: logger)
+                try TokenStore(path: path, logger: logger)
             }
         } catch { problems += error.problems }
         do throws(AuthenticationConfigurationError) {
@@ -106,7 +106,7 @@ package final class Authenticator: Sendable {
     /// Reads the files again that have changed. New contents are accepted when the next call finds the same.
     /// It blocks while it reads, so it must not be called on event loops or in tasks.
     package func reload() {
-        tokens?.reload(now: now())
+        tokens?.reload()
         keys?.reloadFile()
     }
 

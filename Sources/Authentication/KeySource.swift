@@ -3,6 +3,7 @@ internal import JobModel
 internal import Logging
 import Support
 internal import Synchronization
+internal import SystemFiles
 
 /// Fetches the bytes at an address. It must end by itself within seconds, and read at most 1 MiB.
 package typealias KeySetFetch = @Sendable (URL) async throws -> [UInt8]
@@ -51,7 +52,7 @@ final class KeySource: Sendable {
             return
         }
         var watched = WatchedFile(path: path, bytesMax: KeySet.bytesMax)
-        let reading = watched.read(now: now())
+        let reading = watched.read()
         file = Mutex(watched)
         do throws(KeySetError) {
             switch reading {
@@ -149,7 +150,7 @@ final class KeySource: Sendable {
     func reloadFile() {
         file.withLock { file in
             do throws(KeySetError) {
-                switch file?.read(now: now()) {
+                switch file?.read() {
                 case .changed(let bytes): try take(bytes)
                 case .failed(let problem): throw KeySetError(problem)
                 case .unchanged, nil: break

@@ -1,6 +1,6 @@
-internal import JobModel
 internal import Logging
 internal import Synchronization
+internal import SystemFiles
 
 /// The tokens of the last valid version of the token file.
 final class TokenStore: Sendable {
@@ -30,11 +30,11 @@ final class TokenStore: Sendable {
     /// file.
     private let tokens: Mutex<[SHA256Hash: Known]>
 
-    init(path: String, now: Timestamp, logger: Logger) throws(AuthenticationConfigurationError) {
+    init(path: String, logger: Logger) throws(AuthenticationConfigurationError) {
         self.path = path
         self.logger = logger
         var watched = WatchedFile(path: path, bytesMax: TokenFile.bytesMax)
-        let reading = watched.read(now: now)
+        let reading = watched.read()
         file = Mutex(File(watched: watched))
         tokens = Mutex([:])
         switch reading {
@@ -51,10 +51,10 @@ final class TokenStore: Sendable {
     }
 
     /// Reads the file if it has changed. It blocks.
-    func reload(now: Timestamp) {
+    func reload() {
         file.withLock { file in
             let problem: String?
-            switch file.watched.read(now: now) {
+            switch file.watched.read() {
             case .unchanged: return
             case .failed(let text): problem = "\(path): \(text)"
             case .changed(let bytes):

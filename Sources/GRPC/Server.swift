@@ -5,6 +5,8 @@ internal import NIOSSL
 internal import Synchronization
 
 /// A gRPC server: listens, and serves its methods on every connection.
+///
+/// It does not watch the files of its certificate by itself. The owner calls `reloadFiles` about twice a second.
 package final class Server: Sendable {
     private let configuration: ServerConfiguration
     private let router: Router
@@ -15,6 +17,8 @@ package final class Server: Sendable {
     private let budgets: MemoryBudgets
     private let listeners = Mutex<[any Channel]>([])
     private let isShutDown = Mutex(false)
+    /// Nil before `start`, and without TLS.
+    private let tls = Mutex<TLSContext?>(nil)
 
     /// How long handlers may take to return after they were cancelled, before the server stops without them.
     private static let cancelledHandlerTime = Duration.seconds(5)
@@ -107,19 +111,20 @@ package final class Server: Sendable {
 
     private struct TooManyConnections: Error {}
 
-    /// How often to check whether the certificate's files have changed.
-    private static let tlsCheckInterval = TimeAmount.seconds(2)
-
     private func startTLS() async throws -> TLSContext? {
         guard let files = configuration.tls else { return nil }
         // Reading files blocks, so it is not done on the cooperative pool, nor on an event loop.
-        let pool = NIOThreadPool.singleton
-        let tls = try await pool.runIfActive { [logger] in try TLSContext(files, logger: logger) }
-        group.next().scheduleRepeatedTask(initialDelay: Self.tlsCheckInterval, delay: Self.tlsCheckInterval) {
-            _ in
-            pool.submit { _ in tls.reloadIfChanged() }
+        let context = try await NIOThreadPool.singleton.runIfActive { [logger] in
+            try TLSContext(files, logger: logger)
         }
-        return tls
+        tls.withLock { $0 = context }
+        return context
+    }
+
+    /// Reads the certificate's files again that have changed. New contents are accepted when the next call finds the same.
+    /// It blocks while it reads, so it must not be called on event loops or in tasks.
+    package func reloadFiles() {
+        tls.withLock(\.self)?.reload()
     }
 
     /// Accepts no more connections, drains those that are open, and waits until the running calls are done or `grace` has

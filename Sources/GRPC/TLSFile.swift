@@ -2,18 +2,29 @@ internal import Glibc
 internal import NIOSSL
 
 /// A file of certificates or a key that cannot be used. The TLS library's own errors do not name the file.
-package struct TLSFileError: Error, CustomStringConvertible {
+package struct TLSFileError: Error, Equatable, CustomStringConvertible {
     package let description: String
 }
 
-/// Reads PEM files, which blocks.
+/// Reads PEM files. This blocks unless the contents are given.
 enum TLSFile {
-    static func certificates(_ path: String) throws(TLSFileError) -> [NIOSSLCertificate] {
-        try read("certificate", path) { try NIOSSLCertificate.fromPEMFile(path) }
+    /// - Parameter bytes: the contents of the file; nil: it is read.
+    static func certificates(
+        _ path: String, _ bytes: [UInt8]? = nil
+    ) throws(TLSFileError) -> [NIOSSLCertificate] {
+        try read("certificate", path, bytes) { bytes in
+            try bytes.map { try NIOSSLCertificate.fromPEMBytes($0) } ?? NIOSSLCertificate.fromPEMFile(path)
+        }
     }
 
-    static func privateKey(_ path: String) throws(TLSFileError) -> NIOSSLPrivateKey {
-        try read("private key", path) { try NIOSSLPrivateKey(file: path, format: .pem) }
+    /// - Parameter bytes: the contents of the file; nil: it is read.
+    static func privateKey(
+        _ path: String, _ bytes: [UInt8]? = nil
+    ) throws(TLSFileError) -> NIOSSLPrivateKey {
+        try read("private key", path, bytes) { bytes in
+            try bytes.map { try NIOSSLPrivateKey(bytes: $0, format: .pem) }
+                ?? NIOSSLPrivateKey(file: path, format: .pem)
+        }
     }
 
     /// - Parameter paths: the files of the configuration, for the error.
@@ -29,13 +40,13 @@ enum TLSFile {
     }
 
     private static func read<Value>(
-        _ what: String, _ path: String, _ body: () throws -> Value
+        _ what: String, _ path: String, _ bytes: [UInt8]?, _ body: ([UInt8]?) throws -> Value
     ) throws(TLSFileError) -> Value {
         do {
-            return try body()
+            return try body(bytes)
         } catch {
             let reason =
-                access(path, R_OK) == 0
+                bytes != nil || access(path, R_OK) == 0
                 ? "the file has none in PEM, or only one with a passphrase"
                 : unsafe String(cString: strerror(errno))
             throw TLSFileError(description: "cannot read a \(what) from '\(path)': \(reason)")

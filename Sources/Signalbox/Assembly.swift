@@ -165,8 +165,8 @@ struct Assembly: Sendable {
             group.addTask { await changes.run() }
             group.addTask { await hub.run() }
             group.addTask { await Self.log(refusals) }
+            group.addTask { await reloadFiles() }
             if let authenticator {
-                group.addTask { await Self.keepCurrent(authenticator) }
                 group.addTask { await Self.refreshKeys(of: authenticator) }
             }
             if let embeddedPostgres {
@@ -244,10 +244,14 @@ struct Assembly: Sendable {
     private static let filesCheckInterval = Duration.milliseconds(500)
     private static let keysCheckInterval = Duration.seconds(1)
 
-    /// Reads the files with tokens and keys when they have changed, until the task is cancelled.
-    private static func keepCurrent(_ authenticator: Authenticator) async {
-        while (try? await Task.sleep(for: filesCheckInterval)) != nil {
-            try? await NIOThreadPool.singleton.runIfActive { authenticator.reload() }
+    /// Reads the files with tokens, keys and certificates when they have changed, until the task is cancelled.
+    private func reloadFiles() async {
+        guard authenticator != nil || settings.tlsCertificate != nil else { return }
+        while (try? await Task.sleep(for: Self.filesCheckInterval)) != nil {
+            try? await NIOThreadPool.singleton.runIfActive {
+                authenticator?.reload()
+                server.reloadFiles()
+            }
         }
     }
 

@@ -92,7 +92,8 @@ import Testing
 
     @Test func whatAuthenticationComesToIsThrown() async {
         await #expect(throws: AuthenticationError.badSignature) {
-            try await (try TokenChecks()).run(for: "") { () throws(AuthenticationError) in throw .badSignature }
+            try await (try TokenChecks()).run(for: "") { () throws(AuthenticationError) in throw .badSignature
+            }
         }
     }
 }

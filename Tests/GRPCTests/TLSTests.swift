@@ -122,23 +122,43 @@ import Testing
             logger: quiet)
         let first = tls.current
         try writeAuthorities([TestCertificates.authority, TestCertificates.client])
-        tls.reloadIfChanged()
+        for _ in 0..<2 { tls.reload() }
         #expect(tls.isTrusted(first))
         try writeAuthorities([])
-        tls.reloadIfChanged()
+        for _ in 0..<2 { tls.reload() }
         #expect(tls.isTrusted(first), "a file that is wrong changes nothing")
         try writeAuthorities([TestCertificates.client])
-        tls.reloadIfChanged()
+        tls.reload()
         #expect(tls.isTrusted(first), "the file may be half written")
         try writeAuthorities([TestCertificates.authority, TestCertificates.client])
-        tls.reloadIfChanged()
-        tls.reloadIfChanged()
-        #expect(tls.isTrusted(first), "and now it is whole")
+        for _ in 0..<2 { tls.reload() }
+        #expect(tls.isTrusted(first), "the file is whole again")
         try writeAuthorities([TestCertificates.client])
-        tls.reloadIfChanged()
-        tls.reloadIfChanged()
+        for _ in 0..<2 { tls.reload() }
         #expect(!tls.isTrusted(first))
         #expect(tls.isTrusted(tls.current))
+    }
+
+    /// A certificate without its key and a missing file change nothing, until both files are there and match.
+    @Test func filesThatDoNotMatchKeepTheLastCertificate() throws {
+        let files = try Files()
+        defer { files.remove() }
+        let tls = try TLSContext(
+            .init(certificateChainPath: files.path("server"), privateKeyPath: files.path("server-key")),
+            logger: quiet)
+        let first = tls.current
+        func write(_ text: String, to name: String) throws {
+            try Data((text + "\n").utf8).write(to: URL(fileURLWithPath: files.path(name)))
+        }
+        try write(TestCertificates.client, to: "server")
+        for _ in 0..<4 { tls.reload() }
+        #expect(tls.current.context === first.context)
+        try FileManager.default.removeItem(atPath: files.path("server-key"))
+        for _ in 0..<4 { tls.reload() }
+        #expect(tls.current.context === first.context)
+        try write(TestCertificates.clientKey, to: "server-key")
+        for _ in 0..<2 { tls.reload() }
+        #expect(tls.current.context !== first.context)
     }
 
     @Test func missingFileIsAnError() async throws {

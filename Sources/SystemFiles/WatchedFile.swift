@@ -1,15 +1,12 @@
-// Yams brings Foundation, and with it this module claims the C structs of the system for itself.
-internal import CoreFoundation
-internal import JobModel
 import Glibc
-import SystemFiles
 
-/// A file that is polled and read again when it has changed. Polling blocks, so its caller runs on a thread that may.
+/// A file that is polled about twice a second, and read again when it has changed. Polling blocks, so its caller runs on
+/// a thread that may.
 ///
 /// After the first read, new contents are accepted when two polls in a row find them (debounce): the file may still be
 /// being written, and a truncated file may be valid and mean something else.
-struct WatchedFile: Sendable {
-    enum Reading {
+package struct WatchedFile: Sendable {
+    package enum Reading: Sendable, Equatable {
         case unchanged
         case changed([UInt8])
         /// A problem as text to follow the file's name. It is reported by every poll until the file can be
@@ -17,25 +14,27 @@ struct WatchedFile: Sendable {
         case failed(String)
     }
 
-    /// A file system's clock may tick this rarely: what was written since has the same times.
-    private static let settlingTime = Duration.seconds(2)
+    /// A file system's clock may tick as rarely as this, in nanoseconds: what was written since has the same times.
+    private static let settlingTime: Int64 = 2_000_000_000
 
-    let path: String
-    let bytesMax: Int
+    package let path: String
+    private let bytesMax: Int
     private var version: FileVersion?
-    private var hash: SHA256Hash?
-    /// The hash of the contents at the last poll. They are accepted if the next poll finds the same (debounce).
-    private var candidate: SHA256Hash?
+    /// The contents that were accepted last.
+    private var contents: [UInt8]?
+    /// The contents at the last poll. They are accepted if the next poll finds the same.
+    private var candidate: [UInt8]?
     private var isFirst = true
     /// Whether the file was old enough when it was read that any later change shows in its version.
     private var isSettled = false
 
-    init(path: String, bytesMax: Int) {
+    /// - Parameter bytesMax: the largest size of the file. Twice as much may be held in memory.
+    package init(path: String, bytesMax: Int) {
         self.path = path
         self.bytesMax = bytesMax
     }
 
-    mutating func read(now: Timestamp) -> Reading {
+    package mutating func read() -> Reading {
         // Non-blocking, because opening a named pipe that has no writer would block for ever.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return fail("cannot be read: \(Self.reason)") }
@@ -43,7 +42,7 @@ struct WatchedFile: Sendable {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return fail("cannot be read: \(Self.reason)") }
         guard status.st_mode & S_IFMT == S_IFREG else { return fail("is not a file") }
-        // Before it is read: a change meanwhile shows the next time.
+        // The version is taken before the file is read, so that the next poll sees a change that happens meanwhile.
         let current = FileVersion(status)
         if current == version, isSettled, candidate == nil { return .unchanged }
 
@@ -63,26 +62,28 @@ struct WatchedFile: Sendable {
         bytes.removeSubrange(count...)
 
         version = current
-        let age = now.microseconds - current.modified / 1000
-        isSettled = age > Self.settlingTime.microseconds
-        let hash = SHA256Hash(of: bytes)
-        if hash == self.hash {
+        isSettled = FileVersion.now - current.modified > Self.settlingTime
+        return accept(bytes)
+    }
+
+    private mutating func accept(_ bytes: [UInt8]) -> Reading {
+        if bytes == contents {
             candidate = nil
             return .unchanged
         }
-        guard isFirst || hash == candidate else {
-            candidate = hash
+        guard isFirst || bytes == candidate else {
+            candidate = bytes
             return .unchanged
         }
         (isFirst, candidate) = (false, nil)
-        self.hash = hash
+        contents = bytes
         return .changed(bytes)
     }
 
     /// Forgets the contents, so that the file counts as changed when it can be read again.
     private mutating func fail(_ problem: String) -> Reading {
         version = nil
-        hash = nil
+        contents = nil
         candidate = nil
         return .failed(problem)
     }
