@@ -144,7 +144,7 @@ let package = Package(
         .target(
             name: "Settings",
             dependencies: [
-                "GRPC", "JobModel", "LocatedYAML", "Support", argumentParser,
+                "Authentication", "GRPC", "JobModel", "LocatedYAML", "Support", argumentParser,
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings),
@@ -275,7 +275,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings", "Signalbox",
+                "Authentication", "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings",
+                "Signalbox",
                 "SignalboxJobs",
                 "TestDatabase", "Support", logging,
             ],
@@ -319,7 +320,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SettingsTests", dependencies: ["GRPC", "JobModel", "Settings", "Support"],
+            name: "SettingsTests",
+            dependencies: ["Authentication", "GRPC", "JobModel", "Settings", "Support"],
             swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",

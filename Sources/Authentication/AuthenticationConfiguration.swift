@@ -78,6 +78,14 @@ package struct JWTConfiguration: Sendable, Hashable {
         }
     }
 
+    /// The required `typ` in the header of a token.
+    package enum TokenType: String, Sendable, Hashable, CaseIterable {
+        /// A token without `typ`, or with `JWT` or `at+jwt`.
+        case any
+        /// An access token of RFC 9068.
+        case accessToken = "at+jwt"
+    }
+
     package var keys: KeyLocation
     /// The required claim `iss`.
     package var issuer: String
@@ -87,9 +95,7 @@ package struct JWTConfiguration: Sendable, Hashable {
     package var leeway = Duration.seconds(30)
     /// The claim with the users that a token may act for.
     package var usersClaim = "signalbox_users"
-    /// Whether the header must have the `typ` `at+jwt` (RFC 9068). Otherwise `JWT` and a missing `typ` are
-    /// accepted too.
-    package var requiresAccessTokens = false
+    package var tokenType = TokenType.any
     /// The interval between fetches of the keys from a URL.
     package var refreshInterval = Duration.seconds(300)
 

@@ -155,7 +155,7 @@ package final class Authenticator: Sendable {
         let token = try await checks.run(for: source) { () throws(AuthenticationError) in
             try JSONWebToken(bytes)
         }
-        guard token.isAccessToken || !jwt.requiresAccessTokens else { throw .noAccessToken }
+        guard token.isAccessToken || jwt.tokenType != .accessToken else { throw .noAccessToken }
         let key = try await keys.key(for: token.keyID, source: source)
         // The algorithm is the key's. If a token could choose it, a public key might be used as a shared
         // secret.

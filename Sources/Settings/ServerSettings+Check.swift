@@ -14,16 +14,16 @@ extension ServerSettings {
         if self.tlsClientCA != nil, self.tlsCertificate == nil {
             problems.append("tls-client-ca needs tls-certificate and tls-key")
         }
-        let jwt = [authentication.keySet, authentication.issuer, authentication.audience]
-        if jwt.contains(where: { $0 == nil }) && jwt.contains(where: { $0 != nil }) {
+        let jwt = [self.authJWKS != nil, self.authJWTIssuer != nil, self.authJWTAudience != nil]
+        if jwt.contains(true), jwt.contains(false) {
             problems.append("auth-jwks, auth-jwt-issuer and auth-jwt-audience are needed together")
         }
-        if authentication.fetchesKeysInTheClear, !self.insecure {
+        if fetchesKeysInTheClear, !self.insecure {
             problems.append(
                 "auth-jwks: without TLS, the keys could be replaced on the network: use https, or allow http with insecure"
             )
         }
-        if !authentication.certificates.isEmpty, self.tlsClientCA == nil {
+        if !certificates.isEmpty, self.tlsClientCA == nil {
             problems.append("auth.certificates needs tls-client-ca")
         }
         guard !self.listen.isLoopback, !self.insecure else { return }
@@ -34,7 +34,7 @@ extension ServerSettings {
                     + "FILE (SIGNALBOX_TLS_CERTIFICATE, SIGNALBOX_TLS_KEY), or --insecure (SIGNALBOX_INSECURE=true) "
                     + "to send everything in the clear")
         }
-        if !authentication.isOn {
+        if !authenticates {
             problems.append(
                 "\(reached), and calls need no credentials: give tokens with --auth-tokens FILE "
                     + "(SIGNALBOX_AUTH_TOKENS; `signalbox token create` makes them), or auth-jwks, or rules for "

@@ -1,3 +1,4 @@
+package import Authentication
 package import GRPC
 package import JobModel
 
@@ -83,21 +84,23 @@ package struct ServerSettingsTable: SettingsTable {
         "auth-tokens", .optionalText("FILE"), default: nil,
         "File with the hashes of the accepted bearer tokens; see `signalbox token create`.")
     package let authJWKS = Setting(
-        "auth-jwks", .optionalText("FILE|URL"), default: nil,
+        "auth-jwks", .optionalKeyLocation, default: nil,
         "File or URL of the JSON Web Key Set with the keys that sign JWTs. Requires auth-jwt-issuer and "
-            + "auth-jwt-audience.")
+            + "auth-jwt-audience.",
+        // A URL may contain a secret in its query.
+        isSecret: true)
     package let authJWTIssuer = Setting(
         "auth-jwt-issuer", .optionalText("TEXT"), default: nil, "The issuer (iss) that a JWT must have.")
     package let authJWTAudience = Setting(
         "auth-jwt-audience", .optionalText("TEXT"), default: nil, "The audience (aud) that a JWT must have.")
     package let authJWTLeeway = Setting(
-        "auth-jwt-leeway", .duration(.zero ... .seconds(60)), default: .seconds(30),
+        "auth-jwt-leeway", .duration(JWTConfiguration.leewayRange), default: .seconds(30),
         "How far the clocks of a JWT's issuer and of this machine may differ.")
     package let authJWTUsersClaim = Setting(
         "auth-jwt-users-claim", .text("NAME", bytesMax: 256), default: "signalbox_users",
         "The claim of a JWT that names the users for whom its caller may act.")
     package let authJWTType = Setting(
-        "auth-jwt-type", SettingKind<JWTType>.choice, default: .any,
+        "auth-jwt-type", SettingKind<JWTConfiguration.TokenType>.choice, default: .any,
         "The typ that a JWT must have. any accepts none, JWT and at+jwt.")
     package let tlsCertificate = Setting(
         "tls-certificate", .optionalText("FILE"), default: nil,

@@ -1,3 +1,5 @@
+import Authentication
+
 /// The settings of `signalbox serve`: `settings.listen` has the value of the setting `listen` of `ServerSettingsTable`,
 /// and so on.
 @dynamicMemberLookup
@@ -10,23 +12,11 @@ package struct ServerSettings: Sendable, Equatable {
     package let databaseURLIsFlag: Bool
     package let queues: [String: QueueSettings]
     package let commands: [CommandSettings]
-    private let certificates: [CertificateSettings]
+    /// The rules for client certificates. They can be given in the file only.
+    let certificates: [CertificateRule]
 
     package subscript<Value>(dynamicMember member: KeyPath<ServerSettingsTable, Setting<Value>>) -> Value {
         values[Self.table[keyPath: member]]
-    }
-
-    package var authentication: AuthenticationSettings {
-        var settings = AuthenticationSettings()
-        settings.tokens = self.authTokens
-        settings.keySet = self.authJWKS
-        settings.issuer = self.authJWTIssuer
-        settings.audience = self.authJWTAudience
-        settings.leeway = self.authJWTLeeway
-        settings.usersClaim = self.authJWTUsersClaim
-        settings.tokenType = self.authJWTType
-        settings.certificates = certificates
-        return settings
     }
 
     /// Takes each setting from its flag, else from the environment, else from the file, else its default.

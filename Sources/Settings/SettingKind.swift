@@ -1,3 +1,4 @@
+package import Authentication
 package import GRPC
 
 /// The type of a setting: its values, and how they are read from text.
@@ -90,6 +91,28 @@ extension SettingKind where Value == HostPort {
         Self(
             placeholder: "HOST:PORT", accepted: "HOST:PORT, as in 127.0.0.1:7600 or [::1]:7600",
             parse: { HostPort($0) }, show: { $0.description })
+    }
+}
+
+extension SettingKind where Value == JWTConfiguration.KeyLocation? {
+    /// A file or an address that may be unset.
+    package static var optionalKeyLocation: Self {
+        let text = SettingKind<String>.text("FILE|URL")
+        return Self(
+            placeholder: text.placeholder, accepted: "a file or a URL, as in https://host/path",
+            parse: { text.parse($0).flatMap { JWTConfiguration.KeyLocation($0) }.map { .some($0) } },
+            show: { $0?.description ?? "none" })
+    }
+}
+
+extension SettingKind where Value == SubjectAlternativeName.Pattern {
+    /// The pattern of a certificate's names.
+    static var subjectAlternativeName: Self {
+        let text = SettingKind<String>.text("NAME", bytesMax: 2_048)
+        return Self(
+            placeholder: text.placeholder, accepted: "dns:NAME, uri:URI or email:ADDRESS",
+            parse: { text.parse($0).flatMap { SubjectAlternativeName.Pattern($0) } }, show: { $0.description }
+        )
     }
 }
 

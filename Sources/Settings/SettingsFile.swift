@@ -1,3 +1,4 @@
+import Authentication
 import Foundation
 import JobModel
 import LocatedYAML
@@ -18,7 +19,7 @@ struct SettingsFile {
     private(set) var scalars: [String: Scalar] = [:]
     private(set) var queues: [String: QueueSettings] = [:]
     private(set) var commands: [CommandSettings] = []
-    private(set) var certificates: [CertificateSettings] = []
+    private(set) var certificates: [CertificateRule] = []
 
     /// The text of the file at `path`.
     static func read(_ path: String) throws(SettingsError) -> String {
@@ -206,7 +207,7 @@ struct SettingsFile {
                 ].contains(variable)
         }
 
-        mutating func certificates(_ node: Node) -> [CertificateSettings] {
+        mutating func certificates(_ node: Node) -> [CertificateRule] {
             guard let sequence = node.sequence else {
                 report(node, "auth.certificates", "must be a list")
                 return []
@@ -217,18 +218,18 @@ struct SettingsFile {
         }
 
         /// Reads a rule for certificates. Nil if something required is missing or wrong, which has been reported.
-        private mutating func certificate(_ node: Node, _ path: String) -> CertificateSettings? {
+        private mutating func certificate(_ node: Node, _ path: String) -> CertificateRule? {
+            var pattern: SubjectAlternativeName.Pattern?
             var name: String?
-            var principal: String?
             var scopes: Set<Scope> = []
-            var users = CertificateSettings.Users.itself
+            var users = UserGrant.itself
             let before = yaml.problemCount
             eachMember(of: node, in: path + ".", known: ["san", "name", "scopes", "users"]) {
                 walker, key, value in
                 let path = "\(path).\(key)"
                 switch key {
-                case "san": name = walker.value(value, path, .text("NAME", bytesMax: 2_048))
-                case "name": principal = walker.value(value, path, .principal)
+                case "san": pattern = walker.value(value, path, .subjectAlternativeName)
+                case "name": name = walker.value(value, path, .principal)
                 case "scopes":
                     let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
                     scopes = Set(walker.texts(value, path).compactMap(Scope.init(rawValue:)))
@@ -241,11 +242,11 @@ struct SettingsFile {
                         ? .all : .only(Set(walker.users(value, path).map(ExactText.init(_:))))
                 }
             }
-            guard let name, !scopes.isEmpty else {
+            guard let pattern, !scopes.isEmpty else {
                 if yaml.problemCount == before { report(node, path, "needs san and scopes") }
                 return nil
             }
-            return CertificateSettings(name: name, principal: principal, scopes: scopes, users: users)
+            return CertificateRule(pattern: pattern, name: name, scopes: scopes, users: users)
         }
 
         /// Reads a list of texts, which may be empty.

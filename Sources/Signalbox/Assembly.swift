@@ -135,7 +135,7 @@ struct Assembly: Sendable {
         let methods =
             JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]
             + AdminServiceHandlers(admin: admin).methods + StandardHandlers(health: health).methods
-        let authenticator = try await Self.authenticator(settings.authentication, logger)
+        let authenticator = try await Self.authenticator(settings, logger)
         self.authenticator = authenticator
         var serverConfiguration = Self.server(settings, logger)
         serverConfiguration.admission = AccessControl(authenticator)
@@ -204,39 +204,13 @@ struct Assembly: Sendable {
 
     /// The authenticator for calls; nil if no credentials are needed.
     private static func authenticator(
-        _ settings: AuthenticationSettings, _ logger: Logger
+        _ settings: ServerSettings, _ logger: Logger
     ) async throws -> Authenticator? {
-        guard settings.isOn else { return nil }
-        var configuration = AuthenticationConfiguration()
-        configuration.tokenFile = settings.tokens
-        if let keySet = settings.keySet, let issuer = settings.issuer, let audience = settings.audience {
-            guard let keys = JWTConfiguration.KeyLocation(keySet) else {
-                throw SettingsError(problems: ["auth-jwks: must be a file or a URL"])
-            }
-            var jwt = JWTConfiguration(keys: keys, issuer: issuer, audience: audience)
-            jwt.leeway = settings.leeway
-            jwt.usersClaim = settings.usersClaim
-            jwt.requiresAccessTokens = settings.tokenType == .accessToken
-            configuration.jwt = jwt
-        }
-        configuration.certificates = try settings.certificates.map { certificate in
-            guard let pattern = SubjectAlternativeName.Pattern(certificate.name) else {
-                throw SettingsError(
-                    problems: ["auth.certificates: '\(certificate.name)' is not dns:…, uri:… or email:…"])
-            }
-            let users: UserGrant =
-                switch certificate.users {
-                case .itself: .itself
-                case .all: .all
-                case .only(let users): .only(users)
-                }
-            return CertificateRule(
-                pattern: pattern, name: certificate.principal, scopes: certificate.scopes, users: users)
-        }
+        guard settings.authenticates else { return nil }
         let fetcher = KeySetFetcher()
         // It reads files, which blocks.
-        return try await NIOThreadPool.singleton.runIfActive { [configuration] in
-            try Authenticator(configuration, logger: logger, fetch: { try await fetcher.fetch($0) })
+        return try await NIOThreadPool.singleton.runIfActive {
+            try Authenticator(settings.authentication, logger: logger, fetch: { try await fetcher.fetch($0) })
         }
     }
 

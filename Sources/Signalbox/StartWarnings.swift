@@ -12,7 +12,7 @@ extension ServerSettings {
     private var insecureWarnings: [Logger.Message] {
         guard self.insecure else { return [] }
         var warnings: [Logger.Message] = []
-        if !authentication.isOn {
+        if !authenticates {
             warnings.append(
                 """
                 --insecure: calls need no credentials: everyone who reaches \(self.listen) may enqueue, read and cancel the \
@@ -26,7 +26,7 @@ extension ServerSettings {
                 that is sent, tokens and payloads included
                 """)
         }
-        if authentication.fetchesKeysInTheClear {
+        if fetchesKeysInTheClear {
             warnings.append(
                 """
                 --insecure: the keys of auth-jwks are fetched without TLS: a machine in between can replace them, \

@@ -213,7 +213,7 @@ import Testing
         ]
         for (type, code) in types {
             let token = try p256.token(JWT.claims(), header: ["typ": type])
-            let found = try await refusal(token) { $0.requiresAccessTokens = true }
+            let found = try await refusal(token) { $0.tokenType = .accessToken }
             #expect(found == code, "\(type ?? "nil")")
         }
     }

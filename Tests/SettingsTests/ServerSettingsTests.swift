@@ -1,3 +1,4 @@
+import Authentication
 import Foundation
 import GRPC
 import JobModel
@@ -306,16 +307,18 @@ private func problems(
         let tls = ["--tls-key", "k", "--tls-certificate", "c", "--tls-client-ca", "a"]
         #expect(
             try resolve(tls, file: file).authentication.certificates == [
-                CertificateSettings(
-                    name: "dns:a.example", principal: nil, scopes: [.enqueue, .read], users: .itself),
-                CertificateSettings(
-                    name: "uri:spiffe://example/*", principal: "mesh", scopes: [.admin], users: .all),
-                CertificateSettings(
-                    name: "email:b@example", principal: nil, scopes: [.cancel], users: .only(["ada", "bob"])),
+                CertificateRule(pattern: try #require(.init("dns:a.example")), scopes: [.enqueue, .read]),
+                CertificateRule(
+                    pattern: try #require(.init("uri:spiffe://example/*")), name: "mesh", scopes: [.admin],
+                    users: .all),
+                CertificateRule(
+                    pattern: try #require(.init("email:b@example")), scopes: [.cancel],
+                    users: .only(["ada", "bob"])),
             ])
         #expect(
             problems(tls, file: "auth: {certificates: [{san: a, scopes: [all]}, {name: b}], tokens: t}") == [
                 "s.yaml:1: unknown key 'auth.tokens'",
+                "s.yaml:1: auth.certificates[0].san: 'a' is invalid: must be dns:NAME, uri:URI or email:ADDRESS",
                 "s.yaml:1: auth.certificates[0].scopes: must be a list of some of jobs.enqueue, jobs.read, "
                     + "jobs.cancel, admin",
                 "s.yaml:1: auth.certificates[1]: needs san and scopes",

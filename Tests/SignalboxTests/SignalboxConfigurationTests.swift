@@ -1,3 +1,4 @@
+import Authentication
 import GRPC
 import Logging
 import Settings
@@ -63,7 +64,8 @@ import Testing
         #expect(settings.listen == HostPort(host: "::1", port: 0) && settings.insecure)
         #expect(settings.databaseURL == configuration.databaseURL && !settings.databaseURLIsFlag)
         #expect(settings.grace == .milliseconds(1500) && settings.concurrency == 3 && settings.testKinds)
-        #expect(settings.authentication.leeway == .seconds(17) && settings.authentication.usersClaim == "u")
+        let accepted = settings.authentication.jwt
+        #expect(accepted?.leeway == .seconds(17) && accepted?.usersClaim == "u")
         #expect(settings.maxConnectionAgeGrace == .seconds(16) && settings.tlsClientCA == "/a")
         #expect(!"\(configuration)".contains("secret") && !"\([configuration])".contains("secret"))
     }
