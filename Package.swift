@@ -144,7 +144,7 @@ let package = Package(
         .target(
             name: "Settings",
             dependencies: [
-                "Authentication", "GRPC", "JobModel", "LocatedYAML", "Support", argumentParser,
+                "Authentication", "GRPC", "JobEngine", "JobModel", "LocatedYAML", "Support", argumentParser,
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings),
@@ -321,7 +321,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "SettingsTests",
-            dependencies: ["Authentication", "GRPC", "JobModel", "Settings", "Support"],
+            dependencies: ["Authentication", "GRPC", "JobEngine", "JobModel", "Settings", "Support"],
             swiftSettings: settings),
         .testTarget(
             name: "ClientCommandsTests",

@@ -1,11 +1,12 @@
 import GRPC
+import JobEngine
 
 extension ServerSettings {
     /// Finds problems of several settings together.
     func check(_ machine: Machine, into problems: inout [String]) {
         for command in commands where machine.isRoot && command.user == nil {
             problems.append(
-                "commands: '\(command.kind)' has no user, and this server runs as root: give the user to run it as "
+                "commands: '\(command.definition.kind)' has no user, and this server runs as root: give the user to run it as "
                     + "(user: NAME), or let it be root (user: root)")
         }
         if (self.tlsCertificate == nil) != (self.tlsKey == nil) {

@@ -1,4 +1,5 @@
 import Authentication
+package import JobEngine
 
 /// The settings of `signalbox serve`: `settings.listen` has the value of the setting `listen` of `ServerSettingsTable`,
 /// and so on.
@@ -11,7 +12,8 @@ package struct ServerSettings: Sendable, Equatable {
     /// processes.
     package let databaseURLIsFlag: Bool
     package let queues: [String: QueueSettings]
-    package let commands: [CommandSettings]
+    /// The commands that run jobs. They can be given in the file only.
+    package let commands: [CommandDefinition]
     /// The rules for client certificates. They can be given in the file only.
     let certificates: [CertificateRule]
 

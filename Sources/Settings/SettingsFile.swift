@@ -1,5 +1,6 @@
 import Authentication
 import Foundation
+import JobEngine
 import JobModel
 import LocatedYAML
 import Support
@@ -18,7 +19,7 @@ struct SettingsFile {
     let name: String
     private(set) var scalars: [String: Scalar] = [:]
     private(set) var queues: [String: QueueSettings] = [:]
-    private(set) var commands: [CommandSettings] = []
+    private(set) var commands: [CommandDefinition] = []
     private(set) var certificates: [CertificateRule] = []
 
     /// The text of the file at `path`.
@@ -120,16 +121,16 @@ struct SettingsFile {
             return queues
         }
 
-        mutating func commands(_ node: Node) -> [CommandSettings] {
+        mutating func commands(_ node: Node) -> [CommandDefinition] {
             guard let sequence = node.sequence else {
                 report(node, "commands", "must be a list")
                 return []
             }
-            var commands: [CommandSettings] = []
+            var commands: [CommandDefinition] = []
             for (index, entry) in sequence.enumerated() {
                 guard let command = command(entry, "commands[\(index)]") else { continue }
-                if commands.contains(where: { $0.kind == command.kind }) {
-                    report(entry, "commands[\(index)].kind", "'\(command.kind)' is given twice")
+                if commands.contains(where: { $0.definition.kind == command.definition.kind }) {
+                    report(entry, "commands[\(index)].kind", "'\(command.definition.kind)' is given twice")
                 }
                 commands.append(command)
             }
@@ -137,7 +138,7 @@ struct SettingsFile {
         }
 
         /// Reads a command. Nil if something required is missing or wrong, which has been reported.
-        private mutating func command(_ node: Node, _ path: String) -> CommandSettings? {
+        private mutating func command(_ node: Node, _ path: String) -> CommandDefinition? {
             var kind: String?
             var words: [String]?
             var timeout: Duration?
@@ -191,10 +192,12 @@ struct SettingsFile {
                             + "command: [env, \(name)=…, …]")
                 }
             }
-            return CommandSettings(
-                kind: kind, command: words, timeout: timeout, softTimeout: softTimeout,
-                onInterruption: onInterruption ?? .retry, workingDirectory: workingDirectory,
-                environment: environment, environmentFrom: environmentFrom, user: user, group: group)
+            return CommandDefinition(
+                KindDefinition(
+                    kind: kind, timeout: timeout, softTimeout: softTimeout,
+                    onInterruption: onInterruption ?? .retry),
+                command: words, workingDirectory: workingDirectory, environment: environment,
+                environmentFrom: environmentFrom, user: user, group: group)
         }
 
         /// Whether a variable names code or files that the system's libraries load into any program. The list

@@ -11,7 +11,7 @@ enum CommandSetup {
     ///
     /// - Parameter environment: the server's environment.
     static func runners(
-        _ commands: [CommandSettings], environment: [String: String]
+        _ commands: [CommandDefinition], environment: [String: String]
     ) throws(SettingsError) -> [CommandRunner] {
         guard let setpriv = find("setpriv", path: environment["PATH"] ?? "") else {
             throw SettingsError(problems: [
@@ -22,17 +22,19 @@ enum CommandSetup {
         var runners: [CommandRunner] = []
         for command in commands {
             do throws(CommandUserError) {
-                let user = try user(of: command)
-                runners.append(runner(command, user, environment, setpriv))
+                runners.append(
+                    CommandRunner(
+                        command, serverEnvironment: environment, user: try user(of: command), setpriv: setpriv
+                    ))
             } catch {
-                problems.append("commands: '\(command.kind)': \(error)")
+                problems.append("commands: '\(command.definition.kind)': \(error)")
             }
         }
         guard problems.isEmpty else { throw SettingsError(problems: problems) }
         return runners
     }
 
-    private static func user(of command: CommandSettings) throws(CommandUserError) -> CommandUser? {
+    private static func user(of command: CommandDefinition) throws(CommandUserError) -> CommandUser? {
         guard let name = command.user else { return nil }
         let user = try CommandUser.lookUp(user: name, group: command.group)
         guard geteuid() == 0 || user.isCurrentUser else {
@@ -41,20 +43,6 @@ enum CommandSetup {
                     + "give a command another user or group than its own (\(geteuid()), \(getegid()))")
         }
         return user
-    }
-
-    private static func runner(
-        _ command: CommandSettings, _ user: CommandUser?, _ environment: [String: String], _ setpriv: String
-    ) -> CommandRunner {
-        CommandRunner(
-            CommandDefinition(
-                KindDefinition(
-                    kind: command.kind, timeout: command.timeout, softTimeout: command.softTimeout,
-                    onInterruption: command.onInterruption),
-                command: command.command, workingDirectory: command.workingDirectory,
-                environment: CommandEnvironment.make(
-                    server: environment, from: command.environmentFrom, own: command.environment, user: user),
-                user: user, setpriv: setpriv))
     }
 
     /// The path of a program, from PATH or the usual folders.

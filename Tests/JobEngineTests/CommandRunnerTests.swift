@@ -14,7 +14,8 @@ import Testing
             CommandDefinition(
                 KindDefinition(kind: "test.command", timeout: .seconds(60), softTimeout: softTimeout),
                 command: ["/bin/sh", "-c", script], workingDirectory: workingDirectory,
-                environment: environment, user: user))
+                environment: environment),
+            user: user)
     }
 
     private func failure(_ runner: CommandRunner, _ run: FakeRun = FakeRun()) async throws -> RunFailure {
@@ -213,8 +214,8 @@ import Testing
 
     @Test func aMissingSetprivIsRetried() async throws {
         let definition = KindDefinition(kind: "k", timeout: .seconds(1))
-        let command = CommandDefinition(definition, command: ["tool"], setpriv: "/nowhere/setpriv")
-        let failure = try await failure(CommandRunner(command))
+        let command = CommandDefinition(definition, command: ["tool"])
+        let failure = try await failure(CommandRunner(command, setpriv: "/nowhere/setpriv"))
         #expect(!failure.isPermanent && !failure.message.contains("/nowhere"))
         #expect(failure.details?.contains("/nowhere/setpriv") == true)
     }

@@ -1,6 +1,7 @@
 import Authentication
 import Foundation
 import GRPC
+import JobEngine
 import JobModel
 import Support
 import Testing
@@ -195,12 +196,14 @@ private func problems(
         #expect(settings.queues == ["speech": QueueSettings(userLimit: 1)])
         #expect(
             settings.commands == [
-                CommandSettings(
-                    kind: "speech/say", command: ["./speak", "--fast", "3"], timeout: .seconds(600),
-                    softTimeout: .seconds(540), onInterruption: .fail, workingDirectory: "/srv",
+                CommandDefinition(
+                    KindDefinition(
+                        kind: "speech/say", timeout: .seconds(600), softTimeout: .seconds(540),
+                        onInterruption: .fail),
+                    command: ["./speak", "--fast", "3"], workingDirectory: "/srv",
                     environment: ["VOICE": "en", "RATE": "22050"], environmentFrom: ["API_KEY"],
                     user: "speech", group: "1001"),
-                CommandSettings(kind: "other", command: ["tool"], timeout: .seconds(1)),
+                CommandDefinition(KindDefinition(kind: "other", timeout: .seconds(1)), command: ["tool"]),
             ])
     }
 

@@ -6,9 +6,9 @@ import Testing
 @testable import Signalbox
 
 @Suite struct CommandSetupTests {
-    private func command(_ kind: String, user: String? = nil, group: String? = nil) -> CommandSettings {
-        CommandSettings(
-            kind: kind, command: ["x"], timeout: .seconds(1), environment: ["SET": "red"],
+    private func command(_ kind: String, user: String? = nil, group: String? = nil) -> CommandDefinition {
+        CommandDefinition(
+            KindDefinition(kind: kind, timeout: .seconds(1)), command: ["x"], environment: ["SET": "red"],
             environmentFrom: ["GIVEN"], user: user, group: group)
     }
 
@@ -18,10 +18,9 @@ import Testing
             [command("a"), command("b", user: String(geteuid()), group: String(getegid()))],
             environment: environment)
         #expect(runners.map(\.definition.kind) == ["a", "b"])
-        let commands = runners.map(\.command)
-        #expect(commands[0].environment == ["PATH": "/usr/bin", "GIVEN": "given", "SET": "red"])
-        #expect(commands[0].user == nil && commands[1].user?.isCurrentUser == true)
-        #expect(commands.allSatisfy { $0.setpriv == "/usr/bin/setpriv" })
+        #expect(runners[0].environment == ["PATH": "/usr/bin", "GIVEN": "given", "SET": "red"])
+        #expect(runners[0].user == nil && runners[1].user?.isCurrentUser == true)
+        #expect(runners.allSatisfy { $0.setpriv == "/usr/bin/setpriv" })
     }
 
     @Test func namesEachCommandWhoseUserIsUnknown() throws {

@@ -9,47 +9,6 @@ import Synchronization
 
 import SystemPackage
 
-/// An executable that runs the jobs of one kind.
-package struct CommandDefinition: Sendable, Hashable {
-    /// With a soft timeout the command must handle SIGUSR1, whose default is to die.
-    package var definition: KindDefinition
-    /// The executable and its arguments, as they are: no shell reads them. A name without `/` is looked
-    /// up in PATH; a relative path counts from the working directory.
-    package var command: [String]
-    /// Nil: the server's own.
-    package var workingDirectory: String?
-    /// The whole environment, but for the variables that describe the job (`CommandEnvironment` makes it).
-    package var environment: [String: String]
-    /// Nil: the server's own. Only root can give another one.
-    package var user: CommandUser?
-    /// Where setpriv(1) is, which starts the command with its user and its rights.
-    package var setpriv: String
-
-    package init(
-        _ definition: KindDefinition, command: [String], workingDirectory: String? = nil,
-        environment: [String: String] = [:], user: CommandUser? = nil, setpriv: String = "/usr/bin/setpriv"
-    ) {
-        self.definition = definition
-        self.command = command
-        self.workingDirectory = workingDirectory
-        self.environment = environment
-        self.user = user
-        self.setpriv = setpriv
-    }
-
-    /// The arguments of setpriv: no program that the command executes gets more rights than it has (set-user-ID
-    /// programs such as sudo), and its user and groups, where they are not the server's.
-    fileprivate var launch: [String] {
-        var arguments = ["--no-new-privs"]
-        if let user, !user.isCurrentUser {
-            let groups = user.supplementaryGroups.map(String.init).joined(separator: ",")
-            arguments += ["--reuid=\(user.userID)", "--regid=\(user.groupID)"]
-            arguments.append(groups.isEmpty ? "--clear-groups" : "--groups=\(groups)")
-        }
-        return arguments + ["--"] + command
-    }
-}
-
 /// Runs each attempt as a session and a process group of its own: the payload on standard input, facts in the
 /// environment, one JSON object a line on standard output (`CommandOutput`), log lines on standard error.
 ///
@@ -64,12 +23,40 @@ package struct CommandRunner: JobRunner {
     package static let exitCodePermanent: Int32 = 65
 
     package let command: CommandDefinition
+    /// The whole environment of the command, but for the variables that describe the job.
+    package let environment: [String: String]
+    /// The user to run it as. Nil: the server's own. Only root can give another one.
+    package let user: CommandUser?
+    /// The path of setpriv(1), which starts the command with its user and its rights.
+    package let setpriv: String
 
-    package init(_ command: CommandDefinition) {
+    /// - Parameters:
+    ///   - serverEnvironment: the server's own environment, of which the command gets a part.
+    ///   - user: the user that `command` names, from the system's user database.
+    package init(
+        _ command: CommandDefinition, serverEnvironment: [String: String] = [:], user: CommandUser? = nil,
+        setpriv: String = "/usr/bin/setpriv"
+    ) {
         self.command = command
+        environment = CommandEnvironment.make(
+            server: serverEnvironment, from: command.environmentFrom, own: command.environment, user: user)
+        self.user = user
+        self.setpriv = setpriv
     }
 
     package var definition: KindDefinition { command.definition }
+
+    /// The arguments of setpriv: no program that the command executes gets more rights than it has (set-user-ID
+    /// programs such as sudo), and its user and groups, where they are not the server's.
+    fileprivate var launch: [String] {
+        var arguments = ["--no-new-privs"]
+        if let user, !user.isCurrentUser {
+            let groups = user.supplementaryGroups.map(String.init).joined(separator: ",")
+            arguments += ["--reuid=\(user.userID)", "--regid=\(user.groupID)"]
+            arguments.append(groups.isEmpty ? "--clear-groups" : "--groups=\(groups)")
+        }
+        return arguments + ["--"] + command.command
+    }
 
     package func run(_ run: any Run) async throws -> JobResult {
         try Task.checkCancellation()
@@ -82,7 +69,7 @@ package struct CommandRunner: JobRunner {
         // wraps up nor wait for its end.
         // real time: a simulation runs no processes of the system.
         let supervised = Task {
-            try await CommandRun(command: command, run: run, stops: stops, stop: stop).outcome()
+            try await CommandRun(runner: self, run: run, stops: stops, stop: stop).outcome()
         }
         let outcome = try await withTaskCancellationHandler {
             try await supervised.value
@@ -104,7 +91,7 @@ package struct CommandRunner: JobRunner {
 
 /// One attempt of a command: from the spawn until nothing of it is left.
 private struct CommandRun: Sendable {
-    let command: CommandDefinition
+    let runner: CommandRunner
     let run: any Run
     let stops: AsyncStream<Void>
     let stop: AsyncStream<Void>.Continuation
@@ -126,7 +113,7 @@ private struct CommandRun: Sendable {
             outcome = .failure(
                 RunFailure(
                     message: Self.message(for: error),
-                    details: "the command \(command.command[0]) did not run: \(error)"))
+                    details: "the command \(runner.command.command[0]) did not run: \(error)"))
         } catch {
             outcome = .failure(error)
         }
@@ -155,10 +142,10 @@ private struct CommandRun: Sendable {
         // setpriv(1) changes the user, not `options.userID`: glibc's setuid may wait in the child for a lock that
         // another thread held when it was forked. It then executes the command, in the same process.
         let result = try await Subprocess.run(
-            .path(FilePath(command.setpriv)),
-            arguments: Arguments(command.launch),
+            .path(FilePath(runner.setpriv)),
+            arguments: Arguments(runner.launch),
             environment: environment(checkpoint: checkpoint),
-            workingDirectory: command.workingDirectory.map { FilePath($0) },
+            workingDirectory: runner.command.workingDirectory.map { FilePath($0) },
             platformOptions: options,
             input: .inputWriter, output: .sequence, error: .sequence
         ) { execution in
@@ -215,7 +202,7 @@ private struct CommandRun: Sendable {
     }
 
     private func forwardSoftTimeout<I, O, E>(_ execution: Execution<I, O, E>) async {
-        guard command.definition.softTimeout != nil, (try? await run.softTimeout()) != nil else { return }
+        guard runner.definition.softTimeout != nil, (try? await run.softTimeout()) != nil else { return }
         try? execution.send(signal: .userDefinedOne, toProcessGroup: true)
     }
 
@@ -300,7 +287,7 @@ private struct CommandRun: Sendable {
     /// The definition's, then the job's facts.
     private func environment(checkpoint: String?) -> Environment {
         var variables: [Environment.Key: String] = [:]
-        for (name, value) in command.environment { variables[.init(rawValue: name)!] = value }
+        for (name, value) in runner.environment { variables[.init(rawValue: name)!] = value }
         variables["SIGNALBOX_JOB_ID"] = run.jobID.description
         variables["SIGNALBOX_ATTEMPT"] = String(run.attempt)
         variables["SIGNALBOX_MAX_ATTEMPTS"] = String(run.maxAttempts)
@@ -329,7 +316,7 @@ private struct CommandRun: Sendable {
                 do {
                     try file.closeAfter {
                         try file.writeAll(checkpoint)
-                        guard let user = command.user, !user.isCurrentUser else { return }
+                        guard let user = runner.user, !user.isCurrentUser else { return }
                         guard fchown(file.rawValue, user.userID, user.groupID) == 0 else {
                             throw Errno(rawValue: errno)
                         }
