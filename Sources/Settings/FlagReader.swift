@@ -2,6 +2,12 @@ import JobModel
 
 /// Reads flags of the form `--name value` and `--name=value`. A switch has no value, or is written as
 /// `--name=false`.
+///
+/// The client commands use swift-argument-parser, and `ClientOptions` names each of their settings once more for it.
+/// The server's settings cannot: that library wants a stored property with its own wrapper for each flag, so every
+/// setting would be declared twice. It also stops at the first problem, where a server's start reports those of flags,
+/// environment and file together, and its errors quote the value of an unknown flag, which may be a password. The price
+/// is that completion scripts do not know the flags of `serve`.
 enum FlagReader {
     static func read(
         _ arguments: [String], for settings: [any AnySetting], problems: inout [String]
