@@ -100,16 +100,7 @@ extension ServerSettings {
         \(SettingsHelp.text(table.all))
 
         Only in the file:
-          queues: {NAME: {user_limit: NUMBER}}
-                The user limit of single queues.
-          commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}]
-                Executables that run the jobs of a kind. Further keys: soft_timeout (DURATION; sends
-                SIGUSR1), on_interruption (retry|fail), working_directory, environment ({NAME: TEXT}),
-                environment_from ([NAME, …]; variables of the server that the command gets too), user,
-                group. A server that runs as root needs user for each command.
-          auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]}
-                The permissions of a client that presents a certificate with this name. Further keys: name (for the
-                audit), users (all, or [NAME, …]; without it the user called name).
+        \(SettingsHelp.text(FileSection.self))
         """
     }
 

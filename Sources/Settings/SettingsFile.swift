@@ -50,16 +50,17 @@ struct SettingsFile {
         // A file that has only comments is empty.
         guard let root = walker.yaml.document(text), root.scalar?.string.isEmpty != true else { return }
         let keys = Set(settings.map(\.fileKey))
-        walker.eachMember(of: root, in: "", known: keys.union(["queues", "commands", "auth"])) {
-            walker, key, value in
-            switch key {
-            case "queues": queues = walker.queues(value)
-            case "commands": commands = walker.commands(value)
-            case "auth":
-                walker.eachMember(of: value, in: "auth.", known: ["certificates"]) { walker, _, value in
-                    certificates = walker.certificates(value)
+        walker.eachMember(of: root, in: "", known: keys.union(FileSection.names)) { walker, key, value in
+            switch FileSection(rawValue: key) {
+            case .queues: queues = walker.queues(value)
+            case .commands: commands = walker.commands(value)
+            case .auth:
+                walker.eachKey(AuthKey.self, of: value, in: "auth") { walker, key, value, _ in
+                    switch key {
+                    case .certificates: certificates = walker.certificates(value)
+                    }
                 }
-            default:
+            case nil:
                 if let text = walker.scalar(value, key) {
                     scalars[key] = Scalar(text: text, line: value.mark?.line ?? 0)
                 }
@@ -89,6 +90,15 @@ struct SettingsFile {
             for member in members ?? [] { body(&self, member.key, member.value) }
         }
 
+        /// Calls `body` for each member, with its key and path.
+        mutating func eachKey<Key: FileKey>(
+            _: Key.Type, of node: Node, in path: String, _ body: (inout Walker, Key, Node, String) -> Void
+        ) {
+            eachMember(of: node, in: path + ".", known: Key.names) { walker, name, value in
+                if let key = Key(rawValue: name) { body(&walker, key, value, "\(path).\(name)") }
+            }
+        }
+
         mutating func scalar(_ node: Node, _ path: String) -> String? {
             guard let scalar = node.scalar else {
                 report(node, path, "must be a single value")
@@ -111,11 +121,12 @@ struct SettingsFile {
                     walker.report(
                         value, "queues", "'\(queue.cut(toBytes: 200))' is not a valid name of a queue")
                 }
-                walker.eachMember(of: value, in: "queues.\(queue).", known: ["user_limit"]) {
-                    walker, key, value in
-                    queues[queue] = QueueSettings(
-                        userLimit: walker.value(
-                            value, "queues.\(queue).\(key)", .integer(0...JobLimits.userLimitMax)))
+                walker.eachKey(QueueKey.self, of: value, in: "queues.\(queue)") { walker, key, value, path in
+                    switch key {
+                    case .userLimit:
+                        queues[queue] = QueueSettings(
+                            userLimit: walker.value(value, path, .integer(0...JobLimits.userLimitMax)))
+                    }
                 }
             }
             return queues
@@ -149,32 +160,26 @@ struct SettingsFile {
             var environmentFrom: [String] = []
             var user: String?
             var group: String?
-            let known: Set = [
-                "kind", "command", "timeout", "soft_timeout", "on_interruption", "working_directory",
-                "environment", "environment_from", "user", "group",
-            ]
             let timeouts = SettingKind.duration(JobLimits.timeoutMin...JobLimits.timeoutMax)
             let before = yaml.problemCount
-            eachMember(of: node, in: path + ".", known: known) { walker, key, value in
-                let path = "\(path).\(key)"
+            eachKey(CommandKey.self, of: node, in: path) { walker, key, value, path in
                 switch key {
-                case "kind":
-                    kind = walker.value(value, path, .name(bytesMax: JobLimits.kindBytesMax))
-                case "command": words = walker.words(value, path)
-                case "timeout": timeout = walker.value(value, path, timeouts)
-                case "soft_timeout": softTimeout = walker.value(value, path, timeouts)
-                case "on_interruption": onInterruption = walker.value(value, path, .choice)
-                case "working_directory": workingDirectory = walker.value(value, path, .text("FOLDER"))
-                case "environment_from": environmentFrom = walker.variables(value, path)
-                case "user": user = walker.value(value, path, .text("NAME", bytesMax: 256))
-                case "group": group = walker.value(value, path, .text("NAME", bytesMax: 256))
-                default: environment = walker.environment(value, path)
+                case .kind: kind = walker.value(value, path, .name(bytesMax: JobLimits.kindBytesMax))
+                case .command: words = walker.words(value, path)
+                case .timeout: timeout = walker.value(value, path, timeouts)
+                case .softTimeout: softTimeout = walker.value(value, path, timeouts)
+                case .onInterruption: onInterruption = walker.value(value, path, .choice)
+                case .workingDirectory: workingDirectory = walker.value(value, path, .text("FOLDER"))
+                case .environment: environment = walker.environment(value, path)
+                case .environmentFrom: environmentFrom = walker.variables(value, path)
+                case .user: user = walker.value(value, path, .text("NAME", bytesMax: 256))
+                case .group: group = walker.value(value, path, .text("NAME", bytesMax: 256))
                 }
             }
             guard let kind, let words, let timeout else {
                 // A value that is present but wrong has been reported already.
                 if yaml.problemCount == before {
-                    report(node, path, "needs kind, command and timeout")
+                    report(node, path, "needs \(CommandKey.required)")
                 }
                 return nil
             }
@@ -227,26 +232,24 @@ struct SettingsFile {
             var scopes: Set<Scope> = []
             var users = UserGrant.itself
             let before = yaml.problemCount
-            eachMember(of: node, in: path + ".", known: ["san", "name", "scopes", "users"]) {
-                walker, key, value in
-                let path = "\(path).\(key)"
+            eachKey(CertificateKey.self, of: node, in: path) { walker, key, value, path in
                 switch key {
-                case "san": pattern = walker.value(value, path, .subjectAlternativeName)
-                case "name": name = walker.value(value, path, .principal)
-                case "scopes":
+                case .san: pattern = walker.value(value, path, .subjectAlternativeName)
+                case .name: name = walker.value(value, path, .principal)
+                case .scopes:
                     let names = Scope.allCases.map(\.rawValue).joined(separator: ", ")
                     scopes = Set(walker.texts(value, path).compactMap(Scope.init(rawValue:)))
                     if scopes.count != value.sequence?.count {
                         walker.report(value, path, "must be a list of some of \(names)")
                     }
-                default:
+                case .users:
                     users =
                         value.scalar?.string == "all"
                         ? .all : .only(Set(walker.users(value, path).map(ExactText.init(_:))))
                 }
             }
             guard let pattern, !scopes.isEmpty else {
-                if yaml.problemCount == before { report(node, path, "needs san and scopes") }
+                if yaml.problemCount == before { report(node, path, "needs \(CertificateKey.required)") }
                 return nil
             }
             return CertificateRule(pattern: pattern, name: name, scopes: scopes, users: users)

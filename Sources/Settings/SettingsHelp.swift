@@ -13,6 +13,13 @@ package enum SettingsHelp {
         }.joined(separator: "\n")
     }
 
+    /// The help for the parts of the file that are not single settings.
+    static func text(_: FileSection.Type) -> String {
+        FileSection.allCases.map { section in
+            "  \(section.rawValue): \(section.form)\n" + wrapped(section.help, indent: indent)
+        }.joined(separator: "\n")
+    }
+
     private static func wrapped(_ text: String, indent: String) -> String {
         var lines: [String] = []
         var line = indent

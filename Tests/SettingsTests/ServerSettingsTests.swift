@@ -420,4 +420,20 @@ private func problems(
         // exact: the names are our own
         #expect(Set(ServerSettings.table.all.map(\.name)).count == ServerSettings.table.all.count)
     }
+
+    @Test func theHelpNamesEveryKeyOfTheFile() {
+        let help = ServerSettings.help.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        #expect(help.contains(" queues: {NAME: {user_limit: NUMBER}} The user limit"))
+        #expect(
+            help.contains(
+                " commands: [{kind: NAME, command: [FILE, ARGUMENT, …], timeout: DURATION, …}] Exec"))
+        #expect(
+            help.contains(
+                " auth: {certificates: [{san: dns:NAME|uri:URI|email:ADDRESS, scopes: [SCOPE, …], …}]} The"))
+        for key in CommandKey.further.split(separator: ", ") + CertificateKey.further.split(separator: ", ") {
+            #expect(help.contains(key))
+        }
+        #expect(
+            CommandKey.required == "kind, command and timeout" && CertificateKey.required == "san and scopes")
+    }
 }
