@@ -10,19 +10,23 @@ actor RemoteWatch {
     private var session: WatchSession
     private var retry: WatchRetry
     private let mayRetry: Bool
+    private let now: @Sendable () -> ContinuousClock.Instant
     private var stream: (connection: Connection, messages: ResponseStream.Iterator)?
     /// The updates of one message that wait for the reader.
     private var updates: ArraySlice<JobUpdate> = []
 
-    init(_ watch: JobWatch, _ caller: Caller) {
+    init(
+        _ watch: JobWatch, _ caller: Caller, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
         self.caller = caller
+        self.now = now
         session = WatchSession(watch)
         let configuration = caller.configuration
         mayRetry = configuration.retry != nil
         let renewsToken = if case .function = configuration.token?.source { true } else { false }
         retry = WatchRetry(
             configuration.retry ?? SignalboxClient.Retry(), patience: configuration.watchPatience,
-            renewsToken: renewsToken, now: .now)
+            renewsToken: renewsToken, now: now())
     }
 
     /// Nil when every named job is final.
@@ -48,7 +52,7 @@ actor RemoteWatch {
                 // The last event may have come before the connection was lost.
                 if session.isOver { return nil }
                 guard mayRetry, await !caller.connector.hasEnded,
-                    let delay = retry.delay(after: status, now: .now)
+                    let delay = retry.delay(after: status, now: now())
                 else { throw status }
                 try await Task.sleep(for: delay)
             }
@@ -71,7 +75,7 @@ actor RemoteWatch {
             return
         }
         let message = try WatchResponse.decodeAnswer(bytes)
-        retry.receives(now: .now)
+        retry.receives(now: now())
         if case .lifecycle = message { retry.progresses() }
         add(session.receive(message))
         if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {

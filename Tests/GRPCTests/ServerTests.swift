@@ -391,6 +391,30 @@ import Testing
         }
     }
 
+    @Test func aConnectionThatIsGoingAwayIsNotOpen() async throws {
+        let (started, cancelled) = (Signal<Void>(), Signal<Void>())
+        try await withServer([hanging(started: started, cancelled: cancelled)]) { server, client in
+            let call = Task { try await client.unary("/t/Hang", ByteBuffer()) }
+            try await started.wait()
+            #expect(await client.isOpen)
+            let ending = Task { await server.shutdown(grace: .seconds(600)) }
+            while await client.isOpen { await Task.yield() }
+            // The call that is open goes on.
+            call.cancel()
+            try await cancelled.wait()
+            await ending.value
+        }
+    }
+
+    @Test func aConnectionThatIsClosedIsNotOpen() async throws {
+        try await withServer([echo]) { server, client in
+            let other = try await Client.connect(host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
+            await other.close()
+            #expect(await !other.isOpen)
+            #expect(await client.isOpen)
+        }
+    }
+
     @Test func fullServerAcceptsWhenThereIsRoom() async throws {
         try await withServer([echo], configure: { $0.connectionsMax = 1 }) { server, client in
             let port = server.port ?? 0

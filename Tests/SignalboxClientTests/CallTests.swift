@@ -244,6 +244,79 @@ import Testing
         }
     }
 
+    private static let getJob = Method.unary(JobServiceMethod.getJob) { _, _ in
+        GetJobResponse(job: Sample.job(), includePayload: false).encode()
+    }
+
+    /// A connector, and what calls through it.
+    private func connector(_ port: Int) -> (Connector, ClientCaller) {
+        var configuration = SignalboxClient.Configuration(port: port)
+        // A call that fails is seen.
+        configuration.retry = nil
+        let connector = Connector(configuration)
+        let caller = ClientCaller(connector: connector, configuration: configuration, timeout: .seconds(600))
+        return (connector, caller)
+    }
+
+    private func get(_ caller: ClientCaller) async throws {
+        let request = GetJobRequest(jobID: "\(Sample.id)")
+        _ = try await caller.call(JobServiceMethod.getJob, request, as: GetJobResponse.self)
+    }
+
+    /// It was lost between two calls, as when the server has restarted: the next call does not find that out.
+    @Test func aConnectionThatWasLostIsNotUsedAgain() async throws {
+        try await FakeServer.with([Self.getJob]) { port async throws in
+            let (connector, caller) = connector(port)
+            try await get(caller)
+            let first = try await connector.connection()
+            #expect(try await connector.connection() === first)
+            await first.client.close()
+            try await get(caller)
+            #expect(try await connector.connection() !== first)
+        }
+    }
+
+    /// The server is busy: a new connection would change nothing.
+    @Test func aConnectionThatAnswersUnavailableIsKept() async throws {
+        let count = Mutex(0)
+        let busy = Method.unary(JobServiceMethod.getJob) { _, _ in
+            count.withLock { $0 += 1 }
+            throw Self.unavailable()
+        }
+        let watch = Method.serverStreaming(JobServiceMethod.watch) { _, _, _ in
+            count.withLock { $0 += 1 }
+            throw Self.unavailable()
+        }
+        try await FakeServer.with([busy, watch]) { port async throws in
+            let (connector, caller) = connector(port)
+            let first = try await connector.connection()
+            await #expect(throws: Status.self) { try await get(caller) }
+            #expect(try await connector.connection() === first)
+            let updates = RemoteWatch(.job(Sample.id.uuid), caller)
+            await #expect(throws: SignalboxError.self) { try await updates.next() }
+            #expect(try await connector.connection() === first)
+        }
+        #expect(count.withLock { $0 } == 2)
+    }
+
+    /// A late word about it does not concern the one that was made since.
+    @Test func aConnectionThatIsClosedIsGivenUp() async throws {
+        try await FakeServer.with([Self.getJob]) { port async throws in
+            let (connector, caller) = connector(port)
+            var first: Connection? = try await connector.connection()
+            weak var kept = first
+            try await first?.client.close()
+            if let first { await connector.giveUpIfClosed(first) }
+            let closed = try await connector.connection()
+            #expect(first !== closed)
+            if let first { await connector.giveUpIfClosed(first) }
+            #expect(try await connector.connection() === closed)
+            first = nil
+            #expect(kept == nil)
+            try await get(caller)
+        }
+    }
+
     @Test func aClosedClientMakesNoCalls() async throws {
         let method = Method.unary(JobServiceMethod.getJob) { _, _ in
             GetJobResponse(job: Sample.job(), includePayload: false).encode()

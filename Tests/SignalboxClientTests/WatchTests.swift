@@ -170,6 +170,64 @@ import Testing
         }
     }
 
+    // MARK: A watch that the server ends again and again
+
+    /// - Parameter answer: what the watch brings on a connection, by its number from 1, before it ends with INTERNAL.
+    /// - Returns: the updates until the watch ended by itself; with the clock moving on by a minute each time that it is
+    ///   read, which is at each message and each error.
+    private func endedWatch(
+        _ answer: @escaping @Sendable (_ connection: Int) -> WatchResponse
+    ) async throws -> (connections: Int, updates: Int, error: SignalboxError?) {
+        let count = Mutex(0)
+        let method = Method.serverStreaming(JobServiceMethod.watch) { _, _, writer in
+            let connection = count.withLock { count in
+                count += 1
+                return count
+            }
+            try await writer.write(answer(connection).encode())
+            throw Status(.internalError, "an event that cannot be read")
+        }
+        let updates = Mutex(0)
+        let failure = Mutex<SignalboxError?>(nil)
+        try await FakeServer.with([method]) { port async throws in
+            var configuration = SignalboxClient.Configuration(port: port)
+            configuration.retry = .init(initialDelay: .milliseconds(1), maxDelay: .milliseconds(1))
+            configuration.watchPatience = .seconds(300)
+            let caller = ClientCaller(
+                connector: Connector(configuration), configuration: configuration, timeout: .seconds(600))
+            let minutes = Mutex(0)
+            let start = ContinuousClock.now
+            let watch = RemoteWatch(.job(Sample.id.uuid), caller) {
+                minutes.withLock { minutes in
+                    minutes += 1
+                    return start + .seconds(60 * minutes)
+                }
+            }
+            do {
+                while try await watch.next() != nil { updates.withLock { $0 += 1 } }
+            } catch let error as SignalboxError {
+                failure.withLock { $0 = error }
+            }
+        }
+        return (count.withLock { $0 }, updates.withLock { $0 }, failure.withLock { $0 })
+    }
+
+    /// Each connection brings a message, so the server is never silent for long, and the watch still gets nowhere.
+    @Test func aWatchThatFailsAgainAndAgainEnds() async throws {
+        let ended = try await endedWatch { _ in .snapshot(Sample.job(.pending, sequence: 1)) }
+        // It connects while less than five minutes have passed since the first error, which is two minutes a connection.
+        #expect(ended.connections == 4 && ended.error?.code == .internalError)
+    }
+
+    @Test func aWatchThatGetsOnAfterErrorsGoesOn() async throws {
+        let ended = try await endedWatch { connection in
+            connection < 20
+                ? .lifecycle(Sample.event(.retryScheduled, sequence: Int64(connection)))
+                : .lifecycle(Sample.event(.succeeded, sequence: 20))
+        }
+        #expect(ended.connections == 20 && ended.updates == 20 && ended.error == nil)
+    }
+
     // MARK: When a watch connects again
 
     private let now = ContinuousClock.now
@@ -186,6 +244,27 @@ import Testing
         retry.receives(now: now + .seconds(300))
         #expect(retry.delay(after: status, now: now + .seconds(599), random: 0) == .milliseconds(50))
         #expect(retry.delay(after: Status(.notFound), now: now, random: 0) == nil)
+    }
+
+    @Test(arguments: [Status(.internalError), Status(.unknown)])
+    func errorsOfTheServerWithoutAnEventEndAWatch(_ status: Status) {
+        var retry = retry()
+        #expect(retry.delay(after: status, now: now + .seconds(100)) != nil)
+        for second in [150, 399] {
+            // Neither a message that is no event nor a lost connection makes it count anew.
+            retry.connects()
+            retry.receives(now: now + .seconds(second))
+            #expect(retry.delay(after: Status(.unavailable), now: now + .seconds(second)) != nil)
+            #expect(retry.delay(after: status, now: now + .seconds(second)) != nil)
+        }
+        retry.receives(now: now + .seconds(400))
+        #expect(retry.delay(after: status, now: now + .seconds(400)) == nil)
+        #expect(retry.delay(after: Status(.unavailable), now: now + .seconds(400)) != nil)
+        retry.progresses()
+        #expect(retry.delay(after: status, now: now + .seconds(500)) != nil)
+        retry.receives(now: now + .seconds(799))
+        #expect(retry.delay(after: status, now: now + .seconds(799)) != nil)
+        #expect(retry.delay(after: status, now: now + .seconds(800)) == nil)
     }
 
     @Test func oneWatchTooManyIsRefusedAtOnce() {
