@@ -98,7 +98,8 @@ public struct JobContext: Sendable {
     /// the database is unavailable.
     ///
     /// Throws `CancellationError` when the run's lease is lost, because another attempt may then own the job,
-    /// when the task is cancelled, or when the run is stopped while the database is unavailable.
+    /// when the task is cancelled, or when the run is stopped while the database is unavailable. A write that is
+    /// in flight then is waited for, but no longer than the grace time.
     public func saveCheckpoint(_ value: some Encodable) async throws {
         try await run.save(checkpoint: [UInt8](try JSONEncoder().encode(value)))
     }

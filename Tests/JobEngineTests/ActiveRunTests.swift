@@ -102,6 +102,65 @@ import Testing
         #expect(store.verdicts.isEmpty && store.updates.isEmpty)
     }
 
+    /// A run whose checkpoint has come to the store, which answers when `answer` is called.
+    ///
+    /// - Parameter body: `outcome` is what `save` throws, or `Saved`.
+    private func savingRun(
+        _ body: (ActiveRun, _ answer: () -> Void, _ outcome: () async -> (any Error)?) async -> Void
+    ) async {
+        let (comes, came) = AsyncStream<Void>.makeStream()
+        let (answers, answer) = AsyncStream<Void>.makeStream()
+        // A task of its own: the write goes on whatever is cancelled.
+        let answered = Task { for await _ in answers {} }
+        let run = run(
+            ScriptedStore(onCheckpoint: {
+                came.yield()
+                await answered.value
+            }))
+        let (results, result) = AsyncStream<any Error>.makeStream()
+        let runner = ScriptedRunner { run in
+            do {
+                try await run.save(checkpoint: [1])
+                result.yield(Saved())
+            } catch {
+                result.yield(error)
+            }
+            return ScriptedRunner.done
+        }
+        async let isTold = finish(run, runner)
+        for await _ in comes { break }
+        await body(run, { answer.finish() }, { await results.first { _ in true } })
+        answer.finish()
+        await run.waitForHandler()
+        _ = await isTold
+    }
+
+    private struct Saved: Error {}
+
+    private static let stops: [RunSupervision.StopReason] = [
+        .timeout, .cancelled(reason: "why"), .released, .leaseLost,
+    ]
+
+    /// The next attempt may begin, whenever the store answers.
+    @Test(.timeLimit(.minutes(1)), arguments: stops)
+    func abandonedRunDoesNotWaitForItsCheckpoint(_ reason: RunSupervision.StopReason) async {
+        await savingRun { run, _, outcome in
+            run.stop(reason, grace: .zero)
+            run.tick(.now)
+            #expect(await outcome() is CancellationError)
+        }
+    }
+
+    /// The next attempt should have it.
+    @Test(arguments: stops)
+    func stoppedRunWaitsForItsCheckpoint(_ reason: RunSupervision.StopReason) async {
+        await savingRun { run, answer, outcome in
+            run.stop(reason)
+            answer()
+            #expect(await outcome() is Saved)
+        }
+    }
+
     /// What a run says last is saved before its end is written.
     @Test func updatesAreSavedBeforeTheEnd() async throws {
         let store = ScriptedStore()

@@ -15,10 +15,16 @@ extension ClaimedRun {
     }
 }
 
-/// A store without jobs, which answers the ends of runs as its test says and keeps what it is given.
+/// A store without jobs, which answers as its test says and keeps what it is given.
 final class ScriptedStore: EngineStore {
+    enum Call: Sendable, Hashable {
+        case register, renew, endNode, claim, finish
+    }
+
     private struct State {
         var outcomes: [Result<FinishResult, StoreError>]
+        var renewals: [Bool]
+        var claims: [ClaimResult]
         var announcements: [Result<[String: Int32]?, StoreError>]
         var verdicts: [Verdict] = []
         var updates: [RunUpdate] = []
@@ -26,15 +32,27 @@ final class ScriptedStore: EngineStore {
     }
 
     private let state: Mutex<State>
+    private let onCall: @Sendable (Call) -> Void
+    private let onCheckpoint: @Sendable () async -> Void
 
     /// - Parameters:
     ///   - outcomes: of the first ends; all others are written.
     ///   - announcements: the answers to the first ones; to the others it answers that the lease has ended.
+    ///   - renewals: whether the lease is renewed at the first ones; at the others it is.
+    ///   - claims: the answers to the first ones; the others find nothing.
+    ///   - onCall: called when a call comes, before it has an effect.
+    ///   - onCheckpoint: called when a checkpoint comes, which is saved when it returns.
     init(
         _ outcomes: [Result<FinishResult, StoreError>] = [],
-        announcements: [Result<[String: Int32]?, StoreError>] = []
+        announcements: [Result<[String: Int32]?, StoreError>] = [],
+        renewals: [Bool] = [], claims: [ClaimResult] = [],
+        onCall: @escaping @Sendable (Call) -> Void = { _ in },
+        onCheckpoint: @escaping @Sendable () async -> Void = {}
     ) {
-        state = Mutex(State(outcomes: outcomes, announcements: announcements))
+        state = Mutex(
+            State(outcomes: outcomes, renewals: renewals, claims: claims, announcements: announcements))
+        self.onCall = onCall
+        self.onCheckpoint = onCheckpoint
     }
 
     var verdicts: [Verdict] { state.withLock(\.verdicts) }
@@ -46,6 +64,7 @@ final class ScriptedStore: EngineStore {
     func finish(
         _ finished: FinishedRun, completion: @escaping @Sendable (Result<FinishResult, StoreError>) -> Void
     ) {
+        onCall(.finish)
         let outcome = state.withLock { state in
             state.verdicts.append(finished.verdict)
             return state.outcomes.isEmpty ? .success(.written) : state.outcomes.removeFirst()
@@ -59,7 +78,11 @@ final class ScriptedStore: EngineStore {
 
     func register(
         _ node: NodeDescription, lease: Duration
-    ) async throws(StoreError) -> (node: Int32, kinds: [String: Int32]) { (1, [:]) }
+    ) async throws(StoreError) -> (node: Int32, kinds: [String: Int32]) {
+        onCall(.register)
+        let numbers = node.kinds.keys.sorted().enumerated().map { ($1, Int32($0 + 1)) }
+        return (1, Dictionary(uniqueKeysWithValues: numbers))
+    }
 
     func announce(
         kinds: [String: Interruption], concurrency: Int
@@ -72,16 +95,23 @@ final class ScriptedStore: EngineStore {
     }
 
     func renew(lease: Duration, known: [Int64], timeout: Duration) async throws(StoreError) -> Renewal {
-        Renewal(isAlive: true, cancels: [], strays: [], hasPeers: false)
+        onCall(.renew)
+        let isAlive = state.withLock { $0.renewals.isEmpty ? true : $0.renewals.removeFirst() }
+        return Renewal(isAlive: isAlive, cancels: [], strays: [], hasPeers: false)
     }
 
-    func endNode() async throws(StoreError) {}
+    func endNode() async throws(StoreError) { onCall(.endNode) }
 
     func claim(
         _ request: ClaimRequest, nextMayBegin: @escaping @Sendable (ClaimOutlook) -> Void
-    ) async throws(StoreError) -> ClaimResult { ClaimResult() }
+    ) async throws(StoreError) -> ClaimResult {
+        onCall(.claim)
+        return state.withLock { $0.claims.isEmpty ? ClaimResult() : $0.claims.removeFirst() }
+    }
 
-    func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError) {}
+    func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError) {
+        await onCheckpoint()
+    }
 
     func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)] { [] }
 
@@ -116,6 +146,42 @@ extension ScriptedStore {
             WorkerNode.Configuration(name: "one", version: "1", concurrency: 1), store: self,
             runtime: runtime, pools: pools, runs: runs ?? table(of: pools, runtime), logger: Self.quiet,
             onPeers: { _ in })
+    }
+}
+
+extension ScriptedStore {
+    func node(_ runners: [any JobRunner], concurrency: Int) -> WorkerNode {
+        WorkerNode(
+            store: self, runners: runners,
+            configuration: WorkerNode.Configuration(name: "one", version: "1", concurrency: concurrency),
+            logger: Self.quiet, publish: { _ in }, onPeers: { _ in })
+    }
+}
+
+/// A clock that each sleep moves on at once, until it has moved by `most`: from there on a sleep ends by cancellation.
+final class VirtualClock: Sendable {
+    private let start = ContinuousClock.now
+    private let elapsed = Mutex<Duration>(.zero)
+    private let most: Duration
+    private let beforeSleep: @Sendable (Duration) -> Void
+
+    /// - Parameter beforeSleep: called with the time that has passed.
+    init(atMost most: Duration, beforeSleep: @escaping @Sendable (Duration) -> Void = { _ in }) {
+        self.most = most
+        self.beforeSleep = beforeSleep
+    }
+
+    var runtime: EngineRuntime {
+        EngineRuntime(
+            now: { [self] in start + elapsed.withLock { $0 } }, date: { .now },
+            sleep: { [self] time in
+                beforeSleep(elapsed.withLock { $0 })
+                let isOver = elapsed.withLock { elapsed in
+                    elapsed += time
+                    return elapsed > most
+                }
+                if isOver { _ = try await ScriptedRunner.forever() }
+            }, random: { 0 }, executor: nil)
     }
 }
 

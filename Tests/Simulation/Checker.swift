@@ -20,10 +20,6 @@ package struct Checker: Sendable {
         let node: Int
         /// It may overlap with another attempt: its handler ignores its cancellation, or its node was frozen.
         var isExcused: Bool
-        /// It waits for the answer of the store, which its cancellation does not end.
-        var waitsForStore = false
-
-        var mayOverlap: Bool { isExcused || waitsForStore }
     }
 
     private struct AttemptKey: Hashable {
@@ -197,7 +193,7 @@ package struct Checker: Sendable {
             job: job, attempt: attempt, node: node, isExcused: isStubborn || isLate)
         guard !isLate else { return lastRun }
         let others = active.sorted { $0.key < $1.key }
-        for (run, other) in others where run != lastRun && other.job == job && !other.mayOverlap {
+        for (run, other) in others where run != lastRun && other.job == job && !other.isExcused {
             fail(
                 .attemptsDoNotOverlap,
                 "attempt \(attempt) of job \(job) began in process \(node) while attempt \(other.attempt) ran in process \(other.node)"
@@ -210,10 +206,6 @@ package struct Checker: Sendable {
             )
         }
         return lastRun
-    }
-
-    package mutating func handlerWaits(_ run: Int, forStore waits: Bool) {
-        active[run]?.waitsForStore = waits
     }
 
     package mutating func handlerEnded(_ run: Int, didReturn: Bool) {

@@ -46,7 +46,7 @@ struct SimulatedRunner: JobRunner {
                 isStubborn: behaviour == .stubborn, isLate: isLate)
         }
         do {
-            try await behave(run, number)
+            try await behave(run)
             world.trace("handler", process, "returns", job: run.jobID)
             world.check { $0.handlerEnded(number, didReturn: true) }
             return JobResult(data: [UInt8(truncatingIfNeeded: run.attempt)], contentType: "x/y")
@@ -66,7 +66,7 @@ struct SimulatedRunner: JobRunner {
             for: .milliseconds(world.draw(range)), in: process, ignoringCancellation: ignoringCancellation)
     }
 
-    private func behave(_ run: any Run, _ number: Int) async throws {
+    private func behave(_ run: any Run) async throws {
         switch behaviour {
         case .quick:
             try await pause(1...20)
@@ -97,9 +97,7 @@ struct SimulatedRunner: JobRunner {
         case .stepping:
             for step in (run.checkpoint?.first ?? 0)..<3 {
                 try await pause(1...150)
-                world.check { $0.handlerWaits(number, forStore: true) }
                 try await run.save(checkpoint: [step + 1])
-                world.check { $0.handlerWaits(number, forStore: false) }
                 if world.chance(20) { throw RunFailure(message: "failed after a step") }
             }
         }

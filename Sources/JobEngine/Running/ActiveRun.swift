@@ -277,9 +277,9 @@ extension ActiveRun: Run {
         }
         var backoff = Backoff.writing
         while true {
+            guard let answer = await answer(to: checkpoint) else { throw CancellationError() }
             do throws(StoreError) {
-                return try await context.store.save(
-                    checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+                return try answer.get()
             } catch {
                 switch error {
                 case .unavailable, .overloaded:
@@ -295,6 +295,34 @@ extension ActiveRun: Run {
                 }
             }
             try await context.runtime.sleep(for: backoff.next(random: context.runtime.random()))
+        }
+    }
+
+    /// The store's answer; nil: the run was abandoned before it came, and the next attempt may begin. The checkpoint may
+    /// be written nevertheless, because the store checks the run's token.
+    ///
+    /// A write that is in flight when the handler is cancelled is waited for: the next attempt should have it.
+    private func answer(to checkpoint: [UInt8]) async -> Result<Void, StoreError>? {
+        let (answers, answer) = AsyncStream<Result<Void, StoreError>>.makeStream(
+            bufferingPolicy: .bufferingOldest(1))
+        let write = context.runtime.start { [self] in
+            do throws(StoreError) {
+                try await context.store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+                answer.yield(.success(()))
+            } catch {
+                answer.yield(.failure(error))
+            }
+        }
+        let abandonment = context.runtime.start { [abandonEvent] in
+            if (try? await abandonEvent.wait()) != nil { answer.finish() }
+        }
+        defer { abandonment.cancel() }
+        // In a task of its own, because a cancelled task does not wait for a stream.
+        let first = context.runtime.start { await answers.first { _ in true } }
+        return await withTaskCancellationHandler {
+            await first.value
+        } onCancel: {
+            write.cancel()
         }
     }
 

@@ -83,7 +83,7 @@ package protocol Run: Sendable {
     func log(_ level: LogLine.Level, _ message: String)
     /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it
     /// is larger, and `CancellationError` when the lease is lost, the task is cancelled, or the run is stopped while
-    /// the database is away.
+    /// the database is away. A write that is in flight then is waited for until the run is given up.
     func save(checkpoint: [UInt8]) async throws
     /// Returns when the soft timeout is reached (at once if it was). Throws `CancellationError` when the
     /// task is cancelled first; never returns when there is no soft timeout.
