@@ -133,7 +133,10 @@ final class RunnerPools: Sendable {
         wakeAllClaimers()
     }
 
+    /// From now on no run starts until `beginLease`.
     func loseLease() { state.withLock { $0.ledger.loseLease() } }
+
+    var hasLease: Bool { state.withLock(\.ledger.hasLease) }
 
     // MARK: Slots
 

@@ -41,7 +41,8 @@ struct SlotLedger: Sendable {
     private var lastGrant: Int64 = 0
     /// Earlier grants belong to a lease that was lost.
     private var firstGrantOfLease: Int64 = 1
-    private var hasLease = false
+    /// Runs may start, and those that run are this node's.
+    private(set) var hasLease = false
     private(set) var isStopping = false
     /// Runs whose end is not written yet.
     private var unwritten = 0

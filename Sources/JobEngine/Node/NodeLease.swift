@@ -5,12 +5,6 @@ import Synchronization
 /// The lease under which this node runs jobs: it registers the node, renews the lease, and stops all runs in time when that
 /// does not succeed. It also announces the kinds of the node when they change.
 final class NodeLease: Sendable {
-    private struct State {
-        var isHeld = false
-        /// When the renewal was sent that was last granted.
-        var renewedAt: ContinuousClock.Instant
-    }
-
     private let configuration: WorkerNode.Configuration
     private let store: any EngineStore
     private let runtime: EngineRuntime
@@ -18,7 +12,8 @@ final class NodeLease: Sendable {
     private let runs: RunTable
     private let onPeers: @Sendable (Bool) -> Void
     private let logger: Logger
-    private let state: Mutex<State>
+    /// When the registration or renewal was sent that was last granted. Whether there is a lease, the pools know.
+    private let renewedAt: Mutex<ContinuousClock.Instant>
 
     /// - Parameter onPeers: called at each renewal with whether other nodes are alive.
     init(
@@ -32,7 +27,7 @@ final class NodeLease: Sendable {
         self.runs = runs
         self.logger = logger
         self.onPeers = onPeers
-        state = Mutex(State(renewedAt: runtime.now()))
+        renewedAt = Mutex(runtime.now())
     }
 
     /// Announces the node under a new id and a new lease.
@@ -43,11 +38,9 @@ final class NodeLease: Sendable {
             concurrency: announcement.concurrency, kinds: announcement.kinds)
         let sentAt = runtime.now()
         let registered = try await store.register(description, lease: configuration.lease)
-        // In this order: a watchdog that finds the lease held may end it, which must not come before its beginning.
+        // Before the lease begins: the watchdog would end a lease that seems to be as old as the one before.
+        renewedAt.withLock { $0 = sentAt }
         pools.beginLease(announcement, registered.kinds)
-        state.withLock { $0 = State(isHeld: true, renewedAt: sentAt) }
-        // A change of the pools' kinds may have been held back until the lease is held.
-        pools.announcements.wake()
     }
 
     // MARK: Renewal
@@ -64,11 +57,11 @@ final class NodeLease: Sendable {
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: runs.tokens, timeout: lease / 6)
                 wait = lease / 3
-                guard renewal.isAlive, state.withLock(\.isHeld) else {
+                guard renewal.isAlive, pools.hasLease else {
                     try await startAgain()
                     continue
                 }
-                state.withLock { $0.renewedAt = sentAt }
+                renewedAt.withLock { $0 = sentAt }
                 onPeers(renewal.hasPeers)
                 for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }
                 let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
@@ -91,7 +84,6 @@ final class NodeLease: Sendable {
     }
 
     private func lose(grace: Duration) {
-        state.withLock { $0.isHeld = false }
         // In this order: a run that starts meanwhile finds that it may not, or is in the table.
         pools.loseLease()
         runs.stopAll(.leaseLost, grace: max(.zero, grace))
@@ -121,9 +113,10 @@ final class NodeLease: Sendable {
         let lease = configuration.lease
         while !Task.isCancelled {
             try? await runtime.sleep(for: lease / 60)
-            let now = runtime.now()
-            let (isHeld, age) = state.withLock { ($0.isHeld, $0.renewedAt.duration(to: now)) }
-            guard isHeld, age > lease * 2 / 3 else { continue }
+            // In this order: `register` sets the time before the lease begins.
+            guard pools.hasLease else { continue }
+            let age = renewedAt.withLock(\.self).duration(to: runtime.now())
+            guard age > lease * 2 / 3 else { continue }
             logger.error("the lease is about to end: runs are stopped")
             lose(grace: lease - age - lease / 15)
         }
@@ -136,7 +129,7 @@ final class NodeLease: Sendable {
     func announce() async {
         while !Task.isCancelled {
             await pools.announcements.wait(atMost: .seconds(60), on: runtime)
-            guard state.withLock(\.isHeld), let announcement = pools.dueAnnouncement else { continue }
+            guard pools.hasLease, let announcement = pools.dueAnnouncement else { continue }
             do throws(StoreError) {
                 if let numbers = try await store.announce(
                     kinds: announcement.kinds, concurrency: announcement.concurrency)
