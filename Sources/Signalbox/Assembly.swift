@@ -126,7 +126,7 @@ struct Assembly: Sendable {
         undo.append { await listener.stop() }
         self.listener = listener
         health = HealthState()
-        let kinds = KnownKinds(store: store, own: node.kinds)
+        let kinds = KnownKinds(store: store, isOwn: { node.handles($0) })
         let quotas = UserQuotas(store: store, limits: Self.quotas(settings))
         let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
         jobs = JobOperations(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens)

@@ -71,6 +71,18 @@ import Testing
         #expect(pools.announcement.kinds.isEmpty && pools.announcement.concurrency == 0)
     }
 
+    /// At once, and whether or not the node has announced it.
+    @Test func kindsAreThoseOfTheOpenPools() {
+        #expect(!pools.handles("a"))
+        let first = pools.add([runner("a"), runner("b")], concurrency: 1)
+        let second = pools.add([runner("b")], concurrency: 1)
+        #expect(pools.handles("a") && pools.handles("b") && !pools.handles("c"))
+        pools.remove(first)
+        #expect(!pools.handles("a") && pools.handles("b"))
+        pools.remove(second)
+        #expect(!pools.handles("b"))
+    }
+
     /// As long as the store is away, and no longer.
     @Test func announcementIsTriedUntilItSucceeds() async throws {
         let store = ScriptedStore(announcements: [

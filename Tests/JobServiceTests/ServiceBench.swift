@@ -13,6 +13,7 @@ import Testing
 /// The operations over a schema of their own, without gRPC and without workers. This node handles the kind `k`; the kind
 /// `other` is handled by a second node.
 struct ServiceBench: Sendable {
+    let schema: TestSchema
     let store: JobStore
     let database: Database
     let hub: WatchHub
@@ -42,9 +43,10 @@ struct ServiceBench: Sendable {
                 let quotas = UserQuotas(store: store, limits: limits)
                 return try await body(
                     ServiceBench(
-                        store: store, database: database, hub: hub,
+                        schema: schema, store: store, database: database, hub: hub,
                         jobs: JobOperations(
-                            store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
+                            store: store, kinds: KnownKinds(store: store, isOwn: { $0 == "k" }),
+                            quotas: quotas,
                             pageTokens: PageTokens(secret: Array(0..<32))),
                         watches: WatchOperations(store: store, hub: hub, quotas: quotas),
                         admin: AdminOperations(store: store, defaultUserLimit: 3), kinds: kinds))

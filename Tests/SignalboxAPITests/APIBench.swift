@@ -39,6 +39,7 @@ struct APIBench: Sendable {
         }
     }
 
+    let schema: TestSchema
     let store: JobStore
     let database: Database
     let kinds: [Int32]
@@ -76,7 +77,7 @@ struct APIBench: Sendable {
                 configuration.admission = Callers(byName: callers)
                 configuration.errorMapper = StatusMapping.status
                 let jobs = JobOperations(
-                    store: store, kinds: KnownKinds(store: store, own: ["k"]), quotas: quotas,
+                    store: store, kinds: KnownKinds(store: store, isOwn: { $0 == "k" }), quotas: quotas,
                     pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName)))
                 let watches = WatchOperations(store: store, hub: hub, quotas: quotas)
                 let admin = AdminOperations(store: store, defaultUserLimit: 3)
@@ -90,7 +91,7 @@ struct APIBench: Sendable {
                         host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
                     let value = try await body(
                         APIBench(
-                            store: store, database: database, kinds: kinds, client: client,
+                            schema: schema, store: store, database: database, kinds: kinds, client: client,
                             paths: methods.map(\.path)))
                     await client.close()
                     await server.shutdown(grace: .zero)

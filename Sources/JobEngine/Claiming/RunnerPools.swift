@@ -19,6 +19,8 @@ final class RunnerPools: Sendable {
         /// Those that are closed are among them until their last run has ended.
         var pools: [RunnerPool] = []
         var lastID: SlotLedger.PoolID = 0
+        /// The kinds of the pools that are not closed.
+        var kinds: Set<String> = []
         /// Grows when the kinds or the concurrency change.
         var version = 0
         /// The version that the node has announced under this lease.
@@ -44,11 +46,15 @@ final class RunnerPools: Sendable {
                 concurrency: open.reduce(0) { $0 + $1.concurrency })
         }
 
-        var isQuiet: Bool { ledger.isStopping && !ledger.hasGrants }
-
-        mutating func forgetUnused() {
+        /// A pool was added or closed.
+        mutating func poolsChanged() {
+            // A closed pool is kept until its last run has ended.
             pools.removeAll { $0.isClosed && !ledger.has($0.id) }
+            kinds = Set(pools.lazy.filter { !$0.isClosed }.flatMap { $0.kinds.keys })
+            version += 1
         }
+
+        var isQuiet: Bool { ledger.isStopping && !ledger.hasGrants }
 
         func pools(_ ids: [SlotLedger.PoolID]?) -> [RunnerPool] {
             guard let ids else { return [] }
@@ -77,12 +83,11 @@ final class RunnerPools: Sendable {
     /// Its kinds are claimed once they are announced.
     func add(_ runners: [any JobRunner], concurrency: Int) -> RunnerPool {
         let pool = state.withLock { state in
-            state.forgetUnused()
             state.lastID += 1
             let pool = RunnerPool(id: state.lastID, runners: runners, concurrency: concurrency)
             state.pools.append(pool)
             state.ledger.add(pool.id, concurrency: concurrency)
-            state.version += 1
+            state.poolsChanged()
             return pool
         }
         adds.yield(pool)
@@ -95,8 +100,7 @@ final class RunnerPools: Sendable {
         state.withLock { state in
             pool.close()
             state.ledger.close(pool.id)
-            state.forgetUnused()
-            state.version += 1
+            state.poolsChanged()
         }
         pool.claims.wake()
         announcements.wake()
@@ -104,6 +108,9 @@ final class RunnerPools: Sendable {
 
     /// The kinds of all pools. Where two handle the same kind, the policy of the older pool counts.
     var announcement: KindAnnouncement { state.withLock { $0.announcement } }
+
+    /// Whether a pool that is not closed handles the kind, announced or not.
+    func handles(_ kind: String) -> Bool { state.withLock { $0.kinds.contains(kind) } }
 
     /// Nil: what was announced is current.
     var dueAnnouncement: KindAnnouncement? {

@@ -68,8 +68,8 @@ package final class WorkerNode: Sendable {
         if configuration.concurrency > 0 { _ = pools.add(runners, concurrency: configuration.concurrency) }
     }
 
-    /// Those that this node handles.
-    package var kinds: Set<String> { Set(pools.announcement.kinds.keys) }
+    /// Whether a pool of this node handles the kind, announced or not.
+    package func handles(_ kind: String) -> Bool { pools.handles(kind) }
 
     // MARK: Pools
 

@@ -13,19 +13,19 @@ package final class KnownKinds: Sendable {
     }
 
     private let store: JobStore
-    private let own: Set<String>
+    private let isOwn: @Sendable (String) -> Bool
     private let state = Mutex(State())
 
-    /// - Parameter own: the kinds that this node handles.
-    package init(store: JobStore, own: Set<String>) {
+    /// - Parameter isOwn: whether this node handles a kind now, because its runners come and go. It must not block.
+    package init(store: JobStore, isOwn: @escaping @Sendable (String) -> Bool) {
         self.store = store
-        self.own = own
+        self.isOwn = isOwn
     }
 
     /// Whether the kind is known to be handled. False: the database has to be asked (`admit`). Throws `unknownKind`, for
     /// the field that names the kind, if no node handles it.
     func admitAtOnce(_ kind: String, _ field: @autoclosure () -> String) throws(ServiceError) -> Bool {
-        if own.contains(kind) { return true }
+        if isOwn(kind) { return true }
         switch ask(about: [kind]).verdict {
         case .known, .knownFromBefore: return true
         case .unknown: throw .unknownKind(kind, field: field())
@@ -34,12 +34,12 @@ package final class KnownKinds: Sendable {
     }
 
     /// Throws `unknownKind` if no node handles one of the kinds. A kind that is not remembered is looked up in the
-    /// database, because its node may have just started.
+    /// database, because its node may have just started. Throws `cancelled` if the task is cancelled before the answer.
     ///
     /// - Parameter field: the field that names the kind at an index.
     func admit(_ kinds: [String], field: (Int) -> String) async throws(ServiceError) {
-        if kinds.allSatisfy(own.contains) { return }
-        let others = Set(kinds).subtracting(own)
+        let others = Set(kinds).filter { !isOwn($0) }
+        if others.isEmpty { return }
         let (verdict, reading) = ask(about: others)
         let unknown: String?
         switch verdict {
@@ -47,7 +47,9 @@ package final class KnownKinds: Sendable {
         case .unknown(let kind): unknown = kind
         case .notRemembered:
             guard let reading else { preconditionFailure("the reading has just been started") }
-            switch await reading.value {
+            let found = await reading.value
+            if Task.isCancelled { throw .cancelled }
+            switch found {
             case .success(let found): unknown = others.subtracting(found).min()
             case .failure(let error): throw ServiceError(error)
             }
