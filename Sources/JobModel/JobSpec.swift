@@ -125,6 +125,8 @@ package enum JobLimits {
     package static let labelKeyBytesMax = 64
     package static let labelValueBytesMax = 256
     package static let batchJobsMax = 10_000
+    /// The most bytes of a request with a batch. Where a batch is not a message, its payloads together count.
+    package static let batchBytesMax = 4 << 20
     package static let cancelReasonBytesMax = 1024
     /// The limit of a page token in a request. Those that the server makes are shorter.
     package static let pageTokenBytesMax = 256

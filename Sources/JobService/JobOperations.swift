@@ -25,43 +25,60 @@ package struct JobOperations: Sendable {
 
     // MARK: Enqueue
 
-    /// Adds a job; calls `completion` exactly once, on any thread and possibly before this returns. It must not block.
+    /// Adds a job without a task where its kind and its quotas are known in memory, which is so for nearly every call.
+    /// The order of the checks: the fields, the payload's size, the caller's users, the kind, the user's quotas.
     ///
-    /// This form starts no task where kind and quotas are known in memory, which is so for nearly every call. The order
-    /// of the checks: the fields, the payload's size, the caller's users, the kind, the user's quotas.
-    ///
-    /// - Parameter violations: fields that were found wrong while the draft was read. They are reported together with
-    ///   those that are found here.
+    /// - Parameters:
+    ///   - violations: fields that were found wrong while the draft was read. They are reported together with those that
+    ///     are found here.
+    ///   - completion: called exactly once if this returns nil, on any thread and possibly before this returns, and never
+    ///     otherwise. It must not block.
+    /// - Returns: the rest of the operation, if the database has to be asked first. If its task is cancelled meanwhile, it
+    ///   throws `cancelled`, and the job is not added.
     package func enqueue(
         _ draft: JobSpecDraft, found violations: [FieldViolation] = [], by caller: Caller,
         completion: @escaping @Sendable (Result<Enqueued, ServiceError>) -> Void
-    ) {
-        do throws(ServiceError) {
-            let job = try Self.checked(draft, found: violations, by: caller)
-            let demand = quotas.demand(of: job)
-            if try kinds.admitAtOnce(job.spec.kind, "job.kind"), try quotas.admitAtOnce(demand) {
-                return add(job, demand, completion)
-            }
-            Task { () async in
-                do throws(ServiceError) {
-                    try await kinds.admit([job.spec.kind]) { _ in "job.kind" }
-                    try await quotas.admit(demand)
-                } catch {
-                    return completion(.failure(error))
-                }
-                add(job, demand, completion)
-            }
-        } catch {
-            completion(.failure(error))
+    ) throws(ServiceError) -> (@Sendable () async throws(ServiceError) -> Enqueued)? {
+        let job = try Self.checked(draft, found: violations, by: caller)
+        let demand = quotas.demand(of: job)
+        if try admitAtOnce(job, demand) {
+            add(job, demand, completion)
+            return nil
+        }
+        return { [self] () async throws(ServiceError) in
+            try await admit(job, demand)
+            return try await add(job, demand)
         }
     }
 
-    /// Adds a job and waits until it is committed.
+    /// Adds a job and waits until it is committed. If the task is cancelled while the database is asked about kind and
+    /// quotas, this throws `cancelled`, and the job is not added.
     package func enqueue(
         _ draft: JobSpecDraft, found violations: [FieldViolation] = [], by caller: Caller
     ) async throws(ServiceError) -> Enqueued {
+        let job = try Self.checked(draft, found: violations, by: caller)
+        let demand = quotas.demand(of: job)
+        if try !admitAtOnce(job, demand) { try await admit(job, demand) }
+        return try await add(job, demand)
+    }
+
+    /// False: the database has to be asked (`admit`).
+    private func admitAtOnce(_ job: NewJob, _ demand: UserQuotas.Demand?) throws(ServiceError) -> Bool {
+        guard try kinds.admitAtOnce(job.spec.kind, "job.kind") else { return false }
+        return try quotas.admitAtOnce(demand)
+    }
+
+    /// Checks its task's cancellation after each wait. The task of a call and what ends the call run on the same event
+    /// loop, so a job that is added without a further wait is not one whose caller was told that the call has ended.
+    private func admit(_ job: NewJob, _ demand: UserQuotas.Demand?) async throws(ServiceError) {
+        try await kinds.admit([job.spec.kind]) { _ in "job.kind" }
+        try await quotas.admit(demand)
+    }
+
+    /// Writes a job that was admitted, and waits until it is committed.
+    private func add(_ job: NewJob, _ demand: UserQuotas.Demand?) async throws(ServiceError) -> Enqueued {
         let result = await withCheckedContinuation { continuation in
-            enqueue(draft, found: violations, by: caller) { continuation.resume(returning: $0) }
+            add(job, demand) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }

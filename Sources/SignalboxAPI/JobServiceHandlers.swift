@@ -28,7 +28,9 @@ package struct JobServiceHandlers: Sendable {
                 .unary { bytes, context, reply in
                     try enqueue(bytes, by: context.caller, reply)
                 }),
-            .unary(JobServiceMethod.enqueueBatch) { try await enqueueBatch($0, by: $1.caller) },
+            .unary(JobServiceMethod.enqueueBatch, maxRequestBytes: JobLimits.batchBytesMax) {
+                try await enqueueBatch($0, by: $1.caller)
+            },
             .unary(JobServiceMethod.getJob, maxRequestBytes: Self.requestBytesMax) {
                 try await getJob($0, for: $1.caller)
             },
@@ -52,13 +54,15 @@ package struct JobServiceHandlers: Sendable {
         var violations: [FieldViolation] = []
         let request = try EnqueueRequest.decode(bytes, into: &violations)
         guard let draft = request.job else { throw ServiceError.invalid(violations) }
-        jobs.enqueue(draft, found: violations, by: caller) { result in
-            reply.send {
-                let enqueued = try result.get()
-                return EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
-            }
+        let rest = try jobs.enqueue(draft, found: violations, by: caller) { result in
+            reply.send { try Self.encode(result.get()) }
         }
-        return .later
+        guard let rest else { return .later }
+        return .work { Self.encode(try await rest()) }
+    }
+
+    private static func encode(_ enqueued: Enqueued) -> ByteBuffer {
+        EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
     }
 
     private func enqueueBatch(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {

@@ -1,7 +1,9 @@
 import JobModel
 import JobStore
+import Postgres
 import Support
 import Synchronization
+import TestDatabase
 import Testing
 
 @testable import JobService
@@ -81,27 +83,72 @@ import Testing
         }
     }
 
-    /// Completed exactly once: at once with an error, later where the database is asked.
-    @Test func thePrimitiveCompletesOnce() async throws {
-        try await ServiceBench.with { bench in
+    /// What the database is asked while a call waits.
+    enum Lookup: String, CaseIterable, Sendable {
+        case kind = "node"
+        case quota = "live"
+    }
+
+    /// Its caller is told that nothing was added, or gets no answer.
+    ///
+    /// - Parameter isCall: the form that answers without a task where it can, as for a call of gRPC.
+    @Test(arguments: Lookup.allCases, [true, false])
+    func anEnqueueThatIsCancelledWhileItWaitsAddsNothing(_ lookup: Lookup, isCall: Bool) async throws {
+        var limits = UserQuotas.Limits()
+        if lookup == .quota { limits.pendingJobsMax = 10 }
+        try await ServiceBench.with(limits) { bench in
+            let draft = JobSpecDraft.of("a") { if lookup == .kind { $0.kind = "other" } }
+            let lock = try Connection(bench.schema.connectionConfiguration())
+            try lock.executeScript("BEGIN; LOCK TABLE \(lookup.rawValue) IN ACCESS EXCLUSIVE MODE")
+            let enqueue = Task { () async throws -> Enqueued in
+                guard isCall else { return try await bench.jobs.enqueue(draft, by: .root) }
+                let rest = try bench.jobs.enqueue(draft, by: .root) { _ in
+                    Issue.record("completed while the database is asked")
+                }
+                let found = try #require(rest)
+                return try await found()
+            }
+            let waits = "pg_locks WHERE NOT granted AND relation = '\(lookup.rawValue)'::regclass"
+            while try await bench.count(waits) == 0 {}
+            enqueue.cancel()
+            try lock.executeScript("COMMIT")
+            await #expect(throws: ServiceError.cancelled) { try await enqueue.value }
+            #expect(try await bench.count("job") == 0)
+            // It does not count against the quota.
+            for _ in 0..<(limits.pendingJobsMax ?? 1) { _ = try await bench.jobs.enqueue(draft, by: .root) }
+        }
+    }
+
+    /// Completes exactly once, or never where it throws or leaves the rest to a task.
+    @Test func theFormWithoutATaskCompletesOnce() async throws {
+        try await ServiceBench.with { bench async throws in
             let kinds: [ExactText] = ["k", "other", "missing", "not a name"]
             let counts = Mutex([Int](repeating: 0, count: kinds.count))
             let answers = AsyncStream.makeStream(of: Bool.self)
+            var waiting: [@Sendable () async throws(ServiceError) -> Enqueued] = []
+            var wrong = 0
             for (index, kind) in kinds.enumerated() {
-                bench.jobs.enqueue(.of("a") { $0.kind = kind }, by: .root) { result in
-                    counts.withLock { $0[index] += 1 }
-                    answers.continuation.yield((try? result.get()) != nil)
+                do throws(ServiceError) {
+                    let rest = try bench.jobs.enqueue(.of("a") { $0.kind = kind }, by: .root) { result in
+                        counts.withLock { $0[index] += 1 }
+                        answers.continuation.yield((try? result.get()) != nil)
+                    }
+                    if let rest { waiting.append(rest) }
+                } catch {
+                    wrong += 1
                 }
             }
-            var added = 0
-            var seen = 0
-            for await isAdded in answers.stream {
-                added += isAdded ? 1 : 0
-                seen += 1
-                if seen == kinds.count { break }
+            #expect(waiting.count == 2 && wrong == 1)
+            #expect(try await waiting[0]().isNew)
+            await #expect(throws: ServiceError.unknownKind("missing", field: "job.kind")) {
+                try await waiting[1]()
             }
-            #expect(added == 2)
-            #expect(counts.withLock { $0 } == [1, 1, 1, 1])
+            for await isAdded in answers.stream {
+                #expect(isAdded)
+                break
+            }
+            #expect(try await bench.count("job") == 2)
+            #expect(counts.withLock { $0 } == [1, 0, 0, 0])
         }
     }
 
