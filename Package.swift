@@ -276,9 +276,7 @@ let package = Package(
             name: "SignalboxTests",
             dependencies: [
                 "Authentication", "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings",
-                "Signalbox",
-                "SignalboxJobs",
-                "TestDatabase", "Support", logging,
+                "Signalbox", "SignalboxClient", "SignalboxJobs", "TestDatabase", "Support", logging,
             ],
             swiftSettings: settings),
         .testTarget(

@@ -72,9 +72,6 @@ struct EmbeddedJobs: JobQueue {
     /// The caller in the audit. Its source is that of the settings, because the program makes no call.
     private static let caller = Caller(name: "program", source: .settings, address: "", users: .all)
 
-    /// The payloads of one batch together.
-    private static let batchPayloadBytesMax = 4 << 20
-
     let server: RunningServer
 
     private func run<R>(
@@ -102,10 +99,10 @@ struct EmbeddedJobs: JobQueue {
             let problem = "are not 1 to \(JobLimits.batchJobsMax)"
             throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
         }
-        // A remote caller's batch is bounded by the size of its message.
+        // A remote caller's batch is bounded by the size of its message, which the payloads make up nearly all of.
         let bytes = requests.reduce(0) { $0 + $1.payload.data.count }
-        guard bytes <= Self.batchPayloadBytesMax else {
-            let problem = "have \(bytes) bytes of payload together, at most \(Self.batchPayloadBytesMax)"
+        guard bytes <= JobLimits.batchBytesMax else {
+            let problem = "have \(bytes) bytes of payload together, at most \(JobLimits.batchBytesMax)"
             throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
         }
         let drafts = requests.map(\.draft)

@@ -5,6 +5,8 @@ import JobWatch
 import Logging
 import Postgres
 import Settings
+import SignalboxClient
+import SignalboxJobs
 import Support
 import TestDatabase
 import Testing
@@ -47,6 +49,62 @@ import Testing
                 await running.run {}
                 #expect(try await count(database, "node WHERE ended_at IS NULL") == 0)
             }
+        }
+    }
+
+    /// Runs a server for the length of `body`, which gets its jobs as a program that embeds it has them.
+    private func withRunning(
+        runners: [any JobRunner], _ body: @escaping @Sendable (Assembly, EmbeddedJobs) async throws -> Void
+    ) async throws {
+        try await TestDatabase.withSchema { schema in
+            let assembly = try await Assembly.start(
+                settings(schema, name: schema.name, listen: "127.0.0.1:0"), runners: runners, logger: logger)
+            let server = RunningServer()
+            server.starts(.init(jobs: assembly.jobs, watches: assembly.watches))
+            await assembly.run {
+                do {
+                    try await body(assembly, EmbeddedJobs(server: server))
+                } catch {
+                    Issue.record(error)
+                }
+            }
+        }
+    }
+
+    /// A batch that a program may enqueue by its own server is one that a client may send it, but for what a message has
+    /// besides payloads.
+    @Test func theByteLimitOfABatchIsThatOfAMessage() async throws {
+        func batch(of bytes: Int) throws -> [JobRequest] {
+            try [1 << 20, 1 << 20, 1 << 20, 1 << 19, bytes - (7 << 19)].map {
+                try JobRequest(kind: "test.noop", userID: "ada", input: String(repeating: "x", count: $0 - 2))
+            }
+        }
+        let (fits, exceeds) = (try batch(of: 4 << 20 - 2048), try batch(of: 4 << 20 + 1))
+        #expect(exceeds.reduce(0) { $0 + $1.payload.data.count } == 4 << 20 + 1)
+        try await withRunning(runners: [TestNoopRunner()]) { assembly, embedded in
+            let address = try #require(HostPort(assembly.address))
+            let client = try SignalboxClient(.init(host: address.host, port: address.port))
+            for jobs in [embedded, client] as [any JobQueue] {
+                #expect(try await jobs.enqueue(fits).count == fits.count)
+                let error = try await #require(throws: SignalboxError.self) {
+                    try await jobs.enqueue(exceeds)
+                }
+                #expect([.invalidArgument, .resourceExhausted].contains(error.code))
+            }
+            await client.close()
+        }
+    }
+
+    /// The kinds of this node are those of its runners now, before the cluster knows of them.
+    @Test func aKindWhoseRunnersComeLaterIsTakenAtOnce() async throws {
+        try await withRunning(runners: []) { assembly, jobs in
+            let request = try JobRequest(kind: "test.noop", userID: "ada", input: 1)
+            let error = try await #require(throws: SignalboxError.self) { try await jobs.enqueue(request) }
+            #expect(error.violations.map(\.field) == ["job.kind"])
+            // From here on the kind counts as unknown for a second.
+            _ = assembly.node.addPool([TestNoopRunner()], concurrency: 1)
+            let enqueued = try await jobs.enqueue(request)
+            #expect(try await jobs.finalJob(enqueued.job.id).state == .succeeded)
         }
     }
 
