@@ -275,7 +275,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxTests",
             dependencies: [
-                "Authentication", "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres", "Settings",
+                "Authentication", "GRPC", "JobModel", "JobStore", "JobEngine", "JobWatch", "Postgres",
+                "Settings",
                 "Signalbox", "SignalboxClient", "SignalboxJobs", "TestDatabase", "Support", logging,
             ],
             swiftSettings: settings),

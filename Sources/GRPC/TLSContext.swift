@@ -16,7 +16,7 @@ final class TLSContext: Sendable {
         var authorities: Set<NIOSSLCertificate>
     }
 
-    /// What new connections get.
+    /// The state from which new connections are served.
     private struct State {
         var material: Material
         /// The number of times that an authority was removed.

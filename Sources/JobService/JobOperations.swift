@@ -69,7 +69,7 @@ package struct JobOperations: Sendable {
     }
 
     /// Checks its task's cancellation after each wait. The task of a call and what ends the call run on the same event
-    /// loop, so a job that is added without a further wait is not one whose caller was told that the call has ended.
+    /// loop, so a job that is added without a further wait is never one of a call that has already ended.
     private func admit(_ job: NewJob, _ demand: UserQuotas.Demand?) async throws(ServiceError) {
         try await kinds.admit([job.spec.kind]) { _ in "job.kind" }
         try await quotas.admit(demand)

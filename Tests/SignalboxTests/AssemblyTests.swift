@@ -1,3 +1,4 @@
+import GRPC
 import JobEngine
 import JobModel
 import JobStore
