@@ -308,8 +308,7 @@ class Proxy:
     """A TCP connection to a server that can be cut, and refused for a while."""
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        self.point_at(target)
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._is_open = True
@@ -359,6 +358,11 @@ class Proxy:
         with self._lock:
             sockets = list(self._sockets)
         self._drop(sockets)
+
+    def point_at(self, target: str) -> None:
+        """Takes new connections to another server; those that are open stay where they are."""
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
 
     def refuse(self) -> None:
         """Ends every connection, and takes no new one until `accept`."""
