@@ -1,0 +1,267 @@
+"""The example program of each language against the real server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+
+import grpc
+import pytest
+from access import closing, reach
+from authority import LOOPBACK, Authority
+from conftest import WATCHES_MAX, Secured
+from example import Example, Line
+from harness import PATIENCE_S, Api, Cluster, Proxy, Server
+from signalbox import Client
+from signalbox.v1 import job_service_pb2
+
+SLEEP = "test.sleep"
+#: How soon the server notices that a client has left a watch.
+LEFT_S = 10.0
+
+
+def sleep_for(ms: int, steps: int) -> str:
+    return json.dumps({"ms": ms, "steps": steps})
+
+
+def events(lines: list[Line], kind: str) -> list[Line]:
+    return [line for line in lines if line.get("event") == kind]
+
+
+def check_watch(lines: list[Line], *, steps: int, types: list[str] | None = None) -> None:
+    """A snapshot, every lifecycle event after it once and in order, progress that grows, the end with the result."""
+    first, *rest = lines
+    assert first["created"] is True and len(first["job_id"]) == 36
+    assert rest[0]["event"] == "snapshot" and rest[-1]["event"] == "end"
+    assert len(events(rest, "snapshot")) == 1, "it did not resume, but began again"
+    lifecycle = events(rest, "lifecycle")
+    begin = rest[0]["sequence"]
+    assert rest[0]["state"] == {1: "PENDING", 2: "RUNNING"}[begin]
+    assert [line["sequence"] for line in lifecycle] == [*range(begin + 1, begin + 1 + len(lifecycle))]
+    expected = types or ["ENQUEUED", "STARTED", "SUCCEEDED"]
+    assert [line["type"] for line in lifecycle] == expected[begin:]
+    assert all(line["state"] == "RUNNING" for line in lifecycle if line["type"] == "STARTED")
+    progress = [(line["attempt"], line["fraction"]) for line in events(rest, "progress")]
+    assert progress and progress == sorted(progress)
+    # Only the latest is promised, and a fraction is a whole number of steps.
+    assert all(0 < fraction <= 1 and abs(fraction * steps - round(fraction * steps)) < 1e-6 for _, fraction in progress)
+    assert rest[-1]["state"] == "SUCCEEDED" and "slept_ms" in json.loads(rest[-1]["result"])
+
+
+def test_a_job_is_watched_to_its_end(example: Example, server: Server, user: str):
+    lines = example.run("run", SLEEP, user, sleep_for(900, 3), address=server.address)
+    check_watch(lines, steps=3)
+    assert not events(lines, "reconnect")
+    assert len({line["fraction"] for line in events(lines, "progress")}) > 1
+    # From its first event on, without a snapshot; and one that is final ends at once.
+    again = example.run("watch", lines[0]["job_id"], "1", address=server.address)
+    assert [(line["type"], line["sequence"]) for line in events(again, "lifecycle")] == [
+        ("STARTED", 2),
+        ("SUCCEEDED", 3),
+    ]
+    assert not events(again, "snapshot") and again[-1] == lines[-1]
+
+
+def test_a_job_is_cancelled(example: Example, server: Server, client: Client, user: str):
+    running = example.start("run", SLEEP, user, sleep_for(60_000, 600), address=server.address)
+    running.until_event("progress")
+    job_id = running.lines[0]["job_id"]
+    asked = example.run("cancel", job_id, "no longer needed", address=server.address)
+    assert asked == [{"state": "RUNNING"}] or asked == [{"state": "CANCELLED"}]
+    lines = running.finish()
+    assert events(lines, "lifecycle")[-1]["type"] == "CANCELLED"
+    assert lines[-1]["event"] == "end" and lines[-1]["state"] == "CANCELLED"
+    error = client.get(job_id).error
+    assert error is not None and "no longer needed" in error.message
+
+
+def test_an_invalid_request_names_its_fields(example: Example, server: Server):
+    (line,) = example.run("invalid", address=server.address)
+    assert line["code"] == "INVALID_ARGUMENT"
+    assert {item["field"] for item in line["violations"]} == {"job.kind", "job.user_id"}
+    assert all(item["description"] for item in line["violations"])
+
+
+def test_a_watch_resumes_when_its_connection_is_cut(example: Example, proxy: Proxy, client: Client, user: str):
+    running = example.start("run", SLEEP, user, sleep_for(3_000, 30), address=proxy.address)
+    running.until_event("progress")
+    proxy.cut()
+    running.until_event("reconnect")
+    running.until_event("progress")
+    # What happens meanwhile is delivered afterwards.
+    proxy.refuse()
+    assert client.wait(running.lines[0]["job_id"], timeout=PATIENCE_S).sequence == 3
+    proxy.accept()
+    lines = running.finish()
+    check_watch(lines, steps=30)
+    assert len(events(lines, "reconnect")) >= 2
+    assert all(hasattr(grpc.StatusCode, line["code"]) for line in events(lines, "reconnect"))
+
+
+def test_tls_and_a_token(example: Example, secured: Secured, user: str):
+    lines = example.run(
+        "run", SLEEP, user, sleep_for(300, 3), address=secured.address, ca=secured.ca, token=secured.token
+    )
+    check_watch(lines, steps=3)
+
+
+def test_a_wrong_token_is_refused(example: Example, secured: Secured, user: str):
+    program = example.start(
+        "run", SLEEP, user, sleep_for(1, 1), address=secured.address, ca=secured.ca, token="sbx_" + 43 * "x"
+    )
+    assert program.finish(code=1) == []
+
+
+class Impostor:
+    """A server with a certificate that another authority has signed. Keeps what clients send it after the handshake."""
+
+    def __init__(self, authority: Authority) -> None:
+        pair = authority.issue(*LOOPBACK)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.certificate, pair.key)
+        self._context.set_alpn_protocols(["h2"])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"localhost:{self._listener.getsockname()[1]}"
+        self.received = b""
+        self.was_called = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            plain.settimeout(PATIENCE_S)
+            with plain, suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secure:
+                while data := secure.recv(65_536):
+                    self.received += data
+            self.was_called.set()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def impostor() -> Iterator[Impostor]:
+    with ExitStack() as stack:
+        authority = Authority("Another authority")
+        stack.callback(authority.close)
+        impostor = Impostor(authority)
+        stack.callback(impostor.close)
+        yield impostor
+
+
+def test_another_authority_is_not_trusted(example: Example, impostor: Impostor, secured: Secured, user: str):
+    program = example.start(
+        "run", SLEEP, user, sleep_for(1, 1), address=impostor.address, ca=secured.ca, token=secured.token
+    )
+    assert impostor.was_called.wait(PATIENCE_S)
+    program.close()
+    assert impostor.received == b"", "the token may have been sent to an impostor"
+    assert program.lines == []
+
+
+def test_a_watch_survives_a_rolling_restart(example: Example, cluster: Cluster, user: str):
+    """Two nodes are replaced, one after the other. Each sends GOAWAY and ends its watches, and releases its runs."""
+    url = cluster.database()
+    with ExitStack() as stack:
+
+        def start(name: str) -> Server:
+            # A run that has not ended within the grace time is released.
+            server = Server(url, name=name, arguments=["--grace", "200ms"])
+            stack.callback(server.close)
+            return server
+
+        north = start("north")
+        proxy = Proxy(north.address)
+        stack.callback(proxy.close)
+        south = start("south")
+        running = example.start("run", SLEEP, user, sleep_for(4_000, 40), address=proxy.address)
+        running.until_event("progress")
+        proxy.point_at(south.address)
+        assert north.terminate() == 0
+        running.until_event("reconnect")
+        running.until_event("progress")
+        proxy.point_at(start("north again").address)
+        assert south.terminate() == 0
+        lines = running.finish()
+    reconnects = events(lines, "reconnect")
+    assert len(reconnects) >= 2 and reconnects[0]["code"] == "UNAVAILABLE"
+    lifecycle = [line["type"] for line in events(lines, "lifecycle")]
+    # By each node that was replaced while it ran the job, which may have begun on either.
+    released = lifecycle.count("RELEASED")
+    assert released in (1, 2)
+    types = ["ENQUEUED", *released * ["STARTED", "RELEASED"], "STARTED", "SUCCEEDED"]
+    check_watch(lines, steps=40, types=types)
+
+
+class HoldingProxy(Proxy):
+    """Keeps the connection to the server open when its client has gone."""
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                with suppress(OSError):
+                    sink.sendall(data)
+
+
+@pytest.fixture
+def holding(server: Server) -> Iterator[HoldingProxy]:
+    yield from closing(HoldingProxy(server.address))
+
+
+@pytest.fixture
+def all_watches(api: Api, client: Client) -> Callable[[str], bool]:
+    """Whether a user may open as many watches as the quota allows: that none of another connection is open."""
+
+    def try_all(user: str) -> bool:
+        # A watch of a job that is final would end by itself.
+        job_id = client.enqueue("test.noop", user_id=user, delay=timedelta(hours=1)).id
+        request = job_service_pb2.WatchRequest(jobs=[job_service_pb2.WatchedJob(job_id=job_id)])
+        calls = [api.jobs.Watch(request, timeout=PATIENCE_S) for _ in range(WATCHES_MAX)]
+        try:
+            for call in calls:
+                next(call)
+            return True
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
+            return False
+        finally:
+            for call in calls:
+                call.cancel()
+            client.cancel(job_id)
+
+    return try_all
+
+
+def test_watches_that_are_left_end_on_the_server(
+    example: Example, holding: HoldingProxy, client: Client, all_watches: Callable[[str], bool], user: str
+):
+    """The connection stays open, so only the client's RST_STREAM has ended them."""
+    lines = example.run("leave", str(WATCHES_MAX), SLEEP, user, sleep_for(60_000, 60), address=holding.address)
+    assert lines[-1] == {"left": WATCHES_MAX}
+    (job,) = client.list(user_id=user)
+    assert client.wait(job.id, timeout=PATIENCE_S).state.name == "CANCELLED"
+    reach(lambda: all_watches(user), LEFT_S, "every watch that was left has ended")
+
+
+def test_a_watch_that_is_not_left_would_be_found(
+    holding: HoldingProxy, client: Client, all_watches: Callable[[str], bool], user: str
+):
+    job_id = client.enqueue(SLEEP, {"ms": 60_000}, user_id=user).id
+    left = Api(holding.address)
+    call = left.jobs.Watch(job_service_pb2.WatchRequest(jobs=[job_service_pb2.WatchedJob(job_id=job_id)]))
+    next(call)
+    assert not all_watches(user)
+    call.cancel()
+    left.close()
+    reach(lambda: all_watches(user), LEFT_S, "the watch that was cancelled has ended")
+    client.cancel(job_id)

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	signalbox "signalbox.example/api/signalbox/v1"
+)
+
+const (
+	// The service sends a heartbeat every 15 s. After three that did not come, the connection is dead.
+	silenceMax = 45 * time.Second
+	// For how long a watch that was interrupted tries to resume without receiving a message.
+	resumeMax = 30 * time.Second
+)
+
+// watch prints what happens to a job until it is final. When the connection is lost it resumes after the last event
+// that it has, so that every event is printed once.
+func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error {
+	var delays backoff
+	giveUpAt := time.Now().Add(resumeMax)
+	for {
+		err := readWatch(jobs, watched, func() {
+			delays = backoff{}
+			giveUpAt = time.Now().Add(resumeMax)
+		})
+		if err == io.EOF {
+			return showEnd(jobs, watched.GetJobId())
+		}
+		if !isWorthRetrying(err) || time.Now().After(giveUpAt) {
+			return err
+		}
+		show(line{"event": "reconnect", "code": codeName(err)})
+		time.Sleep(delays.next(err))
+	}
+}
+
+// readWatch reads one stream to its end, and keeps in watched how far it came. It returns io.EOF once the job is final.
+func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob, onMessage func()) error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	silence := time.AfterFunc(silenceMax, stop)
+	defer silence.Stop()
+	stream, err := jobs.Watch(ctx, &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{watched}})
+	if err != nil {
+		return err
+	}
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		silence.Reset(silenceMax)
+		onMessage()
+		switch event := message.GetEvent().(type) {
+		case *signalbox.WatchResponse_Snapshot:
+			job := event.Snapshot.GetJob()
+			watched.AfterSequence = job.GetSequence()
+			show(line{"event": "snapshot", "state": stateName(job.GetState()), "sequence": job.GetSequence()})
+		case *signalbox.WatchResponse_Lifecycle:
+			change := event.Lifecycle
+			watched.AfterSequence = change.GetSequence()
+			show(line{
+				"event":    "lifecycle",
+				"type":     strings.TrimPrefix(change.GetType().String(), "JOB_EVENT_TYPE_"),
+				"state":    stateName(change.GetState()),
+				"sequence": change.GetSequence(),
+			})
+		case *signalbox.WatchResponse_Progress:
+			show(line{
+				"event":    "progress",
+				"fraction": event.Progress.GetProgress().GetFraction(),
+				"attempt":  event.Progress.GetAttempt(),
+			})
+		default:
+			// Heartbeats, and what a newer service sends.
+		}
+	}
+}
+
+// showEnd prints the state of a final job, and its result. An event has the result too, but not a large one.
+func showEnd(jobs signalbox.JobServiceClient, id string) error {
+	var response *signalbox.GetJobResponse
+	err := repeat(func(ctx context.Context) (err error) {
+		response, err = jobs.GetJob(ctx, &signalbox.GetJobRequest{JobId: id})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the result: %w", err)
+	}
+	job := response.GetJob()
+	show(line{"event": "end", "state": stateName(job.GetState()), "result": string(job.GetResult().GetData())})
+	return nil
+}
+
+// isWorthRetrying tells whether a watch that ended with this error can end otherwise.
+func isWorthRetrying(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.NotFound, codes.OutOfRange, codes.FailedPrecondition,
+		codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented:
+		return false
+	}
+	return true
+}
+
+func stateName(state signalbox.JobState) string {
+	return strings.TrimPrefix(state.String(), "JOB_STATE_")
+}
+
+// codeName is the name of a status as gRPC's documents write it: UNAVAILABLE.
+func codeName(err error) string {
+	return code.Code(status.Code(err)).String()
+}

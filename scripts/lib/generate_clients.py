@@ -1,0 +1,77 @@
+"""Generates the stubs of the clients in clients/, but for Python's, which scripts/generate makes by grpcio-tools.
+
+Each language is an entry of CLIENTS, with one function that writes its stubs. The tools are those of Debian 12: others
+write other (equally good) code, so what is checked in can be made and compared only where `tools` finds them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: What clients call, below proto/: JobService, without the administration.
+API = ["signalbox/v1/job.proto", "signalbox/v1/job_service.proto"]
+
+
+@dataclass(frozen=True)
+class Client:
+    name: str
+    #: A folder relative to the repository, which has generated files only.
+    stubs: Path
+    #: Writes into a folder what `stubs` is to contain. The second argument is the folders to import protos from.
+    write: Callable[[Path, list[Path]], None]
+    #: Programs to the versions that the stubs are made by. Empty: the program does not tell its version.
+    tools: Mapping[str, str]
+
+    def missing_tools(self) -> list[str]:
+        """What is not here as `tools` has it, for people."""
+        return [
+            f"{program} {version}".rstrip() + f" (found {found or 'none'})"
+            for program, version in self.tools.items()
+            if version != (found := version_of(program, asked=version != ""))
+        ]
+
+
+def version_of(program: str, *, asked: bool) -> str | None:
+    """The last word of what --version prints, or an empty text if it is not asked. None: it is not installed."""
+    if shutil.which(program) is None:
+        return None
+    if not asked:
+        return ""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
+def run_protoc(includes: list[Path], arguments: list[str]) -> None:
+    """Debian's protoc: its C++ and Java go with Debian's libraries, unlike those of grpcio-tools."""
+    subprocess.run(["protoc", *(f"-I{folder}" for folder in includes), *arguments], check=True)
+
+
+def write_go(out: Path, includes: list[Path]) -> None:
+    """Package signalboxv1, which the module signalbox.example/api has in signalbox/v1."""
+    module = "signalbox.example/api"
+    options = [f"module={module}", *(f"M{name}={module}/signalbox/v1;signalboxv1" for name in API)]
+    # The module's folder is two above that of its one package.
+    made = out / "made"
+    made.mkdir(parents=True)
+    outputs = [f"--{plugin}_out={','.join(options)}:{made}" for plugin in ("go", "go-grpc")]
+    run_protoc(includes, [*outputs, *API])
+    for path in (made / "signalbox/v1").iterdir():
+        path.rename(out / path.name)
+    shutil.rmtree(made)
+
+
+PROTOC = {"protoc": "3.21.12"}
+CLIENTS = [
+    Client(
+        "go",
+        Path("clients/go/signalbox/v1"),
+        write_go,
+        {**PROTOC, "protoc-gen-go": "v1.28.1", "protoc-gen-go-grpc": "1.0"},
+    ),
+]
