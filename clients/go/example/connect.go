@@ -12,6 +12,7 @@ import (
 	connectionbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
@@ -28,10 +29,12 @@ func connect() (*grpc.ClientConn, error) {
 		// By default gRPC waits up to two minutes before it tries to connect again.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: connectionbackoff.Config{
-				BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 5 * time.Second,
+				BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second,
 			},
 			MinConnectTimeout: 5 * time.Second,
 		}),
+		// A connection that does not answer a ping is dead.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
 	if ca == "" {
 		options = append(options, grpc.WithInsecure())
@@ -83,7 +86,7 @@ func repeat(call func(context.Context) error) error {
 	}
 }
 
-// backoff is a sequence of delays between tries, which doubles from 0.1 s to 5 s. The zero value is ready for use.
+// backoff is a sequence of delays between tries, which doubles from 0.1 s to 2 s. The zero value is ready for use.
 type backoff struct {
 	nominal time.Duration
 }
@@ -93,8 +96,8 @@ type backoff struct {
 func (b *backoff) next(err error) time.Duration {
 	if b.nominal *= 2; b.nominal == 0 {
 		b.nominal = 100 * time.Millisecond
-	} else if b.nominal > 5*time.Second {
-		b.nominal = 5 * time.Second
+	} else if b.nominal > 2*time.Second {
+		b.nominal = 2 * time.Second
 	}
 	delay := b.nominal/2 + time.Duration(rand.Int63n(int64(b.nominal/2)))
 	for _, detail := range status.Convert(err).Details() {

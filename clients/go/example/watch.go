@@ -14,12 +14,8 @@ import (
 	signalbox "signalbox.example/api/signalbox/v1"
 )
 
-const (
-	// The service sends a heartbeat every 15 s. After three that did not come, the connection is dead.
-	silenceMax = 45 * time.Second
-	// For how long a watch that was interrupted tries to resume without receiving a message.
-	resumeMax = 30 * time.Second
-)
+// resumeMax is for how long a watch that was interrupted tries to resume without receiving a message.
+const resumeMax = 30 * time.Second
 
 // watch prints what happens to a job until it is final. When the connection is lost it resumes after the last event
 // that it has, so that every event is printed once.
@@ -46,8 +42,6 @@ func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error
 func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob, onMessage func()) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	silence := time.AfterFunc(silenceMax, stop)
-	defer silence.Stop()
 	stream, err := jobs.Watch(ctx, &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{watched}})
 	if err != nil {
 		return err
@@ -57,7 +51,6 @@ func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob, o
 		if err != nil {
 			return err
 		}
-		silence.Reset(silenceMax)
 		onMessage()
 		switch event := message.GetEvent().(type) {
 		case *signalbox.WatchResponse_Snapshot:
