@@ -107,5 +107,15 @@ LANGUAGES = {
             run="{out}/example",
             version=debian("golang-go", "golang-google-grpc-dev"),
         ),
+        Language(
+            "cpp",
+            "C++",
+            build=[
+                "cmake -S . -B {out}",
+                "cmake --build {out} --parallel 2",
+            ],
+            run="{out}/example",
+            version=debian("g++", "libgrpc++-dev"),
+        ),
     )
 }

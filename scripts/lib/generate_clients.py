@@ -15,7 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: What clients call, below proto/: JobService, without the administration.
-API = ["signalbox/v1/job.proto", "signalbox/v1/job_service.proto"]
+SERVICE = "signalbox/v1/job_service.proto"
+API = ["signalbox/v1/job.proto", SERVICE]
+#: For languages whose packages have no google.rpc.
+ERROR_DETAILS = "google/rpc/status.proto"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ def write_go(out: Path, includes: list[Path]) -> None:
     shutil.rmtree(made)
 
 
+def write_cpp(out: Path, includes: list[Path]) -> None:
+    """Headers and sources, included as signalbox/v1/….pb.h; google.rpc too, of which Debian has no headers."""
+    out.mkdir(parents=True)
+    plugin = shutil.which("grpc_cpp_plugin")
+    run_protoc(includes, [f"--cpp_out={out}", *API, ERROR_DETAILS])
+    run_protoc(includes, [f"--grpc_out={out}", f"--plugin=protoc-gen-grpc={plugin}", SERVICE])
+
+
 PROTOC = {"protoc": "3.21.12"}
 CLIENTS = [
     Client(
@@ -74,4 +85,5 @@ CLIENTS = [
         write_go,
         {**PROTOC, "protoc-gen-go": "v1.28.1", "protoc-gen-go-grpc": "1.0"},
     ),
+    Client("cpp", Path("clients/cpp/generated"), write_cpp, {**PROTOC, "grpc_cpp_plugin": ""}),
 ]

@@ -1,0 +1,109 @@
+#include "watch.h"
+
+#include <functional>
+#include <iostream>
+
+namespace api = signalbox::v1;
+
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+// For how long a watch that was interrupted tries to resume without receiving a message.
+constexpr std::chrono::seconds resume_max{30};
+
+std::string without_prefix(const std::string &name, const std::string &prefix) {
+    return name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name;
+}
+
+// Prints a message, and keeps in `watched` how far the watch has come.
+void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
+    switch (message.event_case()) {
+    case api::WatchResponse::kSnapshot: {
+        const api::Job &job = message.snapshot().job();
+        watched.set_after_sequence(job.sequence());
+        show({{"event", "snapshot"}, {"state", state_name(job.state())}, {"sequence", job.sequence()}});
+        break;
+    }
+    case api::WatchResponse::kLifecycle: {
+        const api::JobEvent &event = message.lifecycle();
+        watched.set_after_sequence(event.sequence());
+        show({{"event", "lifecycle"},
+              {"type", without_prefix(api::JobEventType_Name(event.type()), "JOB_EVENT_TYPE_")},
+              {"state", state_name(event.state())},
+              {"sequence", event.sequence()}});
+        break;
+    }
+    case api::WatchResponse::kProgress: {
+        const api::ProgressEvent &event = message.progress();
+        show({{"event", "progress"}, {"fraction", event.progress().fraction()}, {"attempt", event.attempt()}});
+        break;
+    }
+    default:
+        // Heartbeats, and what a newer service sends.
+        break;
+    }
+}
+
+// Reads one stream to its end. OK means that the job is final.
+grpc::Status read_stream(Connection &connection, api::WatchedJob &watched, const std::function<void()> &on_message) {
+    api::WatchRequest request;
+    *request.add_jobs() = watched;
+    auto context = connection.context();
+    auto stream = connection.jobs().Watch(context.get(), request);
+    api::WatchResponse message;
+    while (stream->Read(&message)) {
+        on_message();
+        receive(message, watched);
+    }
+    return stream->Finish();
+}
+
+// Whether a watch that ended with this status can end otherwise.
+bool is_worth_retrying(const grpc::Status &status) {
+    switch (status.error_code()) {
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::NOT_FOUND:
+    case grpc::StatusCode::OUT_OF_RANGE:
+    case grpc::StatusCode::FAILED_PRECONDITION:
+    case grpc::StatusCode::PERMISSION_DENIED:
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::UNIMPLEMENTED:
+        return false;
+    default:
+        return true;
+    }
+}
+
+// Prints the state of a final job, and its result. An event has the result too, but not a large one.
+void show_end(Connection &connection, const std::string &job_id) {
+    api::GetJobRequest request;
+    request.set_job_id(job_id);
+    const api::Job job = connection.call(&api::JobService::Stub::GetJob, request).job();
+    show({{"event", "end"}, {"state", state_name(job.state())}, {"result", job.result().data()}});
+}
+
+}  // namespace
+
+void watch(Connection &connection, api::WatchedJob watched) {
+    Backoff backoff;
+    auto give_up_at = Clock::now() + resume_max;
+    while (true) {
+        const grpc::Status status = read_stream(connection, watched, [&] {
+            backoff = Backoff();
+            give_up_at = Clock::now() + resume_max;
+        });
+        if (status.ok()) return show_end(connection, watched.job_id());
+        if (!is_worth_retrying(status) || Clock::now() > give_up_at) throw CallFailed(status);
+        show({{"event", "reconnect"}, {"code", code_name(status.error_code())}});
+        connection.pause(backoff.next(status));
+    }
+}
+
+void show(const nlohmann::ordered_json &line) {
+    std::cout << line.dump() << std::endl;
+}
+
+std::string state_name(api::JobState state) {
+    return without_prefix(api::JobState_Name(state), "JOB_STATE_");
+}
