@@ -15,6 +15,7 @@ from harness import (  # noqa: F401
     api,
     client,
     cluster,
+    command_config,
     proxy,
     pytest_runtest_makereport,
     pytest_runtest_protocol,
@@ -25,6 +26,14 @@ from results import Results
 
 #: How many watches of one user a server allows: one that was left and is still open is one too many.
 WATCHES_MAX = 200
+
+#: A kind that runs on when it is cancelled, until the pipe that its payload names has been opened for writing.
+STUBBORN = "test.stubborn"
+STUBBORN_SCRIPT = """\
+trap '' TERM
+read -r pipe || true
+exec cat "${pipe//\\"/}"
+"""
 
 
 class Secured:
@@ -68,10 +77,13 @@ def example(built: Example) -> Iterator[Example]:
 
 
 @pytest.fixture(scope="session")
-def server(cluster: Cluster) -> Iterator[Server]:
+def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that do not harm it."""
     server = Server(
-        cluster.database(), name="shared", arguments=["--max-watches-per-user", str(WATCHES_MAX)]
+        cluster.database(),
+        name="shared",
+        config=command_config(tmp_path_factory.mktemp("shared"), {STUBBORN: STUBBORN_SCRIPT}),
+        arguments=["--max-watches-per-user", str(WATCHES_MAX), "--grace", "60s"],
     )
     yield server
     server.close()

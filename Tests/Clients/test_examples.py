@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
 from access import closing, reach
 from authority import LOOPBACK, Authority
-from conftest import WATCHES_MAX, Secured
+from conftest import STUBBORN, WATCHES_MAX, Secured
 from example import Example, Line
 from harness import PATIENCE_S, Api, Cluster, Proxy, Server
-from signalbox import Client
+from signalbox import Client, JobState
 from signalbox.v1 import job_service_pb2
 
 SLEEP = "test.sleep"
@@ -242,15 +244,38 @@ def all_watches(api: Api, client: Client) -> Callable[[str], bool]:
     return try_all
 
 
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """What a job of the kind STUBBORN waits for."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    yield path
+    with suppress(OSError):
+        end_stubborn(path)
+
+
+def end_stubborn(pipe: Path) -> None:
+    """Ends the job that waits for a pipe. Fails if there is none."""
+    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
 def test_watches_that_are_left_end_on_the_server(
-    example: Example, holding: HoldingProxy, client: Client, all_watches: Callable[[str], bool], user: str
+    example: Example,
+    holding: HoldingProxy,
+    client: Client,
+    all_watches: Callable[[str], bool],
+    user: str,
+    pipe: Path,
 ):
-    """The connection stays open, so only the client's RST_STREAM has ended them."""
-    lines = example.run("leave", str(WATCHES_MAX), SLEEP, user, sleep_for(60_000, 60), address=holding.address)
+    """The connection stays open and the job runs on, so only the client's RST_STREAM has ended them."""
+    payload = json.dumps(str(pipe))
+    lines = example.run("leave", str(WATCHES_MAX), STUBBORN, user, payload, address=holding.address)
     assert lines[-1] == {"left": WATCHES_MAX}
-    (job,) = client.list(user_id=user)
-    assert client.wait(job.id, timeout=PATIENCE_S).state.name == "CANCELLED"
     reach(lambda: all_watches(user), LEFT_S, "every watch that was left has ended")
+    (job,) = client.list(user_id=user, kind=STUBBORN)
+    assert job.state is JobState.RUNNING and job.cancel_requested
+    end_stubborn(pipe)
+    assert client.wait(job.id, timeout=PATIENCE_S).state is JobState.CANCELLED
 
 
 def test_a_watch_that_is_not_left_would_be_found(
