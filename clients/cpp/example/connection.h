@@ -50,8 +50,8 @@ public:
     // Waits for this long, and then for up to a second more for the connection.
     void pause(std::chrono::milliseconds delay);
 
-    // Makes a unary call that may be made more than once, until it ends otherwise than with UNAVAILABLE or its time
-    // is over. Throws CallFailed.
+    // Makes a unary call, and again while it ends with UNAVAILABLE, for at most call_timeout. The call must be
+    // idempotent. Throws CallFailed.
     template <typename Response, typename Request>
     Response call(grpc::Status (signalbox::v1::JobService::Stub::*method)(
                       grpc::ClientContext *, const Request &, Response *),
@@ -73,7 +73,7 @@ public:
     }
 
 private:
-    // For a unary call with its repetitions.
+    // The deadline of a unary call, including its repetitions.
     static constexpr std::chrono::seconds call_timeout{10};
 
     std::shared_ptr<grpc::Channel> channel_;

@@ -1,6 +1,5 @@
 #include "watch.h"
 
-#include <functional>
 #include <iostream>
 
 namespace api = signalbox::v1;
@@ -9,7 +8,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// For how long a watch that was interrupted tries to resume without receiving a message.
+// Limits how long a watch that was interrupted tries to resume without receiving a message.
 constexpr std::chrono::seconds resume_max{30};
 
 std::string without_prefix(const std::string &name, const std::string &prefix) {
@@ -45,18 +44,26 @@ void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
     }
 }
 
-// Reads one stream to its end. OK means that the job is final.
-grpc::Status read_stream(Connection &connection, api::WatchedJob &watched, const std::function<void()> &on_message) {
+struct StreamEnd {
+    // OK means that the job is final.
+    grpc::Status status;
+    bool has_received = false;
+};
+
+// Reads one stream to its end.
+StreamEnd read_stream(Connection &connection, api::WatchedJob &watched) {
     api::WatchRequest request;
     *request.add_jobs() = watched;
     auto context = connection.context();
     auto stream = connection.jobs().Watch(context.get(), request);
     api::WatchResponse message;
+    StreamEnd end;
     while (stream->Read(&message)) {
-        on_message();
+        end.has_received = true;
         receive(message, watched);
     }
-    return stream->Finish();
+    end.status = stream->Finish();
+    return end;
 }
 
 // Whether a watch that ended with this status can end otherwise.
@@ -89,11 +96,12 @@ void watch(Connection &connection, api::WatchedJob watched) {
     Backoff backoff;
     auto give_up_at = Clock::now() + resume_max;
     while (true) {
-        const grpc::Status status = read_stream(connection, watched, [&] {
+        const auto [status, has_received] = read_stream(connection, watched);
+        if (status.ok()) return show_end(connection, watched.job_id());
+        if (has_received) {
             backoff = Backoff();
             give_up_at = Clock::now() + resume_max;
-        });
-        if (status.ok()) return show_end(connection, watched.job_id());
+        }
         if (!is_worth_retrying(status) || Clock::now() > give_up_at) throw CallFailed(status);
         show({{"event", "reconnect"}, {"code", code_name(status.error_code())}});
         connection.pause(backoff.next(status));

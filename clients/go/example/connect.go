@@ -67,8 +67,7 @@ func (b bearer) RequireTransportSecurity() bool {
 	return b.hasTLS
 }
 
-// repeat makes a call that may be made more than once, until it ends otherwise than with UNAVAILABLE or its time is
-// over.
+// repeat makes a call again while it ends with UNAVAILABLE, for at most callTimeout. The call must be idempotent.
 func repeat(call func(context.Context) error) error {
 	ctx, stop := context.WithTimeout(context.Background(), callTimeout)
 	defer stop()
@@ -102,9 +101,7 @@ func (b *backoff) next(err error) time.Duration {
 	delay := b.nominal/2 + time.Duration(rand.Int63n(int64(b.nominal/2)))
 	for _, detail := range status.Convert(err).Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {
-			asked := time.Duration(retry.GetRetryDelay().GetSeconds())*time.Second +
-				time.Duration(retry.GetRetryDelay().GetNanos())
-			if asked > delay {
+			if asked := retry.GetRetryDelay().AsDuration(); asked > delay {
 				delay = asked
 			}
 		}

@@ -14,7 +14,7 @@ import (
 	signalbox "signalbox.example/api/signalbox/v1"
 )
 
-// resumeMax is for how long a watch that was interrupted tries to resume without receiving a message.
+// resumeMax limits how long a watch that was interrupted tries to resume without receiving a message.
 const resumeMax = 30 * time.Second
 
 // watch prints what happens to a job until it is final. When the connection is lost it resumes after the last event
@@ -23,12 +23,13 @@ func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error
 	var delays backoff
 	giveUpAt := time.Now().Add(resumeMax)
 	for {
-		err := readWatch(jobs, watched, func() {
-			delays = backoff{}
-			giveUpAt = time.Now().Add(resumeMax)
-		})
+		hasReceived, err := readWatch(jobs, watched)
 		if err == io.EOF {
 			return showEnd(jobs, watched.GetJobId())
+		}
+		if hasReceived {
+			delays = backoff{}
+			giveUpAt = time.Now().Add(resumeMax)
 		}
 		if !isWorthRetrying(err) || time.Now().After(giveUpAt) {
 			return err
@@ -38,20 +39,21 @@ func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error
 	}
 }
 
-// readWatch reads one stream to its end, and keeps in watched how far it came. It returns io.EOF once the job is final.
-func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob, onMessage func()) error {
+// readWatch reads one stream to its end, and keeps in watched how far it came. It returns whether there was a message,
+// and why the stream ended: io.EOF means that the job is final.
+func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (hasReceived bool, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	stream, err := jobs.Watch(ctx, &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{watched}})
 	if err != nil {
-		return err
+		return false, err
 	}
 	for {
 		message, err := stream.Recv()
 		if err != nil {
-			return err
+			return hasReceived, err
 		}
-		onMessage()
+		hasReceived = true
 		switch event := message.GetEvent().(type) {
 		case *signalbox.WatchResponse_Snapshot:
 			job := event.Snapshot.GetJob()
