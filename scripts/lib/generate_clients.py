@@ -1,7 +1,8 @@
 """Generates the stubs of the clients in clients/, but for Python's, which scripts/generate makes by grpcio-tools.
 
-Each language is an entry of CLIENTS, with one function that writes its stubs. The tools are those of Debian 12: others
-write other (equally good) code, so what is checked in can be made and compared only where `tools` finds them.
+Each language is an entry of CLIENTS, with one function that writes its stubs. Tools of other versions write other
+(equally good) code, so the stubs are made and compared only where the versions in `tools`, those of Debian 12, are
+installed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: What clients call, below proto/: JobService, without the administration.
 SERVICE = "signalbox/v1/job_service.proto"
@@ -28,11 +27,11 @@ class Client:
     stubs: Path
     #: Writes into a folder what `stubs` is to contain. The second argument is the folders to import protos from.
     write: Callable[[Path, list[Path]], None]
-    #: Programs to the versions that the stubs are made by. Empty: the program does not tell its version.
+    #: The programs that make the stubs, with their versions. Empty: the program does not print its version.
     tools: Mapping[str, str]
 
     def missing_tools(self) -> list[str]:
-        """What is not here as `tools` has it, for people."""
+        """The programs that are not installed in the version of `tools`, with the version that is, for people."""
         return [
             f"{program} {version}".rstrip() + f" (found {found or 'none'})"
             for program, version in self.tools.items()
