@@ -10,7 +10,6 @@ extension HealthCheckResponse {
         case unknown
         case serving
         case notServing
-        /// Used only by Watch.
         case serviceUnknown
     }
 }
@@ -35,9 +34,7 @@ extension HealthCheckResponse.Status {
     }
 }
 
-/// Asks for a service's status.
 package struct HealthCheckRequest: RequestMessage, Hashable {
-    /// Full name; empty: the server as a whole.
     package var service: ExactText
 
     package init(service: ExactText = "") {
@@ -61,7 +58,6 @@ package struct HealthCheckRequest: RequestMessage, Hashable {
     }
 }
 
-/// A service's status.
 package struct HealthCheckResponse: ResponseMessage, Hashable {
     package var status: HealthCheckResponse.Status
 

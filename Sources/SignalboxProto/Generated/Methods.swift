@@ -2,21 +2,27 @@
 
 /// The paths of the methods of `grpc.health.v1.Health`.
 package enum HealthMethod {
-    /// The status now. NOT_FOUND for a service that is not known.
+    /// Check gets the health of the specified service. If the requested service is unknown, the call will
+    /// fail with status NOT_FOUND. If the caller does not specify a service name, the server should respond
+    /// with its overall health status.
     package static let check = "/grpc.health.v1.Health/Check"
-    /// The status now and at every change; SERVICE_UNKNOWN for a service that is not known (yet).
+    /// Performs a watch for the serving status of the requested service. The server will immediately send
+    /// back a message indicating the current serving status. It will then subsequently send a new message
+    /// whenever the service's serving status changes.
     package static let watch = "/grpc.health.v1.Health/Watch"
 }
 
 /// The paths of the methods of `grpc.reflection.v1.ServerReflection`.
 package enum ServerReflectionMethod {
-    /// One answer per question, in order.
+    /// The reflection service is structured as a bidirectional stream, ensuring all related requests go to a
+    /// single server.
     package static let serverReflectionInfo = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 }
 
 /// The paths of the methods of `grpc.reflection.v1alpha.ServerReflection`.
 package enum ServerReflectionV1AlphaMethod {
-    /// One answer per question, in order.
+    /// The reflection service is structured as a bidirectional stream, ensuring all related requests go to a
+    /// single server.
     package static let serverReflectionInfo = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 }
 

@@ -5,22 +5,31 @@ package import JobModel
 package import NIOCore
 package import Support
 
-/// One question.
+/// The message sent by the client when calling ServerReflectionInfo method.
 package struct ServerReflectionRequest: RequestMessage, Hashable {
     package enum Question: Sendable, Hashable {
-        /// A file, by its name.
+        /// Find a proto file by the file name.
         case fileByFilename(ExactText)
-        /// The file that declares a fully qualified symbol.
+        /// Find the proto file that declares the given fully-qualified symbol name. This field should be a
+        /// fully-qualified symbol name (e.g. <package>.<service>[.<method>] or <package>.<type>).
         case fileContainingSymbol(ExactText)
-        /// The file that extends a type with this number.
+        /// Find the proto file which defines an extension extending the given message type with the given
+        /// field number.
         case fileContainingExtension(ExtensionRequest)
-        /// All extension numbers of a type.
+        /// Finds the tag numbers used by all known extensions of the given message type, and appends them to
+        /// ExtensionNumberResponse in an undefined order. Its corresponding method is best-effort: it's not
+        /// guaranteed that the reflection service will implement this method, and it's not guaranteed that
+        /// this method will provide all extensions. Returns StatusCode::UNIMPLEMENTED if it's not
+        /// implemented. This field should be a fully-qualified type name. The format is <package>.<type>
         case allExtensionNumbersOfType(ExactText)
-        /// Every service; the value is not looked at.
+        /// List the full names of registered services. The content will not be checked.
         case listServices(ExactText)
     }
 
     package var host: ExactText
+    /// To use reflection service, the client should set one of the following fields in message_request. The
+    /// server distinguishes requests by their defined field and then handles them using corresponding
+    /// methods.
     package var question: Question?
 
     package init(host: ExactText = "", question: Question? = nil) {
@@ -173,8 +182,9 @@ extension MessageArena {
     }
 }
 
-/// Which extension.
+/// The type name and extension number sent by the client when requesting file_containing_extension.
 package struct ExtensionRequest: Sendable, Hashable {
+    /// Fully-qualified type name. The format should be <package>.<type>
     package var containingType: ExactText
     package var extensionNumber: Int
 
@@ -203,17 +213,26 @@ extension MessageArena {
     }
 }
 
-/// One answer.
+/// The message sent by the server to answer ServerReflectionInfo method.
 package struct ServerReflectionResponse: ResponseMessage, Hashable {
     package enum Answer: Sendable, Hashable {
+        /// This message is used to answer file_by_filename, file_containing_symbol, file_containing_extension
+        /// requests with transitive dependencies. As the repeated label is not allowed in oneof fields, we
+        /// use a FileDescriptorResponse message to encapsulate the repeated fields. The reflection service is
+        /// allowed to avoid sending FileDescriptorProtos that were previously sent in response to earlier
+        /// requests in the stream.
         case fileDescriptorResponse(FileDescriptorResponse)
+        /// This message is used to answer all_extension_numbers_of_type requests.
         case allExtensionNumbersResponse(ExtensionNumberResponse)
+        /// This message is used to answer list_services requests.
         case listServicesResponse(ListServiceResponse)
+        /// This message is used when an error occurs.
         case errorResponse(ErrorResponse)
     }
 
     package var validHost: ExactText
     package var originalRequest: ServerReflectionRequest?
+    /// The server sets one of the following fields according to the message_request in the request.
     package var answer: Answer?
 
     package init(validHost: ExactText, originalRequest: ServerReflectionRequest?, answer: Answer?) {
@@ -301,8 +320,11 @@ package struct ServerReflectionResponse: ResponseMessage, Hashable {
     }
 }
 
-/// Serialised google.protobuf.FileDescriptorProto messages.
+/// Serialized FileDescriptorProto messages sent by the server answering a file_by_filename,
+/// file_containing_symbol, or file_containing_extension request.
 package struct FileDescriptorResponse: Sendable, Hashable {
+    /// Serialized FileDescriptorProto messages. We avoid taking a dependency on descriptor.proto, which uses
+    /// proto2 only features, by making them opaque bytes instead.
     package var fileDescriptorProto: [[UInt8]]
 
     package init(fileDescriptorProto: [[UInt8]]) {
@@ -330,8 +352,9 @@ extension MessageArena {
     }
 }
 
-/// Extension numbers of a type.
+/// A list of extension numbers sent by the server answering all_extension_numbers_of_type request.
 package struct ExtensionNumberResponse: Sendable, Hashable {
+    /// Full name of the base type, including the package name. The format is <package>.<type>
     package var baseTypeName: ExactText
     package var extensionNumber: [Int]
 
@@ -362,8 +385,10 @@ extension MessageArena {
     }
 }
 
-/// Every service.
+/// A list of ServiceResponse sent by the server answering list_services request.
 package struct ListServiceResponse: Sendable, Hashable {
+    /// The information of each service may be expanded in the future, so we use ServiceResponse message to
+    /// encapsulate it.
     package var service: [ServiceResponse]
 
     package init(service: [ServiceResponse]) {
@@ -392,9 +417,9 @@ extension MessageArena {
     }
 }
 
-/// One service.
+/// The information of a single service used by ListServiceResponse to answer list_services request.
 package struct ServiceResponse: Sendable, Hashable {
-    /// Full name.
+    /// Full name of a registered service, including its package name. The format is <package>.<service>
     package var name: ExactText
 
     package init(name: ExactText) {
@@ -417,9 +442,9 @@ extension MessageArena {
     }
 }
 
-/// The error of a request.
+/// The error code and error message sent by the server when an error occurs.
 package struct ErrorResponse: Sendable, Hashable {
-    /// A gRPC status code.
+    /// This field uses the error codes defined in grpc::StatusCode.
     package var errorCode: Int
     package var errorMessage: ExactText
 

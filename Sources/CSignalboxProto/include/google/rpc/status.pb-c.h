@@ -15,15 +15,8 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "google/protobuf/any.pb-c.h"
-#include "google/protobuf/duration.pb-c.h"
 
 typedef struct Google__Rpc__Status Google__Rpc__Status;
-typedef struct Google__Rpc__BadRequest Google__Rpc__BadRequest;
-typedef struct Google__Rpc__BadRequest__FieldViolation Google__Rpc__BadRequest__FieldViolation;
-typedef struct Google__Rpc__RetryInfo Google__Rpc__RetryInfo;
-typedef struct Google__Rpc__QuotaFailure Google__Rpc__QuotaFailure;
-typedef struct Google__Rpc__QuotaFailure__Violation Google__Rpc__QuotaFailure__Violation;
-typedef struct Google__Rpc__ResourceInfo Google__Rpc__ResourceInfo;
 
 
 /* --- enums --- */
@@ -32,110 +25,38 @@ typedef struct Google__Rpc__ResourceInfo Google__Rpc__ResourceInfo;
 /* --- messages --- */
 
 /*
- * The message in grpc-status-details-bin.
+ * The `Status` type defines a logical error model that is suitable for
+ * different programming environments, including REST APIs and RPC APIs. It is
+ * used by [gRPC](https://github.com/grpc). Each `Status` message contains
+ * three pieces of data: error code, error message, and error details.
+ * You can find out more about this error model and how to work with it in the
+ * [API Design Guide](https://cloud.google.com/apis/design/errors).
  */
 struct  Google__Rpc__Status
 {
   ProtobufCMessage base;
+  /*
+   * The status code, which should be an enum value of
+   * [google.rpc.Code][google.rpc.Code].
+   */
   int32_t code;
+  /*
+   * A developer-facing error message, which should be in English. Any
+   * user-facing error message should be localized and sent in the
+   * [google.rpc.Status.details][google.rpc.Status.details] field, or localized
+   * by the client.
+   */
   ProtobufCBinaryData message;
+  /*
+   * A list of messages that carry the error details.  There is a common set of
+   * message types for APIs to use.
+   */
   size_t n_details;
   Google__Protobuf__Any **details;
 };
 #define GOOGLE__RPC__STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&google__rpc__status__descriptor) \
     , 0, {0,NULL}, 0,NULL }
-
-
-/*
- * One field.
- */
-struct  Google__Rpc__BadRequest__FieldViolation
-{
-  ProtobufCMessage base;
-  /*
-   * A path, as in "jobs[3].kind".
-   */
-  ProtobufCBinaryData field;
-  ProtobufCBinaryData description;
-};
-#define GOOGLE__RPC__BAD_REQUEST__FIELD_VIOLATION__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__bad_request__field_violation__descriptor) \
-    , {0,NULL}, {0,NULL} }
-
-
-/*
- * Which fields of a request are wrong.
- */
-struct  Google__Rpc__BadRequest
-{
-  ProtobufCMessage base;
-  size_t n_field_violations;
-  Google__Rpc__BadRequest__FieldViolation **field_violations;
-};
-#define GOOGLE__RPC__BAD_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__bad_request__descriptor) \
-    , 0,NULL }
-
-
-/*
- * When to try again.
- */
-struct  Google__Rpc__RetryInfo
-{
-  ProtobufCMessage base;
-  Google__Protobuf__Duration *retry_delay;
-};
-#define GOOGLE__RPC__RETRY_INFO__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__retry_info__descriptor) \
-    , NULL }
-
-
-/*
- * One quota.
- */
-struct  Google__Rpc__QuotaFailure__Violation
-{
-  ProtobufCMessage base;
-  /*
-   * The owner of the quota, as in "user:ada".
-   */
-  ProtobufCBinaryData subject;
-  ProtobufCBinaryData description;
-};
-#define GOOGLE__RPC__QUOTA_FAILURE__VIOLATION__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__quota_failure__violation__descriptor) \
-    , {0,NULL}, {0,NULL} }
-
-
-/*
- * Which quota is used up.
- */
-struct  Google__Rpc__QuotaFailure
-{
-  ProtobufCMessage base;
-  size_t n_violations;
-  Google__Rpc__QuotaFailure__Violation **violations;
-};
-#define GOOGLE__RPC__QUOTA_FAILURE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__quota_failure__descriptor) \
-    , 0,NULL }
-
-
-/*
- * Which resource an error is about.
- */
-struct  Google__Rpc__ResourceInfo
-{
-  ProtobufCMessage base;
-  ProtobufCBinaryData resource_type;
-  ProtobufCBinaryData resource_name;
-  ProtobufCBinaryData owner;
-  ProtobufCBinaryData description;
-};
-#define GOOGLE__RPC__RESOURCE_INFO__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&google__rpc__resource_info__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL} }
 
 
 /* Google__Rpc__Status methods */
@@ -157,110 +78,10 @@ Google__Rpc__Status *
 void   google__rpc__status__free_unpacked
                      (Google__Rpc__Status *message,
                       ProtobufCAllocator *allocator);
-/* Google__Rpc__BadRequest__FieldViolation methods */
-void   google__rpc__bad_request__field_violation__init
-                     (Google__Rpc__BadRequest__FieldViolation         *message);
-/* Google__Rpc__BadRequest methods */
-void   google__rpc__bad_request__init
-                     (Google__Rpc__BadRequest         *message);
-size_t google__rpc__bad_request__get_packed_size
-                     (const Google__Rpc__BadRequest   *message);
-size_t google__rpc__bad_request__pack
-                     (const Google__Rpc__BadRequest   *message,
-                      uint8_t             *out);
-size_t google__rpc__bad_request__pack_to_buffer
-                     (const Google__Rpc__BadRequest   *message,
-                      ProtobufCBuffer     *buffer);
-Google__Rpc__BadRequest *
-       google__rpc__bad_request__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   google__rpc__bad_request__free_unpacked
-                     (Google__Rpc__BadRequest *message,
-                      ProtobufCAllocator *allocator);
-/* Google__Rpc__RetryInfo methods */
-void   google__rpc__retry_info__init
-                     (Google__Rpc__RetryInfo         *message);
-size_t google__rpc__retry_info__get_packed_size
-                     (const Google__Rpc__RetryInfo   *message);
-size_t google__rpc__retry_info__pack
-                     (const Google__Rpc__RetryInfo   *message,
-                      uint8_t             *out);
-size_t google__rpc__retry_info__pack_to_buffer
-                     (const Google__Rpc__RetryInfo   *message,
-                      ProtobufCBuffer     *buffer);
-Google__Rpc__RetryInfo *
-       google__rpc__retry_info__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   google__rpc__retry_info__free_unpacked
-                     (Google__Rpc__RetryInfo *message,
-                      ProtobufCAllocator *allocator);
-/* Google__Rpc__QuotaFailure__Violation methods */
-void   google__rpc__quota_failure__violation__init
-                     (Google__Rpc__QuotaFailure__Violation         *message);
-/* Google__Rpc__QuotaFailure methods */
-void   google__rpc__quota_failure__init
-                     (Google__Rpc__QuotaFailure         *message);
-size_t google__rpc__quota_failure__get_packed_size
-                     (const Google__Rpc__QuotaFailure   *message);
-size_t google__rpc__quota_failure__pack
-                     (const Google__Rpc__QuotaFailure   *message,
-                      uint8_t             *out);
-size_t google__rpc__quota_failure__pack_to_buffer
-                     (const Google__Rpc__QuotaFailure   *message,
-                      ProtobufCBuffer     *buffer);
-Google__Rpc__QuotaFailure *
-       google__rpc__quota_failure__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   google__rpc__quota_failure__free_unpacked
-                     (Google__Rpc__QuotaFailure *message,
-                      ProtobufCAllocator *allocator);
-/* Google__Rpc__ResourceInfo methods */
-void   google__rpc__resource_info__init
-                     (Google__Rpc__ResourceInfo         *message);
-size_t google__rpc__resource_info__get_packed_size
-                     (const Google__Rpc__ResourceInfo   *message);
-size_t google__rpc__resource_info__pack
-                     (const Google__Rpc__ResourceInfo   *message,
-                      uint8_t             *out);
-size_t google__rpc__resource_info__pack_to_buffer
-                     (const Google__Rpc__ResourceInfo   *message,
-                      ProtobufCBuffer     *buffer);
-Google__Rpc__ResourceInfo *
-       google__rpc__resource_info__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   google__rpc__resource_info__free_unpacked
-                     (Google__Rpc__ResourceInfo *message,
-                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Google__Rpc__Status_Closure)
                  (const Google__Rpc__Status *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__BadRequest__FieldViolation_Closure)
-                 (const Google__Rpc__BadRequest__FieldViolation *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__BadRequest_Closure)
-                 (const Google__Rpc__BadRequest *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__RetryInfo_Closure)
-                 (const Google__Rpc__RetryInfo *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__QuotaFailure__Violation_Closure)
-                 (const Google__Rpc__QuotaFailure__Violation *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__QuotaFailure_Closure)
-                 (const Google__Rpc__QuotaFailure *message,
-                  void *closure_data);
-typedef void (*Google__Rpc__ResourceInfo_Closure)
-                 (const Google__Rpc__ResourceInfo *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -269,12 +90,6 @@ typedef void (*Google__Rpc__ResourceInfo_Closure)
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor google__rpc__status__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__bad_request__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__bad_request__field_violation__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__retry_info__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__quota_failure__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__quota_failure__violation__descriptor;
-extern const ProtobufCMessageDescriptor google__rpc__resource_info__descriptor;
 
 PROTOBUF_C__END_DECLS
 

@@ -26,7 +26,7 @@ typedef enum _Grpc__Health__V1__HealthCheckResponse__ServingStatus {
   GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING = 1,
   GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING = 2,
   /*
-   * Used only by Watch.
+   * Used only by the Watch method.
    */
   GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN = 3
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS)
@@ -34,15 +34,9 @@ typedef enum _Grpc__Health__V1__HealthCheckResponse__ServingStatus {
 
 /* --- messages --- */
 
-/*
- * Asks for a service's status.
- */
 struct  Grpc__Health__V1__HealthCheckRequest
 {
   ProtobufCMessage base;
-  /*
-   * Full name; empty: the server as a whole.
-   */
   ProtobufCBinaryData service;
 };
 #define GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT \
@@ -50,9 +44,6 @@ struct  Grpc__Health__V1__HealthCheckRequest
     , {0,NULL} }
 
 
-/*
- * A service's status.
- */
 struct  Grpc__Health__V1__HealthCheckResponse
 {
   ProtobufCMessage base;

@@ -41,7 +41,7 @@ typedef enum {
 } Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase;
 
 /*
- * One question.
+ * The message sent by the client when calling ServerReflectionInfo method.
  */
 struct  Grpc__Reflection__V1__ServerReflectionRequest
 {
@@ -50,23 +50,34 @@ struct  Grpc__Reflection__V1__ServerReflectionRequest
   Grpc__Reflection__V1__ServerReflectionRequest__MessageRequestCase message_request_case;
   union {
     /*
-     * A file, by its name.
+     * Find a proto file by the file name.
      */
     ProtobufCBinaryData file_by_filename;
     /*
-     * The file that declares a fully qualified symbol.
+     * Find the proto file that declares the given fully-qualified symbol name.
+     * This field should be a fully-qualified symbol name
+     * (e.g. <package>.<service>[.<method>] or <package>.<type>).
      */
     ProtobufCBinaryData file_containing_symbol;
     /*
-     * The file that extends a type with this number.
+     * Find the proto file which defines an extension extending the given
+     * message type with the given field number.
      */
     Grpc__Reflection__V1__ExtensionRequest *file_containing_extension;
     /*
-     * All extension numbers of a type.
+     * Finds the tag numbers used by all known extensions of the given message
+     * type, and appends them to ExtensionNumberResponse in an undefined order.
+     * Its corresponding method is best-effort: it's not guaranteed that the
+     * reflection service will implement this method, and it's not guaranteed
+     * that this method will provide all extensions. Returns
+     * StatusCode::UNIMPLEMENTED if it's not implemented.
+     * This field should be a fully-qualified type name. The format is
+     * <package>.<type>
      */
     ProtobufCBinaryData all_extension_numbers_of_type;
     /*
-     * Every service; the value is not looked at.
+     * List the full names of registered services. The content will not be
+     * checked.
      */
     ProtobufCBinaryData list_services;
   };
@@ -77,11 +88,15 @@ struct  Grpc__Reflection__V1__ServerReflectionRequest
 
 
 /*
- * Which extension.
+ * The type name and extension number sent by the client when requesting
+ * file_containing_extension.
  */
 struct  Grpc__Reflection__V1__ExtensionRequest
 {
   ProtobufCMessage base;
+  /*
+   * Fully-qualified type name. The format should be <package>.<type>
+   */
   ProtobufCBinaryData containing_type;
   int32_t extension_number;
 };
@@ -100,7 +115,7 @@ typedef enum {
 } Grpc__Reflection__V1__ServerReflectionResponse__MessageResponseCase;
 
 /*
- * One answer.
+ * The message sent by the server to answer ServerReflectionInfo method.
  */
 struct  Grpc__Reflection__V1__ServerReflectionResponse
 {
@@ -109,9 +124,26 @@ struct  Grpc__Reflection__V1__ServerReflectionResponse
   Grpc__Reflection__V1__ServerReflectionRequest *original_request;
   Grpc__Reflection__V1__ServerReflectionResponse__MessageResponseCase message_response_case;
   union {
+    /*
+     * This message is used to answer file_by_filename, file_containing_symbol,
+     * file_containing_extension requests with transitive dependencies.
+     * As the repeated label is not allowed in oneof fields, we use a
+     * FileDescriptorResponse message to encapsulate the repeated fields.
+     * The reflection service is allowed to avoid sending FileDescriptorProtos
+     * that were previously sent in response to earlier requests in the stream.
+     */
     Grpc__Reflection__V1__FileDescriptorResponse *file_descriptor_response;
+    /*
+     * This message is used to answer all_extension_numbers_of_type requests.
+     */
     Grpc__Reflection__V1__ExtensionNumberResponse *all_extension_numbers_response;
+    /*
+     * This message is used to answer list_services requests.
+     */
     Grpc__Reflection__V1__ListServiceResponse *list_services_response;
+    /*
+     * This message is used when an error occurs.
+     */
     Grpc__Reflection__V1__ErrorResponse *error_response;
   };
 };
@@ -121,11 +153,18 @@ struct  Grpc__Reflection__V1__ServerReflectionResponse
 
 
 /*
- * Serialised google.protobuf.FileDescriptorProto messages.
+ * Serialized FileDescriptorProto messages sent by the server answering
+ * a file_by_filename, file_containing_symbol, or file_containing_extension
+ * request.
  */
 struct  Grpc__Reflection__V1__FileDescriptorResponse
 {
   ProtobufCMessage base;
+  /*
+   * Serialized FileDescriptorProto messages. We avoid taking a dependency on
+   * descriptor.proto, which uses proto2 only features, by making them opaque
+   * bytes instead.
+   */
   size_t n_file_descriptor_proto;
   ProtobufCBinaryData *file_descriptor_proto;
 };
@@ -135,11 +174,16 @@ struct  Grpc__Reflection__V1__FileDescriptorResponse
 
 
 /*
- * Extension numbers of a type.
+ * A list of extension numbers sent by the server answering
+ * all_extension_numbers_of_type request.
  */
 struct  Grpc__Reflection__V1__ExtensionNumberResponse
 {
   ProtobufCMessage base;
+  /*
+   * Full name of the base type, including the package name. The format
+   * is <package>.<type>
+   */
   ProtobufCBinaryData base_type_name;
   size_t n_extension_number;
   int32_t *extension_number;
@@ -150,11 +194,15 @@ struct  Grpc__Reflection__V1__ExtensionNumberResponse
 
 
 /*
- * Every service.
+ * A list of ServiceResponse sent by the server answering list_services request.
  */
 struct  Grpc__Reflection__V1__ListServiceResponse
 {
   ProtobufCMessage base;
+  /*
+   * The information of each service may be expanded in the future, so we use
+   * ServiceResponse message to encapsulate it.
+   */
   size_t n_service;
   Grpc__Reflection__V1__ServiceResponse **service;
 };
@@ -164,13 +212,15 @@ struct  Grpc__Reflection__V1__ListServiceResponse
 
 
 /*
- * One service.
+ * The information of a single service used by ListServiceResponse to answer
+ * list_services request.
  */
 struct  Grpc__Reflection__V1__ServiceResponse
 {
   ProtobufCMessage base;
   /*
-   * Full name.
+   * Full name of a registered service, including its package name. The format
+   * is <package>.<service>
    */
   ProtobufCBinaryData name;
 };
@@ -180,13 +230,13 @@ struct  Grpc__Reflection__V1__ServiceResponse
 
 
 /*
- * The error of a request.
+ * The error code and error message sent by the server when an error occurs.
  */
 struct  Grpc__Reflection__V1__ErrorResponse
 {
   ProtobufCMessage base;
   /*
-   * A gRPC status code.
+   * This field uses the error codes defined in grpc::StatusCode.
    */
   int32_t error_code;
   ProtobufCBinaryData error_message;
