@@ -36,6 +36,9 @@ typedef struct Signalbox__V1__Job__LabelsEntry Signalbox__V1__Job__LabelsEntry;
  * final. docs/job-lifecycle.md has the transitions.
  */
 typedef enum _Signalbox__V1__JobState {
+  /*
+   * Never a state of a job, and refused as a filter.
+   */
   SIGNALBOX__V1__JOB_STATE__JOB_STATE_UNSPECIFIED = 0,
   /*
    * The job waits for a free slot, for its user's limit, or for its due time.
@@ -63,12 +66,21 @@ typedef enum _Signalbox__V1__JobState {
  * The outcome of an attempt.
  */
 typedef enum _Signalbox__V1__AttemptOutcome {
+  /*
+   * Never sent.
+   */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_UNSPECIFIED = 0,
   /*
    * The attempt is still running.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_RUNNING = 1,
+  /*
+   * The attempt has succeeded.
+   */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_SUCCEEDED = 2,
+  /*
+   * The handler ended with an error.
+   */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_FAILED = 3,
   /*
    * The hard timeout stopped the attempt.
@@ -83,6 +95,9 @@ typedef enum _Signalbox__V1__AttemptOutcome {
    * attempt.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_RELEASED = 6,
+  /*
+   * The job was cancelled while the attempt ran.
+   */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_CANCELLED = 7
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__ATTEMPT_OUTCOME)
 } Signalbox__V1__AttemptOutcome;

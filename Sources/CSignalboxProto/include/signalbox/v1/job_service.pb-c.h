@@ -47,6 +47,9 @@ typedef struct Signalbox__V1__RetryResponse Signalbox__V1__RetryResponse;
  * The type of a lifecycle event.
  */
 typedef enum _Signalbox__V1__JobEventType {
+  /*
+   * Never sent.
+   */
   SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_UNSPECIFIED = 0,
   /*
    * The job was enqueued.
