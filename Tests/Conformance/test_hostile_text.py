@@ -74,7 +74,7 @@ def texts(descriptor: Any, before: Path = ()) -> Iterator[Path]:
 def put(target: Message, path: Path, text: str) -> None:
     field, *rest = path
     if not rest:
-        if field.is_repeated:
+        if field.label == FieldDescriptor.LABEL_REPEATED:
             getattr(target, field.name).append(text)
         else:
             setattr(target, field.name, text)
@@ -84,7 +84,7 @@ def put(target: Message, path: Path, text: str) -> None:
             entries[text] = "v"
         else:
             entries["k"] = text
-    elif field.is_repeated:
+    elif field.label == FieldDescriptor.LABEL_REPEATED:
         put(getattr(target, field.name).add(), tuple(rest), text)
     else:
         put(getattr(target, field.name), tuple(rest), text)

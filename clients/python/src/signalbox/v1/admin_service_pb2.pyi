@@ -1,12 +1,9 @@
-import datetime
-
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -46,7 +43,7 @@ class QueueStats(_message.Message):
     enqueued_per_second: float
     finished_per_second: float
     paused: bool
-    def __init__(self, queue: _Optional[str] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., oldest_pending_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., enqueued_per_second: _Optional[float] = ..., finished_per_second: _Optional[float] = ..., paused: _Optional[bool] = ...) -> None: ...
+    def __init__(self, queue: _Optional[str] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., oldest_pending_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., enqueued_per_second: _Optional[float] = ..., finished_per_second: _Optional[float] = ..., paused: bool = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ()
@@ -80,7 +77,7 @@ class Node(_message.Message):
     kinds: _containers.RepeatedScalarFieldContainer[str]
     running: int
     running_job_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alive: _Optional[bool] = ..., concurrency: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., running: _Optional[int] = ..., running_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., alive: bool = ..., concurrency: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., running: _Optional[int] = ..., running_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PauseQueueRequest(_message.Message):
     __slots__ = ("queue",)
@@ -112,7 +109,7 @@ class SetUserLimitRequest(_message.Message):
     queue: str
     limit: int
     clear: bool
-    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., clear: _Optional[bool] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., clear: bool = ...) -> None: ...
 
 class SetUserLimitResponse(_message.Message):
     __slots__ = ("limit",)
@@ -146,4 +143,4 @@ class UserLimit(_message.Message):
     limit: int
     is_override: bool
     running: int
-    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., is_override: _Optional[bool] = ..., running: _Optional[int] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., is_override: bool = ..., running: _Optional[int] = ...) -> None: ...

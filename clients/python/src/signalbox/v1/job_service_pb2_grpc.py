@@ -5,7 +5,7 @@ import warnings
 
 from signalbox.v1 import job_service_pb2 as signalbox_dot_v1_dot_job__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in signalbox/v1/job_service_pb2_grpc.py depends on'
+        + f' but the generated code in signalbox/v1/job_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class JobServiceStub:
+class JobServiceStub(object):
     """Reads and changes jobs, for services that need work to be done.
 
     An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
@@ -87,7 +87,7 @@ class JobServiceStub:
                 _registered_method=True)
 
 
-class JobServiceServicer:
+class JobServiceServicer(object):
     """Reads and changes jobs, for services that need work to be done.
 
     An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
@@ -218,7 +218,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class JobService:
+class JobService(object):
     """Reads and changes jobs, for services that need work to be done.
 
     An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that
