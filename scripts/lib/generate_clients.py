@@ -17,7 +17,7 @@ from pathlib import Path
 SERVICE = "signalbox/v1/job_service.proto"
 API = ["signalbox/v1/job.proto", SERVICE]
 #: For languages whose packages have no google.rpc.
-ERROR_DETAILS = "google/rpc/status.proto"
+GOOGLE_RPC = ["google/rpc/status.proto", "google/rpc/error_details.proto"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,10 @@ def run_protoc(includes: list[Path], arguments: list[str]) -> None:
 def write_go(out: Path, includes: list[Path]) -> None:
     """Package signalboxv1, which the module signalbox.example/api has in signalbox/v1."""
     module = "signalbox.example/api"
-    options = [f"module={module}", *(f"M{name}={module}/signalbox/v1;signalboxv1" for name in API)]
     # The module's folder is two above that of its one package.
     made = out / "made"
     made.mkdir(parents=True)
-    outputs = [f"--{plugin}_out={','.join(options)}:{made}" for plugin in ("go", "go-grpc")]
+    outputs = [f"--{plugin}_out=module={module}:{made}" for plugin in ("go", "go-grpc")]
     run_protoc(includes, [*outputs, *API])
     for path in (made / "signalbox/v1").iterdir():
         path.rename(out / path.name)
@@ -72,7 +71,7 @@ def write_cpp(out: Path, includes: list[Path]) -> None:
     """Headers and sources, included as signalbox/v1/….pb.h; google.rpc too, of which Debian has no headers."""
     out.mkdir(parents=True)
     plugin = shutil.which("grpc_cpp_plugin")
-    run_protoc(includes, [f"--cpp_out={out}", *API, ERROR_DETAILS])
+    run_protoc(includes, [f"--cpp_out={out}", *API, *GOOGLE_RPC])
     run_protoc(includes, [f"--grpc_out={out}", f"--plugin=protoc-gen-grpc={plugin}", SERVICE])
 
 

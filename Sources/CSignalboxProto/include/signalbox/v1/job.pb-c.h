@@ -33,7 +33,7 @@ typedef struct Signalbox__V1__Job__LabelsEntry Signalbox__V1__Job__LabelsEntry;
 
 /*
  * The state of a job. PENDING and RUNNING are live; the other three are
- * final. docs/job-lifecycle.md has the transitions.
+ * final. docs/job-lifecycle.md has the transitions. No state is added within v1.
  */
 typedef enum _Signalbox__V1__JobState {
   /*
@@ -63,7 +63,7 @@ typedef enum _Signalbox__V1__JobState {
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__JOB_STATE)
 } Signalbox__V1__JobState;
 /*
- * The outcome of an attempt.
+ * The outcome of an attempt. Later versions may add values.
  */
 typedef enum _Signalbox__V1__AttemptOutcome {
   /*

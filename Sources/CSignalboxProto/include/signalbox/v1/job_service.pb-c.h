@@ -44,7 +44,8 @@ typedef struct Signalbox__V1__RetryResponse Signalbox__V1__RetryResponse;
 /* --- enums --- */
 
 /*
- * The type of a lifecycle event.
+ * The type of a lifecycle event. Later versions may add values; the event's
+ * state and sequence are valid for these too.
  */
 typedef enum _Signalbox__V1__JobEventType {
   /*
