@@ -120,5 +120,12 @@ LANGUAGES = {
             run="{out}/example",
             version=debian("libgrpc++-dev"),
         ),
+        Language(
+            "java",
+            "Java",
+            build=["make OUT={out}"],
+            run="{out}/example",
+            version=debian("libgrpc-java"),
+        ),
     )
 }

@@ -75,6 +75,15 @@ def write_cpp(out: Path, includes: list[Path]) -> None:
     run_protoc(includes, [f"--grpc_out={out}", f"--plugin=protoc-gen-grpc={plugin}", SERVICE])
 
 
+def write_java(out: Path, includes: list[Path]) -> None:
+    """Package signalbox.v1, with a file for each message. Debian has google.rpc as a library."""
+    out.mkdir(parents=True)
+    plugin = shutil.which("grpc_java_plugin")
+    run_protoc(
+        includes, [f"--java_out={out}", f"--grpc-java_out={out}", f"--plugin=protoc-gen-grpc-java={plugin}", *API]
+    )
+
+
 PROTOC = {"protoc": "3.21.12"}
 CLIENTS = [
     Client(
@@ -84,4 +93,5 @@ CLIENTS = [
         {**PROTOC, "protoc-gen-go": "v1.28.1", "protoc-gen-go-grpc": "1.0"},
     ),
     Client("cpp", Path("clients/cpp/generated"), write_cpp, {**PROTOC, "grpc_cpp_plugin": ""}),
+    Client("java", Path("clients/java/generated"), write_java, {**PROTOC, "grpc_java_plugin": ""}),
 ]
