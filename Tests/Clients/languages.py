@@ -127,5 +127,13 @@ LANGUAGES = {
             run="{out}/example",
             version=debian("libgrpc-java"),
         ),
+        Language(
+            "ruby",
+            "Ruby",
+            # There is nothing to build; this only checks the syntax.
+            build=["ruby -wc example.rb"],
+            run="ruby {folder}/example.rb",
+            version=debian("ruby-grpc"),
+        ),
     )
 }

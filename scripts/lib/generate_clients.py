@@ -7,8 +7,12 @@ installed.
 
 from __future__ import annotations
 
+import base64
+import re
 import shutil
 import subprocess
+import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +88,41 @@ def write_java(out: Path, includes: list[Path]) -> None:
     )
 
 
+def write_ruby(out: Path, includes: list[Path]) -> None:
+    """Module Signalbox::V1, required as signalbox/v1/…_pb. Debian has google.rpc as a library."""
+    out.mkdir(parents=True)
+    plugin = shutil.which("grpc_ruby_plugin")
+    run_protoc(includes, [f"--ruby_out={out}", f"--grpc_out={out}", f"--plugin=protoc-gen-grpc={plugin}", *API])
+    for name in API:
+        path = out / name.replace(".proto", "_pb.rb")
+        path.write_text(with_serialized_descriptor(path.read_text(), descriptor(includes, name)))
+
+
+def descriptor(includes: list[Path], name: str) -> bytes:
+    """The serialised google.protobuf.FileDescriptorProto of a file."""
+    from google.protobuf import descriptor_pb2
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "set.bin")
+        run_protoc(includes, [f"--descriptor_set_out={path}", name])
+        (file,) = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
+    return file.SerializeToString(deterministic=True)
+
+
+def with_serialized_descriptor(text: str, serialized: bytes) -> str:
+    """Ruby's messages, described by bytes. google-protobuf 4 no longer has the calls by which protoc 3.21 describes
+    them; newer versions of protoc write the bytes too."""
+    encoded = textwrap.indent(base64.encodebytes(serialized).decode(), "  ")
+    loaded = (
+        f"descriptor = <<~BASE64.unpack1('m')\n{encoded}BASE64\n"
+        "Google::Protobuf::DescriptorPool.generated_pool.add_serialized_file(descriptor)\n"
+    )
+    calls = r"^Google::Protobuf::DescriptorPool\.generated_pool\.build do\n.*?^end\n"
+    text, count = re.subn(calls, lambda _: loaded, text, flags=re.DOTALL | re.MULTILINE)
+    assert count == 1, "protoc's Ruby has another form than expected"
+    return text
+
+
 PROTOC = {"protoc": "3.21.12"}
 CLIENTS = [
     Client(
@@ -94,4 +133,5 @@ CLIENTS = [
     ),
     Client("cpp", Path("clients/cpp/generated"), write_cpp, {**PROTOC, "grpc_cpp_plugin": ""}),
     Client("java", Path("clients/java/generated"), write_java, {**PROTOC, "grpc_java_plugin": ""}),
+    Client("ruby", Path("clients/ruby/lib"), write_ruby, {**PROTOC, "grpc_ruby_plugin": ""}),
 ]

@@ -1,0 +1,227 @@
+#!/usr/bin/env ruby
+# frozen_string_literal: true
+
+# A small client of Signalbox. It enqueues a job and watches it to the end, across lost connections
+# and restarts of the server, and prints a JSON object a line. README.md has the commands.
+
+$LOAD_PATH.unshift(File.expand_path('lib', __dir__))
+
+require 'google/protobuf/well_known_types'
+require 'google/rpc/code_pb'
+require 'google/rpc/error_details_pb'
+require 'grpc'
+require 'json'
+require 'securerandom'
+require 'signalbox/v1/job_service_services_pb'
+
+# The details of a type that the service has sent with an error.
+def details(error, type)
+  status = error.to_rpc_status
+  status ? status.details.filter_map { |detail| detail.unpack(type) } : []
+end
+
+# Delays between tries, which double from 0.1 s to 2 s.
+class Backoff
+  def initialize
+    @nominal = 0.1
+  end
+
+  # Seconds: at random from half of the nominal delay to all of it, so that the clients of a server that
+  # restarts do not all come back at once; or the longer delay that the service asks for.
+  def next(error)
+    delay = @nominal * rand(0.5..1.0)
+    @nominal = [2 * @nominal, 2.0].min
+    asked = details(error, Google::Rpc::RetryInfo).map { |detail| detail.retry_delay.to_f }
+    [delay, *asked].max
+  end
+end
+
+class Example
+  include Signalbox::V1
+
+  USAGE = <<~TEXT
+    usage: example.rb run KIND USER PAYLOAD
+           example.rb watch JOB_ID [AFTER_SEQUENCE]
+           example.rb cancel JOB_ID [NOTE]
+           example.rb invalid
+           example.rb leave COUNT KIND USER PAYLOAD
+  TEXT
+
+  # The time for a call with one response, with all its tries.
+  CALL_MAX_S = 10
+  # For how long a broken watch tries to resume without receiving a message.
+  RESUME_MAX_S = 30
+
+  CHANNEL_ARGUMENTS = {
+    # GetJob may return about 8 MiB; gRPC accepts 4 MiB unless it is configured otherwise.
+    'grpc.max_receive_message_length' => 16 << 20,
+    # After a lost connection the channel would wait for up to two minutes before it connects again.
+    'grpc.initial_reconnect_backoff_ms' => 100,
+    'grpc.max_reconnect_backoff_ms' => 1_000,
+    # A connection that does not answer a PING is dead.
+    'grpc.keepalive_time_ms' => 30_000,
+    'grpc.keepalive_timeout_ms' => 10_000,
+    # A watch sends only its request, and by default gRPC would stop after two PINGs without other frames.
+    'grpc.http2.max_pings_without_data' => 0
+  }.freeze
+
+  # A watch that ended with one of these would end the same way again.
+  PERMANENT = [
+    GRPC::FailedPrecondition, GRPC::InvalidArgument, GRPC::NotFound, GRPC::OutOfRange,
+    GRPC::PermissionDenied, GRPC::Unauthenticated, GRPC::Unimplemented
+  ].freeze
+  FINAL = %i[JOB_STATE_SUCCEEDED JOB_STATE_FAILED JOB_STATE_CANCELLED].freeze
+
+  # One channel, which connects at the first call, and again whenever the connection is lost.
+  def initialize(environment)
+    authorities = environment['SIGNALBOX_CA']
+    token = environment['SIGNALBOX_TOKEN']
+    @metadata = token ? { 'authorization' => "Bearer #{token}" } : {}
+    @jobs = JobService::Stub.new(
+      environment.fetch('SIGNALBOX_ADDRESS', 'localhost:7600'),
+      authorities ? GRPC::Core::ChannelCredentials.new(File.read(authorities)) : :this_channel_is_insecure,
+      channel_args: CHANNEL_ARGUMENTS
+    )
+  end
+
+  def execute(command = nil, *arguments)
+    case [command, arguments.size]
+    in ['run', 3] then run(*arguments)
+    in ['watch', 1 | 2] then watch(arguments[0], Integer(arguments.fetch(1, '0'), 10))
+    in ['cancel', 1 | 2] then print_line(state: state_name(cancel(*arguments).state))
+    in ['invalid', 0] then invalid
+    in ['leave', 4] then leave(Integer(arguments[0], 10), *arguments[1..])
+    else raise ArgumentError, USAGE
+    end
+  end
+
+  private
+
+  def run(kind, user, payload)
+    response = enqueue(kind, user, payload)
+    print_line(job_id: response.job.id, created: response.created)
+    watch(response.job.id, 0)
+  end
+
+  # Adds a job under an id of our own, so that a repeated call does not add another one.
+  def enqueue(kind, user, payload)
+    job = JobSpec.new(job_id: SecureRandom.uuid, kind: kind, user_id: user, payload: payload.b)
+    call(:enqueue, EnqueueRequest.new(job: job))
+  end
+
+  def cancel(job_id, note = '')
+    call(:cancel, CancelRequest.new(job_id: job_id, reason: note)).job
+  end
+
+  # Makes a call that is safe to repeat, and repeats it while the service is unavailable.
+  def call(method, request)
+    deadline = Time.now + CALL_MAX_S
+    backoff = Backoff.new
+    begin
+      @jobs.public_send(method, request, deadline: deadline, metadata: @metadata)
+    rescue GRPC::Unavailable => e
+      delay = backoff.next(e)
+      raise if Time.now + delay > deadline
+
+      sleep(delay)
+      retry
+    end
+  end
+
+  # Prints what happens to a job until it is final. When the stream breaks, another one resumes after
+  # the last event that was printed, so that no event is missed or repeated.
+  def watch(job_id, sequence)
+    backoff = Backoff.new
+    failing_since = nil
+    begin
+      @jobs.watch(watch_request(job_id, sequence), metadata: @metadata) do |message|
+        sequence = show(message) || sequence
+        backoff = Backoff.new
+        failing_since = nil
+      end
+    rescue GRPC::BadStatus => e
+      failing_since ||= Time.now
+      raise if PERMANENT.include?(e.class) || Time.now - failing_since >= RESUME_MAX_S
+
+      print_line(event: 'reconnect', code: code_name(e))
+      sleep(backoff.next(e))
+      retry
+    end
+    show_end(job_id)
+  end
+
+  def watch_request(job_id, sequence)
+    WatchRequest.new(jobs: [WatchedJob.new(job_id: job_id, after_sequence: sequence)])
+  end
+
+  # Prints a message of a watch, and returns the sequence after which the watch would resume, if it has one.
+  def show(message)
+    case message.event
+    when :snapshot
+      job = message.snapshot.job
+      print_line(event: 'snapshot', state: state_name(job.state), sequence: job.sequence)
+      # The last event of a job that is final already follows its snapshot.
+      FINAL.include?(job.state) ? job.sequence - 1 : job.sequence
+    when :lifecycle
+      event = message.lifecycle
+      print_line(event: 'lifecycle', type: event.type.to_s.delete_prefix('JOB_EVENT_TYPE_'),
+                 state: state_name(event.state), sequence: event.sequence)
+      event.sequence
+    when :progress
+      progress = message.progress
+      print_line(event: 'progress', fraction: progress.progress.fraction, attempt: progress.attempt)
+    end
+    # Anything else is a heartbeat, or comes from a newer service.
+  end
+
+  # An event has a result of at most 64 KiB; GetJob returns any.
+  def show_end(job_id)
+    job = call(:get_job, GetJobRequest.new(job_id: job_id)).job
+    result = job.result ? job.result.data.dup.force_encoding(Encoding::UTF_8).scrub : ''
+    print_line(event: 'end', state: state_name(job.state), result: result)
+  end
+
+  # Shows how an invalid request is answered: with a violation for each field that is wrong.
+  def invalid
+    enqueue('', 'u' * 300, '')
+    raise 'the service has accepted an invalid job'
+  rescue GRPC::InvalidArgument => e
+    violations = details(e, Google::Rpc::BadRequest).flat_map { |detail| detail.field_violations.map(&:to_h) }
+    print_line(code: code_name(e), violations: violations)
+  end
+
+  # Opens many watches on the one connection, and cancels each after its first message. A watch that is
+  # no longer read must be cancelled, or it stays open on the service.
+  def leave(count, kind, user, payload)
+    job_id = enqueue(kind, user, payload).job.id
+    # An operation can be cancelled. `execute` sends the request, and returns an enumerator of the messages.
+    operations = Array.new(count) { @jobs.watch(watch_request(job_id, 0), metadata: @metadata, return_op: true) }
+    operations.zip(operations.map(&:execute)) do |operation, messages|
+      messages.next
+      operation.cancel
+    end
+    print_line(left: count)
+    cancel(job_id)
+  end
+
+  def state_name(state)
+    state.to_s.delete_prefix('JOB_STATE_')
+  end
+
+  def code_name(error)
+    Google::Rpc::Code.lookup(error.code)
+  end
+
+  def print_line(**fields)
+    puts JSON.generate(fields)
+  end
+end
+
+$stdout.sync = true
+begin
+  Example.new(ENV).execute(*ARGV)
+rescue GRPC::BadStatus => e
+  abort "example: the call failed: #{Google::Rpc::Code.lookup(e.code)}: #{e.details}"
+rescue ArgumentError, RuntimeError, SystemCallError => e
+  abort "example: #{e.message}"
+end
