@@ -135,5 +135,13 @@ LANGUAGES = {
             run="ruby {folder}/example.rb",
             version=debian("ruby-grpc"),
         ),
+        Language(
+            "typescript",
+            "TypeScript",
+            # package.json says that the modules are ES modules.
+            build=["cp package.json {out}", "tsc --outDir {out} --typeRoots {out}/../types"],
+            run="node {out}/src/example.js",
+            version="bash -c 'echo Node $(node -p process.versions.node), TypeScript $(tsc --version | cut -c9-)'",
+        ),
     )
 }

@@ -11,11 +11,14 @@ import base64
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from lib import generate_typescript
 
 #: What clients call, below proto/: JobService, without the administration.
 SERVICE = "signalbox/v1/job_service.proto"
@@ -123,6 +126,20 @@ def with_serialized_descriptor(text: str, serialized: bytes) -> str:
     return text
 
 
+def write_typescript(out: Path, includes: list[Path]) -> None:
+    """Modules that clients/typescript encodes and decodes messages by; see scripts/lib/generate_typescript."""
+    from google.protobuf import descriptor_pb2
+
+    files = [*API, "signalbox/v1/admin_service.proto", *GOOGLE_RPC]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "set.bin")
+        options = ["--include_imports", "--include_source_info", f"--descriptor_set_out={path}"]
+        command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in includes)]
+        subprocess.run([*command, *options, *files], check=True)
+        found = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
+    generate_typescript.write(out, found)
+
+
 PROTOC = {"protoc": "3.21.12"}
 CLIENTS = [
     Client(
@@ -134,4 +151,5 @@ CLIENTS = [
     Client("cpp", Path("clients/cpp/generated"), write_cpp, {**PROTOC, "grpc_cpp_plugin": ""}),
     Client("java", Path("clients/java/generated"), write_java, {**PROTOC, "grpc_java_plugin": ""}),
     Client("ruby", Path("clients/ruby/lib"), write_ruby, {**PROTOC, "grpc_ruby_plugin": ""}),
+    Client("typescript", Path("clients/typescript/src/generated"), write_typescript, {}),
 ]

@@ -1,0 +1,215 @@
+/**
+ * An example of a client: it enqueues a job and watches it to its end. README.md has the commands.
+ *
+ * It prints one JSON object a line, and what went wrong on standard error.
+ */
+
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { BadRequest, RetryInfo } from "./generated/google/rpc/status.js";
+import { JobState } from "./generated/signalbox/v1/job.js";
+import { JobEventType, JobService, type WatchResponse } from "./generated/signalbox/v1/job_service.js";
+import { Channel } from "./grpc/channel.js";
+import type { UnaryMethod } from "./grpc/method.js";
+import { Code, RpcError } from "./grpc/status.js";
+import type { Init } from "./protobuf/message.js";
+
+/** The time that a call with one response may take in all, in milliseconds. */
+const CALL_TIMEOUT_MS = 10_000;
+/** A watch without a message for so long has lost its connection, because the service sends a heartbeat every 15 s. */
+const SILENCE_MAX_MS = 30_000;
+/** The time for which a watch that was interrupted tries to resume without receiving a message, in milliseconds. */
+const RESUME_MAX_MS = 30_000;
+/** The longest response, in bytes. A job with many attempts may have more than the 4 MiB of other gRPC clients. */
+const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
+
+const USAGE = `usage: example run KIND USER PAYLOAD
+       example watch JOB_ID [AFTER_SEQUENCE]
+       example cancel JOB_ID [NOTE]
+       example invalid
+       example leave COUNT KIND USER PAYLOAD`;
+
+/** A watch that ended with one of these would end the same way again. */
+const FINAL_CODES = new Set([
+  Code.INVALID_ARGUMENT,
+  Code.NOT_FOUND,
+  Code.OUT_OF_RANGE,
+  Code.FAILED_PRECONDITION,
+  Code.PERMISSION_DENIED,
+  Code.UNAUTHENTICATED,
+  Code.UNIMPLEMENTED,
+]);
+
+function print(line: object): void {
+  console.log(JSON.stringify(line));
+}
+
+/** Delays in milliseconds that double up to 2 s, each changed at random so that clients do not return together. */
+class Backoff {
+  private next = 100;
+
+  reset(): void {
+    this.next = 100;
+  }
+
+  /** Waits for at least as long as the service asks for in the error. */
+  async wait(error: RpcError): Promise<void> {
+    const { seconds, nanos } = error.detail(RetryInfo)?.retryDelay ?? { seconds: 0n, nanos: 0 };
+    const delay = this.next * (0.5 + Math.random() / 2);
+    this.next = Math.min(2 * this.next, 2_000);
+    await sleep(Math.max(delay, Number(seconds) * 1_000 + nanos / 1_000_000));
+  }
+}
+
+/**
+ * Calls a method, and repeats the call while the service is unavailable and the deadline allows it. That is safe for
+ * Enqueue, because the client chooses the job's id, and for Cancel and GetJob, which are idempotent.
+ */
+async function call<Request, Response>(
+  channel: Channel,
+  method: UnaryMethod<Request, Response>,
+  request: Init<Request>,
+): Promise<Response> {
+  const deadline = Date.now() + CALL_TIMEOUT_MS;
+  const backoff = new Backoff();
+  for (;;) {
+    try {
+      return await channel.unary(method, request, deadline - Date.now());
+    } catch (error) {
+      if (!(error instanceof RpcError) || error.code !== Code.UNAVAILABLE) throw error;
+      await backoff.wait(error);
+      if (Date.now() >= deadline) throw error;
+    }
+  }
+}
+
+async function enqueue(channel: Channel, kind: string, userId: string, payload: string): Promise<string> {
+  const jobId = randomUUID();
+  const job = { jobId, kind, userId, payload: Buffer.from(payload) };
+  const { created } = await call(channel, JobService.enqueue, { job });
+  print({ job_id: jobId, created });
+  return jobId;
+}
+
+/** Prints a message of a watch. Returns the job's sequence after it, or undefined if it is not an event. */
+function show(event: WatchResponse["event"]): bigint | undefined {
+  switch (event?.case) {
+    case "snapshot": {
+      const { state = JobState.UNSPECIFIED, sequence = 0n } = event.value.job ?? {};
+      print({ event: "snapshot", state: JobState[state], sequence: Number(sequence) });
+      return sequence;
+    }
+    case "lifecycle": {
+      const { type, state, sequence } = event.value;
+      print({ event: "lifecycle", type: JobEventType[type], state: JobState[state], sequence: Number(sequence) });
+      return sequence;
+    }
+    case "progress": {
+      const { attempt, progress } = event.value;
+      print({ event: "progress", fraction: progress?.fraction ?? null, attempt });
+      return undefined;
+    }
+    default:
+      // Heartbeats, log lines, and what later versions of the service send.
+      return undefined;
+  }
+}
+
+/** Prints what happens to a job until it is final. When the watch breaks it resumes behind the last event. */
+async function watch(channel: Channel, jobId: string, afterSequence: bigint): Promise<void> {
+  const backoff = new Backoff();
+  let giveUpAt = Date.now() + RESUME_MAX_MS;
+  for (;;) {
+    let hasReceived = false;
+    const responses = channel.stream(JobService.watch, { jobs: [{ jobId, afterSequence }] });
+    const silence = new RpcError(Code.UNAVAILABLE, `the watch was silent for ${SILENCE_MAX_MS} ms`);
+    const timer = setTimeout(() => responses.cancel(silence), SILENCE_MAX_MS);
+    try {
+      for await (const { event } of responses) {
+        hasReceived = true;
+        timer.refresh();
+        afterSequence = show(event) ?? afterSequence;
+      }
+      break;
+    } catch (error) {
+      if (!(error instanceof RpcError) || FINAL_CODES.has(error.code)) throw error;
+      if (hasReceived) {
+        backoff.reset();
+        giveUpAt = Date.now() + RESUME_MAX_MS;
+      }
+      if (Date.now() >= giveUpAt) throw error;
+      print({ event: "reconnect", code: Code[error.code] });
+      await backoff.wait(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  // The last event has the result only if it is short.
+  const { job } = await call(channel, JobService.getJob, { jobId });
+  const result = Buffer.from(job?.result?.data ?? []).toString();
+  print({ event: "end", state: JobState[job?.state ?? JobState.UNSPECIFIED], result });
+}
+
+async function cancel(channel: Channel, jobId: string, note: string): Promise<void> {
+  const { job } = await call(channel, JobService.cancel, { jobId, reason: note });
+  print({ state: JobState[job?.state ?? JobState.UNSPECIFIED] });
+}
+
+/** Enqueues an invalid job, and prints which fields the service finds fault with. */
+async function invalid(channel: Channel): Promise<void> {
+  try {
+    await call(channel, JobService.enqueue, { job: { kind: "", userId: "u".repeat(300) } });
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    print({ code: Code[error.code], violations: error.detail(BadRequest)?.fieldViolations ?? [] });
+    return;
+  }
+  throw new Error("the service accepted an invalid job");
+}
+
+/** Opens watches of one job on one connection, and leaves each after its first message. */
+async function leave(channel: Channel, count: number, kind: string, user: string, payload: string): Promise<void> {
+  const jobId = await enqueue(channel, kind, user, payload);
+  const watches = Array.from({ length: count }, async () => {
+    for await (const _ of channel.stream(JobService.watch, { jobs: [{ jobId }] })) return;
+  });
+  await Promise.all(watches);
+  print({ left: count });
+  await call(channel, JobService.cancel, { jobId });
+}
+
+async function main([command, ...words]: string[]): Promise<void> {
+  const { SIGNALBOX_ADDRESS: address, SIGNALBOX_CA: ca, SIGNALBOX_TOKEN: token } = process.env;
+  const channel = new Channel(address || "localhost:7600", {
+    ca: ca ? readFileSync(ca) : undefined,
+    token: token || undefined,
+    maxResponseBytes: RESPONSE_BYTES_MAX,
+  });
+  try {
+    if (command === "run" && words.length === 3) {
+      const [kind, user, payload] = words as [string, string, string];
+      await watch(channel, await enqueue(channel, kind, user, payload), 0n);
+    } else if (command === "watch" && words[0] && words.length <= 2) {
+      await watch(channel, words[0], BigInt(words[1] ?? 0));
+    } else if (command === "cancel" && words[0] && words.length <= 2) {
+      await cancel(channel, words[0], words[1] ?? "");
+    } else if (command === "invalid" && words.length === 0) {
+      await invalid(channel);
+    } else if (command === "leave" && words.length === 4) {
+      const [count, kind, user, payload] = words as [string, string, string, string];
+      await leave(channel, Number(count), kind, user, payload);
+    } else {
+      throw new Error(USAGE);
+    }
+  } finally {
+    channel.close();
+  }
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const code = error instanceof RpcError ? `${Code[error.code]}: ` : "";
+  console.error(`example: ${code}${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+});
