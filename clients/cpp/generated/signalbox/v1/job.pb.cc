@@ -442,7 +442,11 @@ const char descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto[] PROTOBUF_SEC
   "ILED\020\003\022\035\n\031ATTEMPT_OUTCOME_TIMED_OUT\020\004\022\037\n"
   "\033ATTEMPT_OUTCOME_INTERRUPTED\020\005\022\034\n\030ATTEMP"
   "T_OUTCOME_RELEASED\020\006\022\035\n\031ATTEMPT_OUTCOME_"
-  "CANCELLED\020\007b\006proto3"
+  "CANCELLED\020\007B\246\001\n\014signalbox.v1B\010JobProtoP\001"
+  "Z.signalbox.example/api/signalbox/v1;sig"
+  "nalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbo"
+  "x_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Meta"
+  "data\352\002\rSignalbox::V1b\006proto3"
   ;
 static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjob_2eproto_deps[2] = {
   &::descriptor_table_google_2fprotobuf_2fduration_2eproto,
@@ -450,7 +454,7 @@ static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjo
 };
 static ::_pbi::once_flag descriptor_table_signalbox_2fv1_2fjob_2eproto_once;
 const ::_pbi::DescriptorTable descriptor_table_signalbox_2fv1_2fjob_2eproto = {
-    false, false, 2659, descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto,
+    false, false, 2828, descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto,
     "signalbox/v1/job.proto",
     &descriptor_table_signalbox_2fv1_2fjob_2eproto_once, descriptor_table_signalbox_2fv1_2fjob_2eproto_deps, 2, 10,
     schemas, file_default_instances, TableStruct_signalbox_2fv1_2fjob_2eproto::offsets,

@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Attempt_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Attempt_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Attempt_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Attempt_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.Attempt.class, signalbox.v1.Attempt.Builder.class);
   }
@@ -490,13 +490,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.AttemptOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Attempt_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Attempt_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Attempt_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Attempt_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.Attempt.class, signalbox.v1.Attempt.Builder.class);
     }
@@ -539,7 +539,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Attempt_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Attempt_descriptor;
     }
 
     @java.lang.Override

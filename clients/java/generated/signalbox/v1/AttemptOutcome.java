@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * The outcome of an attempt.
+ * The outcome of an attempt. Later versions may add values.
  * </pre>
  *
  * Protobuf enum {@code signalbox.v1.AttemptOutcome}
@@ -13,6 +13,10 @@ package signalbox.v1;
 public enum AttemptOutcome
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
+   * <pre>
+   * Never sent.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_UNSPECIFIED = 0;</code>
    */
   ATTEMPT_OUTCOME_UNSPECIFIED(0),
@@ -25,10 +29,18 @@ public enum AttemptOutcome
    */
   ATTEMPT_OUTCOME_RUNNING(1),
   /**
+   * <pre>
+   * The attempt has succeeded.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_SUCCEEDED = 2;</code>
    */
   ATTEMPT_OUTCOME_SUCCEEDED(2),
   /**
+   * <pre>
+   * The handler ended with an error.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_FAILED = 3;</code>
    */
   ATTEMPT_OUTCOME_FAILED(3),
@@ -58,6 +70,10 @@ public enum AttemptOutcome
    */
   ATTEMPT_OUTCOME_RELEASED(6),
   /**
+   * <pre>
+   * The job was cancelled while the attempt ran.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_CANCELLED = 7;</code>
    */
   ATTEMPT_OUTCOME_CANCELLED(7),
@@ -65,6 +81,10 @@ public enum AttemptOutcome
   ;
 
   /**
+   * <pre>
+   * Never sent.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_UNSPECIFIED = 0;</code>
    */
   public static final int ATTEMPT_OUTCOME_UNSPECIFIED_VALUE = 0;
@@ -77,10 +97,18 @@ public enum AttemptOutcome
    */
   public static final int ATTEMPT_OUTCOME_RUNNING_VALUE = 1;
   /**
+   * <pre>
+   * The attempt has succeeded.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_SUCCEEDED = 2;</code>
    */
   public static final int ATTEMPT_OUTCOME_SUCCEEDED_VALUE = 2;
   /**
+   * <pre>
+   * The handler ended with an error.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_FAILED = 3;</code>
    */
   public static final int ATTEMPT_OUTCOME_FAILED_VALUE = 3;
@@ -110,6 +138,10 @@ public enum AttemptOutcome
    */
   public static final int ATTEMPT_OUTCOME_RELEASED_VALUE = 6;
   /**
+   * <pre>
+   * The job was cancelled while the attempt ran.
+   * </pre>
+   *
    * <code>ATTEMPT_OUTCOME_CANCELLED = 7;</code>
    */
   public static final int ATTEMPT_OUTCOME_CANCELLED_VALUE = 7;
@@ -177,7 +209,7 @@ public enum AttemptOutcome
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.getDescriptor().getEnumTypes().get(1);
+    return signalbox.v1.JobProto.getDescriptor().getEnumTypes().get(1);
   }
 
   private static final AttemptOutcome[] VALUES = values();

@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_CancelRequest_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_CancelRequest_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_CancelRequest_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_CancelRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.CancelRequest.class, signalbox.v1.CancelRequest.Builder.class);
   }
@@ -322,13 +322,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.CancelRequestOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_CancelRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_CancelRequest_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_CancelRequest_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_CancelRequest_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.CancelRequest.class, signalbox.v1.CancelRequest.Builder.class);
     }
@@ -355,7 +355,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_CancelRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_CancelRequest_descriptor;
     }
 
     @java.lang.Override

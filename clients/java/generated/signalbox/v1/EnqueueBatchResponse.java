@@ -37,13 +37,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueBatchResponse_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueBatchResponse_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.EnqueueBatchResponse.class, signalbox.v1.EnqueueBatchResponse.Builder.class);
   }
@@ -279,13 +279,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.EnqueueBatchResponseOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueBatchResponse_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueBatchResponse_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.EnqueueBatchResponse.class, signalbox.v1.EnqueueBatchResponse.Builder.class);
     }
@@ -317,7 +317,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueBatchResponse_descriptor;
     }
 
     @java.lang.Override

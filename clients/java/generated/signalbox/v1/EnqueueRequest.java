@@ -36,13 +36,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueRequest_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueRequest_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueRequest_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.EnqueueRequest.class, signalbox.v1.EnqueueRequest.Builder.class);
   }
@@ -258,13 +258,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.EnqueueRequestOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueRequest_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueRequest_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueRequest_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.EnqueueRequest.class, signalbox.v1.EnqueueRequest.Builder.class);
     }
@@ -294,7 +294,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueRequest_descriptor;
     }
 
     @java.lang.Override

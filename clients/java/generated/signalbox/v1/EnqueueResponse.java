@@ -36,13 +36,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueResponse_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueResponse_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueResponse_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueResponse_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.EnqueueResponse.class, signalbox.v1.EnqueueResponse.Builder.class);
   }
@@ -291,13 +291,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.EnqueueResponseOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueResponse_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueResponse_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueResponse_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.EnqueueResponse.class, signalbox.v1.EnqueueResponse.Builder.class);
     }
@@ -328,7 +328,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_EnqueueResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_EnqueueResponse_descriptor;
     }
 
     @java.lang.Override

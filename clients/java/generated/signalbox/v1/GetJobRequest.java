@@ -37,13 +37,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_GetJobRequest_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_GetJobRequest_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_GetJobRequest_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_GetJobRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.GetJobRequest.class, signalbox.v1.GetJobRequest.Builder.class);
   }
@@ -289,13 +289,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.GetJobRequestOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_GetJobRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_GetJobRequest_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_GetJobRequest_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_GetJobRequest_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.GetJobRequest.class, signalbox.v1.GetJobRequest.Builder.class);
     }
@@ -322,7 +322,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_GetJobRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_GetJobRequest_descriptor;
     }
 
     @java.lang.Override

@@ -46,7 +46,7 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Job_descriptor;
   }
 
   @SuppressWarnings({"rawtypes"})
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Job_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.Job.class, signalbox.v1.Job.Builder.class);
   }
@@ -503,7 +503,7 @@ private static final long serialVersionUID = 0L;
         java.lang.String, java.lang.String> defaultEntry =
             com.google.protobuf.MapEntry
             .<java.lang.String, java.lang.String>newDefaultInstance(
-                signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_LabelsEntry_descriptor, 
+                signalbox.v1.JobProto.internal_static_signalbox_v1_Job_LabelsEntry_descriptor, 
                 com.google.protobuf.WireFormat.FieldType.STRING,
                 "",
                 com.google.protobuf.WireFormat.FieldType.STRING,
@@ -1569,7 +1569,7 @@ java.lang.String defaultValue) {
       signalbox.v1.JobOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Job_descriptor;
     }
 
     @SuppressWarnings({"rawtypes"})
@@ -1597,7 +1597,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Job_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.Job.class, signalbox.v1.Job.Builder.class);
     }
@@ -1700,7 +1700,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Job_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Job_descriptor;
     }
 
     @java.lang.Override

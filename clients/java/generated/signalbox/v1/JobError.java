@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobError_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobError_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobError_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobError_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.JobError.class, signalbox.v1.JobError.Builder.class);
   }
@@ -324,13 +324,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.JobErrorOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobError_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobError_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobError_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobError_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.JobError.class, signalbox.v1.JobError.Builder.class);
     }
@@ -357,7 +357,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobError_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobError_descriptor;
     }
 
     @java.lang.Override

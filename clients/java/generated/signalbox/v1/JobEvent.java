@@ -43,13 +43,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_JobEvent_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_JobEvent_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_JobEvent_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_JobEvent_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.JobEvent.class, signalbox.v1.JobEvent.Builder.class);
   }
@@ -842,13 +842,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.JobEventOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_JobEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_JobEvent_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_JobEvent_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_JobEvent_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.JobEvent.class, signalbox.v1.JobEvent.Builder.class);
     }
@@ -902,7 +902,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_JobEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_JobEvent_descriptor;
     }
 
     @java.lang.Override

@@ -5,7 +5,8 @@ package signalbox.v1;
 
 /**
  * <pre>
- * The type of a lifecycle event.
+ * The type of a lifecycle event. Later versions may add values; the event's
+ * state and sequence are valid for these too.
  * </pre>
  *
  * Protobuf enum {@code signalbox.v1.JobEventType}
@@ -13,6 +14,10 @@ package signalbox.v1;
 public enum JobEventType
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
+   * <pre>
+   * Never sent.
+   * </pre>
+   *
    * <code>JOB_EVENT_TYPE_UNSPECIFIED = 0;</code>
    */
   JOB_EVENT_TYPE_UNSPECIFIED(0),
@@ -84,6 +89,10 @@ public enum JobEventType
   ;
 
   /**
+   * <pre>
+   * Never sent.
+   * </pre>
+   *
    * <code>JOB_EVENT_TYPE_UNSPECIFIED = 0;</code>
    */
   public static final int JOB_EVENT_TYPE_UNSPECIFIED_VALUE = 0;
@@ -216,7 +225,7 @@ public enum JobEventType
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.getDescriptor().getEnumTypes().get(0);
+    return signalbox.v1.JobServiceProto.getDescriptor().getEnumTypes().get(0);
   }
 
   private static final JobEventType[] VALUES = values();

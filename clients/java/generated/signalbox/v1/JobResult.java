@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * What a handler returned.
+ * The result that a handler returned.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.JobResult}
@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobResult_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobResult_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobResult_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobResult_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.JobResult.class, signalbox.v1.JobResult.Builder.class);
   }
@@ -278,7 +278,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What a handler returned.
+   * The result that a handler returned.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.JobResult}
@@ -289,13 +289,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.JobResultOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobResult_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobResult_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobResult_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobResult_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.JobResult.class, signalbox.v1.JobResult.Builder.class);
     }
@@ -322,7 +322,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobResult_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobResult_descriptor;
     }
 
     @java.lang.Override

@@ -110,6 +110,7 @@ public final class JobServiceGrpc {
               io.grpc.MethodDescriptor.<signalbox.v1.GetJobRequest, signalbox.v1.GetJobResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetJob"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   signalbox.v1.GetJobRequest.getDefaultInstance()))
@@ -141,6 +142,7 @@ public final class JobServiceGrpc {
               io.grpc.MethodDescriptor.<signalbox.v1.ListJobsRequest, signalbox.v1.ListJobsResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListJobs"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   signalbox.v1.ListJobsRequest.getDefaultInstance()))
@@ -203,6 +205,7 @@ public final class JobServiceGrpc {
               io.grpc.MethodDescriptor.<signalbox.v1.CancelRequest, signalbox.v1.CancelResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "Cancel"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   signalbox.v1.CancelRequest.getDefaultInstance()))
@@ -878,7 +881,7 @@ public final class JobServiceGrpc {
 
     @java.lang.Override
     public com.google.protobuf.Descriptors.FileDescriptor getFileDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.getDescriptor();
+      return signalbox.v1.JobServiceProto.getDescriptor();
     }
 
     @java.lang.Override

@@ -44,7 +44,7 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_descriptor;
   }
 
   @SuppressWarnings({"rawtypes"})
@@ -62,7 +62,7 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.JobSpec.class, signalbox.v1.JobSpec.Builder.class);
   }
@@ -667,7 +667,7 @@ private static final long serialVersionUID = 0L;
         java.lang.String, java.lang.String> defaultEntry =
             com.google.protobuf.MapEntry
             .<java.lang.String, java.lang.String>newDefaultInstance(
-                signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_LabelsEntry_descriptor, 
+                signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_LabelsEntry_descriptor, 
                 com.google.protobuf.WireFormat.FieldType.STRING,
                 "",
                 com.google.protobuf.WireFormat.FieldType.STRING,
@@ -1124,7 +1124,7 @@ java.lang.String defaultValue) {
       signalbox.v1.JobSpecOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_descriptor;
     }
 
     @SuppressWarnings({"rawtypes"})
@@ -1152,7 +1152,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.JobSpec.class, signalbox.v1.JobSpec.Builder.class);
     }
@@ -1210,7 +1210,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_JobSpec_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_JobSpec_descriptor;
     }
 
     @java.lang.Override

@@ -6,7 +6,7 @@ package signalbox.v1;
 /**
  * <pre>
  * The state of a job. PENDING and RUNNING are live; the other three are
- * final. docs/job-lifecycle.md has the transitions.
+ * final. docs/job-lifecycle.md has the transitions. No state is added within v1.
  * </pre>
  *
  * Protobuf enum {@code signalbox.v1.JobState}
@@ -14,6 +14,10 @@ package signalbox.v1;
 public enum JobState
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
+   * <pre>
+   * Never a state of a job, and refused as a filter.
+   * </pre>
+   *
    * <code>JOB_STATE_UNSPECIFIED = 0;</code>
    */
   JOB_STATE_UNSPECIFIED(0),
@@ -61,6 +65,10 @@ public enum JobState
   ;
 
   /**
+   * <pre>
+   * Never a state of a job, and refused as a filter.
+   * </pre>
+   *
    * <code>JOB_STATE_UNSPECIFIED = 0;</code>
    */
   public static final int JOB_STATE_UNSPECIFIED_VALUE = 0;
@@ -166,7 +174,7 @@ public enum JobState
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.getDescriptor().getEnumTypes().get(0);
+    return signalbox.v1.JobProto.getDescriptor().getEnumTypes().get(0);
   }
 
   private static final JobState[] VALUES = values();

@@ -41,7 +41,7 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_descriptor;
   }
 
   @SuppressWarnings({"rawtypes"})
@@ -59,7 +59,7 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.ListJobsRequest.class, signalbox.v1.ListJobsRequest.Builder.class);
   }
@@ -289,7 +289,7 @@ private static final long serialVersionUID = 0L;
         java.lang.String, java.lang.String> defaultEntry =
             com.google.protobuf.MapEntry
             .<java.lang.String, java.lang.String>newDefaultInstance(
-                signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor, 
+                signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor, 
                 com.google.protobuf.WireFormat.FieldType.STRING,
                 "",
                 com.google.protobuf.WireFormat.FieldType.STRING,
@@ -805,7 +805,7 @@ java.lang.String defaultValue) {
       signalbox.v1.ListJobsRequestOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_descriptor;
     }
 
     @SuppressWarnings({"rawtypes"})
@@ -833,7 +833,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.ListJobsRequest.class, signalbox.v1.ListJobsRequest.Builder.class);
     }
@@ -876,7 +876,7 @@ java.lang.String defaultValue) {
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_descriptor;
     }
 
     @java.lang.Override

@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsResponse_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsResponse_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.ListJobsResponse.class, signalbox.v1.ListJobsResponse.Builder.class);
   }
@@ -351,13 +351,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.ListJobsResponseOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsResponse_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.ListJobsResponse.class, signalbox.v1.ListJobsResponse.Builder.class);
     }
@@ -390,7 +390,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ListJobsResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsResponse_descriptor;
     }
 
     @java.lang.Override

@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_LogEvent_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_LogEvent_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_LogEvent_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_LogEvent_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.LogEvent.class, signalbox.v1.LogEvent.Builder.class);
   }
@@ -337,13 +337,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.LogEventOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_LogEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_LogEvent_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_LogEvent_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_LogEvent_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.LogEvent.class, signalbox.v1.LogEvent.Builder.class);
     }
@@ -376,7 +376,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_LogEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_LogEvent_descriptor;
     }
 
     @java.lang.Override

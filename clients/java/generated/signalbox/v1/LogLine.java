@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_LogLine_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_LogLine_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_LogLine_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_LogLine_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.LogLine.class, signalbox.v1.LogLine.Builder.class);
   }
@@ -427,13 +427,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.LogLineOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_LogLine_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_LogLine_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_LogLine_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_LogLine_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.LogLine.class, signalbox.v1.LogLine.Builder.class);
     }
@@ -467,7 +467,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_LogLine_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_LogLine_descriptor;
     }
 
     @java.lang.Override

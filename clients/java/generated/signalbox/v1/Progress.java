@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Progress_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Progress_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Progress_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_Progress_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.Progress.class, signalbox.v1.Progress.Builder.class);
   }
@@ -454,13 +454,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.ProgressOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Progress_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Progress_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Progress_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Progress_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.Progress.class, signalbox.v1.Progress.Builder.class);
     }
@@ -495,7 +495,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_Progress_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_Progress_descriptor;
     }
 
     @java.lang.Override

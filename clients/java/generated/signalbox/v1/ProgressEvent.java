@@ -37,13 +37,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ProgressEvent_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ProgressEvent_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ProgressEvent_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ProgressEvent_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.ProgressEvent.class, signalbox.v1.ProgressEvent.Builder.class);
   }
@@ -342,13 +342,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.ProgressEventOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ProgressEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ProgressEvent_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ProgressEvent_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ProgressEvent_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.ProgressEvent.class, signalbox.v1.ProgressEvent.Builder.class);
     }
@@ -380,7 +380,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_ProgressEvent_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ProgressEvent_descriptor;
     }
 
     @java.lang.Override

@@ -38,13 +38,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_RetryPolicy_descriptor;
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_RetryPolicy_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_RetryPolicy_fieldAccessorTable
+    return signalbox.v1.JobProto.internal_static_signalbox_v1_RetryPolicy_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.RetryPolicy.class, signalbox.v1.RetryPolicy.Builder.class);
   }
@@ -373,13 +373,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.RetryPolicyOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_RetryPolicy_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_RetryPolicy_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_RetryPolicy_fieldAccessorTable
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_RetryPolicy_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.RetryPolicy.class, signalbox.v1.RetryPolicy.Builder.class);
     }
@@ -416,7 +416,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobOuterClass.internal_static_signalbox_v1_RetryPolicy_descriptor;
+      return signalbox.v1.JobProto.internal_static_signalbox_v1_RetryPolicy_descriptor;
     }
 
     @java.lang.Override

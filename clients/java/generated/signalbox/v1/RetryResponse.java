@@ -36,13 +36,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_RetryResponse_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_RetryResponse_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_RetryResponse_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_RetryResponse_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.RetryResponse.class, signalbox.v1.RetryResponse.Builder.class);
   }
@@ -258,13 +258,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.RetryResponseOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_RetryResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_RetryResponse_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_RetryResponse_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_RetryResponse_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.RetryResponse.class, signalbox.v1.RetryResponse.Builder.class);
     }
@@ -294,7 +294,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_RetryResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_RetryResponse_descriptor;
     }
 
     @java.lang.Override

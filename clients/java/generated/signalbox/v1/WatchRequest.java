@@ -39,13 +39,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchRequest_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchRequest_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchRequest_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchRequest_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.WatchRequest.class, signalbox.v1.WatchRequest.Builder.class);
   }
@@ -426,13 +426,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.WatchRequestOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchRequest_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchRequest_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchRequest_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.WatchRequest.class, signalbox.v1.WatchRequest.Builder.class);
     }
@@ -467,7 +467,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchRequest_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchRequest_descriptor;
     }
 
     @java.lang.Override

@@ -36,13 +36,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchResponse_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchResponse_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchResponse_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchResponse_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.WatchResponse.class, signalbox.v1.WatchResponse.Builder.class);
   }
@@ -562,13 +562,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.WatchResponseOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchResponse_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchResponse_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchResponse_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.WatchResponse.class, signalbox.v1.WatchResponse.Builder.class);
     }
@@ -610,7 +610,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchResponse_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchResponse_descriptor;
     }
 
     @java.lang.Override

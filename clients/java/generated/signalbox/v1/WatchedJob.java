@@ -37,13 +37,13 @@ private static final long serialVersionUID = 0L;
   }
   public static final com.google.protobuf.Descriptors.Descriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchedJob_descriptor;
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchedJob_descriptor;
   }
 
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
-    return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchedJob_fieldAccessorTable
+    return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchedJob_fieldAccessorTable
         .ensureFieldAccessorsInitialized(
             signalbox.v1.WatchedJob.class, signalbox.v1.WatchedJob.Builder.class);
   }
@@ -293,13 +293,13 @@ private static final long serialVersionUID = 0L;
       signalbox.v1.WatchedJobOrBuilder {
     public static final com.google.protobuf.Descriptors.Descriptor
         getDescriptor() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchedJob_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchedJob_descriptor;
     }
 
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchedJob_fieldAccessorTable
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchedJob_fieldAccessorTable
           .ensureFieldAccessorsInitialized(
               signalbox.v1.WatchedJob.class, signalbox.v1.WatchedJob.Builder.class);
     }
@@ -326,7 +326,7 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public com.google.protobuf.Descriptors.Descriptor
         getDescriptorForType() {
-      return signalbox.v1.JobServiceOuterClass.internal_static_signalbox_v1_WatchedJob_descriptor;
+      return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_WatchedJob_descriptor;
     }
 
     @java.lang.Override

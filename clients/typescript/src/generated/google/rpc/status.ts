@@ -2,12 +2,24 @@
 
 import { MessageType } from "../../../protobuf/message.js";
 import { Any } from "../protobuf/any.js";
-import { Duration } from "../protobuf/duration.js";
 
-/** What travels in grpc-status-details-bin. */
+/**
+ * The `Status` type defines a logical error model that is suitable for different programming environments,
+ * including REST APIs and RPC APIs. It is used by [gRPC](https://github.com/grpc). Each `Status` message
+ * contains three pieces of data: error code, error message, and error details.
+ */
 export interface Status {
+  /** The status code, which should be an enum value of [google.rpc.Code][google.rpc.Code]. */
   code: number;
+  /**
+   * A developer-facing error message, which should be in English. Any user-facing error message should be
+   * localized and sent in the [google.rpc.Status.details][google.rpc.Status.details] field, or localized by
+   * the client.
+   */
   message: string;
+  /**
+   * A list of messages that carry the error details. There is a common set of message types for APIs to use.
+   */
   details: Any[];
 }
 
@@ -15,70 +27,4 @@ export const Status = new MessageType<Status>("google.rpc.Status", () => [
   { number: 1, name: "code", type: "int32" },
   { number: 2, name: "message", type: "string" },
   { number: 3, name: "details", type: Any, rule: "list" },
-]);
-
-/** One field. */
-export interface BadRequestFieldViolation {
-  /** A path, as in "jobs[3].kind". */
-  field: string;
-  description: string;
-}
-
-export const BadRequestFieldViolation = new MessageType<BadRequestFieldViolation>("google.rpc.BadRequest.FieldViolation", () => [
-  { number: 1, name: "field", type: "string" },
-  { number: 2, name: "description", type: "string" },
-]);
-
-/** Which fields of a request are wrong. */
-export interface BadRequest {
-  fieldViolations: BadRequestFieldViolation[];
-}
-
-export const BadRequest = new MessageType<BadRequest>("google.rpc.BadRequest", () => [
-  { number: 1, name: "fieldViolations", type: BadRequestFieldViolation, rule: "list" },
-]);
-
-/** When to try again. */
-export interface RetryInfo {
-  retryDelay?: Duration | undefined;
-}
-
-export const RetryInfo = new MessageType<RetryInfo>("google.rpc.RetryInfo", () => [
-  { number: 1, name: "retryDelay", type: Duration },
-]);
-
-/** One quota. */
-export interface QuotaFailureViolation {
-  /** Whose it is, as in "user:ada". */
-  subject: string;
-  description: string;
-}
-
-export const QuotaFailureViolation = new MessageType<QuotaFailureViolation>("google.rpc.QuotaFailure.Violation", () => [
-  { number: 1, name: "subject", type: "string" },
-  { number: 2, name: "description", type: "string" },
-]);
-
-/** Which quota is used up. */
-export interface QuotaFailure {
-  violations: QuotaFailureViolation[];
-}
-
-export const QuotaFailure = new MessageType<QuotaFailure>("google.rpc.QuotaFailure", () => [
-  { number: 1, name: "violations", type: QuotaFailureViolation, rule: "list" },
-]);
-
-/** Which resource an error is about. */
-export interface ResourceInfo {
-  resourceType: string;
-  resourceName: string;
-  owner: string;
-  description: string;
-}
-
-export const ResourceInfo = new MessageType<ResourceInfo>("google.rpc.ResourceInfo", () => [
-  { number: 1, name: "resourceType", type: "string" },
-  { number: 2, name: "resourceName", type: "string" },
-  { number: 3, name: "owner", type: "string" },
-  { number: 4, name: "description", type: "string" },
 ]);

@@ -6,9 +6,10 @@ import { Timestamp } from "../../google/protobuf/timestamp.js";
 
 /**
  * The state of a job. PENDING and RUNNING are live; the other three are final. docs/job-lifecycle.md has the
- * transitions.
+ * transitions. No state is added within v1.
  */
 export enum JobState {
+  /** Never a state of a job, and refused as a filter. */
   UNSPECIFIED = 0,
   /** The job waits for a free slot, for its user's limit, or for its due time. */
   PENDING = 1,
@@ -22,12 +23,15 @@ export enum JobState {
   CANCELLED = 5,
 }
 
-/** The outcome of an attempt. */
+/** The outcome of an attempt. Later versions may add values. */
 export enum AttemptOutcome {
+  /** Never sent. */
   UNSPECIFIED = 0,
   /** The attempt is still running. */
   RUNNING = 1,
+  /** The attempt has succeeded. */
   SUCCEEDED = 2,
+  /** The handler ended with an error. */
   FAILED = 3,
   /** The hard timeout stopped the attempt. */
   TIMED_OUT = 4,
@@ -35,6 +39,7 @@ export enum AttemptOutcome {
   INTERRUPTED = 5,
   /** The node shut down and released the run, which does not count as an attempt. */
   RELEASED = 6,
+  /** The job was cancelled while the attempt ran. */
   CANCELLED = 7,
 }
 
@@ -229,7 +234,7 @@ export const Attempt = new MessageType<Attempt>("signalbox.v1.Attempt", () => [
   { number: 6, name: "error", type: JobError },
 ]);
 
-/** What a handler returned. */
+/** The result that a handler returned. */
 export interface JobResult {
   /** The bytes of the result. At most 1 MiB. */
   data: Uint8Array;

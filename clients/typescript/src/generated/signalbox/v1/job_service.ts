@@ -5,8 +5,12 @@ import { MessageType } from "../../../protobuf/message.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Job, JobError, JobResult, JobSpec, JobState, LogLine, Progress } from "./job.js";
 
-/** The type of a lifecycle event. */
+/**
+ * The type of a lifecycle event. Later versions may add values; the event's state and sequence are valid for
+ * these too.
+ */
 export enum JobEventType {
+  /** Never sent. */
   UNSPECIFIED = 0,
   /** The job was enqueued. */
   ENQUEUED = 1,
@@ -207,6 +211,10 @@ export const WatchedJob = new MessageType<WatchedJob>("signalbox.v1.WatchedJob",
 
 /** One message of a watch. */
 export interface WatchResponse {
+  /**
+   * The event. Ignore a message in which none of these members is set, because a newer server may send other
+   * members.
+   */
   event?:
     /**
      * The first message of each job that is watched with after_sequence 0: its current state, without its

@@ -3,8 +3,8 @@
 
 package signalbox.v1;
 
-public final class JobServiceOuterClass {
-  private JobServiceOuterClass() {}
+public final class JobServiceProto {
+  private JobServiceProto() {}
   public static void registerAllExtensions(
       com.google.protobuf.ExtensionRegistryLite registry) {
   }
@@ -194,27 +194,31 @@ public final class JobServiceOuterClass {
       "LED\020\003\022\033\n\027JOB_EVENT_TYPE_RELEASED\020\004\022\034\n\030JO" +
       "B_EVENT_TYPE_SUCCEEDED\020\005\022\031\n\025JOB_EVENT_TY" +
       "PE_FAILED\020\006\022\034\n\030JOB_EVENT_TYPE_CANCELLED\020" +
-      "\007\022\032\n\026JOB_EVENT_TYPE_RETRIED\020\0102\206\004\n\nJobSer" +
+      "\007\022\032\n\026JOB_EVENT_TYPE_RETRIED\020\0102\225\004\n\nJobSer" +
       "vice\022F\n\007Enqueue\022\034.signalbox.v1.EnqueueRe" +
       "quest\032\035.signalbox.v1.EnqueueResponse\022U\n\014" +
       "EnqueueBatch\022!.signalbox.v1.EnqueueBatch" +
       "Request\032\".signalbox.v1.EnqueueBatchRespo" +
-      "nse\022C\n\006GetJob\022\033.signalbox.v1.GetJobReque" +
-      "st\032\034.signalbox.v1.GetJobResponse\022I\n\010List" +
-      "Jobs\022\035.signalbox.v1.ListJobsRequest\032\036.si" +
-      "gnalbox.v1.ListJobsResponse\022B\n\005Watch\022\032.s" +
-      "ignalbox.v1.WatchRequest\032\033.signalbox.v1." +
-      "WatchResponse0\001\022C\n\006Cancel\022\033.signalbox.v1" +
-      ".CancelRequest\032\034.signalbox.v1.CancelResp" +
-      "onse\022@\n\005Retry\022\032.signalbox.v1.RetryReques" +
-      "t\032\033.signalbox.v1.RetryResponseB\020\n\014signal" +
-      "box.v1P\001b\006proto3"
+      "nse\022H\n\006GetJob\022\033.signalbox.v1.GetJobReque" +
+      "st\032\034.signalbox.v1.GetJobResponse\"\003\220\002\001\022N\n" +
+      "\010ListJobs\022\035.signalbox.v1.ListJobsRequest" +
+      "\032\036.signalbox.v1.ListJobsResponse\"\003\220\002\001\022B\n" +
+      "\005Watch\022\032.signalbox.v1.WatchRequest\032\033.sig" +
+      "nalbox.v1.WatchResponse0\001\022H\n\006Cancel\022\033.si" +
+      "gnalbox.v1.CancelRequest\032\034.signalbox.v1." +
+      "CancelResponse\"\003\220\002\002\022@\n\005Retry\022\032.signalbox" +
+      ".v1.RetryRequest\032\033.signalbox.v1.RetryRes" +
+      "ponseB\255\001\n\014signalbox.v1B\017JobServiceProtoP" +
+      "\001Z.signalbox.example/api/signalbox/v1;si" +
+      "gnalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalb" +
+      "ox_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Met" +
+      "adata\352\002\rSignalbox::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
           com.google.protobuf.TimestampProto.getDescriptor(),
-          signalbox.v1.JobOuterClass.getDescriptor(),
+          signalbox.v1.JobProto.getDescriptor(),
         });
     internal_static_signalbox_v1_EnqueueRequest_descriptor =
       getDescriptor().getMessageTypes().get(0);
@@ -349,7 +353,7 @@ public final class JobServiceOuterClass {
         internal_static_signalbox_v1_RetryResponse_descriptor,
         new java.lang.String[] { "Job", });
     com.google.protobuf.TimestampProto.getDescriptor();
-    signalbox.v1.JobOuterClass.getDescriptor();
+    signalbox.v1.JobProto.getDescriptor();
   }
 
   // @@protoc_insertion_point(outer_class_scope)

@@ -3,8 +3,8 @@
 
 package signalbox.v1;
 
-public final class JobOuterClass {
-  private JobOuterClass() {}
+public final class JobProto {
+  private JobProto() {}
   public static void registerAllExtensions(
       com.google.protobuf.ExtensionRegistryLite registry) {
   }
@@ -139,7 +139,11 @@ public final class JobOuterClass {
       "ILED\020\003\022\035\n\031ATTEMPT_OUTCOME_TIMED_OUT\020\004\022\037\n" +
       "\033ATTEMPT_OUTCOME_INTERRUPTED\020\005\022\034\n\030ATTEMP" +
       "T_OUTCOME_RELEASED\020\006\022\035\n\031ATTEMPT_OUTCOME_" +
-      "CANCELLED\020\007B\020\n\014signalbox.v1P\001b\006proto3"
+      "CANCELLED\020\007B\246\001\n\014signalbox.v1B\010JobProtoP\001" +
+      "Z.signalbox.example/api/signalbox/v1;sig" +
+      "nalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbo" +
+      "x_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Meta" +
+      "data\352\002\rSignalbox::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
