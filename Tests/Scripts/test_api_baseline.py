@@ -52,20 +52,28 @@ enum State {
 """
 
 
+def write_protos(folder: Path) -> Path:
+    """A folder with PROTO and the rules of the real API."""
+    (folder / "test/v1").mkdir(parents=True)
+    shutil.copyfile(ROOT / "proto/buf.yaml", folder / "buf.yaml")
+    (folder / "test/v1/things.proto").write_text(PROTO)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return api_baseline.image(write_protos(tmp_path_factory.mktemp("baseline") / "proto"))
+
+
 @pytest.fixture
 def protos(tmp_path: Path) -> Path:
-    """A folder with PROTO and the rules of the real API."""
-    folder = tmp_path / "proto/test/v1"
-    folder.mkdir(parents=True)
-    shutil.copyfile(ROOT / "proto/buf.yaml", tmp_path / "proto/buf.yaml")
-    (folder / "things.proto").write_text(PROTO)
-    return tmp_path / "proto"
+    return write_protos(tmp_path / "proto")
 
 
 @pytest.fixture
-def baseline(protos: Path, tmp_path: Path) -> Path:
+def baseline(image: str, tmp_path: Path) -> Path:
     path = tmp_path / "baseline.txtpb"
-    path.write_text(api_baseline.image(protos))
+    path.write_text(image)
     return path
 
 
@@ -117,8 +125,8 @@ def test_the_api_may_grow(protos, baseline, old, new):
 
 def test_an_addition_is_part_of_the_next_baseline(protos, baseline):
     change(protos, "size = 2;", "size = 2;\n  string colour = 3;")
-    assert (image := api_baseline.image(protos)) != baseline.read_text()
-    baseline.write_text(image)
+    assert (grown := api_baseline.image(protos)) != baseline.read_text()
+    baseline.write_text(grown)
     change(protos, "\n  string colour = 3;", "")
     assert '"colour"' in api_baseline.violations(protos, baseline)
 
