@@ -8,6 +8,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "signalbox/v1/job_service.grpc.pb.h"
 
@@ -24,7 +25,7 @@ private:
 // The name of a status as gRPC's documents write it: UNAVAILABLE.
 std::string code_name(grpc::StatusCode code);
 
-// What the service says about a failed call, beyond code and message. Empty without details.
+// The details of a failed call beside its code and message. Empty without details.
 google::rpc::Status details_of(const grpc::Status &status);
 
 // Delays between tries, which double from 0.1 s to 2 s.

@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { BadRequest, RetryInfo } from "./generated/google/rpc/status.js";
+import { BadRequest, RetryInfo } from "./generated/google/rpc/error_details.js";
 import { JobState } from "./generated/signalbox/v1/job.js";
 import { JobEventType, JobService, type WatchResponse } from "./generated/signalbox/v1/job_service.js";
 import { Channel } from "./grpc/channel.js";

@@ -20,7 +20,8 @@ import {
 } from "node:net";
 import { test } from "node:test";
 
-import { BadRequest, Status } from "../src/generated/google/rpc/status.js";
+import { BadRequest } from "../src/generated/google/rpc/error_details.js";
+import { Status } from "../src/generated/google/rpc/status.js";
 import { GetJobResponse, JobService, WatchResponse } from "../src/generated/signalbox/v1/job_service.js";
 import { Channel, type ChannelOptions } from "../src/grpc/channel.js";
 import { framed, MESSAGE_BYTES_MAX } from "../src/grpc/framing.js";

@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 import * as any from "../src/generated/google/protobuf/any.js";
 import * as duration from "../src/generated/google/protobuf/duration.js";
 import * as timestamp from "../src/generated/google/protobuf/timestamp.js";
+import * as errorDetails from "../src/generated/google/rpc/error_details.js";
 import * as status from "../src/generated/google/rpc/status.js";
 import * as adminService from "../src/generated/signalbox/v1/admin_service.js";
 import * as job from "../src/generated/signalbox/v1/job.js";
@@ -17,7 +18,7 @@ import * as jobService from "../src/generated/signalbox/v1/job_service.js";
 import { MessageType } from "../src/protobuf/message.js";
 import { DecodeError } from "../src/protobuf/reader.js";
 
-const modules = [any, duration, timestamp, status, adminService, job, jobService];
+const modules = [any, duration, timestamp, errorDetails, status, adminService, job, jobService];
 const types = new Map<string, MessageType<any>>();
 for (const found of modules.flatMap((module): unknown[] => Object.values(module))) {
   if (found instanceof MessageType) types.set(found.name, found);

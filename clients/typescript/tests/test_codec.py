@@ -26,6 +26,7 @@ BUILT = Path(os.environ.get("SIGNALBOX_TYPESCRIPT", ROOT / ".build/clients/types
 FILES = [
     *(f"signalbox/v1/{name}.proto" for name in ("admin_service", "job", "job_service")),
     "google/rpc/status.proto",
+    "google/rpc/error_details.proto",
     *(f"google/protobuf/{name}.proto" for name in ("any", "duration", "timestamp")),
 ]
 #: The number of messages of each type in one test.
@@ -41,7 +42,7 @@ def load_types() -> dict[str, Descriptor]:
     include = Path(grpc_tools.__file__).parent / "_proto"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"-I{include}"),
+            *(sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"-I{ROOT / 'third_party/proto'}", f"-I{include}"),
             *("--include_imports", "--descriptor_set_out=/dev/stdout", *FILES),
         ],
         check=True,
