@@ -136,6 +136,13 @@ LANGUAGES = {
             version=debian("ruby-grpc"),
         ),
         Language(
+            "swift",
+            "Swift",
+            build=["../../scripts/lib/build-swift-client example"],
+            run="{out}/debug/example",
+            version="bash -c 'echo grpc-swift-2 $(git -C {out}/checkouts/grpc-swift-2 describe --tags)'",
+        ),
+        Language(
             "typescript",
             "TypeScript",
             # package.json says that the modules are ES modules.

@@ -1,13 +1,14 @@
 """Generates the stubs of the clients in clients/, but for Python's, which scripts/generate makes by grpcio-tools.
 
 Each language is an entry of CLIENTS, with one function that writes its stubs. Tools of other versions write other
-(equally good) code, so the stubs are made and compared only where the versions in `tools`, those of Debian 12, are
-installed.
+(equally good) code, so the stubs are made and compared only where the versions in `tools`, those of Debian 12 and
+for Swift of its packages, are installed.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import generate_typescript
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: What clients call, below proto/: JobService, without the administration.
 SERVICE = "signalbox/v1/job_service.proto"
@@ -46,13 +49,22 @@ class Client:
         ]
 
 
+#: The folder into which `scripts/test clients swift` builds Swift's plugins, which no package of Debian has.
+SWIFT_PLUGINS = ROOT / ".build/clients/swift/debug"
+
+
+def find(program: str) -> str | None:
+    return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], str(SWIFT_PLUGINS)]))
+
+
 def version_of(program: str, *, asked: bool) -> str | None:
     """The last word of what --version prints, or an empty text if it is not asked. None: it is not installed."""
-    if shutil.which(program) is None:
+    path = find(program)
+    if path is None:
         return None
     if not asked:
         return ""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
     return done.stdout.split()[-1]
 
 
@@ -140,6 +152,15 @@ def write_typescript(out: Path, includes: list[Path]) -> None:
     generate_typescript.write(out, found)
 
 
+def write_swift(out: Path, includes: list[Path]) -> None:
+    """Files in signalbox/v1. The types begin with Signalbox_V1_."""
+    out.mkdir(parents=True)
+    plugins = [f"--plugin={name}={find(name)}" for name in SWIFT_TOOLS]
+    run_protoc(includes, [*plugins, f"--swift_out={out}", *API])
+    run_protoc(includes, [*plugins, f"--grpc-swift-2_out={out}", "--grpc-swift-2_opt=Server=false", SERVICE])
+
+
+SWIFT_TOOLS = {"protoc-gen-swift": "1.39.0", "protoc-gen-grpc-swift-2": "2.4.1"}
 PROTOC = {"protoc": "3.21.12"}
 CLIENTS = [
     Client(
@@ -151,5 +172,6 @@ CLIENTS = [
     Client("cpp", Path("clients/cpp/generated"), write_cpp, {**PROTOC, "grpc_cpp_plugin": ""}),
     Client("java", Path("clients/java/generated"), write_java, {**PROTOC, "grpc_java_plugin": ""}),
     Client("ruby", Path("clients/ruby/lib"), write_ruby, {**PROTOC, "grpc_ruby_plugin": ""}),
+    Client("swift", Path("clients/swift/Sources/Example/Generated"), write_swift, {**PROTOC, **SWIFT_TOOLS}),
     Client("typescript", Path("clients/typescript/src/generated"), write_typescript, {}),
 ]
