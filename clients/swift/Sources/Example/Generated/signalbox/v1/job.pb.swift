@@ -28,9 +28,11 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
 }
 
 /// The state of a job. PENDING and RUNNING are live; the other three are
-/// final. docs/job-lifecycle.md has the transitions.
+/// final. docs/job-lifecycle.md has the transitions. No state is added within v1.
 nonisolated enum Signalbox_V1_JobState: SwiftProtobuf.Enum, Swift.CaseIterable {
   typealias RawValue = Int
+
+  /// Never a state of a job, and refused as a filter.
   case unspecified // = 0
 
   /// The job waits for a free slot, for its user's limit, or for its due time.
@@ -89,14 +91,20 @@ nonisolated enum Signalbox_V1_JobState: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
-/// The outcome of an attempt.
+/// The outcome of an attempt. Later versions may add values.
 nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIterable {
   typealias RawValue = Int
+
+  /// Never sent.
   case unspecified // = 0
 
   /// The attempt is still running.
   case running // = 1
+
+  /// The attempt has succeeded.
   case succeeded // = 2
+
+  /// The handler ended with an error.
   case failed // = 3
 
   /// The hard timeout stopped the attempt.
@@ -108,6 +116,8 @@ nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIter
   /// The node shut down and released the run, which does not count as an
   /// attempt.
   case released // = 6
+
+  /// The job was cancelled while the attempt ran.
   case cancelled // = 7
   case UNRECOGNIZED(Int)
 
@@ -500,7 +510,7 @@ nonisolated struct Signalbox_V1_Attempt: Sendable {
   fileprivate var _error: Signalbox_V1_JobError? = nil
 }
 
-/// What a handler returned.
+/// The result that a handler returned.
 nonisolated struct Signalbox_V1_JobResult: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for

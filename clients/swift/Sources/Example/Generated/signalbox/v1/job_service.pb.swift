@@ -22,9 +22,12 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
-/// The type of a lifecycle event.
+/// The type of a lifecycle event. Later versions may add values; the event's
+/// state and sequence are valid for these too.
 nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterable {
   typealias RawValue = Int
+
+  /// Never sent.
   case unspecified // = 0
 
   /// The job was enqueued.
@@ -367,6 +370,8 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// The event. Ignore a message in which none of these members is set, because
+  /// a newer server may send other members.
   var event: Signalbox_V1_WatchResponse.OneOf_Event? = nil
 
   /// The first message of each job that is watched with after_sequence 0: its
@@ -420,6 +425,8 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
+  /// The event. Ignore a message in which none of these members is set, because
+  /// a newer server may send other members.
   nonisolated enum OneOf_Event: Equatable, Sendable {
     /// The first message of each job that is watched with after_sequence 0: its
     /// current state, without its history. If the job is final already, its
