@@ -53,6 +53,12 @@ def report(*cases: str) -> str:
             0,
             ["2 passed, 0 failed"],
         ),
+        # The name of one suite may begin with that of another.
+        (
+            {"a.xml": report(PASSED), "a.status": "0", "ab.xml": report(PASSED), "ab.status": "0"},
+            0,
+            ["2 passed, 0 failed"],
+        ),
         ({"a.xml": report(PASSED), "a.status": "124"}, 1, ["failed: a (exit code 124)", "1 passed, 1 failed"]),
         ({"a.xml": "<testsuites>", "a.status": "0"}, 1, ["failed: a ran no test", "0 passed, 1 failed"]),
         ({}, 1, ["failed: no test ran", "0 passed, 1 failed"]),

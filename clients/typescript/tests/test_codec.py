@@ -109,17 +109,17 @@ def fill(rand: random.Random, message: Message, depth: int = 0, *, with_maps: bo
         if is_map(field) and not with_maps:
             continue
         value = getattr(message, field.name)
-        count = rand.choice([1, 2, 5]) if field.is_repeated else 1
+        count = rand.choice([1, 2, 5]) if field.label == FieldDescriptor.LABEL_REPEATED else 1
         if is_map(field):
             for _ in range(count):
                 value[random_text(rand)] = random_value(rand, field.message_type.fields_by_name["value"])
         elif field.message_type is not None:
             for _ in range(count):
-                part = value.add() if field.is_repeated else value
-                if not field.is_repeated:
+                part = value.add() if field.label == FieldDescriptor.LABEL_REPEATED else value
+                if field.label != FieldDescriptor.LABEL_REPEATED:
                     part.SetInParent()
                 fill(rand, part, depth + 1, with_maps=with_maps)
-        elif field.is_repeated:
+        elif field.label == FieldDescriptor.LABEL_REPEATED:
             value.extend(random_value(rand, field) for _ in range(count))
         else:
             setattr(message, field.name, random_value(rand, field))
@@ -151,7 +151,7 @@ def properties(message: Message) -> dict[str, Any]:
         if is_map(field):
             item = field.message_type.fields_by_name["value"]
             found[field.json_name] = {key: in_typescript(value[key], item) for key in value}
-        elif field.is_repeated:
+        elif field.label == FieldDescriptor.LABEL_REPEATED:
             found[field.json_name] = [in_typescript(item, field) for item in value]
         elif field.has_presence and not message.HasField(field.name):
             continue
