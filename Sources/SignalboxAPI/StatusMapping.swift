@@ -43,6 +43,7 @@ package enum StatusMapping {
         switch error {
         case .malformed: Status(.invalidArgument, "the message is malformed")
         case .tooLarge: Status(.resourceExhausted, "decoded message exceeds the memory limit")
+        case .unknownFields(let violations): status(for: ServiceError.invalid(violations))
         case .invalid(let violation): status(for: ServiceError.invalid([violation]))
         }
     }

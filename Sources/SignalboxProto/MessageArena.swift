@@ -216,12 +216,15 @@ package enum DecodingError: Error, Sendable, Equatable {
     case malformed
     /// Unpacking would need more memory than the arena's budget (RESOURCE_EXHAUSTED).
     case tooLarge
+    /// A request has fields that this version does not know (INVALID_ARGUMENT). The violations name at least one of them,
+    /// and at most 20.
+    case unknownFields([FieldViolation])
     /// A response has a value that a client cannot accept, such as an unknown state or text that is not UTF-8.
     case invalid(FieldViolation)
 }
 
 extension MessageArena {
-    /// Unpacks a message and reads it; its memory is valid only in `read`. Unknown fields are ignored.
+    /// Unpacks a message and reads it; its memory is valid only in `read`. Unknown fields are left out.
     static func unpack<Message, Value>(
         _ bytes: ByteBuffer,
         _ unpack: (

@@ -8,10 +8,14 @@ import Support
 /// A message that a client sends.
 package protocol RequestMessage: Sendable {
     /// Adds a violation for each field that is wrong in itself: text that is not UTF-8, contains NUL or is too long, or a
-    /// time out of range. It adds at most 64. Where it has added one, the value must not be used.
+    /// time out of range. It adds at most 64. Where it has added one, the value must not be used. Throws
+    /// `DecodingError.unknownFields` for fields that this version does not know.
     static func decode(
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> Self
+
+    /// False for the requests of services that others define: they keep protobuf's rule, which passes unknown fields over.
+    static var refusesUnknownFields: Bool { get }
 
     func encode() -> ByteBuffer
 }
@@ -34,10 +38,22 @@ extension RequestMessage {
         _ read: (Message, inout FieldReader) -> Self
     ) throws(DecodingError) -> Self {
         var reader = FieldReader()
-        let value = try unsafe MessageArena.unpack(bytes, unpack) { read($0, &reader) }
+        var descriptor: UnsafePointer<ProtobufCMessageDescriptor>?
+        let value = try unsafe MessageArena.unpack(bytes, unpack) { message in
+            // The C struct of every message starts with a ProtobufCMessage. Its descriptor is a constant.
+            unsafe descriptor = withUnsafeBytes(of: message) {
+                unsafe $0.load(as: ProtobufCMessage.self).descriptor
+            }
+            return read(message, &reader)
+        }
+        if refusesUnknownFields, let descriptor = unsafe descriptor {
+            try unsafe UnknownFields.refuse(in: bytes.readableBytesUInt8Span, of: descriptor)
+        }
         violations += reader.violations
         return value
     }
+
+    package static var refusesUnknownFields: Bool { true }
 }
 
 extension ResponseMessage {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 
@@ -14,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from harness import Api, unique, violations
-from signalbox.v1 import job_pb2, job_service_pb2
+from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 
 ENQUEUE = "/signalbox.v1.JobService/Enqueue"
 BATCH = "/signalbox.v1.JobService/EnqueueBatch"
@@ -287,11 +288,55 @@ def test_a_job_in_two_parts_that_are_not_due(api: Api):
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_fields_that_are_not_known_are_passed_over(api: Api):
+def messages_in(message, path="", numbers=()):
+    """Each message in a request: its path in errors, and the numbers of the fields that lead to it."""
+    yield path, numbers
+    for part in message.fields:
+        if part.message_type is not None:
+            name = f"{part.name}[0]" if part.is_repeated else part.name
+            yield from messages_in(part.message_type, f"{path}{name}.", (*numbers, part.number))
+
+
+PLACES = [
+    pytest.param(f"/{service.full_name}/{method.name}", path, numbers, id=f"{method.name} {path}")
+    for file in (job_service_pb2, admin_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    for path, numbers in messages_in(method.input_type)
+]
+
+
+@pytest.mark.parametrize(("method", "path", "numbers"), PLACES)
+def test_fields_that_are_not_known_are_refused(api: Api, method, path, numbers):
+    """A client of a newer version must not get something else than it asked for."""
     unknown = field(99, b"x" * 1_000) + varint(98 << 3) + varint(2**64 - 1)
     unknown += varint(97 << 3 | 5) + bytes(4) + varint(96 << 3 | 1) + bytes(8)
-    answer = job_service_pb2.EnqueueResponse.FromString(api.raw(ENQUEUE, unknown + spec() + unknown))
-    assert answer.created
+    data = functools.reduce(lambda inner, number: field(number, inner), reversed(numbers), unknown + unknown)
+    error = refused(api, method, data)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    expected = dict.fromkeys(
+        (f"{path}<field {number}>" for number in (99, 98, 97, 96)), "is not known to this server"
+    )
+    assert violations(error) == expected
+
+
+def test_a_job_with_an_unknown_field_is_not_enqueued(api: Api):
+    user = unique()
+    job = job_pb2.JobSpec(kind="test.noop", user_id=user).SerializeToString() + field(30, b"x")
+    for method, name in ((ENQUEUE, "job"), (BATCH, "jobs[0]")):
+        assert list(violations(refused(api, method, field(1, job)))) == [f"{name}.<field 30>"]
+    assert not api.jobs.ListJobs(job_service_pb2.ListJobsRequest(user_id=user), timeout=20).jobs
+
+
+def test_unknown_fields_of_health_and_reflection_are_passed_over(api: Api):
+    """These services are not this server's own, and their clients may be newer."""
+    unknown = field(99, b"x") + varint(98 << 3 | 0) + varint(1)
+    answer = health_pb2.HealthCheckResponse.FromString(api.raw("/grpc.health.v1.Health/Check", unknown))
+    assert answer.status == SERVING
+    question = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString() + unknown
+    call = api.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    answers = [reflection_pb2.ServerReflectionResponse.FromString(data) for data in call(iter([question]), timeout=20)]
+    assert SERVICES <= {service.name for service in answers[0].list_services_response.service}
 
 
 @pytest.mark.parametrize("deep", ["known", "unknown", "groups"])

@@ -52,6 +52,8 @@ import Testing
         let invalid = StatusMapping.status(for: ServiceError.invalid(violations))
         #expect(invalid.code == .invalidArgument && invalid.message == "kind is required (and 1 more)")
         #expect(try invalid.decodedDetails.badRequest == violations)
+        let newer = StatusMapping.status(for: DecodingError.unknownFields(violations))
+        #expect(newer == invalid)
         let unknown = StatusMapping.status(for: ServiceError.unknownKind("x", field: "job.kind"))
         #expect(unknown.code == .invalidArgument && unknown.message == "job.kind no live node handles x")
         #expect(try unknown.decodedDetails.badRequest.map(\.field) == ["job.kind"])

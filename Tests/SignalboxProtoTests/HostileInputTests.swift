@@ -56,12 +56,6 @@ import Testing
         }
     }
 
-    @Test func anotherWireTypeIsMalformed() {
-        #expect(throws: DecodingError.malformed) {
-            try GetJobRequest.violations(Wire.number(1, 5))
-        }
-    }
-
     @Test func amplificationIsRefused() {
         // Two million empty submessages in 4 MiB.
         let bytes = Array(repeatElement([0x0A, 0x00] as [UInt8], count: 2_000_000).joined())
@@ -89,12 +83,6 @@ import Testing
         let bytes = EnqueueBatchRequest(jobs: Array(repeating: draft, count: 10_000)).encode()
         #expect(bytes.readableBytes < 4 << 20)
         #expect(try EnqueueBatchRequest.clean(bytes).jobs.count == 10_000)
-    }
-
-    @Test func unknownFieldsAreIgnored() throws {
-        let bytes = Wire.text(1, "a") + Wire.text(100, "x") + Wire.number(101, -1) + Wire.number(2, 1)
-        let request = try GetJobRequest.clean(Wire.buffer(bytes))
-        #expect(request == GetJobRequest(jobID: "a", includePayload: true))
     }
 
     @Test func textMustBeUTF8WithoutNUL() throws {

@@ -41,6 +41,8 @@ package struct HealthCheckRequest: RequestMessage, Hashable {
         self.service = service
     }
 
+    package static var refusesUnknownFields: Bool { false }
+
     package static func decode(
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> HealthCheckRequest {

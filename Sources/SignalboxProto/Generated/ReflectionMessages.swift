@@ -37,6 +37,8 @@ package struct ServerReflectionRequest: RequestMessage, Hashable {
         self.question = question
     }
 
+    package static var refusesUnknownFields: Bool { false }
+
     package static func decode(
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> ServerReflectionRequest {

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class AdminServiceStub(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
-    All methods need the scope admin.
+    All methods need the scope admin. A request with a field that this server
+    does not know gets INVALID_ARGUMENT, as in JobService.
     """
 
     def __init__(self, channel):
@@ -70,7 +71,8 @@ class AdminServiceStub(object):
 
 class AdminServiceServicer(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
-    All methods need the scope admin.
+    All methods need the scope admin. A request with a field that this server
+    does not know gets INVALID_ARGUMENT, as in JobService.
     """
 
     def GetQueueStats(self, request, context):
@@ -160,7 +162,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
-    All methods need the scope admin.
+    All methods need the scope admin. A request with a field that this server
+    does not know gets INVALID_ARGUMENT, as in JobService.
     """
 
     @staticmethod
