@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from lib import generate_swift  # noqa: E402
 
 PROTO = """\
 syntax = "proto3";
-package test.v1;
+package {package};
 // A service.
 service Things {{
   // Adds one.
@@ -50,8 +51,12 @@ PARTS = (
 def generated(tmp_path: Path):
     """Generates from a proto with these fields, and the table's entries."""
 
-    def generate(request: str = "", response: str = "", more: str = "", **table: str) -> dict[str, str]:
-        (tmp_path / "things.proto").write_text(PROTO.format(request=request, response=response, more=more))
+    def generate(
+        request: str = "", response: str = "", more: str = "", package: str = "test.v1", **table: str
+    ) -> dict[str, str]:
+        (tmp_path / "things.proto").write_text(
+            PROTO.format(request=request, response=response, more=more, package=package)
+        )
         path = tmp_path / "set.bin"
         subprocess.run(
             [
@@ -67,6 +72,7 @@ def generated(tmp_path: Path):
         )
         files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
         (tmp_path / "swift.toml").write_text("".join(f"[{part}]\n{table.get(part, '')}\n" for part in PARTS))
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         generate_swift.write(tmp_path / "out", list(files), tmp_path / "swift.toml")
         return {file.name: file.read_text() for file in (tmp_path / "out").iterdir()}
 
@@ -109,6 +115,13 @@ def test_a_oneof_becomes_an_enum(generated):
     assert "unsafe what = .one(message.one != 0)\n" in text
 
 
+def test_requests_of_this_service_alone_refuse_unknown_fields(generated):
+    exception = "package static var refusesUnknownFields: Bool { false }"
+    assert generated("  bool a = 1;")["ThingsMessages.swift"].count(exception) == 1
+    own = generated("  bool a = 1;", package="signalbox.v1")["ThingsMessages.swift"]
+    assert "struct AddThingRequest: RequestMessage" in own and exception not in own
+
+
 def test_a_message_in_both_directions_has_the_limits_of_requests(generated):
     text = generated(
         "  Thing thing = 1;",
@@ -132,6 +145,8 @@ def test_a_message_in_both_directions_has_the_limits_of_requests(generated):
         ),
         ({"request": "  optional bool a = 1;"}, "", {}, "an optional field is not generated"),
         ({"request": "  repeated string names = 1;"}, "", {}, "a list of this type is not generated"),
+        ({"request": "  Size size = 1;"}, "enum Size { SMALL = 0; }", {}, "needs a value UNSPECIFIED"),
+        ({"request": "  repeated Size sizes = 1;"}, "enum Size { SMALL = 0; }", {}, "needs a value UNSPECIFIED"),
         ({"request": "  bool a = 1;"}, "", {"bytes_max": 'name = "1"'}, "[bytes_max] name is used by nothing"),
         (
             {"request": "  bool a = 1;"},

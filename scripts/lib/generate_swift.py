@@ -182,6 +182,9 @@ class Writer:
         """An expression. A line break in it stands for one level of indentation more."""
         reader, value, path = self.reader, f"message.{item.c}", self.path(item)
         kind = item.proto.type
+        if kind == ENUM and self.is_request and self.model.enums[item.proto.type_name].is_open:
+            # An unknown value would be read as the zero value, and the caller would get something else than it asked for.
+            fail(f"{self.message.short}.{item.c}: an enum in a request needs a value UNSPECIFIED")
         if item.is_list:
             return self.read_list(item)
         if kind in NUMBERS:
@@ -199,9 +202,6 @@ class Writer:
             return f"{reader}bytes({value})"
         if kind == ENUM:
             enum = self.model.enums[item.proto.type_name]
-            if enum.is_open and self.is_request:
-                # An unknown value would be read as the zero value, which means just that.
-                fail(f"{self.message.short}.{item.c}: an enum of a request needs an unspecified value")
             return f"{enum.name}(onWire: {value})" if enum.is_open else f"{reader}known({value}, {path})"
         if item.proto.type_name in TIMES:
             name = TIMES[item.proto.type_name]
