@@ -66,22 +66,29 @@ enum UnknownFields {
         to start: Int, in bytes: Span<UInt8>, _ range: Range<Int>,
         _ message: UnsafePointer<ProtobufCMessageDescriptor>
     ) -> String {
-        var counts: [UInt32: Int] = [:]
         var position = range.lowerBound
         while let field = WireField(in: bytes, at: &position, before: range.upperBound) {
             if field.start == start { return "<field \(field.number)>" }
-            let index = counts[field.number, default: 0]
-            counts[field.number] = index + 1
             guard field.value.contains(start),
                 let known = unsafe protobuf_c_message_descriptor_get_field(message, field.number),
                 let part = unsafe self.message(of: known)
             else { continue }
-            let name = unsafe String(cString: known.pointee.name)
-            let isList = unsafe known.pointee.label == PROTOBUF_C_LABEL_REPEATED
-            return unsafe "\(name)\(isList ? "[\(index)]" : "")."
-                + path(to: start, in: bytes, field.value, part)
+            var name = unsafe String(cString: known.pointee.name)
+            if unsafe known.pointee.label == PROTOBUF_C_LABEL_REPEATED {
+                name += "[\(count(of: field.number, in: bytes, range.lowerBound..<field.start))]"
+            }
+            return unsafe "\(name)." + path(to: start, in: bytes, field.value, part)
         }
         return ""
+    }
+
+    private static func count(of number: UInt32, in bytes: Span<UInt8>, _ range: Range<Int>) -> Int {
+        var count = 0
+        var position = range.lowerBound
+        while let field = WireField(in: bytes, at: &position, before: range.upperBound) {
+            if field.number == number { count += 1 }
+        }
+        return count
     }
 
     /// The type of a field that is a message.
