@@ -9,6 +9,8 @@ package enum Scope: String, Sendable, Hashable, CaseIterable {
     case cancel = "jobs.cancel"
     /// Allows the AdminService: queues, limits, nodes.
     case admin
+
+    package static let all = Set(allCases)
 }
 
 /// The users for whom a caller may act. Jobs of other users do not exist for it.
@@ -45,22 +47,22 @@ package struct Caller: Sendable, Hashable {
     /// The caller's address as host:port. Empty for calls from within the process.
     package var address: String
     package var users: UserScope
+    package let scopes: Set<Scope>
     /// Whether results are included in what other calls return.
-    package var mayRead: Bool
-    /// Whether responses include the name of the node that runs a job. The name may reveal machines and
-    /// processes.
-    package var seesNodes: Bool
+    package let mayRead: Bool
+    /// Whether responses include names of nodes, which may reveal machines and processes.
+    package let seesNodes: Bool
 
     package init(
-        name: String, source: Source, address: String, users: UserScope, mayRead: Bool = true,
-        seesNodes: Bool = true
+        name: String, source: Source, address: String, users: UserScope, scopes: Set<Scope> = Scope.all
     ) {
         self.name = name
         self.source = source
         self.address = address
         self.users = users
-        self.mayRead = mayRead
-        self.seesNodes = seesNodes
+        self.scopes = scopes
+        mayRead = scopes.contains(.read)
+        seesNodes = scopes.contains(.admin)
     }
 
     /// The caller for changes that the server makes because of its settings.

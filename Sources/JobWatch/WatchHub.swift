@@ -64,6 +64,8 @@ package final class WatchHub: Sendable {
     private static let commitTimeMax: Duration = .seconds(12)
 
     package let store: JobStore
+    /// The time between two heartbeats of a watch.
+    package let heartbeatInterval: Duration
     let configuration: Configuration
     let logger: Logger
     let state: Mutex<State>
@@ -73,6 +75,7 @@ package final class WatchHub: Sendable {
         self.configuration = configuration
         self.logger = logger
         let seconds = max(1, min(configuration.heartbeatSeconds, Int(UInt8.max)))
+        heartbeatInterval = .seconds(seconds)
         state = Mutex(State(beats: Array(repeating: SlotList(), count: seconds)))
     }
 

@@ -132,9 +132,13 @@ struct Assembly: Sendable {
         jobs = JobOperations(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens)
         watches = WatchOperations(store: store, hub: hub, quotas: quotas)
         admin = AdminOperations(store: store, defaultUserLimit: settings.userLimit)
+        let info = InfoOperations(
+            version: signalboxVersion, node: settings.nodeName, heartbeatInterval: hub.heartbeatInterval,
+            retention: settings.retention)
         let methods =
             JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]
-            + AdminServiceHandlers(admin: admin).methods + StandardHandlers(health: health).methods
+            + AdminServiceHandlers(admin: admin).methods + [InfoServiceHandler(info: info).method]
+            + StandardHandlers(health: health).methods
         let authenticator = try await Self.authenticator(settings, logger)
         self.authenticator = authenticator
         var serverConfiguration = Self.server(settings, logger)

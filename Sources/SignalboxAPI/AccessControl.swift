@@ -83,8 +83,7 @@ package final class AccessControl: Admission {
         }
         let caller = Caller(
             name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
-            users: principal.users, mayRead: principal.scopes.contains(.read),
-            seesNodes: principal.scopes.contains(.admin))
+            users: principal.users, scopes: principal.scopes)
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 

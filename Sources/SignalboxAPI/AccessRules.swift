@@ -28,6 +28,7 @@ enum AccessRules {
         AdminServiceMethod.resumeQueue: .scope(.admin),
         AdminServiceMethod.setUserLimit: .scope(.admin),
         AdminServiceMethod.getUserLimit: .scope(.admin),
+        InfoServiceMethod.getServerInfo: .credentials,
         HealthMethod.check: .nothing,
         HealthMethod.watch: .nothing,
         ServerReflectionMethod.serverReflectionInfo: .credentials,

@@ -22,9 +22,9 @@ package final class AdmittedCaller: Admitted {
 }
 
 extension ServerContext {
-    /// The caller. Where no admission has run, a caller that may act for no user.
+    /// The caller. Where no admission has run, a caller without scopes that may act for no user.
     var caller: Caller {
         (admitted as? AdmittedCaller)?.caller
-            ?? Caller(name: "", source: .anonymous, address: "", users: .only([]))
+            ?? Caller(name: "", source: .anonymous, address: "", users: .only([]), scopes: [])
     }
 }

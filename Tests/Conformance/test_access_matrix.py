@@ -41,6 +41,7 @@ from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from harness import Cluster, unique
 from signalbox.v1 import admin_service_pb2 as admin
+from signalbox.v1 import info_service_pb2 as info
 from signalbox.v1 import job_pb2
 from signalbox.v1 import job_service_pb2 as jobs
 
@@ -53,6 +54,7 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 NOTHING, CREDENTIALS = "nothing", "credentials"
 
 JOBS, ADMINISTRATION = "/signalbox.v1.JobService/", "/signalbox.v1.AdminService/"
+INFO = "/signalbox.v1.InfoService/"
 
 #: Every method that there is. A new one has to be added here, or `test_every_method_has_a_rule` fails.
 RULES = {
@@ -69,6 +71,7 @@ RULES = {
     ADMINISTRATION + "ResumeQueue": ADMIN,
     ADMINISTRATION + "SetUserLimit": ADMIN,
     ADMINISTRATION + "GetUserLimit": ADMIN,
+    INFO + "GetServerInfo": CREDENTIALS,
     "/grpc.health.v1.Health/Check": NOTHING,
     "/grpc.health.v1.Health/Watch": NOTHING,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": CREDENTIALS,
@@ -450,6 +453,7 @@ TARGETS: dict[str, list[Target]] = {
         plain("clear", admin.SetUserLimitRequest(user_id=BOB, queue=QUEUE, clear=True), BOB),
     ],
     ADMINISTRATION + "GetUserLimit": each(lambda user: admin.GetUserLimitRequest(user_id=user, queue=QUEUE)),
+    INFO + "GetServerInfo": [plain("the server", info.GetServerInfoRequest())],
     "/grpc.health.v1.Health/Check": [plain("all of it", b"")],
     "/grpc.health.v1.Health/Watch": [plain("all of it", b"")],
     REFLECT: [plain("services", LIST_SERVICES)],
@@ -601,6 +605,10 @@ BY_HAND = [
     ("an expired token", "ServerReflectionInfo", "services", UNAUTHENTICATED),
     ("JWT: no scope", "ServerReflectionInfo", "services", OK),
     ("JWT: no scope", "JobService/ListJobs", "everything", PERMISSION_DENIED),
+    ("JWT: no scope", "InfoService/GetServerInfo", "the server", OK),
+    ("no header", "InfoService/GetServerInfo", "the server", UNAUTHENTICATED),
+    ("an expired token", "InfoService/GetServerInfo", "the server", UNAUTHENTICATED),
+    ("token: no user", "InfoService/GetServerInfo", "the server", OK),
     ("token: only jobs.read", "JobService/GetJob", "waiting job of zoë", OK),
     ("token: only jobs.read", "JobService/Cancel", "waiting job of zoë", PERMISSION_DENIED),
     ("token: only jobs.read", "JobService/Cancel", "waiting job of None", PERMISSION_DENIED),

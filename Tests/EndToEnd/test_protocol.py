@@ -22,6 +22,7 @@ BATCH = "/signalbox.v1.JobService/EnqueueBatch"
 SERVICES = {
     "signalbox.v1.JobService",
     "signalbox.v1.AdminService",
+    "signalbox.v1.InfoService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
 }

@@ -99,8 +99,8 @@ extension Caller {
         -> Caller
     {
         Caller(
-            name: name, source: .token, address: "127.0.0.1:1", users: users, mayRead: mayRead,
-            seesNodes: seesNodes)
+            name: name, source: .token, address: "127.0.0.1:1", users: users,
+            scopes: Scope.all.subtracting((mayRead ? [] : [.read]) + (seesNodes ? [] : [.admin])))
     }
 
     /// A caller who may act for these users only.

@@ -35,6 +35,7 @@ message AddThingResponse {{
 PARTS = (
     "names",
     "types",
+    "open",
     "properties",
     "by_hand",
     "not_hashable",
@@ -131,6 +132,26 @@ def test_a_message_in_both_directions_has_the_limits_of_requests(generated):
     )["ThingsMessages.swift"]
     assert text.count("mutating func thing(") == 1
     assert 'text(message.name, "\\(field()).name", bytesMax: 9)' in text
+
+
+SIZE = """
+enum Size {
+  SIZE_UNSPECIFIED = 0;
+  SIZE_LARGE = 1;
+}
+"""
+
+
+def test_an_unknown_value_of_an_enum_is_refused(generated):
+    text = generated(response="  Size size = 1;", more=SIZE)["ThingsMessages.swift"]
+    assert 'size: reader.known(message.size, "size")' in text and "default: return nil" in text
+    assert ".unspecified" not in text
+
+
+def test_an_unknown_value_of_an_open_enum_is_unspecified(generated):
+    text = generated(response="  Size size = 1;", more=SIZE, open="Size = true")["ThingsMessages.swift"]
+    assert "size: Size(onWire: message.size)" in text and "default: self = .unspecified" in text
+    assert "case .unspecified: TEST__V1__SIZE__SIZE_UNSPECIFIED" in text
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ struct APIBench: Sendable {
                 AdmittedCaller(
                     Caller(
                         name: name, source: .token, address: request.peer.address, users: users,
-                        seesNodes: name == "root")))
+                        scopes: name == "root" ? Scope.all : Scope.all.subtracting([.admin]))))
         }
     }
 
@@ -43,6 +43,7 @@ struct APIBench: Sendable {
     let store: JobStore
     let database: Database
     let kinds: [Int32]
+    let heartbeatInterval: Duration
     let client: Client
     /// Of the methods that it serves.
     let paths: [String]
@@ -81,9 +82,12 @@ struct APIBench: Sendable {
                     pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName)))
                 let watches = WatchOperations(store: store, hub: hub, quotas: quotas)
                 let admin = AdminOperations(store: store, defaultUserLimit: 3)
+                let info = InfoOperations(
+                    version: "1.2.3", node: "one", heartbeatInterval: hub.heartbeatInterval,
+                    retention: .seconds(99))
                 let methods =
                     JobServiceHandlers(jobs: jobs).methods + [WatchHandler(watches: watches).method]
-                    + AdminServiceHandlers(admin: admin).methods
+                    + AdminServiceHandlers(admin: admin).methods + [InfoServiceHandler(info: info).method]
                 let server = Server(configuration: configuration, methods: methods, logger: quiet)
                 try await server.start()
                 do {
@@ -91,7 +95,8 @@ struct APIBench: Sendable {
                         host: "127.0.0.1", port: server.port ?? 0, logger: quiet)
                     let value = try await body(
                         APIBench(
-                            schema: schema, store: store, database: database, kinds: kinds, client: client,
+                            schema: schema, store: store, database: database, kinds: kinds,
+                            heartbeatInterval: hub.heartbeatInterval, client: client,
                             paths: methods.map(\.path)))
                     await client.close()
                     await server.shutdown(grace: .zero)

@@ -37,7 +37,7 @@ import Testing
         #expect(
             DescriptorTable.services == [
                 "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "signalbox.v1.AdminService",
-                "signalbox.v1.JobService",
+                "signalbox.v1.InfoService", "signalbox.v1.JobService",
             ])
     }
 

@@ -171,6 +171,36 @@ import Testing
             ]))
     }
 
+    @Test func serverInfo() throws {
+        try roundTrip(GetServerInfoRequest())
+        let features = ServerFeature.Stability.allCases.enumerated().map {
+            ServerFeature(name: "f\($0.offset)", stability: $0.element, isEnabled: $0.offset == 1)
+        }
+        try roundTrip(
+            GetServerInfoResponse(
+                version: "1", apiPackages: ["signalbox.v1", "signalbox.v2"], features: features,
+                limits: ServerLimits(
+                    payloadBytesMax: 1 << 40, resultBytesMax: 2, batchJobsMax: 3, batchBytesMax: 4,
+                    watchedJobsMax: 5, pageSizeMax: 6, checkpointBytesMax: 7, logLinesKept: 8, labelsMax: 9,
+                    heartbeatInterval: .seconds(10), retention: .seconds(11), waitMax: .milliseconds(12),
+                    eventResultBytesMax: 13),
+                at: Samples.at(14, 15), node: "n",
+                caller: CallerInfo(
+                    name: "c", source: "token", scopes: ["admin", "x"], hasAllUsers: true,
+                    users: ["a", "ué"])))
+    }
+
+    /// A newer server may use values that this version does not know.
+    @Test func anUnknownStabilityIsUnspecified() throws {
+        let feature = Wire.text(1, "f") + Wire.number(2, 99) + Wire.number(3, 1)
+        let bytes =
+            Wire.bytes(3, feature) + Wire.bytes(4, []) + Wire.bytes(5, Wire.number(1, 1)) + Wire.bytes(7, [])
+        #expect(
+            try GetServerInfoResponse.decode(Wire.buffer(bytes)).features == [
+                ServerFeature(name: "f", stability: .unspecified, isEnabled: true)
+            ])
+    }
+
     @Test(arguments: HealthCheckResponse.Status.allCases)
     func health(_ status: HealthCheckResponse.Status) throws {
         try roundTrip(HealthCheckRequest(service: "signalbox.v1.JobService"))

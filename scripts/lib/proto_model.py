@@ -166,7 +166,7 @@ class Model:
         short = ".".join([*scope, item.name])
         c_type, prefix = self.c_names(file.package, [*scope, item.name])
         own = snake(item.name).upper() + "_"
-        is_open = not item.value[0].name.endswith("_UNSPECIFIED")
+        is_open = not item.value[0].name.endswith("_UNSPECIFIED") or bool(self.table.find("open", short))
         cases = [
             (
                 lower_camel(value.name.removeprefix(own).lower()),

@@ -8,6 +8,7 @@
 #include "grpc/health/v1/health.pb-c.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "signalbox/v1/admin_service.pb-c.h"
+#include "signalbox/v1/info_service.pb-c.h"
 #include "signalbox/v1/job.pb-c.h"
 #include "signalbox/v1/job_service.pb-c.h"
 #include "descriptors.h"

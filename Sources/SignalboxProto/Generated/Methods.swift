@@ -43,6 +43,14 @@ package enum AdminServiceMethod {
     package static let getUserLimit = "/signalbox.v1.AdminService/GetUserLimit"
 }
 
+/// The paths of the methods of `signalbox.v1.InfoService`.
+package enum InfoServiceMethod {
+    /// Returns the features and limits of the node that answers, and who the caller is. Other nodes of the
+    /// cluster may have other versions and settings. Clients call it once for each connection, and look for a
+    /// feature instead of comparing versions.
+    package static let getServerInfo = "/signalbox.v1.InfoService/GetServerInfo"
+}
+
 /// The paths of the methods of `signalbox.v1.JobService`.
 package enum JobServiceMethod {
     /// Enqueues one job. The response comes after the commit, so the job is durable. The same job_id or
@@ -86,6 +94,7 @@ package let everyMethodPath = [
     AdminServiceMethod.resumeQueue,
     AdminServiceMethod.setUserLimit,
     AdminServiceMethod.getUserLimit,
+    InfoServiceMethod.getServerInfo,
     JobServiceMethod.enqueue,
     JobServiceMethod.enqueueBatch,
     JobServiceMethod.getJob,

@@ -21,6 +21,7 @@ private let requests: [any RequestMessage.Type] = [
     WatchRequest.self,
     CancelRequest.self, RetryRequest.self, GetQueueStatsRequest.self, PauseQueueRequest.self,
     ResumeQueueRequest.self, ListNodesRequest.self, SetUserLimitRequest.self, GetUserLimitRequest.self,
+    GetServerInfoRequest.self,
     HealthCheckRequest.self, ServerReflectionRequest.self,
 ]
 
@@ -28,7 +29,8 @@ private let answers: [any ResponseMessage.Type] = [
     EnqueueResponse.self, EnqueueBatchResponse.self, GetJobResponse.self, ListJobsResponse.self,
     JobResponse.self,
     WatchResponse.self, GetQueueStatsResponse.self, EmptyResponse.self, ListNodesResponse.self,
-    UserLimitResponse.self, HealthCheckResponse.self, ServerReflectionResponse.self,
+    UserLimitResponse.self, GetServerInfoResponse.self, HealthCheckResponse.self,
+    ServerReflectionResponse.self,
 ]
 
 extension RequestMessage {

@@ -228,6 +228,7 @@ export const UserLimit = new MessageType<UserLimit>("signalbox.v1.UserLimit", ()
 
 /**
  * Reads and changes queues, nodes and limits, for operators of the service. All methods need the scope admin.
+ * A request with a field that this server does not know gets INVALID_ARGUMENT, as in JobService.
  */
 export const AdminService = {
   /** Returns how many jobs a queue has in each state, and its throughput. */

@@ -152,6 +152,13 @@ extension Signalbox_V1_JobService {
     /// > the database cannot be reached, calls get UNAVAILABLE with
     /// > google.rpc.RetryInfo.
     /// > 
+    /// > A request with a field that this server does not know gets INVALID_ARGUMENT
+    /// > too, and has no effect: a newer client does not get something else than it
+    /// > asked for. BadRequest names up to 20 such fields by the path of the message
+    /// > and the field's number ("jobs[3].<field 30>"; an entry of a map by its
+    /// > position, "job.labels[0].<field 3>"). Servers are therefore upgraded before
+    /// > clients. Clients ignore unknown fields of responses.
+    /// > 
     /// > A caller may act for all users or for some. Jobs of other users do not exist
     /// > for the caller: lists and watches omit them, and a call that names one gets
     /// > NOT_FOUND. A call that names such a user gets PERMISSION_DENIED.
@@ -355,6 +362,13 @@ extension Signalbox_V1_JobService {
     /// > google.rpc.ResourceInfo that names it (in Watch the first such job). While
     /// > the database cannot be reached, calls get UNAVAILABLE with
     /// > google.rpc.RetryInfo.
+    /// > 
+    /// > A request with a field that this server does not know gets INVALID_ARGUMENT
+    /// > too, and has no effect: a newer client does not get something else than it
+    /// > asked for. BadRequest names up to 20 such fields by the path of the message
+    /// > and the field's number ("jobs[3].<field 30>"; an entry of a map by its
+    /// > position, "job.labels[0].<field 3>"). Servers are therefore upgraded before
+    /// > clients. Clients ignore unknown fields of responses.
     /// > 
     /// > A caller may act for all users or for some. Jobs of other users do not exist
     /// > for the caller: lists and watches omit them, and a call that names one gets
