@@ -80,6 +80,16 @@ public struct SignalboxClient: JobQueue {
         }
     }
 
+    /// The version, features and limits of the server, and the name, scopes and users that this client has there.
+    ///
+    /// Call it once for each server, and look for a feature instead of comparing versions. An older server throws
+    /// `unimplemented`.
+    public func serverInfo() async throws -> ServerInfo {
+        ServerInfo(
+            try await call(
+                InfoServiceMethod.getServerInfo, GetServerInfoRequest(), as: GetServerInfoResponse.self))
+    }
+
     /// Enqueues one job.
     public func enqueue(_ request: JobRequest) async throws -> EnqueuedJob {
         let answer = try await call(

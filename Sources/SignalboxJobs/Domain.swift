@@ -196,7 +196,7 @@ extension JobFilter {
 }
 
 extension Date {
-    fileprivate init(_ timestamp: Timestamp) {
+    package init(_ timestamp: Timestamp) {
         self.init(timeIntervalSince1970: Double(timestamp.microseconds) / 1e6)
     }
 }

@@ -100,6 +100,47 @@ import Testing
         #expect(tokens.withLock { $0 } == ["", "a", "b"])
     }
 
+    @Test func serverInfo() async throws {
+        let method = Method.unary(InfoServiceMethod.getServerInfo) { _, _ in
+            GetServerInfoResponse(
+                version: "1.2", apiPackages: ["signalbox.v1"],
+                features: [
+                    ServerFeature(name: "graphs", stability: .experimental, isEnabled: true),
+                    ServerFeature(name: "http", stability: .unspecified, isEnabled: false),
+                ],
+                limits: ServerLimits(
+                    payloadBytesMax: 1, resultBytesMax: 2, batchJobsMax: 3, batchBytesMax: 4,
+                    watchedJobsMax: 5, pageSizeMax: 6, checkpointBytesMax: 7, logLinesKept: 8, labelsMax: 9,
+                    heartbeatInterval: .seconds(10), retention: .seconds(11), waitMax: nil,
+                    eventResultBytesMax: 13),
+                at: Sample.start, node: "",
+                caller: CallerInfo(
+                    name: "c", source: "token", scopes: ["jobs.read"], hasAllUsers: false, users: ["ada"])
+            ).encode()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let info = try await client(port).serverInfo()
+            #expect(info.version == "1.2" && info.apiPackages == ["signalbox.v1"] && info.node == nil)
+            #expect(info.features.map(\.name) == ["graphs", "http"])
+            #expect(info.features.first?.stability == .experimental)
+            #expect(info.features.last?.stability == nil)
+            #expect(info.features.map(\.isEnabled) == [true, false])
+            #expect(info.time == Date(timeIntervalSince1970: 1_720_000_800))
+            #expect(info.caller.name == "c" && info.caller.source == "token")
+            #expect(info.caller.scopes == ["jobs.read"])
+            #expect(!info.caller.hasAllUsers && info.caller.users == ["ada"])
+            let limits = info.limits
+            let numbers: [Int] = [
+                limits.maxPayloadBytes, limits.maxResultBytes, limits.maxBatchJobs, limits.maxBatchBytes,
+                limits.maxWatchedJobs, limits.maxPageSize, limits.maxCheckpointBytes, limits.keptLogLines,
+                limits.maxLabels, limits.maxEventResultBytes,
+            ]
+            #expect(numbers == [1, 2, 3, 4, 5, 6, 7, 8, 9, 13])
+            #expect(limits.heartbeatInterval == .seconds(10) && limits.retention == .seconds(11))
+            #expect(limits.maxWait == nil)
+        }
+    }
+
     @Test func anErrorHasItsDetails() async throws {
         let method = Method.unary(JobServiceMethod.getJob) { _, _ in
             let details = StatusDetails(
