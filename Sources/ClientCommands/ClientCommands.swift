@@ -4,7 +4,7 @@ package import ArgumentParser
 package let clientCommands: [any ParsableCommand.Type] = [
     EnqueueCommand.self, WatchCommand.self, CancelCommand.self, RetryCommand.self, GetCommand.self,
     ListCommand.self, StatsCommand.self, LimitsCommand.self, QueueCommand.self, NodesCommand.self,
-    HealthCommand.self,
+    ServerInfoCommand.self, HealthCommand.self,
 ]
 
 /// The exit codes, for the program's help.

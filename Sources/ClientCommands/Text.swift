@@ -59,6 +59,10 @@ extension Attempt.Outcome {
     var word: String { self == .timedOut ? "TIMED_OUT" : rawValue.uppercased() }
 }
 
+extension ServerFeature.Stability {
+    var word: String { rawValue.uppercased() }
+}
+
 extension JobError {
     /// The text `reason: message`.
     var text: String { (message.isEmpty ? reason : "\(reason): \(message)").printable }

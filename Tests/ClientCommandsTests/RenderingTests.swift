@@ -35,6 +35,73 @@ import Testing
     }
 }
 
+@Suite struct ServerInfoTests {
+    private static func info(_ change: (inout GetServerInfoResponse) -> Void = { _ in })
+        -> GetServerInfoResponse
+    {
+        var info = GetServerInfoResponse(
+            version: "1.2", apiPackages: ["signalbox.v1"],
+            features: [ServerFeature(name: "graphs", stability: .experimental, isEnabled: false)],
+            limits: ServerLimits(
+                payloadBytesMax: 1, resultBytesMax: 2, batchJobsMax: 3, batchBytesMax: 4, watchedJobsMax: 5,
+                pageSizeMax: 6, checkpointBytesMax: 7, logLinesKept: 8, labelsMax: 9,
+                heartbeatInterval: .seconds(15), retention: .seconds(7 * 86_400), waitMax: nil,
+                eventResultBytesMax: 13),
+            at: Sample.start, node: "",
+            caller: CallerInfo(
+                name: "c\u{1B}", source: "token", scopes: ["admin", "jobs.read"], hasAllUsers: false,
+                users: ["ada", "bob"]))
+        change(&info)
+        return info
+    }
+
+    @Test func forPeople() {
+        #expect(
+            ServerInfoCommand.lines(Self.info()) == [
+                "version:  1.2", "API:      signalbox.v1", "time:     2024-07-03T10:00:00Z",
+                "caller:   c\\u{1B} (token)", "scopes:   admin jobs.read", "users:    ada bob", "",
+                "Features:", "  graphs  EXPERIMENTAL  disabled", "", "Limits:",
+                "  payload            1 bytes", "  result             2 bytes",
+                "  result in events   13 bytes", "  batch              3 jobs, 4 bytes",
+                "  watch              5 jobs", "  page               6 jobs",
+                "  checkpoint         7 bytes", "  log                8 lines",
+                "  labels             9", "  heartbeats         every 15s",
+                "  retention          7d 0h",
+            ])
+    }
+
+    @Test func withoutCredentials() {
+        let info = Self.info {
+            $0.node = "n"
+            $0.features = []
+            $0.limits.waitMax = .seconds(30)
+            $0.caller = CallerInfo(name: "", source: "none", scopes: [], hasAllUsers: true, users: [])
+        }
+        let lines = ServerInfoCommand.lines(info)
+        #expect(
+            lines[2...6] == [
+                "node:     n", "time:     2024-07-03T10:00:00Z",
+                "caller:   (the server requires no credentials)",
+                "scopes:   (none)", "users:    (all)",
+            ])
+        #expect(!lines.contains("Features:") && lines.last == "  wait               30s")
+    }
+
+    @Test func json() throws {
+        #expect(
+            try JSONLine.text(ServerInfoView(Self.info())) == """
+                {"api_packages":["signalbox.v1"],"at":"2024-07-03T10:00:00Z",\
+                "caller":{"all_users":false,"name":"c\\u001b","scopes":["admin","jobs.read"],\
+                "source":"token","users":["ada","bob"]},\
+                "features":[{"enabled":false,"name":"graphs","stability":"EXPERIMENTAL"}],\
+                "limits":{"heartbeat_interval":"15s","kept_log_lines":8,"max_batch_bytes":4,\
+                "max_batch_jobs":3,"max_checkpoint_bytes":7,"max_event_result_bytes":13,"max_labels":9,\
+                "max_page_size":6,"max_payload_bytes":1,"max_result_bytes":2,"max_watched_jobs":5,\
+                "retention":"604800s"},"version":"1.2"}
+                """)
+    }
+}
+
 @Suite struct JSONTests {
     @Test func aJob() throws {
         var job = Sample.job(.succeeded, sequence: 3, progress: Sample.progress(1))

@@ -269,6 +269,20 @@ def test_limits(shell, user):
     assert limit["limit"] == 3 and not limit["is_override"]
 
 
+def test_server_info(shell, server):
+    (info,) = shell.json("server-info")
+    assert info["node"] == server.name and info["api_packages"] == ["signalbox.v1"]
+    assert info["caller"] == {
+        "name": "",
+        "source": "none",
+        "scopes": ["admin", "jobs.cancel", "jobs.enqueue", "jobs.read"],
+        "all_users": True,
+        "users": [],
+    }
+    assert info["limits"]["max_batch_jobs"] == 10_000 and "max_wait" not in info["limits"]
+    assert f"version:  {info['version']}" in shell.lines("server-info")
+
+
 def test_health(shell):
     assert shell.lines("health") == ["SERVING"]
     assert shell.json("health", "--service", "signalbox.v1.JobService") == [{"status": "SERVING"}]
