@@ -15,8 +15,8 @@ from signalbox import NewJob, RetryPolicy
 from signalbox._backoff import Backoff, UnaryRetry
 from signalbox._errors import decode_details, make_error
 from signalbox._requests import encode_payload, job_spec, list_request, uuid7, watch_ids
-from signalbox._types import job_from
-from signalbox.v1 import job_pb2
+from signalbox._types import job_from, server_info_from
+from signalbox.v1 import info_service_pb2, job_pb2
 
 
 def test_uuid7_has_version_variant_and_order():
@@ -90,6 +90,13 @@ def test_what_is_ambiguous_is_refused():
     with pytest.raises(ValueError, match="1,000"):
         watch_ids(str(number) for number in range(1_001))
     assert watch_ids("a") == ["a"] and watch_ids(["a", "b", "a"]) == ["a", "b"]
+
+
+def test_a_stability_that_is_not_known():
+    """A newer server may use values that this version does not know."""
+    feature = info_service_pb2.Feature(name="graphs", stability=99, enabled=True)
+    info = server_info_from(info_service_pb2.GetServerInfoResponse(features=[feature]))
+    assert info.features == (signalbox.Feature("graphs", signalbox.Stability.UNSPECIFIED, True),)
 
 
 def test_a_job_in_pythons_types():

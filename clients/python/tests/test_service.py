@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -138,6 +139,19 @@ async def test_administration_for_asyncio(aclient, user):
     assert not (await aclient.set_limit(user, None, queue=queue)).is_override
     assert any(node.alive for node in await aclient.nodes())
     assert await aclient.health()
+
+
+def test_server_info(client, server):
+    info = client.server_info()
+    assert info.api_packages == ("signalbox.v1",) and info.node == server.name
+    assert info.limits.max_payload_bytes == 1 << 20 and info.limits.retention == timedelta(days=7)
+    assert info.limits.max_wait is None and info.features == ()
+    assert info.caller.source == "none" and info.caller.all_users and info.caller.users == ()
+    assert abs(info.at - datetime.now(timezone.utc)) < timedelta(minutes=1)
+
+
+async def test_server_info_for_asyncio(aclient, client):
+    assert replace(await aclient.server_info(), at=None) == replace(client.server_info(), at=None)
 
 
 def test_a_watch_from_snapshot_to_end(client, user):

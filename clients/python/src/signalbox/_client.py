@@ -16,6 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from signalbox.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
+    info_service_pb2,
+    info_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
 )
@@ -35,11 +37,13 @@ from ._types import (
     Page,
     QueueStats,
     RetryPolicy,
+    ServerInfo,
     UserLimit,
     WatchItem,
     job_from,
     node_from,
     queue_stats_from,
+    server_info_from,
     user_limit_from,
 )
 from ._watch import SILENCE_S, Next, WatchMachine, silence_error
@@ -85,6 +89,7 @@ class Client:
         self._watches_lock = threading.Lock()
         self._jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
+        self._info = info_service_pb2_grpc.InfoServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
 
     def close(self) -> None:
@@ -327,6 +332,14 @@ class Client:
         """The limit in force."""
         request = admin_service_pb2.GetUserLimitRequest(user_id=user_id, queue=queue)
         return user_limit_from(self._call(self._admin.GetUserLimit, request, timeout).limit)
+
+    def server_info(self, *, timeout: float | None = None) -> ServerInfo:
+        """The server's version, features and limits, and who this client is to it. Needs no scope.
+
+        Raises Unimplemented if the server is older than this method.
+        """
+        request = info_service_pb2.GetServerInfoRequest()
+        return server_info_from(self._call(self._info.GetServerInfo, request, timeout))
 
     def health(self, service: str = "", *, timeout: float | None = None) -> bool:
         """Whether the server (or one of its services) takes calls. Raises NotFound, Unavailable."""

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
+from signalbox.v1 import admin_service_pb2, info_service_pb2, job_pb2, job_service_pb2
 
 
 class JobState(enum.IntEnum):
@@ -310,6 +310,67 @@ class UserLimit:
     running: int
 
 
+class Stability(enum.IntEnum):
+    """How much clients can rely on a feature. UNSPECIFIED stands for a value that this version does not know."""
+
+    UNSPECIFIED = 0
+    EXPERIMENTAL = 1
+    STABLE = 2
+    DEPRECATED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A part of the API that not every server has, and whether the server's settings allow its use."""
+
+    name: str
+    stability: Stability
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """The limits of a server. A limit is 0 or None if the server has no such limit, or does not say it."""
+
+    max_payload_bytes: int
+    max_result_bytes: int
+    max_batch_jobs: int
+    max_batch_bytes: int
+    max_watched_jobs: int
+    max_page_size: int
+    max_checkpoint_bytes: int
+    kept_log_lines: int
+    max_labels: int
+    heartbeat_interval: timedelta | None
+    retention: timedelta | None
+    max_wait: timedelta | None
+    max_event_result_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallerInfo:
+    """The client as the server knows it. `users` has the first 100, and is empty with `all_users`."""
+
+    name: str
+    source: str
+    scopes: tuple[str, ...]
+    all_users: bool
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """The description of a server. `node` is empty for callers without the scope admin."""
+
+    version: str
+    api_packages: tuple[str, ...]
+    features: tuple[Feature, ...]
+    limits: ServerLimits
+    at: datetime | None
+    node: str
+    caller: CallerInfo
+
+
 # From messages.
 
 
@@ -452,6 +513,33 @@ def node_from(message: admin_service_pb2.Node) -> Node:
 
 def user_limit_from(message: admin_service_pb2.UserLimit) -> UserLimit:
     return UserLimit(message.user_id, message.queue, message.limit, message.is_override, message.running)
+
+
+def server_info_from(message: info_service_pb2.GetServerInfoResponse) -> ServerInfo:
+    limits, caller = message.limits, message.caller
+    return ServerInfo(
+        message.version,
+        tuple(message.api_packages),
+        tuple(Feature(item.name, _known(Stability, item.stability), item.enabled) for item in message.features),
+        ServerLimits(
+            limits.max_payload_bytes,
+            limits.max_result_bytes,
+            limits.max_batch_jobs,
+            limits.max_batch_bytes,
+            limits.max_watched_jobs,
+            limits.max_page_size,
+            limits.max_checkpoint_bytes,
+            limits.kept_log_lines,
+            limits.max_labels,
+            _span(limits, "heartbeat_interval"),
+            _span(limits, "retention"),
+            _span(limits, "max_wait"),
+            limits.max_event_result_bytes,
+        ),
+        _time(message, "at"),
+        message.node,
+        CallerInfo(caller.name, caller.source, tuple(caller.scopes), caller.all_users, tuple(caller.users)),
+    )
 
 
 def _known(kind: Any, value: int) -> Any:
