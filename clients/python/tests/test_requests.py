@@ -122,11 +122,13 @@ def trailers(*details) -> list[tuple[str, str | bytes]]:
 
 
 def test_details_become_attributes():
+    why = error_details_pb2.ErrorInfo(reason="FIELDS_INVALID", domain="signalbox", metadata={"violations": "1"})
     bad = error_details_pb2.BadRequest()
-    bad.field_violations.add(field="jobs[3].kind", description="is empty")
-    error = make_error(grpc.StatusCode.INVALID_ARGUMENT, "no", decode_details(trailers(bad)))
+    bad.field_violations.add(field="jobs[3].kind", description="is empty", reason="REQUIRED")
+    error = make_error(grpc.StatusCode.INVALID_ARGUMENT, "no", decode_details(trailers(why, bad)))
     assert isinstance(error, signalbox.InvalidArgument)
-    assert error.violations == (signalbox.FieldViolation("jobs[3].kind", "is empty"),)
+    assert error.violations == (signalbox.FieldViolation("jobs[3].kind", "is empty", "REQUIRED"),)
+    assert error.reason == "FIELDS_INVALID" and dict(error.metadata) == {"violations": "1"}
 
     info = error_details_pb2.ResourceInfo(resource_type="job", resource_name="abc")
     error = make_error(grpc.StatusCode.ALREADY_EXISTS, "no", decode_details(trailers(info)))
@@ -143,6 +145,7 @@ def test_details_that_cannot_be_read_are_left_out():
     assert decode_details(None) == ()
     error = make_error(grpc.StatusCode.DATA_LOSS, "gone")
     assert type(error) is signalbox.ServiceError and error.retry_after is None and error.resource_name == ""
+    assert error.reason == "" and dict(error.metadata) == {}
 
 
 def test_only_what_is_safe_and_unavailable_is_tried_again_and_only_in_time():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,19 +16,25 @@ if TYPE_CHECKING:
     from ._types import Job
 
 _DETAIL_TYPES: tuple[type[Message], ...] = (
+    error_details_pb2.ErrorInfo,
     error_details_pb2.BadRequest,
     error_details_pb2.RetryInfo,
     error_details_pb2.QuotaFailure,
+    error_details_pb2.PreconditionFailure,
     error_details_pb2.ResourceInfo,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field that is wrong: its path ("jobs[3].kind"), and what is wrong with it."""
+    """One field that is wrong: its path ("jobs[3].kind"), and what is wrong with it.
+
+    `reason` says it for programs ("REQUIRED"); empty if the service did not say.
+    """
 
     field: str
     description: str
+    reason: str = ""
 
 
 class SignalboxError(Exception):
@@ -46,6 +53,21 @@ class ServiceError(SignalboxError):
 
     def _detail(self, kind: type[Message]) -> Any:
         return next((detail for detail in self.details if isinstance(detail, kind)), None)
+
+    @property
+    def reason(self) -> str:
+        """Why the call failed, for programs ("JOB_NOT_FOUND"); empty if the service did not say.
+
+        docs/errors.md of the service lists the reasons.
+        """
+        info = self._detail(error_details_pb2.ErrorInfo)
+        return info.reason if info is not None else ""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The variable parts of the message, as in {"jobId": "…"}."""
+        info = self._detail(error_details_pb2.ErrorInfo)
+        return MappingProxyType(dict(info.metadata) if info is not None else {})
 
     @property
     def retry_after(self) -> timedelta | None:
@@ -68,7 +90,10 @@ class InvalidArgument(ServiceError):
         found = self._detail(error_details_pb2.BadRequest)
         if found is None:
             return ()
-        return tuple(FieldViolation(item.field, item.description) for item in found.field_violations)
+        # Old releases of googleapis-common-protos do not have the field.
+        return tuple(
+            FieldViolation(item.field, item.description, getattr(item, "reason", "")) for item in found.field_violations
+        )
 
 
 class AlreadyExists(ServiceError):
@@ -84,7 +109,7 @@ class NotFound(ServiceError):
 
 
 class FailedPrecondition(ServiceError):
-    """Not in this state."""
+    """The job is not in this state, or no node handles its kind; `reason` says which."""
 
 
 class OutOfRange(ServiceError):
