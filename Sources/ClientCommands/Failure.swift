@@ -28,7 +28,7 @@ extension Status {
     }
 
     /// The wrong fields, if the status has any.
-    var violations: [FieldViolation] { decodedDetails?.badRequest ?? [] }
+    var violations: [StatusDetails.Violation] { decodedDetails?.badRequest ?? [] }
 
     var retryDelay: Duration? { decodedDetails?.retryDelay }
 

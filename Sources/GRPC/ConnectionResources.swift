@@ -116,13 +116,13 @@ struct ConnectionResources {
         let hasRoomUnfinished = unfinishedShare.update(unfinishedBytes, of: budgets.unfinishedRequests)
         if change.held > 0, requestBytes > limits.requestBytes {
             return Status(
-                .resourceExhausted,
-                "the requests of the connection exceed \(limits.requestBytes) bytes in total"
-            )
+                .resourceExhausted, .connectionBusy,
+                "the requests of the connection exceed \(limits.requestBytes) bytes in total",
+                ["limitBytes": "\(limits.requestBytes)"])
         }
         guard change.total > Self.smallRequestBytes else { return nil }
         if change.held > 0, !hasRoom {
-            return Status(.resourceExhausted, "server memory limit for requests reached, try again")
+            return Status(.unavailable, .serverBusy, "server memory limit for requests reached, try again")
         }
         return change.unfinished > 0 && !hasRoomUnfinished ? Self.tooManyUnfinished : nil
     }
@@ -131,7 +131,7 @@ struct ConnectionResources {
     var hasRoomForUnfinished: Bool { unfinishedShare.hasRoom(in: budgets.unfinishedRequests) }
 
     static let tooManyUnfinished = Status(
-        .resourceExhausted, "server memory limit for incomplete requests reached, try again")
+        .unavailable, .serverBusy, "server memory limit for incomplete requests reached, try again")
 
     /// Counts a message that is about to be queued. The status is there when the call must end because the client reads
     /// too slowly.
@@ -142,12 +142,15 @@ struct ConnectionResources {
     mutating func admit(response bytes: Int, queuedBytes: Int, queuedOnStream: Int) -> Status? {
         guard queuedBytes + bytes <= limits.queuedBytes else {
             return Status(
-                .resourceExhausted,
-                "the client has left more than \(limits.queuedBytes) bytes of responses unread")
+                .resourceExhausted, .responsesUnread,
+                "the client has left more than \(limits.queuedBytes) bytes of responses unread",
+                ["limitBytes": "\(limits.queuedBytes)"])
         }
         let hasRoom = updateQueued(queuedBytes + bytes)
         guard hasRoom || queuedOnStream + bytes <= Self.smallResponseBytes else {
-            return Status(.resourceExhausted, "too much unread response data on the server, try again")
+            return Status(
+                .resourceExhausted, .responsesUnread, "too much unread response data on the server, try again"
+            )
         }
         return nil
     }

@@ -62,7 +62,7 @@ struct MessageReader {
             // Unknown encodings were refused with the headers.
             return .failure(
                 Status(
-                    .internalError,
+                    .internalError, .protocolViolation,
                     flag == 1
                         ? "a compressed message without a grpc-encoding"
                         : "the first byte of a message is not 0 or 1"
@@ -73,9 +73,7 @@ struct MessageReader {
         }
         guard length <= messageBytesMax else {
             return .failure(
-                Status(
-                    .resourceExhausted, "a message of \(length) bytes is over the limit of \(messageBytesMax)"
-                ))
+                .messageTooLarge(bytes: Int(length), bytesMax: messageBytesMax))
         }
         return .success(buffer.readableBytes >= 5 + Int(length) ? Int(length) : nil)
     }
@@ -117,12 +115,15 @@ struct MessageReader {
             switch error {
             case .corrupt:
                 return .failure(
-                    Status(.internalError, "message cannot be decompressed with its declared encoding"))
+                    Status(
+                        .internalError, .protocolViolation,
+                        "message cannot be decompressed with its declared encoding"))
             case .tooLarge:
                 return .failure(
                     Status(
-                        .resourceExhausted,
-                        "a message is over the limit of \(messageBytesMax) bytes when it is decompressed"))
+                        .resourceExhausted, .messageTooLarge,
+                        "a message is over the limit of \(messageBytesMax) bytes when it is decompressed",
+                        ["limitBytes": "\(messageBytesMax)"]))
             }
         }
     }

@@ -54,10 +54,11 @@ enum ConnectionRefusal: String {
     }
 }
 
-extension Status.Code {
+extension Status {
     /// The word of `Refusal.reason` for a call that ends with this status; nil: such a call does not count as refused.
     var refusalReason: String? {
-        switch self {
+        switch code {
+        case .unavailable where reason?.word == .serverBusy: "serverBusy"
         case .invalidArgument: "invalidArgument"
         case .permissionDenied: "permissionDenied"
         case .resourceExhausted: "resourceExhausted"

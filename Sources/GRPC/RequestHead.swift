@@ -50,8 +50,10 @@ final class RequestHead: Sendable {
             case 12 where field.name.isEqual(to: "grpc-timeout"):
                 timeout = Timeout.decode(field.value)
                 switch timeout {
-                case nil: refusal = Status(.internalError, "malformed grpc-timeout")
-                case .zero?: refusal = Status(.deadlineExceeded, "the deadline has passed: grpc-timeout is 0")
+                case nil: refusal = Status(.internalError, .protocolViolation, "malformed grpc-timeout")
+                case .zero?:
+                    refusal = Status(
+                        .deadlineExceeded, .deadline, "the deadline has passed: grpc-timeout is 0")
                 default: break
                 }
             case 13 where field.name.isEqual(to: "authorization"):
@@ -62,7 +64,9 @@ final class RequestHead: Sendable {
                 coding = Self.coding(field.value)
                 if coding == nil, !field.value.isEqual(to: "identity") {
                     refusal = Status(
-                        .unimplemented, "unsupported grpc-encoding: accepted are \(Self.acceptedEncodings)")
+                        .unimplemented, .encodingUnsupported,
+                        "unsupported grpc-encoding: accepted are \(Self.acceptedEncodings)",
+                        ["accepted": Self.acceptedEncodings])
                 }
             case 20 where field.name.isEqual(to: "grpc-accept-encoding"):
                 acceptedCodings += field.value.split(separator: UInt8(ascii: ",")).compactMap {
@@ -77,7 +81,8 @@ final class RequestHead: Sendable {
         self.acceptedCodings = acceptedCodings
         self.authorization = authorization
         if block.isTruncated {
-            verdict = .refuse(Status(.resourceExhausted, "the request's headers are over the limit"))
+            verdict = .refuse(
+                Status(.resourceExhausted, .headersTooLarge, "the request's headers are over the limit"))
         } else if !isPost {
             verdict = .refuseHTTP(status: "405")
         } else if !isGRPC {
@@ -89,7 +94,8 @@ final class RequestHead: Sendable {
         } else {
             // The status quotes a bounded part of the path.
             let shown = ExactText(decoding: (path ?? []).prefix(Self.pathShownBytesMax))
-            verdict = .refuse(Status(.unimplemented, "unknown method \(shown)"))
+            verdict = .refuse(
+                Status(.unimplemented, .methodUnknown, "unknown method \(shown)", ["method": "\(shown)"]))
         }
     }
 

@@ -19,7 +19,7 @@ extension ServerCall {
     func waitForDrain(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
         guard case .none = writer else {
-            return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
+            return continuation.resume(throwing: Status.twoWriters)
         }
         writer = .drain(continuation)
         // The writer has just queued bytes, so a drain notification is guaranteed to arrive.
@@ -29,7 +29,7 @@ extension ServerCall {
     func waitForPermit(_ continuation: CheckedContinuation<Void, any Error>) {
         guard !stream.isClosed else { return continuation.resume(throwing: CancellationError()) }
         guard case .none = writer else {
-            return continuation.resume(throwing: Status(.internalError, "two writers of one response stream"))
+            return continuation.resume(throwing: Status.twoWriters)
         }
         writer = .permit(continuation)
         connection.resumeWithPermit(self)
@@ -104,7 +104,7 @@ extension ServerCall {
             let metadata = context.state
             metadata.initial.append(to: &fields)
             metadata.trailing.append(to: &fields)
-            (status ?? Status(.ok)).append(to: &fields)
+            detailed(status).append(to: &fields)
             respond(.fields(fields), endStream: true)
         case .trailers(let reset):
             if reset { connection.session.resetAfterEnd(stream) }
@@ -114,11 +114,15 @@ extension ServerCall {
             } else {
                 var fields = HeaderFields()
                 metadata.append(to: &fields)
-                (status ?? Status(.ok)).append(to: &fields)
+                detailed(status).append(to: &fields)
                 connection.session.finish(stream, trailers: .fields(fields))
             }
         }
         connection.needsFlush()
+    }
+
+    private func detailed(_ status: Status?) -> Status {
+        status?.detailed(by: connection.configuration.detailsEncoder) ?? Status(.ok)
     }
 
     func respond(_ headers: OutboundHeaders, endStream: Bool) {

@@ -196,7 +196,7 @@ extension ServerCall {
     func status(for error: any Error) -> Status {
         switch error {
         case let error as Status: return error
-        case is CancellationError: return Status(.cancelled, "the call was cancelled")
+        case is CancellationError: return .callCancelled
         default:
             connection.log(error, of: context.path)
             return connection.configuration.errorMapper(error)

@@ -76,7 +76,7 @@ final class ServerCall {
         if let timeout = head.timeout {
             let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
             deadline = connection.eventLoop.scheduleTask(in: timeout.timeAmount) {
-                bound.value.fail(Status(.deadlineExceeded, "the deadline has passed"))
+                bound.value.fail(.deadlinePassed)
             }
         }
     }
@@ -328,7 +328,8 @@ final class ServerCall {
     /// The handler asks for the next message.
     func pull(_ continuation: CheckedContinuation<ByteBuffer?, any Error>) {
         guard reader == nil else {
-            return continuation.resume(throwing: Status(.internalError, "two readers of one request stream"))
+            return continuation.resume(
+                throwing: Status(.internalError, .internalError, "two readers of one request stream"))
         }
         reader = continuation
         deliver()

@@ -99,6 +99,8 @@ package struct ServerConfiguration: Sendable {
     /// The status for an error that is neither a `Status` nor a `CancellationError`. The client sees it, so nothing internal
     /// belongs in it. The error itself is logged.
     package var errorMapper: @Sendable (any Error) -> Status = { _ in Status(.unknown, "unknown error") }
+    /// Makes `Status.details` for a status that has a `Status.reason`, on an event loop; nil: such a status has no details.
+    package var detailsEncoder: (@Sendable (Status) -> [UInt8])?
 
     package init() {}
 }

@@ -101,7 +101,7 @@ extension ServerConnection {
     }
 
     private static let tooManyAnonymous = Status(
-        .resourceExhausted,
+        .resourceExhausted, .connectionBusy,
         "too many open calls without credentials: end some, or make a call with credentials first"
     )
 
@@ -118,7 +118,7 @@ extension ServerConnection {
     func refuse(_ stream: HTTP2.Stream, _ status: Status) {
         var fields = Self.responseFields
         fields.append("grpc-accept-encoding", RequestHead.acceptedEncodings)
-        status.append(to: &fields)
+        status.detailed(by: configuration.detailsEncoder).append(to: &fields)
         refuse(stream, fields)
     }
 
@@ -150,7 +150,7 @@ extension ServerConnection {
 
     /// Has no effect for a status that does not count as a refusal.
     func reportRefusal(of method: Method?, _ status: Status, caller: String) {
-        guard configuration.refusals != nil, let reason = status.code.refusalReason else { return }
+        guard configuration.refusals != nil, let reason = status.refusalReason else { return }
         report(
             Refusal(kind: .call, reason: reason, method: method?.path, source: peer.source, caller: caller))
     }

@@ -31,9 +31,10 @@ extension ServerConnection {
         case .drain:
             announceShutdown()
         case .abort(.age):
-            return abort("the connection has reached its maximum age: connect again")
+            return abort(.connectionClosing, "the connection has reached its maximum age: connect again")
         case .abort(.trust):
-            return abort("the certificate authorities of clients have changed: connect again")
+            return abort(
+                .connectionClosing, "the certificate authorities of clients have changed: connect again")
         case .close(let handshakeTimedOut):
             logger.debug("connection timed out")
             if handshakeTimedOut { reportRefusal(of: .handshakeTimedOut) }
@@ -80,14 +81,19 @@ extension ServerConnection {
                 session.reset(stream, .enhanceYourCalm)
                 hasStalled = true
             } else if callersMayEnd, !call.isAdmitted {
-                call.fail(Status(.unauthenticated, "the credentials have expired or were revoked"))
+                call.fail(
+                    Status(
+                        .unauthenticated, .credentialsExpired, "the credentials have expired or were revoked")
+                )
             }
         }
         if hasStalled { resources.windowReleased() }
         // Calls that wait for a permit behind the stalled ones would only stall too.
         if hasStalled, isFull {
             refuseWaiting(
-                Status(.resourceExhausted, "the client does not read the responses of earlier calls"))
+                Status(
+                    .resourceExhausted, .responsesUnread,
+                    "the client does not read the responses of earlier calls"))
         }
         flushNow()
     }

@@ -283,7 +283,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
             "client cut off", metadata: ["reason": "\(excess.rawValue)", "client": "\(peer.address)"])
         reportRefusal(of: ConnectionRefusal(excess))
         session.goAway(.enhanceYourCalm, excess.rawValue)
-        refuseWaiting(Status(.unavailable, "the client was cut off"))
+        refuseWaiting(
+            Status(.resourceExhausted, .connectionBusy, "the client was cut off: \(excess.rawValue)"))
         flushNow()
         // The channel is closed later: if it were closed while unread bytes are in the socket, the kernel would reset the
         // connection, and the client would lose what it has not read.
@@ -368,7 +369,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
     func evict() {
         guard !machine.isClosed else { return }
         reportRefusal(of: .evicted)
-        abort("connection closed to make room for another one: connect again")
+        abort(.connectionClosing, "connection closed to make room for another one: connect again")
     }
 
     /// Starts a graceful drain: the client is asked to open no more streams, and once it has acknowledged, or the time
@@ -396,11 +397,16 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         needsFlush()
     }
 
-    /// The end of a grace period: ends every call and the connection.
-    func abort(_ reason: String = "the server is shutting down") {
+    /// The end of a grace period: ends every call and the connection. A unary call whose handler runs may have been carried
+    /// out, so it ends with another reason than the others.
+    func abort(
+        _ word: Status.Reason.Word = .shuttingDown, _ message: String = "the server is shutting down"
+    ) {
         guard machine.abort() else { return }
         for stream in session.streams {
-            call(of: stream)?.fail(Status(.unavailable, reason))
+            guard let call = call(of: stream) else { continue }
+            let runs = call.handler.isRunning && !call.context.method.isStreaming
+            call.fail(Status(.unavailable, runs ? .outcomeUnknown : word, message))
         }
         flushNow()
         session.terminate(.noError)

@@ -106,11 +106,13 @@ struct ServerStreamStateMachine: ~Copyable {
                 // statuscodes.md: "Request cardinality violation" is UNIMPLEMENTED.
                 return .fail(
                     isEmpty
-                        ? Status(.unimplemented, "the method takes one message, got none") : Self.raggedEnd)
+                        ? Status(.unimplemented, .protocolViolation, "the method takes one message, got none")
+                        : Self.raggedEnd)
             case .success(let message?):
                 return isEmpty
                     ? .start(message)
-                    : .fail(Status(.unimplemented, "the method takes one message, got more"))
+                    : .fail(
+                        Status(.unimplemented, .protocolViolation, "the method takes one message, got more"))
             }
         case .received(let reader, let headersSent):
             assertionFailure("END_STREAM twice")
@@ -125,7 +127,8 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    private static let raggedEnd = Status(.internalError, "the request ends in the middle of a message")
+    private static let raggedEnd = Status(
+        .internalError, .protocolViolation, "the request ends in the middle of a message")
 
     enum CloseAction: Equatable {
         case none

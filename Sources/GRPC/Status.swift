@@ -29,6 +29,8 @@ package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
     /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`; empty: none. It is not sent when it is over 4,096
     /// bytes, because clients refuse trailers over 8 KiB.
     package var details: [UInt8]
+    /// Why the server's transport has ended the call; nil: a handler has, or the status comes from a client.
+    package internal(set) var reason: Reason?
     /// More trailers.
     package var metadata: Metadata
 

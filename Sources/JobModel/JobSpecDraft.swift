@@ -4,11 +4,27 @@ package import Support
 package struct FieldViolation: Sendable, Hashable {
     /// The path of the field, as in `jobs[3].kind`.
     package var field: String
+    package var reason: Reason
     package var description: String
 
-    package init(field: String, description: String) {
+    package init(field: String, reason: Reason, description: String) {
         self.field = field
+        self.reason = reason
         self.description = description
+    }
+
+    /// The problem with the field, for programs (`google.rpc.BadRequest.FieldViolation.reason`).
+    package enum Reason: String, Sendable, Hashable, CaseIterable {
+        case required = "REQUIRED"
+        /// Text, or a list, is longer than its limit.
+        case tooLong = "TOO_LONG"
+        case outOfRange = "OUT_OF_RANGE"
+        case malformed = "MALFORMED"
+        /// An enum's value is unknown.
+        case unknownValue = "UNKNOWN_VALUE"
+        case unknownField = "UNKNOWN_FIELD"
+        /// The field may not be set together with others that are, or is given twice.
+        case notAllowedHere = "NOT_ALLOWED_HERE"
     }
 }
 
@@ -50,15 +66,17 @@ package struct JobSpecDraft: Sendable {
         check.plainText(
             idempotencyKey, "idempotency_key", bytesMax: JobLimits.idempotencyKeyBytesMax, required: false)
         let id = JobID(jobID.text)
-        check.require(jobID.isEmpty || id != nil, "job_id", "is not a UUID of 36 characters")
-        check.require(JobLimits.priorityRange.contains(priority), "priority", "is not within −100 to 100")
+        check.require(jobID.isEmpty || id != nil, "job_id", .malformed, "is not a UUID of 36 characters")
+        check.require(
+            JobLimits.priorityRange.contains(priority), "priority", .outOfRange, "is not within −100 to 100")
         check.require(
             maxAttempts == 0 || JobLimits.attemptsRange.contains(maxAttempts), "max_attempts",
-            "is not within 1 to 100")
+            .outOfRange, "is not within 1 to 100")
         check.duration(delay, "delay", within: .zero...JobLimits.delayMax, "0 s to 10 years")
         if let runAt {
             check.require(
-                runAt <= now.advanced(by: JobLimits.delayMax), "run_at", "is more than 10 years ahead")
+                runAt <= now.advanced(by: JobLimits.delayMax), "run_at", .outOfRange,
+                "is more than 10 years ahead")
         }
         let retryDelays = Duration.zero...JobLimits.retryDelayMax
         check.duration(
@@ -66,13 +84,14 @@ package struct JobSpecDraft: Sendable {
         check.duration(retryMaxDelay, "retry_policy.max_delay", within: retryDelays, "0 s to 30 days")
         check.require(
             retryFactor == 0 || JobLimits.factorRange.contains(retryFactor), "retry_policy.factor",
-            "is not within 1 to 100")
-        check.require((0...1).contains(retryJitter), "retry_policy.jitter", "is not within 0 to 1")
+            .outOfRange, "is not within 1 to 100")
+        check.require(
+            (0...1).contains(retryJitter), "retry_policy.jitter", .outOfRange, "is not within 0 to 1")
         let timeouts = JobLimits.timeoutMin...JobLimits.timeoutMax
         check.duration(timeout, "timeout", within: timeouts, "1 ms to 30 days")
         check.duration(softTimeout, "soft_timeout", within: timeouts, "1 ms to 30 days")
         if let timeout, let softTimeout {
-            check.require(softTimeout < timeout, "soft_timeout", "is not less than timeout")
+            check.require(softTimeout < timeout, "soft_timeout", .outOfRange, "is not less than timeout")
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
         let type = contentType.nonEmpty ?? JobLimits.defaultContentType
@@ -109,20 +128,24 @@ package struct FieldCheck {
         self.violations = violations
     }
 
-    package mutating func require(_ holds: Bool, _ field: String, _ description: @autoclosure () -> String) {
-        if !holds { violations.append(FieldViolation(field: path + field, description: description())) }
+    package mutating func require(
+        _ holds: Bool, _ field: String, _ reason: FieldViolation.Reason,
+        _ description: @autoclosure () -> String
+    ) {
+        guard !holds else { return }
+        violations.append(FieldViolation(field: path + field, reason: reason, description: description()))
     }
 
     /// Checks the length. That the text is UTF-8 without NUL was checked when it was read.
     package mutating func text(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
-        if required { require(!value.isEmpty, field, "is required") }
-        require(value.utf8.count <= bytesMax, field, "is longer than \(bytesMax) bytes")
+        if required { require(!value.isEmpty, field, .required, "is required") }
+        require(value.utf8.count <= bytesMax, field, .tooLong, "is longer than \(bytesMax) bytes")
     }
 
     /// Checks text of one line. Control characters could forge lines of a log, and move the cursor of a terminal.
     package mutating func plainText(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         text(value, field, bytesMax: bytesMax, required: required)
-        require(!value.hasControlCharacter, field, "has a control character")
+        require(!value.hasControlCharacter, field, .malformed, "has a control character")
     }
 
     package mutating func userID(_ value: ExactText, required: Bool) {
@@ -132,9 +155,10 @@ package struct FieldCheck {
     package mutating func json(_ bytes: [UInt8], _ field: String) {
         switch JSONText.verdict(on: bytes) {
         case .valid: break
-        case .invalid: require(false, field, "is not JSON, as content_type says")
+        case .invalid: require(false, field, .malformed, "is not JSON, as content_type says")
         case .keyTooLong:
-            require(false, field, "has a key of more than \(JSONText.keyBytesMax) bytes in its JSON")
+            require(
+                false, field, .malformed, "has a key of more than \(JSONText.keyBytesMax) bytes in its JSON")
         }
     }
 
@@ -143,18 +167,18 @@ package struct FieldCheck {
     package mutating func name(_ value: ExactText, _ field: String, bytesMax: Int, required: Bool) {
         text(value, field, bytesMax: bytesMax, required: required)
         require(
-            value.utf8.allSatisfy(Self.isNameByte), field,
+            value.utf8.allSatisfy(Self.isNameByte), field, .malformed,
             "has a character other than a–z, A–Z, 0–9, '.', '_', '-' and '/'")
     }
 
     package mutating func duration(
         _ value: Duration?, _ field: String, within range: ClosedRange<Duration>, _ stated: String
     ) {
-        if let value { require(range.contains(value), field, "is not within \(stated)") }
+        if let value { require(range.contains(value), field, .outOfRange, "is not within \(stated)") }
     }
 
     package mutating func labels(_ labels: [(key: ExactText, value: ExactText)], countMax: Int) {
-        require(labels.count <= countMax, "labels", "are more than \(countMax)")
+        require(labels.count <= countMax, "labels", .tooLong, "are more than \(countMax)")
         for (key, value) in labels.prefix(countMax) {
             plainText(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
             plainText(value, "labels", bytesMax: JobLimits.labelValueBytesMax, required: false)

@@ -50,7 +50,7 @@ package struct AdminOperations: Sendable {
         _ isPaused: Bool, _ queue: ExactText, _ violations: [FieldViolation], _ caller: Caller
     ) async throws(ServiceError) {
         try check(queue: queue, required: true, violations)
-        try await ServiceError.mapping { () async throws(StoreError) in
+        try await ServiceError.mapping(isWrite: true) { () async throws(StoreError) in
             try await store.setPaused(isPaused, queue: queue.text, by: caller)
         }
     }
@@ -68,11 +68,12 @@ package struct AdminOperations: Sendable {
     ) async throws(ServiceError) -> UserLimit {
         var fields = fields(queue: queue, required: false, violations)
         fields.userID(userID, required: true)
-        fields.require((0...JobLimits.userLimitMax).contains(limit ?? 0), "limit", "is over 100,000")
+        fields.require(
+            (0...JobLimits.userLimitMax).contains(limit ?? 0), "limit", .outOfRange, "is over 100,000")
         try ServiceError.check(fields.violations)
         try caller.check(userID, "user_id")
         let queue = queue.nonEmpty?.text ?? JobLimits.defaultQueue
-        return try await ServiceError.mapping { () async throws(StoreError) in
+        return try await ServiceError.mapping(isWrite: true) { () async throws(StoreError) in
             try await store.setUserLimit(limit, userID: userID, queue: queue, by: caller)
             return try await store.userLimit(userID: userID, queue: queue, default: defaultUserLimit)
         }

@@ -66,7 +66,9 @@ extension JobOperations {
         check.name(query.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
         check.name(query.kind, "kind", bytesMax: JobLimits.kindBytesMax, required: false)
         check.labels(query.labels, countMax: JobLimits.listLabelsMax)
-        check.require((0...JobLimits.pageSizeMax).contains(query.pageSize), "page_size", "is over 1,000")
+        check.require(
+            (0...JobLimits.pageSizeMax).contains(query.pageSize), "page_size", .outOfRange,
+            "is over 1,000")
         try ServiceError.check(check.violations)
         let filter = query.filter()
         if let userID = filter.userID { try caller.check(userID, "user_id") }
@@ -87,10 +89,7 @@ extension JobOperations {
     ) throws(ServiceError) -> Int64? {
         guard !token.isEmpty else { return nil }
         guard let before = pageTokens.decode(token.text, filter, for: caller) else {
-            throw .invalid([
-                FieldViolation(
-                    field: "page_token", description: "was not made by this service for these filters")
-            ])
+            throw .pageTokenInvalid
         }
         return before
     }

@@ -109,7 +109,7 @@ package struct JobOperations: Sendable {
                 enqueued.job.hide(from: job.caller)
                 completion(.success(enqueued))
             case .failure(let error):
-                completion(.failure(ServiceError(error)))
+                completion(.failure(ServiceError(error, job: job.spec.jobID, isWrite: true)))
             }
         }
     }
@@ -144,8 +144,9 @@ package struct JobOperations: Sendable {
         quotas.settle(demand, result) { $0.contains { $0.isNew } }
         switch result {
         case .success(let enqueued): return enqueued
-        case .failure(.conflict(let id, let index)): throw .conflict(id, index: index)
-        case .failure(let error): throw ServiceError(error)
+        case .failure(.conflict(let id, let index)):
+            throw .conflict(id, jobs[index].spec.jobID == id ? .jobID : .idempotencyKey, index: index)
+        case .failure(let error): throw ServiceError(error, isWrite: true)
         }
     }
 
@@ -175,7 +176,7 @@ package struct JobOperations: Sendable {
         var check = FieldCheck()
         check.text(reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
         try ServiceError.check(check.violations)
-        return try await ServiceError.mapping(job: id) { () async throws(StoreError) in
+        return try await ServiceError.mapping(job: id, isWrite: true) { () async throws(StoreError) in
             try await store.cancel(id, reason: reason.text, by: caller)
         }.visible(to: caller)
     }
@@ -200,7 +201,7 @@ package struct JobOperations: Sendable {
         quotas.settle(demand, result) { _ in true }
         switch result {
         case .success(let job): return job.visible(to: caller)
-        case .failure(let error): throw ServiceError(error, job: id)
+        case .failure(let error): throw ServiceError(error, job: id, isWrite: true)
         }
     }
 }

@@ -6,6 +6,8 @@ package import Support
 package enum ServiceError: Error, Sendable, Equatable {
     /// Fields of the request are wrong. There is at least one violation.
     case invalid([FieldViolation])
+    /// The page token was made for other filters or another caller, or not by this service.
+    case pageTokenInvalid
     /// The payload in this field has more than `JobLimits.payloadBytesMax` bytes.
     case payloadTooLarge(field: String, bytes: Int)
     /// The field names a user for whom the caller may not act. The error does not tell whether that user has any jobs.
@@ -18,10 +20,10 @@ package enum ServiceError: Error, Sendable, Equatable {
     case tooManyQueues(user: ExactText)
     /// There is no such job among those of the caller's users.
     case notFound(JobID)
-    /// The id or the idempotency key belongs to a job with other content. `index` is the position in a batch.
-    case conflict(JobID, index: Int?)
+    /// The id or the idempotency key belongs to the job `JobID`, which has other content. `index` is the position in a batch.
+    case conflict(JobID, Taken, index: Int?)
     /// The job is in a state that does not allow the operation.
-    case wrongState(JobState)
+    case wrongState(JobID, JobState)
     /// A watch was to continue after an event that the job has not reached: it is at `sequence`.
     case outOfRange(JobID, sequence: Int64, after: Int64)
     /// The reader of a watch is so slow that events were lost. It can start the watch again.
@@ -30,24 +32,34 @@ package enum ServiceError: Error, Sendable, Equatable {
     case shuttingDown
     /// Too much is waiting to be written. Nothing was started.
     case overloaded
-    /// The database cannot be reached or did not answer in time. It is not known whether a write took place.
+    /// The database cannot be reached or did not answer in time. Nothing was written.
     case unavailable(String)
+    /// The database did not answer a write in time, or cannot be reached. It is not known whether the write took place.
+    case outcomeUnknown(String)
     /// The caller's task was cancelled.
     case cancelled
     /// A bug of the service or the database, or a value that a newer version has written.
     case broken(String)
 
+    /// The value that another job has already.
+    package enum Taken: Sendable, Equatable {
+        case jobID
+        case idempotencyKey
+    }
+
     /// An error of the store, in an operation on the job `id` if it is about one.
-    init(_ error: StoreError, job id: JobID? = nil) {
+    init(_ error: StoreError, job id: JobID? = nil, isWrite: Bool = false) {
         self =
             switch error {
-            case .unavailable(let text): .unavailable(text)
+            case .unavailable(let text): isWrite ? .outcomeUnknown(text) : .unavailable(text)
             case .overloaded: .overloaded
             case .cancelled: .cancelled
-            case .conflict(let id, _): .conflict(id, index: nil)
+            case .conflict(let other, _): .conflict(other, other == id ? .jobID : .idempotencyKey, index: nil)
             case .tooManyQueues(let user): .tooManyQueues(user: user)
             case .notFound: id.map { .notFound($0) } ?? .broken("a job was not found in an operation on none")
-            case .wrongState(let state): .wrongState(state)
+            case .wrongState(let state):
+                id.map { .wrongState($0, state) }
+                    ?? .broken("a job has the wrong state in an operation on none")
             case .stale: .broken("an operation of a caller has lost a lease, which callers do not have")
             case .schema(let text), .broken(let text): .broken(text)
             }
@@ -75,7 +87,8 @@ extension ServiceError {
     /// The message for the caller. It has no text of the database or of a library.
     package var message: String {
         switch self {
-        case .invalid, .unknownKind: Self.text(of: fieldViolations)
+        case .invalid, .pageTokenInvalid: Self.text(of: fieldViolations)
+        case .unknownKind(let kind, let field): "\(field) no live node handles \(kind)"
         case .payloadTooLarge(let field, let bytes):
             "\(field) has \(bytes) bytes, at most \(JobLimits.payloadBytesMax)"
         case .userNotAllowed(let field): "\(field) is not a user for whom this caller may act"
@@ -85,15 +98,17 @@ extension ServiceError {
         case .tooManyQueues:
             "the user would have jobs in more than \(JobLimits.queuesPerUserMax) queues"
         case .notFound(let id): "there is no job \(id)"
-        case .conflict(_, let index):
-            "\(index.map { "jobs[\($0)]: " } ?? "")a job with this id or key has other content"
-        case .wrongState(let state): "the job is \(state.rawValue), not failed or cancelled"
+        case .conflict(_, let taken, let index):
+            "\(index.map { "jobs[\($0)]: " } ?? "")a job with this \(taken == .jobID ? "id" : "idempotency key") has other content"
+        case .wrongState(_, let state): "the job is \(state.rawValue), not failed or cancelled"
         case .outOfRange(let id, let sequence, let after):
             "job \(id) is at sequence \(sequence), before \(after)"
         case .readerTooSlow: "the reader is too slow for this watch: start it again"
         case .shuttingDown: "this server is shutting down: connect again"
         case .overloaded: "too many writes are waiting: try again"
         case .unavailable: "the database cannot be reached"
+        case .outcomeUnknown:
+            "the database did not answer: it is not known whether the change was made"
         case .cancelled: "the call was cancelled"
         case .broken: "internal error"
         }
@@ -103,8 +118,12 @@ extension ServiceError {
     package var fieldViolations: [FieldViolation] {
         switch self {
         case .invalid(let violations): violations
-        case .unknownKind(let kind, let field):
-            [FieldViolation(field: field, description: "no live node handles \(kind)")]
+        case .pageTokenInvalid:
+            [
+                FieldViolation(
+                    field: "page_token", reason: .malformed,
+                    description: "was not made by this service for these filters")
+            ]
         default: []
         }
     }
@@ -116,12 +135,12 @@ extension ServiceError {
 
     /// Passes on what `body` returns, and an error of the store as an error of the service.
     static func mapping<R>(
-        job id: JobID? = nil, _ body: () async throws(StoreError) -> R
+        job id: JobID? = nil, isWrite: Bool = false, _ body: () async throws(StoreError) -> R
     ) async throws(ServiceError) -> R {
         do {
             return try await body()
         } catch {
-            throw ServiceError(error, job: id)
+            throw ServiceError(error, job: id, isWrite: isWrite)
         }
     }
 
@@ -135,7 +154,10 @@ extension JobID {
     package init(_ text: ExactText, field: String) throws(ServiceError) {
         guard let id = JobID(text.text) else {
             let description = text.isEmpty ? "is required" : "is not a UUID of 36 characters"
-            throw .invalid([FieldViolation(field: field, description: description)])
+            throw .invalid([
+                FieldViolation(
+                    field: field, reason: text.isEmpty ? .required : .malformed, description: description)
+            ])
         }
         self = id
     }

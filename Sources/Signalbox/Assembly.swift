@@ -283,9 +283,10 @@ struct Assembly: Sendable {
         configuration.keepaliveTimeout = settings.keepaliveTimeout
         configuration.connectionAgeMax = settings.maxConnectionAge
         configuration.connectionAgeGrace = settings.maxConnectionAgeGrace
+        configuration.detailsEncoder = StatusMapping.details
         configuration.errorMapper = { error in
             let status = StatusMapping.status(for: error)
-            if [.unknown, .internalError, .unavailable].contains(status.code) {
+            if [.internalError, .unavailable].contains(status.code) {
                 logger.warning("a call failed", metadata: ["error": "\(error)"])
             }
             return status

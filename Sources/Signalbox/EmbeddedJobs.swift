@@ -97,13 +97,18 @@ struct EmbeddedJobs: JobQueue {
     func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
         guard (1...JobLimits.batchJobsMax).contains(requests.count) else {
             let problem = "are not 1 to \(JobLimits.batchJobsMax)"
-            throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
+            throw SignalboxError(
+                ServiceError.invalid([
+                    FieldViolation(
+                        field: "jobs", reason: requests.isEmpty ? .required : .tooLong, description: problem)
+                ]))
         }
         // A remote caller's batch is bounded by the size of its message, which the payloads make up nearly all of.
         let bytes = requests.reduce(0) { $0 + $1.payload.data.count }
         guard bytes <= JobLimits.batchBytesMax else {
             let problem = "have \(bytes) bytes of payload together, at most \(JobLimits.batchBytesMax)"
-            throw SignalboxError(ServiceError.invalid([FieldViolation(field: "jobs", description: problem)]))
+            throw SignalboxError(
+                ServiceError.invalid([FieldViolation(field: "jobs", reason: .tooLong, description: problem)]))
         }
         let drafts = requests.map(\.draft)
         return try await run { operations, caller throws(ServiceError) in
@@ -163,22 +168,22 @@ struct EmbeddedJobs: JobQueue {
 extension SignalboxError {
     init(_ error: ServiceError) {
         let status = StatusMapping.status(for: error)
-        var retryDelay: Duration?
         var quota: String?
         var job: JobID?
         switch error {
-        case .quotaExceeded(_, let user, let delay): (quota, retryDelay) = ("user:\(user)", delay)
-        case .tooManyQueues(let user): quota = "user:\(user)"
-        case .overloaded, .unavailable: retryDelay = .seconds(1)
-        case .notFound(let id), .conflict(let id, _), .outOfRange(let id, _, _): job = id
-        case .invalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .wrongState, .readerTooSlow,
-            .shuttingDown,
-            .cancelled, .broken:
+        case .quotaExceeded(_, let user, _), .tooManyQueues(let user): quota = "user:\(user)"
+        case .notFound(let id), .conflict(let id, _, _), .outOfRange(let id, _, _), .wrongState(let id, _):
+            job = id
+        case .invalid, .pageTokenInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .readerTooSlow,
+            .shuttingDown, .overloaded, .unavailable, .outcomeUnknown, .cancelled, .broken:
             break
         }
         self.init(
             Code(rawValue: status.code.rawValue) ?? .unknown, status.message,
-            violations: error.fieldViolations.map { Violation(field: $0.field, description: $0.description) },
-            retryDelay: retryDelay, quota: quota, jobID: job?.uuid)
+            reason: error.reason.rawValue, metadata: error.metadata,
+            violations: error.fieldViolations.map {
+                Violation(field: $0.field, reason: $0.reason.rawValue, description: $0.description)
+            },
+            retryDelay: error.retryDelay, quota: quota, jobID: job?.uuid)
     }
 }

@@ -42,7 +42,9 @@ package struct AdminServiceHandlers: Sendable {
                 var violations: [FieldViolation] = []
                 let request = try SetUserLimitRequest.decode(bytes, into: &violations)
                 if request.clear, request.limit != 0 {
-                    violations.append(FieldViolation(field: "limit", description: "must be 0 with clear"))
+                    violations.append(
+                        FieldViolation(
+                            field: "limit", reason: .notAllowedHere, description: "must be 0 with clear"))
                 }
                 let limit = try await admin.setUserLimit(
                     request.clear ? nil : request.limit, userID: request.userID, queue: request.queue,

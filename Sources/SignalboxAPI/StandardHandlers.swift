@@ -1,3 +1,4 @@
+import JobService
 import SignalboxProto
 import NIOCore
 package import GRPC
@@ -71,7 +72,10 @@ package struct StandardHandlers: Sendable {
                     // Frequent probes ask about the whole server, with an empty message.
                     let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                     guard Self.isKnown(service) else {
-                        throw Status(.notFound, "there is no service \(service)")
+                        let message = "there is no service \(service)"
+                        throw StatusMapping.status(
+                            .notFound, .serviceNotFound, message, ["service": service.text],
+                            resource: .init(type: "service", name: service.text, description: message))
                     }
                     return .message(health.isServing ? Self.serving : Self.notServing)
                 }),
@@ -88,7 +92,7 @@ package struct StandardHandlers: Sendable {
                     try await writer.write(HealthCheckResponse(status: status).encode())
                 }
                 try Task.checkCancellation()
-                throw Status(.unavailable, "this server is shutting down")
+                throw StatusMapping.status(for: ServiceError.shuttingDown)
             },
             // The older name has the same messages; many tools know only that.
             reflection(ServerReflectionMethod.serverReflectionInfo),

@@ -6,65 +6,92 @@ package import GRPC
 import Support
 
 /// The one place where an error becomes a gRPC status (`google.rpc.Code`), with the typed details of `google.rpc` that say
-/// what the caller can do about it.
+/// what the caller can do about it. docs/errors.md lists them all.
 package enum StatusMapping {
     package static func status(for error: any Error) -> Status {
         switch error {
         case let status as Status: status
         case let error as ServiceError: self.status(for: error)
         case let error as DecodingError: self.status(for: error)
-        case is CancellationError: Status(.cancelled, "the call was cancelled")
-        default: Status(.unknown, "unknown error")
+        case is CancellationError: self.status(for: ServiceError.cancelled)
+        default: self.status(for: ServiceError.broken("\(error)"))
         }
     }
 
     package static func status(for error: ServiceError) -> Status {
+        var details = StatusDetails(
+            code: error.code.rawValue, message: error.message,
+            errorInfo: .init(reason: error.reason.rawValue, metadata: error.metadata),
+            badRequest: error.fieldViolations.map {
+                .init(field: $0.field, reason: $0.reason.rawValue, description: $0.description)
+            },
+            retryDelay: error.retryDelay)
         switch error {
-        case .invalid, .unknownKind:
-            detailed(.invalidArgument, error, badRequest: error.fieldViolations)
-        case .payloadTooLarge: Status(.resourceExhausted, error.message)
-        case .userNotAllowed: Status(.permissionDenied, error.message)
-        case .quotaExceeded(_, let user, let retryDelay):
-            exhausted(error, user: user.text, retryDelay: retryDelay)
-        case .tooManyQueues(let user): exhausted(error, user: user.text, retryDelay: nil)
-        case .notFound(let id): detailed(.notFound, error, job: id)
-        case .conflict(let id, _): detailed(.alreadyExists, error, job: id)
-        case .wrongState: Status(.failedPrecondition, error.message)
-        case .outOfRange: Status(.outOfRange, error.message)
-        case .readerTooSlow: Status(.aborted, error.message)
-        case .shuttingDown: Status(.unavailable, error.message)
-        case .overloaded, .unavailable: detailed(.unavailable, error, retryDelay: .seconds(1))
-        case .cancelled: Status(.cancelled, error.message)
-        case .broken: Status(.internalError, error.message)
+        case .quotaExceeded(_, let user, _), .tooManyQueues(let user):
+            details.quota = .init(subject: "user:\(user.text)", description: error.message)
+        case .notFound(let id), .conflict(let id, _, index: _):
+            details.resource = .init(
+                type: "signalbox.v1.Job", name: "\(id)", description: error.message)
+        case .wrongState(let id, _):
+            details.precondition = .init(
+                type: error.reason.rawValue, subject: "\(id)", description: error.message)
+        case .unknownKind(let kind, _):
+            details.precondition = .init(
+                type: error.reason.rawValue, subject: kind, description: error.message)
+        default: break
         }
+        return Status(error.code, error.message, details: details.encode())
     }
 
     private static func status(for error: DecodingError) -> Status {
         switch error {
-        case .malformed: Status(.invalidArgument, "the message is malformed")
-        case .tooLarge: Status(.resourceExhausted, "decoded message exceeds the memory limit")
+        case .malformed: status(.invalidArgument, .messageMalformed, "the message is malformed")
+        case .tooLarge:
+            status(.resourceExhausted, .messageTooLarge, "decoded message exceeds the memory limit")
         case .unknownFields(let violations): status(for: ServiceError.invalid(violations))
         case .invalid(let violation): status(for: ServiceError.invalid([violation]))
         }
     }
 
-    /// RESOURCE_EXHAUSTED for a quota of a user. The delay is nil where repeating the call would not help.
-    private static func exhausted(_ error: ServiceError, user: String, retryDelay: Duration?) -> Status {
-        detailed(
-            .resourceExhausted, error, retryDelay: retryDelay,
-            quota: .init(subject: "user:\(user)", description: error.message))
+    /// A status that is not about a job.
+    static func status(
+        // exact: the keys are our own words.
+        _ code: Status.Code, _ reason: ErrorReason, _ message: String, _ metadata: [String: String] = [:],
+        retryDelay: Duration? = nil, resource: StatusDetails.Resource? = nil
+    ) -> Status {
+        let details = StatusDetails(
+            code: code.rawValue, message: message,
+            errorInfo: .init(reason: reason.rawValue, metadata: metadata), retryDelay: retryDelay,
+            resource: resource)
+        return Status(code, message, details: details.encode())
     }
 
-    private static func detailed(
-        _ code: Status.Code, _ error: ServiceError, badRequest: [FieldViolation] = [],
-        retryDelay: Duration? = nil, quota: StatusDetails.Quota? = nil, job: JobID? = nil
-    ) -> Status {
-        let message = error.message
-        let details = StatusDetails(
-            code: code.rawValue, message: message, badRequest: badRequest, retryDelay: retryDelay,
-            quota: quota,
-            resource: job.map { .init(type: "signalbox.v1.Job", name: "\($0)", description: message) })
-        return Status(code, message, details: details.encode())
+    /// The details of a status of the transport (`ServerConfiguration.detailsEncoder`).
+    package static func details(of status: Status) -> [UInt8] {
+        guard let reason = status.reason else { return [] }
+        return StatusDetails(
+            code: status.code.rawValue, message: status.message,
+            errorInfo: .init(reason: reason.word.rawValue, metadata: reason.metadata),
+            retryDelay: reason.retryDelay
+        ).encode()
+    }
+}
+
+extension ServiceError {
+    fileprivate var code: Status.Code {
+        switch self {
+        case .invalid, .pageTokenInvalid: .invalidArgument
+        case .payloadTooLarge, .quotaExceeded, .tooManyQueues: .resourceExhausted
+        case .userNotAllowed: .permissionDenied
+        case .notFound: .notFound
+        case .conflict: .alreadyExists
+        case .wrongState, .unknownKind: .failedPrecondition
+        case .outOfRange: .outOfRange
+        case .readerTooSlow: .aborted
+        case .shuttingDown, .overloaded, .unavailable, .outcomeUnknown: .unavailable
+        case .cancelled: .cancelled
+        case .broken: .internalError
+        }
     }
 }
 

@@ -112,7 +112,10 @@ extension SignalboxError {
         let details = status.decodedDetails
         self.init(
             Code(rawValue: status.code.rawValue) ?? .unknown, status.message,
-            violations: details?.badRequest.map { .init(field: $0.field, description: $0.description) } ?? [],
+            reason: details?.errorInfo?.reason, metadata: details?.errorInfo?.metadata ?? [:],
+            violations: details?.badRequest.map {
+                .init(field: $0.field, reason: $0.reason, description: $0.description)
+            } ?? [],
             retryDelay: details?.retryDelay, quota: details?.quota?.subject,
             jobID: details?.resource.flatMap { JobID($0.name)?.uuid })
     }

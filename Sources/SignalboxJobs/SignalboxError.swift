@@ -20,7 +20,7 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
         case permissionDenied = 7
         /// The request is too large, or a quota is used up: `retryDelay` says when there is room.
         case resourceExhausted = 8
-        /// The job is not in a state that allows it.
+        /// The job is not in a state that allows it, or no node handles its kind: `reason` says which.
         case failedPrecondition = 9
         /// The call was stopped by another one.
         case aborted = 10
@@ -42,17 +42,25 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
     public struct Violation: Sendable, Hashable {
         /// Its path, as in `jobs[3].kind`.
         public var field: String
-        /// The problem with it.
+        /// The problem with it for programs, as in `REQUIRED`; empty: the server did not say.
+        public var reason: String
+        /// The problem with it in words.
         public var description: String
 
-        package init(field: String, description: String) {
+        package init(field: String, reason: String, description: String) {
             self.field = field
+            self.reason = reason
             self.description = description
         }
     }
 
     /// The kind of error, for programs.
     public var code: Code
+    /// Why the server refused the call, for programs, as in `JOB_NOT_FOUND`; docs/errors.md lists the reasons. Nil: the
+    /// client has made the error, or the server did not say.
+    public var reason: String?
+    /// The variable parts of the message, as in `jobId`.
+    public var metadata: [String: String]
     /// The error in words, for people.
     public var message: String
     /// The fields that are wrong.
@@ -65,10 +73,13 @@ public struct SignalboxError: Error, Sendable, Hashable, CustomStringConvertible
     public var jobID: UUID?
 
     package init(
-        _ code: Code, _ message: String, violations: [Violation] = [], retryDelay: Duration? = nil,
+        _ code: Code, _ message: String, reason: String? = nil, metadata: [String: String] = [:],
+        violations: [Violation] = [], retryDelay: Duration? = nil,
         quota: String? = nil, jobID: UUID? = nil
     ) {
         self.code = code
+        self.reason = reason
+        self.metadata = metadata
         self.message = message
         self.violations = violations
         self.retryDelay = retryDelay

@@ -74,9 +74,11 @@ struct FieldReader {
 
     private(set) var violations: [FieldViolation] = []
 
-    mutating func add(_ field: @autoclosure () -> String, _ description: String) {
+    mutating func add(
+        _ field: @autoclosure () -> String, _ reason: FieldViolation.Reason, _ description: String
+    ) {
         guard violations.count < Self.violationsMax else { return }
-        violations.append(FieldViolation(field: field(), description: description))
+        violations.append(FieldViolation(field: field(), reason: reason, description: description))
     }
 
     /// The length is checked first. A text that is too long is cut, and is used only to find other violations. The text is
@@ -85,17 +87,17 @@ struct FieldReader {
         _ data: ProtobufCBinaryData, _ field: @autoclosure () -> String, bytesMax: Int
     ) -> ExactText {
         if unsafe data.len > bytesMax {
-            add(field(), "is longer than \(bytesMax) bytes")
+            add(field(), .tooLong, "is longer than \(bytesMax) bytes")
             return unsafe cutText(data, bytesMax: bytesMax)
         }
         guard let start = unsafe data.data, unsafe data.len > 0 else { return "" }
         let bytes = unsafe UnsafeBufferPointer(start: start, count: data.len)
         guard let text = unsafe String(validating: bytes, as: UTF8.self) else {
-            add(field(), "is not valid UTF-8")
+            add(field(), .malformed, "is not valid UTF-8")
             return ""
         }
         guard unsafe !bytes.contains(0) else {
-            add(field(), "contains NUL")
+            add(field(), .malformed, "contains NUL")
             return ""
         }
         return ExactText(text)
@@ -124,7 +126,7 @@ struct FieldReader {
     ) -> Value {
         let text = unsafe text(data, field(), bytesMax: Self.answerTextBytesMax)
         if let value = Value(onWire: text) { return value }
-        add(field(), Value.refusal(of: text))
+        add(field(), .unknownValue, Value.refusal(of: text))
         return Value.placeholder
     }
 
@@ -164,7 +166,7 @@ struct FieldReader {
         _ value: Value.Wire, _ field: @autoclosure () -> String
     ) -> Value {
         if let value = Value(onWire: value) { return value }
-        add(field(), "is unknown: \(value.rawValue)")
+        add(field(), .unknownValue, "is unknown: \(value.rawValue)")
         return Value.placeholder
     }
 
@@ -174,13 +176,13 @@ struct FieldReader {
         one: StaticString
     ) -> Set<Value> {
         let values = unsafe self.values(min(count, Self.setValuesMax + 1), values)
-        if values.count > Self.setValuesMax { add(field(), "are more than \(Self.setValuesMax)") }
+        if values.count > Self.setValuesMax { add(field(), .tooLong, "are more than \(Self.setValuesMax)") }
         var set: Set<Value> = []
         for value in values.prefix(Self.setValuesMax) {
             if let value = Value(onWire: value) {
                 set.insert(value)
             } else {
-                add(field(), "has an unknown \(one): \(value.rawValue)")
+                add(field(), .unknownValue, "has an unknown \(one): \(value.rawValue)")
             }
         }
         return set
@@ -195,7 +197,7 @@ struct FieldReader {
     ) -> Bool {
         if range.contains(count) { return true }
         add(
-            field(),
+            field(), count < range.lowerBound ? .required : .tooLong,
             range.lowerBound == 0
                 ? "are more than \(range.upperBound)" : "are not \(range.lowerBound) to \(range.upperBound)")
         return false
@@ -214,7 +216,7 @@ struct FieldReader {
         _ message: UnsafeMutablePointer<Message>?, _ field: @autoclosure () -> String,
         _ read: (Message, inout FieldReader) -> Value
     ) -> Value? {
-        if unsafe message == nil { add(field(), "is required") }
+        if unsafe message == nil { add(field(), .required, "is required") }
         return unsafe optional(message, read)
     }
 
@@ -224,7 +226,7 @@ struct FieldReader {
         _ field: @autoclosure () -> String, _ read: (Message, inout FieldReader) -> Value
     ) -> Value {
         if let message = unsafe message { return unsafe read(message.pointee, &self) }
-        add(field(), "is required")
+        add(field(), .required, "is required")
         return read(empty(), &self)
     }
 
@@ -263,7 +265,7 @@ struct FieldReader {
         let seconds = unsafe value.seconds
         let nanos = unsafe value.nanos
         guard (-62_135_596_800...253_402_300_799).contains(seconds), (0...999_999_999).contains(nanos) else {
-            add(field(), "is not a time of the years 1 to 9999")
+            add(field(), .outOfRange, "is not a time of the years 1 to 9999")
             return nil
         }
         return Timestamp(microseconds: seconds * 1_000_000 + Int64(nanos) / 1000)
@@ -274,7 +276,7 @@ struct FieldReader {
         _ value: UnsafeMutablePointer<Google__Protobuf__Timestamp>?, _ field: @autoclosure () -> String
     ) -> Timestamp {
         if let timestamp = unsafe timestamp(value, field()) { return timestamp }
-        if unsafe value == nil { add(field(), "is required") }
+        if unsafe value == nil { add(field(), .required, "is required") }
         return Timestamp(microseconds: 0)
     }
 
@@ -289,7 +291,7 @@ struct FieldReader {
             (-999_999_999...999_999_999).contains(nanos), seconds <= 0 || nanos >= 0,
             seconds >= 0 || nanos <= 0
         else {
-            add(field(), "is not a duration within 10,000 years")
+            add(field(), .outOfRange, "is not a duration within 10,000 years")
             return nil
         }
         return Duration(

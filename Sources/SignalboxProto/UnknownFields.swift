@@ -25,7 +25,9 @@ enum UnknownFields {
             let path = unsafe path(to: start, in: bytes, 0..<bytes.count, message)
             // A message that is given twice has the same path twice.
             guard !violations.contains(where: { $0.field == path }) else { continue }
-            violations.append(FieldViolation(field: path, description: "is not known to this server"))
+            violations.append(
+                FieldViolation(field: path, reason: .unknownField, description: "is not known to this server")
+            )
         }
         throw .unknownFields(violations)
     }

@@ -63,7 +63,7 @@ extension FieldReader {
         let type: JobEventType = unsafe known(message.type, "lifecycle.type")
         // A `JobEvent` has the state that follows from its type.
         if unsafe type.to != known(message.state, "lifecycle.state") {
-            add("lifecycle.state", "does not follow from the type")
+            add("lifecycle.state", .malformed, "does not follow from the type")
         }
         return unsafe JobEvent(
             jobID: answer(message.job_id, "lifecycle.job_id"), sequence: Int64(clamping: message.sequence),

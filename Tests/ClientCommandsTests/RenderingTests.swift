@@ -294,7 +294,10 @@ import Testing
 
     @Test func anErrorNamesItsFields() {
         let details = StatusDetails(
-            code: 3, message: "wrong", badRequest: [.init(field: "job.kind", description: "is required")])
+            code: 3, message: "wrong",
+            badRequest: [
+                .init(field: "job.kind", reason: "REQUIRED", description: "is required")
+            ])
         let status = Status(.invalidArgument, "wrong", details: details.encode())
         #expect(status.explanation == ["invalid argument: wrong", "  job.kind: is required"])
         #expect(Status(.unavailable, "", details: [0xFF]).explanation == ["unavailable"])

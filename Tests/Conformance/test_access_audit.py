@@ -224,7 +224,7 @@ def refusals(actor: Actor, secured: Secured) -> dict[str, Callable[[], object]]:
         "another user's limit": lambda: actor.limit("q", stranger, Code.PERMISSION_DENIED, limit=1),
         "a wrong field": lambda: actor.enqueue(Code.INVALID_ARGUMENT, priority=1_000),
         "a wrong item": lambda: actor.batch(actor.spec(), actor.spec(kind="?"), code=Code.INVALID_ARGUMENT),
-        "an unknown kind": lambda: actor.enqueue(Code.INVALID_ARGUMENT, kind="unknown"),
+        "an unknown kind": lambda: actor.enqueue(Code.FAILED_PRECONDITION, kind="unknown"),
         "no name of a queue": lambda: actor.pause("", Code.INVALID_ARGUMENT),
         "a wrong limit": lambda: actor.limit("q", limit=1_000_000, code=Code.INVALID_ARGUMENT),
         "a state that does not allow it": lambda: actor.retry(mine, Code.FAILED_PRECONDITION),

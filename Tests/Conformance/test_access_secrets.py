@@ -310,7 +310,7 @@ def test_payloads(stage):
     wanted = [
         (ada, enqueue(payload=f"{{{canary}".encode()), codes.INVALID_ARGUMENT),
         (ada, enqueue(payload=canary.encode() + b"\xff"), codes.INVALID_ARGUMENT),
-        (ada, enqueue(kind="unknown"), codes.INVALID_ARGUMENT),
+        (ada, enqueue(kind="unknown"), codes.FAILED_PRECONDITION),
         (ada, enqueue(kind="no name", priority=1_000), codes.INVALID_ARGUMENT),
         (ada, enqueue(payload=large, content_type="text/plain"), codes.RESOURCE_EXHAUSTED),
         (ada, enqueue(payload=large[: 900 << 10], content_type=canary[:4] + "\0"), codes.INVALID_ARGUMENT),

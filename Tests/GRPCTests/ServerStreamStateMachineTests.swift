@@ -36,7 +36,9 @@ import Testing
     @Test func noMessageIsRefused() {
         var machine = machine(.one)
         #expect(
-            machine.receiveEnd() == .fail(Status(.unimplemented, "the method takes one message, got none")))
+            machine.receiveEnd()
+                == .fail(Status(.unimplemented, .protocolViolation, "the method takes one message, got none"))
+        )
         #expect(machine.finish() == .trailersOnly(reset: false))
     }
 
@@ -45,7 +47,9 @@ import Testing
         _ = machine.receive(message)
         _ = machine.receive(message)
         #expect(
-            machine.receiveEnd() == .fail(Status(.unimplemented, "the method takes one message, got more")))
+            machine.receiveEnd()
+                == .fail(Status(.unimplemented, .protocolViolation, "the method takes one message, got more"))
+        )
     }
 
     @Test(arguments: [ServerStreamStateMachine.Requests.one, .many])

@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test func pathComesBeforeEachField() {
-        var violations = [FieldViolation(field: "x", description: "was there")]
+        var violations = [FieldViolation(field: "x", reason: .malformed, description: "was there")]
         _ = JobSpecDraft().validated(path: "jobs[3].", now: Self.now, into: &violations)
         #expect(violations.map(\.field) == ["x", "jobs[3].kind", "jobs[3].user_id"])
     }

@@ -32,7 +32,9 @@ import Testing
                 $0.idempotencyKey = "key"
                 $0.payload = Array("1".utf8)
             }
-            #expect(await error(bench, changed, by: .of("a")) == .conflict(first.job.id, index: nil))
+            #expect(
+                await error(bench, changed, by: .of("a"))
+                    == .conflict(first.job.id, .idempotencyKey, index: nil))
         }
     }
 
@@ -48,12 +50,15 @@ import Testing
                 $0.contentType = "x/y"
                 $0.priority = 101
             }
-            let found = [FieldViolation(field: "job.labels", description: "is not valid UTF-8")]
+            let found = [
+                FieldViolation(field: "job.labels", reason: .malformed, description: "is not valid UTF-8")
+            ]
             guard case .invalid(let violations) = await error(bench, draft, found: found, by: .of("b"))
             else { throw Unexpected() }
             #expect(
                 violations == found + [
-                    FieldViolation(field: "job.priority", description: "is not within −100 to 100")
+                    FieldViolation(
+                        field: "job.priority", reason: .outOfRange, description: "is not within −100 to 100")
                 ])
             draft.priority = 0
             #expect(
@@ -165,7 +170,10 @@ import Testing
             let good = JobSpecDraft.of("a")
             #expect(
                 await error([good, .of("")])
-                    == .invalid([FieldViolation(field: "jobs[1].user_id", description: "is required")]))
+                    == .invalid([
+                        FieldViolation(
+                            field: "jobs[1].user_id", reason: .required, description: "is required")
+                    ]))
             #expect(await error([good, .of("b")]) == .userNotAllowed(field: "jobs[1].user_id"))
             for _ in 0..<2 {
                 #expect(
@@ -174,7 +182,7 @@ import Testing
             }
             let taken = try await bench.enqueue("b").id
             let other = JobSpecDraft.of("a") { $0.jobID = ExactText(taken.description) }
-            #expect(await error([good, other]) == .conflict(taken, index: 1))
+            #expect(await error([good, other]) == .conflict(taken, .jobID, index: 1))
             #expect(try await bench.count("job WHERE user_id = 'a'") == 0)
             let added = try await bench.jobs.enqueueBatch(
                 [good, .of("a") { $0.kind = "other" }], by: .of("a"))

@@ -61,10 +61,7 @@ import Testing
                 $0.queue = "q"
                 $0.pageToken = ExactText(token)
             }
-            let refusal = ServiceError.invalid([
-                FieldViolation(
-                    field: "page_token", description: "was not made by this service for these filters")
-            ])
+            let refusal = ServiceError.pageTokenInvalid
             await #expect(throws: refusal) { try await bench.jobs.list(next, for: .of("b")) }
             await #expect(throws: refusal) { try await bench.jobs.list(elsewhere, for: .root) }
             #expect(try await bench.jobs.list(next, for: .root).jobs.count == 2)
@@ -73,7 +70,10 @@ import Testing
 
     @Test func wrongFieldsAreReportedTogether() async throws {
         try await ServiceBench.with { bench in
-            let found = [FieldViolation(field: "states", description: "has an unknown state: 9")]
+            let found = [
+                FieldViolation(
+                    field: "states", reason: .unknownValue, description: "has an unknown state: 9")
+            ]
             let wrong = query {
                 $0.pageSize = 1001
                 $0.queue = "not a name"

@@ -105,7 +105,9 @@ import Testing
             let set = try await bench.admin.setUserLimit(7, userID: "a", queue: "q", by: caller)
             #expect(set.limit == 7 && set.isOverride && set.queue == "q")
             #expect(try await bench.admin.setUserLimit(nil, userID: "a", queue: "q", by: caller).limit == 3)
-            let tooMuch = [FieldViolation(field: "limit", description: "is over 100,000")]
+            let tooMuch = [
+                FieldViolation(field: "limit", reason: .outOfRange, description: "is over 100,000")
+            ]
             await #expect(throws: ServiceError.invalid(tooMuch)) {
                 try await bench.admin.setUserLimit(100_001, userID: "a", by: caller)
             }

@@ -145,7 +145,8 @@ import Testing
         let method = Method.unary(JobServiceMethod.getJob) { _, _ in
             let details = StatusDetails(
                 code: 3, message: "",
-                badRequest: [FieldViolation(field: "job_id", description: "is wrong")],
+                errorInfo: .init(reason: "FIELDS_INVALID", metadata: ["violations": "1"]),
+                badRequest: [.init(field: "job_id", reason: "MALFORMED", description: "is wrong")],
                 retryDelay: .seconds(2), quota: .init(subject: "user:ada", description: ""),
                 resource: .init(type: "signalbox.v1.Job", name: "\(Sample.id)", description: ""))
             throw Status(.invalidArgument, "no", details: details.encode())
@@ -153,7 +154,10 @@ import Testing
         try await FakeServer.with([method]) { port async throws in
             let error = try await error { _ = try await client(port).job(UUID()) }
             #expect(error.code == .invalidArgument && error.message == "no")
-            #expect(error.violations == [.init(field: "job_id", description: "is wrong")])
+            #expect(
+                error.violations
+                    == [.init(field: "job_id", reason: "MALFORMED", description: "is wrong")])
+            #expect(error.reason == "FIELDS_INVALID" && error.metadata == ["violations": "1"])
             #expect(error.retryDelay == .seconds(2) && error.quota == "user:ada")
             #expect(error.jobID == Sample.id.uuid)
             #expect("\(error)" == "invalidArgument: no; job_id: is wrong")

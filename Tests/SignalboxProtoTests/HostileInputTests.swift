@@ -89,12 +89,12 @@ import Testing
         let invalid = Wire.bytes(1, Wire.bytes(1, [0xC3, 0x28]))
         #expect(
             try EnqueueRequest.violations(invalid)
-                == [FieldViolation(field: "job.kind", description: "is not valid UTF-8")])
+                == [FieldViolation(field: "job.kind", reason: .malformed, description: "is not valid UTF-8")])
         let good = Wire.bytes(1, Wire.text(1, "k"))
         let nul = Wire.bytes(1, Wire.bytes(15, Wire.text(1, "a\0b")))
         #expect(
             try EnqueueBatchRequest.violations(good + good + good + nul)
-                == [FieldViolation(field: "jobs[3].labels", description: "contains NUL")])
+                == [FieldViolation(field: "jobs[3].labels", reason: .malformed, description: "contains NUL")])
         #expect(try CancelRequest.violations(Wire.bytes(2, [0xFF])).map(\.field) == ["reason"])
         let watched = Wire.bytes(1, Wire.text(1, "\0"))
         #expect(try WatchRequest.violations(watched).map(\.field) == ["jobs[0].job_id"])
@@ -193,14 +193,18 @@ import Testing
     }
 
     @Test func clientsRefuseWhatTheyDoNotKnow() throws {
-        #expect(throws: DecodingError.invalid(FieldViolation(field: "job", description: "is required"))) {
+        #expect(
+            throws: DecodingError.invalid(
+                FieldViolation(field: "job", reason: .required, description: "is required"))
+        ) {
             try JobResponse.decode(Wire.buffer([]))
         }
         let bytes = Array(JobResponse(job: Samples.record).encode().readableBytesView)
         // The last value of a field holds; fields of a submessage are merged.
         let state = Wire.bytes(1, Wire.number(6, 77))
         #expect(
-            throws: DecodingError.invalid(FieldViolation(field: "job.state", description: "is unknown: 77"))
+            throws: DecodingError.invalid(
+                FieldViolation(field: "job.state", reason: .unknownValue, description: "is unknown: 77"))
         ) {
             try JobResponse.decode(Wire.buffer(bytes + state))
         }
@@ -210,13 +214,19 @@ import Testing
 
     /// Values of a newer server: the error names the field and the value.
     @Test(arguments: [
-        (Wire.number(3, 77), "lifecycle.type", "is unknown: 77"),
-        (Wire.number(3, 2) + Wire.number(4, 77), "lifecycle.state", "is unknown: 77"),
+        (Wire.number(3, 77), "lifecycle.type", FieldViolation.Reason.unknownValue, "is unknown: 77"),
+        (Wire.number(3, 2) + Wire.number(4, 77), "lifecycle.state", .unknownValue, "is unknown: 77"),
         // STARTED, but PENDING.
-        (Wire.number(3, 2) + Wire.number(4, 1), "lifecycle.state", "does not follow from the type"),
+        (
+            Wire.number(3, 2) + Wire.number(4, 1), "lifecycle.state", .malformed,
+            "does not follow from the type"
+        ),
     ])
-    func clientsNameWhatTheyDoNotKnow(event: [UInt8], field: String, description: String) {
-        #expect(throws: DecodingError.invalid(FieldViolation(field: field, description: description))) {
+    func clientsNameWhatTheyDoNotKnow(
+        event: [UInt8], field: String, reason: FieldViolation.Reason, description: String
+    ) {
+        let violation = FieldViolation(field: field, reason: reason, description: description)
+        #expect(throws: DecodingError.invalid(violation)) {
             try WatchResponse.decode(Wire.buffer(Wire.bytes(2, event)))
         }
     }
@@ -225,7 +235,7 @@ import Testing
         var log = Wire.text(1, Samples.id.description)
         log += Wire.bytes(2, Wire.bytes(2, []) + Wire.text(4, "aud\u{1B}it"))
         let violation = FieldViolation(
-            field: "log.lines[0].level", description: "is unknown: aud\\u{1B}it")
+            field: "log.lines[0].level", reason: .unknownValue, description: "is unknown: aud\\u{1B}it")
         #expect(throws: DecodingError.invalid(violation)) {
             try WatchResponse.decode(Wire.buffer(Wire.bytes(5, log)))
         }

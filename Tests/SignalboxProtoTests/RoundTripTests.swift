@@ -33,7 +33,9 @@ import Testing
 
     @Test func aJobIsRequired() throws {
         #expect(
-            try EnqueueRequest.violations([]) == [FieldViolation(field: "job", description: "is required")])
+            try EnqueueRequest.violations([]) == [
+                FieldViolation(field: "job", reason: .required, description: "is required")
+            ])
     }
 
     @Test func enqueueBatch() throws {

@@ -101,7 +101,7 @@ import Testing
         try await withRunning(runners: []) { assembly, jobs in
             let request = try JobRequest(kind: "test.noop", userID: "ada", input: 1)
             let error = try await #require(throws: SignalboxError.self) { try await jobs.enqueue(request) }
-            #expect(error.violations.map(\.field) == ["job.kind"])
+            #expect(error.reason == "KIND_UNKNOWN" && error.metadata["field"] == "job.kind")
             // From here on the kind counts as unknown for a second.
             _ = assembly.node.addPool([TestNoopRunner()], concurrency: 1)
             let enqueued = try await jobs.enqueue(request)

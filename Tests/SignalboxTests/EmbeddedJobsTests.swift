@@ -121,7 +121,7 @@ import Testing
             let watch = try await error { for try await _ in jobs.watch(.job(id)) {} }
             #expect(watch.code == .notFound && watch.jobID == id)
             let kind = try await error { _ = try await jobs.enqueue("no.such", userID: "ada", input: 1) }
-            #expect(kind.code == .invalidArgument && kind.violations.map(\.field) == ["job.kind"])
+            #expect(kind.code == .failedPrecondition && kind.reason == "KIND_UNKNOWN")
             let none = try await error { _ = try await jobs.enqueue([]) }
             #expect(none.code == .invalidArgument && none.violations.map(\.field) == ["jobs"])
             let many = try await error {

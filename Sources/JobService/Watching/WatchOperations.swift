@@ -67,10 +67,12 @@ package struct WatchOperations: Sendable {
         check.userID(query.userID, required: false)
         check.name(query.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
         let isScope = !query.userID.isEmpty || !query.queue.isEmpty
-        check.require(isScope || !query.jobs.isEmpty, "jobs", "or user_id or queue is required")
+        check.require(isScope || !query.jobs.isEmpty, "jobs", .required, "or user_id or queue is required")
         check.require(
-            !isScope || query.jobs.isEmpty, "jobs", "may not be given together with user_id or queue")
-        check.require(!isScope || !query.includesLog, "include_log", "is only for named jobs")
+            !isScope || query.jobs.isEmpty, "jobs", .notAllowedHere,
+            "may not be given together with user_id or queue")
+        check.require(
+            !isScope || !query.includesLog, "include_log", .notAllowedHere, "is only for named jobs")
         try ServiceError.check(check.violations)
         return query.jobs.isEmpty
             ? try beginScope(query, by: caller) : try await beginJobs(query, by: caller)
@@ -85,7 +87,9 @@ package struct WatchOperations: Sendable {
             let field = "jobs[\(index)].job_id"
             let id = try JobID(job.id, field: field)
             guard after.updateValue(job.afterSequence, forKey: id) == nil else {
-                throw .invalid([FieldViolation(field: field, description: "is given twice")])
+                throw .invalid([
+                    FieldViolation(field: field, reason: .notAllowedHere, description: "is given twice")
+                ])
             }
             ids.append(id)
         }
