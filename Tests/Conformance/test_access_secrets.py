@@ -323,7 +323,7 @@ def test_payloads(stage):
     for caller, request, code in wanted:
         assert stage.fail(caller, "Enqueue", request) is code
     batch = job_service_pb2.EnqueueBatchRequest(jobs=[spec(), spec(kind="unknown")])
-    assert stage.fail(ada, "EnqueueBatch", batch) is codes.INVALID_ARGUMENT
+    assert stage.fail(ada, "EnqueueBatch", batch) is codes.FAILED_PRECONDITION
     batch = job_service_pb2.EnqueueBatchRequest(jobs=[spec(), other])
     assert stage.fail(ada, "EnqueueBatch", batch) is codes.ALREADY_EXISTS
     # Too much waits already.

@@ -35,6 +35,7 @@ ENQUEUE = "/signalbox.v1.JobService/Enqueue"
 BATCH = "/signalbox.v1.JobService/EnqueueBatch"
 INVALID_ARGUMENT = 3
 RESOURCE_EXHAUSTED = 8
+UNAVAILABLE = 14
 
 #: A request of which less than 16 KiB comes for this long is reset (docs/architecture.md).
 STALL_S = 20.0
@@ -116,10 +117,10 @@ def test_half_messages(cluster, record_property):
                 f"{sum(uploader.sent.values()) / MIB:.0f} MiB taken, {len(over)} calls ended, "
                 f"{held / MIB:.0f} MiB of the others held"
             )
-            # Ended with what the limits of the server are for, or never given room.
+            # A call ends because of the limit of its connection, or of all connections.
             for stream in over:
                 answer = peer.answer_of(stream)
-                assert answer.grpc_status == RESOURCE_EXHAUSTED, answer
+                assert answer.grpc_status in (RESOURCE_EXHAUSTED, UNAVAILABLE), answer
             # What was held is let go with the connection.
             assert held <= 32 * MIB
         attacked.check(record_property)
@@ -162,7 +163,7 @@ def test_parts_of_small_messages(cluster, record_property):
                 over = [answer for stream in uploader.sent if (answer := peer.answer_of(stream)).is_over]
                 refused += len(over)
                 # Those that the first have left no room for.
-                assert {answer.grpc_status for answer in over} <= {RESOURCE_EXHAUSTED}, over[0]
+                assert {answer.grpc_status for answer in over} <= {UNAVAILABLE}, over[0]
         attacked.figures.notes.append(f"{taken / MIB:.0f} MiB taken, {refused} calls refused")
         attacked.check(record_property)
 

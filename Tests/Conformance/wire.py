@@ -6,6 +6,7 @@ import base64
 import subprocess
 from collections.abc import Iterator
 from enum import IntEnum
+from pathlib import Path
 
 import pytest
 from frames import Answer, Connection, Field, grpc_headers, message
@@ -20,6 +21,8 @@ REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 JOBS = "/signalbox.v1.JobService/"
 #: Takes larger messages than any other.
 BATCH = JOBS + "EnqueueBatch"
+
+ERRORS_PAGE = Path(__file__).parents[2] / "docs/errors.md"
 
 #: The largest message of a method.
 MESSAGE_BYTES_MAX = {
@@ -96,6 +99,20 @@ def assert_status(answer: Answer, code: Code, *, trailers_only: bool = True) -> 
     assert (answer.header("content-type") or "").startswith("application/grpc"), f"{answer}"
     if trailers_only:
         assert answer.is_trailers_only, f"{answer}"
+    if code != Code.OK:
+        assert_reason(answer)
+
+
+def assert_reason(answer: Answer) -> None:
+    """The error has exactly one ErrorInfo, with a reason that docs/errors.md lists for its status."""
+    status, _ = details_of(answer)
+    types = [detail.TypeName() for detail in status.details]
+    assert len(types) == len(set(types)), f"{answer}"
+    (packed,) = [detail for detail in status.details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    info = error_details_pb2.ErrorInfo.FromString(packed.value)
+    assert status.code == answer.grpc_status and info.domain == "signalbox", f"{info}"
+    row = f"| {Code(answer.grpc_status).name} | {info.reason} |"
+    assert any(line.startswith(row) for line in ERRORS_PAGE.read_text().splitlines()), row
 
 
 def assert_reset(peer: Connection, stream: int, *codes: int) -> None:
