@@ -56,8 +56,7 @@ package enum JobServiceMethod {
     /// Enqueues one job. The response comes after the commit, so the job is durable. The same job_id or
     /// idempotency_key with the same content returns the first job; with other content the call gets
     /// ALREADY_EXISTS, with a google.rpc.ResourceInfo that names the job. Each user has separate keys. An id
-    /// of another user's job gets ALREADY_EXISTS too, without details. A payload over 1 MiB gets
-    /// RESOURCE_EXHAUSTED.
+    /// of another user's job gets ALREADY_EXISTS too. A payload over 1 MiB gets RESOURCE_EXHAUSTED.
     package static let enqueue = "/signalbox.v1.JobService/Enqueue"
     /// Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an item is invalid, the call
     /// fails, and the error names its index and field ("jobs[3].kind").

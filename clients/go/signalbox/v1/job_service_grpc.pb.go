@@ -21,7 +21,7 @@ type JobServiceClient interface {
 	// durable. The same job_id or idempotency_key with the same content returns
 	// the first job; with other content the call gets ALREADY_EXISTS, with a
 	// google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-	// id of another user's job gets ALREADY_EXISTS too, without details. A
+	// id of another user's job gets ALREADY_EXISTS too. A
 	// payload over 1 MiB gets RESOURCE_EXHAUSTED.
 	Enqueue(ctx context.Context, in *EnqueueRequest, opts ...grpc.CallOption) (*EnqueueResponse, error)
 	// Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an
@@ -152,7 +152,7 @@ type JobServiceServer interface {
 	// durable. The same job_id or idempotency_key with the same content returns
 	// the first job; with other content the call gets ALREADY_EXISTS, with a
 	// google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-	// id of another user's job gets ALREADY_EXISTS too, without details. A
+	// id of another user's job gets ALREADY_EXISTS too. A
 	// payload over 1 MiB gets RESOURCE_EXHAUSTED.
 	Enqueue(context.Context, *EnqueueRequest) (*EnqueueResponse, error)
 	// Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an

@@ -65,7 +65,7 @@ class JobService final {
     // durable. The same job_id or idempotency_key with the same content returns
     // the first job; with other content the call gets ALREADY_EXISTS, with a
     // google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-    // id of another user's job gets ALREADY_EXISTS too, without details. A
+    // id of another user's job gets ALREADY_EXISTS too. A
     // payload over 1 MiB gets RESOURCE_EXHAUSTED.
     virtual ::grpc::Status Enqueue(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueRequest& request, ::signalbox::v1::EnqueueResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::EnqueueResponse>> AsyncEnqueue(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueRequest& request, ::grpc::CompletionQueue* cq) {
@@ -143,7 +143,7 @@ class JobService final {
       // durable. The same job_id or idempotency_key with the same content returns
       // the first job; with other content the call gets ALREADY_EXISTS, with a
       // google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-      // id of another user's job gets ALREADY_EXISTS too, without details. A
+      // id of another user's job gets ALREADY_EXISTS too. A
       // payload over 1 MiB gets RESOURCE_EXHAUSTED.
       virtual void Enqueue(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueRequest* request, ::signalbox::v1::EnqueueResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void Enqueue(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueRequest* request, ::signalbox::v1::EnqueueResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
@@ -311,7 +311,7 @@ class JobService final {
     // durable. The same job_id or idempotency_key with the same content returns
     // the first job; with other content the call gets ALREADY_EXISTS, with a
     // google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-    // id of another user's job gets ALREADY_EXISTS too, without details. A
+    // id of another user's job gets ALREADY_EXISTS too. A
     // payload over 1 MiB gets RESOURCE_EXHAUSTED.
     virtual ::grpc::Status Enqueue(::grpc::ServerContext* context, const ::signalbox::v1::EnqueueRequest* request, ::signalbox::v1::EnqueueResponse* response);
     // Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an

@@ -331,7 +331,7 @@ public final class JobServiceGrpc {
      * durable. The same job_id or idempotency_key with the same content returns
      * the first job; with other content the call gets ALREADY_EXISTS, with a
      * google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-     * id of another user's job gets ALREADY_EXISTS too, without details. A
+     * id of another user's job gets ALREADY_EXISTS too. A
      * payload over 1 MiB gets RESOURCE_EXHAUSTED.
      * </pre>
      */
@@ -508,7 +508,7 @@ public final class JobServiceGrpc {
      * durable. The same job_id or idempotency_key with the same content returns
      * the first job; with other content the call gets ALREADY_EXISTS, with a
      * google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-     * id of another user's job gets ALREADY_EXISTS too, without details. A
+     * id of another user's job gets ALREADY_EXISTS too. A
      * payload over 1 MiB gets RESOURCE_EXHAUSTED.
      * </pre>
      */
@@ -638,7 +638,7 @@ public final class JobServiceGrpc {
      * durable. The same job_id or idempotency_key with the same content returns
      * the first job; with other content the call gets ALREADY_EXISTS, with a
      * google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-     * id of another user's job gets ALREADY_EXISTS too, without details. A
+     * id of another user's job gets ALREADY_EXISTS too. A
      * payload over 1 MiB gets RESOURCE_EXHAUSTED.
      * </pre>
      */
@@ -762,7 +762,7 @@ public final class JobServiceGrpc {
      * durable. The same job_id or idempotency_key with the same content returns
      * the first job; with other content the call gets ALREADY_EXISTS, with a
      * google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-     * id of another user's job gets ALREADY_EXISTS too, without details. A
+     * id of another user's job gets ALREADY_EXISTS too. A
      * payload over 1 MiB gets RESOURCE_EXHAUSTED.
      * </pre>
      */

@@ -125,7 +125,7 @@ class JobServiceServicer(object):
         durable. The same job_id or idempotency_key with the same content returns
         the first job; with other content the call gets ALREADY_EXISTS, with a
         google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-        id of another user's job gets ALREADY_EXISTS too, without details. A
+        id of another user's job gets ALREADY_EXISTS too. A
         payload over 1 MiB gets RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,7 @@ module Signalbox
         # durable. The same job_id or idempotency_key with the same content returns
         # the first job; with other content the call gets ALREADY_EXISTS, with a
         # google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-        # id of another user's job gets ALREADY_EXISTS too, without details. A
+        # id of another user's job gets ALREADY_EXISTS too. A
         # payload over 1 MiB gets RESOURCE_EXHAUSTED.
         rpc :Enqueue, ::Signalbox::V1::EnqueueRequest, ::Signalbox::V1::EnqueueResponse
         # Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an

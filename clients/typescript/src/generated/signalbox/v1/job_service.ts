@@ -388,8 +388,7 @@ export const JobService = {
    * Enqueues one job. The response comes after the commit, so the job is durable. The same job_id or
    * idempotency_key with the same content returns the first job; with other content the call gets
    * ALREADY_EXISTS, with a google.rpc.ResourceInfo that names the job. Each user has separate keys. An id of
-   * another user's job gets ALREADY_EXISTS too, without details. A payload over 1 MiB gets
-   * RESOURCE_EXHAUSTED.
+   * another user's job gets ALREADY_EXISTS too. A payload over 1 MiB gets RESOURCE_EXHAUSTED.
    */
   enqueue: new UnaryMethod("/signalbox.v1.JobService/Enqueue", EnqueueRequest, EnqueueResponse),
   /**

@@ -175,7 +175,7 @@ extension Signalbox_V1_JobService {
         /// > durable. The same job_id or idempotency_key with the same content returns
         /// > the first job; with other content the call gets ALREADY_EXISTS, with a
         /// > google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-        /// > id of another user's job gets ALREADY_EXISTS too, without details. A
+        /// > id of another user's job gets ALREADY_EXISTS too. A
         /// > payload over 1 MiB gets RESOURCE_EXHAUSTED.
         ///
         /// - Parameters:
@@ -396,7 +396,7 @@ extension Signalbox_V1_JobService {
         /// > durable. The same job_id or idempotency_key with the same content returns
         /// > the first job; with other content the call gets ALREADY_EXISTS, with a
         /// > google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-        /// > id of another user's job gets ALREADY_EXISTS too, without details. A
+        /// > id of another user's job gets ALREADY_EXISTS too. A
         /// > payload over 1 MiB gets RESOURCE_EXHAUSTED.
         ///
         /// - Parameters:
@@ -654,7 +654,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > durable. The same job_id or idempotency_key with the same content returns
     /// > the first job; with other content the call gets ALREADY_EXISTS, with a
     /// > google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-    /// > id of another user's job gets ALREADY_EXISTS too, without details. A
+    /// > id of another user's job gets ALREADY_EXISTS too. A
     /// > payload over 1 MiB gets RESOURCE_EXHAUSTED.
     ///
     /// - Parameters:
@@ -876,7 +876,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > durable. The same job_id or idempotency_key with the same content returns
     /// > the first job; with other content the call gets ALREADY_EXISTS, with a
     /// > google.rpc.ResourceInfo that names the job. Each user has separate keys. An
-    /// > id of another user's job gets ALREADY_EXISTS too, without details. A
+    /// > id of another user's job gets ALREADY_EXISTS too. A
     /// > payload over 1 MiB gets RESOURCE_EXHAUSTED.
     ///
     /// - Parameters:
