@@ -294,7 +294,7 @@ def messages_in(message, path="", numbers=()):
     yield path, numbers
     for part in message.fields:
         if part.message_type is not None:
-            name = f"{part.name}[0]" if part.is_repeated else part.name
+            name = f"{part.name}[0]" if part.label == part.LABEL_REPEATED else part.name
             yield from messages_in(part.message_type, f"{path}{name}.", (*numbers, part.number))
 
 

@@ -103,8 +103,9 @@ def test_nobody_listens():
 
 
 async def test_the_same_for_asyncio(aclient, user):
-    with pytest.raises(signalbox.InvalidArgument):
+    with pytest.raises(signalbox.FailedPrecondition) as unknown:
         await aclient.enqueue("no.such.kind", user_id=user)
+    assert unknown.value.reason == "KIND_UNKNOWN"
     job = await aclient.enqueue("test.fail", {"permanent": True}, user_id=user)
     with pytest.raises(signalbox.JobFailed) as failed:
         await aclient.result(job.id, timeout=30)
