@@ -29,7 +29,8 @@ package final class Authenticator: Sendable {
     private let keys: KeySource?
     private let certificates: CertificateRules
     private let cache = Mutex(CredentialCache(countMax: cachedTokensMax))
-    private let checks: TokenChecks
+    /// Nil where no JWTs are accepted: there is nothing to check then, and no threads are needed.
+    private let checks: TokenChecks?
     private let checksInFlight = Mutex<[SHA256Hash: Check]>([:])
     private let now: @Sendable () -> Timestamp
 
@@ -44,7 +45,7 @@ package final class Authenticator: Sendable {
     ) throws(AuthenticationConfigurationError) {
         var problems = configuration.problems()
         guard problems.isEmpty else { throw AuthenticationConfigurationError(problems: problems) }
-        do throws(OSThreadError) { checks = try TokenChecks() } catch {
+        do throws(OSThreadError) { checks = configuration.jwt == nil ? nil : try TokenChecks() } catch {
             throw AuthenticationConfigurationError(problems: ["tokens cannot be checked: \(error)"])
         }
         self.now = now
@@ -151,7 +152,7 @@ package final class Authenticator: Sendable {
     private func verify(
         _ bytes: [UInt8], _ hash: SHA256Hash, _ source: String
     ) async throws(AuthenticationError) -> Credential {
-        guard let keys, let jwt else { throw .unknownToken }
+        guard let keys, let jwt, let checks else { throw .unknownToken }
         let token = try await checks.run(for: source) { () throws(AuthenticationError) in
             try JSONWebToken(bytes)
         }

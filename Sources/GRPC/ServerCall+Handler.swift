@@ -48,6 +48,11 @@ enum HandlerState {
     }
 }
 
+extension ServerCall {
+    /// A unary call whose handler runs. It may have been carried out, and ends soon by itself.
+    var mayHaveTakenEffect: Bool { handler.isRunning && !context.method.isStreaming }
+}
+
 /// Runs the handler of a call. Tasks run on the event loop of its connection, and begin at once.
 extension ServerCall {
     enum Outcome: Sendable {

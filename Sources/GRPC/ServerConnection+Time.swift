@@ -80,7 +80,7 @@ extension ServerConnection {
             if call.countStall() >= machine.stallTicks {
                 session.reset(stream, .enhanceYourCalm)
                 hasStalled = true
-            } else if callersMayEnd, !call.isAdmitted {
+            } else if callersMayEnd, !call.mayHaveTakenEffect, !call.isAdmitted {
                 call.fail(
                     Status(
                         .unauthenticated, .credentialsExpired, "the credentials have expired or were revoked")

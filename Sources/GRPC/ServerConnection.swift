@@ -284,7 +284,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         reportRefusal(of: ConnectionRefusal(excess))
         session.goAway(.enhanceYourCalm, excess.rawValue)
         refuseWaiting(
-            Status(.resourceExhausted, .connectionBusy, "the client was cut off: \(excess.rawValue)"))
+            Status(.unavailable, .connectionClosing, "the client was cut off: \(excess.rawValue)"))
         flushNow()
         // The channel is closed later: if it were closed while unread bytes are in the socket, the kernel would reset the
         // connection, and the client would lose what it has not read.
@@ -405,8 +405,7 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         guard machine.abort() else { return }
         for stream in session.streams {
             guard let call = call(of: stream) else { continue }
-            let runs = call.handler.isRunning && !call.context.method.isStreaming
-            call.fail(Status(.unavailable, runs ? .outcomeUnknown : word, message))
+            call.fail(Status(.unavailable, call.mayHaveTakenEffect ? .outcomeUnknown : word, message))
         }
         flushNow()
         session.terminate(.noError)

@@ -75,7 +75,11 @@ package struct AdminOperations: Sendable {
         let queue = queue.nonEmpty?.text ?? JobLimits.defaultQueue
         return try await ServiceError.mapping(isWrite: true) { () async throws(StoreError) in
             try await store.setUserLimit(limit, userID: userID, queue: queue, by: caller)
-            return try await store.userLimit(userID: userID, queue: queue, default: defaultUserLimit)
+            do throws(StoreError) {
+                return try await store.userLimit(userID: userID, queue: queue, default: defaultUserLimit)
+            } catch {
+                throw error.afterWrite
+            }
         }
     }
 

@@ -38,11 +38,22 @@ package struct InfoOperations: Sendable {
 }
 
 extension CallerInfo {
+    /// The first users in order. The set may be a hundred times as large, so it is not sorted as a whole.
+    private static func first(_ count: Int, of users: Set<ExactText>) -> [ExactText] {
+        var first: [ExactText] = []
+        for user in users {
+            if first.count == count, let last = first.last, last < user { continue }
+            first.insert(user, at: first.firstIndex { user < $0 } ?? first.endIndex)
+            if first.count > count { first.removeLast() }
+        }
+        return first
+    }
+
     fileprivate init(_ caller: Caller) {
         let users: [ExactText] =
             switch caller.users {
             case .all: []
-            case .only(let users): Array(users.sorted().prefix(Self.usersMax))
+            case .only(let users): Self.first(Self.usersMax, of: users)
             }
         self.init(
             name: caller.name, source: caller.source.rawValue, scopes: caller.scopes.map(\.rawValue).sorted(),

@@ -147,7 +147,7 @@ extension JobStore {
             return try await job(id, for: users)
         } catch {
             publish([.uncertain])
-            throw error
+            throw error.afterWrite
         }
     }
 

@@ -222,14 +222,15 @@ struct Assembly: Sendable {
     private static let filesCheckInterval = Duration.milliseconds(500)
     private static let keysCheckInterval = Duration.seconds(1)
 
-    /// Reads the files with tokens, keys and certificates when they have changed, until the task is cancelled.
+    /// Reads the files with tokens, keys and certificates when they have changed, until the task is cancelled. A read may
+    /// hang with its file system, so neither the other files nor the shutdown wait for it.
     private func reloadFiles() async {
-        guard authenticator != nil || settings.tlsCertificate != nil else { return }
+        var reloads: [FileReload] = []
+        if let authenticator { reloads.append(FileReload { authenticator.reload() }) }
+        if settings.tlsCertificate != nil { reloads.append(FileReload { [server] in server.reloadFiles() }) }
+        guard !reloads.isEmpty else { return }
         while (try? await Task.sleep(for: Self.filesCheckInterval)) != nil {
-            try? await NIOThreadPool.singleton.runIfActive {
-                authenticator?.reload()
-                server.reloadFiles()
-            }
+            for reload in reloads { reload.start() }
         }
     }
 

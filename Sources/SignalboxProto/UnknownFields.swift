@@ -11,6 +11,8 @@ import JobModel
 enum UnknownFields {
     /// The most fields that an error names.
     static let namedMax = 20
+    /// In a larger request only one field is named, because the request is read again for each name.
+    static let namedBytesMax = 64 << 10
 
     /// Throws `DecodingError.unknownFields`, or `malformed` where a bool has another wire type. The bytes were unpacked as
     /// this message before, so they are well formed in every other respect.
@@ -18,7 +20,8 @@ enum UnknownFields {
         in bytes: Span<UInt8>, of message: UnsafePointer<ProtobufCMessageDescriptor>
     ) throws(DecodingError) {
         var starts: [Int] = []
-        try unsafe find(in: bytes, 0..<bytes.count, message, &starts)
+        let namedMax = bytes.count <= namedBytesMax ? namedMax : 1
+        try unsafe find(in: bytes, 0..<bytes.count, message, namedMax, &starts)
         guard !starts.isEmpty else { return }
         var violations: [FieldViolation] = []
         for start in starts {
@@ -35,7 +38,7 @@ enum UnknownFields {
     /// Adds the positions of the first unknown fields. A field that a message has several times is added once.
     private static func find(
         in bytes: Span<UInt8>, _ range: Range<Int>, _ message: UnsafePointer<ProtobufCMessageDescriptor>,
-        _ starts: inout [Int]
+        _ namedMax: Int, _ starts: inout [Int]
     ) throws(DecodingError) {
         var numbers: [UInt32] = []
         var position = range.lowerBound
@@ -51,7 +54,7 @@ enum UnknownFields {
             switch unsafe known.pointee.type {
             case PROTOBUF_C_TYPE_MESSAGE:
                 guard let part = unsafe self.message(of: known) else { continue }
-                try unsafe find(in: bytes, field.value, part, &starts)
+                try unsafe find(in: bytes, field.value, part, namedMax, &starts)
             case PROTOBUF_C_TYPE_BOOL:
                 guard unsafe field.type == .varint || known.pointee.label == PROTOBUF_C_LABEL_REPEATED else {
                     throw .malformed

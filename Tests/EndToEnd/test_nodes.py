@@ -135,7 +135,7 @@ def test_a_node_claims_only_kinds_that_it_handles(nodes: Nodes, tmp_path):
     config = command_config(tmp_path, {"shell.only": "echo '{\"result\":1}'\n"})
     plain = nodes.start("plain", concurrency=8)
     client = nodes.client(plain)
-    with pytest.raises(signalbox.InvalidArgument):
+    with pytest.raises(signalbox.FailedPrecondition):
         client.enqueue("shell.only", user_id="u")
     special = nodes.start("special", concurrency=8, config=config)
     # A kind is known while any live node handles it; the other one may hear of it a moment later.

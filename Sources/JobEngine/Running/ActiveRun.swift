@@ -303,6 +303,7 @@ extension ActiveRun: Run {
     ///
     /// A write that is in flight when the handler is cancelled is waited for: the next attempt should have it.
     private func answer(to checkpoint: [UInt8]) async -> Result<Void, StoreError>? {
+        if abandonEvent.hasFired { return nil }
         let (answers, answer) = AsyncStream<Result<Void, StoreError>>.makeStream(
             bufferingPolicy: .bufferingOldest(1))
         let write = context.runtime.start { [self] in
@@ -316,7 +317,11 @@ extension ActiveRun: Run {
         let abandonment = context.runtime.start { [abandonEvent] in
             if (try? await abandonEvent.wait()) != nil { answer.finish() }
         }
-        defer { abandonment.cancel() }
+        defer {
+            abandonment.cancel()
+            // Has no effect once the answer has come.
+            write.cancel()
+        }
         // In a task of its own, because a cancelled task does not wait for a stream.
         let first = context.runtime.start { await answers.first { _ in true } }
         return await withTaskCancellationHandler {

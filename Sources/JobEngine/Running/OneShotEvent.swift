@@ -21,6 +21,8 @@ package final class OneShotEvent: Sendable {
 
     package init() {}
 
+    package var hasFired: Bool { state.withLock(\.hasFired) }
+
     /// Throws `CancellationError` when the task is cancelled first.
     package func wait() async throws {
         let id = state.withLock { state in

@@ -23,3 +23,15 @@ package enum StoreError: Error, Sendable, Equatable {
     /// names.
     case broken(String)
 }
+
+extension StoreError {
+    /// The error of a read that follows a committed change. Without its answer the caller cannot know of the change, so
+    /// it must not look as if nothing had been done.
+    package var afterWrite: StoreError {
+        if case .overloaded = self {
+            .unavailable("the change was made, but could not be read")
+        } else {
+            self
+        }
+    }
+}
