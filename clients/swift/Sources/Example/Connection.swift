@@ -6,7 +6,8 @@ import GRPCNIOTransportHTTP2Posix
 /// SIGNALBOX_CA (a PEM file of the authorities to trust; then the connection uses TLS) and SIGNALBOX_TOKEN (sent
 /// with every call).
 func withService(_ body: @Sendable (JobService) async throws -> Void) async throws {
-    let environment = ProcessInfo.processInfo.environment
+    // A variable that is empty counts as unset.
+    let environment = ProcessInfo.processInfo.environment.filter { !$0.value.isEmpty }
     let address = environment["SIGNALBOX_ADDRESS"] ?? "localhost:7600"
     guard let colon = address.lastIndex(of: ":"), let port = Int(address[address.index(after: colon)...])
     else {

@@ -17,21 +17,6 @@ let usage = """
            example leave COUNT KIND USER PAYLOAD
     """
 
-/// Calls with one response have a deadline, and are repeated while the service is unavailable. That is safe for
-/// Enqueue, because the client chooses the job's id, and for Cancel and GetJob, which are idempotent.
-let unary: CallOptions = {
-    var options = CallOptions.defaults
-    options.timeout = .seconds(10)
-    options.waitForReady = true
-    // A job with many attempts may have more than the 4 MiB that gRPC accepts by default.
-    options.maxResponseMessageBytes = 16 << 20
-    options.executionPolicy = .retry(
-        RetryPolicy(
-            maxAttempts: 5, initialBackoff: .milliseconds(100), maxBackoff: .seconds(2), backoffMultiplier: 2,
-            retryableStatusCodes: [.unavailable]))
-    return options
-}()
-
 @main
 struct Example {
     static func main() async {
@@ -75,7 +60,7 @@ struct Example {
         request.job.kind = kind
         request.job.userID = user
         request.job.payload = Data(payload.utf8)
-        let response = try await jobs.enqueue(request, options: unary)
+        let response = try await call { try await jobs.enqueue(request, options: $0) }
         try show(Line(jobID: id, created: response.created))
         return id
     }
@@ -84,7 +69,7 @@ struct Example {
         var request = Signalbox_V1_CancelRequest()
         request.jobID = id
         request.reason = note
-        return try await jobs.cancel(request, options: unary).job
+        return try await call { try await jobs.cancel(request, options: $0) }.job
     }
 
     /// Enqueues an invalid job, and prints which fields the service finds fault with.
@@ -93,7 +78,7 @@ struct Example {
         request.job.kind = ""
         request.job.userID = String(repeating: "u", count: 300)
         do {
-            _ = try await jobs.enqueue(request, options: unary)
+            _ = try await call { try await jobs.enqueue(request, options: $0) }
         } catch let error as RPCError {
             let details = try error.unpackGoogleRPCStatus()?.details ?? []
             let violations = details.compactMap(\.badRequest).flatMap(\.violations)
@@ -118,7 +103,7 @@ struct Example {
             for _ in 0..<count {
                 group.addTask {
                     // To return from the closure cancels the call.
-                    try await jobs.watch(request) { response in
+                    try await jobs.watch(request, options: anyCall) { response in
                         for try await _ in response.messages { return }
                     }
                 }

@@ -1,6 +1,5 @@
 import Foundation
 import GRPCCore
-import GRPCProtobuf
 
 /// The time for which a watch that was interrupted tries to resume without receiving a message.
 let resumeMax = Duration.seconds(30)
@@ -11,9 +10,12 @@ let finalCodes: Set<RPCError.Code> = [
     .unimplemented,
 ]
 
+/// The states in which a job has ended.
+let finalStates: Set<Signalbox_V1_JobState> = [.succeeded, .failed, .cancelled]
+
 /// The end of one stream.
 struct StreamEnd {
-    /// The sequence of the last event that was shown.
+    /// The sequence after which a new stream goes on.
     var sequence: Int
     var hasReceived = false
     /// Nil: the job is final.
@@ -23,26 +25,22 @@ struct StreamEnd {
 /// Prints what happens to a job until it is final. When the watch breaks it resumes behind the last event.
 func watch(_ id: String, after sequence: Int, _ jobs: JobService) async throws {
     var sequence = sequence
-    var delay = Duration.milliseconds(100)
+    var backoff = Backoff()
     var giveUpAt = ContinuousClock.now + resumeMax
     while true {
         let end = try await watchOnce(id, after: sequence, jobs)
         guard let error = end.error else { break }
         sequence = end.sequence
         if end.hasReceived {
-            delay = .milliseconds(100)
+            backoff = Backoff()
             giveUpAt = .now + resumeMax
         }
         if finalCodes.contains(error.code) || .now >= giveUpAt { throw error }
         try show(Line(event: "reconnect", code: name(of: error.code)))
-        // Changed at random, so that clients do not return together, and never less than the service asks for.
-        let details = try error.unpackGoogleRPCStatus()?.details ?? []
-        let asked = details.compactMap(\.retryInfo?.delay).first ?? .zero
-        try await Task.sleep(for: max(delay * Double.random(in: 0.5...1), asked))
-        delay = min(delay * 2, .seconds(2))
+        try await Task.sleep(for: backoff.next(after: error))
     }
     // The last event has the result only if it is short.
-    let job = try await jobs.getJob(.with { $0.jobID = id }, options: unary).job
+    let job = try await call { try await jobs.getJob(.with { $0.jobID = id }, options: $0) }.job
     try show(
         Line(
             event: "end", state: name(of: job.state), result: String(decoding: job.result.data, as: UTF8.self)
@@ -59,7 +57,7 @@ private func watchOnce(_ id: String, after sequence: Int, _ jobs: JobService) as
         }
     ]
     do {
-        return try await jobs.watch(request) { response in
+        return try await jobs.watch(request, options: anyCall) { response in
             var end = StreamEnd(sequence: sequence)
             do {
                 for try await message in response.messages {
@@ -76,13 +74,15 @@ private func watchOnce(_ id: String, after sequence: Int, _ jobs: JobService) as
     }
 }
 
-/// Prints a message of a watch. Returns the job's sequence after it, or nil if it is not an event.
+/// Prints a message of a watch. Returns the sequence after which the watch would resume, or nil if the message does not
+/// change it.
 private func show(_ message: Signalbox_V1_WatchResponse) throws -> Int? {
     switch message.event {
     case .snapshot(let snapshot):
         let sequence = Int(snapshot.job.sequence)
         try show(Line(event: "snapshot", state: name(of: snapshot.job.state), sequence: sequence))
-        return sequence
+        // The job's last event has the sequence of a final snapshot, and follows it.
+        return finalStates.contains(snapshot.job.state) ? sequence - 1 : sequence
     case .lifecycle(let event):
         let sequence = Int(event.sequence)
         try show(
