@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,51 @@ def test_a_watch_resumes_when_its_connection_is_cut(example: Example, proxy: Pro
     check_watch(lines, steps=30)
     assert len(events(lines, "reconnect")) >= 2
     assert all(hasattr(grpc.StatusCode, line["code"]) for line in events(lines, "reconnect"))
+
+
+class BrokenWatches(grpc.GenericRpcHandler):
+    """A server that passes calls on to another one, but ends its first watch after one message."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.insecure_channel(target)
+        self._has_broken_a_watch = False
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=4), handlers=[self])
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        if call.method == "/signalbox.v1.JobService/Watch":
+            return grpc.unary_stream_rpc_method_handler(self._watch)
+        method = self._channel.unary_unary(call.method)
+        return grpc.unary_unary_rpc_method_handler(lambda request, _: method(request, timeout=PATIENCE_S))
+
+    def _watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for message in self._channel.unary_stream("/signalbox.v1.JobService/Watch")(request, timeout=PATIENCE_S):
+            yield message
+            if not self._has_broken_a_watch:
+                self._has_broken_a_watch = True
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
+
+    def close(self) -> None:
+        self._server.stop(None).wait(PATIENCE_S)
+        self._channel.close()
+
+
+@pytest.fixture
+def broken_watches(server: Server) -> Iterator[BrokenWatches]:
+    yield from closing(BrokenWatches(server.address))
+
+
+def test_a_watch_of_a_final_job_resumes_after_its_snapshot(
+    example: Example, broken_watches: BrokenWatches, client: Client, user: str
+):
+    job_id = client.enqueue("test.noop", user_id=user).id
+    assert client.wait(job_id, timeout=PATIENCE_S).sequence == 3
+    snapshot, reconnect, last, end = example.run("watch", job_id, address=broken_watches.address)
+    assert snapshot == {"event": "snapshot", "state": "SUCCEEDED", "sequence": 3}
+    assert reconnect == {"event": "reconnect", "code": "UNAVAILABLE"}
+    assert last == {"event": "lifecycle", "type": "SUCCEEDED", "state": "SUCCEEDED", "sequence": 3}
+    assert end["event"] == "end" and end["state"] == "SUCCEEDED"
 
 
 def test_tls_and_a_token(example: Example, secured: Secured, user: str):

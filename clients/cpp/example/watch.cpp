@@ -15,12 +15,25 @@ std::string without_prefix(const std::string &name, const std::string &prefix) {
     return name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name;
 }
 
+// The sequence after which a watch resumes that has received only this snapshot. The snapshot of a final job is
+// followed by the job's last event, which has the same sequence and is still to come.
+uint64_t resume_sequence(const api::Job &job) {
+    switch (job.state()) {
+    case api::JOB_STATE_SUCCEEDED:
+    case api::JOB_STATE_FAILED:
+    case api::JOB_STATE_CANCELLED:
+        return job.sequence() - 1;
+    default:
+        return job.sequence();
+    }
+}
+
 // Prints a message, and keeps in `watched` how far the watch has come.
 void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
     switch (message.event_case()) {
     case api::WatchResponse::kSnapshot: {
         const api::Job &job = message.snapshot().job();
-        watched.set_after_sequence(job.sequence());
+        watched.set_after_sequence(resume_sequence(job));
         show({{"event", "snapshot"}, {"state", state_name(job.state())}, {"sequence", job.sequence()}});
         break;
     }

@@ -57,7 +57,7 @@ func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (
 		switch event := message.GetEvent().(type) {
 		case *signalbox.WatchResponse_Snapshot:
 			job := event.Snapshot.GetJob()
-			watched.AfterSequence = job.GetSequence()
+			watched.AfterSequence = resumeSequence(job)
 			show(line{"event": "snapshot", "state": stateName(job.GetState()), "sequence": job.GetSequence()})
 		case *signalbox.WatchResponse_Lifecycle:
 			change := event.Lifecycle
@@ -78,6 +78,17 @@ func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (
 			// Heartbeats, and what a newer service sends.
 		}
 	}
+}
+
+// resumeSequence is the sequence after which a watch resumes that has received only this snapshot. The snapshot of a
+// final job is followed by the job's last event, which has the same sequence and is still to come.
+func resumeSequence(job *signalbox.Job) uint64 {
+	switch job.GetState() {
+	case signalbox.JobState_JOB_STATE_SUCCEEDED, signalbox.JobState_JOB_STATE_FAILED,
+		signalbox.JobState_JOB_STATE_CANCELLED:
+		return job.GetSequence() - 1
+	}
+	return job.GetSequence()
 }
 
 // showEnd prints the state of a final job, and its result. An event has the result too, but not a large one.

@@ -93,13 +93,20 @@ async function enqueue(channel: Channel, kind: string, userId: string, payload: 
   return jobId;
 }
 
-/** Prints a message of a watch. Returns the job's sequence after it, or undefined if it is not an event. */
+/** The states in which a job has ended. */
+const FINAL_STATES = new Set([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]);
+
+/**
+ * Prints a message of a watch. Returns the sequence after which the watch would resume, or undefined if the message does
+ * not change it.
+ */
 function show(event: WatchResponse["event"]): bigint | undefined {
   switch (event?.case) {
     case "snapshot": {
       const { state = JobState.UNSPECIFIED, sequence = 0n } = event.value.job ?? {};
       print({ event: "snapshot", state: JobState[state], sequence: Number(sequence) });
-      return sequence;
+      // The job's last event has the sequence of a final snapshot, and follows it.
+      return FINAL_STATES.has(state) ? sequence - 1n : sequence;
     }
     case "lifecycle": {
       const { type, state, sequence } = event.value;
