@@ -110,20 +110,21 @@ public final class Example implements AutoCloseable {
 
   /** One channel, which connects at the first call, and again whenever the connection is lost. */
   private Example(Map<String, String> environment) throws IOException {
-    String address = environment.getOrDefault("SIGNALBOX_ADDRESS", "localhost:7600");
-    String authorities = environment.get("SIGNALBOX_CA");
-    String token = environment.get("SIGNALBOX_TOKEN");
+    // A variable that is empty counts as unset.
+    String address = environment.getOrDefault("SIGNALBOX_ADDRESS", "");
+    String authorities = environment.getOrDefault("SIGNALBOX_CA", "");
+    String token = environment.getOrDefault("SIGNALBOX_TOKEN", "");
     ChannelCredentials credentials =
-        authorities == null
+        authorities.isEmpty()
             ? InsecureChannelCredentials.create()
             : TlsChannelCredentials.newBuilder().trustManager(new File(authorities)).build();
     ManagedChannelBuilder<?> builder =
-        Grpc.newChannelBuilder(address, credentials)
+        Grpc.newChannelBuilder(address.isEmpty() ? "localhost:7600" : address, credentials)
             .maxInboundMessageSize(MESSAGE_BYTES_MAX)
             // A connection that does not answer a PING is dead.
             .keepAliveTime(30, TimeUnit.SECONDS)
             .keepAliveTimeout(10, TimeUnit.SECONDS);
-    if (token != null) {
+    if (!token.isEmpty()) {
       Metadata headers = new Metadata();
       headers.put(
           Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);

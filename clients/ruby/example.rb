@@ -74,6 +74,8 @@ class Example
 
   # One channel, which connects at the first call, and again whenever the connection is lost.
   def initialize(environment)
+    # A variable that is empty counts as unset.
+    environment = environment.reject { |_, value| value.empty? }
     authorities = environment['SIGNALBOX_CA']
     token = environment['SIGNALBOX_TOKEN']
     @metadata = token ? { 'authorization' => "Bearer #{token}" } : {}
