@@ -18,8 +18,6 @@ import type { Init } from "./protobuf/message.js";
 
 /** The time that a call with one response may take in all, in milliseconds. */
 const CALL_TIMEOUT_MS = 10_000;
-/** A watch without a message for so long has lost its connection, because the service sends a heartbeat every 15 s. */
-const SILENCE_MAX_MS = 30_000;
 /** The time for which a watch that was interrupted tries to resume without receiving a message, in milliseconds. */
 const RESUME_MAX_MS = 30_000;
 /** The longest response, in bytes. A job with many attempts may have more than the 4 MiB of other gRPC clients. */
@@ -97,8 +95,8 @@ async function enqueue(channel: Channel, kind: string, userId: string, payload: 
 const FINAL_STATES = new Set([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]);
 
 /**
- * Prints a message of a watch. Returns the sequence after which the watch would resume, or undefined if the message does
- * not change it.
+ * Prints a message of a watch. Returns the sequence after which the watch would resume, or undefined if the message
+ * does not change it.
  */
 function show(event: WatchResponse["event"]): bigint | undefined {
   switch (event?.case) {
@@ -131,12 +129,9 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
   for (;;) {
     let hasReceived = false;
     const responses = channel.stream(JobService.watch, { jobs: [{ jobId, afterSequence }] });
-    const silence = new RpcError(Code.UNAVAILABLE, `the watch was silent for ${SILENCE_MAX_MS} ms`);
-    const timer = setTimeout(() => responses.cancel(silence), SILENCE_MAX_MS);
     try {
       for await (const { event } of responses) {
         hasReceived = true;
-        timer.refresh();
         afterSequence = show(event) ?? afterSequence;
       }
       break;
@@ -149,8 +144,6 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
       if (Date.now() >= giveUpAt) throw error;
       print({ event: "reconnect", code: Code[error.code] });
       await backoff.wait(error);
-    } finally {
-      clearTimeout(timer);
     }
   }
   // The last event has the result only if it is short.

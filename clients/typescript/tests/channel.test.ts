@@ -6,6 +6,7 @@ import { once } from "node:events";
 import {
   constants,
   createServer,
+  type ClientHttp2Session,
   type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
@@ -332,6 +333,83 @@ test("a server that does not answer on a new connection is unavailable", async (
   const error = await failure(getJob(channel));
   assert.equal(error.code, Code.UNAVAILABLE);
   assert.match(error.message, /no answer from 127\.0\.0\.1:\d+ within 100 ms/);
+});
+
+test("a server that stops answering is given up for a new connection", { timeout: TIMEOUT_MS }, async (t) => {
+  const server = createServer();
+  server.on("stream", (stream, headers) => {
+    stream.on("error", () => {});
+    if (headers[":path"] === JobService.getJob.path) return respond(stream, [job]);
+    stream.respond(HEADERS);
+    stream.write(framed(lifecycle(1)));
+  });
+  const answering = await listening(t, server);
+  const silenced = new Set<Socket>();
+  const sockets: Socket[] = [];
+  // Keeps its connections open, but passes nothing more on from those that are silenced.
+  const between = createTcpServer((socket) => {
+    const onward = connectTcp(Number(answering.split(":")[1]), "127.0.0.1");
+    socket.on("data", (chunk) => silenced.has(socket) || onward.write(chunk));
+    onward.on("data", (chunk) => silenced.has(socket) || socket.write(chunk));
+    for (const end of [socket, onward]) end.on("error", () => {});
+    t.after(() => [socket, onward].forEach((end) => end.destroy()));
+    sockets.push(socket);
+  });
+  const channel = new Channel(await listening(t, between), { keepaliveMs: 100, keepaliveTimeoutMs: 1_000 });
+  t.after(() => channel.close());
+  const call = channel.stream(JobService.watch, {});
+  assert.equal(sequenceOf((await call.next()).value), 1);
+  silenced.add(sockets[0]!);
+  const error = await failure(call.next());
+  assert.equal(error.code, Code.UNAVAILABLE);
+  assert.match(error.message, /no answer to a PING from 127\.0\.0\.1:\d+ within 1000 ms/);
+  assert.equal((await getJob(channel)).job?.kind, "k");
+  assert.equal(sockets.length, 2);
+});
+
+test("a connection whose server answers its PINGs stays open", async (t) => {
+  let answered = 0;
+  const sessions = new Set<ServerHttp2Session>();
+  const channel = await channelTo(
+    t,
+    async (stream, _, session) => {
+      sessions.add(session);
+      while (answered < 5) {
+        await once(session, "ping");
+        answered++;
+      }
+      respond(stream, [job]);
+    },
+    { keepaliveMs: 20, keepaliveTimeoutMs: 5_000 },
+  );
+  assert.equal((await getJob(channel)).job?.kind, "k");
+  assert.equal((await getJob(channel)).job?.kind, "k");
+  assert.equal(sessions.size, 1);
+});
+
+test("a call whose last messages were lost with the connection does not end with OK", async (t) => {
+  let serverSocket: Socket | undefined;
+  const channel = await channelTo(t, (stream, headers, _, socket) => {
+    serverSocket = socket;
+    const node = "n".repeat(10_000);
+    const message = WatchResponse.encode({ event: { case: "lifecycle", value: { node } } });
+    respond(stream, headers[":path"] === JobService.getJob.path ? [job] : [message, message, message, message]);
+  });
+  const call = channel.stream(JobService.watch, {});
+  await call.next();
+  // The watch's messages and trailers have arrived before this response.
+  await getJob(channel);
+  const { session } = channel as unknown as { session: ClientHttp2Session };
+  const closed = once(session, "close");
+  serverSocket!.destroy();
+  await closed;
+  let error: unknown;
+  try {
+    for await (const _ of call);
+  } catch (thrown) {
+    error = thrown;
+  }
+  assert.ok(error instanceof RpcError && error.code === Code.UNAVAILABLE, `the call ended with ${error}`);
 });
 
 test("a server that is not there is unavailable", async (t) => {

@@ -119,15 +119,20 @@ export class Call<Response> implements AsyncIterableIterator<Response> {
     const trailers = this.trailers ?? (this.headers?.["grpc-status"] === undefined ? undefined : this.headers);
     if (trailers !== undefined) {
       const error = errorOfTrailers(trailers);
-      if (error !== undefined || this.deframer.isBetweenMessages) return error;
+      if (error !== undefined) return error;
+      // Node drops what was received and not read yet when the connection is lost.
+      if (!this.stream.readableEnded) return this.errorOfLoss();
+      if (this.deframer.isBetweenMessages) return undefined;
       return new RpcError(Code.INTERNAL, "the stream ended within a message");
     }
-    if (this.isLost()) {
-      const reason = this.streamError ? `: ${this.streamError.message}` : "";
-      return new RpcError(Code.UNAVAILABLE, `the connection was lost${reason}`);
-    }
+    if (this.isLost()) return this.errorOfLoss();
     if (this.stream.rstCode !== constants.NGHTTP2_NO_ERROR) return errorOfReset(this.stream.rstCode);
     return new RpcError(Code.UNKNOWN, "the stream ended without a status");
+  }
+
+  private errorOfLoss(): RpcError {
+    const reason = this.streamError ? `: ${this.streamError.message}` : "";
+    return new RpcError(Code.UNAVAILABLE, `the connection was lost${reason}`);
   }
 
   private finish(error: RpcError | undefined): void {

@@ -15,13 +15,18 @@ export interface ChannelOptions {
   token?: string | undefined;
   /** The time limit for the server's first answer on a new connection. Default: 10,000. */
   connectTimeoutMs?: number;
+  /** The time between two PINGs, which show that the server still answers. Default: 30,000. */
+  keepaliveMs?: number;
+  /** The time limit for the answer to a PING, after which the connection is given up. Default: 10,000. */
+  keepaliveTimeoutMs?: number;
   /** The longest response. Default: 4 MiB. */
   maxResponseBytes?: number;
 }
 
 /**
  * Calls the methods of one server, over one connection that is opened when it is needed. A connection that was lost,
- * or that the server is closing (GOAWAY), is replaced at the next call; the calls on the old one end by themselves.
+ * or that the server is closing (GOAWAY), is replaced at the next call; the calls on the old one end by themselves. A
+ * connection whose server does not answer a PING counts as lost, and its calls end with UNAVAILABLE.
  */
 export class Channel {
   private session: ClientHttp2Session | undefined;
@@ -106,8 +111,30 @@ export class Channel {
     session.once("close", () => clearTimeout(timer));
     // The streams of the session get the error too, and their calls report it.
     session.on("error", () => {});
+    this.keepAlive(session);
     this.session = session;
     return session;
+  }
+
+  /** Destroys a session whose server does not answer a PING. TCP alone may not notice for many minutes. */
+  private keepAlive(session: ClientHttp2Session): void {
+    const { keepaliveMs = 30_000, keepaliveTimeoutMs = 10_000 } = this.options;
+    let timer: NodeJS.Timeout | undefined;
+    const interval = setInterval(() => {
+      const isWaiting = timer !== undefined;
+      if (isWaiting || session.connecting || session.destroyed) return;
+      timer = setTimeout(() => {
+        session.destroy(new Error(`no answer to a PING from ${this.address} within ${keepaliveTimeoutMs} ms`));
+      }, keepaliveTimeoutMs).unref();
+      session.ping(() => {
+        clearTimeout(timer);
+        timer = undefined;
+      });
+    }, keepaliveMs).unref();
+    session.once("close", () => {
+      clearInterval(interval);
+      clearTimeout(timer);
+    });
   }
 }
 
