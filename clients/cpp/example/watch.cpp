@@ -122,7 +122,8 @@ void watch(Connection &connection, api::WatchedJob watched) {
 }
 
 void show(const nlohmann::ordered_json &line) {
-    std::cout << line.dump() << std::endl;
+    // A result need not be UTF-8, which JSON has to be.
+    std::cout << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
 }
 
 std::string state_name(api::JobState state) {
