@@ -87,6 +87,9 @@ func repeat(call func(context.Context) error) error {
 	}
 }
 
+// jitter is seeded because before Go 1.20 the generator of the package is not: all processes would wait equally long.
+var jitter = rand.New(rand.NewSource(time.Now().UnixNano()))
+
 // backoff is a sequence of delays between tries, which doubles from 0.1 s to 2 s. The zero value is ready for use.
 type backoff struct {
 	nominal time.Duration
@@ -100,7 +103,7 @@ func (b *backoff) next(err error) time.Duration {
 	} else if b.nominal > 2*time.Second {
 		b.nominal = 2 * time.Second
 	}
-	delay := b.nominal/2 + time.Duration(rand.Int63n(int64(b.nominal/2)))
+	delay := b.nominal/2 + time.Duration(jitter.Int63n(int64(b.nominal/2)))
 	for _, detail := range status.Convert(err).Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {
 			if asked := retry.GetRetryDelay().AsDuration(); asked > delay {
