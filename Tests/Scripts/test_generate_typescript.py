@@ -15,7 +15,7 @@ from lib import generate_typescript  # noqa: E402
 
 PROTO = """\
 syntax = "proto3";
-package test.v1;
+package {package};
 import "other/part.proto";
 service Things {{
   // Adds */ one.
@@ -34,11 +34,11 @@ PART = 'syntax = "proto3"; package test.other; message Part {}'
 
 @pytest.fixture
 def generated(tmp_path: Path):
-    def generate(fields: str = "", stream: str = "") -> str:
+    def generate(fields: str = "", stream: str = "", package: str = "test.v1") -> str:
         """The module of a proto that has a message with these fields."""
         (tmp_path / "test").mkdir()
         (tmp_path / "other").mkdir()
-        (tmp_path / "test/thing.proto").write_text(PROTO.format(fields=fields, stream=stream))
+        (tmp_path / "test/thing.proto").write_text(PROTO.format(fields=fields, stream=stream, package=package))
         (tmp_path / "other/part.proto").write_text(PART)
         path = tmp_path / "set.bin"
         options = ["--include_imports", "--include_source_info", f"--descriptor_set_out={path}"]
@@ -101,6 +101,12 @@ def test_comments_stay_comments(generated):
     text = generated()
     assert "/** A thing. */\nexport interface Thing {" in text
     assert "  /** Adds *\\/ one. */\n" in text
+
+
+def test_comments_of_upstream_are_left_out(generated):
+    text = generated(package="google.rpc")
+    assert "export interface Thing {" in text
+    assert "A thing." not in text and "one." not in text and "Its kind." not in text
 
 
 def test_methods(generated):

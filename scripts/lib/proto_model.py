@@ -32,8 +32,9 @@ def snake(name: str) -> str:
 class Comments:
     """The comments of a file, by the path that descriptor.proto gives each declaration."""
 
-    def __init__(self, file) -> None:
-        self.by_path = {tuple(item.path): item.leading_comments for item in file.source_code_info.location}
+    def __init__(self, file, *, is_kept: bool = True) -> None:
+        locations = file.source_code_info.location if is_kept else []
+        self.by_path = {tuple(item.path): item.leading_comments for item in locations}
 
     def text(self, path: tuple[int, ...]) -> str:
         """The first paragraph of the comment, on one line."""

@@ -2,19 +2,8 @@
 
 import { MessageType } from "../../../protobuf/message.js";
 
-/**
- * `Any` contains an arbitrary serialized protocol buffer message along with a URL that describes the type of
- * the serialized message.
- */
 export interface Any {
-  /**
-   * A URL/resource name that uniquely identifies the type of the serialized protocol buffer message. This
-   * string must contain at least one "/" character. The last segment of the URL's path must represent the
-   * fully qualified name of the type (as in `path/google.protobuf.Duration`). The name should be in a
-   * canonical form (e.g., leading "." is not accepted).
-   */
   typeUrl: string;
-  /** Must be a valid serialized protocol buffer of the above specified type. */
   value: Uint8Array;
 }
 

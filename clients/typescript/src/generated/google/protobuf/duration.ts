@@ -2,24 +2,8 @@
 
 import { MessageType } from "../../../protobuf/message.js";
 
-/**
- * A Duration represents a signed, fixed-length span of time represented as a count of seconds and fractions
- * of seconds at nanosecond resolution. It is independent of any calendar and concepts like "day" or "month".
- * It is related to Timestamp in that the difference between two Timestamp values is a Duration and it can be
- * added or subtracted from a Timestamp. Range is approximately +-10,000 years.
- */
 export interface Duration {
-  /**
-   * Signed seconds of the span of time. Must be from -315,576,000,000 to +315,576,000,000 inclusive. Note:
-   * these bounds are computed from: 60 sec/min * 60 min/hr * 24 hr/day * 365.25 days/year * 10000 years
-   */
   seconds: bigint;
-  /**
-   * Signed fractions of a second at nanosecond resolution of the span of time. Durations less than one second
-   * are represented with a 0 `seconds` field and a positive or negative `nanos` field. For durations of one
-   * second or more, a non-zero value for the `nanos` field must be of the same sign as the `seconds` field.
-   * Must be from -999,999,999 to +999,999,999 inclusive.
-   */
   nanos: number;
 }
 

@@ -2,22 +2,8 @@
 
 import { MessageType } from "../../../protobuf/message.js";
 
-/**
- * A Timestamp represents a point in time independent of any time zone or local calendar, encoded as a count
- * of seconds and fractions of seconds at nanosecond resolution. The count is relative to an epoch at UTC
- * midnight on January 1, 1970, in the proleptic Gregorian calendar which extends the Gregorian calendar
- * backwards to year one.
- */
 export interface Timestamp {
-  /**
-   * Represents seconds of UTC time since Unix epoch 1970-01-01T00:00:00Z. Must be from 0001-01-01T00:00:00Z
-   * to 9999-12-31T23:59:59Z inclusive.
-   */
   seconds: bigint;
-  /**
-   * Non-negative fractions of a second at nanosecond resolution. Negative second values with fractions must
-   * still have non-negative nanos values that count forward in time. Must be from 0 to 999,999,999 inclusive.
-   */
   nanos: number;
 }
 

@@ -3,23 +3,9 @@
 import { MessageType } from "../../../protobuf/message.js";
 import { Any } from "../protobuf/any.js";
 
-/**
- * The `Status` type defines a logical error model that is suitable for different programming environments,
- * including REST APIs and RPC APIs. It is used by [gRPC](https://github.com/grpc). Each `Status` message
- * contains three pieces of data: error code, error message, and error details.
- */
 export interface Status {
-  /** The status code, which should be an enum value of [google.rpc.Code][google.rpc.Code]. */
   code: number;
-  /**
-   * A developer-facing error message, which should be in English. Any user-facing error message should be
-   * localized and sent in the [google.rpc.Status.details][google.rpc.Status.details] field, or localized by
-   * the client.
-   */
   message: string;
-  /**
-   * A list of messages that carry the error details. There is a common set of message types for APIs to use.
-   */
   details: Any[];
 }
 
