@@ -11,8 +11,11 @@ from languages import LANGUAGES, Language
 #: The tests that are run for each language, and the columns that have their results.
 COLUMNS = {
     "test_a_job_is_watched_to_its_end": "watch",
+    "test_a_large_job_is_read": "watch",
+    "test_a_result_need_not_be_text": "watch",
     "test_a_job_is_cancelled": "cancel",
     "test_an_invalid_request_names_its_fields": "error details",
+    "test_a_call_is_repeated_when_the_service_asks_for_it": "error details",
     "test_a_watch_resumes_when_its_connection_is_cut": "resume",
     "test_a_watch_of_a_final_job_resumes_after_its_snapshot": "resume",
     "test_tls_and_a_token": "TLS, token",

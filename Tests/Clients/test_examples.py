@@ -7,6 +7,8 @@ import os
 import socket
 import ssl
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -19,9 +21,10 @@ from access import closing, reach
 from authority import LOOPBACK, Authority
 from conftest import STUBBORN, WATCHES_MAX, Secured
 from example import Example, Line
+from google.rpc import error_details_pb2, status_pb2
 from harness import PATIENCE_S, Api, Cluster, Proxy, Server
 from signalbox import Client, JobState
-from signalbox.v1 import job_service_pb2
+from signalbox.v1 import job_pb2, job_service_pb2
 
 SLEEP = "test.sleep"
 #: How soon the server notices that a client has left a watch.
@@ -149,6 +152,67 @@ def test_a_watch_of_a_final_job_resumes_after_its_snapshot(
     assert reconnect == {"event": "reconnect", "code": "UNAVAILABLE"}
     assert last == {"event": "lifecycle", "type": "SUCCEEDED", "state": "SUCCEEDED", "sequence": 3}
     assert end["event"] == "end" and end["state"] == "SUCCEEDED"
+
+
+class FinalJob(grpc.GenericRpcHandler):
+    """A server with one job, which is final: watches of it end at once. `job` is what GetJob returns."""
+
+    #: How long GetJob asks to be left alone at its first call.
+    wait_s = 0
+
+    def __init__(self) -> None:
+        self.job = job_pb2.Job(id=str(uuid.uuid4()), state=job_pb2.JOB_STATE_SUCCEEDED)
+        self.calls_at: list[float] = []
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=4), handlers=[self])
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        if call.method.endswith("/Watch"):
+            return grpc.unary_stream_rpc_method_handler(lambda *_: iter(()))
+        return grpc.unary_unary_rpc_method_handler(self._get_job)
+
+    def _get_job(self, _: bytes, context: grpc.ServicerContext) -> bytes:
+        self.calls_at.append(time.monotonic())
+        if self.wait_s and len(self.calls_at) == 1:
+            status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="not yet")
+            info = error_details_pb2.RetryInfo()
+            info.retry_delay.FromTimedelta(timedelta(seconds=self.wait_s))
+            status.details.add().Pack(info)
+            context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+            context.abort(grpc.StatusCode.UNAVAILABLE, status.message)
+        return job_service_pb2.GetJobResponse(job=self.job).SerializeToString()
+
+    def close(self) -> None:
+        self._server.stop(None).wait(PATIENCE_S)
+
+
+@pytest.fixture
+def final_job() -> Iterator[FinalJob]:
+    yield from closing(FinalJob())
+
+
+def test_a_large_job_is_read(example: Example, final_job: FinalJob):
+    """Most gRPC libraries refuse a response of more than 4 MiB by default."""
+    final_job.job.payload = bytes(8 << 20)
+    final_job.job.result.data = b"done"
+    (end,) = example.run("watch", final_job.job.id, address=final_job.address)
+    assert end == {"event": "end", "state": "SUCCEEDED", "result": "done"}
+
+
+def test_a_call_is_repeated_when_the_service_asks_for_it(example: Example, final_job: FinalJob):
+    # The delays that the clients choose are shorter.
+    final_job.wait_s = 3
+    (end,) = example.run("watch", final_job.job.id, address=final_job.address)
+    assert end["event"] == "end"
+    first, second = final_job.calls_at
+    assert second - first >= final_job.wait_s
+
+
+def test_a_result_need_not_be_text(example: Example, final_job: FinalJob):
+    final_job.job.result.data = b"\xff!"
+    (end,) = example.run("watch", final_job.job.id, address=final_job.address)
+    assert end["state"] == "SUCCEEDED" and end["result"].endswith("!")
 
 
 def test_tls_and_a_token(example: Example, secured: Secured, user: str):
