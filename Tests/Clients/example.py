@@ -2,10 +2,10 @@
 
 The contract of all languages. Settings come from the environment: SIGNALBOX_ADDRESS (host:port), SIGNALBOX_CA (a PEM
 file of the authorities to trust; then the connection uses TLS) and SIGNALBOX_TOKEN (then each call carries
-`authorization: Bearer …`). The program prints one JSON object a line on standard output and writes out each at once;
-errors go to standard error. It exits with 0 if it did what it was asked, also if the job failed or was cancelled, and
-with 1 otherwise. Unary calls have a deadline of 10 s, and are repeated on UNAVAILABLE, which is safe because the
-client chooses the job's id.
+`authorization: Bearer …`). A variable that is empty counts as unset. The program prints one JSON object a line on
+standard output and writes out each at once; errors go to standard error. It exits with 0 if it did what it was asked,
+also if the job failed or was cancelled, and with 1 otherwise. Unary calls have a deadline of 10 s, and are repeated on
+UNAVAILABLE, which is safe because the client chooses the job's id.
 
     run KIND USER PAYLOAD       enqueues a job and watches it to its end
     watch JOB_ID [AFTER]        watches a job, after the event of that sequence
@@ -142,9 +142,7 @@ class Example:
 
     def start(self, *arguments: str, address: str, ca: str = "", token: str = "") -> Program:
         environment = {"SIGNALBOX_CA": ca, "SIGNALBOX_TOKEN": token}
-        program = Program(
-            self.language, address, [*arguments], {name: value for name, value in environment.items() if value}
-        )
+        program = Program(self.language, address, [*arguments], environment)
         self._programs.append(program)
         return program
 
