@@ -20,16 +20,17 @@ package struct StatsCommand: AsyncParsableCommand {
         let json = service.json
         try await withService(service.target()) { service in
             let response = try await service.call(
-                AdminServiceMethod.getQueueStats, GetQueueStatsRequest(queue: ExactText(queue ?? "")),
-                GetQueueStatsResponse.self)
-            if json { return try response.queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
+                AdminServiceMethod.listQueues, ListQueuesRequest(includeStats: true),
+                ListQueuesResponse.self)
+            let queues = response.queues.filter { queue == nil || $0.name == queue }
+            if json { return try queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
             var table = Self.table
-            try Terminal.write(table.lines(response.queues.map(Self.row)).joined(separator: "\n") + "\n")
+            try Terminal.write(table.lines(queues.map(Self.row)).joined(separator: "\n") + "\n")
         }
     }
 
     static let table = Table([
-        .init("QUEUE"), .init("PENDING", alignsRight: true), .init("SCHEDULED", alignsRight: true),
+        .init("QUEUE"), .init("PENDING", alignsRight: true), .init("NOT DUE", alignsRight: true),
         .init("RUNNING", alignsRight: true), .init("SUCCEEDED", alignsRight: true),
         .init("FAILED", alignsRight: true), .init("CANCELLED", alignsRight: true),
         .init("OLDEST", alignsRight: true), .init("IN/S", alignsRight: true),
@@ -37,11 +38,12 @@ package struct StatsCommand: AsyncParsableCommand {
         .init(""),
     ])
 
-    static func row(_ stats: QueueStats) -> [String] {
-        [
-            stats.queue, "\(stats.pending)", "\(stats.scheduled)", "\(stats.running)", "\(stats.succeeded)",
+    static func row(_ queue: QueueRecord) -> [String] {
+        let stats = queue.stats ?? QueueStats(queue: queue.name)
+        return [
+            stats.queue, "\(stats.pending)", "\(stats.notDue)", "\(stats.running)", "\(stats.succeeded)",
             "\(stats.failed)", "\(stats.cancelled)", stats.oldestPendingAge?.brief ?? "-",
-            tenths(stats.enqueuedPerSecond), tenths(stats.finishedPerSecond), stats.isPaused ? "paused" : "",
+            tenths(stats.enqueuedPerSecond), tenths(stats.finishedPerSecond), queue.isPaused ? "paused" : "",
         ]
     }
 
@@ -107,7 +109,7 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = PauseQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(AdminServiceMethod.pauseQueue, request, EmptyResponse.self)
+                _ = try await $0.call(AdminServiceMethod.pauseQueue, request, QueueResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: true)) }
         }
@@ -127,7 +129,7 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = ResumeQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(AdminServiceMethod.resumeQueue, request, EmptyResponse.self)
+                _ = try await $0.call(AdminServiceMethod.resumeQueue, request, QueueResponse.self)
             }
             if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: false)) }
         }

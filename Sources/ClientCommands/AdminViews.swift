@@ -1,4 +1,5 @@
 import JobModel
+import SignalboxProto
 import Support
 
 struct QueueStatsView: Encodable {
@@ -14,10 +15,11 @@ struct QueueStatsView: Encodable {
     let finishedPerSecond: Double
     let paused: Bool
 
-    init(_ stats: QueueStats) {
+    init(_ record: QueueRecord) {
+        let stats = record.stats ?? QueueStats(queue: record.name)
         queue = stats.queue
         pending = stats.pending
-        scheduled = stats.scheduled
+        scheduled = stats.notDue
         running = stats.running
         succeeded = stats.succeeded
         failed = stats.failed
@@ -25,7 +27,7 @@ struct QueueStatsView: Encodable {
         oldestPendingAge = stats.oldestPendingAge?.text
         enqueuedPerSecond = stats.enqueuedPerSecond
         finishedPerSecond = stats.finishedPerSecond
-        paused = stats.isPaused
+        paused = record.isPaused
     }
 }
 
@@ -59,14 +61,14 @@ struct UserLimitView: Encodable {
     let userId: String
     let queue: String
     let limit: Int
-    let isOverride: Bool
+    let isOverridden: Bool
     let running: Int
 
-    init(_ limit: UserLimit) {
+    init(_ limit: UserLimitMessage) {
         userId = limit.userID.text
-        queue = limit.queue
-        self.limit = limit.limit
-        isOverride = limit.isOverride
+        queue = limit.queue.text
+        self.limit = limit.maxRunning ?? 0
+        isOverridden = limit.isOverridden
         running = limit.running
     }
 }

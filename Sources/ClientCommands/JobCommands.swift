@@ -27,7 +27,7 @@ package struct CancelCommand: AsyncParsableCommand {
         let reason = reason ?? ""
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
-            let request = CancelRequest(jobID: "\(id)", reason: ExactText(reason))
+            let request = CancelRequest(jobID: "\(id)", note: ExactText(reason))
             let response = try await service.call(JobServiceMethod.cancel, request, JobResponse.self)
             try show(response.job, json: json)
         }

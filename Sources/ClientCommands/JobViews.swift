@@ -72,18 +72,18 @@ struct EnqueuedView: Encodable {
 
 struct ProgressView: Encodable {
     let stage: String
-    let fraction: Double
+    let fraction: Double?
     let message: String
-    let step: Int
-    let steps: Int
+    let done: Int64
+    let total: Int64
     let updatedAt: String
 
     init(_ progress: Progress) {
         stage = progress.stage
         fraction = progress.fraction
         message = progress.message
-        step = progress.step
-        steps = progress.steps
+        done = progress.done
+        total = progress.total
         updatedAt = progress.updatedAt.text
     }
 }

@@ -69,20 +69,22 @@ package struct LimitsCommand: AsyncParsableCommand {
         package func run() async throws {
             let json = service.json
             try await withService(service.target()) {
-                let request = SetUserLimitRequest(
-                    userID: ExactText(user), queue: ExactText(queue ?? ""), limit: limit ?? 0, clear: clear)
+                let request = UpdateUserLimitRequest(
+                    limit: UserLimitMessage(
+                        userID: ExactText(user), queue: ExactText(queue ?? ""), maxRunning: limit),
+                    updateMask: FieldMask(paths: ["max_running"]))
                 let response = try await $0.call(
-                    AdminServiceMethod.setUserLimit, request, UserLimitResponse.self)
+                    AdminServiceMethod.updateUserLimit, request, UserLimitResponse.self)
                 try LimitsCommand.show(response.limit, json: json)
             }
         }
     }
 
-    fileprivate static func show(_ limit: UserLimit, json: Bool) throws {
+    fileprivate static func show(_ limit: UserLimitMessage, json: Bool) throws {
         if json { return try JSONLine.write(UserLimitView(limit)) }
-        let own = limit.isOverride ? "set for this user" : "the queue's"
+        let own = limit.isOverridden ? "set for this user" : "the queue's"
         try Terminal.write(
-            "\(limit.userID) in \(limit.queue): \(limit.limit) at once (\(own)), \(limit.running) running"
+            "\(limit.userID) in \(limit.queue): \(limit.maxRunning ?? 0) at once (\(own)), \(limit.running) running"
                 .printable + "\n")
     }
 }

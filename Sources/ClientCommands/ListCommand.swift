@@ -80,15 +80,15 @@ package struct ListCommand: AsyncParsableCommand {
     }
 
     private func request() -> ListJobsRequest {
-        var request = ListJobsRequest()
-        request.userID = ExactText(user ?? "")
-        request.queue = ExactText(queue ?? "")
-        request.kind = ExactText(kind ?? "")
-        request.states = Set(state)
-        request.labels = label.map { (ExactText($0.key), ExactText($0.value)) }
-        request.createdFrom = createdFrom
-        request.createdTo = createdTo
-        return request
+        var filter = JobFilterMessage()
+        filter.userID = ExactText(user ?? "")
+        filter.queue = ExactText(queue ?? "")
+        filter.kinds = kind.map { [ExactText($0)] } ?? []
+        filter.states = Set(state)
+        filter.labels = label.map { (ExactText($0.key), ExactText($0.value)) }
+        filter.createdFrom = createdFrom
+        filter.createdTo = createdTo
+        return ListJobsRequest(filter: filter)
     }
 
     static let table = Table([

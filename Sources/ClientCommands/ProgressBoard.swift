@@ -60,7 +60,7 @@ struct ProgressBoard: Sendable {
             jobs[id] = bar
         case .log(let id, let lines):
             for line in lines { add(line: "\(id.description.suffix(8)) \(WatchLine.text(line))") }
-        case .heartbeat, .other:
+        case .heartbeat, .removed, .opened, .snapshotsComplete, .other:
             return
         }
     }

@@ -9,7 +9,7 @@ enum WatchLine {
         case .lifecycle(let event): ["\(event.jobID) \(text(event))"]
         case .progress(let id, _, let progress): ["\(id) \(text(progress))"]
         case .log(let id, let lines): lines.map { "\(id) \(text($0))" }
-        case .heartbeat, .other: []
+        case .heartbeat, .removed, .opened, .snapshotsComplete, .other: []
         }
     }
 
@@ -26,7 +26,7 @@ enum WatchLine {
         var text = event.type.word
         switch event.type {
         case .enqueued, .retried: text += " \(event.kind)"
-        case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled:
+        case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled, .cancelRequested:
             if event.attempt > 0 { text += " attempt \(event.attempt)" }
         }
         if event.type == .started, let node = event.node { text += " on \(node)" }
@@ -37,7 +37,9 @@ enum WatchLine {
 
     /// Progress as `42% stage 3/7 message`.
     static func text(_ progress: Progress) -> String {
-        let parts = [percent(progress.fraction).padded(toColumns: 4, left: true), details(progress)]
+        let parts = [
+            progress.fraction.map { percent($0).padded(toColumns: 4, left: true) } ?? "", details(progress),
+        ]
         return parts.filter { !$0.isEmpty }.joined(separator: " ").printable
     }
 
@@ -47,7 +49,7 @@ enum WatchLine {
 
     /// Progress as `stage 3/7 message`.
     static func details(_ progress: Progress) -> String {
-        let steps = progress.steps > 0 ? "\(progress.step)/\(progress.steps)" : ""
+        let steps = progress.total > 0 ? "\(progress.done)/\(progress.total)" : ""
         return [progress.stage, steps, progress.message].filter { !$0.isEmpty }.joined(separator: " ")
             .printable
     }

@@ -32,7 +32,6 @@ struct WatchView: Encodable {
 
     struct Heartbeat: Encodable {
         let at: String
-        let snapshotComplete: Bool
     }
 
     struct LogEvent: Encodable {
@@ -60,11 +59,10 @@ struct WatchView: Encodable {
         case .progress(let id, let attempt, let report):
             progress = ProgressEvent(
                 jobId: id.description, attempt: attempt, progress: ProgressView(report))
-        case .heartbeat(let at, let snapshotComplete):
-            heartbeat = Heartbeat(at: at.text, snapshotComplete: snapshotComplete)
+        case .heartbeat(let at): heartbeat = Heartbeat(at: at.text)
         case .log(let id, let lines):
             log = LogEvent(jobId: id.description, lines: lines.map(LogLineView.init))
-        case .other: return nil
+        case .removed, .opened, .snapshotsComplete, .other: return nil
         }
     }
 }

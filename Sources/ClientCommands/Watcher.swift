@@ -94,7 +94,7 @@ struct Watcher {
             backoff.reset()
             let message: WatchResponse = try .decodeAnswer(bytes)
             if let update = session.receive(message) { try await printer.show(update) }
-            if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
+            if case .snapshotsComplete = message, case .all = session.subject {
                 try await lookUpMissing(service)
             }
         }

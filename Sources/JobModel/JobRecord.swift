@@ -13,6 +13,8 @@ package struct JobRecord: Sendable, Hashable {
     package var startedAt: Timestamp?
     package var finishedAt: Timestamp?
     package var attempt: Int
+    /// How many attempts of the budget are used up, a running one included.
+    package var attemptsUsed: Int
     package var cancelRequested: Bool
     package var progress: Progress?
     package var result: JobResult?
@@ -22,7 +24,7 @@ package struct JobRecord: Sendable, Hashable {
 
     package init(
         number: Int64, id: JobID, spec: JobSpec, state: JobState, sequence: Int64, createdAt: Timestamp,
-        dueAt: Timestamp, startedAt: Timestamp? = nil, finishedAt: Timestamp? = nil, attempt: Int = 0,
+        dueAt: Timestamp, startedAt: Timestamp? = nil, finishedAt: Timestamp? = nil, attempt: Int = 0, attemptsUsed: Int = 0,
         cancelRequested: Bool = false, progress: Progress? = nil, result: JobResult? = nil,
         error: JobError? = nil, attempts: [Attempt] = [], log: [LogLine] = []
     ) {
@@ -36,6 +38,7 @@ package struct JobRecord: Sendable, Hashable {
         self.startedAt = startedAt
         self.finishedAt = finishedAt
         self.attempt = attempt
+        self.attemptsUsed = attemptsUsed
         self.cancelRequested = cancelRequested
         self.progress = progress
         self.result = result
@@ -47,12 +50,14 @@ package struct JobRecord: Sendable, Hashable {
 
 /// The reason why an attempt, or a job, ended without success.
 package struct JobError: Sendable, Hashable {
-    /// A word for programs, of at most 64 bytes.
+    /// A word for programs that the handler chose, of at most 64 bytes; empty if it chose none.
     package var reason: String
     /// A text for people, of at most 4,096 bytes.
     package var message: String
+    package var cause: FailureCause
 
-    package init(reason: String, message: String) {
+    package init(reason: String, message: String, cause: FailureCause = .handler) {
+        self.cause = cause
         self.reason = reason.cut(toBytes: JobLimits.errorReasonBytesMax)
         self.message = message.cut(toBytes: JobLimits.errorMessageBytesMax)
     }
@@ -63,6 +68,20 @@ package struct JobError: Sendable, Hashable {
     package static let reasonInterrupted = "interrupted"
     package static let reasonCancelled = "cancelled"
     package static let reasonReleased = "released"
+}
+
+/// Why an attempt or a job ended without success, in the service's terms. The raw values are stored.
+package enum FailureCause: String, Sendable, Hashable, CaseIterable {
+    /// The handler ended with an error.
+    case handler
+    /// The handler ended with an error, and said that another attempt would too.
+    case handlerPermanent = "handler_permanent"
+    case timeout
+    /// The node of the attempt died.
+    case interrupted
+    case cancelled
+    /// The node shut down and gave the run back.
+    case released
 }
 
 /// The result that a handler returned.
@@ -79,22 +98,24 @@ package struct JobResult: Sendable, Hashable {
 /// The progress of a running attempt.
 package struct Progress: Sendable, Hashable {
     package var stage: String
-    package var fraction: Double
+    /// The fraction of the whole attempt that is done, 0 to 1; nil: it is not known.
+    package var fraction: Double?
     package var message: String
-    package var step: Int
-    package var steps: Int
+    package var done: Int64
+    /// 0: units are not counted.
+    package var total: Int64
     package var updatedAt: Timestamp
 
     /// Cuts text that is too long, and clamps the fraction to 0 to 1, because a report about the work must never
     /// fail the work.
     package init(
-        stage: String, fraction: Double, message: String, step: Int, steps: Int, updatedAt: Timestamp
+        stage: String, fraction: Double?, message: String, done: Int64, total: Int64, updatedAt: Timestamp
     ) {
         self.stage = stage.cut(toBytes: JobLimits.progressStageBytesMax)
-        self.fraction = fraction.isNaN ? 0 : min(max(fraction, 0), 1)
+        self.fraction = fraction.flatMap { $0.isNaN ? nil : min(max($0, 0), 1) }
         self.message = message.cut(toBytes: JobLimits.progressMessageBytesMax)
-        self.step = min(max(step, 0), Int(Int32.max))
-        self.steps = min(max(steps, 0), Int(Int32.max))
+        self.done = max(done, 0)
+        self.total = max(total, 0)
         self.updatedAt = updatedAt
     }
 }
@@ -133,11 +154,14 @@ package struct Attempt: Sendable, Hashable {
     package var endedAt: Timestamp?
     package var outcome: Outcome
     package var error: JobError?
+    /// Whether the attempt uses up one of the budget. Only a released one does not.
+    package var isCounted: Bool
 
     package init(
         number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome,
-        error: JobError?
+        error: JobError?, isCounted: Bool = true
     ) {
+        self.isCounted = isCounted
         self.number = number
         self.node = node
         self.startedAt = startedAt

@@ -127,12 +127,15 @@ package enum JobLimits {
     package static let batchJobsMax = 10_000
     /// The most bytes of a request with a batch. Where a batch is not a message, its payloads together count.
     package static let batchBytesMax = 4 << 20
-    package static let cancelReasonBytesMax = 1024
+    package static let cancelNoteBytesMax = 1024
     /// The limit of a page token in a request. Those that the server makes are shorter.
     package static let pageTokenBytesMax = 256
     package static let pageSizeDefault = 50
     package static let pageSizeMax = 1000
     package static let listLabelsMax = 8
+    package static let listKindsMax = 32
+    /// The limit of a resume token in a request. Those that the server makes are shorter.
+    package static let resumeTokenBytesMax = 8 << 10
     package static let watchedJobsMax = 1000
     package static let userLimitMax = 100_000
     /// The most queues in which one user can have jobs, since one row is kept for each.

@@ -38,14 +38,14 @@ package struct JobSpecDraft: Sendable {
     package var contentType: ExactText = ""
     package var jobID: ExactText = ""
     package var idempotencyKey: ExactText = ""
-    package var priority = 0
+    package var priority: Int?
     package var runAt: Timestamp?
     package var delay: Duration?
     package var maxAttempts = 0
     package var retryInitialDelay: Duration?
-    package var retryFactor = 0.0
+    package var retryFactor: Double?
     package var retryMaxDelay: Duration?
-    package var retryJitter = 0.0
+    package var retryJitter: Double?
     package var timeout: Duration?
     package var softTimeout: Duration?
     package var labels: [(key: ExactText, value: ExactText)] = []
@@ -68,7 +68,7 @@ package struct JobSpecDraft: Sendable {
         let id = JobID(jobID.text)
         check.require(jobID.isEmpty || id != nil, "job_id", .malformed, "is not a UUID of 36 characters")
         check.require(
-            JobLimits.priorityRange.contains(priority), "priority", .outOfRange, "is not within −100 to 100")
+            JobLimits.priorityRange.contains(priority ?? 0), "priority", .outOfRange, "is not within −100 to 100")
         check.require(
             maxAttempts == 0 || JobLimits.attemptsRange.contains(maxAttempts), "max_attempts",
             .outOfRange, "is not within 1 to 100")
@@ -83,10 +83,10 @@ package struct JobSpecDraft: Sendable {
             retryInitialDelay, "retry_policy.initial_delay", within: retryDelays, "0 s to 30 days")
         check.duration(retryMaxDelay, "retry_policy.max_delay", within: retryDelays, "0 s to 30 days")
         check.require(
-            retryFactor == 0 || JobLimits.factorRange.contains(retryFactor), "retry_policy.factor",
+            JobLimits.factorRange.contains(retryFactor ?? 1), "retry_policy.factor",
             .outOfRange, "is not within 1 to 100")
         check.require(
-            (0...1).contains(retryJitter), "retry_policy.jitter", .outOfRange, "is not within 0 to 1")
+            (0...1).contains(retryJitter ?? 0), "retry_policy.jitter", .outOfRange, "is not within 0 to 1")
         let timeouts = JobLimits.timeoutMin...JobLimits.timeoutMax
         check.duration(timeout, "timeout", within: timeouts, "1 ms to 30 days")
         check.duration(softTimeout, "soft_timeout", within: timeouts, "1 ms to 30 days")
@@ -106,13 +106,13 @@ package struct JobSpecDraft: Sendable {
         return JobSpec(
             kind: kind.text, userID: userID, queue: queue.nonEmpty?.text ?? JobLimits.defaultQueue,
             payload: payload, contentType: type, jobID: id, idempotencyKey: idempotencyKey.nonEmpty,
-            priority: priority,
+            priority: priority ?? 0,
             due: runAt.map { .at($0) } ?? .after(delay ?? .zero),
             maxAttempts: maxAttempts == 0 ? JobLimits.maxAttemptsDefault : maxAttempts,
             retryPolicy: RetryPolicy(
                 initialDelay: retryInitialDelay ?? defaults.initialDelay,
-                factor: retryFactor == 0 ? defaults.factor : retryFactor,
-                maxDelay: retryMaxDelay ?? defaults.maxDelay, jitter: retryJitter),
+                factor: retryFactor ?? defaults.factor,
+                maxDelay: retryMaxDelay ?? defaults.maxDelay, jitter: retryJitter ?? defaults.jitter),
             timeout: timeout, softTimeout: softTimeout,
             labels: Dictionary(labels.map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last }))
     }

@@ -32,6 +32,8 @@ package enum JobEventType: String, Sendable, Hashable, CaseIterable {
     case cancelled
     /// Retry was called on a final job.
     case retried
+    /// Cancel was called on a running job, whose handler is asked to stop.
+    case cancelRequested = "cancel_requested"
 }
 
 /// One change in the lifecycle of a job.

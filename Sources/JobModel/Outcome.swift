@@ -82,7 +82,7 @@ extension Attempt.Outcome {
             case JobError.reasonInterrupted: self = .interrupted
             default: self = .failed
             }
-        case .enqueued, .started, .retried: return nil
+        case .enqueued, .started, .retried, .cancelRequested: return nil
         }
     }
 }

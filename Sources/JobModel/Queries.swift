@@ -20,7 +20,7 @@ package struct QueueStats: Sendable, Hashable {
     package var queue: String
     /// The jobs that wait, including those that are not due yet.
     package var pending: Int64
-    package var scheduled: Int64
+    package var notDue: Int64
     package var running: Int64
     package var succeeded: Int64
     package var failed: Int64
@@ -28,16 +28,17 @@ package struct QueueStats: Sendable, Hashable {
     package var oldestPendingAge: Duration?
     package var enqueuedPerSecond: Double
     package var finishedPerSecond: Double
-    package var isPaused: Bool
+    /// Whether not all jobs were counted: then each number of 10,000 or more may be less than the truth.
+    package var isCapped: Bool
 
     package init(
-        queue: String, pending: Int64 = 0, scheduled: Int64 = 0, running: Int64 = 0, succeeded: Int64 = 0,
+        queue: String, pending: Int64 = 0, notDue: Int64 = 0, running: Int64 = 0, succeeded: Int64 = 0,
         failed: Int64 = 0, cancelled: Int64 = 0, oldestPendingAge: Duration? = nil,
-        enqueuedPerSecond: Double = 0, finishedPerSecond: Double = 0, isPaused: Bool = false
+        enqueuedPerSecond: Double = 0, finishedPerSecond: Double = 0, isCapped: Bool = false
     ) {
         self.queue = queue
         self.pending = pending
-        self.scheduled = scheduled
+        self.notDue = notDue
         self.running = running
         self.succeeded = succeeded
         self.failed = failed
@@ -45,8 +46,29 @@ package struct QueueStats: Sendable, Hashable {
         self.oldestPendingAge = oldestPendingAge
         self.enqueuedPerSecond = enqueuedPerSecond
         self.finishedPerSecond = finishedPerSecond
-        self.isPaused = isPaused
+        self.isCapped = isCapped
     }
+}
+
+/// A queue.
+package struct QueueRecord: Sendable, Hashable {
+    package var name: String
+    package var isPaused: Bool
+    /// The numbers of its jobs, where they were asked for.
+    package var stats: QueueStats?
+
+    package init(name: String, isPaused: Bool, stats: QueueStats? = nil) {
+        self.name = name
+        self.isPaused = isPaused
+        self.stats = stats
+    }
+}
+
+/// The outcome of an Enqueue.
+package enum EnqueueDisposition: Sendable, Hashable, CaseIterable {
+    case created
+    /// A job with the same id or idempotency key and the same content existed.
+    case sameRequest
 }
 
 /// A server process, as other nodes see it.
@@ -84,16 +106,16 @@ package struct NodeRecord: Sendable, Hashable {
 package struct UserLimit: Sendable, Hashable {
     package var userID: ExactText
     package var queue: String
-    package var limit: Int
+    package var maxRunning: Int
     /// Whether the limit was set for this user. Otherwise it is the queue's.
-    package var isOverride: Bool
+    package var isOverridden: Bool
     package var running: Int
 
-    package init(userID: ExactText, queue: String, limit: Int, isOverride: Bool, running: Int) {
+    package init(userID: ExactText, queue: String, maxRunning: Int, isOverridden: Bool, running: Int) {
         self.userID = userID
         self.queue = queue
-        self.limit = limit
-        self.isOverride = isOverride
+        self.maxRunning = maxRunning
+        self.isOverridden = isOverridden
         self.running = running
     }
 }

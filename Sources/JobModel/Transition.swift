@@ -7,7 +7,7 @@ extension JobEventType {
         switch self {
         case .enqueued: []
         case .started: [.pending]
-        case .retryScheduled, .released, .succeeded, .failed: [.running]
+        case .retryScheduled, .released, .succeeded, .failed, .cancelRequested: [.running]
         case .cancelled: [.pending, .running]
         case .retried: [.failed, .cancelled]
         }
@@ -17,7 +17,7 @@ extension JobEventType {
     package var to: JobState {
         switch self {
         case .enqueued, .retryScheduled, .released, .retried: .pending
-        case .started: .running
+        case .started, .cancelRequested: .running
         case .succeeded: .succeeded
         case .failed: .failed
         case .cancelled: .cancelled

@@ -17,9 +17,9 @@ package struct AdminOperations: Sendable {
     // MARK: Queues and nodes
 
     /// - Parameter queue: empty: every queue.
-    package func queueStats(
+    package func queues(
         _ queue: ExactText = "", found violations: [FieldViolation] = []
-    ) async throws(ServiceError) -> [QueueStats] {
+    ) async throws(ServiceError) -> [QueueRecord] {
         try check(queue: queue, required: false, violations)
         return try await ServiceError.mapping { () async throws(StoreError) in
             try await store.queueStats(queue.nonEmpty?.text)

@@ -174,7 +174,7 @@ package struct JobOperations: Sendable {
         _ id: JobID, reason: ExactText = "", by caller: Caller
     ) async throws(ServiceError) -> JobRecord {
         var check = FieldCheck()
-        check.text(reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax, required: false)
+        check.text(reason, "note", bytesMax: JobLimits.cancelNoteBytesMax, required: false)
         try ServiceError.check(check.violations)
         return try await ServiceError.mapping(job: id, isWrite: true) { () async throws(StoreError) in
             try await store.cancel(id, reason: reason.text, by: caller)

@@ -157,7 +157,7 @@ struct GetUserLimit: Command {
 extension JobStore {
     /// Counts the jobs of queues. It reads every job within retention, so it is for operators and must not be
     /// called every second.
-    package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueStats] {
+    package func queueStats(_ queue: String?) async throws(StoreError) -> [QueueRecord] {
         try await read("queue_stats", timeout: .seconds(30), isLong: true) {
             connection throws(PostgresError) in
             let result = try connection.execute(CountQueues(queue: queue))
@@ -172,11 +172,11 @@ extension JobStore {
             let enqueued: Column<Int64> = try result.column("enqueued")
             let finished: Column<Int64> = try result.column("finished")
             let isPaused: Column<Bool> = try result.column("paused")
-            var all: [QueueStats] = []
+            var all: [QueueRecord] = []
             for row in result {
                 var stats = QueueStats(queue: try row[name])
                 stats.pending = try row[pending]
-                stats.scheduled = try row[scheduled]
+                stats.notDue = try row[scheduled]
                 stats.running = try row[running]
                 stats.succeeded = try row[succeeded]
                 stats.failed = try row[failed]
@@ -184,8 +184,7 @@ extension JobStore {
                 stats.oldestPendingAge = try row[oldestAge].map { .microseconds(max(0, $0)) }
                 stats.enqueuedPerSecond = Double(try row[enqueued]) / 60
                 stats.finishedPerSecond = Double(try row[finished]) / 60
-                stats.isPaused = try row[isPaused]
-                all.append(stats)
+                all.append(QueueRecord(name: stats.queue, isPaused: try row[isPaused], stats: stats))
             }
             return all
         }
@@ -265,8 +264,8 @@ extension JobStore {
             let limit: Int32 = try row[result.column("user_limit")]
             let running: Int64 = try row[result.column("running")]
             return UserLimit(
-                userID: userID, queue: queue, limit: Int(limit),
-                isOverride: try row[result.column("is_override")], running: Int(running))
+                userID: userID, queue: queue, maxRunning: Int(limit),
+                isOverridden: try row[result.column("is_override")], running: Int(running))
         }
     }
 }

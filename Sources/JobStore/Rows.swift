@@ -107,7 +107,7 @@ struct ProgressReader {
     func progress(_ row: Row) throws(PostgresError) -> Progress {
         Progress(
             stage: try row[stage], fraction: try row[fraction], message: try row[message],
-            step: Int(try row[step]), steps: Int(try row[steps]), updatedAt: try row[updatedAt])
+            done: Int64(try row[step]), total: Int64(try row[steps]), updatedAt: try row[updatedAt])
     }
 }
 

@@ -162,8 +162,8 @@ extension SaveProgress {
         self.init(
             node: node, numbers: updates.map(\.key.number), tokens: updates.map(\.token),
             attempts: updates.map { Int32($0.attempt) }, stages: progress.map(\.stage),
-            fractions: progress.map(\.fraction), messages: progress.map(\.message),
-            step: progress.map { Int32($0.step) }, steps: progress.map { Int32($0.steps) },
+            fractions: progress.map { $0.fraction ?? .nan }, messages: progress.map(\.message),
+            step: progress.map { Int32(clamping: $0.done) }, steps: progress.map { Int32(clamping: $0.total) },
             updatedAt: progress.map(\.updatedAt))
     }
 }

@@ -110,12 +110,12 @@ extension JobWatch {
 }
 
 extension JobUpdate {
-    /// The update for an item; nil for a heartbeat before the snapshot is complete.
+    /// The update for an item; nil for an item that the reader has no use for.
     fileprivate init?(_ item: WatchItem) {
         switch item {
         case .snapshot(let job): self = .snapshot(Job(job))
         case .log(let id, let lines): self = .log(jobID: id.uuid, lines.map { Job.LogLine($0) })
-        case .heartbeat(_, isComplete: true): self = .isCurrent
+        case .snapshotsComplete: self = .isCurrent
         case .heartbeat: return nil
         case .update(let update):
             switch update.content {

@@ -60,7 +60,7 @@ public struct JobContext: Sendable {
     ///   - message: for people, at most 1,024 bytes.
     ///   - stage: the current activity, at most 128 bytes.
     public func report(fraction: Double, message: String = "", stage: String = "") {
-        run.report(stage: stage, fraction: fraction, message: message, step: 0, steps: 0)
+        run.report(stage: stage, fraction: fraction, message: message, done: 0, total: 0)
     }
 
     /// Reports how many steps are done, from which the fraction is computed. Otherwise it is like
@@ -73,7 +73,7 @@ public struct JobContext: Sendable {
     ///   - stage: the current activity, at most 128 bytes.
     public func report(step: Int, of steps: Int, message: String = "", stage: String = "") {
         let fraction = Double(step) / Double(max(steps, 1))
-        run.report(stage: stage, fraction: fraction, message: message, step: step, steps: steps)
+        run.report(stage: stage, fraction: fraction, message: message, done: Int64(step), total: Int64(steps))
     }
 
     /// Writes a line of at most 4,096 bytes to the job's log, without waiting. The last 200 lines are kept.

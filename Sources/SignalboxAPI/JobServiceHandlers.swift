@@ -40,7 +40,7 @@ package struct JobServiceHandlers: Sendable {
             .unary(JobServiceMethod.cancel, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try CancelRequest.read(bytes)
                 let id = try JobID(request.jobID, field: "job_id")
-                let job = try await jobs.cancel(id, reason: request.reason, by: context.caller)
+                let job = try await jobs.cancel(id, reason: request.note, by: context.caller)
                 return JobResponse(job: job).encode()
             },
             .unary(JobServiceMethod.retry, maxRequestBytes: Self.requestBytesMax) { bytes, context in
@@ -62,14 +62,16 @@ package struct JobServiceHandlers: Sendable {
     }
 
     private static func encode(_ enqueued: Enqueued) -> ByteBuffer {
-        EnqueueResponse(job: enqueued.job, created: enqueued.isNew).encode()
+        EnqueueResponse(
+            job: enqueued.job, created: enqueued.isNew, disposition: enqueued.isNew ? .created : .sameRequest
+        ).encode()
     }
 
     private func enqueueBatch(_ bytes: ByteBuffer, by caller: Caller) async throws -> ByteBuffer {
         var violations: [FieldViolation] = []
         let request = try EnqueueBatchRequest.decode(bytes, into: &violations)
         let enqueued = try await jobs.enqueueBatch(request.jobs, found: violations, by: caller)
-        return EnqueueBatchResponse(jobs: enqueued.map { .init(jobID: $0.id, created: $0.isNew) }).encode()
+        return EnqueueBatchResponse(jobs: enqueued.map { .init(jobID: $0.id, created: $0.isNew, disposition: $0.isNew ? .created : .sameRequest, sequence: 1) }).encode()
     }
 
     private func getJob(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
@@ -83,13 +85,15 @@ package struct JobServiceHandlers: Sendable {
         var violations: [FieldViolation] = []
         let request = try ListJobsRequest.decode(bytes, into: &violations)
         var query = JobListQuery()
-        query.userID = request.userID
-        query.queue = request.queue
-        query.kind = request.kind
-        query.states = request.states
-        query.labels = request.labels
-        query.createdFrom = request.createdFrom
-        query.createdTo = request.createdTo
+        if let filter = request.filter {
+            query.userID = filter.userID
+            query.queue = filter.queue
+            query.kind = filter.kinds.first ?? ""
+            query.states = filter.states
+            query.labels = filter.labels
+            query.createdFrom = filter.createdFrom
+            query.createdTo = filter.createdTo
+        }
         query.pageSize = request.pageSize
         query.pageToken = request.pageToken
         return try Self.encode(try await jobs.list(query, found: violations, for: caller))

@@ -23,8 +23,8 @@ extension WatchItem {
         case .snapshot(let job): WatchResponse.snapshot(job).encode()
         case .update(let update): update.message
         case .log(let id, let lines): WatchResponse.log(id, lines).encode()
-        case .heartbeat(let at, let isComplete):
-            WatchResponse.heartbeat(at: at, snapshotComplete: isComplete).encode()
+        case .heartbeat(let at): WatchResponse.heartbeat(at: at).encode()
+        case .snapshotsComplete: WatchResponse.snapshotsComplete.encode()
         }
     }
 }

@@ -33,7 +33,7 @@ package struct WatchHandler: Sendable {
         let request = try WatchRequest.decode(bytes, into: &violations)
         let query = WatchQuery(
             jobs: request.jobs.map { .init(id: $0.jobID, afterSequence: $0.afterSequence) },
-            userID: request.userID, queue: request.queue, includesLog: request.includeLog)
+            userID: request.filter?.userID ?? "", queue: request.filter?.queue ?? "", includesLog: request.includeLog)
         var beginning = try await watches.begin(query, found: violations, by: caller)
         do {
             try await Self.send(&beginning, writer)

@@ -78,7 +78,7 @@ actor RemoteWatch {
         retry.receives(now: now())
         if case .lifecycle = message { retry.progresses() }
         add(session.receive(message))
-        if case .heartbeat(_, snapshotComplete: true) = message, case .all = session.subject {
+        if case .snapshotsComplete = message, case .all = session.subject {
             try await lookUpMissing()
         }
     }
@@ -120,8 +120,8 @@ actor RemoteWatch {
         case .progress(let id, let attempt, let progress):
             updates.append(.progress(jobID: id.uuid, attempt: attempt, Job.Progress(progress)))
         case .log(let id, let lines): updates.append(.log(jobID: id.uuid, lines.map { Job.LogLine($0) }))
-        case .heartbeat: updates.append(.isCurrent)
-        case .other, nil: break
+        case .snapshotsComplete: updates.append(.isCurrent)
+        case .heartbeat, .opened, .removed, .other, nil: break
         }
     }
 }

@@ -124,23 +124,23 @@ public struct SignalboxClient: JobQueue {
         of filter: SignalboxJobs.JobFilter, size: Int, after token: String?
     ) async throws -> SignalboxJobs.JobPage {
         let filter = filter.ofDomain
-        var request = ListJobsRequest()
-        request.userID = filter.userID ?? ""
-        request.queue = ExactText(filter.queue ?? "")
-        request.kind = ExactText(filter.kind ?? "")
-        request.states = filter.states
-        request.labels = filter.labels.map { (key: $0.key, value: $0.value) }
-        request.createdFrom = filter.createdFrom
-        request.createdTo = filter.createdTo
-        request.pageSize = size
-        request.pageToken = ExactText(token ?? "")
+        var message = JobFilterMessage()
+        message.userID = filter.userID ?? ""
+        message.queue = ExactText(filter.queue ?? "")
+        message.kinds = filter.kind.map { [ExactText($0)] } ?? []
+        message.states = filter.states
+        message.labels = filter.labels.map { (key: $0.key, value: $0.value) }
+        message.createdFrom = filter.createdFrom
+        message.createdTo = filter.createdTo
+        let request = ListJobsRequest(
+            pageSize: size, pageToken: ExactText(token ?? ""), filter: message)
         let answer = try await call(JobServiceMethod.listJobs, request, as: ListJobsResponse.self)
         return SignalboxJobs.JobPage(answer.jobs, nextToken: answer.nextPageToken)
     }
 
     /// Asks for a job's end.
     public func cancel(_ id: UUID, reason: String) async throws -> Job {
-        let request = CancelRequest(jobID: "\(JobID(id))", reason: ExactText(reason))
+        let request = CancelRequest(jobID: "\(JobID(id))", note: ExactText(reason))
         return Job(try await call(JobServiceMethod.cancel, request, as: JobResponse.self).job)
     }
 

@@ -65,7 +65,8 @@ package struct WatchSession: Sendable {
                     WatchRequest.Watched(jobID: "\($0)", afterSequence: known[$0]?.sequence ?? 0)
                 }, includeLog: includesLog)
         case .all(let userID, let queue):
-            return WatchRequest(userID: ExactText(userID), queue: ExactText(queue))
+            return WatchRequest(
+                filter: JobFilterMessage(userID: ExactText(userID), queue: ExactText(queue)))
         }
     }
 
@@ -96,11 +97,14 @@ package struct WatchSession: Sendable {
             guard let newest = fresh.last else { return nil }
             known[id]?.logNumber = newest.number
             return .log(id, fresh)
-        case .heartbeat(_, let snapshotComplete):
-            guard snapshotComplete, !isComplete else { return nil }
+        case .snapshotsComplete:
+            guard !isComplete else { return nil }
             isComplete = true
             return message
-        case .other:
+        case .removed(let id):
+            known[id] = nil
+            return nil
+        case .heartbeat, .opened, .other:
             return nil
         }
     }

@@ -31,9 +31,8 @@ extension Job {
 extension Job.Progress {
     package init(_ progress: JobModel.Progress) {
         self.init(
-            stage: progress.stage, fraction: progress.fraction, message: progress.message,
-            step: progress.step,
-            steps: progress.steps, updatedAt: Date(progress.updatedAt))
+            stage: progress.stage, fraction: progress.fraction ?? 0, message: progress.message,
+            step: Int(progress.done), steps: Int(progress.total), updatedAt: Date(progress.updatedAt))
     }
 }
 
@@ -111,6 +110,7 @@ extension JobEvent {
             case .failed: .failed
             case .cancelled: .cancelled
             case .retried: .retried
+            case .cancelRequested: .cancelRequested
             }
         self.init(
             jobID: event.jobID.uuid, sequence: Int(event.sequence), kind: kind, state: JobState(event.state),

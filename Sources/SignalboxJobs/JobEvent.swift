@@ -20,6 +20,8 @@ public struct JobEvent: Sendable, Hashable {
         case cancelled
         /// A retry put it back.
         case retried
+        /// Its handler was asked to stop.
+        case cancelRequested
     }
 
     /// The job's id.

@@ -25,7 +25,9 @@ extension FieldReader {
         unsafe draft.jobID = idText(message.job_id, "\(field()).job_id")
         unsafe draft.idempotencyKey = text(
             message.idempotency_key, "\(field()).idempotency_key", bytesMax: JobLimits.idempotencyKeyBytesMax)
-        unsafe draft.priority = Int(message.priority)
+        if unsafe message._priority_case == SIGNALBOX__V1__JOB_SPEC___PRIORITY_PRIORITY {
+            unsafe draft.priority = Int(message.priority)
+        }
         unsafe draft.maxAttempts = Int(message.max_attempts)
         switch unsafe message.due_case {
         case SIGNALBOX__V1__JOB_SPEC__DUE_RUN_AT:
@@ -38,9 +40,13 @@ extension FieldReader {
         if let policy = unsafe message.retry_policy?.pointee {
             unsafe draft.retryInitialDelay = duration(
                 policy.initial_delay, "\(field()).retry_policy.initial_delay")
-            unsafe draft.retryFactor = policy.factor
+            if unsafe policy._factor_case == SIGNALBOX__V1__RETRY_POLICY___FACTOR_FACTOR {
+                unsafe draft.retryFactor = policy.factor
+            }
             unsafe draft.retryMaxDelay = duration(policy.max_delay, "\(field()).retry_policy.max_delay")
-            unsafe draft.retryJitter = policy.jitter
+            if unsafe policy._jitter_case == SIGNALBOX__V1__RETRY_POLICY___JITTER_JITTER {
+                unsafe draft.retryJitter = policy.jitter
+            }
         }
         unsafe draft.timeout = duration(message.timeout, "\(field()).timeout")
         unsafe draft.softTimeout = duration(message.soft_timeout, "\(field()).soft_timeout")
@@ -61,8 +67,11 @@ extension MessageArena {
         unsafe message.content_type = text(draft.contentType)
         unsafe message.job_id = text(draft.jobID)
         unsafe message.idempotency_key = text(draft.idempotencyKey)
-        unsafe message.priority = Int32(clamping: draft.priority)
-        unsafe message.max_attempts = UInt32(clamping: draft.maxAttempts)
+        if let priority = draft.priority {
+            unsafe message._priority_case = SIGNALBOX__V1__JOB_SPEC___PRIORITY_PRIORITY
+            unsafe message.priority = Int32(clamping: priority)
+        }
+        unsafe message.max_attempts = Int32(clamping: draft.maxAttempts)
         if let runAt = draft.runAt {
             unsafe message.due_case = SIGNALBOX__V1__JOB_SPEC__DUE_RUN_AT
             unsafe message.run_at = timestamp(runAt)
@@ -70,14 +79,14 @@ extension MessageArena {
             unsafe message.due_case = SIGNALBOX__V1__JOB_SPEC__DUE_DELAY
             unsafe message.delay = duration(delay)
         }
-        if draft.retryInitialDelay != nil || draft.retryFactor != 0 || draft.retryMaxDelay != nil
-            || draft.retryJitter != 0
+        if draft.retryInitialDelay != nil || draft.retryFactor != nil || draft.retryMaxDelay != nil
+            || draft.retryJitter != nil
         {
             unsafe message.retry_policy = make(signalbox__v1__retry_policy__init) { policy in
                 unsafe policy.initial_delay = duration(draft.retryInitialDelay)
-                unsafe policy.factor = draft.retryFactor
                 unsafe policy.max_delay = duration(draft.retryMaxDelay)
-                unsafe policy.jitter = draft.retryJitter
+                if let factor = draft.retryFactor { unsafe policy.set(factor: factor) }
+                if let jitter = draft.retryJitter { unsafe policy.set(jitter: jitter) }
             }
         }
         unsafe message.timeout = duration(draft.timeout)
@@ -108,12 +117,13 @@ extension MessageArena {
         unsafe fill(&message, with: record.spec)
         unsafe message.id = text(record.id.description)
         unsafe message.state = record.state.onWire
-        unsafe message.sequence = UInt64(clamping: record.sequence)
+        unsafe message.sequence = record.sequence
         unsafe message.created_at = timestamp(record.createdAt)
         unsafe message.due_at = timestamp(record.dueAt)
         unsafe message.started_at = timestamp(record.startedAt)
         unsafe message.finished_at = timestamp(record.finishedAt)
-        unsafe message.attempt = UInt32(clamping: record.attempt)
+        unsafe message.attempt = Int32(clamping: record.attempt)
+        unsafe message.attempts_used = Int32(clamping: record.attemptsUsed)
         unsafe message.cancel_requested = record.cancelRequested ? 1 : 0
         if let progress = record.progress {
             unsafe message.progress = make(signalbox__v1__progress__init) { unsafe fill(&$0, with: progress) }
@@ -141,12 +151,12 @@ extension MessageArena {
         unsafe message.content_type = text(spec.contentType)
         unsafe message.idempotency_key = text(spec.idempotencyKey ?? "")
         unsafe message.priority = Int32(clamping: spec.priority)
-        unsafe message.max_attempts = UInt32(clamping: spec.maxAttempts)
+        unsafe message.max_attempts = Int32(clamping: spec.maxAttempts)
         unsafe message.retry_policy = make(signalbox__v1__retry_policy__init) { policy in
             unsafe policy.initial_delay = duration(spec.retryPolicy.initialDelay)
-            unsafe policy.factor = spec.retryPolicy.factor
+            unsafe policy.set(factor: spec.retryPolicy.factor)
             unsafe policy.max_delay = duration(spec.retryPolicy.maxDelay)
-            unsafe policy.jitter = spec.retryPolicy.jitter
+            unsafe policy.set(jitter: spec.retryPolicy.jitter)
         }
         unsafe message.timeout = duration(spec.timeout)
         unsafe message.soft_timeout = duration(spec.softTimeout)
@@ -186,11 +196,12 @@ extension FieldReader {
         spec.labels = Dictionary(labels, uniquingKeysWith: { _, last in last })
         var record = unsafe JobRecord(
             number: 0, id: answer(message.id, "\(field()).id"), spec: spec,
-            state: known(message.state, "\(field()).state"), sequence: Int64(clamping: message.sequence),
+            state: known(message.state, "\(field()).state"), sequence: message.sequence,
             createdAt: requiredTimestamp(message.created_at, "\(field()).created_at"), dueAt: dueAt,
             startedAt: timestamp(message.started_at, "\(field()).started_at"),
             finishedAt: timestamp(message.finished_at, "\(field()).finished_at"),
-            attempt: Int(message.attempt), cancelRequested: message.cancel_requested != 0)
+            attempt: Int(message.attempt), attemptsUsed: Int(message.attempts_used),
+            cancelRequested: message.cancel_requested != 0)
         unsafe record.progress = optional(message.progress) {
             unsafe $1.progress($0, "\(field()).progress")
         }
@@ -203,6 +214,18 @@ extension FieldReader {
             unsafe logLine($1, "\(field()).log[\($0)]")
         }
         return record
+    }
+}
+
+extension Signalbox__V1__RetryPolicy {
+    fileprivate mutating func set(factor: Double) {
+        unsafe _factor_case = SIGNALBOX__V1__RETRY_POLICY___FACTOR_FACTOR
+        unsafe self.factor = factor
+    }
+
+    fileprivate mutating func set(jitter: Double) {
+        unsafe _jitter_case = SIGNALBOX__V1__RETRY_POLICY___JITTER_JITTER
+        unsafe self.jitter = jitter
     }
 }
 

@@ -170,6 +170,44 @@ struct FieldReader {
         return Value.placeholder
     }
 
+    /// An enum's value in a response. One that is unknown is the unspecified one.
+    func open<Value: WireEnum>(_ value: Value.Wire) -> Value {
+        Value(onWire: value) ?? Value.placeholder
+    }
+
+    /// An enum's value in a request; nil if it is not set. One that is unknown is a violation.
+    mutating func optionalValue<Value: WireEnum>(
+        _ value: Value.Wire, _ field: @autoclosure () -> String
+    ) -> Value? {
+        guard value.rawValue != 0 else { return nil }
+        if let value = Value(onWire: value) { return value }
+        add(field(), .unknownValue, "is unknown: \(value.rawValue)")
+        return nil
+    }
+
+    /// The texts of a repeated field in a request, at most `limit` of them.
+    mutating func texts(
+        _ count: Int, _ texts: UnsafeMutablePointer<ProtobufCBinaryData>?,
+        _ field: @autoclosure () -> String, bytesMax: Int, limit: Int
+    ) -> [ExactText] {
+        let texts = unsafe values(min(count, limit), texts)
+        return texts.indices.map { unsafe text(texts[$0], "\(field())[\($0)]", bytesMax: bytesMax) }
+    }
+
+    /// The paths of a field mask in a request; nil if it is not set.
+    mutating func fieldMask(
+        _ message: UnsafeMutablePointer<Google__Protobuf__FieldMask>?, _ field: @autoclosure () -> String
+    ) -> FieldMask? {
+        guard let message = unsafe message?.pointee else { return nil }
+        if unsafe message.n_paths > FieldMask.pathsMax {
+            add("\(field()).paths", .tooLong, "are more than \(FieldMask.pathsMax)")
+        }
+        return unsafe FieldMask(
+            paths: texts(
+                message.n_paths, message.paths, "\(field()).paths", bytesMax: Self.nameBytesMax,
+                limit: FieldMask.pathsMax))
+    }
+
     /// The values of a repeated enum in a request. `one` is what the violation calls an unknown value.
     mutating func set<Value: WireEnum>(
         _ count: Int, _ values: UnsafeMutablePointer<Value.Wire>?, _ field: @autoclosure () -> String,
@@ -349,6 +387,13 @@ extension MessageArena {
 
     func texts(_ values: [some TextValue]) -> (Int, UnsafeMutablePointer<ProtobufCBinaryData>?) {
         unsafe array(values) { unsafe text($0.onWire) }
+    }
+
+    func fieldMask(_ mask: FieldMask?) -> UnsafeMutablePointer<Google__Protobuf__FieldMask>? {
+        guard let mask else { return nil }
+        return unsafe make(google__protobuf__field_mask__init) {
+            unsafe ($0.n_paths, $0.paths) = texts(mask.paths)
+        }
     }
 
     func text(_ value: some TextValue) -> ProtobufCBinaryData {

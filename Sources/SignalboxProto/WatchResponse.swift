@@ -9,8 +9,11 @@ package enum WatchResponse: ResponseMessage, Hashable {
     case snapshot(JobRecord)
     case lifecycle(JobEvent)
     case progress(JobID, attempt: Int, Progress)
-    case heartbeat(at: Timestamp, snapshotComplete: Bool)
+    case heartbeat(at: Timestamp)
     case log(JobID, [LogLine])
+    case removed(JobID)
+    case opened(resumed: Bool, heartbeatInterval: Duration)
+    case snapshotsComplete
     /// A kind of message that this version does not know. It comes from decoding only.
     case other
 
@@ -46,9 +49,16 @@ extension FieldReader {
                 })
         case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_HEARTBEAT:
             guard let heartbeat = unsafe message.heartbeat?.pointee else { return .other }
-            return unsafe .heartbeat(
-                at: requiredTimestamp(heartbeat.at, "heartbeat.at"),
-                snapshotComplete: heartbeat.snapshot_complete != 0)
+            return unsafe .heartbeat(at: requiredTimestamp(heartbeat.at, "heartbeat.at"))
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_REMOVED:
+            guard let removed = unsafe message.removed?.pointee else { return .other }
+            return unsafe .removed(answer(removed.job_id, "removed.job_id"))
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_OPENED:
+            guard let opened = unsafe message.opened?.pointee else { return .other }
+            let interval = unsafe duration(opened.heartbeat_interval, "opened.heartbeat_interval")
+            return unsafe .opened(resumed: opened.resumed != 0, heartbeatInterval: interval ?? .zero)
+        case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOTS_COMPLETE:
+            return .snapshotsComplete
         case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LOG:
             guard let log = unsafe message.log?.pointee else { return .other }
             let id: JobID = unsafe answer(log.job_id, "log.job_id")
@@ -66,7 +76,7 @@ extension FieldReader {
             add("lifecycle.state", .malformed, "does not follow from the type")
         }
         return unsafe JobEvent(
-            jobID: answer(message.job_id, "lifecycle.job_id"), sequence: Int64(clamping: message.sequence),
+            jobID: answer(message.job_id, "lifecycle.job_id"), sequence: message.sequence,
             type: type, at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
             node: nonEmptyAnswer(message.node, "lifecycle.node")?.text,
             error: optional(message.error) { unsafe $1.jobError($0, "lifecycle.error") },
@@ -95,14 +105,13 @@ extension MessageArena {
             unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_PROGRESS
             unsafe message.progress = make(signalbox__v1__progress_event__init) {
                 unsafe $0.job_id = text(id.description)
-                unsafe $0.attempt = UInt32(clamping: attempt)
+                unsafe $0.attempt = Int32(clamping: attempt)
                 unsafe $0.progress = make(signalbox__v1__progress__init) { unsafe fill(&$0, with: progress) }
             }
-        case .heartbeat(let at, let snapshotComplete):
+        case .heartbeat(let at):
             unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_HEARTBEAT
             unsafe message.heartbeat = make(signalbox__v1__heartbeat__init) {
                 unsafe $0.at = timestamp(at)
-                unsafe $0.snapshot_complete = snapshotComplete ? 1 : 0
             }
         case .log(let id, let lines):
             unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_LOG
@@ -112,6 +121,20 @@ extension MessageArena {
                     unsafe fill(&$0, with: $1)
                 }
             }
+        case .removed(let id):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_REMOVED
+            unsafe message.removed = make(signalbox__v1__job_removed__init) {
+                unsafe $0.job_id = text(id.description)
+            }
+        case .opened(let isResumed, let heartbeatInterval):
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_OPENED
+            unsafe message.opened = make(signalbox__v1__watch_opened__init) {
+                unsafe $0.resumed = isResumed ? 1 : 0
+                unsafe $0.heartbeat_interval = duration(heartbeatInterval)
+            }
+        case .snapshotsComplete:
+            unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOTS_COMPLETE
+            unsafe message.snapshots_complete = make(signalbox__v1__snapshots_complete__init) { _ in }
         case .other:
             break
         }
@@ -119,11 +142,11 @@ extension MessageArena {
 
     private func fill(_ message: inout Signalbox__V1__JobEvent, with event: JobEvent) {
         unsafe message.job_id = text(event.jobID.description)
-        unsafe message.sequence = UInt64(clamping: event.sequence)
+        unsafe message.sequence = event.sequence
         unsafe message.type = event.type.onWire
         unsafe message.state = event.state.onWire
         unsafe message.at = timestamp(event.at)
-        unsafe message.attempt = UInt32(clamping: event.attempt)
+        unsafe message.attempt = Int32(clamping: event.attempt)
         unsafe message.node = text(event.node ?? "")
         if let error = event.error {
             unsafe message.error = make(signalbox__v1__job_error__init) { unsafe fill(&$0, with: error) }

@@ -74,15 +74,3 @@ extension UUID: TextValue {
 
     static var placeholder: UUID { UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)) }
 }
-
-extension LogLine.Level: TextValue {
-    init?(onWire text: ExactText) { self.init(rawValue: text.text) }
-
-    var onWire: String { rawValue }
-
-    static func refusal(of text: ExactText) -> String {
-        "is unknown: \(PrintableText.escaped(text.text, bytesMax: 64))"
-    }
-
-    static var placeholder: LogLine.Level { .info }
-}

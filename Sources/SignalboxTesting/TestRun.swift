@@ -51,10 +51,10 @@ final class TestRun: Run {
         (reports, report) = AsyncStream.makeStream()
     }
 
-    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
+    func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64) {
         let progress = Job.Progress(
             JobModel.Progress(
-                stage: stage, fraction: fraction, message: message, step: step, steps: steps, updatedAt: .now)
+                stage: stage, fraction: fraction, message: message, done: done, total: total, updatedAt: .now)
         )
         state.withLock { $0.reports.append(progress) }
         report.yield(progress)

@@ -104,7 +104,7 @@ import Testing
         var sizes: [Int] = []
         for await request in requests {
             sizes.append(request.pageSize)
-            #expect(request.userID == "ada" && request.states == [.running])
+            #expect(request.filter?.userID == "ada" && request.filter?.states == [.running])
         }
         #expect(sizes == [100, 100, 10])
     }

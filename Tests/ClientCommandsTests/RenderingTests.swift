@@ -30,8 +30,8 @@ import Testing
         var stats = QueueStats(queue: "q")
         stats.enqueuedPerSecond = .infinity
         stats.finishedPerSecond = 12.34
-        stats.isPaused = true
-        #expect(StatsCommand.row(stats).suffix(4) == ["-", "?", "12.3", "paused"])
+        let queue = QueueRecord(name: "q", isPaused: true, stats: stats)
+        #expect(StatsCommand.row(queue).suffix(4) == ["-", "?", "12.3", "paused"])
     }
 }
 
@@ -187,7 +187,7 @@ import Testing
                 "type":"RETRY_SCHEDULED","user_id":"ada"}}
                 """)
         #expect(
-            try JSONLine.text(WatchView(.heartbeat(at: Sample.start, snapshotComplete: true)))
+            try JSONLine.text(WatchView(.snapshotsComplete))
                 == #"{"heartbeat":{"at":"2024-07-03T10:00:00Z","snapshot_complete":true}}"#)
         #expect(WatchView(.other) == nil)
     }

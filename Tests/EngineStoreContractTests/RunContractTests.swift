@@ -177,7 +177,7 @@ import Testing
         return RunUpdate(
             key: run.key, token: run.token, attempt: run.attempt,
             progress: stage.map {
-                Progress(stage: $0, fraction: 0.5, message: "m", step: 1, steps: 2, updatedAt: moment)
+                Progress(stage: $0, fraction: 0.5, message: "m", done: 1, total: 2, updatedAt: moment)
             },
             log: lines.map {
                 LogLine(number: $0, at: moment, attempt: run.attempt, level: .info, message: "\($0)")

@@ -166,8 +166,8 @@ import Testing
         let store = ScriptedStore()
         let run = run(store)
         let runner = ScriptedRunner { run in
-            run.report(stage: "a", fraction: 0.5, message: "", step: 1, steps: 2)
-            run.report(stage: "b", fraction: 1, message: "", step: 2, steps: 2)
+            run.report(stage: "a", fraction: 0.5, message: "", done: 1, total: 2)
+            run.report(stage: "b", fraction: 1, message: "", done: 2, total: 2)
             run.log(.info, "line")
             return ScriptedRunner.done
         }

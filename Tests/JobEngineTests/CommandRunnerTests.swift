@@ -144,7 +144,7 @@ import Testing
         #expect(result == JobResult(data: [0, 1], contentType: "audio/wav"))
         #expect(
             run.said == [
-                .progress(stage: "work", fraction: 0.5, message: "", step: 1, steps: 2),
+                .progress(stage: "work", fraction: 0.5, message: "", done: 1, total: 2),
                 .checkpoint(#"{"step":1}"#), .log(.error, "bad"), .log(.info, "plain"),
             ])
     }

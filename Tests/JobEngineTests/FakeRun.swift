@@ -6,7 +6,7 @@ import Support
 /// An attempt whose sayings are kept, and told to whoever waits for them.
 final class FakeRun: Run {
     enum Saying: Sendable, Equatable {
-        case progress(stage: String, fraction: Double, message: String, step: Int, steps: Int)
+        case progress(stage: String, fraction: Double?, message: String, done: Int64, total: Int64)
         case log(LogLine.Level, String)
         case checkpoint(String)
     }
@@ -74,8 +74,8 @@ final class FakeRun: Run {
         isAbandoned.yield()
     }
 
-    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
-        say(.progress(stage: stage, fraction: fraction, message: message, step: step, steps: steps))
+    func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64) {
+        say(.progress(stage: stage, fraction: fraction, message: message, done: done, total: total))
     }
 
     func log(_ level: LogLine.Level, _ message: String) {

@@ -9,7 +9,7 @@ import Testing
 
     private func progress(_ stage: String, at microseconds: Int64) -> Progress {
         Progress(
-            stage: stage, fraction: 0, message: "", step: 0, steps: 0,
+            stage: stage, fraction: 0, message: "", done: 0, total: 0,
             updatedAt: Timestamp(microseconds: microseconds))
     }
 

@@ -29,9 +29,9 @@ import Testing
         #expect(try await text(TestSleepRunner().run(run)).contains(#""slept_ms":4"#))
         #expect(
             run.said == [
-                .progress(stage: "sleeping", fraction: 0.5, message: "", step: 1, steps: 2),
+                .progress(stage: "sleeping", fraction: 0.5, message: "", done: 1, total: 2),
                 .checkpoint(#"{"step":1}"#),
-                .progress(stage: "sleeping", fraction: 1, message: "", step: 2, steps: 2),
+                .progress(stage: "sleeping", fraction: 1, message: "", done: 2, total: 2),
                 .checkpoint(#"{"step":2}"#),
             ])
     }

@@ -10,7 +10,7 @@ import Testing
 @Suite(.timeLimit(.minutes(2))) struct WorkerNodeTests {
     @Test func success() async throws {
         let runner = ScriptedRunner { run in
-            run.report(stage: "half", fraction: 0.5, message: "m", step: 1, steps: 2)
+            run.report(stage: "half", fraction: 0.5, message: "m", done: 1, total: 2)
             run.log(.info, "hello")
             try await run.save(checkpoint: [9])
             return JobResult(data: run.payload, contentType: ExactText(run.contentType))

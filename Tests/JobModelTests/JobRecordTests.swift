@@ -33,18 +33,18 @@ import Testing
     }
 
     @Test func whatIsReportedIsMadeToFit() {
-        func progress(_ fraction: Double, step: Int = 0, steps: Int = 0) -> Progress {
+        func progress(_ fraction: Double?, done: Int64 = 0, total: Int64 = 0) -> Progress {
             Progress(
                 stage: String(repeating: "s", count: 200), fraction: fraction,
-                message: String(repeating: "m", count: 2000), step: step, steps: steps,
+                message: String(repeating: "m", count: 2000), done: done, total: total,
                 updatedAt: Timestamp(microseconds: 0))
         }
-        let some = progress(0.5, step: -1, steps: .max)
+        let some = progress(0.5, done: -1, total: .max)
         #expect(some.stage.utf8.count == 128 && some.message.utf8.count == 1024)
-        #expect(some.step == 0 && some.steps == Int(Int32.max))
+        #expect(some.done == 0 && some.total == .max)
         #expect(
-            [-1, 0, 0.25, 1, 2, .nan, .infinity, -.infinity].map { progress($0).fraction }
-                == [0, 0, 0.25, 1, 1, 0, 1, 0])
+            [-1, 0, 0.25, 1, 2, .nan, .infinity, -.infinity, nil].map { progress($0).fraction }
+                == [0, 0, 0.25, 1, 1, nil, 1, 0, nil])
         let error = JobError(
             reason: String(repeating: "r", count: 65), message: String(repeating: "m", count: 4097))
         #expect(error.reason.utf8.count == 64 && error.message.utf8.count == 4096)

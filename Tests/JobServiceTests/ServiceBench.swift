@@ -160,8 +160,8 @@ struct WatchReader: ~Copyable {
                 case .progress(_, let progress): return "progress \(progress.fraction)"
                 }
             case .log(_, let lines): return "log \(lines.map(\.message).joined(separator: ","))"
-            case .heartbeat(_, isComplete: true): return "complete"
-            case .heartbeat(_, isComplete: false): continue
+            case .snapshotsComplete: return "complete"
+            case .heartbeat: continue
             }
         }
         return nil

@@ -101,10 +101,10 @@ import Testing
     @Test func limits() async throws {
         try await ServiceBench.with { bench in
             let caller = Caller.of("a")
-            #expect(try await bench.admin.userLimit(userID: "a", for: caller).limit == 3)
+            #expect(try await bench.admin.userLimit(userID: "a", for: caller).maxRunning == 3)
             let set = try await bench.admin.setUserLimit(7, userID: "a", queue: "q", by: caller)
-            #expect(set.limit == 7 && set.isOverride && set.queue == "q")
-            #expect(try await bench.admin.setUserLimit(nil, userID: "a", queue: "q", by: caller).limit == 3)
+            #expect(set.maxRunning == 7 && set.isOverridden && set.queue == "q")
+            #expect(try await bench.admin.setUserLimit(nil, userID: "a", queue: "q", by: caller).maxRunning == 3)
             let tooMuch = [
                 FieldViolation(field: "limit", reason: .outOfRange, description: "is over 100,000")
             ]
@@ -112,9 +112,9 @@ import Testing
                 try await bench.admin.setUserLimit(100_001, userID: "a", by: caller)
             }
             try await bench.admin.pause(queue: "q", by: caller)
-            #expect(try await bench.admin.queueStats("q").map(\.isPaused) == [true])
+            #expect(try await bench.admin.queues("q").map(\.isPaused) == [true])
             try await bench.admin.resume(queue: "q", by: caller)
-            #expect(try await bench.admin.queueStats("q").map(\.isPaused) == [false])
+            #expect(try await bench.admin.queues("q").map(\.isPaused) == [false])
             #expect(try await Set(bench.admin.nodes(for: caller).map(\.name)) == ["one", "two"])
         }
     }

@@ -92,7 +92,7 @@ import Testing
             func save(_ fraction: Double, line: Int64) async throws(StoreError) {
                 let at = Timestamp(microseconds: line)
                 let progress = Progress(
-                    stage: "", fraction: fraction, message: "", step: 0, steps: 0, updatedAt: at)
+                    stage: "", fraction: fraction, message: "", done: 0, total: 0, updatedAt: at)
                 let log = LogLine(number: line, at: at, attempt: 1, level: .info, message: "line \(line)")
                 try await bench.store.save([
                     RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [log])

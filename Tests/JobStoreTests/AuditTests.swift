@@ -176,12 +176,12 @@ import Testing
             #expect(try await bench.texts("SELECT user_id FROM lane") == ["u"])
             #expect(try await bench.count("audit") == 1)
             let limit = try await store.userLimit(userID: "nobody", queue: "nowhere", default: 3)
-            #expect(limit.limit == 3 && !limit.isOverride)
+            #expect(limit.maxRunning == 3 && !limit.isOverridden)
             // They can be set before there is a job.
             try await store.setPaused(true, queue: "later", by: ada)
             try await store.setUserLimit(0, userID: "nobody", queue: "later", by: ada)
             #expect(try await bench.count("audit") == 3)
-            #expect(try await store.userLimit(userID: "nobody", queue: "later", default: 3).limit == 0)
+            #expect(try await store.userLimit(userID: "nobody", queue: "later", default: 3).maxRunning == 0)
         }
     }
 

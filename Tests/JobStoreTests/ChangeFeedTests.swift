@@ -189,7 +189,7 @@ import Testing
     @Test func onlyWhatMayBeCommittedIsRead() {
         let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
         let progress = Progress(
-            stage: "", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+            stage: "", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 1))
         #expect(!LocalChange.progress(key, attempt: 1, progress).mayBeCommitted)
         #expect(LocalChange.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
         #expect(!LocalChange.log(key, [], isSaved: false).mayBeCommitted)

@@ -211,12 +211,13 @@ import Testing
             try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q"))
             try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q", due: .after(.seconds(60))))
             try await bench.enqueue()
-            let stats = try #require(try await bench.store.queueStats("q").first)
-            #expect(stats.pending == 2 && stats.scheduled == 1 && stats.running == 1)
+            let queue = try #require(try await bench.store.queueStats("q").first)
+            let stats = try #require(queue.stats)
+            #expect(stats.pending == 2 && stats.notDue == 1 && stats.running == 1)
             #expect(stats.succeeded == 2 && stats.failed == 1 && stats.cancelled == 1)
-            #expect(stats.oldestPendingAge != nil && !stats.isPaused)
+            #expect(stats.oldestPendingAge != nil && !queue.isPaused)
             #expect(stats.enqueuedPerSecond == 7.0 / 60 && stats.finishedPerSecond == 4.0 / 60)
-            #expect(try await bench.store.queueStats(nil).map(\.queue) == ["default", "q"])
+            #expect(try await bench.store.queueStats(nil).map(\.name) == ["default", "q"])
             #expect(try await bench.store.queueStats("none").isEmpty)
         }
     }

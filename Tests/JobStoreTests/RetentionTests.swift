@@ -15,7 +15,7 @@ import Testing
         try await bench.store.save([
             RunUpdate(
                 key: run.key, token: run.token, attempt: 2,
-                progress: Progress(stage: "", fraction: 0, message: "", step: 0, steps: 0, updatedAt: moment),
+                progress: Progress(stage: "", fraction: 0, message: "", done: 0, total: 0, updatedAt: moment),
                 log: [LogLine(number: 1, at: moment, attempt: 2, level: .info, message: "m")])
         ])
         if ends { try await bench.finish(run, .success) }

@@ -7,7 +7,7 @@ import Testing
 @Suite struct RunUpdatesTests {
     private func progress(_ fraction: Double) -> Progress {
         Progress(
-            stage: "s", fraction: fraction, message: "m", step: 1, steps: 2,
+            stage: "s", fraction: fraction, message: "m", done: 1, total: 2,
             updatedAt: Timestamp(microseconds: 5))
     }
 

@@ -40,6 +40,9 @@ import Testing
         case .cancelled:
             let asked = try await bench.store.cancel(run.key.id, reason: "why")
             return asked.cancelRequested ? try await finish(.cancelled) : nil
+        case .cancelRequested:
+            _ = try await bench.store.cancel(run.key.id, reason: "why")
+            return nil
         case .retried: return await refusal { _ = try await bench.store.retry(run.key.id) }
         }
     }

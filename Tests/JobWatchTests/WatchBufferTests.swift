@@ -21,7 +21,7 @@ import Testing
 
     private func progress(_ fraction: Double, at moment: Int64? = nil) -> Progress {
         Progress(
-            stage: "", fraction: fraction, message: "", step: 0, steps: 0,
+            stage: "", fraction: fraction, message: "", done: 0, total: 0,
             updatedAt: Timestamp(microseconds: moment ?? Int64(fraction * 100)))
     }
 

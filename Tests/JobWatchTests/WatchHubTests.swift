@@ -210,7 +210,7 @@ import Testing
             // More than one reading takes, between the first event and the others.
             for fraction in 1...250 {
                 let progress = Progress(
-                    stage: "", fraction: Double(fraction) / 250, message: "", step: 0, steps: 0,
+                    stage: "", fraction: Double(fraction) / 250, message: "", done: 0, total: 0,
                     updatedAt: Timestamp(microseconds: Int64(fraction)))
                 try await bench.peer.save([
                     RunUpdate(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
@@ -317,7 +317,7 @@ import Testing
             let line = LogLine(
                 number: 1, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
             let progress = Progress(
-                stage: "s", fraction: 0.5, message: "", step: 0, steps: 0,
+                stage: "s", fraction: 0.5, message: "", done: 0, total: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.peer.save([
                 RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
@@ -368,7 +368,7 @@ import Testing
     }
 
     private static let progress = Progress(
-        stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 1))
+        stage: "s", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 1))
 
     /// The second watch may have read the state before the save. The first one gets the progress once only.
     @Test func watchThatBeginsBetweenReportAndSaveHasProgress() async throws {

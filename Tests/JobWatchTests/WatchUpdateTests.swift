@@ -42,14 +42,14 @@ import Testing
         #expect(hidden.content == .event(event) && hidden !== update)
         #expect(update.withoutNode() === hidden && hidden.withoutNode() === hidden)
         let progress = Progress(
-            stage: "", fraction: 0, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
+            stage: "", fraction: 0, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 7))
         let other = WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress)
         #expect(other.withoutNode() === other)
     }
 
     @Test func newsIsEqualByContent() {
         let progress = Progress(
-            stage: "s", fraction: 0.5, message: "", step: 0, steps: 0, updatedAt: Timestamp(microseconds: 7))
+            stage: "s", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 7))
         let update = WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress)
         #expect(update == WatchUpdate(of: WatchBufferTests.job, attempt: 1, progress))
         #expect(update != WatchUpdate(of: WatchBufferTests.other, attempt: 1, progress))

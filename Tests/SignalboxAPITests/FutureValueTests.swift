@@ -32,7 +32,8 @@ import Testing
                 try await bench.status(Path.job + "Cancel", CancelRequest(jobID: id), as: "a"),
                 try await bench.status(Path.job + "Retry", RetryRequest(jobID: id), as: "a"),
                 try await bench.status(Path.job + "Watch", watch, as: "a"),
-                try await bench.status(Path.job + "Watch", WatchRequest(userID: "a"), as: "a"),
+                try await bench.status(
+                    Path.job + "Watch", WatchRequest(filter: JobFilterMessage(userID: "a")), as: "a"),
             ] {
                 #expect(status.code == .internalError)
             }
@@ -45,9 +46,10 @@ import Testing
 
     /// A watch of a user, from the end of its snapshots on.
     private func watch(_ user: String, _ bench: APIBench) async throws -> ResponseStream.AsyncIterator {
-        var watch = try await bench.watch(WatchRequest(userID: ExactText(user)), as: user)
+        var watch = try await bench.watch(
+            WatchRequest(filter: JobFilterMessage(userID: ExactText(user))), as: user)
         while let bytes = try await watch.next() {
-            if case .heartbeat(_, snapshotComplete: true) = try WatchResponse.decode(bytes) { break }
+            if case .snapshotsComplete = try WatchResponse.decode(bytes) { break }
         }
         return watch
     }

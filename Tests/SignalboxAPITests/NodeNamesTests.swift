@@ -23,7 +23,7 @@ import Testing
         while nodes[.succeeded] == nil, let bytes = try await watch.next() {
             switch try WatchResponse.decode(bytes) {
             case .lifecycle(let event) where event.jobID == job: nodes[event.type] = .some(event.node)
-            case .heartbeat(_, snapshotComplete: true):
+            case .snapshotsComplete:
                 if !isChanged { try await change() }
                 isChanged = true
             default: break
@@ -49,7 +49,8 @@ import Testing
                     let id = job.description
                     let request =
                         isNamed
-                        ? WatchRequest(jobs: [.init(jobID: ExactText(id))]) : WatchRequest(userID: "a")
+                        ? WatchRequest(jobs: [.init(jobID: ExactText(id))])
+                        : WatchRequest(filter: JobFilterMessage(userID: "a"))
                     let seen = try await nodes(bench, of: job, request, as: name) { try await run(bench) }
                     #expect(seen == [.started: node, .succeeded: node])
                     // From the database.
@@ -70,8 +71,12 @@ import Testing
         try await APIBench.with { bench in
             for names in [["root", "a"], ["a", "root"]] {
                 let job = try await bench.enqueue("a", as: "a").id
-                let first = try await nodes(bench, of: job, WatchRequest(userID: "a"), as: names[0]) {
-                    let second = try await nodes(bench, of: job, WatchRequest(userID: "a"), as: names[1]) {
+                let first = try await nodes(
+                    bench, of: job, WatchRequest(filter: JobFilterMessage(userID: "a")), as: names[0]
+                ) {
+                    let second = try await nodes(
+                        bench, of: job, WatchRequest(filter: JobFilterMessage(userID: "a")), as: names[1]
+                    ) {
                         try await run(bench)
                     }
                     #expect(second[.started] == .some(names[1] == "root" ? "one" : nil))

@@ -14,10 +14,7 @@ import Testing
     private let id: ExactText = "0197a0de-0000-4000-8000-00000000abcd"
 
     private func list(of user: String = "", pageSize: Int = 0) -> ListJobsRequest {
-        var request = ListJobsRequest()
-        request.userID = ExactText(user)
-        request.pageSize = pageSize
-        return request
+        ListJobsRequest(pageSize: pageSize, filter: JobFilterMessage(userID: ExactText(user)))
     }
 
     /// How every call that names jobs ends, for a caller that may not see this one.
@@ -75,9 +72,15 @@ import Testing
                     (Path.job + "Enqueue", EnqueueRequest(job: draft("a"))),
                     (Path.job + "EnqueueBatch", EnqueueBatchRequest(jobs: [draft("b"), draft("a")])),
                     (Path.job + "ListJobs", list(of: "a")),
-                    (Path.job + "Watch", WatchRequest(userID: "a")),
-                    (Path.job + "Watch", WatchRequest(userID: "a", queue: "default")),
-                    (Path.admin + "SetUserLimit", SetUserLimitRequest(userID: "a", limit: 1)),
+                    (Path.job + "Watch", WatchRequest(filter: JobFilterMessage(userID: "a"))),
+                    (
+                        Path.job + "Watch",
+                        WatchRequest(filter: JobFilterMessage(userID: "a", queue: "default"))
+                    ),
+                    (
+                        Path.admin + "UpdateUserLimit",
+                        UpdateUserLimitRequest(limit: UserLimitMessage(userID: "a", maxRunning: 1))
+                    ),
                     (Path.admin + "GetUserLimit", GetUserLimitRequest(userID: "a")),
                 ]
                 for (path, request) in calls {
@@ -173,13 +176,14 @@ import Testing
             let (mine, theirs) = (
                 try await bench.enqueue("b", as: "b"), try await bench.enqueue("a", as: "a")
             )
-            var watch = try await bench.watch(WatchRequest(queue: "default"), as: "b")
+            var watch = try await bench.watch(
+                WatchRequest(filter: JobFilterMessage(queue: "default")), as: "b")
             func next() async throws -> WatchResponse {
                 try WatchResponse.decode(try #require(try await watch.next()))
             }
             guard case .snapshot(let job) = try await next() else { throw Unexpected() }
             #expect(job.id == mine.id)
-            guard case .heartbeat(_, snapshotComplete: true) = try await next() else { throw Unexpected() }
+            guard case .snapshotsComplete = try await next() else { throw Unexpected() }
             for _ in 0..<5 {
                 try await bench.enqueue("a", as: "a")
                 let own = try await bench.enqueue("b", as: "b")
@@ -192,7 +196,7 @@ import Testing
             ).runs
             #expect(Set(runs.map(\.key.id)) == [mine.id, theirs.id])
             let progress = Progress(
-                stage: "", fraction: 0.5, message: "", step: 0, steps: 0,
+                stage: "", fraction: 0.5, message: "", done: 0, total: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.store.save(
                 runs.map { RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: progress, log: []) })
@@ -226,11 +230,13 @@ import Testing
                 let request = PauseQueueRequest(queue: "q")
                 #expect(try await bench.status(Path.admin + method, request, as: "root").code == .ok)
             }
-            let limit = SetUserLimitRequest(userID: "b", queue: "q", limit: 2)
-            #expect(try await bench.status(Path.admin + "SetUserLimit", limit, as: "ab").code == .ok)
+            let limit = UpdateUserLimitRequest(
+                limit: UserLimitMessage(userID: "b", queue: "q", maxRunning: 2))
+            #expect(try await bench.status(Path.admin + "UpdateUserLimit", limit, as: "ab").code == .ok)
             // What is refused, and what only looks, is no change.
             #expect(
-                try await bench.status(Path.admin + "SetUserLimit", limit, as: "a").code == .permissionDenied)
+                try await bench.status(Path.admin + "UpdateUserLimit", limit, as: "a").code
+                    == .permissionDenied)
             #expect(try await bench.status(Path.job + "ListJobs", ListJobsRequest(), as: "a").code == .ok)
             let rows = try await bench.texts("SELECT concat_ws(' ', caller, action) FROM audit ORDER BY at")
             #expect(

@@ -33,7 +33,7 @@ enum Sample {
 
     static func progress(_ fraction: Double, message: String = "Speaking") -> Progress {
         Progress(
-            stage: "synthesis", fraction: fraction, message: message, step: 3, steps: 7, updatedAt: start)
+            stage: "synthesis", fraction: fraction, message: message, done: 3, total: 7, updatedAt: start)
     }
 }
 

@@ -45,7 +45,7 @@ import Testing
             let request = try WatchRequest.decode(bytes, into: &violations)
             switch request.jobs[0].afterSequence {
             case 0:
-                let heartbeat = WatchResponse.heartbeat(at: Sample.start, snapshotComplete: true)
+                let heartbeat = WatchResponse.snapshotsComplete
                 try await writer.write(WatchResponse.snapshot(Sample.job(.pending, sequence: 1)).encode())
                 try await writer.write(heartbeat.encode())
                 try await writer.write(WatchResponse.lifecycle(Sample.event(.started, sequence: 2)).encode())
@@ -155,7 +155,7 @@ import Testing
         let watch = Method.serverStreaming(JobServiceMethod.watch) { bytes, _, writer in
             var violations: [FieldViolation] = []
             let request = try WatchRequest.decode(bytes, into: &violations)
-            #expect(request.userID == "ada" && request.queue == "q")
+            #expect(request.filter?.userID == "ada" && request.filter?.queue == "q")
             try await writer.write(WatchResponse.snapshot(Sample.job()).encode())
             do {
                 try await FakeServer.waitForCancellation()

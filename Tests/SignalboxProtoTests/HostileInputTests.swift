@@ -121,7 +121,8 @@ import Testing
         let time = Wire.number(1, seconds) + Wire.number(2, nanos)
         #expect(
             try EnqueueRequest.violations(Wire.bytes(1, Wire.bytes(9, time))).map(\.field) == ["job.run_at"])
-        #expect(try ListJobsRequest.violations(Wire.bytes(6, time)).map(\.field) == ["created_from"])
+        #expect(try ListJobsRequest.violations(Wire.bytes(10, Wire.bytes(6, time))).map(\.field)
+                == ["filter.created_from"])
     }
 
     @Test(
@@ -129,9 +130,10 @@ import Testing
             as [(Int64, Int64)])
     func timestampsAtTheEdge(_ seconds: Int64, _ nanos: Int64) throws {
         let time = Wire.number(1, seconds) + Wire.number(2, nanos)
-        let request = try ListJobsRequest.clean(Wire.buffer(Wire.bytes(6, time)))
-        #expect(request.createdFrom == Samples.at(seconds, nanos / 1000))
-        #expect(try ListJobsRequest.clean(request.encode()).createdFrom == request.createdFrom)
+        let request = try ListJobsRequest.clean(Wire.buffer(Wire.bytes(10, Wire.bytes(6, time))))
+        #expect(request.filter?.createdFrom == Samples.at(seconds, nanos / 1000))
+        let again = try ListJobsRequest.clean(request.encode())
+        #expect(again.filter?.createdFrom == request.filter?.createdFrom)
     }
 
     @Test(
@@ -167,17 +169,18 @@ import Testing
 
     @Test(arguments: [0, 6, 99, -1, Int64(Int32.max)])
     func unknownStates(_ value: Int64) throws {
-        #expect(try ListJobsRequest.violations(Wire.number(4, value)).map(\.field) == ["states"])
+        #expect(try ListJobsRequest.violations(Wire.bytes(10, Wire.number(4, value))).map(\.field)
+                == ["filter.states"])
         let packed = Wire.bytes(4, Wire.varint(1) + Wire.varint(UInt64(bitPattern: value)))
-        #expect(try ListJobsRequest.violations(packed).map(\.field) == ["states"])
+        #expect(try ListJobsRequest.violations(Wire.bytes(10, packed)).map(\.field) == ["filter.states"])
     }
 
     @Test func listsAreBounded() throws {
         let states = Wire.bytes(4, [UInt8](repeating: 1, count: 4 << 20))
-        #expect(try ListJobsRequest.violations(states).map(\.field) == ["states"])
+        #expect(try ListJobsRequest.violations(Wire.bytes(10, states)).map(\.field) == ["filter.states"])
         let label = Wire.bytes(5, Wire.text(1, "k"))
         let many = Array(repeatElement(label, count: 1000).joined())
-        #expect(try ListJobsRequest.clean(Wire.buffer(many)).labels.count == 9)
+        #expect(try ListJobsRequest.clean(Wire.buffer(Wire.bytes(10, many))).filter?.labels.count == 9)
         let watched = Wire.bytes(1, Wire.text(1, "j"))
         #expect(
             try WatchRequest.violations(Array(repeatElement(watched, count: 1001).joined())).map(\.field)

@@ -42,7 +42,7 @@ enum Samples {
                 idempotencyKey: "k1", priority: -7, due: .at(at(1_700_000_060)), maxAttempts: 2,
                 timeout: .seconds(90), softTimeout: .seconds(80), labels: ["a": "1", "b": "2"]),
             state: .failed, sequence: 6, createdAt: at(1_700_000_000, 123_456), dueAt: at(1_700_000_060),
-            startedAt: at(1_700_000_061), finishedAt: at(-1, 750_000), attempt: 2, cancelRequested: true,
+            startedAt: at(1_700_000_061), finishedAt: at(-1, 750_000), attempt: 2, attemptsUsed: 1, cancelRequested: true,
             progress: progress,
             result: JobResult(data: [0, 255], contentType: "application/octet-stream"),
             error: JobError(reason: "timeout", message: "too slow"),
@@ -59,7 +59,7 @@ enum Samples {
 
     static var progress: Progress {
         Progress(
-            stage: "mix", fraction: 0.5, message: "half", step: 1, steps: 2, updatedAt: at(1_700_000_062))
+            stage: "mix", fraction: 0.5, message: "half", done: 1, total: 2, updatedAt: at(1_700_000_062))
     }
 
     /// As a watch or a list shows `record`.

@@ -42,7 +42,7 @@ import Testing
         let deadline = ContinuousClock.now + .seconds(1)
         let grace: Duration = .zero
 
-        func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {}
+        func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64) {}
         func log(_ level: LogLine.Level, _ message: String) {}
         func save(checkpoint: [UInt8]) async throws {}
         func softTimeout() async throws {}

@@ -104,7 +104,8 @@ package struct Checker: Sendable {
             switch event.type {
             case .started: attempt += 1
             case .released: attempt -= 1
-            case .enqueued, .retryScheduled, .succeeded, .failed, .cancelled, .retried: break
+            case .enqueued, .retryScheduled, .succeeded, .failed, .cancelled, .retried, .cancelRequested:
+                break
             }
             if seen?.isCancelRequested ?? false, [.retryScheduled, .released].contains(event.type) {
                 fail(.cancelIsKept, "\(name) puts back a job that was asked to stop")

@@ -90,7 +90,8 @@ struct SimulatedRunner: JobRunner {
             try await pause(100...1500, ignoringCancellation: true)
         case .talking:
             for step in 1...3 {
-                run.report(stage: "talks", fraction: Double(step) / 3, message: "", step: step, steps: 3)
+                run.report(
+                    stage: "talks", fraction: Double(step) / 3, message: "", done: Int64(step), total: 3)
                 run.log(.info, "step \(step)")
                 try await pause(1...100)
             }

@@ -51,7 +51,12 @@ NUMBERS = {
     UINT32: ("Int", "Int({})", "UInt32(clamping: {})", "0"),
     BOOL: ("Bool", "{} != 0", "{} ? 1 : 0", "false"),
 }
-TIMES = {".google.protobuf.Timestamp": "Timestamp", ".google.protobuf.Duration": "Duration"}
+# Messages that are read and written by hand, by functions with the names of their types.
+WELL_KNOWN = {
+    ".google.protobuf.Timestamp": "Timestamp",
+    ".google.protobuf.Duration": "Duration",
+    ".google.protobuf.FieldMask": "FieldMask",
+}
 
 
 def documentation(text: str, indent: int) -> list[str]:
@@ -156,13 +161,17 @@ class Writer:
             default = f".{self.model.enums[item.proto.type_name].cases[0][0]}"
             if item.is_list:
                 return f"Set<{name}>", "[]"
+            if self.is_request:
+                return f"{name}?", "nil"
         elif self.map_entry(item):
             return "[(key: ExactText, value: ExactText)]", "[]"
         else:
-            name = TIMES.get(item.proto.type_name) or self.part(item).name
+            name = WELL_KNOWN.get(item.proto.type_name) or self.part(item).name
             if not item.is_list and (self.is_request or not self.is_required(item)):
                 return f"{name}?", "nil"
             default = ""
+        if item.is_optional:
+            return f"{name}?", "nil"
         return (f"[{name}]", "[]") if item.is_list else (name, default)
 
     def enum(self, item: OneOf) -> str:
@@ -182,11 +191,16 @@ class Writer:
         """An expression. A line break in it stands for one level of indentation more."""
         reader, value, path = self.reader, f"message.{item.c}", self.path(item)
         kind = item.proto.type
-        if kind == ENUM and self.is_request and self.model.enums[item.proto.type_name].is_open:
-            # An unknown value would be read as the zero value, and the caller would get something else than it asked for.
+        if kind == ENUM and self.is_request and not self.model.enums[item.proto.type_name].has_unspecified:
+            # An unset field would be read as the zero value, which means something.
             fail(f"{self.message.short}.{item.c}: an enum in a request needs a value UNSPECIFIED")
         if item.is_list:
             return self.read_list(item)
+        if item.is_optional:
+            if kind not in NUMBERS:
+                fail(f"{self.message.short}.{item.c}: an optional field of this type is not generated yet")
+            case = f"{self.message.c_prefix}___{item.c}_{item.c}".upper()
+            return f"message._{item.c}_case == {case} ? {NUMBERS[kind][1].format(value)} : nil"
         if kind in NUMBERS:
             return NUMBERS[kind][1].format(value)
         if kind == STRING:
@@ -201,13 +215,15 @@ class Writer:
         if kind == BYTES:
             return f"{reader}bytes({value})"
         if kind == ENUM:
-            enum = self.model.enums[item.proto.type_name]
-            return f"{enum.name}(onWire: {value})" if enum.is_open else f"{reader}known({value}, {path})"
-        if item.proto.type_name in TIMES:
-            name = TIMES[item.proto.type_name]
+            if self.is_request:
+                return f"{reader}optionalValue({value}, {path})"
+            is_open = self.model.enums[item.proto.type_name].is_open
+            return f"{reader}open({value})" if is_open else f"{reader}known({value}, {path})"
+        if item.proto.type_name in WELL_KNOWN:
+            name = WELL_KNOWN[item.proto.type_name]
             if self.is_required(item):
                 return f"{reader}required{name}({value}, {path})"
-            return f"{reader}{name.lower()}({value}, {path})"
+            return f"{reader}{lower_camel(name)}({value}, {path})"
         part = self.part(item)
         read = f"{{\nunsafe $1.{part.function}($0, {path})\n}}"
         if not self.is_required(item):
@@ -224,6 +240,11 @@ class Writer:
             return f'{reader}set({values}, {self.path(item)}, one: "{one}")'
         if item.proto.type == STRING and not self.is_request:
             return f"{reader}answers({values}, {self.path(item)})"
+        if item.proto.type == STRING:
+            limits = [self.table.find(part, *item.keys) for part in ("bytes_max", "count_read")]
+            if None in limits:
+                fail(f"{key}: a list of texts in a request needs limits: [bytes_max] and [count_read]")
+            return f"{reader}texts({values}, {self.path(item)}, bytesMax: {limits[0]}, limit: {limits[1]})"
         if item.proto.type == BYTES and not self.is_request:
             return f"{reader}byteStrings({values})"
         if item.proto.type == INT32 and not self.is_request:
@@ -337,14 +358,24 @@ class Writer:
         kind = item.proto.type
         if item.is_list:
             return self.write_list(item, value)
+        if item.is_optional:
+            case = f"{self.message.c_prefix}___{item.c}_{item.c}".upper()
+            return [
+                f"if let part = {value} {{",
+                f"    unsafe message._{item.c}_case = {case}",
+                f"    {target} {NUMBERS[kind][2].format('part')}",
+                "}",
+            ]
         if kind in NUMBERS:
             return [f"{target} {NUMBERS[kind][2].format(value)}"]
         if kind in (STRING, BYTES):
             return [f"{target} {arena}{'text' if kind == STRING else 'bytes'}({value})"]
+        if kind == ENUM and is_optional:
+            return [f"if let part = {value} {{", f"    {target} part.onWire", "}"]
         if kind == ENUM:
             return [f"{target} {value}.onWire"]
-        if item.proto.type_name in TIMES:
-            return [f"{target} {arena}{TIMES[item.proto.type_name].lower()}({value})"]
+        if item.proto.type_name in WELL_KNOWN:
+            return [f"{target} {arena}{lower_camel(WELL_KNOWN[item.proto.type_name])}({value})"]
         start = f"{self.part(item).c_prefix}__init"
         if is_optional:
             start = self.list_start(f"{target} {arena}optional(", f"{value}, {start}", ") {")
@@ -510,18 +541,15 @@ def enum_lines(enum: Enum) -> list[str]:
         if scope:
             own = [f"extension {scope} {{", *(f"    {line}" for line in own), "}"]
         lines += [*own, ""]
-    protocol = "" if enum.is_open else ": WireEnum"
-    optional = "" if enum.is_open else "?"
-    lines += [f"extension {enum.name}{protocol} {{", f"    init{optional}(onWire value: {enum.c_type}) {{"]
+    lines += [f"extension {enum.name}: WireEnum {{", f"    init?(onWire value: {enum.c_type}) {{"]
     lines.append("        switch value {")
-    lines += [f"        case {c}: self = .{case}" for case, c, _ in enum.cases[1 if enum.is_open else 0 :]]
-    lines.append(f"        default: {f'self = .{enum.cases[0][0]}' if enum.is_open else 'return nil'}")
+    skipped = 1 if enum.is_open and enum.has_unspecified else 0
+    lines += [f"        case {c}: self = .{case}" for case, c, _ in enum.cases[skipped:]]
+    lines.append("        default: return nil")
     lines += ["        }", "    }", "", f"    var onWire: {enum.c_type} {{", "        switch self {"]
     lines += [f"        case .{case}: {c}" for case, c, _ in enum.cases]
-    lines += ["        }", "    }"]
-    if not enum.is_open:
-        lines += ["", f"    static var placeholder: {enum.name} {{ .{enum.cases[0][0]} }}"]
-    return [*lines, "}"]
+    lines += ["        }", "    }", ""]
+    return [*lines, f"    static var placeholder: {enum.name} {{ .{enum.cases[0][0]} }}", "}"]
 
 
 # MARK: files

@@ -70,9 +70,11 @@ class Enum:
     """In Swift."""
     c_type: str
     cases: list[tuple[str, str, str]]
-    """Name in Swift, name in C, comment. Without the unspecified value."""
+    """Name in Swift, name in C, comment. The unspecified value is only there if the enum is open."""
     is_open: bool
-    """Unknown values are read as the zero value, which means just that. Otherwise they are refused."""
+    """Unknown values of responses are read as the zero value, which means just that. Otherwise they are refused."""
+    has_unspecified: bool
+    """The zero value means that there is none."""
     is_of_domain: bool
     comment: str
 
@@ -91,6 +93,11 @@ class Field:
     @property
     def is_list(self) -> bool:
         return self.proto.label == 3
+
+    @property
+    def is_optional(self) -> bool:
+        """Declared with the word `optional`: protoc-c gets it alone in a oneof whose name begins with `_`."""
+        return self.proto.proto3_optional
 
 
 @dataclass
@@ -167,7 +174,8 @@ class Model:
         short = ".".join([*scope, item.name])
         c_type, prefix = self.c_names(file.package, [*scope, item.name])
         own = snake(item.name).upper() + "_"
-        is_open = not item.value[0].name.endswith("_UNSPECIFIED") or bool(self.table.find("open", short))
+        has_unspecified = item.value[0].name.endswith("_UNSPECIFIED")
+        is_open = not has_unspecified or bool(self.table.find("open", short))
         cases = [
             (
                 lower_camel(value.name.removeprefix(own).lower()),
@@ -181,7 +189,9 @@ class Model:
         name = domain or self.table.find("names", short) or short
         full = f".{file.package}.{short}"
         comment = comments.text(path)
-        self.enums[full] = Enum(full, name, c_type, cases, is_open, domain is not None, comment)
+        self.enums[full] = Enum(
+            full, name, c_type, cases, is_open, has_unspecified, domain is not None, comment
+        )
         self.enum_files[full] = file.name
 
     def add_message(self, file, item, comments: Comments, path: tuple[int, ...]) -> None:
@@ -207,11 +217,9 @@ class Model:
         for index, proto in enumerate(item.field):
             keys = (f"{item.name}.{proto.name}", f"{name}.{proto.name}", proto.name)
             member = Field(proto, comments.text((*path, 2, index)), keys)
-            if not proto.HasField("oneof_index"):
+            if not proto.HasField("oneof_index") or proto.proto3_optional:
                 message.fields.append(member)
                 continue
-            if proto.proto3_optional:
-                fail(f"{item.name}.{proto.name}: an optional field is not generated")
             number = proto.oneof_index
             if number not in oneofs:
                 own = item.oneof_decl[number].name

@@ -271,7 +271,7 @@ private struct CommandRun: Sendable {
         case .progress(let progress):
             run.report(
                 stage: progress.stage, fraction: progress.fraction, message: progress.message,
-                step: progress.step, steps: progress.steps)
+                done: Int64(progress.step), total: Int64(progress.steps))
         case .log(let level, let message): run.log(level, message)
         case .checkpoint(let bytes): try await run.save(checkpoint: bytes)
         case .result(let result): outcome.reported = result

@@ -249,12 +249,12 @@ extension ActiveRun: Run {
     var deadline: ContinuousClock.Instant { state.withLock(\.supervision.deadline) }
     var grace: Duration { state.withLock(\.grace) }
 
-    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int) {
+    func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64) {
         let now = context.runtime.date()
         let progress = state.withLock {
             $0.updates.report(
                 Progress(
-                    stage: stage, fraction: fraction, message: message, step: step, steps: steps,
+                    stage: stage, fraction: fraction, message: message, done: done, total: total,
                     updatedAt: now))
         }
         context.publish(.progress(claimed.key, attempt: attempt, progress))

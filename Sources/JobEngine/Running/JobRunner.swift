@@ -78,7 +78,7 @@ package protocol Run: Sendable {
     var grace: Duration { get }
 
     /// Keeps only the latest; never waits.
-    func report(stage: String, fraction: Double, message: String, step: Int, steps: Int)
+    func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64)
     /// Never waits. Lines over the bound of 200 not yet written are dropped, oldest first.
     func log(_ level: LogLine.Level, _ message: String)
     /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it

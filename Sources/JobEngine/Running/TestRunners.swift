@@ -104,7 +104,7 @@ package struct TestSleepRunner: JobRunner {
             try await Task.sleep(for: .milliseconds(untilStep(step + 1) - untilStep(step)))
             run.report(
                 stage: "sleeping", fraction: Double(step + 1) / Double(steps), message: "",
-                step: step + 1, steps: steps)
+                done: Int64(step + 1), total: Int64(steps))
             if steps > 1 {
                 try await run.save(checkpoint: Array(JSONEncoder().encode(Checkpoint(step: step + 1))))
             }

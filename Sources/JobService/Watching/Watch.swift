@@ -28,7 +28,7 @@ extension Watch {
     /// The next step. It does not block.
     package func nextStep() -> WatchStep {
         switch take() {
-        case .heartbeat: .item(.heartbeat(at: .now, isComplete: false))
+        case .heartbeat: .item(.heartbeat(at: .now))
         case .over: .end(.shuttingDown)
         case .action(.send(let update)): .item(.update(namesNodes ? update : update.withoutNode()))
         case .action(.sendLog(let id, let lines)): .item(.log(id, lines))

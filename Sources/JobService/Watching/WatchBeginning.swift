@@ -87,7 +87,7 @@ package struct WatchBeginning {
                 }
             case .complete:
                 reading = .nothing
-                return .heartbeat(at: .now, isComplete: true)
+                return .snapshotsComplete
             case .nothing: return nil
             }
         }

@@ -39,8 +39,10 @@ package enum WatchItem: Sendable {
     /// An event or a progress report.
     case update(WatchUpdate)
     case log(JobID, [LogLine])
-    /// The watch is alive. `isComplete`: this one ends the beginning of the watch.
-    case heartbeat(at: Timestamp, isComplete: Bool)
+    /// The watch is alive.
+    case heartbeat(at: Timestamp)
+    /// All snapshots were given.
+    case snapshotsComplete
 }
 
 /// Begins watches. A watch is for callers that may read jobs with their results.

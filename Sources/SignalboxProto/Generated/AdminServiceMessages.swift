@@ -5,56 +5,25 @@ package import JobModel
 package import NIOCore
 package import Support
 
-/// The request of AdminService.GetQueueStats.
-package struct GetQueueStatsRequest: RequestMessage, Hashable {
-    /// Default: every queue.
-    package var queue: ExactText
-
-    package init(queue: ExactText = "") {
-        self.queue = queue
-    }
-
-    package static func decode(
-        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
-    ) throws(DecodingError) -> GetQueueStatsRequest {
-        try unsafe decode(bytes, signalbox__v1__get_queue_stats_request__unpack, into: &violations) {
-            message, reader in
-            unsafe GetQueueStatsRequest(
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax))
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__get_queue_stats_request__init) { message, arena in
-            unsafe message.queue = arena.text(queue)
-        }
+extension FieldReader {
+    mutating func queue(
+        _ message: Signalbox__V1__Queue, _ field: @autoclosure () -> String
+    ) -> QueueRecord {
+        unsafe QueueRecord(
+            name: answer(message.name, "\(field()).name"),
+            isPaused: message.paused != 0,
+            stats: optional(message.stats) {
+                unsafe $1.queueStats($0, "\(field()).stats")
+            })
     }
 }
 
-/// The response of AdminService.GetQueueStats.
-package struct GetQueueStatsResponse: ResponseMessage, Hashable {
-    /// In the order of their names.
-    package var queues: [QueueStats]
-
-    package init(queues: [QueueStats]) {
-        self.queues = queues
-    }
-
-    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> GetQueueStatsResponse {
-        try unsafe decode(bytes, signalbox__v1__get_queue_stats_response__unpack) {
-            message, reader in
-            unsafe GetQueueStatsResponse(
-                queues: reader.list(message.n_queues, message.queues) {
-                    unsafe reader.queueStats($1, "queues[\($0)]")
-                })
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__get_queue_stats_response__init) { message, arena in
-            unsafe (message.n_queues, message.queues) = arena.list(queues, signalbox__v1__queue_stats__init) {
-                unsafe arena.fill(&$0, with: $1)
-            }
+extension MessageArena {
+    func fill(_ message: inout Signalbox__V1__Queue, with value: QueueRecord) {
+        unsafe message.name = text(value.name)
+        unsafe message.paused = value.isPaused ? 1 : 0
+        unsafe message.stats = optional(value.stats, signalbox__v1__queue_stats__init) {
+            unsafe fill(&$0, with: $1)
         }
     }
 }
@@ -65,49 +34,245 @@ extension FieldReader {
     ) -> QueueStats {
         unsafe QueueStats(
             queue: answer(message.queue, "\(field()).queue"),
-            pending: Int64(clamping: message.pending),
-            scheduled: Int64(clamping: message.scheduled),
-            running: Int64(clamping: message.running),
-            succeeded: Int64(clamping: message.succeeded),
-            failed: Int64(clamping: message.failed),
-            cancelled: Int64(clamping: message.cancelled),
+            pending: message.pending,
+            notDue: message.not_due,
+            running: message.running,
+            succeeded: message.succeeded,
+            failed: message.failed,
+            cancelled: message.cancelled,
             oldestPendingAge: duration(message.oldest_pending_age, "\(field()).oldest_pending_age"),
             enqueuedPerSecond: message.enqueued_per_second,
             finishedPerSecond: message.finished_per_second,
-            isPaused: message.paused != 0)
+            isCapped: message.capped != 0)
     }
 }
 
 extension MessageArena {
     func fill(_ message: inout Signalbox__V1__QueueStats, with value: QueueStats) {
         unsafe message.queue = text(value.queue)
-        unsafe message.pending = UInt64(clamping: value.pending)
-        unsafe message.scheduled = UInt64(clamping: value.scheduled)
-        unsafe message.running = UInt64(clamping: value.running)
-        unsafe message.succeeded = UInt64(clamping: value.succeeded)
-        unsafe message.failed = UInt64(clamping: value.failed)
-        unsafe message.cancelled = UInt64(clamping: value.cancelled)
+        unsafe message.pending = value.pending
+        unsafe message.not_due = value.notDue
+        unsafe message.running = value.running
+        unsafe message.succeeded = value.succeeded
+        unsafe message.failed = value.failed
+        unsafe message.cancelled = value.cancelled
         unsafe message.oldest_pending_age = duration(value.oldestPendingAge)
         unsafe message.enqueued_per_second = value.enqueuedPerSecond
         unsafe message.finished_per_second = value.finishedPerSecond
-        unsafe message.paused = value.isPaused ? 1 : 0
+        unsafe message.capped = value.isCapped ? 1 : 0
+    }
+}
+
+/// The request of AdminService.GetQueue.
+package struct GetQueueRequest: RequestMessage, Hashable {
+    /// Required. The queue to return.
+    package var queue: ExactText
+    /// Whether to count the jobs. Default: false.
+    package var includeStats: Bool
+
+    package init(queue: ExactText = "", includeStats: Bool = false) {
+        self.queue = queue
+        self.includeStats = includeStats
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> GetQueueRequest {
+        try unsafe decode(bytes, signalbox__v1__get_queue_request__unpack, into: &violations) {
+            message, reader in
+            unsafe GetQueueRequest(
+                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax),
+                includeStats: message.include_stats != 0)
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__get_queue_request__init) { message, arena in
+            unsafe message.queue = arena.text(queue)
+            unsafe message.include_stats = includeStats ? 1 : 0
+        }
+    }
+}
+
+/// GetQueueResponse and PauseQueueResponse and ResumeQueueResponse, which have the same fields.
+package struct QueueResponse: ResponseMessage, Hashable {
+    /// The queue.
+    package var queue: QueueRecord
+
+    package init(queue: QueueRecord) {
+        self.queue = queue
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> QueueResponse {
+        try unsafe decode(bytes, signalbox__v1__get_queue_response__unpack) {
+            message, reader in
+            unsafe QueueResponse(
+                queue: reader.required(message.queue, Signalbox__V1__Queue(), "queue") {
+                    unsafe $1.queue($0, "queue")
+                })
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__get_queue_response__init) { message, arena in
+            unsafe message.queue = arena.make(signalbox__v1__queue__init) {
+                unsafe arena.fill(&$0, with: queue)
+            }
+        }
+    }
+}
+
+/// The request of AdminService.ListQueues.
+package struct ListQueuesRequest: RequestMessage, Hashable {
+    /// The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000.
+    package var pageSize: Int
+    /// The next_page_token of the previous page. Default: the first page.
+    package var pageToken: ExactText
+    /// Whether to count the jobs. Default: false.
+    package var includeStats: Bool
+
+    package init(pageSize: Int = 0, pageToken: ExactText = "", includeStats: Bool = false) {
+        self.pageSize = pageSize
+        self.pageToken = pageToken
+        self.includeStats = includeStats
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> ListQueuesRequest {
+        try unsafe decode(bytes, signalbox__v1__list_queues_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ListQueuesRequest(
+                pageSize: Int(message.page_size),
+                pageToken: reader.text(
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax),
+                includeStats: message.include_stats != 0)
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_queues_request__init) { message, arena in
+            unsafe message.page_size = Int32(clamping: pageSize)
+            unsafe message.page_token = arena.text(pageToken)
+            unsafe message.include_stats = includeStats ? 1 : 0
+        }
+    }
+}
+
+/// The response of AdminService.ListQueues.
+package struct ListQueuesResponse: ResponseMessage, Hashable {
+    /// In the order of their names.
+    package var queues: [QueueRecord]
+    /// The token of the next page; empty: this is the last page.
+    package var nextPageToken: ExactText
+
+    package init(queues: [QueueRecord], nextPageToken: ExactText) {
+        self.queues = queues
+        self.nextPageToken = nextPageToken
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> ListQueuesResponse {
+        try unsafe decode(bytes, signalbox__v1__list_queues_response__unpack) {
+            message, reader in
+            unsafe ListQueuesResponse(
+                queues: reader.list(message.n_queues, message.queues) {
+                    unsafe reader.queue($1, "queues[\($0)]")
+                },
+                nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_queues_response__init) { message, arena in
+            unsafe (message.n_queues, message.queues) = arena.list(queues, signalbox__v1__queue__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.next_page_token = arena.text(nextPageToken)
+        }
+    }
+}
+
+/// The request of AdminService.PauseQueue.
+package struct PauseQueueRequest: RequestMessage, Hashable {
+    /// Required. The queue to pause.
+    package var queue: ExactText
+
+    package init(queue: ExactText = "") {
+        self.queue = queue
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> PauseQueueRequest {
+        try unsafe decode(bytes, signalbox__v1__pause_queue_request__unpack, into: &violations) {
+            message, reader in
+            unsafe PauseQueueRequest(
+                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__pause_queue_request__init) { message, arena in
+            unsafe message.queue = arena.text(queue)
+        }
+    }
+}
+
+/// The request of AdminService.ResumeQueue.
+package struct ResumeQueueRequest: RequestMessage, Hashable {
+    /// Required. The queue to resume.
+    package var queue: ExactText
+
+    package init(queue: ExactText = "") {
+        self.queue = queue
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> ResumeQueueRequest {
+        try unsafe decode(bytes, signalbox__v1__resume_queue_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ResumeQueueRequest(
+                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__resume_queue_request__init) { message, arena in
+            unsafe message.queue = arena.text(queue)
+        }
     }
 }
 
 /// The request of AdminService.ListNodes.
 package struct ListNodesRequest: RequestMessage, Hashable {
-    package init() {}
+    /// The number of nodes of a page. 0 (unset): 50. More than 1,000 are cut to 1,000.
+    package var pageSize: Int
+    /// The next_page_token of the previous page. Default: the first page.
+    package var pageToken: ExactText
+
+    package init(pageSize: Int = 0, pageToken: ExactText = "") {
+        self.pageSize = pageSize
+        self.pageToken = pageToken
+    }
 
     package static func decode(
         _ bytes: ByteBuffer, into violations: inout [FieldViolation]
     ) throws(DecodingError) -> ListNodesRequest {
-        try unsafe decode(bytes, signalbox__v1__list_nodes_request__unpack, into: &violations) { _, _ in
-            ListNodesRequest()
+        try unsafe decode(bytes, signalbox__v1__list_nodes_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ListNodesRequest(
+                pageSize: Int(message.page_size),
+                pageToken: reader.text(
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax))
         }
     }
 
     package func encode() -> ByteBuffer {
-        ByteBuffer()
+        unsafe MessageArena.pack(signalbox__v1__list_nodes_request__init) { message, arena in
+            unsafe message.page_size = Int32(clamping: pageSize)
+            unsafe message.page_token = arena.text(pageToken)
+        }
     }
 }
 
@@ -115,9 +280,12 @@ package struct ListNodesRequest: RequestMessage, Hashable {
 package struct ListNodesResponse: ResponseMessage, Hashable {
     /// Newest first.
     package var nodes: [NodeRecord]
+    /// The token of the next page; empty: this is the last page.
+    package var nextPageToken: ExactText
 
-    package init(nodes: [NodeRecord]) {
+    package init(nodes: [NodeRecord], nextPageToken: ExactText) {
         self.nodes = nodes
+        self.nextPageToken = nextPageToken
     }
 
     package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> ListNodesResponse {
@@ -126,7 +294,8 @@ package struct ListNodesResponse: ResponseMessage, Hashable {
             unsafe ListNodesResponse(
                 nodes: reader.list(message.n_nodes, message.nodes) {
                     unsafe reader.node($1, "nodes[\($0)]")
-                })
+                },
+                nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
     }
 
@@ -135,6 +304,7 @@ package struct ListNodesResponse: ResponseMessage, Hashable {
             unsafe (message.n_nodes, message.nodes) = arena.list(nodes, signalbox__v1__node__init) {
                 unsafe arena.fill(&$0, with: $1)
             }
+            unsafe message.next_page_token = arena.text(nextPageToken)
         }
     }
 }
@@ -166,146 +336,63 @@ extension MessageArena {
         unsafe message.started_at = timestamp(value.startedAt)
         unsafe message.last_heartbeat_at = timestamp(value.heartbeatAt)
         unsafe message.alive = value.isAlive ? 1 : 0
-        unsafe message.concurrency = UInt32(clamping: value.concurrency)
+        unsafe message.concurrency = Int32(clamping: value.concurrency)
         unsafe (message.n_kinds, message.kinds) = texts(value.kinds)
-        unsafe message.running = UInt32(clamping: value.running)
+        unsafe message.running = Int32(clamping: value.running)
         unsafe (message.n_running_job_ids, message.running_job_ids) = texts(value.runningJobs)
     }
 }
 
-/// The request of AdminService.PauseQueue.
-package struct PauseQueueRequest: RequestMessage, Hashable {
-    /// Required. The queue to pause.
-    package var queue: ExactText
-
-    package init(queue: ExactText = "") {
-        self.queue = queue
-    }
-
-    package static func decode(
-        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
-    ) throws(DecodingError) -> PauseQueueRequest {
-        try unsafe decode(bytes, signalbox__v1__pause_queue_request__unpack, into: &violations) {
-            message, reader in
-            unsafe PauseQueueRequest(
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax))
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__pause_queue_request__init) { message, arena in
-            unsafe message.queue = arena.text(queue)
-        }
-    }
-}
-
-/// PauseQueueResponse and ResumeQueueResponse, which have the same fields.
-package struct EmptyResponse: ResponseMessage, Hashable {
-    package init() {}
-
-    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> EmptyResponse {
-        try unsafe decode(bytes, signalbox__v1__pause_queue_response__unpack) { _, _ in
-            EmptyResponse()
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        ByteBuffer()
-    }
-}
-
-/// The request of AdminService.ResumeQueue.
-package struct ResumeQueueRequest: RequestMessage, Hashable {
-    /// Required. The queue to resume.
-    package var queue: ExactText
-
-    package init(queue: ExactText = "") {
-        self.queue = queue
-    }
-
-    package static func decode(
-        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
-    ) throws(DecodingError) -> ResumeQueueRequest {
-        try unsafe decode(bytes, signalbox__v1__resume_queue_request__unpack, into: &violations) {
-            message, reader in
-            unsafe ResumeQueueRequest(
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax))
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__resume_queue_request__init) { message, arena in
-            unsafe message.queue = arena.text(queue)
-        }
-    }
-}
-
-/// The request of AdminService.SetUserLimit.
-package struct SetUserLimitRequest: RequestMessage, Hashable {
-    /// Required. The user whose limit is meant.
+/// The limit of a user in a queue.
+package struct UserLimitMessage: Sendable, Hashable {
+    /// Required. The user.
     package var userID: ExactText
-    /// Default: "default".
+    /// The queue. Default: "default".
     package var queue: ExactText
-    /// 0 to 100,000 jobs at once; 0 stops the user's jobs from starting.
-    package var limit: Int
-    /// Clear the user's limit, so that the queue's applies; `limit` must be 0 then. Default: false.
-    package var clear: Bool
+    /// How many jobs of the user may run in the queue at once: 0 to 100,000; 0 stops the user's jobs from
+    /// starting. In responses the limit that applies.
+    package var maxRunning: Int?
+    /// Output only. Whether the limit was set for this user; otherwise it is the queue's.
+    package var isOverridden: Bool
+    /// Output only. How many jobs of the user run in the queue now.
+    package var running: Int
 
-    package init(userID: ExactText = "", queue: ExactText = "", limit: Int = 0, clear: Bool = false) {
+    package init(
+        userID: ExactText = "", queue: ExactText = "", maxRunning: Int? = nil,
+        isOverridden: Bool = false, running: Int = 0
+    ) {
         self.userID = userID
         self.queue = queue
-        self.limit = limit
-        self.clear = clear
-    }
-
-    package static func decode(
-        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
-    ) throws(DecodingError) -> SetUserLimitRequest {
-        try unsafe decode(bytes, signalbox__v1__set_user_limit_request__unpack, into: &violations) {
-            message, reader in
-            unsafe SetUserLimitRequest(
-                userID: reader.text(message.user_id, "user_id", bytesMax: JobLimits.userIDBytesMax),
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax),
-                limit: Int(message.limit),
-                clear: message.clear != 0)
-        }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__set_user_limit_request__init) { message, arena in
-            unsafe message.user_id = arena.text(userID)
-            unsafe message.queue = arena.text(queue)
-            unsafe message.limit = UInt32(clamping: limit)
-            unsafe message.clear = clear ? 1 : 0
-        }
+        self.maxRunning = maxRunning
+        self.isOverridden = isOverridden
+        self.running = running
     }
 }
 
-/// SetUserLimitResponse and GetUserLimitResponse, which have the same fields.
-package struct UserLimitResponse: ResponseMessage, Hashable {
-    /// The limit after the call.
-    package var limit: UserLimit
-
-    package init(limit: UserLimit) {
-        self.limit = limit
+extension FieldReader {
+    mutating func userLimit(
+        _ message: Signalbox__V1__UserLimit, _ field: @autoclosure () -> String
+    ) -> UserLimitMessage {
+        unsafe UserLimitMessage(
+            userID: text(message.user_id, "\(field()).user_id", bytesMax: JobLimits.userIDBytesMax),
+            queue: text(message.queue, "\(field()).queue", bytesMax: JobLimits.queueBytesMax),
+            maxRunning: message._max_running_case == SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING_MAX_RUNNING ? Int(
+                message.max_running) : nil,
+            isOverridden: message.overridden != 0,
+            running: Int(message.running))
     }
+}
 
-    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> UserLimitResponse {
-        try unsafe decode(bytes, signalbox__v1__set_user_limit_response__unpack) {
-            message, reader in
-            unsafe UserLimitResponse(
-                limit: reader.required(message.limit, Signalbox__V1__UserLimit(), "limit") {
-                    unsafe $1.userLimit($0, "limit")
-                })
+extension MessageArena {
+    func fill(_ message: inout Signalbox__V1__UserLimit, with value: UserLimitMessage) {
+        unsafe message.user_id = text(value.userID)
+        unsafe message.queue = text(value.queue)
+        if let part = value.maxRunning {
+            unsafe message._max_running_case = SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING_MAX_RUNNING
+            unsafe message.max_running = Int32(clamping: part)
         }
-    }
-
-    package func encode() -> ByteBuffer {
-        unsafe MessageArena.pack(signalbox__v1__set_user_limit_response__init) { message, arena in
-            unsafe message.limit = arena.make(signalbox__v1__user_limit__init) {
-                unsafe arena.fill(&$0, with: limit)
-            }
-        }
+        unsafe message.overridden = value.isOverridden ? 1 : 0
+        unsafe message.running = Int32(clamping: value.running)
     }
 }
 
@@ -340,25 +427,145 @@ package struct GetUserLimitRequest: RequestMessage, Hashable {
     }
 }
 
-extension FieldReader {
-    mutating func userLimit(
-        _ message: Signalbox__V1__UserLimit, _ field: @autoclosure () -> String
-    ) -> UserLimit {
-        unsafe UserLimit(
-            userID: answer(message.user_id, "\(field()).user_id"),
-            queue: answer(message.queue, "\(field()).queue"),
-            limit: Int(message.limit),
-            isOverride: message.is_override != 0,
-            running: Int(message.running))
+/// GetUserLimitResponse and UpdateUserLimitResponse, which have the same fields.
+package struct UserLimitResponse: ResponseMessage, Hashable {
+    /// The limit that applies.
+    package var limit: UserLimitMessage
+
+    package init(limit: UserLimitMessage) {
+        self.limit = limit
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> UserLimitResponse {
+        try unsafe decode(bytes, signalbox__v1__get_user_limit_response__unpack) {
+            message, reader in
+            unsafe UserLimitResponse(
+                limit: reader.required(message.limit, Signalbox__V1__UserLimit(), "limit") {
+                    unsafe $1.userLimit($0, "limit")
+                })
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__get_user_limit_response__init) { message, arena in
+            unsafe message.limit = arena.make(signalbox__v1__user_limit__init) {
+                unsafe arena.fill(&$0, with: limit)
+            }
+        }
     }
 }
 
-extension MessageArena {
-    func fill(_ message: inout Signalbox__V1__UserLimit, with value: UserLimit) {
-        unsafe message.user_id = text(value.userID)
-        unsafe message.queue = text(value.queue)
-        unsafe message.limit = UInt32(clamping: value.limit)
-        unsafe message.is_override = value.isOverride ? 1 : 0
-        unsafe message.running = UInt32(clamping: value.running)
+/// The request of AdminService.ListUserLimits.
+package struct ListUserLimitsRequest: RequestMessage, Hashable {
+    /// Limits of this user. Default: of every user.
+    package var userID: ExactText
+    /// Limits in this queue. Default: in every queue.
+    package var queue: ExactText
+    /// The number of limits of a page. 0 (unset): 50. More than 1,000 are cut to 1,000.
+    package var pageSize: Int
+    /// The next_page_token of the previous page. Default: the first page.
+    package var pageToken: ExactText
+
+    package init(
+        userID: ExactText = "", queue: ExactText = "", pageSize: Int = 0,
+        pageToken: ExactText = ""
+    ) {
+        self.userID = userID
+        self.queue = queue
+        self.pageSize = pageSize
+        self.pageToken = pageToken
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> ListUserLimitsRequest {
+        try unsafe decode(bytes, signalbox__v1__list_user_limits_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ListUserLimitsRequest(
+                userID: reader.text(message.user_id, "user_id", bytesMax: JobLimits.userIDBytesMax),
+                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax),
+                pageSize: Int(message.page_size),
+                pageToken: reader.text(
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_user_limits_request__init) { message, arena in
+            unsafe message.user_id = arena.text(userID)
+            unsafe message.queue = arena.text(queue)
+            unsafe message.page_size = Int32(clamping: pageSize)
+            unsafe message.page_token = arena.text(pageToken)
+        }
+    }
+}
+
+/// The response of AdminService.ListUserLimits.
+package struct ListUserLimitsResponse: ResponseMessage, Hashable {
+    /// In the order of user and queue.
+    package var limits: [UserLimitMessage]
+    /// The token of the next page; empty: this is the last page.
+    package var nextPageToken: ExactText
+
+    package init(limits: [UserLimitMessage], nextPageToken: ExactText) {
+        self.limits = limits
+        self.nextPageToken = nextPageToken
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> ListUserLimitsResponse {
+        try unsafe decode(bytes, signalbox__v1__list_user_limits_response__unpack) {
+            message, reader in
+            unsafe ListUserLimitsResponse(
+                limits: reader.list(message.n_limits, message.limits) {
+                    unsafe reader.userLimit($1, "limits[\($0)]")
+                },
+                nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_user_limits_response__init) { message, arena in
+            unsafe (message.n_limits, message.limits) = arena.list(limits, signalbox__v1__user_limit__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.next_page_token = arena.text(nextPageToken)
+        }
+    }
+}
+
+/// The request of AdminService.UpdateUserLimit.
+package struct UpdateUserLimitRequest: RequestMessage, Hashable {
+    /// Required. The limit, with the user and the queue that it is for.
+    package var limit: UserLimitMessage?
+    /// The fields to change: "max_running". If the mask names it and limit does not set it, the user's own
+    /// limit is removed, so that the queue's applies again. Default: the fields that are set. A request that
+    /// changes nothing gets INVALID_ARGUMENT.
+    package var updateMask: FieldMask?
+
+    package init(limit: UserLimitMessage? = nil, updateMask: FieldMask? = nil) {
+        self.limit = limit
+        self.updateMask = updateMask
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> UpdateUserLimitRequest {
+        try unsafe decode(bytes, signalbox__v1__update_user_limit_request__unpack, into: &violations) {
+            message, reader in
+            unsafe UpdateUserLimitRequest(
+                limit: reader.required(message.limit, "limit") {
+                    unsafe $1.userLimit($0, "limit")
+                },
+                updateMask: reader.fieldMask(message.update_mask, "update_mask"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__update_user_limit_request__init) { message, arena in
+            unsafe message.limit = arena.optional(limit, signalbox__v1__user_limit__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.update_mask = arena.fieldMask(updateMask)
+        }
     }
 }

@@ -14,13 +14,14 @@ extension HealthCheckResponse {
     }
 }
 
-extension HealthCheckResponse.Status {
-    init(onWire value: Grpc__Health__V1__HealthCheckResponse__ServingStatus) {
+extension HealthCheckResponse.Status: WireEnum {
+    init?(onWire value: Grpc__Health__V1__HealthCheckResponse__ServingStatus) {
         switch value {
+        case GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__UNKNOWN: self = .unknown
         case GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING: self = .serving
         case GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING: self = .notServing
         case GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN: self = .serviceUnknown
-        default: self = .unknown
+        default: return nil
         }
     }
 
@@ -32,6 +33,8 @@ extension HealthCheckResponse.Status {
         case .serviceUnknown: GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
         }
     }
+
+    static var placeholder: HealthCheckResponse.Status { .unknown }
 }
 
 package struct HealthCheckRequest: RequestMessage, Hashable {
@@ -69,9 +72,9 @@ package struct HealthCheckResponse: ResponseMessage, Hashable {
 
     package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> HealthCheckResponse {
         try unsafe decode(bytes, grpc__health__v1__health_check_response__unpack) {
-            message, _ in
+            message, reader in
             unsafe HealthCheckResponse(
-                status: HealthCheckResponse.Status(onWire: message.status))
+                status: reader.open(message.status))
         }
     }
 

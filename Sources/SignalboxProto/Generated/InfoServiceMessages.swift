@@ -5,13 +5,13 @@ package import JobModel
 package import NIOCore
 package import Support
 
-extension ServerFeature.Stability {
-    init(onWire value: Signalbox__V1__Stability) {
+extension ServerFeature.Stability: WireEnum {
+    init?(onWire value: Signalbox__V1__Stability) {
         switch value {
         case SIGNALBOX__V1__STABILITY__STABILITY_EXPERIMENTAL: self = .experimental
         case SIGNALBOX__V1__STABILITY__STABILITY_STABLE: self = .stable
         case SIGNALBOX__V1__STABILITY__STABILITY_DEPRECATED: self = .deprecated
-        default: self = .unspecified
+        default: return nil
         }
     }
 
@@ -23,6 +23,8 @@ extension ServerFeature.Stability {
         case .deprecated: SIGNALBOX__V1__STABILITY__STABILITY_DEPRECATED
         }
     }
+
+    static var placeholder: ServerFeature.Stability { .unspecified }
 }
 
 /// The request of InfoService.GetServerInfo.
@@ -120,7 +122,7 @@ extension FieldReader {
     ) -> ServerFeature {
         unsafe ServerFeature(
             name: answer(message.name, "\(field()).name"),
-            stability: ServerFeature.Stability(onWire: message.stability),
+            stability: open(message.stability),
             isEnabled: message.enabled != 0)
     }
 }

@@ -5,6 +5,25 @@ package import JobModel
 package import NIOCore
 package import Support
 
+extension EnqueueDisposition: WireEnum {
+    init?(onWire value: Signalbox__V1__EnqueueDisposition) {
+        switch value {
+        case SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_CREATED: self = .created
+        case SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_SAME_REQUEST: self = .sameRequest
+        default: return nil
+        }
+    }
+
+    var onWire: Signalbox__V1__EnqueueDisposition {
+        switch self {
+        case .created: SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_CREATED
+        case .sameRequest: SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_SAME_REQUEST
+        }
+    }
+
+    static var placeholder: EnqueueDisposition { .created }
+}
+
 extension JobEventType: WireEnum {
     init?(onWire value: Signalbox__V1__JobEventType) {
         switch value {
@@ -16,6 +35,7 @@ extension JobEventType: WireEnum {
         case SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_FAILED: self = .failed
         case SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCELLED: self = .cancelled
         case SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RETRIED: self = .retried
+        case SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCEL_REQUESTED: self = .cancelRequested
         default: return nil
         }
     }
@@ -30,6 +50,7 @@ extension JobEventType: WireEnum {
         case .failed: SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_FAILED
         case .cancelled: SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCELLED
         case .retried: SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RETRIED
+        case .cancelRequested: SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCEL_REQUESTED
         }
     }
 
@@ -74,10 +95,13 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
     package var job: JobRecord
     /// Whether the job is new. False if it existed already.
     package var created: Bool
+    /// What the call did.
+    package var disposition: EnqueueDisposition
 
-    package init(job: JobRecord, created: Bool) {
+    package init(job: JobRecord, created: Bool, disposition: EnqueueDisposition) {
         self.job = job
         self.created = created
+        self.disposition = disposition
     }
 
     package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> EnqueueResponse {
@@ -87,7 +111,8 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
                 job: reader.required(message.job, Signalbox__V1__Job(), "job") {
                     unsafe $1.job($0, "job")
                 },
-                created: message.created != 0)
+                created: message.created != 0,
+                disposition: reader.known(message.disposition, "disposition"))
         }
     }
 
@@ -97,6 +122,7 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
                 unsafe arena.fill(&$0, with: job)
             }
             unsafe message.created = created ? 1 : 0
+            unsafe message.disposition = disposition.onWire
         }
     }
 }
@@ -169,10 +195,16 @@ extension EnqueueBatchResponse {
         package var jobID: JobID
         /// Whether the job is new. False if it existed already.
         package var created: Bool
+        /// What the call did with this item.
+        package var disposition: EnqueueDisposition
+        /// The number of the job's last lifecycle event; 1 for a new job.
+        package var sequence: Int64
 
-        package init(jobID: JobID, created: Bool) {
+        package init(jobID: JobID, created: Bool, disposition: EnqueueDisposition, sequence: Int64) {
             self.jobID = jobID
             self.created = created
+            self.disposition = disposition
+            self.sequence = sequence
         }
     }
 }
@@ -183,7 +215,9 @@ extension FieldReader {
     ) -> EnqueueBatchResponse.Enqueued {
         unsafe EnqueueBatchResponse.Enqueued(
             jobID: answer(message.job_id, "\(field()).job_id"),
-            created: message.created != 0)
+            created: message.created != 0,
+            disposition: known(message.disposition, "\(field()).disposition"),
+            sequence: message.sequence)
     }
 }
 
@@ -191,12 +225,14 @@ extension MessageArena {
     func fill(_ message: inout Signalbox__V1__EnqueuedJob, with value: EnqueueBatchResponse.Enqueued) {
         unsafe message.job_id = text(value.jobID)
         unsafe message.created = value.created ? 1 : 0
+        unsafe message.disposition = value.disposition.onWire
+        unsafe message.sequence = value.sequence
     }
 }
 
 /// The request of JobService.GetJob.
 package struct GetJobRequest: RequestMessage, Hashable {
-    /// The job's id. Required; a UUID.
+    /// Required. The job's id, a UUID.
     package var jobID: ExactText
     /// Whether to return the payload too. Default: false.
     package var includePayload: Bool
@@ -225,43 +261,20 @@ package struct GetJobRequest: RequestMessage, Hashable {
     }
 }
 
-/// The request of JobService.ListJobs. Empty filters match everything.
+/// The request of JobService.ListJobs.
 package struct ListJobsRequest: RequestMessage {
-    /// The user of the jobs. At most 256 bytes.
-    package var userID: ExactText
-    /// The queue of the jobs. At most 128 characters.
-    package var queue: ExactText
-    /// The kind of the jobs. At most 128 characters.
-    package var kind: ExactText
-    /// Jobs in any of these states. Default: every state.
-    package var states: Set<JobState>
-    /// Jobs that have all of these labels. At most 8.
-    package var labels: [(key: ExactText, value: ExactText)]
-    /// Jobs created at or after this time. Default: no bound.
-    package var createdFrom: Timestamp?
-    /// Jobs created before this time. Default: no bound.
-    package var createdTo: Timestamp?
-    /// The number of jobs of a page. 0 (unset): 50. At most 1,000.
+    /// The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to 1,000.
     package var pageSize: Int
-    /// The next_page_token of the previous page, which the same caller received for the same filters.
-    /// Default: the first page.
+    /// The next_page_token of the previous page, which the same caller received for the same filter. Default:
+    /// the first page.
     package var pageToken: ExactText
+    /// The jobs to return. Default: all of them.
+    package var filter: JobFilterMessage?
 
-    package init(
-        userID: ExactText = "", queue: ExactText = "", kind: ExactText = "",
-        states: Set<JobState> = [], labels: [(key: ExactText, value: ExactText)] = [],
-        createdFrom: Timestamp? = nil, createdTo: Timestamp? = nil, pageSize: Int = 0,
-        pageToken: ExactText = ""
-    ) {
-        self.userID = userID
-        self.queue = queue
-        self.kind = kind
-        self.states = states
-        self.labels = labels
-        self.createdFrom = createdFrom
-        self.createdTo = createdTo
+    package init(pageSize: Int = 0, pageToken: ExactText = "", filter: JobFilterMessage? = nil) {
         self.pageSize = pageSize
         self.pageToken = pageToken
+        self.filter = filter
     }
 
     package static func decode(
@@ -270,37 +283,22 @@ package struct ListJobsRequest: RequestMessage {
         try unsafe decode(bytes, signalbox__v1__list_jobs_request__unpack, into: &violations) {
             message, reader in
             unsafe ListJobsRequest(
-                userID: reader.text(message.user_id, "user_id", bytesMax: JobLimits.userIDBytesMax),
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax),
-                kind: reader.text(message.kind, "kind", bytesMax: JobLimits.kindBytesMax),
-                states: reader.set(message.n_states, message.states, "states", one: "state"),
-                labels: reader.list(message.n_labels, message.labels, limit: JobLimits.listLabelsMax + 1) {
-                    unsafe reader.label($1.key, $1.value, "labels")
-                },
-                createdFrom: reader.timestamp(message.created_from, "created_from"),
-                createdTo: reader.timestamp(message.created_to, "created_to"),
                 pageSize: Int(message.page_size),
                 pageToken: reader.text(
-                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax))
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax),
+                filter: reader.optional(message.filter) {
+                    unsafe $1.jobFilter($0, "filter")
+                })
         }
     }
 
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__list_jobs_request__init) { message, arena in
-            unsafe message.user_id = arena.text(userID)
-            unsafe message.queue = arena.text(queue)
-            unsafe message.kind = arena.text(kind)
-            unsafe (message.n_states, message.states) = arena.set(states)
-            unsafe (message.n_labels, message.labels) = arena.list(
-                labels, signalbox__v1__list_jobs_request__labels_entry__init
-            ) {
-                unsafe $0.key = arena.text($1.key)
-                unsafe $0.value = arena.text($1.value)
-            }
-            unsafe message.created_from = arena.timestamp(createdFrom)
-            unsafe message.created_to = arena.timestamp(createdTo)
-            unsafe message.page_size = UInt32(clamping: pageSize)
+            unsafe message.page_size = Int32(clamping: pageSize)
             unsafe message.page_token = arena.text(pageToken)
+            unsafe message.filter = arena.optional(filter, signalbox__v1__job_filter__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
         }
     }
 }
@@ -311,7 +309,8 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
     /// although more follow, because a call scans a bounded number of jobs and returns at most about 3 MiB.
     package var jobs: [JobRecord]
     /// The token of the next page; empty: this is the last page. The token is opaque, and must not be stored,
-    /// because a server of another version may refuse it.
+    /// because a server of another version may refuse it. It gives no rights: every page is checked as the
+    /// first is.
     package var nextPageToken: ExactText
 
     package init(jobs: [JobRecord], nextPageToken: ExactText) {
@@ -340,26 +339,188 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
     }
 }
 
-/// The request of JobService.Watch: named jobs, or the jobs of a user or a queue.
-package struct WatchRequest: RequestMessage, Hashable {
-    /// The jobs to watch, 1 to 1,000. Not together with user_id or queue.
-    package var jobs: [WatchRequest.Watched]
-    /// Watch the jobs of this user, in every queue or in `queue`. At most 256 bytes.
-    package var userID: ExactText
-    /// Watch the jobs in this queue, of every user or of `user_id`.
-    package var queue: ExactText
-    /// Whether to send the existing log lines, and new ones as they are written (only with `jobs`). A slow
-    /// reader may miss lines; GetJob has the last 200. Default: false.
-    package var includeLog: Bool
+/// The request of JobService.ListAttempts.
+package struct ListAttemptsRequest: RequestMessage, Hashable {
+    /// Required. The job's id, a UUID.
+    package var jobID: ExactText
+    /// The number of attempts of a page. 0 (unset): 50. More than 500 are cut to 500.
+    package var pageSize: Int
+    /// The next_page_token of the previous page. Default: the first page.
+    package var pageToken: ExactText
+
+    package init(jobID: ExactText = "", pageSize: Int = 0, pageToken: ExactText = "") {
+        self.jobID = jobID
+        self.pageSize = pageSize
+        self.pageToken = pageToken
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> ListAttemptsRequest {
+        try unsafe decode(bytes, signalbox__v1__list_attempts_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ListAttemptsRequest(
+                jobID: reader.idText(message.job_id, "job_id"),
+                pageSize: Int(message.page_size),
+                pageToken: reader.text(
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_attempts_request__init) { message, arena in
+            unsafe message.job_id = arena.text(jobID)
+            unsafe message.page_size = Int32(clamping: pageSize)
+            unsafe message.page_token = arena.text(pageToken)
+        }
+    }
+}
+
+/// The response of JobService.ListAttempts.
+package struct ListAttemptsResponse: ResponseMessage, Hashable {
+    /// The attempts, oldest first.
+    package var attempts: [Attempt]
+    /// The token of the next page; empty: this is the last page.
+    package var nextPageToken: ExactText
+
+    package init(attempts: [Attempt], nextPageToken: ExactText) {
+        self.attempts = attempts
+        self.nextPageToken = nextPageToken
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> ListAttemptsResponse {
+        try unsafe decode(bytes, signalbox__v1__list_attempts_response__unpack) {
+            message, reader in
+            unsafe ListAttemptsResponse(
+                attempts: reader.list(message.n_attempts, message.attempts) {
+                    unsafe reader.attempt($1, "attempts[\($0)]")
+                },
+                nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_attempts_response__init) { message, arena in
+            unsafe (message.n_attempts, message.attempts) = arena.list(
+                attempts, signalbox__v1__attempt__init
+            ) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.next_page_token = arena.text(nextPageToken)
+        }
+    }
+}
+
+/// The request of JobService.ListLogLines.
+package struct ListLogLinesRequest: RequestMessage, Hashable {
+    /// Required. The job's id, a UUID.
+    package var jobID: ExactText
+    /// Only lines after the one with this number. Default: 0 (every line).
+    package var afterLine: Int64
+    /// The number of lines of a page. 0 (unset): 50. More than 500 are cut to 500.
+    package var pageSize: Int
+    /// The next_page_token of the previous page. Default: the first page.
+    package var pageToken: ExactText
+    /// Only lines of this level or a higher one. Default: every line.
+    package var minLevel: LogLine.Level?
 
     package init(
-        jobs: [WatchRequest.Watched] = [], userID: ExactText = "", queue: ExactText = "",
-        includeLog: Bool = false
+        jobID: ExactText = "", afterLine: Int64 = 0, pageSize: Int = 0, pageToken: ExactText = "",
+        minLevel: LogLine.Level? = nil
+    ) {
+        self.jobID = jobID
+        self.afterLine = afterLine
+        self.pageSize = pageSize
+        self.pageToken = pageToken
+        self.minLevel = minLevel
+    }
+
+    package static func decode(
+        _ bytes: ByteBuffer, into violations: inout [FieldViolation]
+    ) throws(DecodingError) -> ListLogLinesRequest {
+        try unsafe decode(bytes, signalbox__v1__list_log_lines_request__unpack, into: &violations) {
+            message, reader in
+            unsafe ListLogLinesRequest(
+                jobID: reader.idText(message.job_id, "job_id"),
+                afterLine: message.after_line,
+                pageSize: Int(message.page_size),
+                pageToken: reader.text(
+                    message.page_token, "page_token", bytesMax: JobLimits.pageTokenBytesMax),
+                minLevel: reader.optionalValue(message.min_level, "min_level"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_log_lines_request__init) { message, arena in
+            unsafe message.job_id = arena.text(jobID)
+            unsafe message.after_line = afterLine
+            unsafe message.page_size = Int32(clamping: pageSize)
+            unsafe message.page_token = arena.text(pageToken)
+            if let part = minLevel {
+                unsafe message.min_level = part.onWire
+            }
+        }
+    }
+}
+
+/// The response of JobService.ListLogLines.
+package struct ListLogLinesResponse: ResponseMessage, Hashable {
+    /// The lines, oldest first.
+    package var lines: [LogLine]
+    /// The token of the next page; empty: this is the last page.
+    package var nextPageToken: ExactText
+
+    package init(lines: [LogLine], nextPageToken: ExactText) {
+        self.lines = lines
+        self.nextPageToken = nextPageToken
+    }
+
+    package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> ListLogLinesResponse {
+        try unsafe decode(bytes, signalbox__v1__list_log_lines_response__unpack) {
+            message, reader in
+            unsafe ListLogLinesResponse(
+                lines: reader.list(message.n_lines, message.lines) {
+                    unsafe reader.logLine($1, "lines[\($0)]")
+                },
+                nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
+        }
+    }
+
+    package func encode() -> ByteBuffer {
+        unsafe MessageArena.pack(signalbox__v1__list_log_lines_response__init) { message, arena in
+            unsafe (message.n_lines, message.lines) = arena.list(lines, signalbox__v1__log_line__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.next_page_token = arena.text(nextPageToken)
+        }
+    }
+}
+
+/// The request of JobService.Watch: named jobs, or the jobs of a user or a queue.
+package struct WatchRequest: RequestMessage {
+    /// The jobs to watch, 1 to 1,000. Not together with `filter`.
+    package var jobs: [WatchRequest.Watched]
+    /// Whether to send the existing log lines, and new ones as they are written (only with `jobs`). A slow
+    /// reader may miss lines; ListLogLines has the last 200. Default: false.
+    package var includeLog: Bool
+    /// Watch the jobs that match the filter. At least one of user_id and queue must be set. Other fields of
+    /// the filter get INVALID_ARGUMENT, because a watch cannot select by them.
+    package var filter: JobFilterMessage?
+    /// The latest resume_token of an earlier watch for the same jobs or filter: the watch goes on where that
+    /// token was sent. `after_sequence` and `after_log_line` are ignored then. If the server cannot go on
+    /// there, for example because the token is too old, the watch begins with snapshots, and `opened` says
+    /// so. A token that was sent for other jobs or another filter gets INVALID_ARGUMENT. Default: none. At
+    /// most 8,192 bytes.
+    package var resumeToken: ExactText
+
+    package init(
+        jobs: [WatchRequest.Watched] = [], includeLog: Bool = false,
+        filter: JobFilterMessage? = nil, resumeToken: ExactText = ""
     ) {
         self.jobs = jobs
-        self.userID = userID
-        self.queue = queue
         self.includeLog = includeLog
+        self.filter = filter
+        self.resumeToken = resumeToken
     }
 
     package static func decode(
@@ -374,9 +535,12 @@ package struct WatchRequest: RequestMessage, Hashable {
                 jobs: reader.list(message.n_jobs, message.jobs) {
                     unsafe reader.watchedJob($1, "jobs[\($0)]")
                 },
-                userID: reader.text(message.user_id, "user_id", bytesMax: JobLimits.userIDBytesMax),
-                queue: reader.text(message.queue, "queue", bytesMax: JobLimits.queueBytesMax),
-                includeLog: message.include_log != 0)
+                includeLog: message.include_log != 0,
+                filter: reader.optional(message.filter) {
+                    unsafe $1.jobFilter($0, "filter")
+                },
+                resumeToken: reader.text(
+                    message.resume_token, "resume_token", bytesMax: JobLimits.resumeTokenBytesMax))
         }
     }
 
@@ -385,9 +549,11 @@ package struct WatchRequest: RequestMessage, Hashable {
             unsafe (message.n_jobs, message.jobs) = arena.list(jobs, signalbox__v1__watched_job__init) {
                 unsafe arena.fill(&$0, with: $1)
             }
-            unsafe message.user_id = arena.text(userID)
-            unsafe message.queue = arena.text(queue)
             unsafe message.include_log = includeLog ? 1 : 0
+            unsafe message.filter = arena.optional(filter, signalbox__v1__job_filter__init) {
+                unsafe arena.fill(&$0, with: $1)
+            }
+            unsafe message.resume_token = arena.text(resumeToken)
         }
     }
 }
@@ -395,17 +561,20 @@ package struct WatchRequest: RequestMessage, Hashable {
 extension WatchRequest {
     /// A job to watch, and the event from which to resume.
     package struct Watched: Sendable, Hashable {
-        /// The job's id. Required; a UUID.
+        /// Required. The job's id, a UUID.
         package var jobID: ExactText
-        /// The sequence of the last event that the caller has. 0 (unset): the watch begins with a snapshot of the
-        /// job (followed by its final event, if the job is final already), and later events follow. Above 0 there
-        /// is no snapshot: all events after this one are sent, then the latest progress. OUT_OF_RANGE if it is
-        /// beyond the job's sequence.
+        /// The sequence of the last event that the caller has. The stream goes on with the next one. 0 (unset):
+        /// the watch begins with a snapshot of the job (followed by its final event, if the job is final
+        /// already), and later events follow. OUT_OF_RANGE if it is beyond the job's sequence.
         package var afterSequence: Int64
+        /// The number of the last log line that the caller has; later lines are sent, with include_log. 0
+        /// (unset): every line that is kept.
+        package var afterLogLine: Int64
 
-        package init(jobID: ExactText = "", afterSequence: Int64 = 0) {
+        package init(jobID: ExactText = "", afterSequence: Int64 = 0, afterLogLine: Int64 = 0) {
             self.jobID = jobID
             self.afterSequence = afterSequence
+            self.afterLogLine = afterLogLine
         }
     }
 }
@@ -416,27 +585,33 @@ extension FieldReader {
     ) -> WatchRequest.Watched {
         unsafe WatchRequest.Watched(
             jobID: idText(message.job_id, "\(field()).job_id"),
-            afterSequence: Int64(clamping: message.after_sequence))
+            afterSequence: message.after_sequence,
+            afterLogLine: message.after_log_line)
     }
 }
 
 extension MessageArena {
     func fill(_ message: inout Signalbox__V1__WatchedJob, with value: WatchRequest.Watched) {
         unsafe message.job_id = text(value.jobID)
-        unsafe message.after_sequence = UInt64(clamping: value.afterSequence)
+        unsafe message.after_sequence = value.afterSequence
+        unsafe message.after_log_line = value.afterLogLine
     }
 }
 
 /// The request of JobService.Cancel.
 package struct CancelRequest: RequestMessage, Hashable {
-    /// The job's id. Required; a UUID.
+    /// Required. The job's id, a UUID.
     package var jobID: ExactText
-    /// The reason, which is kept in the job's error. Default: empty. At most 1,024 bytes.
-    package var reason: ExactText
+    /// A note for people, which becomes the message of the job's error. Default: empty. At most 1,024 bytes.
+    package var note: ExactText
+    /// The sequence that the job must have; another one gets ABORTED (SEQUENCE_MISMATCH), and nothing is
+    /// done. 0 (unset): any.
+    package var expectedSequence: Int64
 
-    package init(jobID: ExactText = "", reason: ExactText = "") {
+    package init(jobID: ExactText = "", note: ExactText = "", expectedSequence: Int64 = 0) {
         self.jobID = jobID
-        self.reason = reason
+        self.note = note
+        self.expectedSequence = expectedSequence
     }
 
     package static func decode(
@@ -446,14 +621,16 @@ package struct CancelRequest: RequestMessage, Hashable {
             message, reader in
             unsafe CancelRequest(
                 jobID: reader.idText(message.job_id, "job_id"),
-                reason: reader.text(message.reason, "reason", bytesMax: JobLimits.cancelReasonBytesMax))
+                note: reader.text(message.note, "note", bytesMax: JobLimits.cancelNoteBytesMax),
+                expectedSequence: message.expected_sequence)
         }
     }
 
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__cancel_request__init) { message, arena in
             unsafe message.job_id = arena.text(jobID)
-            unsafe message.reason = arena.text(reason)
+            unsafe message.note = arena.text(note)
+            unsafe message.expected_sequence = expectedSequence
         }
     }
 }
@@ -488,11 +665,15 @@ package struct JobResponse: ResponseMessage, Hashable {
 
 /// The request of JobService.Retry.
 package struct RetryRequest: RequestMessage, Hashable {
-    /// The job's id. Required; a UUID.
+    /// Required. The job's id, a UUID.
     package var jobID: ExactText
+    /// The sequence that the job must have; another one gets ABORTED (SEQUENCE_MISMATCH), and nothing is
+    /// done. 0 (unset): any.
+    package var expectedSequence: Int64
 
-    package init(jobID: ExactText = "") {
+    package init(jobID: ExactText = "", expectedSequence: Int64 = 0) {
         self.jobID = jobID
+        self.expectedSequence = expectedSequence
     }
 
     package static func decode(
@@ -501,13 +682,15 @@ package struct RetryRequest: RequestMessage, Hashable {
         try unsafe decode(bytes, signalbox__v1__retry_request__unpack, into: &violations) {
             message, reader in
             unsafe RetryRequest(
-                jobID: reader.idText(message.job_id, "job_id"))
+                jobID: reader.idText(message.job_id, "job_id"),
+                expectedSequence: message.expected_sequence)
         }
     }
 
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__retry_request__init) { message, arena in
             unsafe message.job_id = arena.text(jobID)
+            unsafe message.expected_sequence = expectedSequence
         }
     }
 }

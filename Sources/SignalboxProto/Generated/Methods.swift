@@ -28,19 +28,23 @@ package enum ServerReflectionV1AlphaMethod {
 
 /// The paths of the methods of `signalbox.v1.AdminService`.
 package enum AdminServiceMethod {
-    /// Returns how many jobs a queue has in each state, and its throughput.
-    package static let getQueueStats = "/signalbox.v1.AdminService/GetQueueStats"
-    /// Returns every node that is alive, or was alive in the last hour.
-    package static let listNodes = "/signalbox.v1.AdminService/ListNodes"
+    /// Returns one queue. A queue that no job, setting or limit has named yet gets NOT_FOUND.
+    package static let getQueue = "/signalbox.v1.AdminService/GetQueue"
+    /// Returns every queue, in the order of the names.
+    package static let listQueues = "/signalbox.v1.AdminService/ListQueues"
     /// Stops the jobs of the queue from starting, on all nodes. Running jobs continue.
     package static let pauseQueue = "/signalbox.v1.AdminService/PauseQueue"
     /// Undoes PauseQueue.
     package static let resumeQueue = "/signalbox.v1.AdminService/ResumeQueue"
-    /// Sets how many jobs of one user in one queue may run at once, over all nodes. The limit applies from
-    /// the next claim on; running jobs continue.
-    package static let setUserLimit = "/signalbox.v1.AdminService/SetUserLimit"
+    /// Returns every node that is alive, or was alive in the last hour, newest first.
+    package static let listNodes = "/signalbox.v1.AdminService/ListNodes"
     /// Returns the limit that applies to a user in a queue.
     package static let getUserLimit = "/signalbox.v1.AdminService/GetUserLimit"
+    /// Returns the limits that were set for users, in the order of user and queue.
+    package static let listUserLimits = "/signalbox.v1.AdminService/ListUserLimits"
+    /// Sets how many jobs of one user in one queue may run at once, over all nodes, or clears that limit. It
+    /// applies from the next claim on; running jobs continue.
+    package static let updateUserLimit = "/signalbox.v1.AdminService/UpdateUserLimit"
 }
 
 /// The paths of the methods of `signalbox.v1.InfoService`.
@@ -61,22 +65,27 @@ package enum JobServiceMethod {
     /// Enqueues up to 10,000 jobs, all or none, in a request of up to 4 MiB. If an item is invalid, the call
     /// fails, and the error names its index and field ("jobs[3].kind").
     package static let enqueueBatch = "/signalbox.v1.JobService/EnqueueBatch"
-    /// Returns one job with its attempts, log, progress and result. With long errors of many attempts the
-    /// response may have up to about 8 MiB; a gRPC client accepts 4 MiB unless it is configured otherwise.
+    /// Returns one job with its last attempts, log, progress and result.
     package static let getJob = "/signalbox.v1.JobService/GetJob"
-    /// Returns the jobs that match every filter, newest first.
+    /// Returns the jobs that match the filter, newest first.
     package static let listJobs = "/signalbox.v1.JobService/ListJobs"
+    /// Returns the attempts of a job, oldest first.
+    package static let listAttempts = "/signalbox.v1.JobService/ListAttempts"
+    /// Returns the log lines of a job that are kept, oldest first.
+    package static let listLogLines = "/signalbox.v1.JobService/ListLogLines"
     /// Streams a snapshot of each job, then every lifecycle event of each job in order, with a sequence that
-    /// has no gaps, and the latest progress (earlier progress may be omitted). A watch of named jobs ends
-    /// with OK after the last final event; a watch of a user or queue stays open. After any other end the
-    /// client should connect again and resume.
+    /// has no gaps, and the latest progress (earlier progress may be omitted). The first message is `opened`.
+    /// A watch of named jobs ends with OK after the last final event; a watch with a filter stays open. After
+    /// any other end the client should connect again and resume, by the latest resume_token or by
+    /// after_sequence.
     package static let watch = "/signalbox.v1.JobService/Watch"
     /// Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a RUNNING job is asked to stop;
     /// the job becomes CANCELLED when the handler has ended, or after a grace time (watch the job to see it).
-    /// A final job is returned unchanged. The call is idempotent.
+    /// A final job is returned unchanged. The call is idempotent; the first note is kept.
     package static let cancel = "/signalbox.v1.JobService/Cancel"
     /// Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts; its history is kept. Jobs
-    /// in other states get FAILED_PRECONDITION.
+    /// in other states get FAILED_PRECONDITION. The call is safe to repeat with expected_sequence: a repeated
+    /// call gets ABORTED.
     package static let retry = "/signalbox.v1.JobService/Retry"
 }
 
@@ -87,17 +96,21 @@ package let everyMethodPath = [
     HealthMethod.watch,
     ServerReflectionMethod.serverReflectionInfo,
     ServerReflectionV1AlphaMethod.serverReflectionInfo,
-    AdminServiceMethod.getQueueStats,
-    AdminServiceMethod.listNodes,
+    AdminServiceMethod.getQueue,
+    AdminServiceMethod.listQueues,
     AdminServiceMethod.pauseQueue,
     AdminServiceMethod.resumeQueue,
-    AdminServiceMethod.setUserLimit,
+    AdminServiceMethod.listNodes,
     AdminServiceMethod.getUserLimit,
+    AdminServiceMethod.listUserLimits,
+    AdminServiceMethod.updateUserLimit,
     InfoServiceMethod.getServerInfo,
     JobServiceMethod.enqueue,
     JobServiceMethod.enqueueBatch,
     JobServiceMethod.getJob,
     JobServiceMethod.listJobs,
+    JobServiceMethod.listAttempts,
+    JobServiceMethod.listLogLines,
     JobServiceMethod.watch,
     JobServiceMethod.cancel,
     JobServiceMethod.retry,

@@ -19,8 +19,9 @@ func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
 private let requests: [any RequestMessage.Type] = [
     EnqueueRequest.self, EnqueueBatchRequest.self, GetJobRequest.self, ListJobsRequest.self,
     WatchRequest.self,
-    CancelRequest.self, RetryRequest.self, GetQueueStatsRequest.self, PauseQueueRequest.self,
-    ResumeQueueRequest.self, ListNodesRequest.self, SetUserLimitRequest.self, GetUserLimitRequest.self,
+    CancelRequest.self, RetryRequest.self, GetQueueRequest.self, ListQueuesRequest.self, PauseQueueRequest.self,
+    ResumeQueueRequest.self, ListNodesRequest.self, UpdateUserLimitRequest.self, ListUserLimitsRequest.self, ListAttemptsRequest.self,
+    ListLogLinesRequest.self, GetUserLimitRequest.self,
     GetServerInfoRequest.self,
     HealthCheckRequest.self, ServerReflectionRequest.self,
 ]
@@ -28,7 +29,8 @@ private let requests: [any RequestMessage.Type] = [
 private let answers: [any ResponseMessage.Type] = [
     EnqueueResponse.self, EnqueueBatchResponse.self, GetJobResponse.self, ListJobsResponse.self,
     JobResponse.self,
-    WatchResponse.self, GetQueueStatsResponse.self, EmptyResponse.self, ListNodesResponse.self,
+    WatchResponse.self, QueueResponse.self, ListQueuesResponse.self, ListUserLimitsResponse.self, ListAttemptsResponse.self,
+    ListLogLinesResponse.self, ListNodesResponse.self,
     UserLimitResponse.self, GetServerInfoResponse.self, HealthCheckResponse.self,
     ServerReflectionResponse.self,
 ]

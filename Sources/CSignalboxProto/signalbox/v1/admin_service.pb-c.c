@@ -7,94 +7,49 @@
 #endif
 
 #include "signalbox/v1/admin_service.pb-c.h"
-void   signalbox__v1__get_queue_stats_request__init
-                     (Signalbox__V1__GetQueueStatsRequest         *message)
+void   signalbox__v1__queue__init
+                     (Signalbox__V1__Queue         *message)
 {
-  static const Signalbox__V1__GetQueueStatsRequest init_value = SIGNALBOX__V1__GET_QUEUE_STATS_REQUEST__INIT;
+  static const Signalbox__V1__Queue init_value = SIGNALBOX__V1__QUEUE__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__get_queue_stats_request__get_packed_size
-                     (const Signalbox__V1__GetQueueStatsRequest *message)
+size_t signalbox__v1__queue__get_packed_size
+                     (const Signalbox__V1__Queue *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__queue__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__get_queue_stats_request__pack
-                     (const Signalbox__V1__GetQueueStatsRequest *message,
+size_t signalbox__v1__queue__pack
+                     (const Signalbox__V1__Queue *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__queue__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__get_queue_stats_request__pack_to_buffer
-                     (const Signalbox__V1__GetQueueStatsRequest *message,
+size_t signalbox__v1__queue__pack_to_buffer
+                     (const Signalbox__V1__Queue *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__queue__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__GetQueueStatsRequest *
-       signalbox__v1__get_queue_stats_request__unpack
+Signalbox__V1__Queue *
+       signalbox__v1__queue__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__GetQueueStatsRequest *)
-     protobuf_c_message_unpack (&signalbox__v1__get_queue_stats_request__descriptor,
+  return (Signalbox__V1__Queue *)
+     protobuf_c_message_unpack (&signalbox__v1__queue__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__get_queue_stats_request__free_unpacked
-                     (Signalbox__V1__GetQueueStatsRequest *message,
+void   signalbox__v1__queue__free_unpacked
+                     (Signalbox__V1__Queue *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_request__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   signalbox__v1__get_queue_stats_response__init
-                     (Signalbox__V1__GetQueueStatsResponse         *message)
-{
-  static const Signalbox__V1__GetQueueStatsResponse init_value = SIGNALBOX__V1__GET_QUEUE_STATS_RESPONSE__INIT;
-  *message = init_value;
-}
-size_t signalbox__v1__get_queue_stats_response__get_packed_size
-                     (const Signalbox__V1__GetQueueStatsResponse *message)
-{
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_response__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t signalbox__v1__get_queue_stats_response__pack
-                     (const Signalbox__V1__GetQueueStatsResponse *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_response__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t signalbox__v1__get_queue_stats_response__pack_to_buffer
-                     (const Signalbox__V1__GetQueueStatsResponse *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_response__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Signalbox__V1__GetQueueStatsResponse *
-       signalbox__v1__get_queue_stats_response__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Signalbox__V1__GetQueueStatsResponse *)
-     protobuf_c_message_unpack (&signalbox__v1__get_queue_stats_response__descriptor,
-                                allocator, len, data);
-}
-void   signalbox__v1__get_queue_stats_response__free_unpacked
-                     (Signalbox__V1__GetQueueStatsResponse *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &signalbox__v1__get_queue_stats_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__queue__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   signalbox__v1__queue_stats__init
@@ -142,139 +97,184 @@ void   signalbox__v1__queue_stats__free_unpacked
   assert(message->base.descriptor == &signalbox__v1__queue_stats__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__list_nodes_request__init
-                     (Signalbox__V1__ListNodesRequest         *message)
+void   signalbox__v1__get_queue_request__init
+                     (Signalbox__V1__GetQueueRequest         *message)
 {
-  static const Signalbox__V1__ListNodesRequest init_value = SIGNALBOX__V1__LIST_NODES_REQUEST__INIT;
+  static const Signalbox__V1__GetQueueRequest init_value = SIGNALBOX__V1__GET_QUEUE_REQUEST__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__list_nodes_request__get_packed_size
-                     (const Signalbox__V1__ListNodesRequest *message)
+size_t signalbox__v1__get_queue_request__get_packed_size
+                     (const Signalbox__V1__GetQueueRequest *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__list_nodes_request__pack
-                     (const Signalbox__V1__ListNodesRequest *message,
+size_t signalbox__v1__get_queue_request__pack
+                     (const Signalbox__V1__GetQueueRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__list_nodes_request__pack_to_buffer
-                     (const Signalbox__V1__ListNodesRequest *message,
+size_t signalbox__v1__get_queue_request__pack_to_buffer
+                     (const Signalbox__V1__GetQueueRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__ListNodesRequest *
-       signalbox__v1__list_nodes_request__unpack
+Signalbox__V1__GetQueueRequest *
+       signalbox__v1__get_queue_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__ListNodesRequest *)
-     protobuf_c_message_unpack (&signalbox__v1__list_nodes_request__descriptor,
+  return (Signalbox__V1__GetQueueRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__get_queue_request__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__list_nodes_request__free_unpacked
-                     (Signalbox__V1__ListNodesRequest *message,
+void   signalbox__v1__get_queue_request__free_unpacked
+                     (Signalbox__V1__GetQueueRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__list_nodes_response__init
-                     (Signalbox__V1__ListNodesResponse         *message)
+void   signalbox__v1__get_queue_response__init
+                     (Signalbox__V1__GetQueueResponse         *message)
 {
-  static const Signalbox__V1__ListNodesResponse init_value = SIGNALBOX__V1__LIST_NODES_RESPONSE__INIT;
+  static const Signalbox__V1__GetQueueResponse init_value = SIGNALBOX__V1__GET_QUEUE_RESPONSE__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__list_nodes_response__get_packed_size
-                     (const Signalbox__V1__ListNodesResponse *message)
+size_t signalbox__v1__get_queue_response__get_packed_size
+                     (const Signalbox__V1__GetQueueResponse *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_response__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__list_nodes_response__pack
-                     (const Signalbox__V1__ListNodesResponse *message,
+size_t signalbox__v1__get_queue_response__pack
+                     (const Signalbox__V1__GetQueueResponse *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_response__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__list_nodes_response__pack_to_buffer
-                     (const Signalbox__V1__ListNodesResponse *message,
+size_t signalbox__v1__get_queue_response__pack_to_buffer
+                     (const Signalbox__V1__GetQueueResponse *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_response__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__ListNodesResponse *
-       signalbox__v1__list_nodes_response__unpack
+Signalbox__V1__GetQueueResponse *
+       signalbox__v1__get_queue_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__ListNodesResponse *)
-     protobuf_c_message_unpack (&signalbox__v1__list_nodes_response__descriptor,
+  return (Signalbox__V1__GetQueueResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__get_queue_response__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__list_nodes_response__free_unpacked
-                     (Signalbox__V1__ListNodesResponse *message,
+void   signalbox__v1__get_queue_response__free_unpacked
+                     (Signalbox__V1__GetQueueResponse *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__get_queue_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__node__init
-                     (Signalbox__V1__Node         *message)
+void   signalbox__v1__list_queues_request__init
+                     (Signalbox__V1__ListQueuesRequest         *message)
 {
-  static const Signalbox__V1__Node init_value = SIGNALBOX__V1__NODE__INIT;
+  static const Signalbox__V1__ListQueuesRequest init_value = SIGNALBOX__V1__LIST_QUEUES_REQUEST__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__node__get_packed_size
-                     (const Signalbox__V1__Node *message)
+size_t signalbox__v1__list_queues_request__get_packed_size
+                     (const Signalbox__V1__ListQueuesRequest *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_queues_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__node__pack
-                     (const Signalbox__V1__Node *message,
+size_t signalbox__v1__list_queues_request__pack
+                     (const Signalbox__V1__ListQueuesRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_queues_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__node__pack_to_buffer
-                     (const Signalbox__V1__Node *message,
+size_t signalbox__v1__list_queues_request__pack_to_buffer
+                     (const Signalbox__V1__ListQueuesRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_queues_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__Node *
-       signalbox__v1__node__unpack
+Signalbox__V1__ListQueuesRequest *
+       signalbox__v1__list_queues_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__Node *)
-     protobuf_c_message_unpack (&signalbox__v1__node__descriptor,
+  return (Signalbox__V1__ListQueuesRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__list_queues_request__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__node__free_unpacked
-                     (Signalbox__V1__Node *message,
+void   signalbox__v1__list_queues_request__free_unpacked
+                     (Signalbox__V1__ListQueuesRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_queues_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__list_queues_response__init
+                     (Signalbox__V1__ListQueuesResponse         *message)
+{
+  static const Signalbox__V1__ListQueuesResponse init_value = SIGNALBOX__V1__LIST_QUEUES_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_queues_response__get_packed_size
+                     (const Signalbox__V1__ListQueuesResponse *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_queues_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_queues_response__pack
+                     (const Signalbox__V1__ListQueuesResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_queues_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_queues_response__pack_to_buffer
+                     (const Signalbox__V1__ListQueuesResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_queues_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListQueuesResponse *
+       signalbox__v1__list_queues_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListQueuesResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__list_queues_response__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_queues_response__free_unpacked
+                     (Signalbox__V1__ListQueuesResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_queues_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   signalbox__v1__pause_queue_request__init
@@ -457,94 +457,184 @@ void   signalbox__v1__resume_queue_response__free_unpacked
   assert(message->base.descriptor == &signalbox__v1__resume_queue_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__set_user_limit_request__init
-                     (Signalbox__V1__SetUserLimitRequest         *message)
+void   signalbox__v1__list_nodes_request__init
+                     (Signalbox__V1__ListNodesRequest         *message)
 {
-  static const Signalbox__V1__SetUserLimitRequest init_value = SIGNALBOX__V1__SET_USER_LIMIT_REQUEST__INIT;
+  static const Signalbox__V1__ListNodesRequest init_value = SIGNALBOX__V1__LIST_NODES_REQUEST__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__set_user_limit_request__get_packed_size
-                     (const Signalbox__V1__SetUserLimitRequest *message)
+size_t signalbox__v1__list_nodes_request__get_packed_size
+                     (const Signalbox__V1__ListNodesRequest *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__set_user_limit_request__pack
-                     (const Signalbox__V1__SetUserLimitRequest *message,
+size_t signalbox__v1__list_nodes_request__pack
+                     (const Signalbox__V1__ListNodesRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__set_user_limit_request__pack_to_buffer
-                     (const Signalbox__V1__SetUserLimitRequest *message,
+size_t signalbox__v1__list_nodes_request__pack_to_buffer
+                     (const Signalbox__V1__ListNodesRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__SetUserLimitRequest *
-       signalbox__v1__set_user_limit_request__unpack
+Signalbox__V1__ListNodesRequest *
+       signalbox__v1__list_nodes_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__SetUserLimitRequest *)
-     protobuf_c_message_unpack (&signalbox__v1__set_user_limit_request__descriptor,
+  return (Signalbox__V1__ListNodesRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__list_nodes_request__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__set_user_limit_request__free_unpacked
-                     (Signalbox__V1__SetUserLimitRequest *message,
+void   signalbox__v1__list_nodes_request__free_unpacked
+                     (Signalbox__V1__ListNodesRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_request__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__set_user_limit_response__init
-                     (Signalbox__V1__SetUserLimitResponse         *message)
+void   signalbox__v1__list_nodes_response__init
+                     (Signalbox__V1__ListNodesResponse         *message)
 {
-  static const Signalbox__V1__SetUserLimitResponse init_value = SIGNALBOX__V1__SET_USER_LIMIT_RESPONSE__INIT;
+  static const Signalbox__V1__ListNodesResponse init_value = SIGNALBOX__V1__LIST_NODES_RESPONSE__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__set_user_limit_response__get_packed_size
-                     (const Signalbox__V1__SetUserLimitResponse *message)
+size_t signalbox__v1__list_nodes_response__get_packed_size
+                     (const Signalbox__V1__ListNodesResponse *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__set_user_limit_response__pack
-                     (const Signalbox__V1__SetUserLimitResponse *message,
+size_t signalbox__v1__list_nodes_response__pack
+                     (const Signalbox__V1__ListNodesResponse *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__set_user_limit_response__pack_to_buffer
-                     (const Signalbox__V1__SetUserLimitResponse *message,
+size_t signalbox__v1__list_nodes_response__pack_to_buffer
+                     (const Signalbox__V1__ListNodesResponse *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__SetUserLimitResponse *
-       signalbox__v1__set_user_limit_response__unpack
+Signalbox__V1__ListNodesResponse *
+       signalbox__v1__list_nodes_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__SetUserLimitResponse *)
-     protobuf_c_message_unpack (&signalbox__v1__set_user_limit_response__descriptor,
+  return (Signalbox__V1__ListNodesResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__list_nodes_response__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__set_user_limit_response__free_unpacked
-                     (Signalbox__V1__SetUserLimitResponse *message,
+void   signalbox__v1__list_nodes_response__free_unpacked
+                     (Signalbox__V1__ListNodesResponse *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__set_user_limit_response__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_nodes_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__node__init
+                     (Signalbox__V1__Node         *message)
+{
+  static const Signalbox__V1__Node init_value = SIGNALBOX__V1__NODE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__node__get_packed_size
+                     (const Signalbox__V1__Node *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__node__pack
+                     (const Signalbox__V1__Node *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__node__pack_to_buffer
+                     (const Signalbox__V1__Node *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__Node *
+       signalbox__v1__node__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__Node *)
+     protobuf_c_message_unpack (&signalbox__v1__node__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__node__free_unpacked
+                     (Signalbox__V1__Node *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__node__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__user_limit__init
+                     (Signalbox__V1__UserLimit         *message)
+{
+  static const Signalbox__V1__UserLimit init_value = SIGNALBOX__V1__USER_LIMIT__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__user_limit__get_packed_size
+                     (const Signalbox__V1__UserLimit *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__user_limit__pack
+                     (const Signalbox__V1__UserLimit *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__user_limit__pack_to_buffer
+                     (const Signalbox__V1__UserLimit *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__UserLimit *
+       signalbox__v1__user_limit__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__UserLimit *)
+     protobuf_c_message_unpack (&signalbox__v1__user_limit__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__user_limit__free_unpacked
+                     (Signalbox__V1__UserLimit *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   signalbox__v1__get_user_limit_request__init
@@ -637,125 +727,249 @@ void   signalbox__v1__get_user_limit_response__free_unpacked
   assert(message->base.descriptor == &signalbox__v1__get_user_limit_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__user_limit__init
-                     (Signalbox__V1__UserLimit         *message)
+void   signalbox__v1__list_user_limits_request__init
+                     (Signalbox__V1__ListUserLimitsRequest         *message)
 {
-  static const Signalbox__V1__UserLimit init_value = SIGNALBOX__V1__USER_LIMIT__INIT;
+  static const Signalbox__V1__ListUserLimitsRequest init_value = SIGNALBOX__V1__LIST_USER_LIMITS_REQUEST__INIT;
   *message = init_value;
 }
-size_t signalbox__v1__user_limit__get_packed_size
-                     (const Signalbox__V1__UserLimit *message)
+size_t signalbox__v1__list_user_limits_request__get_packed_size
+                     (const Signalbox__V1__ListUserLimitsRequest *message)
 {
-  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t signalbox__v1__user_limit__pack
-                     (const Signalbox__V1__UserLimit *message,
+size_t signalbox__v1__list_user_limits_request__pack
+                     (const Signalbox__V1__ListUserLimitsRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t signalbox__v1__user_limit__pack_to_buffer
-                     (const Signalbox__V1__UserLimit *message,
+size_t signalbox__v1__list_user_limits_request__pack_to_buffer
+                     (const Signalbox__V1__ListUserLimitsRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Signalbox__V1__UserLimit *
-       signalbox__v1__user_limit__unpack
+Signalbox__V1__ListUserLimitsRequest *
+       signalbox__v1__list_user_limits_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Signalbox__V1__UserLimit *)
-     protobuf_c_message_unpack (&signalbox__v1__user_limit__descriptor,
+  return (Signalbox__V1__ListUserLimitsRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__list_user_limits_request__descriptor,
                                 allocator, len, data);
 }
-void   signalbox__v1__user_limit__free_unpacked
-                     (Signalbox__V1__UserLimit *message,
+void   signalbox__v1__list_user_limits_request__free_unpacked
+                     (Signalbox__V1__ListUserLimitsRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &signalbox__v1__user_limit__descriptor);
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor signalbox__v1__get_queue_stats_request__field_descriptors[1] =
+void   signalbox__v1__list_user_limits_response__init
+                     (Signalbox__V1__ListUserLimitsResponse         *message)
+{
+  static const Signalbox__V1__ListUserLimitsResponse init_value = SIGNALBOX__V1__LIST_USER_LIMITS_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_user_limits_response__get_packed_size
+                     (const Signalbox__V1__ListUserLimitsResponse *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_user_limits_response__pack
+                     (const Signalbox__V1__ListUserLimitsResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_user_limits_response__pack_to_buffer
+                     (const Signalbox__V1__ListUserLimitsResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListUserLimitsResponse *
+       signalbox__v1__list_user_limits_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListUserLimitsResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__list_user_limits_response__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_user_limits_response__free_unpacked
+                     (Signalbox__V1__ListUserLimitsResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_user_limits_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__update_user_limit_request__init
+                     (Signalbox__V1__UpdateUserLimitRequest         *message)
+{
+  static const Signalbox__V1__UpdateUserLimitRequest init_value = SIGNALBOX__V1__UPDATE_USER_LIMIT_REQUEST__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__update_user_limit_request__get_packed_size
+                     (const Signalbox__V1__UpdateUserLimitRequest *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__update_user_limit_request__pack
+                     (const Signalbox__V1__UpdateUserLimitRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__update_user_limit_request__pack_to_buffer
+                     (const Signalbox__V1__UpdateUserLimitRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__UpdateUserLimitRequest *
+       signalbox__v1__update_user_limit_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__UpdateUserLimitRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__update_user_limit_request__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__update_user_limit_request__free_unpacked
+                     (Signalbox__V1__UpdateUserLimitRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__update_user_limit_response__init
+                     (Signalbox__V1__UpdateUserLimitResponse         *message)
+{
+  static const Signalbox__V1__UpdateUserLimitResponse init_value = SIGNALBOX__V1__UPDATE_USER_LIMIT_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__update_user_limit_response__get_packed_size
+                     (const Signalbox__V1__UpdateUserLimitResponse *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__update_user_limit_response__pack
+                     (const Signalbox__V1__UpdateUserLimitResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__update_user_limit_response__pack_to_buffer
+                     (const Signalbox__V1__UpdateUserLimitResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__UpdateUserLimitResponse *
+       signalbox__v1__update_user_limit_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__UpdateUserLimitResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__update_user_limit_response__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__update_user_limit_response__free_unpacked
+                     (Signalbox__V1__UpdateUserLimitResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__update_user_limit_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor signalbox__v1__queue__field_descriptors[3] =
 {
   {
-    "queue",
+    "name",
     1,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__GetQueueStatsRequest, queue),
+    offsetof(Signalbox__V1__Queue, name),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
-};
-static const unsigned signalbox__v1__get_queue_stats_request__field_indices_by_name[] = {
-  0,   /* field[0] = queue */
-};
-static const ProtobufCIntRange signalbox__v1__get_queue_stats_request__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor signalbox__v1__get_queue_stats_request__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.GetQueueStatsRequest",
-  "GetQueueStatsRequest",
-  "Signalbox__V1__GetQueueStatsRequest",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__GetQueueStatsRequest),
-  1,
-  signalbox__v1__get_queue_stats_request__field_descriptors,
-  signalbox__v1__get_queue_stats_request__field_indices_by_name,
-  1,  signalbox__v1__get_queue_stats_request__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__get_queue_stats_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor signalbox__v1__get_queue_stats_response__field_descriptors[1] =
-{
   {
-    "queues",
-    1,
-    PROTOBUF_C_LABEL_REPEATED,
+    "paused",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__Queue, paused),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stats",
+    4,
+    PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Signalbox__V1__GetQueueStatsResponse, n_queues),
-    offsetof(Signalbox__V1__GetQueueStatsResponse, queues),
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__Queue, stats),
     &signalbox__v1__queue_stats__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned signalbox__v1__get_queue_stats_response__field_indices_by_name[] = {
-  0,   /* field[0] = queues */
+static const unsigned signalbox__v1__queue__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = paused */
+  2,   /* field[2] = stats */
 };
-static const ProtobufCIntRange signalbox__v1__get_queue_stats_response__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__queue__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 4, 2 },
+  { 0, 3 }
 };
-const ProtobufCMessageDescriptor signalbox__v1__get_queue_stats_response__descriptor =
+const ProtobufCMessageDescriptor signalbox__v1__queue__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.GetQueueStatsResponse",
-  "GetQueueStatsResponse",
-  "Signalbox__V1__GetQueueStatsResponse",
+  "signalbox.v1.Queue",
+  "Queue",
+  "Signalbox__V1__Queue",
   "signalbox.v1",
-  sizeof(Signalbox__V1__GetQueueStatsResponse),
-  1,
-  signalbox__v1__get_queue_stats_response__field_descriptors,
-  signalbox__v1__get_queue_stats_response__field_indices_by_name,
-  1,  signalbox__v1__get_queue_stats_response__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__get_queue_stats_response__init,
+  sizeof(Signalbox__V1__Queue),
+  3,
+  signalbox__v1__queue__field_descriptors,
+  signalbox__v1__queue__field_indices_by_name,
+  2,  signalbox__v1__queue__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__queue__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descriptors[11] =
@@ -776,7 +990,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     "pending",
     2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__QueueStats, pending),
     NULL,
@@ -785,12 +999,12 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "scheduled",
+    "not_due",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__QueueStats, scheduled),
+    offsetof(Signalbox__V1__QueueStats, not_due),
     NULL,
     NULL,
     0,             /* flags */
@@ -800,7 +1014,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     "running",
     4,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__QueueStats, running),
     NULL,
@@ -812,7 +1026,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     "succeeded",
     5,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__QueueStats, succeeded),
     NULL,
@@ -824,7 +1038,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     "failed",
     6,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__QueueStats, failed),
     NULL,
@@ -836,7 +1050,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     "cancelled",
     7,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__QueueStats, cancelled),
     NULL,
@@ -881,12 +1095,12 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "paused",
-    11,
+    "capped",
+    13,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BOOL,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__QueueStats, paused),
+    offsetof(Signalbox__V1__QueueStats, capped),
     NULL,
     NULL,
     0,             /* flags */
@@ -895,20 +1109,21 @@ static const ProtobufCFieldDescriptor signalbox__v1__queue_stats__field_descript
 };
 static const unsigned signalbox__v1__queue_stats__field_indices_by_name[] = {
   6,   /* field[6] = cancelled */
+  10,   /* field[10] = capped */
   8,   /* field[8] = enqueued_per_second */
   5,   /* field[5] = failed */
   9,   /* field[9] = finished_per_second */
+  2,   /* field[2] = not_due */
   7,   /* field[7] = oldest_pending_age */
-  10,   /* field[10] = paused */
   1,   /* field[1] = pending */
   0,   /* field[0] = queue */
   3,   /* field[3] = running */
-  2,   /* field[2] = scheduled */
   4,   /* field[4] = succeeded */
 };
-static const ProtobufCIntRange signalbox__v1__queue_stats__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__queue_stats__number_ranges[2 + 1] =
 {
   { 1, 0 },
+  { 13, 10 },
   { 0, 11 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__queue_stats__descriptor =
@@ -922,13 +1137,402 @@ const ProtobufCMessageDescriptor signalbox__v1__queue_stats__descriptor =
   11,
   signalbox__v1__queue_stats__field_descriptors,
   signalbox__v1__queue_stats__field_indices_by_name,
-  1,  signalbox__v1__queue_stats__number_ranges,
+  2,  signalbox__v1__queue_stats__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__queue_stats__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-#define signalbox__v1__list_nodes_request__field_descriptors NULL
-#define signalbox__v1__list_nodes_request__field_indices_by_name NULL
-#define signalbox__v1__list_nodes_request__number_ranges NULL
+static const ProtobufCFieldDescriptor signalbox__v1__get_queue_request__field_descriptors[2] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__GetQueueRequest, queue),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "include_stats",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__GetQueueRequest, include_stats),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__get_queue_request__field_indices_by_name[] = {
+  1,   /* field[1] = include_stats */
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__get_queue_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__get_queue_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.GetQueueRequest",
+  "GetQueueRequest",
+  "Signalbox__V1__GetQueueRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__GetQueueRequest),
+  2,
+  signalbox__v1__get_queue_request__field_descriptors,
+  signalbox__v1__get_queue_request__field_indices_by_name,
+  1,  signalbox__v1__get_queue_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__get_queue_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__get_queue_response__field_descriptors[1] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__GetQueueResponse, queue),
+    &signalbox__v1__queue__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__get_queue_response__field_indices_by_name[] = {
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__get_queue_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__get_queue_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.GetQueueResponse",
+  "GetQueueResponse",
+  "Signalbox__V1__GetQueueResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__GetQueueResponse),
+  1,
+  signalbox__v1__get_queue_response__field_descriptors,
+  signalbox__v1__get_queue_response__field_indices_by_name,
+  1,  signalbox__v1__get_queue_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__get_queue_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_queues_request__field_descriptors[3] =
+{
+  {
+    "page_size",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListQueuesRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListQueuesRequest, page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "include_stats",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListQueuesRequest, include_stats),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_queues_request__field_indices_by_name[] = {
+  2,   /* field[2] = include_stats */
+  0,   /* field[0] = page_size */
+  1,   /* field[1] = page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_queues_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_queues_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListQueuesRequest",
+  "ListQueuesRequest",
+  "Signalbox__V1__ListQueuesRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListQueuesRequest),
+  3,
+  signalbox__v1__list_queues_request__field_descriptors,
+  signalbox__v1__list_queues_request__field_indices_by_name,
+  1,  signalbox__v1__list_queues_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_queues_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_queues_response__field_descriptors[2] =
+{
+  {
+    "queues",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__ListQueuesResponse, n_queues),
+    offsetof(Signalbox__V1__ListQueuesResponse, queues),
+    &signalbox__v1__queue__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next_page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListQueuesResponse, next_page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_queues_response__field_indices_by_name[] = {
+  1,   /* field[1] = next_page_token */
+  0,   /* field[0] = queues */
+};
+static const ProtobufCIntRange signalbox__v1__list_queues_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_queues_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListQueuesResponse",
+  "ListQueuesResponse",
+  "Signalbox__V1__ListQueuesResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListQueuesResponse),
+  2,
+  signalbox__v1__list_queues_response__field_descriptors,
+  signalbox__v1__list_queues_response__field_indices_by_name,
+  1,  signalbox__v1__list_queues_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_queues_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__pause_queue_request__field_descriptors[1] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__PauseQueueRequest, queue),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__pause_queue_request__field_indices_by_name[] = {
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__pause_queue_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__pause_queue_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.PauseQueueRequest",
+  "PauseQueueRequest",
+  "Signalbox__V1__PauseQueueRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__PauseQueueRequest),
+  1,
+  signalbox__v1__pause_queue_request__field_descriptors,
+  signalbox__v1__pause_queue_request__field_indices_by_name,
+  1,  signalbox__v1__pause_queue_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__pause_queue_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__pause_queue_response__field_descriptors[1] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__PauseQueueResponse, queue),
+    &signalbox__v1__queue__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__pause_queue_response__field_indices_by_name[] = {
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__pause_queue_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__pause_queue_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.PauseQueueResponse",
+  "PauseQueueResponse",
+  "Signalbox__V1__PauseQueueResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__PauseQueueResponse),
+  1,
+  signalbox__v1__pause_queue_response__field_descriptors,
+  signalbox__v1__pause_queue_response__field_indices_by_name,
+  1,  signalbox__v1__pause_queue_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__pause_queue_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__resume_queue_request__field_descriptors[1] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ResumeQueueRequest, queue),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__resume_queue_request__field_indices_by_name[] = {
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__resume_queue_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__resume_queue_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ResumeQueueRequest",
+  "ResumeQueueRequest",
+  "Signalbox__V1__ResumeQueueRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ResumeQueueRequest),
+  1,
+  signalbox__v1__resume_queue_request__field_descriptors,
+  signalbox__v1__resume_queue_request__field_indices_by_name,
+  1,  signalbox__v1__resume_queue_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__resume_queue_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__resume_queue_response__field_descriptors[1] =
+{
+  {
+    "queue",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ResumeQueueResponse, queue),
+    &signalbox__v1__queue__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__resume_queue_response__field_indices_by_name[] = {
+  0,   /* field[0] = queue */
+};
+static const ProtobufCIntRange signalbox__v1__resume_queue_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__resume_queue_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ResumeQueueResponse",
+  "ResumeQueueResponse",
+  "Signalbox__V1__ResumeQueueResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ResumeQueueResponse),
+  1,
+  signalbox__v1__resume_queue_response__field_descriptors,
+  signalbox__v1__resume_queue_response__field_indices_by_name,
+  1,  signalbox__v1__resume_queue_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__resume_queue_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_nodes_request__field_descriptors[2] =
+{
+  {
+    "page_size",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListNodesRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListNodesRequest, page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_nodes_request__field_indices_by_name[] = {
+  0,   /* field[0] = page_size */
+  1,   /* field[1] = page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_nodes_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
 const ProtobufCMessageDescriptor signalbox__v1__list_nodes_request__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
@@ -937,14 +1541,14 @@ const ProtobufCMessageDescriptor signalbox__v1__list_nodes_request__descriptor =
   "Signalbox__V1__ListNodesRequest",
   "signalbox.v1",
   sizeof(Signalbox__V1__ListNodesRequest),
-  0,
+  2,
   signalbox__v1__list_nodes_request__field_descriptors,
   signalbox__v1__list_nodes_request__field_indices_by_name,
-  0,  signalbox__v1__list_nodes_request__number_ranges,
+  1,  signalbox__v1__list_nodes_request__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__list_nodes_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__list_nodes_response__field_descriptors[1] =
+static const ProtobufCFieldDescriptor signalbox__v1__list_nodes_response__field_descriptors[2] =
 {
   {
     "nodes",
@@ -958,14 +1562,27 @@ static const ProtobufCFieldDescriptor signalbox__v1__list_nodes_response__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "next_page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListNodesResponse, next_page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__list_nodes_response__field_indices_by_name[] = {
+  1,   /* field[1] = next_page_token */
   0,   /* field[0] = nodes */
 };
 static const ProtobufCIntRange signalbox__v1__list_nodes_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__list_nodes_response__descriptor =
 {
@@ -975,7 +1592,7 @@ const ProtobufCMessageDescriptor signalbox__v1__list_nodes_response__descriptor 
   "Signalbox__V1__ListNodesResponse",
   "signalbox.v1",
   sizeof(Signalbox__V1__ListNodesResponse),
-  1,
+  2,
   signalbox__v1__list_nodes_response__field_descriptors,
   signalbox__v1__list_nodes_response__field_indices_by_name,
   1,  signalbox__v1__list_nodes_response__number_ranges,
@@ -1060,7 +1677,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__node__field_descriptors[10]
     "concurrency",
     7,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Node, concurrency),
     NULL,
@@ -1084,7 +1701,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__node__field_descriptors[10]
     "running",
     9,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Node, running),
     NULL,
@@ -1137,119 +1754,7 @@ const ProtobufCMessageDescriptor signalbox__v1__node__descriptor =
   (ProtobufCMessageInit) signalbox__v1__node__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__pause_queue_request__field_descriptors[1] =
-{
-  {
-    "queue",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__PauseQueueRequest, queue),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned signalbox__v1__pause_queue_request__field_indices_by_name[] = {
-  0,   /* field[0] = queue */
-};
-static const ProtobufCIntRange signalbox__v1__pause_queue_request__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor signalbox__v1__pause_queue_request__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.PauseQueueRequest",
-  "PauseQueueRequest",
-  "Signalbox__V1__PauseQueueRequest",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__PauseQueueRequest),
-  1,
-  signalbox__v1__pause_queue_request__field_descriptors,
-  signalbox__v1__pause_queue_request__field_indices_by_name,
-  1,  signalbox__v1__pause_queue_request__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__pause_queue_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-#define signalbox__v1__pause_queue_response__field_descriptors NULL
-#define signalbox__v1__pause_queue_response__field_indices_by_name NULL
-#define signalbox__v1__pause_queue_response__number_ranges NULL
-const ProtobufCMessageDescriptor signalbox__v1__pause_queue_response__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.PauseQueueResponse",
-  "PauseQueueResponse",
-  "Signalbox__V1__PauseQueueResponse",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__PauseQueueResponse),
-  0,
-  signalbox__v1__pause_queue_response__field_descriptors,
-  signalbox__v1__pause_queue_response__field_indices_by_name,
-  0,  signalbox__v1__pause_queue_response__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__pause_queue_response__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor signalbox__v1__resume_queue_request__field_descriptors[1] =
-{
-  {
-    "queue",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ResumeQueueRequest, queue),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned signalbox__v1__resume_queue_request__field_indices_by_name[] = {
-  0,   /* field[0] = queue */
-};
-static const ProtobufCIntRange signalbox__v1__resume_queue_request__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor signalbox__v1__resume_queue_request__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.ResumeQueueRequest",
-  "ResumeQueueRequest",
-  "Signalbox__V1__ResumeQueueRequest",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__ResumeQueueRequest),
-  1,
-  signalbox__v1__resume_queue_request__field_descriptors,
-  signalbox__v1__resume_queue_request__field_indices_by_name,
-  1,  signalbox__v1__resume_queue_request__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__resume_queue_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-#define signalbox__v1__resume_queue_response__field_descriptors NULL
-#define signalbox__v1__resume_queue_response__field_indices_by_name NULL
-#define signalbox__v1__resume_queue_response__number_ranges NULL
-const ProtobufCMessageDescriptor signalbox__v1__resume_queue_response__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.ResumeQueueResponse",
-  "ResumeQueueResponse",
-  "Signalbox__V1__ResumeQueueResponse",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__ResumeQueueResponse),
-  0,
-  signalbox__v1__resume_queue_response__field_descriptors,
-  signalbox__v1__resume_queue_response__field_indices_by_name,
-  0,  signalbox__v1__resume_queue_response__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__resume_queue_response__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor signalbox__v1__set_user_limit_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor signalbox__v1__user_limit__field_descriptors[5] =
 {
   {
     "user_id",
@@ -1257,7 +1762,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__set_user_limit_request__fie
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__SetUserLimitRequest, user_id),
+    offsetof(Signalbox__V1__UserLimit, user_id),
     NULL,
     NULL,
     0,             /* flags */
@@ -1269,99 +1774,74 @@ static const ProtobufCFieldDescriptor signalbox__v1__set_user_limit_request__fie
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__SetUserLimitRequest, queue),
+    offsetof(Signalbox__V1__UserLimit, queue),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "limit",
+    "max_running",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__SetUserLimitRequest, limit),
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Signalbox__V1__UserLimit, _max_running_case),
+    offsetof(Signalbox__V1__UserLimit, max_running),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "clear",
+    "overridden",
     4,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BOOL,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__SetUserLimitRequest, clear),
+    offsetof(Signalbox__V1__UserLimit, overridden),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "running",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__UserLimit, running),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned signalbox__v1__set_user_limit_request__field_indices_by_name[] = {
-  3,   /* field[3] = clear */
-  2,   /* field[2] = limit */
+static const unsigned signalbox__v1__user_limit__field_indices_by_name[] = {
+  2,   /* field[2] = max_running */
+  3,   /* field[3] = overridden */
   1,   /* field[1] = queue */
+  4,   /* field[4] = running */
   0,   /* field[0] = user_id */
 };
-static const ProtobufCIntRange signalbox__v1__set_user_limit_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__user_limit__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
-const ProtobufCMessageDescriptor signalbox__v1__set_user_limit_request__descriptor =
+const ProtobufCMessageDescriptor signalbox__v1__user_limit__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.SetUserLimitRequest",
-  "SetUserLimitRequest",
-  "Signalbox__V1__SetUserLimitRequest",
+  "signalbox.v1.UserLimit",
+  "UserLimit",
+  "Signalbox__V1__UserLimit",
   "signalbox.v1",
-  sizeof(Signalbox__V1__SetUserLimitRequest),
-  4,
-  signalbox__v1__set_user_limit_request__field_descriptors,
-  signalbox__v1__set_user_limit_request__field_indices_by_name,
-  1,  signalbox__v1__set_user_limit_request__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__set_user_limit_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor signalbox__v1__set_user_limit_response__field_descriptors[1] =
-{
-  {
-    "limit",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__SetUserLimitResponse, limit),
-    &signalbox__v1__user_limit__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned signalbox__v1__set_user_limit_response__field_indices_by_name[] = {
-  0,   /* field[0] = limit */
-};
-static const ProtobufCIntRange signalbox__v1__set_user_limit_response__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor signalbox__v1__set_user_limit_response__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.SetUserLimitResponse",
-  "SetUserLimitResponse",
-  "Signalbox__V1__SetUserLimitResponse",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__SetUserLimitResponse),
-  1,
-  signalbox__v1__set_user_limit_response__field_descriptors,
-  signalbox__v1__set_user_limit_response__field_indices_by_name,
-  1,  signalbox__v1__set_user_limit_response__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__set_user_limit_response__init,
+  sizeof(Signalbox__V1__UserLimit),
+  5,
+  signalbox__v1__user_limit__field_descriptors,
+  signalbox__v1__user_limit__field_indices_by_name,
+  1,  signalbox__v1__user_limit__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__user_limit__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor signalbox__v1__get_user_limit_request__field_descriptors[2] =
@@ -1453,7 +1933,7 @@ const ProtobufCMessageDescriptor signalbox__v1__get_user_limit_response__descrip
   (ProtobufCMessageInit) signalbox__v1__get_user_limit_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__user_limit__field_descriptors[5] =
+static const ProtobufCFieldDescriptor signalbox__v1__list_user_limits_request__field_descriptors[4] =
 {
   {
     "user_id",
@@ -1461,7 +1941,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__user_limit__field_descripto
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__UserLimit, user_id),
+    offsetof(Signalbox__V1__ListUserLimitsRequest, user_id),
     NULL,
     NULL,
     0,             /* flags */
@@ -1473,92 +1953,223 @@ static const ProtobufCFieldDescriptor signalbox__v1__user_limit__field_descripto
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__UserLimit, queue),
+    offsetof(Signalbox__V1__ListUserLimitsRequest, queue),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "limit",
+    "page_size",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__UserLimit, limit),
+    offsetof(Signalbox__V1__ListUserLimitsRequest, page_size),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "is_override",
+    "page_token",
     4,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
+    PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__UserLimit, is_override),
+    offsetof(Signalbox__V1__ListUserLimitsRequest, page_token),
     NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_user_limits_request__field_indices_by_name[] = {
+  2,   /* field[2] = page_size */
+  3,   /* field[3] = page_token */
+  1,   /* field[1] = queue */
+  0,   /* field[0] = user_id */
+};
+static const ProtobufCIntRange signalbox__v1__list_user_limits_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_user_limits_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListUserLimitsRequest",
+  "ListUserLimitsRequest",
+  "Signalbox__V1__ListUserLimitsRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListUserLimitsRequest),
+  4,
+  signalbox__v1__list_user_limits_request__field_descriptors,
+  signalbox__v1__list_user_limits_request__field_indices_by_name,
+  1,  signalbox__v1__list_user_limits_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_user_limits_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_user_limits_response__field_descriptors[2] =
+{
+  {
+    "limits",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__ListUserLimitsResponse, n_limits),
+    offsetof(Signalbox__V1__ListUserLimitsResponse, limits),
+    &signalbox__v1__user_limit__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "running",
-    5,
+    "next_page_token",
+    2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__UserLimit, running),
+    offsetof(Signalbox__V1__ListUserLimitsResponse, next_page_token),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned signalbox__v1__user_limit__field_indices_by_name[] = {
-  3,   /* field[3] = is_override */
-  2,   /* field[2] = limit */
-  1,   /* field[1] = queue */
-  4,   /* field[4] = running */
-  0,   /* field[0] = user_id */
+static const unsigned signalbox__v1__list_user_limits_response__field_indices_by_name[] = {
+  0,   /* field[0] = limits */
+  1,   /* field[1] = next_page_token */
 };
-static const ProtobufCIntRange signalbox__v1__user_limit__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__list_user_limits_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 2 }
 };
-const ProtobufCMessageDescriptor signalbox__v1__user_limit__descriptor =
+const ProtobufCMessageDescriptor signalbox__v1__list_user_limits_response__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.UserLimit",
-  "UserLimit",
-  "Signalbox__V1__UserLimit",
+  "signalbox.v1.ListUserLimitsResponse",
+  "ListUserLimitsResponse",
+  "Signalbox__V1__ListUserLimitsResponse",
   "signalbox.v1",
-  sizeof(Signalbox__V1__UserLimit),
-  5,
-  signalbox__v1__user_limit__field_descriptors,
-  signalbox__v1__user_limit__field_indices_by_name,
-  1,  signalbox__v1__user_limit__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__user_limit__init,
+  sizeof(Signalbox__V1__ListUserLimitsResponse),
+  2,
+  signalbox__v1__list_user_limits_response__field_descriptors,
+  signalbox__v1__list_user_limits_response__field_indices_by_name,
+  1,  signalbox__v1__list_user_limits_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_user_limits_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor signalbox__v1__admin_service__method_descriptors[6] =
+static const ProtobufCFieldDescriptor signalbox__v1__update_user_limit_request__field_descriptors[2] =
 {
-  { "GetQueueStats", &signalbox__v1__get_queue_stats_request__descriptor, &signalbox__v1__get_queue_stats_response__descriptor },
-  { "ListNodes", &signalbox__v1__list_nodes_request__descriptor, &signalbox__v1__list_nodes_response__descriptor },
+  {
+    "limit",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__UpdateUserLimitRequest, limit),
+    &signalbox__v1__user_limit__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "update_mask",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__UpdateUserLimitRequest, update_mask),
+    &google__protobuf__field_mask__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__update_user_limit_request__field_indices_by_name[] = {
+  0,   /* field[0] = limit */
+  1,   /* field[1] = update_mask */
+};
+static const ProtobufCIntRange signalbox__v1__update_user_limit_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__update_user_limit_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.UpdateUserLimitRequest",
+  "UpdateUserLimitRequest",
+  "Signalbox__V1__UpdateUserLimitRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__UpdateUserLimitRequest),
+  2,
+  signalbox__v1__update_user_limit_request__field_descriptors,
+  signalbox__v1__update_user_limit_request__field_indices_by_name,
+  1,  signalbox__v1__update_user_limit_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__update_user_limit_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__update_user_limit_response__field_descriptors[1] =
+{
+  {
+    "limit",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__UpdateUserLimitResponse, limit),
+    &signalbox__v1__user_limit__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__update_user_limit_response__field_indices_by_name[] = {
+  0,   /* field[0] = limit */
+};
+static const ProtobufCIntRange signalbox__v1__update_user_limit_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__update_user_limit_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.UpdateUserLimitResponse",
+  "UpdateUserLimitResponse",
+  "Signalbox__V1__UpdateUserLimitResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__UpdateUserLimitResponse),
+  1,
+  signalbox__v1__update_user_limit_response__field_descriptors,
+  signalbox__v1__update_user_limit_response__field_indices_by_name,
+  1,  signalbox__v1__update_user_limit_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__update_user_limit_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCMethodDescriptor signalbox__v1__admin_service__method_descriptors[8] =
+{
+  { "GetQueue", &signalbox__v1__get_queue_request__descriptor, &signalbox__v1__get_queue_response__descriptor },
+  { "ListQueues", &signalbox__v1__list_queues_request__descriptor, &signalbox__v1__list_queues_response__descriptor },
   { "PauseQueue", &signalbox__v1__pause_queue_request__descriptor, &signalbox__v1__pause_queue_response__descriptor },
   { "ResumeQueue", &signalbox__v1__resume_queue_request__descriptor, &signalbox__v1__resume_queue_response__descriptor },
-  { "SetUserLimit", &signalbox__v1__set_user_limit_request__descriptor, &signalbox__v1__set_user_limit_response__descriptor },
+  { "ListNodes", &signalbox__v1__list_nodes_request__descriptor, &signalbox__v1__list_nodes_response__descriptor },
   { "GetUserLimit", &signalbox__v1__get_user_limit_request__descriptor, &signalbox__v1__get_user_limit_response__descriptor },
+  { "ListUserLimits", &signalbox__v1__list_user_limits_request__descriptor, &signalbox__v1__list_user_limits_response__descriptor },
+  { "UpdateUserLimit", &signalbox__v1__update_user_limit_request__descriptor, &signalbox__v1__update_user_limit_response__descriptor },
 };
 const unsigned signalbox__v1__admin_service__method_indices_by_name[] = {
-  0,        /* GetQueueStats */
+  0,        /* GetQueue */
   5,        /* GetUserLimit */
-  1,        /* ListNodes */
+  4,        /* ListNodes */
+  1,        /* ListQueues */
+  6,        /* ListUserLimits */
   2,        /* PauseQueue */
   3,        /* ResumeQueue */
-  4         /* SetUserLimit */
+  7         /* UpdateUserLimit */
 };
 const ProtobufCServiceDescriptor signalbox__v1__admin_service__descriptor =
 {
@@ -1567,22 +2178,22 @@ const ProtobufCServiceDescriptor signalbox__v1__admin_service__descriptor =
   "AdminService",
   "Signalbox__V1__AdminService",
   "signalbox.v1",
-  6,
+  8,
   signalbox__v1__admin_service__method_descriptors,
   signalbox__v1__admin_service__method_indices_by_name
 };
-void signalbox__v1__admin_service__get_queue_stats(ProtobufCService *service,
-                                                   const Signalbox__V1__GetQueueStatsRequest *input,
-                                                   Signalbox__V1__GetQueueStatsResponse_Closure closure,
-                                                   void *closure_data)
+void signalbox__v1__admin_service__get_queue(ProtobufCService *service,
+                                             const Signalbox__V1__GetQueueRequest *input,
+                                             Signalbox__V1__GetQueueResponse_Closure closure,
+                                             void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
-void signalbox__v1__admin_service__list_nodes(ProtobufCService *service,
-                                              const Signalbox__V1__ListNodesRequest *input,
-                                              Signalbox__V1__ListNodesResponse_Closure closure,
-                                              void *closure_data)
+void signalbox__v1__admin_service__list_queues(ProtobufCService *service,
+                                               const Signalbox__V1__ListQueuesRequest *input,
+                                               Signalbox__V1__ListQueuesResponse_Closure closure,
+                                               void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
   service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
@@ -1603,10 +2214,10 @@ void signalbox__v1__admin_service__resume_queue(ProtobufCService *service,
   assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
   service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
-void signalbox__v1__admin_service__set_user_limit(ProtobufCService *service,
-                                                  const Signalbox__V1__SetUserLimitRequest *input,
-                                                  Signalbox__V1__SetUserLimitResponse_Closure closure,
-                                                  void *closure_data)
+void signalbox__v1__admin_service__list_nodes(ProtobufCService *service,
+                                              const Signalbox__V1__ListNodesRequest *input,
+                                              Signalbox__V1__ListNodesResponse_Closure closure,
+                                              void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
   service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
@@ -1618,6 +2229,22 @@ void signalbox__v1__admin_service__get_user_limit(ProtobufCService *service,
 {
   assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
   service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void signalbox__v1__admin_service__list_user_limits(ProtobufCService *service,
+                                                    const Signalbox__V1__ListUserLimitsRequest *input,
+                                                    Signalbox__V1__ListUserLimitsResponse_Closure closure,
+                                                    void *closure_data)
+{
+  assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void signalbox__v1__admin_service__update_user_limit(ProtobufCService *service,
+                                                     const Signalbox__V1__UpdateUserLimitRequest *input,
+                                                     Signalbox__V1__UpdateUserLimitResponse_Closure closure,
+                                                     void *closure_data)
+{
+  assert(service->descriptor == &signalbox__v1__admin_service__descriptor);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void signalbox__v1__admin_service__init (Signalbox__V1__AdminService_Service *service,
                                          Signalbox__V1__AdminService_ServiceDestroy destroy)

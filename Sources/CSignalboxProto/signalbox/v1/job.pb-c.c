@@ -379,6 +379,57 @@ void   signalbox__v1__job__free_unpacked
   assert(message->base.descriptor == &signalbox__v1__job__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   signalbox__v1__job_filter__labels_entry__init
+                     (Signalbox__V1__JobFilter__LabelsEntry         *message)
+{
+  static const Signalbox__V1__JobFilter__LabelsEntry init_value = SIGNALBOX__V1__JOB_FILTER__LABELS_ENTRY__INIT;
+  *message = init_value;
+}
+void   signalbox__v1__job_filter__init
+                     (Signalbox__V1__JobFilter         *message)
+{
+  static const Signalbox__V1__JobFilter init_value = SIGNALBOX__V1__JOB_FILTER__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__job_filter__get_packed_size
+                     (const Signalbox__V1__JobFilter *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_filter__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__job_filter__pack
+                     (const Signalbox__V1__JobFilter *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_filter__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__job_filter__pack_to_buffer
+                     (const Signalbox__V1__JobFilter *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_filter__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__JobFilter *
+       signalbox__v1__job_filter__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__JobFilter *)
+     protobuf_c_message_unpack (&signalbox__v1__job_filter__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__job_filter__free_unpacked
+                     (Signalbox__V1__JobFilter *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__job_filter__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor signalbox__v1__retry_policy__field_descriptors[4] =
 {
   {
@@ -398,11 +449,11 @@ static const ProtobufCFieldDescriptor signalbox__v1__retry_policy__field_descrip
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__RetryPolicy, _factor_case),
     offsetof(Signalbox__V1__RetryPolicy, factor),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -422,11 +473,11 @@ static const ProtobufCFieldDescriptor signalbox__v1__retry_policy__field_descrip
     4,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__RetryPolicy, _jitter_case),
     offsetof(Signalbox__V1__RetryPolicy, jitter),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
@@ -597,12 +648,12 @@ static const ProtobufCFieldDescriptor signalbox__v1__job_spec__field_descriptors
     "priority",
     8,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_SINT32,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Signalbox__V1__JobSpec, _priority_case),
     offsetof(Signalbox__V1__JobSpec, priority),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -633,7 +684,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job_spec__field_descriptors
     "max_attempts",
     11,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__JobSpec, max_attempts),
     NULL,
@@ -746,11 +797,11 @@ static const ProtobufCFieldDescriptor signalbox__v1__progress__field_descriptors
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__Progress, _fraction_case),
     offsetof(Signalbox__V1__Progress, fraction),
     NULL,
     NULL,
-    0,             /* flags */
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -766,24 +817,24 @@ static const ProtobufCFieldDescriptor signalbox__v1__progress__field_descriptors
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "step",
+    "done",
     4,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__Progress, step),
+    offsetof(Signalbox__V1__Progress, done),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "steps",
+    "total",
     5,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__Progress, steps),
+    offsetof(Signalbox__V1__Progress, total),
     NULL,
     NULL,
     0,             /* flags */
@@ -803,11 +854,11 @@ static const ProtobufCFieldDescriptor signalbox__v1__progress__field_descriptors
   },
 };
 static const unsigned signalbox__v1__progress__field_indices_by_name[] = {
+  3,   /* field[3] = done */
   1,   /* field[1] = fraction */
   2,   /* field[2] = message */
   0,   /* field[0] = stage */
-  3,   /* field[3] = step */
-  4,   /* field[4] = steps */
+  4,   /* field[4] = total */
   5,   /* field[5] = updated_at */
 };
 static const ProtobufCIntRange signalbox__v1__progress__number_ranges[1 + 1] =
@@ -836,7 +887,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__log_line__field_descriptors
     "number",
     1,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__LogLine, number),
     NULL,
@@ -860,7 +911,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__log_line__field_descriptors
     "attempt",
     3,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__LogLine, attempt),
     NULL,
@@ -872,10 +923,10 @@ static const ProtobufCFieldDescriptor signalbox__v1__log_line__field_descriptors
     "level",
     4,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
+    PROTOBUF_C_TYPE_ENUM,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__LogLine, level),
-    NULL,
+    &signalbox__v1__log_level__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -920,7 +971,7 @@ const ProtobufCMessageDescriptor signalbox__v1__log_line__descriptor =
   (ProtobufCMessageInit) signalbox__v1__log_line__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__job_error__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__job_error__field_descriptors[3] =
 {
   {
     "reason",
@@ -946,15 +997,28 @@ static const ProtobufCFieldDescriptor signalbox__v1__job_error__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cause",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobError, cause),
+    &signalbox__v1__failure_cause__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__job_error__field_indices_by_name[] = {
+  2,   /* field[2] = cause */
   1,   /* field[1] = message */
   0,   /* field[0] = reason */
 };
 static const ProtobufCIntRange signalbox__v1__job_error__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__job_error__descriptor =
 {
@@ -964,20 +1028,20 @@ const ProtobufCMessageDescriptor signalbox__v1__job_error__descriptor =
   "Signalbox__V1__JobError",
   "signalbox.v1",
   sizeof(Signalbox__V1__JobError),
-  2,
+  3,
   signalbox__v1__job_error__field_descriptors,
   signalbox__v1__job_error__field_indices_by_name,
   1,  signalbox__v1__job_error__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__job_error__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__attempt__field_descriptors[6] =
+static const ProtobufCFieldDescriptor signalbox__v1__attempt__field_descriptors[7] =
 {
   {
     "number",
     1,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Attempt, number),
     NULL,
@@ -1045,8 +1109,21 @@ static const ProtobufCFieldDescriptor signalbox__v1__attempt__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "counted",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__Attempt, counted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__attempt__field_indices_by_name[] = {
+  6,   /* field[6] = counted */
   3,   /* field[3] = ended_at */
   5,   /* field[5] = error */
   1,   /* field[1] = node */
@@ -1054,10 +1131,11 @@ static const unsigned signalbox__v1__attempt__field_indices_by_name[] = {
   4,   /* field[4] = outcome */
   2,   /* field[2] = started_at */
 };
-static const ProtobufCIntRange signalbox__v1__attempt__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__attempt__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 8, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__attempt__descriptor =
 {
@@ -1067,10 +1145,10 @@ const ProtobufCMessageDescriptor signalbox__v1__attempt__descriptor =
   "Signalbox__V1__Attempt",
   "signalbox.v1",
   sizeof(Signalbox__V1__Attempt),
-  6,
+  7,
   signalbox__v1__attempt__field_descriptors,
   signalbox__v1__attempt__field_indices_by_name,
-  1,  signalbox__v1__attempt__number_ranges,
+  2,  signalbox__v1__attempt__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__attempt__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -1176,7 +1254,7 @@ const ProtobufCMessageDescriptor signalbox__v1__job__labels_entry__descriptor =
   (ProtobufCMessageInit) signalbox__v1__job__labels_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[26] =
+static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[27] =
 {
   {
     "id",
@@ -1254,7 +1332,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[26] 
     "sequence",
     7,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Job, sequence),
     NULL,
@@ -1314,7 +1392,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[26] 
     "attempt",
     12,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Job, attempt),
     NULL,
@@ -1326,7 +1404,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[26] 
     "max_attempts",
     13,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__Job, max_attempts),
     NULL,
@@ -1490,10 +1568,23 @@ static const ProtobufCFieldDescriptor signalbox__v1__job__field_descriptors[26] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "attempts_used",
+    60,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__Job, attempts_used),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__job__field_indices_by_name[] = {
   11,   /* field[11] = attempt */
   23,   /* field[23] = attempts */
+  26,   /* field[26] = attempts_used */
   15,   /* field[15] = cancel_requested */
   19,   /* field[19] = content_type */
   7,   /* field[7] = created_at */
@@ -1519,10 +1610,11 @@ static const unsigned signalbox__v1__job__field_indices_by_name[] = {
   21,   /* field[21] = timeout */
   2,   /* field[2] = user_id */
 };
-static const ProtobufCIntRange signalbox__v1__job__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__job__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 26 }
+  { 60, 26 },
+  { 0, 27 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__job__descriptor =
 {
@@ -1532,11 +1624,178 @@ const ProtobufCMessageDescriptor signalbox__v1__job__descriptor =
   "Signalbox__V1__Job",
   "signalbox.v1",
   sizeof(Signalbox__V1__Job),
-  26,
+  27,
   signalbox__v1__job__field_descriptors,
   signalbox__v1__job__field_indices_by_name,
-  1,  signalbox__v1__job__number_ranges,
+  2,  signalbox__v1__job__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__job__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__job_filter__labels_entry__field_descriptors[2] =
+{
+  {
+    "key",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter__LabelsEntry, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "value",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter__LabelsEntry, value),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__job_filter__labels_entry__field_indices_by_name[] = {
+  0,   /* field[0] = key */
+  1,   /* field[1] = value */
+};
+static const ProtobufCIntRange signalbox__v1__job_filter__labels_entry__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__job_filter__labels_entry__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.JobFilter.LabelsEntry",
+  "LabelsEntry",
+  "Signalbox__V1__JobFilter__LabelsEntry",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__JobFilter__LabelsEntry),
+  2,
+  signalbox__v1__job_filter__labels_entry__field_descriptors,
+  signalbox__v1__job_filter__labels_entry__field_indices_by_name,
+  1,  signalbox__v1__job_filter__labels_entry__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__job_filter__labels_entry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__job_filter__field_descriptors[7] =
+{
+  {
+    "user_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter, user_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "queue",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter, queue),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kinds",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Signalbox__V1__JobFilter, n_kinds),
+    offsetof(Signalbox__V1__JobFilter, kinds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "states",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Signalbox__V1__JobFilter, n_states),
+    offsetof(Signalbox__V1__JobFilter, states),
+    &signalbox__v1__job_state__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "labels",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__JobFilter, n_labels),
+    offsetof(Signalbox__V1__JobFilter, labels),
+    &signalbox__v1__job_filter__labels_entry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "created_from",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter, created_from),
+    &google__protobuf__timestamp__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "created_to",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobFilter, created_to),
+    &google__protobuf__timestamp__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__job_filter__field_indices_by_name[] = {
+  5,   /* field[5] = created_from */
+  6,   /* field[6] = created_to */
+  2,   /* field[2] = kinds */
+  4,   /* field[4] = labels */
+  1,   /* field[1] = queue */
+  3,   /* field[3] = states */
+  0,   /* field[0] = user_id */
+};
+static const ProtobufCIntRange signalbox__v1__job_filter__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__job_filter__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.JobFilter",
+  "JobFilter",
+  "Signalbox__V1__JobFilter",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__JobFilter),
+  7,
+  signalbox__v1__job_filter__field_descriptors,
+  signalbox__v1__job_filter__field_indices_by_name,
+  1,  signalbox__v1__job_filter__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__job_filter__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue signalbox__v1__job_state__enum_values_by_number[6] =
@@ -1573,6 +1832,78 @@ const ProtobufCEnumDescriptor signalbox__v1__job_state__descriptor =
   signalbox__v1__job_state__enum_values_by_name,
   1,
   signalbox__v1__job_state__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue signalbox__v1__log_level__enum_values_by_number[5] =
+{
+  { "LOG_LEVEL_UNSPECIFIED", "SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_UNSPECIFIED", 0 },
+  { "LOG_LEVEL_DEBUG", "SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_DEBUG", 1 },
+  { "LOG_LEVEL_INFO", "SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_INFO", 2 },
+  { "LOG_LEVEL_WARNING", "SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_WARNING", 3 },
+  { "LOG_LEVEL_ERROR", "SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_ERROR", 4 },
+};
+static const ProtobufCIntRange signalbox__v1__log_level__value_ranges[] = {
+{0, 0},{0, 5}
+};
+static const ProtobufCEnumValueIndex signalbox__v1__log_level__enum_values_by_name[5] =
+{
+  { "LOG_LEVEL_DEBUG", 1 },
+  { "LOG_LEVEL_ERROR", 4 },
+  { "LOG_LEVEL_INFO", 2 },
+  { "LOG_LEVEL_UNSPECIFIED", 0 },
+  { "LOG_LEVEL_WARNING", 3 },
+};
+const ProtobufCEnumDescriptor signalbox__v1__log_level__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "signalbox.v1.LogLevel",
+  "LogLevel",
+  "Signalbox__V1__LogLevel",
+  "signalbox.v1",
+  5,
+  signalbox__v1__log_level__enum_values_by_number,
+  5,
+  signalbox__v1__log_level__enum_values_by_name,
+  1,
+  signalbox__v1__log_level__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue signalbox__v1__failure_cause__enum_values_by_number[7] =
+{
+  { "FAILURE_CAUSE_UNSPECIFIED", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_UNSPECIFIED", 0 },
+  { "FAILURE_CAUSE_HANDLER", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_HANDLER", 1 },
+  { "FAILURE_CAUSE_HANDLER_PERMANENT", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_HANDLER_PERMANENT", 2 },
+  { "FAILURE_CAUSE_TIMEOUT", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_TIMEOUT", 3 },
+  { "FAILURE_CAUSE_INTERRUPTED", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_INTERRUPTED", 4 },
+  { "FAILURE_CAUSE_CANCELLED", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_CANCELLED", 5 },
+  { "FAILURE_CAUSE_RELEASED", "SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_RELEASED", 6 },
+};
+static const ProtobufCIntRange signalbox__v1__failure_cause__value_ranges[] = {
+{0, 0},{0, 7}
+};
+static const ProtobufCEnumValueIndex signalbox__v1__failure_cause__enum_values_by_name[7] =
+{
+  { "FAILURE_CAUSE_CANCELLED", 5 },
+  { "FAILURE_CAUSE_HANDLER", 1 },
+  { "FAILURE_CAUSE_HANDLER_PERMANENT", 2 },
+  { "FAILURE_CAUSE_INTERRUPTED", 4 },
+  { "FAILURE_CAUSE_RELEASED", 6 },
+  { "FAILURE_CAUSE_TIMEOUT", 3 },
+  { "FAILURE_CAUSE_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor signalbox__v1__failure_cause__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "signalbox.v1.FailureCause",
+  "FailureCause",
+  "Signalbox__V1__FailureCause",
+  "signalbox.v1",
+  7,
+  signalbox__v1__failure_cause__enum_values_by_number,
+  7,
+  signalbox__v1__failure_cause__enum_values_by_name,
+  1,
+  signalbox__v1__failure_cause__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
 static const ProtobufCEnumValue signalbox__v1__attempt_outcome__enum_values_by_number[8] =

@@ -322,12 +322,6 @@ void   signalbox__v1__get_job_response__free_unpacked
   assert(message->base.descriptor == &signalbox__v1__get_job_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   signalbox__v1__list_jobs_request__labels_entry__init
-                     (Signalbox__V1__ListJobsRequest__LabelsEntry         *message)
-{
-  static const Signalbox__V1__ListJobsRequest__LabelsEntry init_value = SIGNALBOX__V1__LIST_JOBS_REQUEST__LABELS_ENTRY__INIT;
-  *message = init_value;
-}
 void   signalbox__v1__list_jobs_request__init
                      (Signalbox__V1__ListJobsRequest         *message)
 {
@@ -416,6 +410,186 @@ void   signalbox__v1__list_jobs_response__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &signalbox__v1__list_jobs_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__list_attempts_request__init
+                     (Signalbox__V1__ListAttemptsRequest         *message)
+{
+  static const Signalbox__V1__ListAttemptsRequest init_value = SIGNALBOX__V1__LIST_ATTEMPTS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_attempts_request__get_packed_size
+                     (const Signalbox__V1__ListAttemptsRequest *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_attempts_request__pack
+                     (const Signalbox__V1__ListAttemptsRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_attempts_request__pack_to_buffer
+                     (const Signalbox__V1__ListAttemptsRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListAttemptsRequest *
+       signalbox__v1__list_attempts_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListAttemptsRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__list_attempts_request__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_attempts_request__free_unpacked
+                     (Signalbox__V1__ListAttemptsRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__list_attempts_response__init
+                     (Signalbox__V1__ListAttemptsResponse         *message)
+{
+  static const Signalbox__V1__ListAttemptsResponse init_value = SIGNALBOX__V1__LIST_ATTEMPTS_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_attempts_response__get_packed_size
+                     (const Signalbox__V1__ListAttemptsResponse *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_attempts_response__pack
+                     (const Signalbox__V1__ListAttemptsResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_attempts_response__pack_to_buffer
+                     (const Signalbox__V1__ListAttemptsResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListAttemptsResponse *
+       signalbox__v1__list_attempts_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListAttemptsResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__list_attempts_response__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_attempts_response__free_unpacked
+                     (Signalbox__V1__ListAttemptsResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_attempts_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__list_log_lines_request__init
+                     (Signalbox__V1__ListLogLinesRequest         *message)
+{
+  static const Signalbox__V1__ListLogLinesRequest init_value = SIGNALBOX__V1__LIST_LOG_LINES_REQUEST__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_log_lines_request__get_packed_size
+                     (const Signalbox__V1__ListLogLinesRequest *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_log_lines_request__pack
+                     (const Signalbox__V1__ListLogLinesRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_log_lines_request__pack_to_buffer
+                     (const Signalbox__V1__ListLogLinesRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListLogLinesRequest *
+       signalbox__v1__list_log_lines_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListLogLinesRequest *)
+     protobuf_c_message_unpack (&signalbox__v1__list_log_lines_request__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_log_lines_request__free_unpacked
+                     (Signalbox__V1__ListLogLinesRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__list_log_lines_response__init
+                     (Signalbox__V1__ListLogLinesResponse         *message)
+{
+  static const Signalbox__V1__ListLogLinesResponse init_value = SIGNALBOX__V1__LIST_LOG_LINES_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__list_log_lines_response__get_packed_size
+                     (const Signalbox__V1__ListLogLinesResponse *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__list_log_lines_response__pack
+                     (const Signalbox__V1__ListLogLinesResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__list_log_lines_response__pack_to_buffer
+                     (const Signalbox__V1__ListLogLinesResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__ListLogLinesResponse *
+       signalbox__v1__list_log_lines_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__ListLogLinesResponse *)
+     protobuf_c_message_unpack (&signalbox__v1__list_log_lines_response__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__list_log_lines_response__free_unpacked
+                     (Signalbox__V1__ListLogLinesResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__list_log_lines_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   signalbox__v1__watch_request__init
@@ -551,6 +725,141 @@ void   signalbox__v1__watch_response__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &signalbox__v1__watch_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__watch_opened__init
+                     (Signalbox__V1__WatchOpened         *message)
+{
+  static const Signalbox__V1__WatchOpened init_value = SIGNALBOX__V1__WATCH_OPENED__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__watch_opened__get_packed_size
+                     (const Signalbox__V1__WatchOpened *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__watch_opened__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__watch_opened__pack
+                     (const Signalbox__V1__WatchOpened *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__watch_opened__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__watch_opened__pack_to_buffer
+                     (const Signalbox__V1__WatchOpened *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__watch_opened__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__WatchOpened *
+       signalbox__v1__watch_opened__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__WatchOpened *)
+     protobuf_c_message_unpack (&signalbox__v1__watch_opened__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__watch_opened__free_unpacked
+                     (Signalbox__V1__WatchOpened *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__watch_opened__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__snapshots_complete__init
+                     (Signalbox__V1__SnapshotsComplete         *message)
+{
+  static const Signalbox__V1__SnapshotsComplete init_value = SIGNALBOX__V1__SNAPSHOTS_COMPLETE__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__snapshots_complete__get_packed_size
+                     (const Signalbox__V1__SnapshotsComplete *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__snapshots_complete__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__snapshots_complete__pack
+                     (const Signalbox__V1__SnapshotsComplete *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__snapshots_complete__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__snapshots_complete__pack_to_buffer
+                     (const Signalbox__V1__SnapshotsComplete *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__snapshots_complete__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__SnapshotsComplete *
+       signalbox__v1__snapshots_complete__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__SnapshotsComplete *)
+     protobuf_c_message_unpack (&signalbox__v1__snapshots_complete__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__snapshots_complete__free_unpacked
+                     (Signalbox__V1__SnapshotsComplete *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__snapshots_complete__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   signalbox__v1__job_removed__init
+                     (Signalbox__V1__JobRemoved         *message)
+{
+  static const Signalbox__V1__JobRemoved init_value = SIGNALBOX__V1__JOB_REMOVED__INIT;
+  *message = init_value;
+}
+size_t signalbox__v1__job_removed__get_packed_size
+                     (const Signalbox__V1__JobRemoved *message)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_removed__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t signalbox__v1__job_removed__pack
+                     (const Signalbox__V1__JobRemoved *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_removed__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t signalbox__v1__job_removed__pack_to_buffer
+                     (const Signalbox__V1__JobRemoved *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &signalbox__v1__job_removed__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Signalbox__V1__JobRemoved *
+       signalbox__v1__job_removed__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Signalbox__V1__JobRemoved *)
+     protobuf_c_message_unpack (&signalbox__v1__job_removed__descriptor,
+                                allocator, len, data);
+}
+void   signalbox__v1__job_removed__free_unpacked
+                     (Signalbox__V1__JobRemoved *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &signalbox__v1__job_removed__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   signalbox__v1__job_snapshot__init
@@ -996,7 +1305,7 @@ const ProtobufCMessageDescriptor signalbox__v1__enqueue_request__descriptor =
   (ProtobufCMessageInit) signalbox__v1__enqueue_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__enqueue_response__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__enqueue_response__field_descriptors[3] =
 {
   {
     "job",
@@ -1022,15 +1331,28 @@ static const ProtobufCFieldDescriptor signalbox__v1__enqueue_response__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "disposition",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__EnqueueResponse, disposition),
+    &signalbox__v1__enqueue_disposition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__enqueue_response__field_indices_by_name[] = {
   1,   /* field[1] = created */
+  2,   /* field[2] = disposition */
   0,   /* field[0] = job */
 };
 static const ProtobufCIntRange signalbox__v1__enqueue_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__enqueue_response__descriptor =
 {
@@ -1040,7 +1362,7 @@ const ProtobufCMessageDescriptor signalbox__v1__enqueue_response__descriptor =
   "Signalbox__V1__EnqueueResponse",
   "signalbox.v1",
   sizeof(Signalbox__V1__EnqueueResponse),
-  2,
+  3,
   signalbox__v1__enqueue_response__field_descriptors,
   signalbox__v1__enqueue_response__field_indices_by_name,
   1,  signalbox__v1__enqueue_response__number_ranges,
@@ -1123,7 +1445,7 @@ const ProtobufCMessageDescriptor signalbox__v1__enqueue_batch_response__descript
   (ProtobufCMessageInit) signalbox__v1__enqueue_batch_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__enqueued_job__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__enqueued_job__field_descriptors[4] =
 {
   {
     "job_id",
@@ -1149,15 +1471,41 @@ static const ProtobufCFieldDescriptor signalbox__v1__enqueued_job__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "disposition",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__EnqueuedJob, disposition),
+    &signalbox__v1__enqueue_disposition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequence",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__EnqueuedJob, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__enqueued_job__field_indices_by_name[] = {
   1,   /* field[1] = created */
+  2,   /* field[2] = disposition */
   0,   /* field[0] = job_id */
+  3,   /* field[3] = sequence */
 };
 static const ProtobufCIntRange signalbox__v1__enqueued_job__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__enqueued_job__descriptor =
 {
@@ -1167,7 +1515,7 @@ const ProtobufCMessageDescriptor signalbox__v1__enqueued_job__descriptor =
   "Signalbox__V1__EnqueuedJob",
   "signalbox.v1",
   sizeof(Signalbox__V1__EnqueuedJob),
-  2,
+  4,
   signalbox__v1__enqueued_job__field_descriptors,
   signalbox__v1__enqueued_job__field_indices_by_name,
   1,  signalbox__v1__enqueued_job__number_ranges,
@@ -1263,148 +1611,13 @@ const ProtobufCMessageDescriptor signalbox__v1__get_job_response__descriptor =
   (ProtobufCMessageInit) signalbox__v1__get_job_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__list_jobs_request__labels_entry__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__list_jobs_request__field_descriptors[3] =
 {
-  {
-    "key",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest__LabelsEntry, key),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "value",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest__LabelsEntry, value),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned signalbox__v1__list_jobs_request__labels_entry__field_indices_by_name[] = {
-  0,   /* field[0] = key */
-  1,   /* field[1] = value */
-};
-static const ProtobufCIntRange signalbox__v1__list_jobs_request__labels_entry__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor signalbox__v1__list_jobs_request__labels_entry__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "signalbox.v1.ListJobsRequest.LabelsEntry",
-  "LabelsEntry",
-  "Signalbox__V1__ListJobsRequest__LabelsEntry",
-  "signalbox.v1",
-  sizeof(Signalbox__V1__ListJobsRequest__LabelsEntry),
-  2,
-  signalbox__v1__list_jobs_request__labels_entry__field_descriptors,
-  signalbox__v1__list_jobs_request__labels_entry__field_indices_by_name,
-  1,  signalbox__v1__list_jobs_request__labels_entry__number_ranges,
-  (ProtobufCMessageInit) signalbox__v1__list_jobs_request__labels_entry__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor signalbox__v1__list_jobs_request__field_descriptors[9] =
-{
-  {
-    "user_id",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest, user_id),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "queue",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest, queue),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "kind",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest, kind),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "states",
-    4,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_ENUM,
-    offsetof(Signalbox__V1__ListJobsRequest, n_states),
-    offsetof(Signalbox__V1__ListJobsRequest, states),
-    &signalbox__v1__job_state__descriptor,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "labels",
-    5,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Signalbox__V1__ListJobsRequest, n_labels),
-    offsetof(Signalbox__V1__ListJobsRequest, labels),
-    &signalbox__v1__list_jobs_request__labels_entry__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "created_from",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest, created_from),
-    &google__protobuf__timestamp__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "created_to",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__ListJobsRequest, created_to),
-    &google__protobuf__timestamp__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
   {
     "page_size",
     8,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__ListJobsRequest, page_size),
     NULL,
@@ -1424,22 +1637,28 @@ static const ProtobufCFieldDescriptor signalbox__v1__list_jobs_request__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "filter",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListJobsRequest, filter),
+    &signalbox__v1__job_filter__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__list_jobs_request__field_indices_by_name[] = {
-  5,   /* field[5] = created_from */
-  6,   /* field[6] = created_to */
-  2,   /* field[2] = kind */
-  4,   /* field[4] = labels */
-  7,   /* field[7] = page_size */
-  8,   /* field[8] = page_token */
-  1,   /* field[1] = queue */
-  3,   /* field[3] = states */
-  0,   /* field[0] = user_id */
+  2,   /* field[2] = filter */
+  0,   /* field[0] = page_size */
+  1,   /* field[1] = page_token */
 };
 static const ProtobufCIntRange signalbox__v1__list_jobs_request__number_ranges[1 + 1] =
 {
-  { 1, 0 },
-  { 0, 9 }
+  { 8, 0 },
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__list_jobs_request__descriptor =
 {
@@ -1449,7 +1668,7 @@ const ProtobufCMessageDescriptor signalbox__v1__list_jobs_request__descriptor =
   "Signalbox__V1__ListJobsRequest",
   "signalbox.v1",
   sizeof(Signalbox__V1__ListJobsRequest),
-  9,
+  3,
   signalbox__v1__list_jobs_request__field_descriptors,
   signalbox__v1__list_jobs_request__field_indices_by_name,
   1,  signalbox__v1__list_jobs_request__number_ranges,
@@ -1507,6 +1726,262 @@ const ProtobufCMessageDescriptor signalbox__v1__list_jobs_response__descriptor =
   (ProtobufCMessageInit) signalbox__v1__list_jobs_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor signalbox__v1__list_attempts_request__field_descriptors[3] =
+{
+  {
+    "job_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListAttemptsRequest, job_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_size",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListAttemptsRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_token",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListAttemptsRequest, page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_attempts_request__field_indices_by_name[] = {
+  0,   /* field[0] = job_id */
+  1,   /* field[1] = page_size */
+  2,   /* field[2] = page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_attempts_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_attempts_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListAttemptsRequest",
+  "ListAttemptsRequest",
+  "Signalbox__V1__ListAttemptsRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListAttemptsRequest),
+  3,
+  signalbox__v1__list_attempts_request__field_descriptors,
+  signalbox__v1__list_attempts_request__field_indices_by_name,
+  1,  signalbox__v1__list_attempts_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_attempts_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_attempts_response__field_descriptors[2] =
+{
+  {
+    "attempts",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__ListAttemptsResponse, n_attempts),
+    offsetof(Signalbox__V1__ListAttemptsResponse, attempts),
+    &signalbox__v1__attempt__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next_page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListAttemptsResponse, next_page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_attempts_response__field_indices_by_name[] = {
+  0,   /* field[0] = attempts */
+  1,   /* field[1] = next_page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_attempts_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_attempts_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListAttemptsResponse",
+  "ListAttemptsResponse",
+  "Signalbox__V1__ListAttemptsResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListAttemptsResponse),
+  2,
+  signalbox__v1__list_attempts_response__field_descriptors,
+  signalbox__v1__list_attempts_response__field_indices_by_name,
+  1,  signalbox__v1__list_attempts_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_attempts_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_log_lines_request__field_descriptors[5] =
+{
+  {
+    "job_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesRequest, job_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "after_line",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesRequest, after_line),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_size",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT32,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_token",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesRequest, page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "min_level",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesRequest, min_level),
+    &signalbox__v1__log_level__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_log_lines_request__field_indices_by_name[] = {
+  1,   /* field[1] = after_line */
+  0,   /* field[0] = job_id */
+  4,   /* field[4] = min_level */
+  2,   /* field[2] = page_size */
+  3,   /* field[3] = page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_log_lines_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_log_lines_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListLogLinesRequest",
+  "ListLogLinesRequest",
+  "Signalbox__V1__ListLogLinesRequest",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListLogLinesRequest),
+  5,
+  signalbox__v1__list_log_lines_request__field_descriptors,
+  signalbox__v1__list_log_lines_request__field_indices_by_name,
+  1,  signalbox__v1__list_log_lines_request__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_log_lines_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__list_log_lines_response__field_descriptors[2] =
+{
+  {
+    "lines",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__ListLogLinesResponse, n_lines),
+    offsetof(Signalbox__V1__ListLogLinesResponse, lines),
+    &signalbox__v1__log_line__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next_page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__ListLogLinesResponse, next_page_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__list_log_lines_response__field_indices_by_name[] = {
+  0,   /* field[0] = lines */
+  1,   /* field[1] = next_page_token */
+};
+static const ProtobufCIntRange signalbox__v1__list_log_lines_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__list_log_lines_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.ListLogLinesResponse",
+  "ListLogLinesResponse",
+  "Signalbox__V1__ListLogLinesResponse",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__ListLogLinesResponse),
+  2,
+  signalbox__v1__list_log_lines_response__field_descriptors,
+  signalbox__v1__list_log_lines_response__field_indices_by_name,
+  1,  signalbox__v1__list_log_lines_response__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__list_log_lines_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor signalbox__v1__watch_request__field_descriptors[4] =
 {
   {
@@ -1517,30 +1992,6 @@ static const ProtobufCFieldDescriptor signalbox__v1__watch_request__field_descri
     offsetof(Signalbox__V1__WatchRequest, n_jobs),
     offsetof(Signalbox__V1__WatchRequest, jobs),
     &signalbox__v1__watched_job__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "user_id",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__WatchRequest, user_id),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "queue",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__WatchRequest, queue),
-    NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -1557,16 +2008,41 @@ static const ProtobufCFieldDescriptor signalbox__v1__watch_request__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "filter",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchRequest, filter),
+    &signalbox__v1__job_filter__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resume_token",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchRequest, resume_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__watch_request__field_indices_by_name[] = {
-  3,   /* field[3] = include_log */
+  2,   /* field[2] = filter */
+  1,   /* field[1] = include_log */
   0,   /* field[0] = jobs */
-  2,   /* field[2] = queue */
-  1,   /* field[1] = user_id */
+  3,   /* field[3] = resume_token */
 };
-static const ProtobufCIntRange signalbox__v1__watch_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__watch_request__number_ranges[2 + 1] =
 {
   { 1, 0 },
+  { 4, 1 },
   { 0, 4 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__watch_request__descriptor =
@@ -1580,11 +2056,11 @@ const ProtobufCMessageDescriptor signalbox__v1__watch_request__descriptor =
   4,
   signalbox__v1__watch_request__field_descriptors,
   signalbox__v1__watch_request__field_indices_by_name,
-  1,  signalbox__v1__watch_request__number_ranges,
+  2,  signalbox__v1__watch_request__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__watch_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__watched_job__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__watched_job__field_descriptors[3] =
 {
   {
     "job_id",
@@ -1602,7 +2078,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__watched_job__field_descript
     "after_sequence",
     2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__WatchedJob, after_sequence),
     NULL,
@@ -1610,15 +2086,28 @@ static const ProtobufCFieldDescriptor signalbox__v1__watched_job__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "after_log_line",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchedJob, after_log_line),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__watched_job__field_indices_by_name[] = {
+  2,   /* field[2] = after_log_line */
   1,   /* field[1] = after_sequence */
   0,   /* field[0] = job_id */
 };
 static const ProtobufCIntRange signalbox__v1__watched_job__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__watched_job__descriptor =
 {
@@ -1628,14 +2117,14 @@ const ProtobufCMessageDescriptor signalbox__v1__watched_job__descriptor =
   "Signalbox__V1__WatchedJob",
   "signalbox.v1",
   sizeof(Signalbox__V1__WatchedJob),
-  2,
+  3,
   signalbox__v1__watched_job__field_descriptors,
   signalbox__v1__watched_job__field_indices_by_name,
   1,  signalbox__v1__watched_job__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__watched_job__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__watch_response__field_descriptors[5] =
+static const ProtobufCFieldDescriptor signalbox__v1__watch_response__field_descriptors[9] =
 {
   {
     "snapshot",
@@ -1697,18 +2186,71 @@ static const ProtobufCFieldDescriptor signalbox__v1__watch_response__field_descr
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "removed",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__WatchResponse, event_case),
+    offsetof(Signalbox__V1__WatchResponse, removed),
+    &signalbox__v1__job_removed__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "opened",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__WatchResponse, event_case),
+    offsetof(Signalbox__V1__WatchResponse, opened),
+    &signalbox__v1__watch_opened__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "snapshots_complete",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Signalbox__V1__WatchResponse, event_case),
+    offsetof(Signalbox__V1__WatchResponse, snapshots_complete),
+    &signalbox__v1__snapshots_complete__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resume_token",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchResponse, resume_token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__watch_response__field_indices_by_name[] = {
   3,   /* field[3] = heartbeat */
   1,   /* field[1] = lifecycle */
   4,   /* field[4] = log */
+  6,   /* field[6] = opened */
   2,   /* field[2] = progress */
+  5,   /* field[5] = removed */
+  8,   /* field[8] = resume_token */
   0,   /* field[0] = snapshot */
+  7,   /* field[7] = snapshots_complete */
 };
-static const ProtobufCIntRange signalbox__v1__watch_response__number_ranges[1 + 1] =
+static const ProtobufCIntRange signalbox__v1__watch_response__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 15, 8 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__watch_response__descriptor =
 {
@@ -1718,11 +2260,118 @@ const ProtobufCMessageDescriptor signalbox__v1__watch_response__descriptor =
   "Signalbox__V1__WatchResponse",
   "signalbox.v1",
   sizeof(Signalbox__V1__WatchResponse),
-  5,
+  9,
   signalbox__v1__watch_response__field_descriptors,
   signalbox__v1__watch_response__field_indices_by_name,
-  1,  signalbox__v1__watch_response__number_ranges,
+  2,  signalbox__v1__watch_response__number_ranges,
   (ProtobufCMessageInit) signalbox__v1__watch_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__watch_opened__field_descriptors[2] =
+{
+  {
+    "resumed",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchOpened, resumed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heartbeat_interval",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__WatchOpened, heartbeat_interval),
+    &google__protobuf__duration__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__watch_opened__field_indices_by_name[] = {
+  1,   /* field[1] = heartbeat_interval */
+  0,   /* field[0] = resumed */
+};
+static const ProtobufCIntRange signalbox__v1__watch_opened__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__watch_opened__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.WatchOpened",
+  "WatchOpened",
+  "Signalbox__V1__WatchOpened",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__WatchOpened),
+  2,
+  signalbox__v1__watch_opened__field_descriptors,
+  signalbox__v1__watch_opened__field_indices_by_name,
+  1,  signalbox__v1__watch_opened__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__watch_opened__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define signalbox__v1__snapshots_complete__field_descriptors NULL
+#define signalbox__v1__snapshots_complete__field_indices_by_name NULL
+#define signalbox__v1__snapshots_complete__number_ranges NULL
+const ProtobufCMessageDescriptor signalbox__v1__snapshots_complete__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.SnapshotsComplete",
+  "SnapshotsComplete",
+  "Signalbox__V1__SnapshotsComplete",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__SnapshotsComplete),
+  0,
+  signalbox__v1__snapshots_complete__field_descriptors,
+  signalbox__v1__snapshots_complete__field_indices_by_name,
+  0,  signalbox__v1__snapshots_complete__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__snapshots_complete__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor signalbox__v1__job_removed__field_descriptors[1] =
+{
+  {
+    "job_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__JobRemoved, job_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned signalbox__v1__job_removed__field_indices_by_name[] = {
+  0,   /* field[0] = job_id */
+};
+static const ProtobufCIntRange signalbox__v1__job_removed__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor signalbox__v1__job_removed__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "signalbox.v1.JobRemoved",
+  "JobRemoved",
+  "Signalbox__V1__JobRemoved",
+  "signalbox.v1",
+  sizeof(Signalbox__V1__JobRemoved),
+  1,
+  signalbox__v1__job_removed__field_descriptors,
+  signalbox__v1__job_removed__field_indices_by_name,
+  1,  signalbox__v1__job_removed__number_ranges,
+  (ProtobufCMessageInit) signalbox__v1__job_removed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor signalbox__v1__job_snapshot__field_descriptors[1] =
@@ -1781,7 +2430,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job_event__field_descriptor
     "sequence",
     2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_INT64,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__JobEvent, sequence),
     NULL,
@@ -1829,7 +2478,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__job_event__field_descriptor
     "attempt",
     6,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__JobEvent, attempt),
     NULL,
@@ -1975,7 +2624,7 @@ static const ProtobufCFieldDescriptor signalbox__v1__progress_event__field_descr
     "attempt",
     2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_INT32,
     0,   /* quantifier_offset */
     offsetof(Signalbox__V1__ProgressEvent, attempt),
     NULL,
@@ -2021,7 +2670,7 @@ const ProtobufCMessageDescriptor signalbox__v1__progress_event__descriptor =
   (ProtobufCMessageInit) signalbox__v1__progress_event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__heartbeat__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__heartbeat__field_descriptors[1] =
 {
   {
     "at",
@@ -2035,27 +2684,14 @@ static const ProtobufCFieldDescriptor signalbox__v1__heartbeat__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
-  {
-    "snapshot_complete",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__Heartbeat, snapshot_complete),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
 };
 static const unsigned signalbox__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = at */
-  1,   /* field[1] = snapshot_complete */
 };
 static const ProtobufCIntRange signalbox__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 1 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__heartbeat__descriptor =
 {
@@ -2065,7 +2701,7 @@ const ProtobufCMessageDescriptor signalbox__v1__heartbeat__descriptor =
   "Signalbox__V1__Heartbeat",
   "signalbox.v1",
   sizeof(Signalbox__V1__Heartbeat),
-  2,
+  1,
   signalbox__v1__heartbeat__field_descriptors,
   signalbox__v1__heartbeat__field_indices_by_name,
   1,  signalbox__v1__heartbeat__number_ranges,
@@ -2123,7 +2759,7 @@ const ProtobufCMessageDescriptor signalbox__v1__log_event__descriptor =
   (ProtobufCMessageInit) signalbox__v1__log_event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__cancel_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor signalbox__v1__cancel_request__field_descriptors[3] =
 {
   {
     "job_id",
@@ -2138,12 +2774,24 @@ static const ProtobufCFieldDescriptor signalbox__v1__cancel_request__field_descr
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "reason",
+    "note",
     2,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BYTES,
     0,   /* quantifier_offset */
-    offsetof(Signalbox__V1__CancelRequest, reason),
+    offsetof(Signalbox__V1__CancelRequest, note),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "expected_sequence",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__CancelRequest, expected_sequence),
     NULL,
     NULL,
     0,             /* flags */
@@ -2151,13 +2799,14 @@ static const ProtobufCFieldDescriptor signalbox__v1__cancel_request__field_descr
   },
 };
 static const unsigned signalbox__v1__cancel_request__field_indices_by_name[] = {
+  2,   /* field[2] = expected_sequence */
   0,   /* field[0] = job_id */
-  1,   /* field[1] = reason */
+  1,   /* field[1] = note */
 };
 static const ProtobufCIntRange signalbox__v1__cancel_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__cancel_request__descriptor =
 {
@@ -2167,7 +2816,7 @@ const ProtobufCMessageDescriptor signalbox__v1__cancel_request__descriptor =
   "Signalbox__V1__CancelRequest",
   "signalbox.v1",
   sizeof(Signalbox__V1__CancelRequest),
-  2,
+  3,
   signalbox__v1__cancel_request__field_descriptors,
   signalbox__v1__cancel_request__field_indices_by_name,
   1,  signalbox__v1__cancel_request__number_ranges,
@@ -2212,7 +2861,7 @@ const ProtobufCMessageDescriptor signalbox__v1__cancel_response__descriptor =
   (ProtobufCMessageInit) signalbox__v1__cancel_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor signalbox__v1__retry_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor signalbox__v1__retry_request__field_descriptors[2] =
 {
   {
     "job_id",
@@ -2226,14 +2875,27 @@ static const ProtobufCFieldDescriptor signalbox__v1__retry_request__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "expected_sequence",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Signalbox__V1__RetryRequest, expected_sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned signalbox__v1__retry_request__field_indices_by_name[] = {
+  1,   /* field[1] = expected_sequence */
   0,   /* field[0] = job_id */
 };
 static const ProtobufCIntRange signalbox__v1__retry_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor signalbox__v1__retry_request__descriptor =
 {
@@ -2243,7 +2905,7 @@ const ProtobufCMessageDescriptor signalbox__v1__retry_request__descriptor =
   "Signalbox__V1__RetryRequest",
   "signalbox.v1",
   sizeof(Signalbox__V1__RetryRequest),
-  1,
+  2,
   signalbox__v1__retry_request__field_descriptors,
   signalbox__v1__retry_request__field_indices_by_name,
   1,  signalbox__v1__retry_request__number_ranges,
@@ -2288,7 +2950,37 @@ const ProtobufCMessageDescriptor signalbox__v1__retry_response__descriptor =
   (ProtobufCMessageInit) signalbox__v1__retry_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue signalbox__v1__job_event_type__enum_values_by_number[9] =
+static const ProtobufCEnumValue signalbox__v1__enqueue_disposition__enum_values_by_number[3] =
+{
+  { "ENQUEUE_DISPOSITION_UNSPECIFIED", "SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_UNSPECIFIED", 0 },
+  { "ENQUEUE_DISPOSITION_CREATED", "SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_CREATED", 1 },
+  { "ENQUEUE_DISPOSITION_SAME_REQUEST", "SIGNALBOX__V1__ENQUEUE_DISPOSITION__ENQUEUE_DISPOSITION_SAME_REQUEST", 2 },
+};
+static const ProtobufCIntRange signalbox__v1__enqueue_disposition__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex signalbox__v1__enqueue_disposition__enum_values_by_name[3] =
+{
+  { "ENQUEUE_DISPOSITION_CREATED", 1 },
+  { "ENQUEUE_DISPOSITION_SAME_REQUEST", 2 },
+  { "ENQUEUE_DISPOSITION_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor signalbox__v1__enqueue_disposition__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "signalbox.v1.EnqueueDisposition",
+  "EnqueueDisposition",
+  "Signalbox__V1__EnqueueDisposition",
+  "signalbox.v1",
+  3,
+  signalbox__v1__enqueue_disposition__enum_values_by_number,
+  3,
+  signalbox__v1__enqueue_disposition__enum_values_by_name,
+  1,
+  signalbox__v1__enqueue_disposition__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue signalbox__v1__job_event_type__enum_values_by_number[10] =
 {
   { "JOB_EVENT_TYPE_UNSPECIFIED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_UNSPECIFIED", 0 },
   { "JOB_EVENT_TYPE_ENQUEUED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_ENQUEUED", 1 },
@@ -2299,13 +2991,15 @@ static const ProtobufCEnumValue signalbox__v1__job_event_type__enum_values_by_nu
   { "JOB_EVENT_TYPE_FAILED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_FAILED", 6 },
   { "JOB_EVENT_TYPE_CANCELLED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCELLED", 7 },
   { "JOB_EVENT_TYPE_RETRIED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_RETRIED", 8 },
+  { "JOB_EVENT_TYPE_CANCEL_REQUESTED", "SIGNALBOX__V1__JOB_EVENT_TYPE__JOB_EVENT_TYPE_CANCEL_REQUESTED", 14 },
 };
 static const ProtobufCIntRange signalbox__v1__job_event_type__value_ranges[] = {
-{0, 0},{0, 9}
+{0, 0},{14, 9},{0, 10}
 };
-static const ProtobufCEnumValueIndex signalbox__v1__job_event_type__enum_values_by_name[9] =
+static const ProtobufCEnumValueIndex signalbox__v1__job_event_type__enum_values_by_name[10] =
 {
   { "JOB_EVENT_TYPE_CANCELLED", 7 },
+  { "JOB_EVENT_TYPE_CANCEL_REQUESTED", 9 },
   { "JOB_EVENT_TYPE_ENQUEUED", 1 },
   { "JOB_EVENT_TYPE_FAILED", 6 },
   { "JOB_EVENT_TYPE_RELEASED", 4 },
@@ -2322,32 +3016,36 @@ const ProtobufCEnumDescriptor signalbox__v1__job_event_type__descriptor =
   "JobEventType",
   "Signalbox__V1__JobEventType",
   "signalbox.v1",
-  9,
+  10,
   signalbox__v1__job_event_type__enum_values_by_number,
-  9,
+  10,
   signalbox__v1__job_event_type__enum_values_by_name,
-  1,
+  2,
   signalbox__v1__job_event_type__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCMethodDescriptor signalbox__v1__job_service__method_descriptors[7] =
+static const ProtobufCMethodDescriptor signalbox__v1__job_service__method_descriptors[9] =
 {
   { "Enqueue", &signalbox__v1__enqueue_request__descriptor, &signalbox__v1__enqueue_response__descriptor },
   { "EnqueueBatch", &signalbox__v1__enqueue_batch_request__descriptor, &signalbox__v1__enqueue_batch_response__descriptor },
   { "GetJob", &signalbox__v1__get_job_request__descriptor, &signalbox__v1__get_job_response__descriptor },
   { "ListJobs", &signalbox__v1__list_jobs_request__descriptor, &signalbox__v1__list_jobs_response__descriptor },
+  { "ListAttempts", &signalbox__v1__list_attempts_request__descriptor, &signalbox__v1__list_attempts_response__descriptor },
+  { "ListLogLines", &signalbox__v1__list_log_lines_request__descriptor, &signalbox__v1__list_log_lines_response__descriptor },
   { "Watch", &signalbox__v1__watch_request__descriptor, &signalbox__v1__watch_response__descriptor },
   { "Cancel", &signalbox__v1__cancel_request__descriptor, &signalbox__v1__cancel_response__descriptor },
   { "Retry", &signalbox__v1__retry_request__descriptor, &signalbox__v1__retry_response__descriptor },
 };
 const unsigned signalbox__v1__job_service__method_indices_by_name[] = {
-  5,        /* Cancel */
+  7,        /* Cancel */
   0,        /* Enqueue */
   1,        /* EnqueueBatch */
   2,        /* GetJob */
+  4,        /* ListAttempts */
   3,        /* ListJobs */
-  6,        /* Retry */
-  4         /* Watch */
+  5,        /* ListLogLines */
+  8,        /* Retry */
+  6         /* Watch */
 };
 const ProtobufCServiceDescriptor signalbox__v1__job_service__descriptor =
 {
@@ -2356,7 +3054,7 @@ const ProtobufCServiceDescriptor signalbox__v1__job_service__descriptor =
   "JobService",
   "Signalbox__V1__JobService",
   "signalbox.v1",
-  7,
+  9,
   signalbox__v1__job_service__method_descriptors,
   signalbox__v1__job_service__method_indices_by_name
 };
@@ -2392,13 +3090,29 @@ void signalbox__v1__job_service__list_jobs(ProtobufCService *service,
   assert(service->descriptor == &signalbox__v1__job_service__descriptor);
   service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void signalbox__v1__job_service__list_attempts(ProtobufCService *service,
+                                               const Signalbox__V1__ListAttemptsRequest *input,
+                                               Signalbox__V1__ListAttemptsResponse_Closure closure,
+                                               void *closure_data)
+{
+  assert(service->descriptor == &signalbox__v1__job_service__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void signalbox__v1__job_service__list_log_lines(ProtobufCService *service,
+                                                const Signalbox__V1__ListLogLinesRequest *input,
+                                                Signalbox__V1__ListLogLinesResponse_Closure closure,
+                                                void *closure_data)
+{
+  assert(service->descriptor == &signalbox__v1__job_service__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void signalbox__v1__job_service__watch(ProtobufCService *service,
                                        const Signalbox__V1__WatchRequest *input,
                                        Signalbox__V1__WatchResponse_Closure closure,
                                        void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__job_service__descriptor);
-  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void signalbox__v1__job_service__cancel(ProtobufCService *service,
                                         const Signalbox__V1__CancelRequest *input,
@@ -2406,7 +3120,7 @@ void signalbox__v1__job_service__cancel(ProtobufCService *service,
                                         void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__job_service__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void signalbox__v1__job_service__retry(ProtobufCService *service,
                                        const Signalbox__V1__RetryRequest *input,
@@ -2414,7 +3128,7 @@ void signalbox__v1__job_service__retry(ProtobufCService *service,
                                        void *closure_data)
 {
   assert(service->descriptor == &signalbox__v1__job_service__descriptor);
-  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void signalbox__v1__job_service__init (Signalbox__V1__JobService_Service *service,
                                        Signalbox__V1__JobService_ServiceDestroy destroy)

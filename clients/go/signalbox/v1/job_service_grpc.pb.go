@@ -28,25 +28,29 @@ type JobServiceClient interface {
 	// item is invalid, the call fails, and the error names its index and field
 	// ("jobs[3].kind").
 	EnqueueBatch(ctx context.Context, in *EnqueueBatchRequest, opts ...grpc.CallOption) (*EnqueueBatchResponse, error)
-	// Returns one job with its attempts, log, progress and result. With long
-	// errors of many attempts the response may have up to about 8 MiB; a gRPC
-	// client accepts 4 MiB unless it is configured otherwise.
+	// Returns one job with its last attempts, log, progress and result.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
-	// Returns the jobs that match every filter, newest first.
+	// Returns the jobs that match the filter, newest first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	// Returns the attempts of a job, oldest first.
+	ListAttempts(ctx context.Context, in *ListAttemptsRequest, opts ...grpc.CallOption) (*ListAttemptsResponse, error)
+	// Returns the log lines of a job that are kept, oldest first.
+	ListLogLines(ctx context.Context, in *ListLogLinesRequest, opts ...grpc.CallOption) (*ListLogLinesResponse, error)
 	// Streams a snapshot of each job, then every lifecycle event of each job in
 	// order, with a sequence that has no gaps, and the latest progress (earlier
-	// progress may be omitted). A watch of named jobs ends with OK after the last
-	// final event; a watch of a user or queue stays open. After any other end the
-	// client should connect again and resume.
+	// progress may be omitted). The first message is `opened`. A watch of named
+	// jobs ends with OK after the last final event; a watch with a filter stays
+	// open. After any other end the client should connect again and resume, by
+	// the latest resume_token or by after_sequence.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (JobService_WatchClient, error)
 	// Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
 	// RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
 	// ended, or after a grace time (watch the job to see it). A final job is
-	// returned unchanged. The call is idempotent.
+	// returned unchanged. The call is idempotent; the first note is kept.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
 	// Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-	// its history is kept. Jobs in other states get FAILED_PRECONDITION.
+	// its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+	// is safe to repeat with expected_sequence: a repeated call gets ABORTED.
 	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
 }
 
@@ -88,6 +92,24 @@ func (c *jobServiceClient) GetJob(ctx context.Context, in *GetJobRequest, opts .
 func (c *jobServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error) {
 	out := new(ListJobsResponse)
 	err := c.cc.Invoke(ctx, "/signalbox.v1.JobService/ListJobs", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ListAttempts(ctx context.Context, in *ListAttemptsRequest, opts ...grpc.CallOption) (*ListAttemptsResponse, error) {
+	out := new(ListAttemptsResponse)
+	err := c.cc.Invoke(ctx, "/signalbox.v1.JobService/ListAttempts", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ListLogLines(ctx context.Context, in *ListLogLinesRequest, opts ...grpc.CallOption) (*ListLogLinesResponse, error) {
+	out := new(ListLogLinesResponse)
+	err := c.cc.Invoke(ctx, "/signalbox.v1.JobService/ListLogLines", in, out, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -159,25 +181,29 @@ type JobServiceServer interface {
 	// item is invalid, the call fails, and the error names its index and field
 	// ("jobs[3].kind").
 	EnqueueBatch(context.Context, *EnqueueBatchRequest) (*EnqueueBatchResponse, error)
-	// Returns one job with its attempts, log, progress and result. With long
-	// errors of many attempts the response may have up to about 8 MiB; a gRPC
-	// client accepts 4 MiB unless it is configured otherwise.
+	// Returns one job with its last attempts, log, progress and result.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
-	// Returns the jobs that match every filter, newest first.
+	// Returns the jobs that match the filter, newest first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	// Returns the attempts of a job, oldest first.
+	ListAttempts(context.Context, *ListAttemptsRequest) (*ListAttemptsResponse, error)
+	// Returns the log lines of a job that are kept, oldest first.
+	ListLogLines(context.Context, *ListLogLinesRequest) (*ListLogLinesResponse, error)
 	// Streams a snapshot of each job, then every lifecycle event of each job in
 	// order, with a sequence that has no gaps, and the latest progress (earlier
-	// progress may be omitted). A watch of named jobs ends with OK after the last
-	// final event; a watch of a user or queue stays open. After any other end the
-	// client should connect again and resume.
+	// progress may be omitted). The first message is `opened`. A watch of named
+	// jobs ends with OK after the last final event; a watch with a filter stays
+	// open. After any other end the client should connect again and resume, by
+	// the latest resume_token or by after_sequence.
 	Watch(*WatchRequest, JobService_WatchServer) error
 	// Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
 	// RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
 	// ended, or after a grace time (watch the job to see it). A final job is
-	// returned unchanged. The call is idempotent.
+	// returned unchanged. The call is idempotent; the first note is kept.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
 	// Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-	// its history is kept. Jobs in other states get FAILED_PRECONDITION.
+	// its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+	// is safe to repeat with expected_sequence: a repeated call gets ABORTED.
 	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
 	mustEmbedUnimplementedJobServiceServer()
 }
@@ -197,6 +223,12 @@ func (UnimplementedJobServiceServer) GetJob(context.Context, *GetJobRequest) (*G
 }
 func (UnimplementedJobServiceServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedJobServiceServer) ListAttempts(context.Context, *ListAttemptsRequest) (*ListAttemptsResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ListAttempts not implemented")
+}
+func (UnimplementedJobServiceServer) ListLogLines(context.Context, *ListLogLinesRequest) (*ListLogLinesResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ListLogLines not implemented")
 }
 func (UnimplementedJobServiceServer) Watch(*WatchRequest, JobService_WatchServer) error {
 	return status.Errorf(codes.Unimplemented, "method Watch not implemented")
@@ -292,6 +324,42 @@ func _JobService_ListJobs_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_ListAttempts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAttemptsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ListAttempts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/signalbox.v1.JobService/ListAttempts",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ListAttempts(ctx, req.(*ListAttemptsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ListLogLines_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLogLinesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ListLogLines(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/signalbox.v1.JobService/ListLogLines",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ListLogLines(ctx, req.(*ListLogLinesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -368,6 +436,14 @@ var _JobService_serviceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListJobs",
 			Handler:    _JobService_ListJobs_Handler,
+		},
+		{
+			MethodName: "ListAttempts",
+			Handler:    _JobService_ListAttempts_Handler,
+		},
+		{
+			MethodName: "ListLogLines",
+			Handler:    _JobService_ListLogLines_Handler,
 		},
 		{
 			MethodName: "Cancel",

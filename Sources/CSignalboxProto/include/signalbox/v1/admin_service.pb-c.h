@@ -15,23 +15,29 @@ PROTOBUF_C__BEGIN_DECLS
 #endif
 
 #include "google/protobuf/duration.pb-c.h"
+#include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
-typedef struct Signalbox__V1__GetQueueStatsRequest Signalbox__V1__GetQueueStatsRequest;
-typedef struct Signalbox__V1__GetQueueStatsResponse Signalbox__V1__GetQueueStatsResponse;
+typedef struct Signalbox__V1__Queue Signalbox__V1__Queue;
 typedef struct Signalbox__V1__QueueStats Signalbox__V1__QueueStats;
-typedef struct Signalbox__V1__ListNodesRequest Signalbox__V1__ListNodesRequest;
-typedef struct Signalbox__V1__ListNodesResponse Signalbox__V1__ListNodesResponse;
-typedef struct Signalbox__V1__Node Signalbox__V1__Node;
+typedef struct Signalbox__V1__GetQueueRequest Signalbox__V1__GetQueueRequest;
+typedef struct Signalbox__V1__GetQueueResponse Signalbox__V1__GetQueueResponse;
+typedef struct Signalbox__V1__ListQueuesRequest Signalbox__V1__ListQueuesRequest;
+typedef struct Signalbox__V1__ListQueuesResponse Signalbox__V1__ListQueuesResponse;
 typedef struct Signalbox__V1__PauseQueueRequest Signalbox__V1__PauseQueueRequest;
 typedef struct Signalbox__V1__PauseQueueResponse Signalbox__V1__PauseQueueResponse;
 typedef struct Signalbox__V1__ResumeQueueRequest Signalbox__V1__ResumeQueueRequest;
 typedef struct Signalbox__V1__ResumeQueueResponse Signalbox__V1__ResumeQueueResponse;
-typedef struct Signalbox__V1__SetUserLimitRequest Signalbox__V1__SetUserLimitRequest;
-typedef struct Signalbox__V1__SetUserLimitResponse Signalbox__V1__SetUserLimitResponse;
+typedef struct Signalbox__V1__ListNodesRequest Signalbox__V1__ListNodesRequest;
+typedef struct Signalbox__V1__ListNodesResponse Signalbox__V1__ListNodesResponse;
+typedef struct Signalbox__V1__Node Signalbox__V1__Node;
+typedef struct Signalbox__V1__UserLimit Signalbox__V1__UserLimit;
 typedef struct Signalbox__V1__GetUserLimitRequest Signalbox__V1__GetUserLimitRequest;
 typedef struct Signalbox__V1__GetUserLimitResponse Signalbox__V1__GetUserLimitResponse;
-typedef struct Signalbox__V1__UserLimit Signalbox__V1__UserLimit;
+typedef struct Signalbox__V1__ListUserLimitsRequest Signalbox__V1__ListUserLimitsRequest;
+typedef struct Signalbox__V1__ListUserLimitsResponse Signalbox__V1__ListUserLimitsResponse;
+typedef struct Signalbox__V1__UpdateUserLimitRequest Signalbox__V1__UpdateUserLimitRequest;
+typedef struct Signalbox__V1__UpdateUserLimitResponse Signalbox__V1__UpdateUserLimitResponse;
 
 
 /* --- enums --- */
@@ -40,40 +46,32 @@ typedef struct Signalbox__V1__UserLimit Signalbox__V1__UserLimit;
 /* --- messages --- */
 
 /*
- * The request of AdminService.GetQueueStats.
+ * A queue. It exists from the first job, setting or limit that names it.
  */
-struct  Signalbox__V1__GetQueueStatsRequest
+struct  Signalbox__V1__Queue
 {
   ProtobufCMessage base;
   /*
-   * Default: every queue.
+   * The name of the queue.
    */
-  ProtobufCBinaryData queue;
-};
-#define SIGNALBOX__V1__GET_QUEUE_STATS_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__get_queue_stats_request__descriptor) \
-    , {0,NULL} }
-
-
-/*
- * The response of AdminService.GetQueueStats.
- */
-struct  Signalbox__V1__GetQueueStatsResponse
-{
-  ProtobufCMessage base;
+  ProtobufCBinaryData name;
   /*
-   * In the order of their names.
+   * Output only. Whether the queue is paused; see PauseQueue.
    */
-  size_t n_queues;
-  Signalbox__V1__QueueStats **queues;
+  protobuf_c_boolean paused;
+  /*
+   * Output only. The jobs of the queue; only in responses of a request with
+   * include_stats.
+   */
+  Signalbox__V1__QueueStats *stats;
 };
-#define SIGNALBOX__V1__GET_QUEUE_STATS_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__get_queue_stats_response__descriptor) \
-    , 0,NULL }
+#define SIGNALBOX__V1__QUEUE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__queue__descriptor) \
+    , {0,NULL}, 0, NULL }
 
 
 /*
- * The state of one queue.
+ * The jobs of a queue, by state.
  */
 struct  Signalbox__V1__QueueStats
 {
@@ -85,27 +83,27 @@ struct  Signalbox__V1__QueueStats
   /*
    * The number of pending jobs, including those that are not yet due.
    */
-  uint64_t pending;
+  int64_t pending;
   /*
    * The number of pending jobs that are not yet due.
    */
-  uint64_t scheduled;
+  int64_t not_due;
   /*
    * The number of running jobs.
    */
-  uint64_t running;
+  int64_t running;
   /*
    * The number of succeeded jobs within retention.
    */
-  uint64_t succeeded;
+  int64_t succeeded;
   /*
    * The number of failed jobs within retention.
    */
-  uint64_t failed;
+  int64_t failed;
   /*
    * The number of cancelled jobs within retention.
    */
-  uint64_t cancelled;
+  int64_t cancelled;
   /*
    * How long the oldest due job has waited. Unset: no job is due.
    */
@@ -119,13 +117,160 @@ struct  Signalbox__V1__QueueStats
    */
   double finished_per_second;
   /*
-   * Whether the queue is paused; see PauseQueue.
+   * Whether the jobs were not all counted: then each number of 10,000 or more
+   * may be less than the truth.
    */
-  protobuf_c_boolean paused;
+  protobuf_c_boolean capped;
 };
 #define SIGNALBOX__V1__QUEUE_STATS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__queue_stats__descriptor) \
     , {0,NULL}, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0 }
+
+
+/*
+ * The request of AdminService.GetQueue.
+ */
+struct  Signalbox__V1__GetQueueRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Required. The queue to return.
+   */
+  ProtobufCBinaryData queue;
+  /*
+   * Whether to count the jobs. Default: false.
+   */
+  protobuf_c_boolean include_stats;
+};
+#define SIGNALBOX__V1__GET_QUEUE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__get_queue_request__descriptor) \
+    , {0,NULL}, 0 }
+
+
+/*
+ * The response of AdminService.GetQueue.
+ */
+struct  Signalbox__V1__GetQueueResponse
+{
+  ProtobufCMessage base;
+  /*
+   * The queue.
+   */
+  Signalbox__V1__Queue *queue;
+};
+#define SIGNALBOX__V1__GET_QUEUE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__get_queue_response__descriptor) \
+    , NULL }
+
+
+/*
+ * The request of AdminService.ListQueues.
+ */
+struct  Signalbox__V1__ListQueuesRequest
+{
+  ProtobufCMessage base;
+  /*
+   * The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to
+   * 1,000.
+   */
+  int32_t page_size;
+  /*
+   * The next_page_token of the previous page. Default: the first page.
+   */
+  ProtobufCBinaryData page_token;
+  /*
+   * Whether to count the jobs. Default: false.
+   */
+  protobuf_c_boolean include_stats;
+};
+#define SIGNALBOX__V1__LIST_QUEUES_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_queues_request__descriptor) \
+    , 0, {0,NULL}, 0 }
+
+
+/*
+ * The response of AdminService.ListQueues.
+ */
+struct  Signalbox__V1__ListQueuesResponse
+{
+  ProtobufCMessage base;
+  /*
+   * In the order of their names.
+   */
+  size_t n_queues;
+  Signalbox__V1__Queue **queues;
+  /*
+   * The token of the next page; empty: this is the last page.
+   */
+  ProtobufCBinaryData next_page_token;
+};
+#define SIGNALBOX__V1__LIST_QUEUES_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_queues_response__descriptor) \
+    , 0,NULL, {0,NULL} }
+
+
+/*
+ * The request of AdminService.PauseQueue.
+ */
+struct  Signalbox__V1__PauseQueueRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Required. The queue to pause.
+   */
+  ProtobufCBinaryData queue;
+};
+#define SIGNALBOX__V1__PAUSE_QUEUE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__pause_queue_request__descriptor) \
+    , {0,NULL} }
+
+
+/*
+ * The response of AdminService.PauseQueue.
+ */
+struct  Signalbox__V1__PauseQueueResponse
+{
+  ProtobufCMessage base;
+  /*
+   * The queue after the call.
+   */
+  Signalbox__V1__Queue *queue;
+};
+#define SIGNALBOX__V1__PAUSE_QUEUE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__pause_queue_response__descriptor) \
+    , NULL }
+
+
+/*
+ * The request of AdminService.ResumeQueue.
+ */
+struct  Signalbox__V1__ResumeQueueRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Required. The queue to resume.
+   */
+  ProtobufCBinaryData queue;
+};
+#define SIGNALBOX__V1__RESUME_QUEUE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__resume_queue_request__descriptor) \
+    , {0,NULL} }
+
+
+/*
+ * The response of AdminService.ResumeQueue.
+ */
+struct  Signalbox__V1__ResumeQueueResponse
+{
+  ProtobufCMessage base;
+  /*
+   * The queue after the call.
+   */
+  Signalbox__V1__Queue *queue;
+};
+#define SIGNALBOX__V1__RESUME_QUEUE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__resume_queue_response__descriptor) \
+    , NULL }
 
 
 /*
@@ -134,10 +279,19 @@ struct  Signalbox__V1__QueueStats
 struct  Signalbox__V1__ListNodesRequest
 {
   ProtobufCMessage base;
+  /*
+   * The number of nodes of a page. 0 (unset): 50. More than 1,000 are cut to
+   * 1,000.
+   */
+  int32_t page_size;
+  /*
+   * The next_page_token of the previous page. Default: the first page.
+   */
+  ProtobufCBinaryData page_token;
 };
 #define SIGNALBOX__V1__LIST_NODES_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_nodes_request__descriptor) \
-     }
+    , 0, {0,NULL} }
 
 
 /*
@@ -151,10 +305,14 @@ struct  Signalbox__V1__ListNodesResponse
    */
   size_t n_nodes;
   Signalbox__V1__Node **nodes;
+  /*
+   * The token of the next page; empty: this is the last page.
+   */
+  ProtobufCBinaryData next_page_token;
 };
 #define SIGNALBOX__V1__LIST_NODES_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_nodes_response__descriptor) \
-    , 0,NULL }
+    , 0,NULL, {0,NULL} }
 
 
 /*
@@ -191,7 +349,7 @@ struct  Signalbox__V1__Node
   /*
    * The number of jobs that the node can run at once.
    */
-  uint32_t concurrency;
+  int32_t concurrency;
   /*
    * The kinds that the node handles.
    */
@@ -200,7 +358,7 @@ struct  Signalbox__V1__Node
   /*
    * The number of jobs that the node runs.
    */
-  uint32_t running;
+  int32_t running;
   /*
    * The ids of the first 100 running jobs.
    */
@@ -212,105 +370,43 @@ struct  Signalbox__V1__Node
     , {0,NULL}, {0,NULL}, {0,NULL}, NULL, NULL, 0, 0, 0,NULL, 0, 0,NULL }
 
 
+typedef enum {
+  SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING__NOT_SET = 0,
+  SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING_MAX_RUNNING = 3
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING__CASE)
+} Signalbox__V1__UserLimit__MaxRunningCase;
+
 /*
- * The request of AdminService.PauseQueue.
+ * The limit of a user in a queue.
  */
-struct  Signalbox__V1__PauseQueueRequest
+struct  Signalbox__V1__UserLimit
 {
   ProtobufCMessage base;
   /*
-   * Required. The queue to pause.
-   */
-  ProtobufCBinaryData queue;
-};
-#define SIGNALBOX__V1__PAUSE_QUEUE_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__pause_queue_request__descriptor) \
-    , {0,NULL} }
-
-
-/*
- * The response of AdminService.PauseQueue.
- */
-struct  Signalbox__V1__PauseQueueResponse
-{
-  ProtobufCMessage base;
-};
-#define SIGNALBOX__V1__PAUSE_QUEUE_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__pause_queue_response__descriptor) \
-     }
-
-
-/*
- * The request of AdminService.ResumeQueue.
- */
-struct  Signalbox__V1__ResumeQueueRequest
-{
-  ProtobufCMessage base;
-  /*
-   * Required. The queue to resume.
-   */
-  ProtobufCBinaryData queue;
-};
-#define SIGNALBOX__V1__RESUME_QUEUE_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__resume_queue_request__descriptor) \
-    , {0,NULL} }
-
-
-/*
- * The response of AdminService.ResumeQueue.
- */
-struct  Signalbox__V1__ResumeQueueResponse
-{
-  ProtobufCMessage base;
-};
-#define SIGNALBOX__V1__RESUME_QUEUE_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__resume_queue_response__descriptor) \
-     }
-
-
-/*
- * The request of AdminService.SetUserLimit.
- */
-struct  Signalbox__V1__SetUserLimitRequest
-{
-  ProtobufCMessage base;
-  /*
-   * Required. The user whose limit is meant.
+   * Required. The user.
    */
   ProtobufCBinaryData user_id;
   /*
-   * Default: "default".
+   * The queue. Default: "default".
    */
   ProtobufCBinaryData queue;
   /*
-   * 0 to 100,000 jobs at once; 0 stops the user's jobs from starting.
+   * Output only. Whether the limit was set for this user; otherwise it is the
+   * queue's.
    */
-  uint32_t limit;
+  protobuf_c_boolean overridden;
   /*
-   * Clear the user's limit, so that the queue's applies; `limit` must be 0 then.
-   * Default: false.
+   * Output only. How many jobs of the user run in the queue now.
    */
-  protobuf_c_boolean clear;
+  int32_t running;
+  Signalbox__V1__UserLimit__MaxRunningCase _max_running_case;
+  union {
+    int32_t max_running;
+  };
 };
-#define SIGNALBOX__V1__SET_USER_LIMIT_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__set_user_limit_request__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, 0 }
-
-
-/*
- * The response of AdminService.SetUserLimit.
- */
-struct  Signalbox__V1__SetUserLimitResponse
-{
-  ProtobufCMessage base;
-  /*
-   * The limit after the call.
-   */
-  Signalbox__V1__UserLimit *limit;
-};
-#define SIGNALBOX__V1__SET_USER_LIMIT_RESPONSE__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__set_user_limit_response__descriptor) \
-    , NULL }
+#define SIGNALBOX__V1__USER_LIMIT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__user_limit__descriptor) \
+    , {0,NULL}, {0,NULL}, 0, 0, SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING__NOT_SET, {0} }
 
 
 /*
@@ -350,74 +446,112 @@ struct  Signalbox__V1__GetUserLimitResponse
 
 
 /*
- * The limit of a user in a queue.
+ * The request of AdminService.ListUserLimits.
  */
-struct  Signalbox__V1__UserLimit
+struct  Signalbox__V1__ListUserLimitsRequest
 {
   ProtobufCMessage base;
   /*
-   * The user.
+   * Limits of this user. Default: of every user.
    */
   ProtobufCBinaryData user_id;
   /*
-   * The queue.
+   * Limits in this queue. Default: in every queue.
    */
   ProtobufCBinaryData queue;
   /*
-   * The limit that applies.
+   * The number of limits of a page. 0 (unset): 50. More than 1,000 are cut to
+   * 1,000.
    */
-  uint32_t limit;
+  int32_t page_size;
   /*
-   * Whether the limit was set for this user; otherwise it is the queue's.
+   * The next_page_token of the previous page. Default: the first page.
    */
-  protobuf_c_boolean is_override;
-  /*
-   * How many jobs of the user run in the queue now.
-   */
-  uint32_t running;
+  ProtobufCBinaryData page_token;
 };
-#define SIGNALBOX__V1__USER_LIMIT__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__user_limit__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, 0, 0 }
+#define SIGNALBOX__V1__LIST_USER_LIMITS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_user_limits_request__descriptor) \
+    , {0,NULL}, {0,NULL}, 0, {0,NULL} }
 
 
-/* Signalbox__V1__GetQueueStatsRequest methods */
-void   signalbox__v1__get_queue_stats_request__init
-                     (Signalbox__V1__GetQueueStatsRequest         *message);
-size_t signalbox__v1__get_queue_stats_request__get_packed_size
-                     (const Signalbox__V1__GetQueueStatsRequest   *message);
-size_t signalbox__v1__get_queue_stats_request__pack
-                     (const Signalbox__V1__GetQueueStatsRequest   *message,
+/*
+ * The response of AdminService.ListUserLimits.
+ */
+struct  Signalbox__V1__ListUserLimitsResponse
+{
+  ProtobufCMessage base;
+  /*
+   * In the order of user and queue.
+   */
+  size_t n_limits;
+  Signalbox__V1__UserLimit **limits;
+  /*
+   * The token of the next page; empty: this is the last page.
+   */
+  ProtobufCBinaryData next_page_token;
+};
+#define SIGNALBOX__V1__LIST_USER_LIMITS_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__list_user_limits_response__descriptor) \
+    , 0,NULL, {0,NULL} }
+
+
+/*
+ * The request of AdminService.UpdateUserLimit.
+ */
+struct  Signalbox__V1__UpdateUserLimitRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Required. The limit, with the user and the queue that it is for.
+   */
+  Signalbox__V1__UserLimit *limit;
+  /*
+   * The fields to change: "max_running". If the mask names it and limit does not
+   * set it, the user's own limit is removed, so that the queue's applies again.
+   * Default: the fields that are set. A request that changes nothing gets
+   * INVALID_ARGUMENT.
+   */
+  Google__Protobuf__FieldMask *update_mask;
+};
+#define SIGNALBOX__V1__UPDATE_USER_LIMIT_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__update_user_limit_request__descriptor) \
+    , NULL, NULL }
+
+
+/*
+ * The response of AdminService.UpdateUserLimit.
+ */
+struct  Signalbox__V1__UpdateUserLimitResponse
+{
+  ProtobufCMessage base;
+  /*
+   * The limit after the call.
+   */
+  Signalbox__V1__UserLimit *limit;
+};
+#define SIGNALBOX__V1__UPDATE_USER_LIMIT_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__update_user_limit_response__descriptor) \
+    , NULL }
+
+
+/* Signalbox__V1__Queue methods */
+void   signalbox__v1__queue__init
+                     (Signalbox__V1__Queue         *message);
+size_t signalbox__v1__queue__get_packed_size
+                     (const Signalbox__V1__Queue   *message);
+size_t signalbox__v1__queue__pack
+                     (const Signalbox__V1__Queue   *message,
                       uint8_t             *out);
-size_t signalbox__v1__get_queue_stats_request__pack_to_buffer
-                     (const Signalbox__V1__GetQueueStatsRequest   *message,
+size_t signalbox__v1__queue__pack_to_buffer
+                     (const Signalbox__V1__Queue   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__GetQueueStatsRequest *
-       signalbox__v1__get_queue_stats_request__unpack
+Signalbox__V1__Queue *
+       signalbox__v1__queue__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__get_queue_stats_request__free_unpacked
-                     (Signalbox__V1__GetQueueStatsRequest *message,
-                      ProtobufCAllocator *allocator);
-/* Signalbox__V1__GetQueueStatsResponse methods */
-void   signalbox__v1__get_queue_stats_response__init
-                     (Signalbox__V1__GetQueueStatsResponse         *message);
-size_t signalbox__v1__get_queue_stats_response__get_packed_size
-                     (const Signalbox__V1__GetQueueStatsResponse   *message);
-size_t signalbox__v1__get_queue_stats_response__pack
-                     (const Signalbox__V1__GetQueueStatsResponse   *message,
-                      uint8_t             *out);
-size_t signalbox__v1__get_queue_stats_response__pack_to_buffer
-                     (const Signalbox__V1__GetQueueStatsResponse   *message,
-                      ProtobufCBuffer     *buffer);
-Signalbox__V1__GetQueueStatsResponse *
-       signalbox__v1__get_queue_stats_response__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   signalbox__v1__get_queue_stats_response__free_unpacked
-                     (Signalbox__V1__GetQueueStatsResponse *message,
+void   signalbox__v1__queue__free_unpacked
+                     (Signalbox__V1__Queue *message,
                       ProtobufCAllocator *allocator);
 /* Signalbox__V1__QueueStats methods */
 void   signalbox__v1__queue_stats__init
@@ -438,62 +572,81 @@ Signalbox__V1__QueueStats *
 void   signalbox__v1__queue_stats__free_unpacked
                      (Signalbox__V1__QueueStats *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__ListNodesRequest methods */
-void   signalbox__v1__list_nodes_request__init
-                     (Signalbox__V1__ListNodesRequest         *message);
-size_t signalbox__v1__list_nodes_request__get_packed_size
-                     (const Signalbox__V1__ListNodesRequest   *message);
-size_t signalbox__v1__list_nodes_request__pack
-                     (const Signalbox__V1__ListNodesRequest   *message,
+/* Signalbox__V1__GetQueueRequest methods */
+void   signalbox__v1__get_queue_request__init
+                     (Signalbox__V1__GetQueueRequest         *message);
+size_t signalbox__v1__get_queue_request__get_packed_size
+                     (const Signalbox__V1__GetQueueRequest   *message);
+size_t signalbox__v1__get_queue_request__pack
+                     (const Signalbox__V1__GetQueueRequest   *message,
                       uint8_t             *out);
-size_t signalbox__v1__list_nodes_request__pack_to_buffer
-                     (const Signalbox__V1__ListNodesRequest   *message,
+size_t signalbox__v1__get_queue_request__pack_to_buffer
+                     (const Signalbox__V1__GetQueueRequest   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__ListNodesRequest *
-       signalbox__v1__list_nodes_request__unpack
+Signalbox__V1__GetQueueRequest *
+       signalbox__v1__get_queue_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__list_nodes_request__free_unpacked
-                     (Signalbox__V1__ListNodesRequest *message,
+void   signalbox__v1__get_queue_request__free_unpacked
+                     (Signalbox__V1__GetQueueRequest *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__ListNodesResponse methods */
-void   signalbox__v1__list_nodes_response__init
-                     (Signalbox__V1__ListNodesResponse         *message);
-size_t signalbox__v1__list_nodes_response__get_packed_size
-                     (const Signalbox__V1__ListNodesResponse   *message);
-size_t signalbox__v1__list_nodes_response__pack
-                     (const Signalbox__V1__ListNodesResponse   *message,
+/* Signalbox__V1__GetQueueResponse methods */
+void   signalbox__v1__get_queue_response__init
+                     (Signalbox__V1__GetQueueResponse         *message);
+size_t signalbox__v1__get_queue_response__get_packed_size
+                     (const Signalbox__V1__GetQueueResponse   *message);
+size_t signalbox__v1__get_queue_response__pack
+                     (const Signalbox__V1__GetQueueResponse   *message,
                       uint8_t             *out);
-size_t signalbox__v1__list_nodes_response__pack_to_buffer
-                     (const Signalbox__V1__ListNodesResponse   *message,
+size_t signalbox__v1__get_queue_response__pack_to_buffer
+                     (const Signalbox__V1__GetQueueResponse   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__ListNodesResponse *
-       signalbox__v1__list_nodes_response__unpack
+Signalbox__V1__GetQueueResponse *
+       signalbox__v1__get_queue_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__list_nodes_response__free_unpacked
-                     (Signalbox__V1__ListNodesResponse *message,
+void   signalbox__v1__get_queue_response__free_unpacked
+                     (Signalbox__V1__GetQueueResponse *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__Node methods */
-void   signalbox__v1__node__init
-                     (Signalbox__V1__Node         *message);
-size_t signalbox__v1__node__get_packed_size
-                     (const Signalbox__V1__Node   *message);
-size_t signalbox__v1__node__pack
-                     (const Signalbox__V1__Node   *message,
+/* Signalbox__V1__ListQueuesRequest methods */
+void   signalbox__v1__list_queues_request__init
+                     (Signalbox__V1__ListQueuesRequest         *message);
+size_t signalbox__v1__list_queues_request__get_packed_size
+                     (const Signalbox__V1__ListQueuesRequest   *message);
+size_t signalbox__v1__list_queues_request__pack
+                     (const Signalbox__V1__ListQueuesRequest   *message,
                       uint8_t             *out);
-size_t signalbox__v1__node__pack_to_buffer
-                     (const Signalbox__V1__Node   *message,
+size_t signalbox__v1__list_queues_request__pack_to_buffer
+                     (const Signalbox__V1__ListQueuesRequest   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__Node *
-       signalbox__v1__node__unpack
+Signalbox__V1__ListQueuesRequest *
+       signalbox__v1__list_queues_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__node__free_unpacked
-                     (Signalbox__V1__Node *message,
+void   signalbox__v1__list_queues_request__free_unpacked
+                     (Signalbox__V1__ListQueuesRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__ListQueuesResponse methods */
+void   signalbox__v1__list_queues_response__init
+                     (Signalbox__V1__ListQueuesResponse         *message);
+size_t signalbox__v1__list_queues_response__get_packed_size
+                     (const Signalbox__V1__ListQueuesResponse   *message);
+size_t signalbox__v1__list_queues_response__pack
+                     (const Signalbox__V1__ListQueuesResponse   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__list_queues_response__pack_to_buffer
+                     (const Signalbox__V1__ListQueuesResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__ListQueuesResponse *
+       signalbox__v1__list_queues_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__list_queues_response__free_unpacked
+                     (Signalbox__V1__ListQueuesResponse *message,
                       ProtobufCAllocator *allocator);
 /* Signalbox__V1__PauseQueueRequest methods */
 void   signalbox__v1__pause_queue_request__init
@@ -571,43 +724,81 @@ Signalbox__V1__ResumeQueueResponse *
 void   signalbox__v1__resume_queue_response__free_unpacked
                      (Signalbox__V1__ResumeQueueResponse *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__SetUserLimitRequest methods */
-void   signalbox__v1__set_user_limit_request__init
-                     (Signalbox__V1__SetUserLimitRequest         *message);
-size_t signalbox__v1__set_user_limit_request__get_packed_size
-                     (const Signalbox__V1__SetUserLimitRequest   *message);
-size_t signalbox__v1__set_user_limit_request__pack
-                     (const Signalbox__V1__SetUserLimitRequest   *message,
+/* Signalbox__V1__ListNodesRequest methods */
+void   signalbox__v1__list_nodes_request__init
+                     (Signalbox__V1__ListNodesRequest         *message);
+size_t signalbox__v1__list_nodes_request__get_packed_size
+                     (const Signalbox__V1__ListNodesRequest   *message);
+size_t signalbox__v1__list_nodes_request__pack
+                     (const Signalbox__V1__ListNodesRequest   *message,
                       uint8_t             *out);
-size_t signalbox__v1__set_user_limit_request__pack_to_buffer
-                     (const Signalbox__V1__SetUserLimitRequest   *message,
+size_t signalbox__v1__list_nodes_request__pack_to_buffer
+                     (const Signalbox__V1__ListNodesRequest   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__SetUserLimitRequest *
-       signalbox__v1__set_user_limit_request__unpack
+Signalbox__V1__ListNodesRequest *
+       signalbox__v1__list_nodes_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__set_user_limit_request__free_unpacked
-                     (Signalbox__V1__SetUserLimitRequest *message,
+void   signalbox__v1__list_nodes_request__free_unpacked
+                     (Signalbox__V1__ListNodesRequest *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__SetUserLimitResponse methods */
-void   signalbox__v1__set_user_limit_response__init
-                     (Signalbox__V1__SetUserLimitResponse         *message);
-size_t signalbox__v1__set_user_limit_response__get_packed_size
-                     (const Signalbox__V1__SetUserLimitResponse   *message);
-size_t signalbox__v1__set_user_limit_response__pack
-                     (const Signalbox__V1__SetUserLimitResponse   *message,
+/* Signalbox__V1__ListNodesResponse methods */
+void   signalbox__v1__list_nodes_response__init
+                     (Signalbox__V1__ListNodesResponse         *message);
+size_t signalbox__v1__list_nodes_response__get_packed_size
+                     (const Signalbox__V1__ListNodesResponse   *message);
+size_t signalbox__v1__list_nodes_response__pack
+                     (const Signalbox__V1__ListNodesResponse   *message,
                       uint8_t             *out);
-size_t signalbox__v1__set_user_limit_response__pack_to_buffer
-                     (const Signalbox__V1__SetUserLimitResponse   *message,
+size_t signalbox__v1__list_nodes_response__pack_to_buffer
+                     (const Signalbox__V1__ListNodesResponse   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__SetUserLimitResponse *
-       signalbox__v1__set_user_limit_response__unpack
+Signalbox__V1__ListNodesResponse *
+       signalbox__v1__list_nodes_response__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__set_user_limit_response__free_unpacked
-                     (Signalbox__V1__SetUserLimitResponse *message,
+void   signalbox__v1__list_nodes_response__free_unpacked
+                     (Signalbox__V1__ListNodesResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__Node methods */
+void   signalbox__v1__node__init
+                     (Signalbox__V1__Node         *message);
+size_t signalbox__v1__node__get_packed_size
+                     (const Signalbox__V1__Node   *message);
+size_t signalbox__v1__node__pack
+                     (const Signalbox__V1__Node   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__node__pack_to_buffer
+                     (const Signalbox__V1__Node   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__Node *
+       signalbox__v1__node__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__node__free_unpacked
+                     (Signalbox__V1__Node *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__UserLimit methods */
+void   signalbox__v1__user_limit__init
+                     (Signalbox__V1__UserLimit         *message);
+size_t signalbox__v1__user_limit__get_packed_size
+                     (const Signalbox__V1__UserLimit   *message);
+size_t signalbox__v1__user_limit__pack
+                     (const Signalbox__V1__UserLimit   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__user_limit__pack_to_buffer
+                     (const Signalbox__V1__UserLimit   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__UserLimit *
+       signalbox__v1__user_limit__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__user_limit__free_unpacked
+                     (Signalbox__V1__UserLimit *message,
                       ProtobufCAllocator *allocator);
 /* Signalbox__V1__GetUserLimitRequest methods */
 void   signalbox__v1__get_user_limit_request__init
@@ -647,44 +838,101 @@ Signalbox__V1__GetUserLimitResponse *
 void   signalbox__v1__get_user_limit_response__free_unpacked
                      (Signalbox__V1__GetUserLimitResponse *message,
                       ProtobufCAllocator *allocator);
-/* Signalbox__V1__UserLimit methods */
-void   signalbox__v1__user_limit__init
-                     (Signalbox__V1__UserLimit         *message);
-size_t signalbox__v1__user_limit__get_packed_size
-                     (const Signalbox__V1__UserLimit   *message);
-size_t signalbox__v1__user_limit__pack
-                     (const Signalbox__V1__UserLimit   *message,
+/* Signalbox__V1__ListUserLimitsRequest methods */
+void   signalbox__v1__list_user_limits_request__init
+                     (Signalbox__V1__ListUserLimitsRequest         *message);
+size_t signalbox__v1__list_user_limits_request__get_packed_size
+                     (const Signalbox__V1__ListUserLimitsRequest   *message);
+size_t signalbox__v1__list_user_limits_request__pack
+                     (const Signalbox__V1__ListUserLimitsRequest   *message,
                       uint8_t             *out);
-size_t signalbox__v1__user_limit__pack_to_buffer
-                     (const Signalbox__V1__UserLimit   *message,
+size_t signalbox__v1__list_user_limits_request__pack_to_buffer
+                     (const Signalbox__V1__ListUserLimitsRequest   *message,
                       ProtobufCBuffer     *buffer);
-Signalbox__V1__UserLimit *
-       signalbox__v1__user_limit__unpack
+Signalbox__V1__ListUserLimitsRequest *
+       signalbox__v1__list_user_limits_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data);
-void   signalbox__v1__user_limit__free_unpacked
-                     (Signalbox__V1__UserLimit *message,
+void   signalbox__v1__list_user_limits_request__free_unpacked
+                     (Signalbox__V1__ListUserLimitsRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__ListUserLimitsResponse methods */
+void   signalbox__v1__list_user_limits_response__init
+                     (Signalbox__V1__ListUserLimitsResponse         *message);
+size_t signalbox__v1__list_user_limits_response__get_packed_size
+                     (const Signalbox__V1__ListUserLimitsResponse   *message);
+size_t signalbox__v1__list_user_limits_response__pack
+                     (const Signalbox__V1__ListUserLimitsResponse   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__list_user_limits_response__pack_to_buffer
+                     (const Signalbox__V1__ListUserLimitsResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__ListUserLimitsResponse *
+       signalbox__v1__list_user_limits_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__list_user_limits_response__free_unpacked
+                     (Signalbox__V1__ListUserLimitsResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__UpdateUserLimitRequest methods */
+void   signalbox__v1__update_user_limit_request__init
+                     (Signalbox__V1__UpdateUserLimitRequest         *message);
+size_t signalbox__v1__update_user_limit_request__get_packed_size
+                     (const Signalbox__V1__UpdateUserLimitRequest   *message);
+size_t signalbox__v1__update_user_limit_request__pack
+                     (const Signalbox__V1__UpdateUserLimitRequest   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__update_user_limit_request__pack_to_buffer
+                     (const Signalbox__V1__UpdateUserLimitRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__UpdateUserLimitRequest *
+       signalbox__v1__update_user_limit_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__update_user_limit_request__free_unpacked
+                     (Signalbox__V1__UpdateUserLimitRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Signalbox__V1__UpdateUserLimitResponse methods */
+void   signalbox__v1__update_user_limit_response__init
+                     (Signalbox__V1__UpdateUserLimitResponse         *message);
+size_t signalbox__v1__update_user_limit_response__get_packed_size
+                     (const Signalbox__V1__UpdateUserLimitResponse   *message);
+size_t signalbox__v1__update_user_limit_response__pack
+                     (const Signalbox__V1__UpdateUserLimitResponse   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__update_user_limit_response__pack_to_buffer
+                     (const Signalbox__V1__UpdateUserLimitResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__UpdateUserLimitResponse *
+       signalbox__v1__update_user_limit_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__update_user_limit_response__free_unpacked
+                     (Signalbox__V1__UpdateUserLimitResponse *message,
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
-typedef void (*Signalbox__V1__GetQueueStatsRequest_Closure)
-                 (const Signalbox__V1__GetQueueStatsRequest *message,
-                  void *closure_data);
-typedef void (*Signalbox__V1__GetQueueStatsResponse_Closure)
-                 (const Signalbox__V1__GetQueueStatsResponse *message,
+typedef void (*Signalbox__V1__Queue_Closure)
+                 (const Signalbox__V1__Queue *message,
                   void *closure_data);
 typedef void (*Signalbox__V1__QueueStats_Closure)
                  (const Signalbox__V1__QueueStats *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__ListNodesRequest_Closure)
-                 (const Signalbox__V1__ListNodesRequest *message,
+typedef void (*Signalbox__V1__GetQueueRequest_Closure)
+                 (const Signalbox__V1__GetQueueRequest *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__ListNodesResponse_Closure)
-                 (const Signalbox__V1__ListNodesResponse *message,
+typedef void (*Signalbox__V1__GetQueueResponse_Closure)
+                 (const Signalbox__V1__GetQueueResponse *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__Node_Closure)
-                 (const Signalbox__V1__Node *message,
+typedef void (*Signalbox__V1__ListQueuesRequest_Closure)
+                 (const Signalbox__V1__ListQueuesRequest *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__ListQueuesResponse_Closure)
+                 (const Signalbox__V1__ListQueuesResponse *message,
                   void *closure_data);
 typedef void (*Signalbox__V1__PauseQueueRequest_Closure)
                  (const Signalbox__V1__PauseQueueRequest *message,
@@ -698,11 +946,17 @@ typedef void (*Signalbox__V1__ResumeQueueRequest_Closure)
 typedef void (*Signalbox__V1__ResumeQueueResponse_Closure)
                  (const Signalbox__V1__ResumeQueueResponse *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__SetUserLimitRequest_Closure)
-                 (const Signalbox__V1__SetUserLimitRequest *message,
+typedef void (*Signalbox__V1__ListNodesRequest_Closure)
+                 (const Signalbox__V1__ListNodesRequest *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__SetUserLimitResponse_Closure)
-                 (const Signalbox__V1__SetUserLimitResponse *message,
+typedef void (*Signalbox__V1__ListNodesResponse_Closure)
+                 (const Signalbox__V1__ListNodesResponse *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__Node_Closure)
+                 (const Signalbox__V1__Node *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__UserLimit_Closure)
+                 (const Signalbox__V1__UserLimit *message,
                   void *closure_data);
 typedef void (*Signalbox__V1__GetUserLimitRequest_Closure)
                  (const Signalbox__V1__GetUserLimitRequest *message,
@@ -710,8 +964,17 @@ typedef void (*Signalbox__V1__GetUserLimitRequest_Closure)
 typedef void (*Signalbox__V1__GetUserLimitResponse_Closure)
                  (const Signalbox__V1__GetUserLimitResponse *message,
                   void *closure_data);
-typedef void (*Signalbox__V1__UserLimit_Closure)
-                 (const Signalbox__V1__UserLimit *message,
+typedef void (*Signalbox__V1__ListUserLimitsRequest_Closure)
+                 (const Signalbox__V1__ListUserLimitsRequest *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__ListUserLimitsResponse_Closure)
+                 (const Signalbox__V1__ListUserLimitsResponse *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__UpdateUserLimitRequest_Closure)
+                 (const Signalbox__V1__UpdateUserLimitRequest *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__UpdateUserLimitResponse_Closure)
+                 (const Signalbox__V1__UpdateUserLimitResponse *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -720,14 +983,14 @@ typedef struct Signalbox__V1__AdminService_Service Signalbox__V1__AdminService_S
 struct Signalbox__V1__AdminService_Service
 {
   ProtobufCService base;
-  void (*get_queue_stats)(Signalbox__V1__AdminService_Service *service,
-                          const Signalbox__V1__GetQueueStatsRequest *input,
-                          Signalbox__V1__GetQueueStatsResponse_Closure closure,
-                          void *closure_data);
-  void (*list_nodes)(Signalbox__V1__AdminService_Service *service,
-                     const Signalbox__V1__ListNodesRequest *input,
-                     Signalbox__V1__ListNodesResponse_Closure closure,
-                     void *closure_data);
+  void (*get_queue)(Signalbox__V1__AdminService_Service *service,
+                    const Signalbox__V1__GetQueueRequest *input,
+                    Signalbox__V1__GetQueueResponse_Closure closure,
+                    void *closure_data);
+  void (*list_queues)(Signalbox__V1__AdminService_Service *service,
+                      const Signalbox__V1__ListQueuesRequest *input,
+                      Signalbox__V1__ListQueuesResponse_Closure closure,
+                      void *closure_data);
   void (*pause_queue)(Signalbox__V1__AdminService_Service *service,
                       const Signalbox__V1__PauseQueueRequest *input,
                       Signalbox__V1__PauseQueueResponse_Closure closure,
@@ -736,14 +999,22 @@ struct Signalbox__V1__AdminService_Service
                        const Signalbox__V1__ResumeQueueRequest *input,
                        Signalbox__V1__ResumeQueueResponse_Closure closure,
                        void *closure_data);
-  void (*set_user_limit)(Signalbox__V1__AdminService_Service *service,
-                         const Signalbox__V1__SetUserLimitRequest *input,
-                         Signalbox__V1__SetUserLimitResponse_Closure closure,
-                         void *closure_data);
+  void (*list_nodes)(Signalbox__V1__AdminService_Service *service,
+                     const Signalbox__V1__ListNodesRequest *input,
+                     Signalbox__V1__ListNodesResponse_Closure closure,
+                     void *closure_data);
   void (*get_user_limit)(Signalbox__V1__AdminService_Service *service,
                          const Signalbox__V1__GetUserLimitRequest *input,
                          Signalbox__V1__GetUserLimitResponse_Closure closure,
                          void *closure_data);
+  void (*list_user_limits)(Signalbox__V1__AdminService_Service *service,
+                           const Signalbox__V1__ListUserLimitsRequest *input,
+                           Signalbox__V1__ListUserLimitsResponse_Closure closure,
+                           void *closure_data);
+  void (*update_user_limit)(Signalbox__V1__AdminService_Service *service,
+                            const Signalbox__V1__UpdateUserLimitRequest *input,
+                            Signalbox__V1__UpdateUserLimitResponse_Closure closure,
+                            void *closure_data);
 };
 typedef void (*Signalbox__V1__AdminService_ServiceDestroy)(Signalbox__V1__AdminService_Service *);
 void signalbox__v1__admin_service__init (Signalbox__V1__AdminService_Service *service,
@@ -752,20 +1023,22 @@ void signalbox__v1__admin_service__init (Signalbox__V1__AdminService_Service *se
     { &signalbox__v1__admin_service__descriptor, protobuf_c_service_invoke_internal, NULL }
 #define SIGNALBOX__V1__ADMIN_SERVICE__INIT(function_prefix__) \
     { SIGNALBOX__V1__ADMIN_SERVICE__BASE_INIT,\
-      function_prefix__ ## get_queue_stats,\
-      function_prefix__ ## list_nodes,\
+      function_prefix__ ## get_queue,\
+      function_prefix__ ## list_queues,\
       function_prefix__ ## pause_queue,\
       function_prefix__ ## resume_queue,\
-      function_prefix__ ## set_user_limit,\
-      function_prefix__ ## get_user_limit  }
-void signalbox__v1__admin_service__get_queue_stats(ProtobufCService *service,
-                                                   const Signalbox__V1__GetQueueStatsRequest *input,
-                                                   Signalbox__V1__GetQueueStatsResponse_Closure closure,
-                                                   void *closure_data);
-void signalbox__v1__admin_service__list_nodes(ProtobufCService *service,
-                                              const Signalbox__V1__ListNodesRequest *input,
-                                              Signalbox__V1__ListNodesResponse_Closure closure,
-                                              void *closure_data);
+      function_prefix__ ## list_nodes,\
+      function_prefix__ ## get_user_limit,\
+      function_prefix__ ## list_user_limits,\
+      function_prefix__ ## update_user_limit  }
+void signalbox__v1__admin_service__get_queue(ProtobufCService *service,
+                                             const Signalbox__V1__GetQueueRequest *input,
+                                             Signalbox__V1__GetQueueResponse_Closure closure,
+                                             void *closure_data);
+void signalbox__v1__admin_service__list_queues(ProtobufCService *service,
+                                               const Signalbox__V1__ListQueuesRequest *input,
+                                               Signalbox__V1__ListQueuesResponse_Closure closure,
+                                               void *closure_data);
 void signalbox__v1__admin_service__pause_queue(ProtobufCService *service,
                                                const Signalbox__V1__PauseQueueRequest *input,
                                                Signalbox__V1__PauseQueueResponse_Closure closure,
@@ -774,32 +1047,45 @@ void signalbox__v1__admin_service__resume_queue(ProtobufCService *service,
                                                 const Signalbox__V1__ResumeQueueRequest *input,
                                                 Signalbox__V1__ResumeQueueResponse_Closure closure,
                                                 void *closure_data);
-void signalbox__v1__admin_service__set_user_limit(ProtobufCService *service,
-                                                  const Signalbox__V1__SetUserLimitRequest *input,
-                                                  Signalbox__V1__SetUserLimitResponse_Closure closure,
-                                                  void *closure_data);
+void signalbox__v1__admin_service__list_nodes(ProtobufCService *service,
+                                              const Signalbox__V1__ListNodesRequest *input,
+                                              Signalbox__V1__ListNodesResponse_Closure closure,
+                                              void *closure_data);
 void signalbox__v1__admin_service__get_user_limit(ProtobufCService *service,
                                                   const Signalbox__V1__GetUserLimitRequest *input,
                                                   Signalbox__V1__GetUserLimitResponse_Closure closure,
                                                   void *closure_data);
+void signalbox__v1__admin_service__list_user_limits(ProtobufCService *service,
+                                                    const Signalbox__V1__ListUserLimitsRequest *input,
+                                                    Signalbox__V1__ListUserLimitsResponse_Closure closure,
+                                                    void *closure_data);
+void signalbox__v1__admin_service__update_user_limit(ProtobufCService *service,
+                                                     const Signalbox__V1__UpdateUserLimitRequest *input,
+                                                     Signalbox__V1__UpdateUserLimitResponse_Closure closure,
+                                                     void *closure_data);
 
 /* --- descriptors --- */
 
-extern const ProtobufCMessageDescriptor signalbox__v1__get_queue_stats_request__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__get_queue_stats_response__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__queue__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__queue_stats__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__list_nodes_request__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__list_nodes_response__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__node__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__get_queue_request__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__get_queue_response__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_queues_request__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_queues_response__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__pause_queue_request__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__pause_queue_response__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__resume_queue_request__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__resume_queue_response__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__set_user_limit_request__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__set_user_limit_response__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_nodes_request__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_nodes_response__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__node__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__user_limit__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__get_user_limit_request__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__get_user_limit_response__descriptor;
-extern const ProtobufCMessageDescriptor signalbox__v1__user_limit__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_user_limits_request__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__list_user_limits_response__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__update_user_limit_request__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__update_user_limit_response__descriptor;
 extern const ProtobufCServiceDescriptor signalbox__v1__admin_service__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -27,6 +27,8 @@ typedef struct Signalbox__V1__Attempt Signalbox__V1__Attempt;
 typedef struct Signalbox__V1__JobResult Signalbox__V1__JobResult;
 typedef struct Signalbox__V1__Job Signalbox__V1__Job;
 typedef struct Signalbox__V1__Job__LabelsEntry Signalbox__V1__Job__LabelsEntry;
+typedef struct Signalbox__V1__JobFilter Signalbox__V1__JobFilter;
+typedef struct Signalbox__V1__JobFilter__LabelsEntry Signalbox__V1__JobFilter__LabelsEntry;
 
 
 /* --- enums --- */
@@ -63,6 +65,68 @@ typedef enum _Signalbox__V1__JobState {
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__JOB_STATE)
 } Signalbox__V1__JobState;
 /*
+ * The level of a log line. Later versions may add values.
+ */
+typedef enum _Signalbox__V1__LogLevel {
+  /*
+   * The level is not known.
+   */
+  SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_UNSPECIFIED = 0,
+  /*
+   * Details for whoever looks for a fault.
+   */
+  SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_DEBUG = 1,
+  /*
+   * What a run normally says.
+   */
+  SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_INFO = 2,
+  /*
+   * Something unexpected that did not end the attempt.
+   */
+  SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_WARNING = 3,
+  /*
+   * Something that failed.
+   */
+  SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_ERROR = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__LOG_LEVEL)
+} Signalbox__V1__LogLevel;
+/*
+ * Why an attempt or a job ended without success, in the service's terms. Later
+ * versions may add values; clients treat a value that they do not know as
+ * FAILURE_CAUSE_UNSPECIFIED, and go by the state of the job.
+ */
+typedef enum _Signalbox__V1__FailureCause {
+  /*
+   * The cause is not known.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_UNSPECIFIED = 0,
+  /*
+   * The handler ended with an error. More attempts may follow.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_HANDLER = 1,
+  /*
+   * The handler ended with an error, and said that another attempt would too.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_HANDLER_PERMANENT = 2,
+  /*
+   * The hard timeout stopped the attempt.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_TIMEOUT = 3,
+  /*
+   * The node of the attempt died.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_INTERRUPTED = 4,
+  /*
+   * The job was cancelled.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_CANCELLED = 5,
+  /*
+   * The node shut down and released the run.
+   */
+  SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_RELEASED = 6
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__FAILURE_CAUSE)
+} Signalbox__V1__FailureCause;
+/*
  * The outcome of an attempt. Later versions may add values.
  */
 typedef enum _Signalbox__V1__AttemptOutcome {
@@ -91,8 +155,8 @@ typedef enum _Signalbox__V1__AttemptOutcome {
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_INTERRUPTED = 5,
   /*
-   * The node shut down and released the run, which does not count as an
-   * attempt.
+   * The node shut down and released the run, which uses up no attempt of the
+   * budget.
    */
   SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_RELEASED = 6,
   /*
@@ -104,10 +168,24 @@ typedef enum _Signalbox__V1__AttemptOutcome {
 
 /* --- messages --- */
 
+typedef enum {
+  SIGNALBOX__V1__RETRY_POLICY___FACTOR__NOT_SET = 0,
+  SIGNALBOX__V1__RETRY_POLICY___FACTOR_FACTOR = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__RETRY_POLICY___FACTOR__CASE)
+} Signalbox__V1__RetryPolicy__FactorCase;
+
+typedef enum {
+  SIGNALBOX__V1__RETRY_POLICY___JITTER__NOT_SET = 0,
+  SIGNALBOX__V1__RETRY_POLICY___JITTER_JITTER = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__RETRY_POLICY___JITTER__CASE)
+} Signalbox__V1__RetryPolicy__JitterCase;
+
 /*
  * How long to wait before the next attempt of a job that failed:
  * initial_delay × factor^(n − 1) after the n-th failure, never more than
- * max_delay, then changed at random by up to ± jitter of itself.
+ * max_delay, then changed at random by up to ± jitter of itself. A policy is
+ * used as a whole: a field that is not set has the default that is documented
+ * here, whatever other policies say.
  */
 struct  Signalbox__V1__RetryPolicy
 {
@@ -117,28 +195,28 @@ struct  Signalbox__V1__RetryPolicy
    */
   Google__Protobuf__Duration *initial_delay;
   /*
-   * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
-   */
-  double factor;
-  /*
    * The longest delay. Unset: 1 hour. 0 s to 30 days.
    */
   Google__Protobuf__Duration *max_delay;
-  /*
-   * The share of the delay by which it is changed at random, 0 to 1. Unset: 0
-   * (exact delays).
-   */
-  double jitter;
+  Signalbox__V1__RetryPolicy__FactorCase _factor_case;
+  union {
+    double factor;
+  };
+  Signalbox__V1__RetryPolicy__JitterCase _jitter_case;
+  union {
+    double jitter;
+  };
 };
 #define SIGNALBOX__V1__RETRY_POLICY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__retry_policy__descriptor) \
-    , NULL, 0, NULL, 0 }
+    , NULL, NULL, SIGNALBOX__V1__RETRY_POLICY___FACTOR__NOT_SET, {0}, SIGNALBOX__V1__RETRY_POLICY___JITTER__NOT_SET, {0} }
 
 
 /*
- * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
- * at most 256 bytes of UTF-8, without control characters. Keys are compared
- * by their bytes.
+ * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+ * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+ * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+ * bytes of UTF-8 without control characters.
  */
 struct  Signalbox__V1__JobSpec__LabelsEntry
 {
@@ -152,6 +230,12 @@ struct  Signalbox__V1__JobSpec__LabelsEntry
 
 
 typedef enum {
+  SIGNALBOX__V1__JOB_SPEC___PRIORITY__NOT_SET = 0,
+  SIGNALBOX__V1__JOB_SPEC___PRIORITY_PRIORITY = 8
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__JOB_SPEC___PRIORITY__CASE)
+} Signalbox__V1__JobSpec__PriorityCase;
+
+typedef enum {
   SIGNALBOX__V1__JOB_SPEC__DUE__NOT_SET = 0,
   SIGNALBOX__V1__JOB_SPEC__DUE_RUN_AT = 9,
   SIGNALBOX__V1__JOB_SPEC__DUE_DELAY = 10
@@ -161,19 +245,23 @@ typedef enum {
 /*
  * A job as a caller requests it. All of it is kept unchanged; Job has what the
  * service adds.
+ * Times and durations are kept to the microsecond; what is finer is cut off. A
+ * negative duration gets INVALID_ARGUMENT.
  */
 struct  Signalbox__V1__JobSpec
 {
   ProtobufCMessage base;
   /*
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-   * '.', '_', '-', '/'. Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+   * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+   * FAILED_PRECONDITION (KIND_UNKNOWN).
    */
   ProtobufCBinaryData kind;
   /*
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. User ids are compared by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+   * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+   * U+009F). Limits and fairness are per user and queue. User ids are compared
+   * by their bytes.
    */
   ProtobufCBinaryData user_id;
   /*
@@ -193,32 +281,31 @@ struct  Signalbox__V1__JobSpec
    */
   ProtobufCBinaryData content_type;
   /*
-   * A UUID that the caller chooses as the job's id (any version, 36
-   * characters). Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36
+   * characters in any case; it is kept and returned in lower case. Default: a
+   * new UUID of version 7. All users share the ids, so a name that others can
+   * guess belongs into idempotency_key.
    */
   ProtobufCBinaryData job_id;
   /*
    * A key that is unique for each user, and makes the call idempotent: the same
-   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-   * characters.
+   * key with the same content returns the first job. The content is the same if
+   * all fields are equal after defaults are filled in, except job_id and
+   * idempotency_key; later changes of the job do not matter. Default: none. At
+   * most 256 bytes of UTF-8 without control characters.
    */
   ProtobufCBinaryData idempotency_key;
   /*
-   * The priority among the jobs of a user in a queue: −100 to 100, higher
-   * first. Default: 0.
-   */
-  int32_t priority;
-  /*
    * The budget of attempts. 0 (unset): 3. 1 to 100.
    */
-  uint32_t max_attempts;
+  int32_t max_attempts;
   /*
    * The delays between attempts. Default: see RetryPolicy.
    */
   Signalbox__V1__RetryPolicy *retry_policy;
   /*
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    */
   Google__Protobuf__Duration *timeout;
   /*
@@ -228,6 +315,10 @@ struct  Signalbox__V1__JobSpec
   Google__Protobuf__Duration *soft_timeout;
   size_t n_labels;
   Signalbox__V1__JobSpec__LabelsEntry **labels;
+  Signalbox__V1__JobSpec__PriorityCase _priority_case;
+  union {
+    int32_t priority;
+  };
   Signalbox__V1__JobSpec__DueCase due_case;
   union {
     /*
@@ -242,8 +333,14 @@ struct  Signalbox__V1__JobSpec
 };
 #define SIGNALBOX__V1__JOB_SPEC__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__job_spec__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, 0, NULL, NULL, NULL, 0,NULL, SIGNALBOX__V1__JOB_SPEC__DUE__NOT_SET, {0} }
+    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, NULL, NULL, NULL, 0,NULL, SIGNALBOX__V1__JOB_SPEC___PRIORITY__NOT_SET, {0}, SIGNALBOX__V1__JOB_SPEC__DUE__NOT_SET, {0} }
 
+
+typedef enum {
+  SIGNALBOX__V1__PROGRESS___FRACTION__NOT_SET = 0,
+  SIGNALBOX__V1__PROGRESS___FRACTION_FRACTION = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SIGNALBOX__V1__PROGRESS___FRACTION__CASE)
+} Signalbox__V1__Progress__FractionCase;
 
 /*
  * A report of how far a running attempt is. Only the latest is kept.
@@ -256,29 +353,29 @@ struct  Signalbox__V1__Progress
    */
   ProtobufCBinaryData stage;
   /*
-   * The fraction of the work that is done, 0 to 1. Default: 0.
-   */
-  double fraction;
-  /*
    * A message for people. Default: empty. At most 1,024 bytes.
    */
   ProtobufCBinaryData message;
   /*
-   * The number of steps done, out of `steps`. Default: 0.
+   * How many steps, bytes or other units are done, out of `total`. Default: 0.
    */
-  uint32_t step;
+  int64_t done;
   /*
-   * The total number of steps; 0: steps are not counted.
+   * How many units there are; 0: they are not counted.
    */
-  uint32_t steps;
+  int64_t total;
   /*
    * When the service received the report (the server's clock).
    */
   Google__Protobuf__Timestamp *updated_at;
+  Signalbox__V1__Progress__FractionCase _fraction_case;
+  union {
+    double fraction;
+  };
 };
 #define SIGNALBOX__V1__PROGRESS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__progress__descriptor) \
-    , {0,NULL}, 0, {0,NULL}, 0, 0, NULL }
+    , {0,NULL}, {0,NULL}, 0, 0, NULL, SIGNALBOX__V1__PROGRESS___FRACTION__NOT_SET, {0} }
 
 
 /*
@@ -290,7 +387,7 @@ struct  Signalbox__V1__LogLine
   /*
    * The number of the line, from 1, over all attempts of the job.
    */
-  uint64_t number;
+  int64_t number;
   /*
    * When the service received the line.
    */
@@ -298,11 +395,11 @@ struct  Signalbox__V1__LogLine
   /*
    * The attempt that wrote the line, from 1.
    */
-  uint32_t attempt;
+  int32_t attempt;
   /*
-   * The level: "debug", "info", "warning" or "error".
+   * The level.
    */
-  ProtobufCBinaryData level;
+  Signalbox__V1__LogLevel level;
   /*
    * The text. At most 4,096 bytes of UTF-8.
    */
@@ -310,7 +407,7 @@ struct  Signalbox__V1__LogLine
 };
 #define SIGNALBOX__V1__LOG_LINE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__log_line__descriptor) \
-    , 0, NULL, 0, {0,NULL}, {0,NULL} }
+    , 0, NULL, 0, SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_UNSPECIFIED, {0,NULL} }
 
 
 /*
@@ -320,19 +417,22 @@ struct  Signalbox__V1__JobError
 {
   ProtobufCMessage base;
   /*
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a word that the handler chooses, of at most 64
-   * characters.
+   * A word for programs that the handler chose, of at most 64 characters; empty
+   * if it chose none.
    */
   ProtobufCBinaryData reason;
   /*
    * A message for people. At most 4,096 bytes of UTF-8; longer text is cut.
    */
   ProtobufCBinaryData message;
+  /*
+   * Why the attempt or the job ended, in the service's terms.
+   */
+  Signalbox__V1__FailureCause cause;
 };
 #define SIGNALBOX__V1__JOB_ERROR__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__job_error__descriptor) \
-    , {0,NULL}, {0,NULL} }
+    , {0,NULL}, {0,NULL}, SIGNALBOX__V1__FAILURE_CAUSE__FAILURE_CAUSE_UNSPECIFIED }
 
 
 /*
@@ -342,10 +442,10 @@ struct  Signalbox__V1__Attempt
 {
   ProtobufCMessage base;
   /*
-   * The number of the attempt, from 1. The run after a released one has the
-   * same number.
+   * The number of the attempt, from 1. Each start of the job has the next
+   * number, so that a job's id and an attempt's number name one run.
    */
-  uint32_t number;
+  int32_t number;
   /*
    * The name of the node that ran it; empty for callers without the scope
    * admin.
@@ -367,10 +467,15 @@ struct  Signalbox__V1__Attempt
    * Why the attempt ended. Unset if it succeeded or still runs.
    */
   Signalbox__V1__JobError *error;
+  /*
+   * Whether the attempt uses up one of max_attempts. A running attempt does; a
+   * released one does not.
+   */
+  protobuf_c_boolean counted;
 };
 #define SIGNALBOX__V1__ATTEMPT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__attempt__descriptor) \
-    , 0, {0,NULL}, NULL, NULL, SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_UNSPECIFIED, NULL }
+    , 0, {0,NULL}, NULL, NULL, SIGNALBOX__V1__ATTEMPT_OUTCOME__ATTEMPT_OUTCOME_UNSPECIFIED, NULL, 0 }
 
 
 /*
@@ -441,7 +546,7 @@ struct  Signalbox__V1__Job
    * The number of the job's last lifecycle event. Events are numbered from 1
    * (enqueued), without gaps.
    */
-  uint64_t sequence;
+  int64_t sequence;
   /*
    * When the job was enqueued (the database's clock).
    */
@@ -459,14 +564,14 @@ struct  Signalbox__V1__Job
    */
   Google__Protobuf__Timestamp *finished_at;
   /*
-   * The number of the latest attempt; 0 before the first.
+   * The number of the latest attempt; 0 before the first. It counts every start
+   * and is never used again; attempts_used says how much of the budget is used.
    */
-  uint32_t attempt;
+  int32_t attempt;
   /*
-   * As in JobSpec; each call of Retry adds the same number to the attempt that
-   * was reached.
+   * As in JobSpec.
    */
-  uint32_t max_attempts;
+  int32_t max_attempts;
   size_t n_labels;
   Signalbox__V1__Job__LabelsEntry **labels;
   /*
@@ -506,12 +611,14 @@ struct  Signalbox__V1__Job
    */
   Google__Protobuf__Duration *soft_timeout;
   /*
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    */
   size_t n_attempts;
   Signalbox__V1__Attempt **attempts;
   /*
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    */
   size_t n_log;
   Signalbox__V1__LogLine **log;
@@ -519,10 +626,71 @@ struct  Signalbox__V1__Job
    * The payload. Only in GetJob with include_payload.
    */
   ProtobufCBinaryData payload;
+  /*
+   * How many of max_attempts are used up: the attempts since the job was
+   * enqueued or last retried, a running one included, without those that were
+   * released.
+   */
+  int32_t attempts_used;
 };
 #define SIGNALBOX__V1__JOB__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__job__descriptor) \
-    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, SIGNALBOX__V1__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, NULL, NULL, NULL, NULL, 0, 0, 0,NULL, {0,NULL}, 0, NULL, NULL, NULL, {0,NULL}, NULL, NULL, NULL, 0,NULL, 0,NULL, {0,NULL} }
+    , {0,NULL}, {0,NULL}, {0,NULL}, {0,NULL}, 0, SIGNALBOX__V1__JOB_STATE__JOB_STATE_UNSPECIFIED, 0, NULL, NULL, NULL, NULL, 0, 0, 0,NULL, {0,NULL}, 0, NULL, NULL, NULL, {0,NULL}, NULL, NULL, NULL, 0,NULL, 0,NULL, {0,NULL}, 0 }
+
+
+/*
+ * Jobs that have all of these labels. At most 8.
+ */
+struct  Signalbox__V1__JobFilter__LabelsEntry
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData key;
+  ProtobufCBinaryData value;
+};
+#define SIGNALBOX__V1__JOB_FILTER__LABELS_ENTRY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__job_filter__labels_entry__descriptor) \
+    , {0,NULL}, {0,NULL} }
+
+
+/*
+ * Selects jobs: those that match every field that is set. An empty filter
+ * matches all jobs. Methods that cannot filter by a field refuse it.
+ */
+struct  Signalbox__V1__JobFilter
+{
+  ProtobufCMessage base;
+  /*
+   * The user of the jobs. At most 256 bytes.
+   */
+  ProtobufCBinaryData user_id;
+  /*
+   * The queue of the jobs. At most 128 characters.
+   */
+  ProtobufCBinaryData queue;
+  /*
+   * Jobs of any of these kinds. At most 32, each of at most 128 characters.
+   */
+  size_t n_kinds;
+  ProtobufCBinaryData *kinds;
+  /*
+   * Jobs in any of these states. Default: every state.
+   */
+  size_t n_states;
+  Signalbox__V1__JobState *states;
+  size_t n_labels;
+  Signalbox__V1__JobFilter__LabelsEntry **labels;
+  /*
+   * Jobs created at or after this time. Default: no bound.
+   */
+  Google__Protobuf__Timestamp *created_from;
+  /*
+   * Jobs created before this time. Default: no bound.
+   */
+  Google__Protobuf__Timestamp *created_to;
+};
+#define SIGNALBOX__V1__JOB_FILTER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&signalbox__v1__job_filter__descriptor) \
+    , {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0,NULL, NULL, NULL }
 
 
 /* Signalbox__V1__RetryPolicy methods */
@@ -683,6 +851,28 @@ Signalbox__V1__Job *
 void   signalbox__v1__job__free_unpacked
                      (Signalbox__V1__Job *message,
                       ProtobufCAllocator *allocator);
+/* Signalbox__V1__JobFilter__LabelsEntry methods */
+void   signalbox__v1__job_filter__labels_entry__init
+                     (Signalbox__V1__JobFilter__LabelsEntry         *message);
+/* Signalbox__V1__JobFilter methods */
+void   signalbox__v1__job_filter__init
+                     (Signalbox__V1__JobFilter         *message);
+size_t signalbox__v1__job_filter__get_packed_size
+                     (const Signalbox__V1__JobFilter   *message);
+size_t signalbox__v1__job_filter__pack
+                     (const Signalbox__V1__JobFilter   *message,
+                      uint8_t             *out);
+size_t signalbox__v1__job_filter__pack_to_buffer
+                     (const Signalbox__V1__JobFilter   *message,
+                      ProtobufCBuffer     *buffer);
+Signalbox__V1__JobFilter *
+       signalbox__v1__job_filter__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   signalbox__v1__job_filter__free_unpacked
+                     (Signalbox__V1__JobFilter *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Signalbox__V1__RetryPolicy_Closure)
@@ -715,6 +905,12 @@ typedef void (*Signalbox__V1__Job__LabelsEntry_Closure)
 typedef void (*Signalbox__V1__Job_Closure)
                  (const Signalbox__V1__Job *message,
                   void *closure_data);
+typedef void (*Signalbox__V1__JobFilter__LabelsEntry_Closure)
+                 (const Signalbox__V1__JobFilter__LabelsEntry *message,
+                  void *closure_data);
+typedef void (*Signalbox__V1__JobFilter_Closure)
+                 (const Signalbox__V1__JobFilter *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -722,6 +918,8 @@ typedef void (*Signalbox__V1__Job_Closure)
 /* --- descriptors --- */
 
 extern const ProtobufCEnumDescriptor    signalbox__v1__job_state__descriptor;
+extern const ProtobufCEnumDescriptor    signalbox__v1__log_level__descriptor;
+extern const ProtobufCEnumDescriptor    signalbox__v1__failure_cause__descriptor;
 extern const ProtobufCEnumDescriptor    signalbox__v1__attempt_outcome__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__retry_policy__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__job_spec__descriptor;
@@ -733,6 +931,8 @@ extern const ProtobufCMessageDescriptor signalbox__v1__attempt__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__job_result__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__job__descriptor;
 extern const ProtobufCMessageDescriptor signalbox__v1__job__labels_entry__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__job_filter__descriptor;
+extern const ProtobufCMessageDescriptor signalbox__v1__job_filter__labels_entry__descriptor;
 
 PROTOBUF_C__END_DECLS
 

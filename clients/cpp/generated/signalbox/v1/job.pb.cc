@@ -24,11 +24,12 @@ namespace signalbox {
 namespace v1 {
 PROTOBUF_CONSTEXPR RetryPolicy::RetryPolicy(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.initial_delay_)*/nullptr
+    /*decltype(_impl_._has_bits_)*/{}
+  , /*decltype(_impl_._cached_size_)*/{}
+  , /*decltype(_impl_.initial_delay_)*/nullptr
   , /*decltype(_impl_.max_delay_)*/nullptr
   , /*decltype(_impl_.factor_)*/0
-  , /*decltype(_impl_.jitter_)*/0
-  , /*decltype(_impl_._cached_size_)*/{}} {}
+  , /*decltype(_impl_.jitter_)*/0} {}
 struct RetryPolicyDefaultTypeInternal {
   PROTOBUF_CONSTEXPR RetryPolicyDefaultTypeInternal()
       : _instance(::_pbi::ConstantInitialized{}) {}
@@ -51,7 +52,9 @@ struct JobSpec_LabelsEntry_DoNotUseDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobSpec_LabelsEntry_DoNotUseDefaultTypeInternal _JobSpec_LabelsEntry_DoNotUse_default_instance_;
 PROTOBUF_CONSTEXPR JobSpec::JobSpec(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.labels_)*/{::_pbi::ConstantInitialized()}
+    /*decltype(_impl_._has_bits_)*/{}
+  , /*decltype(_impl_._cached_size_)*/{}
+  , /*decltype(_impl_.labels_)*/{::_pbi::ConstantInitialized()}
   , /*decltype(_impl_.kind_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.user_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.queue_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
@@ -63,9 +66,8 @@ PROTOBUF_CONSTEXPR JobSpec::JobSpec(
   , /*decltype(_impl_.timeout_)*/nullptr
   , /*decltype(_impl_.soft_timeout_)*/nullptr
   , /*decltype(_impl_.priority_)*/0
-  , /*decltype(_impl_.max_attempts_)*/0u
+  , /*decltype(_impl_.max_attempts_)*/0
   , /*decltype(_impl_.due_)*/{}
-  , /*decltype(_impl_._cached_size_)*/{}
   , /*decltype(_impl_._oneof_case_)*/{}} {}
 struct JobSpecDefaultTypeInternal {
   PROTOBUF_CONSTEXPR JobSpecDefaultTypeInternal()
@@ -78,13 +80,14 @@ struct JobSpecDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobSpecDefaultTypeInternal _JobSpec_default_instance_;
 PROTOBUF_CONSTEXPR Progress::Progress(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.stage_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+    /*decltype(_impl_._has_bits_)*/{}
+  , /*decltype(_impl_._cached_size_)*/{}
+  , /*decltype(_impl_.stage_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.updated_at_)*/nullptr
   , /*decltype(_impl_.fraction_)*/0
-  , /*decltype(_impl_.step_)*/0u
-  , /*decltype(_impl_.steps_)*/0u
-  , /*decltype(_impl_._cached_size_)*/{}} {}
+  , /*decltype(_impl_.done_)*/int64_t{0}
+  , /*decltype(_impl_.total_)*/int64_t{0}} {}
 struct ProgressDefaultTypeInternal {
   PROTOBUF_CONSTEXPR ProgressDefaultTypeInternal()
       : _instance(::_pbi::ConstantInitialized{}) {}
@@ -96,11 +99,11 @@ struct ProgressDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ProgressDefaultTypeInternal _Progress_default_instance_;
 PROTOBUF_CONSTEXPR LogLine::LogLine(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.level_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+    /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.at_)*/nullptr
-  , /*decltype(_impl_.number_)*/uint64_t{0u}
-  , /*decltype(_impl_.attempt_)*/0u
+  , /*decltype(_impl_.number_)*/int64_t{0}
+  , /*decltype(_impl_.attempt_)*/0
+  , /*decltype(_impl_.level_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct LogLineDefaultTypeInternal {
   PROTOBUF_CONSTEXPR LogLineDefaultTypeInternal()
@@ -115,6 +118,7 @@ PROTOBUF_CONSTEXPR JobError::JobError(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.reason_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.cause_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct JobErrorDefaultTypeInternal {
   PROTOBUF_CONSTEXPR JobErrorDefaultTypeInternal()
@@ -131,8 +135,9 @@ PROTOBUF_CONSTEXPR Attempt::Attempt(
   , /*decltype(_impl_.started_at_)*/nullptr
   , /*decltype(_impl_.ended_at_)*/nullptr
   , /*decltype(_impl_.error_)*/nullptr
-  , /*decltype(_impl_.number_)*/0u
+  , /*decltype(_impl_.number_)*/0
   , /*decltype(_impl_.outcome_)*/0
+  , /*decltype(_impl_.counted_)*/false
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct AttemptDefaultTypeInternal {
   PROTOBUF_CONSTEXPR AttemptDefaultTypeInternal()
@@ -192,10 +197,11 @@ PROTOBUF_CONSTEXPR Job::Job(
   , /*decltype(_impl_.soft_timeout_)*/nullptr
   , /*decltype(_impl_.priority_)*/0
   , /*decltype(_impl_.state_)*/0
-  , /*decltype(_impl_.sequence_)*/uint64_t{0u}
-  , /*decltype(_impl_.attempt_)*/0u
-  , /*decltype(_impl_.max_attempts_)*/0u
+  , /*decltype(_impl_.sequence_)*/int64_t{0}
+  , /*decltype(_impl_.attempt_)*/0
+  , /*decltype(_impl_.max_attempts_)*/0
   , /*decltype(_impl_.cancel_requested_)*/false
+  , /*decltype(_impl_.attempts_used_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct JobDefaultTypeInternal {
   PROTOBUF_CONSTEXPR JobDefaultTypeInternal()
@@ -206,14 +212,45 @@ struct JobDefaultTypeInternal {
   };
 };
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobDefaultTypeInternal _Job_default_instance_;
+PROTOBUF_CONSTEXPR JobFilter_LabelsEntry_DoNotUse::JobFilter_LabelsEntry_DoNotUse(
+    ::_pbi::ConstantInitialized) {}
+struct JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal() {}
+  union {
+    JobFilter_LabelsEntry_DoNotUse _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal _JobFilter_LabelsEntry_DoNotUse_default_instance_;
+PROTOBUF_CONSTEXPR JobFilter::JobFilter(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.kinds_)*/{}
+  , /*decltype(_impl_.states_)*/{}
+  , /*decltype(_impl_._states_cached_byte_size_)*/{0}
+  , /*decltype(_impl_.labels_)*/{::_pbi::ConstantInitialized()}
+  , /*decltype(_impl_.user_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.queue_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.created_from_)*/nullptr
+  , /*decltype(_impl_.created_to_)*/nullptr
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct JobFilterDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR JobFilterDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~JobFilterDefaultTypeInternal() {}
+  union {
+    JobFilter _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobFilterDefaultTypeInternal _JobFilter_default_instance_;
 }  // namespace v1
 }  // namespace signalbox
-static ::_pb::Metadata file_level_metadata_signalbox_2fv1_2fjob_2eproto[10];
-static const ::_pb::EnumDescriptor* file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto[2];
+static ::_pb::Metadata file_level_metadata_signalbox_2fv1_2fjob_2eproto[12];
+static const ::_pb::EnumDescriptor* file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto[4];
 static constexpr ::_pb::ServiceDescriptor const** file_level_service_descriptors_signalbox_2fv1_2fjob_2eproto = nullptr;
 
 const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) = {
-  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryPolicy, _impl_._has_bits_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryPolicy, _internal_metadata_),
   ~0u,  // no _extensions_
   ~0u,  // no _oneof_case_
@@ -223,6 +260,10 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryPolicy, _impl_.factor_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryPolicy, _impl_.max_delay_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryPolicy, _impl_.jitter_),
+  ~0u,
+  0,
+  ~0u,
+  1,
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec_LabelsEntry_DoNotUse, _has_bits_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec_LabelsEntry_DoNotUse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -233,7 +274,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec_LabelsEntry_DoNotUse, value_),
   0,
   1,
-  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _impl_._has_bits_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _internal_metadata_),
   ~0u,  // no _extensions_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _impl_._oneof_case_[0]),
@@ -255,7 +296,22 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _impl_.soft_timeout_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _impl_.labels_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSpec, _impl_.due_),
-  ~0u,  // no _has_bits_
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  0,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_._has_bits_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _internal_metadata_),
   ~0u,  // no _extensions_
   ~0u,  // no _oneof_case_
@@ -264,9 +320,15 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.stage_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.fraction_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.message_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.step_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.steps_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.done_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.total_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Progress, _impl_.updated_at_),
+  ~0u,
+  0,
+  ~0u,
+  ~0u,
+  ~0u,
+  ~0u,
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::LogLine, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -286,6 +348,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobError, _impl_.reason_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobError, _impl_.message_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobError, _impl_.cause_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Attempt, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -298,6 +361,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Attempt, _impl_.ended_at_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Attempt, _impl_.outcome_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Attempt, _impl_.error_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Attempt, _impl_.counted_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobResult, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -348,18 +412,44 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_2eproto::offsets[] PROTOBUF_SECT
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Job, _impl_.attempts_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Job, _impl_.log_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Job, _impl_.payload_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Job, _impl_.attempts_used_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter_LabelsEntry_DoNotUse, _has_bits_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter_LabelsEntry_DoNotUse, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter_LabelsEntry_DoNotUse, key_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter_LabelsEntry_DoNotUse, value_),
+  0,
+  1,
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.user_id_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.queue_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.kinds_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.states_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.labels_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.created_from_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobFilter, _impl_.created_to_),
 };
 static const ::_pbi::MigrationSchema schemas[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) = {
-  { 0, -1, -1, sizeof(::signalbox::v1::RetryPolicy)},
-  { 10, 18, -1, sizeof(::signalbox::v1::JobSpec_LabelsEntry_DoNotUse)},
-  { 20, -1, -1, sizeof(::signalbox::v1::JobSpec)},
-  { 42, -1, -1, sizeof(::signalbox::v1::Progress)},
-  { 54, -1, -1, sizeof(::signalbox::v1::LogLine)},
-  { 65, -1, -1, sizeof(::signalbox::v1::JobError)},
-  { 73, -1, -1, sizeof(::signalbox::v1::Attempt)},
-  { 85, -1, -1, sizeof(::signalbox::v1::JobResult)},
-  { 93, 101, -1, sizeof(::signalbox::v1::Job_LabelsEntry_DoNotUse)},
-  { 103, -1, -1, sizeof(::signalbox::v1::Job)},
+  { 0, 10, -1, sizeof(::signalbox::v1::RetryPolicy)},
+  { 14, 22, -1, sizeof(::signalbox::v1::JobSpec_LabelsEntry_DoNotUse)},
+  { 24, 46, -1, sizeof(::signalbox::v1::JobSpec)},
+  { 61, 73, -1, sizeof(::signalbox::v1::Progress)},
+  { 79, -1, -1, sizeof(::signalbox::v1::LogLine)},
+  { 90, -1, -1, sizeof(::signalbox::v1::JobError)},
+  { 99, -1, -1, sizeof(::signalbox::v1::Attempt)},
+  { 112, -1, -1, sizeof(::signalbox::v1::JobResult)},
+  { 120, 128, -1, sizeof(::signalbox::v1::Job_LabelsEntry_DoNotUse)},
+  { 130, -1, -1, sizeof(::signalbox::v1::Job)},
+  { 163, 171, -1, sizeof(::signalbox::v1::JobFilter_LabelsEntry_DoNotUse)},
+  { 173, -1, -1, sizeof(::signalbox::v1::JobFilter)},
 };
 
 static const ::_pb::Message* const file_default_instances[] = {
@@ -373,80 +463,105 @@ static const ::_pb::Message* const file_default_instances[] = {
   &::signalbox::v1::_JobResult_default_instance_._instance,
   &::signalbox::v1::_Job_LabelsEntry_DoNotUse_default_instance_._instance,
   &::signalbox::v1::_Job_default_instance_._instance,
+  &::signalbox::v1::_JobFilter_LabelsEntry_DoNotUse_default_instance_._instance,
+  &::signalbox::v1::_JobFilter_default_instance_._instance,
 };
 
 const char descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) =
   "\n\026signalbox/v1/job.proto\022\014signalbox.v1\032\036"
   "google/protobuf/duration.proto\032\037google/p"
-  "rotobuf/timestamp.proto\"\215\001\n\013RetryPolicy\022"
+  "rotobuf/timestamp.proto\"\263\001\n\013RetryPolicy\022"
   "0\n\rinitial_delay\030\001 \001(\0132\031.google.protobuf"
-  ".Duration\022\016\n\006factor\030\002 \001(\001\022,\n\tmax_delay\030\003"
-  " \001(\0132\031.google.protobuf.Duration\022\016\n\006jitte"
-  "r\030\004 \001(\001\"\200\004\n\007JobSpec\022\014\n\004kind\030\001 \001(\t\022\017\n\007use"
-  "r_id\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\017\n\007payload\030\004 \001"
-  "(\014\022\024\n\014content_type\030\005 \001(\t\022\016\n\006job_id\030\006 \001(\t"
-  "\022\027\n\017idempotency_key\030\007 \001(\t\022\020\n\010priority\030\010 "
-  "\001(\021\022,\n\006run_at\030\t \001(\0132\032.google.protobuf.Ti"
-  "mestampH\000\022*\n\005delay\030\n \001(\0132\031.google.protob"
-  "uf.DurationH\000\022\024\n\014max_attempts\030\013 \001(\r\022/\n\014r"
-  "etry_policy\030\014 \001(\0132\031.signalbox.v1.RetryPo"
-  "licy\022*\n\007timeout\030\r \001(\0132\031.google.protobuf."
-  "Duration\022/\n\014soft_timeout\030\016 \001(\0132\031.google."
-  "protobuf.Duration\0221\n\006labels\030\017 \003(\0132!.sign"
-  "albox.v1.JobSpec.LabelsEntry\032-\n\013LabelsEn"
-  "try\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\005\n\003d"
-  "ue\"\211\001\n\010Progress\022\r\n\005stage\030\001 \001(\t\022\020\n\010fracti"
-  "on\030\002 \001(\001\022\017\n\007message\030\003 \001(\t\022\014\n\004step\030\004 \001(\r\022"
-  "\r\n\005steps\030\005 \001(\r\022.\n\nupdated_at\030\006 \001(\0132\032.goo"
-  "gle.protobuf.Timestamp\"r\n\007LogLine\022\016\n\006num"
-  "ber\030\001 \001(\004\022&\n\002at\030\002 \001(\0132\032.google.protobuf."
-  "Timestamp\022\017\n\007attempt\030\003 \001(\r\022\r\n\005level\030\004 \001("
-  "\t\022\017\n\007message\030\005 \001(\t\"+\n\010JobError\022\016\n\006reason"
-  "\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\"\333\001\n\007Attempt\022\016\n\006n"
-  "umber\030\001 \001(\r\022\014\n\004node\030\002 \001(\t\022.\n\nstarted_at\030"
-  "\003 \001(\0132\032.google.protobuf.Timestamp\022,\n\010end"
-  "ed_at\030\004 \001(\0132\032.google.protobuf.Timestamp\022"
-  "-\n\007outcome\030\005 \001(\0162\034.signalbox.v1.AttemptO"
-  "utcome\022%\n\005error\030\006 \001(\0132\026.signalbox.v1.Job"
-  "Error\"/\n\tJobResult\022\014\n\004data\030\001 \001(\014\022\024\n\014cont"
-  "ent_type\030\002 \001(\t\"\373\006\n\003Job\022\n\n\002id\030\001 \001(\t\022\014\n\004ki"
-  "nd\030\002 \001(\t\022\017\n\007user_id\030\003 \001(\t\022\r\n\005queue\030\004 \001(\t"
-  "\022\020\n\010priority\030\005 \001(\005\022%\n\005state\030\006 \001(\0162\026.sign"
-  "albox.v1.JobState\022\020\n\010sequence\030\007 \001(\004\022.\n\nc"
-  "reated_at\030\010 \001(\0132\032.google.protobuf.Timest"
-  "amp\022*\n\006due_at\030\t \001(\0132\032.google.protobuf.Ti"
-  "mestamp\022.\n\nstarted_at\030\n \001(\0132\032.google.pro"
-  "tobuf.Timestamp\022/\n\013finished_at\030\013 \001(\0132\032.g"
-  "oogle.protobuf.Timestamp\022\017\n\007attempt\030\014 \001("
-  "\r\022\024\n\014max_attempts\030\r \001(\r\022-\n\006labels\030\016 \003(\0132"
-  "\035.signalbox.v1.Job.LabelsEntry\022\027\n\017idempo"
-  "tency_key\030\017 \001(\t\022\030\n\020cancel_requested\030\020 \001("
-  "\010\022(\n\010progress\030\021 \001(\0132\026.signalbox.v1.Progr"
-  "ess\022\'\n\006result\030\022 \001(\0132\027.signalbox.v1.JobRe"
-  "sult\022%\n\005error\030\023 \001(\0132\026.signalbox.v1.JobEr"
-  "ror\022\024\n\014content_type\030\024 \001(\t\022/\n\014retry_polic"
-  "y\030\025 \001(\0132\031.signalbox.v1.RetryPolicy\022*\n\007ti"
-  "meout\030\026 \001(\0132\031.google.protobuf.Duration\022/"
-  "\n\014soft_timeout\030\027 \001(\0132\031.google.protobuf.D"
-  "uration\022\'\n\010attempts\030\030 \003(\0132\025.signalbox.v1"
-  ".Attempt\022\"\n\003log\030\031 \003(\0132\025.signalbox.v1.Log"
-  "Line\022\017\n\007payload\030\032 \001(\014\032-\n\013LabelsEntry\022\013\n\003"
-  "key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001*\233\001\n\010JobStat"
-  "e\022\031\n\025JOB_STATE_UNSPECIFIED\020\000\022\025\n\021JOB_STAT"
-  "E_PENDING\020\001\022\025\n\021JOB_STATE_RUNNING\020\002\022\027\n\023JO"
-  "B_STATE_SUCCEEDED\020\003\022\024\n\020JOB_STATE_FAILED\020"
-  "\004\022\027\n\023JOB_STATE_CANCELLED\020\005*\206\002\n\016AttemptOu"
-  "tcome\022\037\n\033ATTEMPT_OUTCOME_UNSPECIFIED\020\000\022\033"
-  "\n\027ATTEMPT_OUTCOME_RUNNING\020\001\022\035\n\031ATTEMPT_O"
-  "UTCOME_SUCCEEDED\020\002\022\032\n\026ATTEMPT_OUTCOME_FA"
-  "ILED\020\003\022\035\n\031ATTEMPT_OUTCOME_TIMED_OUT\020\004\022\037\n"
-  "\033ATTEMPT_OUTCOME_INTERRUPTED\020\005\022\034\n\030ATTEMP"
-  "T_OUTCOME_RELEASED\020\006\022\035\n\031ATTEMPT_OUTCOME_"
-  "CANCELLED\020\007B\246\001\n\014signalbox.v1B\010JobProtoP\001"
-  "Z.signalbox.example/api/signalbox/v1;sig"
-  "nalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbo"
-  "x_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Meta"
-  "data\352\002\rSignalbox::V1b\006proto3"
+  ".Duration\022\023\n\006factor\030\002 \001(\001H\000\210\001\001\022,\n\tmax_de"
+  "lay\030\003 \001(\0132\031.google.protobuf.Duration\022\023\n\006"
+  "jitter\030\004 \001(\001H\001\210\001\001B\t\n\007_factorB\t\n\007_jitterJ"
+  "\004\010\005\020\n\"\243\004\n\007JobSpec\022\014\n\004kind\030\001 \001(\t\022\017\n\007user_"
+  "id\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\017\n\007payload\030\004 \001(\014"
+  "\022\024\n\014content_type\030\005 \001(\t\022\016\n\006job_id\030\006 \001(\t\022\027"
+  "\n\017idempotency_key\030\007 \001(\t\022\025\n\010priority\030\010 \001("
+  "\005H\001\210\001\001\022,\n\006run_at\030\t \001(\0132\032.google.protobuf"
+  ".TimestampH\000\022*\n\005delay\030\n \001(\0132\031.google.pro"
+  "tobuf.DurationH\000\022\024\n\014max_attempts\030\013 \001(\005\022/"
+  "\n\014retry_policy\030\014 \001(\0132\031.signalbox.v1.Retr"
+  "yPolicy\022*\n\007timeout\030\r \001(\0132\031.google.protob"
+  "uf.Duration\022/\n\014soft_timeout\030\016 \001(\0132\031.goog"
+  "le.protobuf.Duration\0221\n\006labels\030\017 \003(\0132!.s"
+  "ignalbox.v1.JobSpec.LabelsEntry\032-\n\013Label"
+  "sEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\005"
+  "\n\003dueB\013\n\t_priorityJ\004\010,\020-R\ttenant_id\"\233\001\n\010"
+  "Progress\022\r\n\005stage\030\001 \001(\t\022\025\n\010fraction\030\002 \001("
+  "\001H\000\210\001\001\022\017\n\007message\030\003 \001(\t\022\014\n\004done\030\004 \001(\003\022\r\n"
+  "\005total\030\005 \001(\003\022.\n\nupdated_at\030\006 \001(\0132\032.googl"
+  "e.protobuf.TimestampB\013\n\t_fraction\"\212\001\n\007Lo"
+  "gLine\022\016\n\006number\030\001 \001(\003\022&\n\002at\030\002 \001(\0132\032.goog"
+  "le.protobuf.Timestamp\022\017\n\007attempt\030\003 \001(\005\022%"
+  "\n\005level\030\004 \001(\0162\026.signalbox.v1.LogLevel\022\017\n"
+  "\007message\030\005 \001(\t\"V\n\010JobError\022\016\n\006reason\030\001 \001"
+  "(\t\022\017\n\007message\030\002 \001(\t\022)\n\005cause\030\003 \001(\0162\032.sig"
+  "nalbox.v1.FailureCause\"\354\001\n\007Attempt\022\016\n\006nu"
+  "mber\030\001 \001(\005\022\014\n\004node\030\002 \001(\t\022.\n\nstarted_at\030\003"
+  " \001(\0132\032.google.protobuf.Timestamp\022,\n\010ende"
+  "d_at\030\004 \001(\0132\032.google.protobuf.Timestamp\022-"
+  "\n\007outcome\030\005 \001(\0162\034.signalbox.v1.AttemptOu"
+  "tcome\022%\n\005error\030\006 \001(\0132\026.signalbox.v1.JobE"
+  "rror\022\017\n\007counted\030\010 \001(\010\"/\n\tJobResult\022\014\n\004da"
+  "ta\030\001 \001(\014\022\024\n\014content_type\030\002 \001(\t\"\257\007\n\003Job\022\n"
+  "\n\002id\030\001 \001(\t\022\014\n\004kind\030\002 \001(\t\022\017\n\007user_id\030\003 \001("
+  "\t\022\r\n\005queue\030\004 \001(\t\022\020\n\010priority\030\005 \001(\005\022%\n\005st"
+  "ate\030\006 \001(\0162\026.signalbox.v1.JobState\022\020\n\010seq"
+  "uence\030\007 \001(\003\022.\n\ncreated_at\030\010 \001(\0132\032.google"
+  ".protobuf.Timestamp\022*\n\006due_at\030\t \001(\0132\032.go"
+  "ogle.protobuf.Timestamp\022.\n\nstarted_at\030\n "
+  "\001(\0132\032.google.protobuf.Timestamp\022/\n\013finis"
+  "hed_at\030\013 \001(\0132\032.google.protobuf.Timestamp"
+  "\022\017\n\007attempt\030\014 \001(\005\022\024\n\014max_attempts\030\r \001(\005\022"
+  "-\n\006labels\030\016 \003(\0132\035.signalbox.v1.Job.Label"
+  "sEntry\022\027\n\017idempotency_key\030\017 \001(\t\022\030\n\020cance"
+  "l_requested\030\020 \001(\010\022(\n\010progress\030\021 \001(\0132\026.si"
+  "gnalbox.v1.Progress\022\'\n\006result\030\022 \001(\0132\027.si"
+  "gnalbox.v1.JobResult\022%\n\005error\030\023 \001(\0132\026.si"
+  "gnalbox.v1.JobError\022\024\n\014content_type\030\024 \001("
+  "\t\022/\n\014retry_policy\030\025 \001(\0132\031.signalbox.v1.R"
+  "etryPolicy\022*\n\007timeout\030\026 \001(\0132\031.google.pro"
+  "tobuf.Duration\022/\n\014soft_timeout\030\027 \001(\0132\031.g"
+  "oogle.protobuf.Duration\022\'\n\010attempts\030\030 \003("
+  "\0132\025.signalbox.v1.Attempt\022\"\n\003log\030\031 \003(\0132\025."
+  "signalbox.v1.LogLine\022\017\n\007payload\030\032 \001(\014\022\025\n"
+  "\rattempts_used\030< \001(\005\032-\n\013LabelsEntry\022\013\n\003k"
+  "ey\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001J\004\010\033\020\036J\004\010&\020\'J"
+  "\004\010,\020-R\ttenant_id\"\271\002\n\tJobFilter\022\017\n\007user_i"
+  "d\030\001 \001(\t\022\r\n\005queue\030\002 \001(\t\022\r\n\005kinds\030\003 \003(\t\022&\n"
+  "\006states\030\004 \003(\0162\026.signalbox.v1.JobState\0223\n"
+  "\006labels\030\005 \003(\0132#.signalbox.v1.JobFilter.L"
+  "abelsEntry\0220\n\014created_from\030\006 \001(\0132\032.googl"
+  "e.protobuf.Timestamp\022.\n\ncreated_to\030\007 \001(\013"
+  "2\032.google.protobuf.Timestamp\032-\n\013LabelsEn"
+  "try\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001J\004\010\022\020"
+  "\023R\ttenant_id*\233\001\n\010JobState\022\031\n\025JOB_STATE_U"
+  "NSPECIFIED\020\000\022\025\n\021JOB_STATE_PENDING\020\001\022\025\n\021J"
+  "OB_STATE_RUNNING\020\002\022\027\n\023JOB_STATE_SUCCEEDE"
+  "D\020\003\022\024\n\020JOB_STATE_FAILED\020\004\022\027\n\023JOB_STATE_C"
+  "ANCELLED\020\005*z\n\010LogLevel\022\031\n\025LOG_LEVEL_UNSP"
+  "ECIFIED\020\000\022\023\n\017LOG_LEVEL_DEBUG\020\001\022\022\n\016LOG_LE"
+  "VEL_INFO\020\002\022\025\n\021LOG_LEVEL_WARNING\020\003\022\023\n\017LOG"
+  "_LEVEL_ERROR\020\004*\340\001\n\014FailureCause\022\035\n\031FAILU"
+  "RE_CAUSE_UNSPECIFIED\020\000\022\031\n\025FAILURE_CAUSE_"
+  "HANDLER\020\001\022#\n\037FAILURE_CAUSE_HANDLER_PERMA"
+  "NENT\020\002\022\031\n\025FAILURE_CAUSE_TIMEOUT\020\003\022\035\n\031FAI"
+  "LURE_CAUSE_INTERRUPTED\020\004\022\033\n\027FAILURE_CAUS"
+  "E_CANCELLED\020\005\022\032\n\026FAILURE_CAUSE_RELEASED\020"
+  "\006*\206\002\n\016AttemptOutcome\022\037\n\033ATTEMPT_OUTCOME_"
+  "UNSPECIFIED\020\000\022\033\n\027ATTEMPT_OUTCOME_RUNNING"
+  "\020\001\022\035\n\031ATTEMPT_OUTCOME_SUCCEEDED\020\002\022\032\n\026ATT"
+  "EMPT_OUTCOME_FAILED\020\003\022\035\n\031ATTEMPT_OUTCOME"
+  "_TIMED_OUT\020\004\022\037\n\033ATTEMPT_OUTCOME_INTERRUP"
+  "TED\020\005\022\034\n\030ATTEMPT_OUTCOME_RELEASED\020\006\022\035\n\031A"
+  "TTEMPT_OUTCOME_CANCELLED\020\007B\246\001\n\014signalbox"
+  ".v1B\010JobProtoP\001Z.signalbox.example/api/s"
+  "ignalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signalbo"
+  "x.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002\025Si"
+  "gnalbox\\V1\\Metadata\352\002\rSignalbox::V1b\006pro"
+  "to3"
   ;
 static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjob_2eproto_deps[2] = {
   &::descriptor_table_google_2fprotobuf_2fduration_2eproto,
@@ -454,9 +569,9 @@ static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjo
 };
 static ::_pbi::once_flag descriptor_table_signalbox_2fv1_2fjob_2eproto_once;
 const ::_pbi::DescriptorTable descriptor_table_signalbox_2fv1_2fjob_2eproto = {
-    false, false, 2828, descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto,
+    false, false, 3723, descriptor_table_protodef_signalbox_2fv1_2fjob_2eproto,
     "signalbox/v1/job.proto",
-    &descriptor_table_signalbox_2fv1_2fjob_2eproto_once, descriptor_table_signalbox_2fv1_2fjob_2eproto_deps, 2, 10,
+    &descriptor_table_signalbox_2fv1_2fjob_2eproto_once, descriptor_table_signalbox_2fv1_2fjob_2eproto_deps, 2, 12,
     schemas, file_default_instances, TableStruct_signalbox_2fv1_2fjob_2eproto::offsets,
     file_level_metadata_signalbox_2fv1_2fjob_2eproto, file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto,
     file_level_service_descriptors_signalbox_2fv1_2fjob_2eproto,
@@ -487,9 +602,45 @@ bool JobState_IsValid(int value) {
   }
 }
 
-const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* AttemptOutcome_descriptor() {
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* LogLevel_descriptor() {
   ::PROTOBUF_NAMESPACE_ID::internal::AssignDescriptors(&descriptor_table_signalbox_2fv1_2fjob_2eproto);
   return file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto[1];
+}
+bool LogLevel_IsValid(int value) {
+  switch (value) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+      return true;
+    default:
+      return false;
+  }
+}
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* FailureCause_descriptor() {
+  ::PROTOBUF_NAMESPACE_ID::internal::AssignDescriptors(&descriptor_table_signalbox_2fv1_2fjob_2eproto);
+  return file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto[2];
+}
+bool FailureCause_IsValid(int value) {
+  switch (value) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+      return true;
+    default:
+      return false;
+  }
+}
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* AttemptOutcome_descriptor() {
+  ::PROTOBUF_NAMESPACE_ID::internal::AssignDescriptors(&descriptor_table_signalbox_2fv1_2fjob_2eproto);
+  return file_level_enum_descriptors_signalbox_2fv1_2fjob_2eproto[3];
 }
 bool AttemptOutcome_IsValid(int value) {
   switch (value) {
@@ -512,8 +663,15 @@ bool AttemptOutcome_IsValid(int value) {
 
 class RetryPolicy::_Internal {
  public:
+  using HasBits = decltype(std::declval<RetryPolicy>()._impl_._has_bits_);
   static const ::PROTOBUF_NAMESPACE_ID::Duration& initial_delay(const RetryPolicy* msg);
+  static void set_has_factor(HasBits* has_bits) {
+    (*has_bits)[0] |= 1u;
+  }
   static const ::PROTOBUF_NAMESPACE_ID::Duration& max_delay(const RetryPolicy* msg);
+  static void set_has_jitter(HasBits* has_bits) {
+    (*has_bits)[0] |= 2u;
+  }
 };
 
 const ::PROTOBUF_NAMESPACE_ID::Duration&
@@ -546,11 +704,12 @@ RetryPolicy::RetryPolicy(const RetryPolicy& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   RetryPolicy* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.initial_delay_){nullptr}
+      decltype(_impl_._has_bits_){from._impl_._has_bits_}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , decltype(_impl_.initial_delay_){nullptr}
     , decltype(_impl_.max_delay_){nullptr}
     , decltype(_impl_.factor_){}
-    , decltype(_impl_.jitter_){}
-    , /*decltype(_impl_._cached_size_)*/{}};
+    , decltype(_impl_.jitter_){}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
   if (from._internal_has_initial_delay()) {
@@ -570,11 +729,12 @@ inline void RetryPolicy::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.initial_delay_){nullptr}
+      decltype(_impl_._has_bits_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , decltype(_impl_.initial_delay_){nullptr}
     , decltype(_impl_.max_delay_){nullptr}
     , decltype(_impl_.factor_){0}
     , decltype(_impl_.jitter_){0}
-    , /*decltype(_impl_._cached_size_)*/{}
   };
 }
 
@@ -611,14 +771,19 @@ void RetryPolicy::Clear() {
     delete _impl_.max_delay_;
   }
   _impl_.max_delay_ = nullptr;
-  ::memset(&_impl_.factor_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.jitter_) -
-      reinterpret_cast<char*>(&_impl_.factor_)) + sizeof(_impl_.jitter_));
+  cached_has_bits = _impl_._has_bits_[0];
+  if (cached_has_bits & 0x00000003u) {
+    ::memset(&_impl_.factor_, 0, static_cast<size_t>(
+        reinterpret_cast<char*>(&_impl_.jitter_) -
+        reinterpret_cast<char*>(&_impl_.factor_)) + sizeof(_impl_.jitter_));
+  }
+  _impl_._has_bits_.Clear();
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
 const char* RetryPolicy::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
 #define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  _Internal::HasBits has_bits{};
   while (!ctx->Done(&ptr)) {
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
@@ -631,9 +796,10 @@ const char* RetryPolicy::_InternalParse(const char* ptr, ::_pbi::ParseContext* c
         } else
           goto handle_unusual;
         continue;
-      // double factor = 2;
+      // optional double factor = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 17)) {
+          _Internal::set_has_factor(&has_bits);
           _impl_.factor_ = ::PROTOBUF_NAMESPACE_ID::internal::UnalignedLoad<double>(ptr);
           ptr += sizeof(double);
         } else
@@ -647,9 +813,10 @@ const char* RetryPolicy::_InternalParse(const char* ptr, ::_pbi::ParseContext* c
         } else
           goto handle_unusual;
         continue;
-      // double jitter = 4;
+      // optional double jitter = 4;
       case 4:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 33)) {
+          _Internal::set_has_jitter(&has_bits);
           _impl_.jitter_ = ::PROTOBUF_NAMESPACE_ID::internal::UnalignedLoad<double>(ptr);
           ptr += sizeof(double);
         } else
@@ -671,6 +838,7 @@ const char* RetryPolicy::_InternalParse(const char* ptr, ::_pbi::ParseContext* c
     CHK_(ptr != nullptr);
   }  // while
 message_done:
+  _impl_._has_bits_.Or(has_bits);
   return ptr;
 failure:
   ptr = nullptr;
@@ -691,12 +859,8 @@ uint8_t* RetryPolicy::_InternalSerialize(
         _Internal::initial_delay(this).GetCachedSize(), target, stream);
   }
 
-  // double factor = 2;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_factor = this->_internal_factor();
-  uint64_t raw_factor;
-  memcpy(&raw_factor, &tmp_factor, sizeof(tmp_factor));
-  if (raw_factor != 0) {
+  // optional double factor = 2;
+  if (_internal_has_factor()) {
     target = stream->EnsureSpace(target);
     target = ::_pbi::WireFormatLite::WriteDoubleToArray(2, this->_internal_factor(), target);
   }
@@ -708,12 +872,8 @@ uint8_t* RetryPolicy::_InternalSerialize(
         _Internal::max_delay(this).GetCachedSize(), target, stream);
   }
 
-  // double jitter = 4;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_jitter = this->_internal_jitter();
-  uint64_t raw_jitter;
-  memcpy(&raw_jitter, &tmp_jitter, sizeof(tmp_jitter));
-  if (raw_jitter != 0) {
+  // optional double jitter = 4;
+  if (_internal_has_jitter()) {
     target = stream->EnsureSpace(target);
     target = ::_pbi::WireFormatLite::WriteDoubleToArray(4, this->_internal_jitter(), target);
   }
@@ -748,24 +908,19 @@ size_t RetryPolicy::ByteSizeLong() const {
         *_impl_.max_delay_);
   }
 
-  // double factor = 2;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_factor = this->_internal_factor();
-  uint64_t raw_factor;
-  memcpy(&raw_factor, &tmp_factor, sizeof(tmp_factor));
-  if (raw_factor != 0) {
-    total_size += 1 + 8;
-  }
+  cached_has_bits = _impl_._has_bits_[0];
+  if (cached_has_bits & 0x00000003u) {
+    // optional double factor = 2;
+    if (cached_has_bits & 0x00000001u) {
+      total_size += 1 + 8;
+    }
 
-  // double jitter = 4;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_jitter = this->_internal_jitter();
-  uint64_t raw_jitter;
-  memcpy(&raw_jitter, &tmp_jitter, sizeof(tmp_jitter));
-  if (raw_jitter != 0) {
-    total_size += 1 + 8;
-  }
+    // optional double jitter = 4;
+    if (cached_has_bits & 0x00000002u) {
+      total_size += 1 + 8;
+    }
 
+  }
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
 }
 
@@ -792,19 +947,15 @@ void RetryPolicy::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PR
     _this->_internal_mutable_max_delay()->::PROTOBUF_NAMESPACE_ID::Duration::MergeFrom(
         from._internal_max_delay());
   }
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_factor = from._internal_factor();
-  uint64_t raw_factor;
-  memcpy(&raw_factor, &tmp_factor, sizeof(tmp_factor));
-  if (raw_factor != 0) {
-    _this->_internal_set_factor(from._internal_factor());
-  }
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_jitter = from._internal_jitter();
-  uint64_t raw_jitter;
-  memcpy(&raw_jitter, &tmp_jitter, sizeof(tmp_jitter));
-  if (raw_jitter != 0) {
-    _this->_internal_set_jitter(from._internal_jitter());
+  cached_has_bits = from._impl_._has_bits_[0];
+  if (cached_has_bits & 0x00000003u) {
+    if (cached_has_bits & 0x00000001u) {
+      _this->_impl_.factor_ = from._impl_.factor_;
+    }
+    if (cached_has_bits & 0x00000002u) {
+      _this->_impl_.jitter_ = from._impl_.jitter_;
+    }
+    _this->_impl_._has_bits_[0] |= cached_has_bits;
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -823,6 +974,7 @@ bool RetryPolicy::IsInitialized() const {
 void RetryPolicy::InternalSwap(RetryPolicy* other) {
   using std::swap;
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  swap(_impl_._has_bits_[0], other->_impl_._has_bits_[0]);
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
       PROTOBUF_FIELD_OFFSET(RetryPolicy, _impl_.jitter_)
       + sizeof(RetryPolicy::_impl_.jitter_)
@@ -855,6 +1007,10 @@ void JobSpec_LabelsEntry_DoNotUse::MergeFrom(const JobSpec_LabelsEntry_DoNotUse&
 
 class JobSpec::_Internal {
  public:
+  using HasBits = decltype(std::declval<JobSpec>()._impl_._has_bits_);
+  static void set_has_priority(HasBits* has_bits) {
+    (*has_bits)[0] |= 1u;
+  }
   static const ::PROTOBUF_NAMESPACE_ID::Timestamp& run_at(const JobSpec* msg);
   static const ::PROTOBUF_NAMESPACE_ID::Duration& delay(const JobSpec* msg);
   static const ::signalbox::v1::RetryPolicy& retry_policy(const JobSpec* msg);
@@ -955,7 +1111,9 @@ JobSpec::JobSpec(const JobSpec& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   JobSpec* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      /*decltype(_impl_.labels_)*/{}
+      decltype(_impl_._has_bits_){from._impl_._has_bits_}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , /*decltype(_impl_.labels_)*/{}
     , decltype(_impl_.kind_){}
     , decltype(_impl_.user_id_){}
     , decltype(_impl_.queue_){}
@@ -969,7 +1127,6 @@ JobSpec::JobSpec(const JobSpec& from)
     , decltype(_impl_.priority_){}
     , decltype(_impl_.max_attempts_){}
     , decltype(_impl_.due_){}
-    , /*decltype(_impl_._cached_size_)*/{}
     , /*decltype(_impl_._oneof_case_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -1066,7 +1223,9 @@ inline void JobSpec::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      /*decltype(_impl_.labels_)*/{::_pbi::ArenaInitialized(), arena}
+      decltype(_impl_._has_bits_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , /*decltype(_impl_.labels_)*/{::_pbi::ArenaInitialized(), arena}
     , decltype(_impl_.kind_){}
     , decltype(_impl_.user_id_){}
     , decltype(_impl_.queue_){}
@@ -1078,9 +1237,8 @@ inline void JobSpec::SharedCtor(
     , decltype(_impl_.timeout_){nullptr}
     , decltype(_impl_.soft_timeout_){nullptr}
     , decltype(_impl_.priority_){0}
-    , decltype(_impl_.max_attempts_){0u}
+    , decltype(_impl_.max_attempts_){0}
     , decltype(_impl_.due_){}
-    , /*decltype(_impl_._cached_size_)*/{}
     , /*decltype(_impl_._oneof_case_)*/{}
   };
   _impl_.kind_.InitDefault();
@@ -1200,15 +1358,16 @@ void JobSpec::Clear() {
     delete _impl_.soft_timeout_;
   }
   _impl_.soft_timeout_ = nullptr;
-  ::memset(&_impl_.priority_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.max_attempts_) -
-      reinterpret_cast<char*>(&_impl_.priority_)) + sizeof(_impl_.max_attempts_));
+  _impl_.priority_ = 0;
+  _impl_.max_attempts_ = 0;
   clear_due();
+  _impl_._has_bits_.Clear();
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
 const char* JobSpec::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
 #define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  _Internal::HasBits has_bits{};
   while (!ctx->Done(&ptr)) {
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
@@ -1282,10 +1441,11 @@ const char* JobSpec::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
         } else
           goto handle_unusual;
         continue;
-      // sint32 priority = 8;
+      // optional int32 priority = 8;
       case 8:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 64)) {
-          _impl_.priority_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarintZigZag32(&ptr);
+          _Internal::set_has_priority(&has_bits);
+          _impl_.priority_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
@@ -1306,7 +1466,7 @@ const char* JobSpec::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
         } else
           goto handle_unusual;
         continue;
-      // uint32 max_attempts = 11;
+      // int32 max_attempts = 11;
       case 11:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 88)) {
           _impl_.max_attempts_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -1367,6 +1527,7 @@ const char* JobSpec::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
     CHK_(ptr != nullptr);
   }  // while
 message_done:
+  _impl_._has_bits_.Or(has_bits);
   return ptr;
 failure:
   ptr = nullptr;
@@ -1446,10 +1607,10 @@ uint8_t* JobSpec::_InternalSerialize(
         7, this->_internal_idempotency_key(), target);
   }
 
-  // sint32 priority = 8;
-  if (this->_internal_priority() != 0) {
+  // optional int32 priority = 8;
+  if (_internal_has_priority()) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteSInt32ToArray(8, this->_internal_priority(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(8, this->_internal_priority(), target);
   }
 
   // .google.protobuf.Timestamp run_at = 9;
@@ -1466,10 +1627,10 @@ uint8_t* JobSpec::_InternalSerialize(
         _Internal::delay(this).GetCachedSize(), target, stream);
   }
 
-  // uint32 max_attempts = 11;
+  // int32 max_attempts = 11;
   if (this->_internal_max_attempts() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(11, this->_internal_max_attempts(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(11, this->_internal_max_attempts(), target);
   }
 
   // .signalbox.v1.RetryPolicy retry_policy = 12;
@@ -1618,14 +1779,15 @@ size_t JobSpec::ByteSizeLong() const {
         *_impl_.soft_timeout_);
   }
 
-  // sint32 priority = 8;
-  if (this->_internal_priority() != 0) {
-    total_size += ::_pbi::WireFormatLite::SInt32SizePlusOne(this->_internal_priority());
+  // optional int32 priority = 8;
+  cached_has_bits = _impl_._has_bits_[0];
+  if (cached_has_bits & 0x00000001u) {
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_priority());
   }
 
-  // uint32 max_attempts = 11;
+  // int32 max_attempts = 11;
   if (this->_internal_max_attempts() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_max_attempts());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_max_attempts());
   }
 
   switch (due_case()) {
@@ -1699,7 +1861,7 @@ void JobSpec::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOB
     _this->_internal_mutable_soft_timeout()->::PROTOBUF_NAMESPACE_ID::Duration::MergeFrom(
         from._internal_soft_timeout());
   }
-  if (from._internal_priority() != 0) {
+  if (from._internal_has_priority()) {
     _this->_internal_set_priority(from._internal_priority());
   }
   if (from._internal_max_attempts() != 0) {
@@ -1739,6 +1901,7 @@ void JobSpec::InternalSwap(JobSpec* other) {
   auto* lhs_arena = GetArenaForAllocation();
   auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  swap(_impl_._has_bits_[0], other->_impl_._has_bits_[0]);
   _impl_.labels_.InternalSwap(&other->_impl_.labels_);
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
       &_impl_.kind_, lhs_arena,
@@ -1788,6 +1951,10 @@ void JobSpec::InternalSwap(JobSpec* other) {
 
 class Progress::_Internal {
  public:
+  using HasBits = decltype(std::declval<Progress>()._impl_._has_bits_);
+  static void set_has_fraction(HasBits* has_bits) {
+    (*has_bits)[0] |= 1u;
+  }
   static const ::PROTOBUF_NAMESPACE_ID::Timestamp& updated_at(const Progress* msg);
 };
 
@@ -1811,13 +1978,14 @@ Progress::Progress(const Progress& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   Progress* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.stage_){}
+      decltype(_impl_._has_bits_){from._impl_._has_bits_}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , decltype(_impl_.stage_){}
     , decltype(_impl_.message_){}
     , decltype(_impl_.updated_at_){nullptr}
     , decltype(_impl_.fraction_){}
-    , decltype(_impl_.step_){}
-    , decltype(_impl_.steps_){}
-    , /*decltype(_impl_._cached_size_)*/{}};
+    , decltype(_impl_.done_){}
+    , decltype(_impl_.total_){}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
   _impl_.stage_.InitDefault();
@@ -1840,8 +2008,8 @@ Progress::Progress(const Progress& from)
     _this->_impl_.updated_at_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.updated_at_);
   }
   ::memcpy(&_impl_.fraction_, &from._impl_.fraction_,
-    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.steps_) -
-    reinterpret_cast<char*>(&_impl_.fraction_)) + sizeof(_impl_.steps_));
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.total_) -
+    reinterpret_cast<char*>(&_impl_.fraction_)) + sizeof(_impl_.total_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.Progress)
 }
 
@@ -1850,13 +2018,14 @@ inline void Progress::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.stage_){}
+      decltype(_impl_._has_bits_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+    , decltype(_impl_.stage_){}
     , decltype(_impl_.message_){}
     , decltype(_impl_.updated_at_){nullptr}
     , decltype(_impl_.fraction_){0}
-    , decltype(_impl_.step_){0u}
-    , decltype(_impl_.steps_){0u}
-    , /*decltype(_impl_._cached_size_)*/{}
+    , decltype(_impl_.done_){int64_t{0}}
+    , decltype(_impl_.total_){int64_t{0}}
   };
   _impl_.stage_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
@@ -1900,14 +2069,17 @@ void Progress::Clear() {
     delete _impl_.updated_at_;
   }
   _impl_.updated_at_ = nullptr;
-  ::memset(&_impl_.fraction_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.steps_) -
-      reinterpret_cast<char*>(&_impl_.fraction_)) + sizeof(_impl_.steps_));
+  _impl_.fraction_ = 0;
+  ::memset(&_impl_.done_, 0, static_cast<size_t>(
+      reinterpret_cast<char*>(&_impl_.total_) -
+      reinterpret_cast<char*>(&_impl_.done_)) + sizeof(_impl_.total_));
+  _impl_._has_bits_.Clear();
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
 const char* Progress::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
 #define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  _Internal::HasBits has_bits{};
   while (!ctx->Done(&ptr)) {
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
@@ -1922,9 +2094,10 @@ const char* Progress::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
         } else
           goto handle_unusual;
         continue;
-      // double fraction = 2;
+      // optional double fraction = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 17)) {
+          _Internal::set_has_fraction(&has_bits);
           _impl_.fraction_ = ::PROTOBUF_NAMESPACE_ID::internal::UnalignedLoad<double>(ptr);
           ptr += sizeof(double);
         } else
@@ -1940,18 +2113,18 @@ const char* Progress::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
         } else
           goto handle_unusual;
         continue;
-      // uint32 step = 4;
+      // int64 done = 4;
       case 4:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 32)) {
-          _impl_.step_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
+          _impl_.done_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
         continue;
-      // uint32 steps = 5;
+      // int64 total = 5;
       case 5:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 40)) {
-          _impl_.steps_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
+          _impl_.total_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
@@ -1980,6 +2153,7 @@ const char* Progress::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
     CHK_(ptr != nullptr);
   }  // while
 message_done:
+  _impl_._has_bits_.Or(has_bits);
   return ptr;
 failure:
   ptr = nullptr;
@@ -2003,12 +2177,8 @@ uint8_t* Progress::_InternalSerialize(
         1, this->_internal_stage(), target);
   }
 
-  // double fraction = 2;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_fraction = this->_internal_fraction();
-  uint64_t raw_fraction;
-  memcpy(&raw_fraction, &tmp_fraction, sizeof(tmp_fraction));
-  if (raw_fraction != 0) {
+  // optional double fraction = 2;
+  if (_internal_has_fraction()) {
     target = stream->EnsureSpace(target);
     target = ::_pbi::WireFormatLite::WriteDoubleToArray(2, this->_internal_fraction(), target);
   }
@@ -2023,16 +2193,16 @@ uint8_t* Progress::_InternalSerialize(
         3, this->_internal_message(), target);
   }
 
-  // uint32 step = 4;
-  if (this->_internal_step() != 0) {
+  // int64 done = 4;
+  if (this->_internal_done() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(4, this->_internal_step(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(4, this->_internal_done(), target);
   }
 
-  // uint32 steps = 5;
-  if (this->_internal_steps() != 0) {
+  // int64 total = 5;
+  if (this->_internal_total() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(5, this->_internal_steps(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(5, this->_internal_total(), target);
   }
 
   // .google.protobuf.Timestamp updated_at = 6;
@@ -2079,23 +2249,20 @@ size_t Progress::ByteSizeLong() const {
         *_impl_.updated_at_);
   }
 
-  // double fraction = 2;
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_fraction = this->_internal_fraction();
-  uint64_t raw_fraction;
-  memcpy(&raw_fraction, &tmp_fraction, sizeof(tmp_fraction));
-  if (raw_fraction != 0) {
+  // optional double fraction = 2;
+  cached_has_bits = _impl_._has_bits_[0];
+  if (cached_has_bits & 0x00000001u) {
     total_size += 1 + 8;
   }
 
-  // uint32 step = 4;
-  if (this->_internal_step() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_step());
+  // int64 done = 4;
+  if (this->_internal_done() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_done());
   }
 
-  // uint32 steps = 5;
-  if (this->_internal_steps() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_steps());
+  // int64 total = 5;
+  if (this->_internal_total() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_total());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -2126,18 +2293,14 @@ void Progress::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTO
     _this->_internal_mutable_updated_at()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
         from._internal_updated_at());
   }
-  static_assert(sizeof(uint64_t) == sizeof(double), "Code assumes uint64_t and double are the same size.");
-  double tmp_fraction = from._internal_fraction();
-  uint64_t raw_fraction;
-  memcpy(&raw_fraction, &tmp_fraction, sizeof(tmp_fraction));
-  if (raw_fraction != 0) {
+  if (from._internal_has_fraction()) {
     _this->_internal_set_fraction(from._internal_fraction());
   }
-  if (from._internal_step() != 0) {
-    _this->_internal_set_step(from._internal_step());
+  if (from._internal_done() != 0) {
+    _this->_internal_set_done(from._internal_done());
   }
-  if (from._internal_steps() != 0) {
-    _this->_internal_set_steps(from._internal_steps());
+  if (from._internal_total() != 0) {
+    _this->_internal_set_total(from._internal_total());
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -2158,6 +2321,7 @@ void Progress::InternalSwap(Progress* other) {
   auto* lhs_arena = GetArenaForAllocation();
   auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  swap(_impl_._has_bits_[0], other->_impl_._has_bits_[0]);
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
       &_impl_.stage_, lhs_arena,
       &other->_impl_.stage_, rhs_arena
@@ -2167,8 +2331,8 @@ void Progress::InternalSwap(Progress* other) {
       &other->_impl_.message_, rhs_arena
   );
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(Progress, _impl_.steps_)
-      + sizeof(Progress::_impl_.steps_)
+      PROTOBUF_FIELD_OFFSET(Progress, _impl_.total_)
+      + sizeof(Progress::_impl_.total_)
       - PROTOBUF_FIELD_OFFSET(Progress, _impl_.updated_at_)>(
           reinterpret_cast<char*>(&_impl_.updated_at_),
           reinterpret_cast<char*>(&other->_impl_.updated_at_));
@@ -2207,22 +2371,14 @@ LogLine::LogLine(const LogLine& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   LogLine* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.level_){}
-    , decltype(_impl_.message_){}
+      decltype(_impl_.message_){}
     , decltype(_impl_.at_){nullptr}
     , decltype(_impl_.number_){}
     , decltype(_impl_.attempt_){}
+    , decltype(_impl_.level_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
-  _impl_.level_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.level_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_level().empty()) {
-    _this->_impl_.level_.Set(from._internal_level(), 
-      _this->GetArenaForAllocation());
-  }
   _impl_.message_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.message_.Set("", GetArenaForAllocation());
@@ -2235,8 +2391,8 @@ LogLine::LogLine(const LogLine& from)
     _this->_impl_.at_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.at_);
   }
   ::memcpy(&_impl_.number_, &from._impl_.number_,
-    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.attempt_) -
-    reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.attempt_));
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.level_) -
+    reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.level_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.LogLine)
 }
 
@@ -2245,17 +2401,13 @@ inline void LogLine::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.level_){}
-    , decltype(_impl_.message_){}
+      decltype(_impl_.message_){}
     , decltype(_impl_.at_){nullptr}
-    , decltype(_impl_.number_){uint64_t{0u}}
-    , decltype(_impl_.attempt_){0u}
+    , decltype(_impl_.number_){int64_t{0}}
+    , decltype(_impl_.attempt_){0}
+    , decltype(_impl_.level_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
-  _impl_.level_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.level_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
   _impl_.message_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.message_.Set("", GetArenaForAllocation());
@@ -2273,7 +2425,6 @@ LogLine::~LogLine() {
 
 inline void LogLine::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
-  _impl_.level_.Destroy();
   _impl_.message_.Destroy();
   if (this != internal_default_instance()) delete _impl_.at_;
 }
@@ -2288,15 +2439,14 @@ void LogLine::Clear() {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
-  _impl_.level_.ClearToEmpty();
   _impl_.message_.ClearToEmpty();
   if (GetArenaForAllocation() == nullptr && _impl_.at_ != nullptr) {
     delete _impl_.at_;
   }
   _impl_.at_ = nullptr;
   ::memset(&_impl_.number_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.attempt_) -
-      reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.attempt_));
+      reinterpret_cast<char*>(&_impl_.level_) -
+      reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.level_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -2306,7 +2456,7 @@ const char* LogLine::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
     switch (tag >> 3) {
-      // uint64 number = 1;
+      // int64 number = 1;
       case 1:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 8)) {
           _impl_.number_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
@@ -2322,7 +2472,7 @@ const char* LogLine::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
         } else
           goto handle_unusual;
         continue;
-      // uint32 attempt = 3;
+      // int32 attempt = 3;
       case 3:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
           _impl_.attempt_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -2330,13 +2480,12 @@ const char* LogLine::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
         } else
           goto handle_unusual;
         continue;
-      // string level = 4;
+      // .signalbox.v1.LogLevel level = 4;
       case 4:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 34)) {
-          auto str = _internal_mutable_level();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 32)) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.LogLine.level"));
+          _internal_set_level(static_cast<::signalbox::v1::LogLevel>(val));
         } else
           goto handle_unusual;
         continue;
@@ -2379,10 +2528,10 @@ uint8_t* LogLine::_InternalSerialize(
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
-  // uint64 number = 1;
+  // int64 number = 1;
   if (this->_internal_number() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt64ToArray(1, this->_internal_number(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(1, this->_internal_number(), target);
   }
 
   // .google.protobuf.Timestamp at = 2;
@@ -2392,20 +2541,17 @@ uint8_t* LogLine::_InternalSerialize(
         _Internal::at(this).GetCachedSize(), target, stream);
   }
 
-  // uint32 attempt = 3;
+  // int32 attempt = 3;
   if (this->_internal_attempt() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(3, this->_internal_attempt(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(3, this->_internal_attempt(), target);
   }
 
-  // string level = 4;
-  if (!this->_internal_level().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_level().data(), static_cast<int>(this->_internal_level().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.LogLine.level");
-    target = stream->WriteStringMaybeAliased(
-        4, this->_internal_level(), target);
+  // .signalbox.v1.LogLevel level = 4;
+  if (this->_internal_level() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteEnumToArray(
+      4, this->_internal_level(), target);
   }
 
   // string message = 5;
@@ -2434,13 +2580,6 @@ size_t LogLine::ByteSizeLong() const {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
-  // string level = 4;
-  if (!this->_internal_level().empty()) {
-    total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_level());
-  }
-
   // string message = 5;
   if (!this->_internal_message().empty()) {
     total_size += 1 +
@@ -2455,14 +2594,20 @@ size_t LogLine::ByteSizeLong() const {
         *_impl_.at_);
   }
 
-  // uint64 number = 1;
+  // int64 number = 1;
   if (this->_internal_number() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt64SizePlusOne(this->_internal_number());
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_number());
   }
 
-  // uint32 attempt = 3;
+  // int32 attempt = 3;
   if (this->_internal_attempt() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_attempt());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_attempt());
+  }
+
+  // .signalbox.v1.LogLevel level = 4;
+  if (this->_internal_level() != 0) {
+    total_size += 1 +
+      ::_pbi::WireFormatLite::EnumSize(this->_internal_level());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -2483,9 +2628,6 @@ void LogLine::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOB
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
-  if (!from._internal_level().empty()) {
-    _this->_internal_set_level(from._internal_level());
-  }
   if (!from._internal_message().empty()) {
     _this->_internal_set_message(from._internal_message());
   }
@@ -2498,6 +2640,9 @@ void LogLine::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOB
   }
   if (from._internal_attempt() != 0) {
     _this->_internal_set_attempt(from._internal_attempt());
+  }
+  if (from._internal_level() != 0) {
+    _this->_internal_set_level(from._internal_level());
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -2519,16 +2664,12 @@ void LogLine::InternalSwap(LogLine* other) {
   auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.level_, lhs_arena,
-      &other->_impl_.level_, rhs_arena
-  );
-  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
       &_impl_.message_, lhs_arena,
       &other->_impl_.message_, rhs_arena
   );
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(LogLine, _impl_.attempt_)
-      + sizeof(LogLine::_impl_.attempt_)
+      PROTOBUF_FIELD_OFFSET(LogLine, _impl_.level_)
+      + sizeof(LogLine::_impl_.level_)
       - PROTOBUF_FIELD_OFFSET(LogLine, _impl_.at_)>(
           reinterpret_cast<char*>(&_impl_.at_),
           reinterpret_cast<char*>(&other->_impl_.at_));
@@ -2558,6 +2699,7 @@ JobError::JobError(const JobError& from)
   new (&_impl_) Impl_{
       decltype(_impl_.reason_){}
     , decltype(_impl_.message_){}
+    , decltype(_impl_.cause_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -2577,6 +2719,7 @@ JobError::JobError(const JobError& from)
     _this->_impl_.message_.Set(from._internal_message(), 
       _this->GetArenaForAllocation());
   }
+  _this->_impl_.cause_ = from._impl_.cause_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.JobError)
 }
 
@@ -2587,6 +2730,7 @@ inline void JobError::SharedCtor(
   new (&_impl_) Impl_{
       decltype(_impl_.reason_){}
     , decltype(_impl_.message_){}
+    , decltype(_impl_.cause_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.reason_.InitDefault();
@@ -2626,6 +2770,7 @@ void JobError::Clear() {
 
   _impl_.reason_.ClearToEmpty();
   _impl_.message_.ClearToEmpty();
+  _impl_.cause_ = 0;
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -2652,6 +2797,15 @@ const char* JobError::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
           ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
           CHK_(ptr);
           CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.JobError.message"));
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.FailureCause cause = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+          _internal_set_cause(static_cast<::signalbox::v1::FailureCause>(val));
         } else
           goto handle_unusual;
         continue;
@@ -2704,6 +2858,13 @@ uint8_t* JobError::_InternalSerialize(
         2, this->_internal_message(), target);
   }
 
+  // .signalbox.v1.FailureCause cause = 3;
+  if (this->_internal_cause() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteEnumToArray(
+      3, this->_internal_cause(), target);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -2734,6 +2895,12 @@ size_t JobError::ByteSizeLong() const {
         this->_internal_message());
   }
 
+  // .signalbox.v1.FailureCause cause = 3;
+  if (this->_internal_cause() != 0) {
+    total_size += 1 +
+      ::_pbi::WireFormatLite::EnumSize(this->_internal_cause());
+  }
+
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
 }
 
@@ -2757,6 +2924,9 @@ void JobError::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTO
   }
   if (!from._internal_message().empty()) {
     _this->_internal_set_message(from._internal_message());
+  }
+  if (from._internal_cause() != 0) {
+    _this->_internal_set_cause(from._internal_cause());
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -2785,6 +2955,7 @@ void JobError::InternalSwap(JobError* other) {
       &_impl_.message_, lhs_arena,
       &other->_impl_.message_, rhs_arena
   );
+  swap(_impl_.cause_, other->_impl_.cause_);
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata JobError::GetMetadata() const {
@@ -2842,6 +3013,7 @@ Attempt::Attempt(const Attempt& from)
     , decltype(_impl_.error_){nullptr}
     , decltype(_impl_.number_){}
     , decltype(_impl_.outcome_){}
+    , decltype(_impl_.counted_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -2863,8 +3035,8 @@ Attempt::Attempt(const Attempt& from)
     _this->_impl_.error_ = new ::signalbox::v1::JobError(*from._impl_.error_);
   }
   ::memcpy(&_impl_.number_, &from._impl_.number_,
-    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.outcome_) -
-    reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.outcome_));
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.counted_) -
+    reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.counted_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.Attempt)
 }
 
@@ -2877,8 +3049,9 @@ inline void Attempt::SharedCtor(
     , decltype(_impl_.started_at_){nullptr}
     , decltype(_impl_.ended_at_){nullptr}
     , decltype(_impl_.error_){nullptr}
-    , decltype(_impl_.number_){0u}
+    , decltype(_impl_.number_){0}
     , decltype(_impl_.outcome_){0}
+    , decltype(_impl_.counted_){false}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.node_.InitDefault();
@@ -2928,8 +3101,8 @@ void Attempt::Clear() {
   }
   _impl_.error_ = nullptr;
   ::memset(&_impl_.number_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.outcome_) -
-      reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.outcome_));
+      reinterpret_cast<char*>(&_impl_.counted_) -
+      reinterpret_cast<char*>(&_impl_.number_)) + sizeof(_impl_.counted_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -2939,7 +3112,7 @@ const char* Attempt::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
     switch (tag >> 3) {
-      // uint32 number = 1;
+      // int32 number = 1;
       case 1:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 8)) {
           _impl_.number_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -2990,6 +3163,14 @@ const char* Attempt::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
         } else
           goto handle_unusual;
         continue;
+      // bool counted = 8;
+      case 8:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 64)) {
+          _impl_.counted_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
       default:
         goto handle_unusual;
     }  // switch
@@ -3019,10 +3200,10 @@ uint8_t* Attempt::_InternalSerialize(
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
-  // uint32 number = 1;
+  // int32 number = 1;
   if (this->_internal_number() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(1, this->_internal_number(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(1, this->_internal_number(), target);
   }
 
   // string node = 2;
@@ -3061,6 +3242,12 @@ uint8_t* Attempt::_InternalSerialize(
     target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
       InternalWriteMessage(6, _Internal::error(this),
         _Internal::error(this).GetCachedSize(), target, stream);
+  }
+
+  // bool counted = 8;
+  if (this->_internal_counted() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteBoolToArray(8, this->_internal_counted(), target);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -3107,15 +3294,20 @@ size_t Attempt::ByteSizeLong() const {
         *_impl_.error_);
   }
 
-  // uint32 number = 1;
+  // int32 number = 1;
   if (this->_internal_number() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_number());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_number());
   }
 
   // .signalbox.v1.AttemptOutcome outcome = 5;
   if (this->_internal_outcome() != 0) {
     total_size += 1 +
       ::_pbi::WireFormatLite::EnumSize(this->_internal_outcome());
+  }
+
+  // bool counted = 8;
+  if (this->_internal_counted() != 0) {
+    total_size += 1 + 1;
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -3157,6 +3349,9 @@ void Attempt::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOB
   if (from._internal_outcome() != 0) {
     _this->_internal_set_outcome(from._internal_outcome());
   }
+  if (from._internal_counted() != 0) {
+    _this->_internal_set_counted(from._internal_counted());
+  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -3181,8 +3376,8 @@ void Attempt::InternalSwap(Attempt* other) {
       &other->_impl_.node_, rhs_arena
   );
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(Attempt, _impl_.outcome_)
-      + sizeof(Attempt::_impl_.outcome_)
+      PROTOBUF_FIELD_OFFSET(Attempt, _impl_.counted_)
+      + sizeof(Attempt::_impl_.counted_)
       - PROTOBUF_FIELD_OFFSET(Attempt, _impl_.started_at_)>(
           reinterpret_cast<char*>(&_impl_.started_at_),
           reinterpret_cast<char*>(&other->_impl_.started_at_));
@@ -3587,6 +3782,7 @@ Job::Job(const Job& from)
     , decltype(_impl_.attempt_){}
     , decltype(_impl_.max_attempts_){}
     , decltype(_impl_.cancel_requested_){}
+    , decltype(_impl_.attempts_used_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -3678,8 +3874,8 @@ Job::Job(const Job& from)
     _this->_impl_.soft_timeout_ = new ::PROTOBUF_NAMESPACE_ID::Duration(*from._impl_.soft_timeout_);
   }
   ::memcpy(&_impl_.priority_, &from._impl_.priority_,
-    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.cancel_requested_) -
-    reinterpret_cast<char*>(&_impl_.priority_)) + sizeof(_impl_.cancel_requested_));
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.attempts_used_) -
+    reinterpret_cast<char*>(&_impl_.priority_)) + sizeof(_impl_.attempts_used_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.Job)
 }
 
@@ -3710,10 +3906,11 @@ inline void Job::SharedCtor(
     , decltype(_impl_.soft_timeout_){nullptr}
     , decltype(_impl_.priority_){0}
     , decltype(_impl_.state_){0}
-    , decltype(_impl_.sequence_){uint64_t{0u}}
-    , decltype(_impl_.attempt_){0u}
-    , decltype(_impl_.max_attempts_){0u}
+    , decltype(_impl_.sequence_){int64_t{0}}
+    , decltype(_impl_.attempt_){0}
+    , decltype(_impl_.max_attempts_){0}
     , decltype(_impl_.cancel_requested_){false}
+    , decltype(_impl_.attempts_used_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.id_.InitDefault();
@@ -3846,8 +4043,8 @@ void Job::Clear() {
   }
   _impl_.soft_timeout_ = nullptr;
   ::memset(&_impl_.priority_, 0, static_cast<size_t>(
-      reinterpret_cast<char*>(&_impl_.cancel_requested_) -
-      reinterpret_cast<char*>(&_impl_.priority_)) + sizeof(_impl_.cancel_requested_));
+      reinterpret_cast<char*>(&_impl_.attempts_used_) -
+      reinterpret_cast<char*>(&_impl_.priority_)) + sizeof(_impl_.attempts_used_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -3914,7 +4111,7 @@ const char* Job::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
         } else
           goto handle_unusual;
         continue;
-      // uint64 sequence = 7;
+      // int64 sequence = 7;
       case 7:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 56)) {
           _impl_.sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
@@ -3954,7 +4151,7 @@ const char* Job::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
         } else
           goto handle_unusual;
         continue;
-      // uint32 attempt = 12;
+      // int32 attempt = 12;
       case 12:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 96)) {
           _impl_.attempt_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -3962,7 +4159,7 @@ const char* Job::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
         } else
           goto handle_unusual;
         continue;
-      // uint32 max_attempts = 13;
+      // int32 max_attempts = 13;
       case 13:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 104)) {
           _impl_.max_attempts_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -4094,6 +4291,14 @@ const char* Job::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
         } else
           goto handle_unusual;
         continue;
+      // int32 attempts_used = 60;
+      case 60:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 224)) {
+          _impl_.attempts_used_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
       default:
         goto handle_unusual;
     }  // switch
@@ -4176,10 +4381,10 @@ uint8_t* Job::_InternalSerialize(
       6, this->_internal_state(), target);
   }
 
-  // uint64 sequence = 7;
+  // int64 sequence = 7;
   if (this->_internal_sequence() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt64ToArray(7, this->_internal_sequence(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(7, this->_internal_sequence(), target);
   }
 
   // .google.protobuf.Timestamp created_at = 8;
@@ -4210,16 +4415,16 @@ uint8_t* Job::_InternalSerialize(
         _Internal::finished_at(this).GetCachedSize(), target, stream);
   }
 
-  // uint32 attempt = 12;
+  // int32 attempt = 12;
   if (this->_internal_attempt() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(12, this->_internal_attempt(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(12, this->_internal_attempt(), target);
   }
 
-  // uint32 max_attempts = 13;
+  // int32 max_attempts = 13;
   if (this->_internal_max_attempts() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(13, this->_internal_max_attempts(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(13, this->_internal_max_attempts(), target);
   }
 
   // map<string, string> labels = 14;
@@ -4340,6 +4545,12 @@ uint8_t* Job::_InternalSerialize(
   if (!this->_internal_payload().empty()) {
     target = stream->WriteBytesMaybeAliased(
         26, this->_internal_payload(), target);
+  }
+
+  // int32 attempts_used = 60;
+  if (this->_internal_attempts_used() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(60, this->_internal_attempts_used(), target);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -4511,24 +4722,31 @@ size_t Job::ByteSizeLong() const {
       ::_pbi::WireFormatLite::EnumSize(this->_internal_state());
   }
 
-  // uint64 sequence = 7;
+  // int64 sequence = 7;
   if (this->_internal_sequence() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt64SizePlusOne(this->_internal_sequence());
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_sequence());
   }
 
-  // uint32 attempt = 12;
+  // int32 attempt = 12;
   if (this->_internal_attempt() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_attempt());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_attempt());
   }
 
-  // uint32 max_attempts = 13;
+  // int32 max_attempts = 13;
   if (this->_internal_max_attempts() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_max_attempts());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_max_attempts());
   }
 
   // bool cancel_requested = 16;
   if (this->_internal_cancel_requested() != 0) {
     total_size += 2 + 1;
+  }
+
+  // int32 attempts_used = 60;
+  if (this->_internal_attempts_used() != 0) {
+    total_size += 2 +
+      ::_pbi::WireFormatLite::Int32Size(
+        this->_internal_attempts_used());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -4631,6 +4849,9 @@ void Job::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_N
   if (from._internal_cancel_requested() != 0) {
     _this->_internal_set_cancel_requested(from._internal_cancel_requested());
   }
+  if (from._internal_attempts_used() != 0) {
+    _this->_internal_set_attempts_used(from._internal_attempts_used());
+  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -4682,8 +4903,8 @@ void Job::InternalSwap(Job* other) {
       &other->_impl_.payload_, rhs_arena
   );
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(Job, _impl_.cancel_requested_)
-      + sizeof(Job::_impl_.cancel_requested_)
+      PROTOBUF_FIELD_OFFSET(Job, _impl_.attempts_used_)
+      + sizeof(Job::_impl_.attempts_used_)
       - PROTOBUF_FIELD_OFFSET(Job, _impl_.created_at_)>(
           reinterpret_cast<char*>(&_impl_.created_at_),
           reinterpret_cast<char*>(&other->_impl_.created_at_));
@@ -4693,6 +4914,526 @@ void Job::InternalSwap(Job* other) {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_2eproto_once,
       file_level_metadata_signalbox_2fv1_2fjob_2eproto[9]);
+}
+
+// ===================================================================
+
+JobFilter_LabelsEntry_DoNotUse::JobFilter_LabelsEntry_DoNotUse() {}
+JobFilter_LabelsEntry_DoNotUse::JobFilter_LabelsEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena)
+    : SuperType(arena) {}
+void JobFilter_LabelsEntry_DoNotUse::MergeFrom(const JobFilter_LabelsEntry_DoNotUse& other) {
+  MergeFromInternal(other);
+}
+::PROTOBUF_NAMESPACE_ID::Metadata JobFilter_LabelsEntry_DoNotUse::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_2eproto[10]);
+}
+
+// ===================================================================
+
+class JobFilter::_Internal {
+ public:
+  static const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_from(const JobFilter* msg);
+  static const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_to(const JobFilter* msg);
+};
+
+const ::PROTOBUF_NAMESPACE_ID::Timestamp&
+JobFilter::_Internal::created_from(const JobFilter* msg) {
+  return *msg->_impl_.created_from_;
+}
+const ::PROTOBUF_NAMESPACE_ID::Timestamp&
+JobFilter::_Internal::created_to(const JobFilter* msg) {
+  return *msg->_impl_.created_to_;
+}
+void JobFilter::clear_created_from() {
+  if (GetArenaForAllocation() == nullptr && _impl_.created_from_ != nullptr) {
+    delete _impl_.created_from_;
+  }
+  _impl_.created_from_ = nullptr;
+}
+void JobFilter::clear_created_to() {
+  if (GetArenaForAllocation() == nullptr && _impl_.created_to_ != nullptr) {
+    delete _impl_.created_to_;
+  }
+  _impl_.created_to_ = nullptr;
+}
+JobFilter::JobFilter(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  if (arena != nullptr && !is_message_owned) {
+    arena->OwnCustomDestructor(this, &JobFilter::ArenaDtor);
+  }
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.JobFilter)
+}
+JobFilter::JobFilter(const JobFilter& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  JobFilter* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.kinds_){from._impl_.kinds_}
+    , decltype(_impl_.states_){from._impl_.states_}
+    , /*decltype(_impl_._states_cached_byte_size_)*/{0}
+    , /*decltype(_impl_.labels_)*/{}
+    , decltype(_impl_.user_id_){}
+    , decltype(_impl_.queue_){}
+    , decltype(_impl_.created_from_){nullptr}
+    , decltype(_impl_.created_to_){nullptr}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _this->_impl_.labels_.MergeFrom(from._impl_.labels_);
+  _impl_.user_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.user_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_user_id().empty()) {
+    _this->_impl_.user_id_.Set(from._internal_user_id(), 
+      _this->GetArenaForAllocation());
+  }
+  _impl_.queue_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.queue_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_queue().empty()) {
+    _this->_impl_.queue_.Set(from._internal_queue(), 
+      _this->GetArenaForAllocation());
+  }
+  if (from._internal_has_created_from()) {
+    _this->_impl_.created_from_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.created_from_);
+  }
+  if (from._internal_has_created_to()) {
+    _this->_impl_.created_to_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.created_to_);
+  }
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.JobFilter)
+}
+
+inline void JobFilter::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.kinds_){arena}
+    , decltype(_impl_.states_){arena}
+    , /*decltype(_impl_._states_cached_byte_size_)*/{0}
+    , /*decltype(_impl_.labels_)*/{::_pbi::ArenaInitialized(), arena}
+    , decltype(_impl_.user_id_){}
+    , decltype(_impl_.queue_){}
+    , decltype(_impl_.created_from_){nullptr}
+    , decltype(_impl_.created_to_){nullptr}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.user_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.user_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  _impl_.queue_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.queue_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+JobFilter::~JobFilter() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.JobFilter)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    ArenaDtor(this);
+    return;
+  }
+  SharedDtor();
+}
+
+inline void JobFilter::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.kinds_.~RepeatedPtrField();
+  _impl_.states_.~RepeatedField();
+  _impl_.labels_.Destruct();
+  _impl_.labels_.~MapField();
+  _impl_.user_id_.Destroy();
+  _impl_.queue_.Destroy();
+  if (this != internal_default_instance()) delete _impl_.created_from_;
+  if (this != internal_default_instance()) delete _impl_.created_to_;
+}
+
+void JobFilter::ArenaDtor(void* object) {
+  JobFilter* _this = reinterpret_cast< JobFilter* >(object);
+  _this->_impl_.labels_.Destruct();
+}
+void JobFilter::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void JobFilter::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.JobFilter)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.kinds_.Clear();
+  _impl_.states_.Clear();
+  _impl_.labels_.Clear();
+  _impl_.user_id_.ClearToEmpty();
+  _impl_.queue_.ClearToEmpty();
+  if (GetArenaForAllocation() == nullptr && _impl_.created_from_ != nullptr) {
+    delete _impl_.created_from_;
+  }
+  _impl_.created_from_ = nullptr;
+  if (GetArenaForAllocation() == nullptr && _impl_.created_to_ != nullptr) {
+    delete _impl_.created_to_;
+  }
+  _impl_.created_to_ = nullptr;
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* JobFilter::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // string user_id = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          auto str = _internal_mutable_user_id();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.JobFilter.user_id"));
+        } else
+          goto handle_unusual;
+        continue;
+      // string queue = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
+          auto str = _internal_mutable_queue();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.JobFilter.queue"));
+        } else
+          goto handle_unusual;
+        continue;
+      // repeated string kinds = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 26)) {
+          ptr -= 1;
+          do {
+            ptr += 1;
+            auto str = _internal_add_kinds();
+            ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+            CHK_(ptr);
+            CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.JobFilter.kinds"));
+            if (!ctx->DataAvailable(ptr)) break;
+          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<26>(ptr));
+        } else
+          goto handle_unusual;
+        continue;
+      // repeated .signalbox.v1.JobState states = 4;
+      case 4:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 34)) {
+          ptr = ::PROTOBUF_NAMESPACE_ID::internal::PackedEnumParser(_internal_mutable_states(), ptr, ctx);
+          CHK_(ptr);
+        } else if (static_cast<uint8_t>(tag) == 32) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+          _internal_add_states(static_cast<::signalbox::v1::JobState>(val));
+        } else
+          goto handle_unusual;
+        continue;
+      // map<string, string> labels = 5;
+      case 5:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 42)) {
+          ptr -= 1;
+          do {
+            ptr += 1;
+            ptr = ctx->ParseMessage(&_impl_.labels_, ptr);
+            CHK_(ptr);
+            if (!ctx->DataAvailable(ptr)) break;
+          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<42>(ptr));
+        } else
+          goto handle_unusual;
+        continue;
+      // .google.protobuf.Timestamp created_from = 6;
+      case 6:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 50)) {
+          ptr = ctx->ParseMessage(_internal_mutable_created_from(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .google.protobuf.Timestamp created_to = 7;
+      case 7:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 58)) {
+          ptr = ctx->ParseMessage(_internal_mutable_created_to(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* JobFilter::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.JobFilter)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // string user_id = 1;
+  if (!this->_internal_user_id().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_user_id().data(), static_cast<int>(this->_internal_user_id().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.JobFilter.user_id");
+    target = stream->WriteStringMaybeAliased(
+        1, this->_internal_user_id(), target);
+  }
+
+  // string queue = 2;
+  if (!this->_internal_queue().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_queue().data(), static_cast<int>(this->_internal_queue().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.JobFilter.queue");
+    target = stream->WriteStringMaybeAliased(
+        2, this->_internal_queue(), target);
+  }
+
+  // repeated string kinds = 3;
+  for (int i = 0, n = this->_internal_kinds_size(); i < n; i++) {
+    const auto& s = this->_internal_kinds(i);
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      s.data(), static_cast<int>(s.length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.JobFilter.kinds");
+    target = stream->WriteString(3, s, target);
+  }
+
+  // repeated .signalbox.v1.JobState states = 4;
+  {
+    int byte_size = _impl_._states_cached_byte_size_.load(std::memory_order_relaxed);
+    if (byte_size > 0) {
+      target = stream->WriteEnumPacked(
+          4, _impl_.states_, byte_size, target);
+    }
+  }
+
+  // map<string, string> labels = 5;
+  if (!this->_internal_labels().empty()) {
+    using MapType = ::_pb::Map<std::string, std::string>;
+    using WireHelper = JobFilter_LabelsEntry_DoNotUse::Funcs;
+    const auto& map_field = this->_internal_labels();
+    auto check_utf8 = [](const MapType::value_type& entry) {
+      (void)entry;
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+        entry.first.data(), static_cast<int>(entry.first.length()),
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+        "signalbox.v1.JobFilter.LabelsEntry.key");
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+        entry.second.data(), static_cast<int>(entry.second.length()),
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+        "signalbox.v1.JobFilter.LabelsEntry.value");
+    };
+
+    if (stream->IsSerializationDeterministic() && map_field.size() > 1) {
+      for (const auto& entry : ::_pbi::MapSorterPtr<MapType>(map_field)) {
+        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
+        check_utf8(entry);
+      }
+    } else {
+      for (const auto& entry : map_field) {
+        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
+        check_utf8(entry);
+      }
+    }
+  }
+
+  // .google.protobuf.Timestamp created_from = 6;
+  if (this->_internal_has_created_from()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(6, _Internal::created_from(this),
+        _Internal::created_from(this).GetCachedSize(), target, stream);
+  }
+
+  // .google.protobuf.Timestamp created_to = 7;
+  if (this->_internal_has_created_to()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(7, _Internal::created_to(this),
+        _Internal::created_to(this).GetCachedSize(), target, stream);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.JobFilter)
+  return target;
+}
+
+size_t JobFilter::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.JobFilter)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // repeated string kinds = 3;
+  total_size += 1 *
+      ::PROTOBUF_NAMESPACE_ID::internal::FromIntSize(_impl_.kinds_.size());
+  for (int i = 0, n = _impl_.kinds_.size(); i < n; i++) {
+    total_size += ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+      _impl_.kinds_.Get(i));
+  }
+
+  // repeated .signalbox.v1.JobState states = 4;
+  {
+    size_t data_size = 0;
+    unsigned int count = static_cast<unsigned int>(this->_internal_states_size());for (unsigned int i = 0; i < count; i++) {
+      data_size += ::_pbi::WireFormatLite::EnumSize(
+        this->_internal_states(static_cast<int>(i)));
+    }
+    if (data_size > 0) {
+      total_size += 1 +
+        ::_pbi::WireFormatLite::Int32Size(static_cast<int32_t>(data_size));
+    }
+    int cached_size = ::_pbi::ToCachedSize(data_size);
+    _impl_._states_cached_byte_size_.store(cached_size,
+                                    std::memory_order_relaxed);
+    total_size += data_size;
+  }
+
+  // map<string, string> labels = 5;
+  total_size += 1 *
+      ::PROTOBUF_NAMESPACE_ID::internal::FromIntSize(this->_internal_labels_size());
+  for (::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >::const_iterator
+      it = this->_internal_labels().begin();
+      it != this->_internal_labels().end(); ++it) {
+    total_size += JobFilter_LabelsEntry_DoNotUse::Funcs::ByteSizeLong(it->first, it->second);
+  }
+
+  // string user_id = 1;
+  if (!this->_internal_user_id().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_user_id());
+  }
+
+  // string queue = 2;
+  if (!this->_internal_queue().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_queue());
+  }
+
+  // .google.protobuf.Timestamp created_from = 6;
+  if (this->_internal_has_created_from()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+        *_impl_.created_from_);
+  }
+
+  // .google.protobuf.Timestamp created_to = 7;
+  if (this->_internal_has_created_to()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+        *_impl_.created_to_);
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData JobFilter::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    JobFilter::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*JobFilter::GetClassData() const { return &_class_data_; }
+
+
+void JobFilter::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<JobFilter*>(&to_msg);
+  auto& from = static_cast<const JobFilter&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.JobFilter)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  _this->_impl_.kinds_.MergeFrom(from._impl_.kinds_);
+  _this->_impl_.states_.MergeFrom(from._impl_.states_);
+  _this->_impl_.labels_.MergeFrom(from._impl_.labels_);
+  if (!from._internal_user_id().empty()) {
+    _this->_internal_set_user_id(from._internal_user_id());
+  }
+  if (!from._internal_queue().empty()) {
+    _this->_internal_set_queue(from._internal_queue());
+  }
+  if (from._internal_has_created_from()) {
+    _this->_internal_mutable_created_from()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
+        from._internal_created_from());
+  }
+  if (from._internal_has_created_to()) {
+    _this->_internal_mutable_created_to()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
+        from._internal_created_to());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void JobFilter::CopyFrom(const JobFilter& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.JobFilter)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool JobFilter::IsInitialized() const {
+  return true;
+}
+
+void JobFilter::InternalSwap(JobFilter* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  _impl_.kinds_.InternalSwap(&other->_impl_.kinds_);
+  _impl_.states_.InternalSwap(&other->_impl_.states_);
+  _impl_.labels_.InternalSwap(&other->_impl_.labels_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.user_id_, lhs_arena,
+      &other->_impl_.user_id_, rhs_arena
+  );
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.queue_, lhs_arena,
+      &other->_impl_.queue_, rhs_arena
+  );
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(JobFilter, _impl_.created_to_)
+      + sizeof(JobFilter::_impl_.created_to_)
+      - PROTOBUF_FIELD_OFFSET(JobFilter, _impl_.created_from_)>(
+          reinterpret_cast<char*>(&_impl_.created_from_),
+          reinterpret_cast<char*>(&other->_impl_.created_from_));
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata JobFilter::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_2eproto[11]);
 }
 
 // @@protoc_insertion_point(namespace_scope)
@@ -4738,6 +5479,14 @@ Arena::CreateMaybeMessage< ::signalbox::v1::Job_LabelsEntry_DoNotUse >(Arena* ar
 template<> PROTOBUF_NOINLINE ::signalbox::v1::Job*
 Arena::CreateMaybeMessage< ::signalbox::v1::Job >(Arena* arena) {
   return Arena::CreateMessageInternal< ::signalbox::v1::Job >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::JobFilter_LabelsEntry_DoNotUse*
+Arena::CreateMaybeMessage< ::signalbox::v1::JobFilter_LabelsEntry_DoNotUse >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::JobFilter_LabelsEntry_DoNotUse >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::JobFilter*
+Arena::CreateMaybeMessage< ::signalbox::v1::JobFilter >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::JobFilter >(arena);
 }
 PROTOBUF_NAMESPACE_CLOSE
 

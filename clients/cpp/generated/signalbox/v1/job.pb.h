@@ -61,6 +61,12 @@ extern JobDefaultTypeInternal _Job_default_instance_;
 class JobError;
 struct JobErrorDefaultTypeInternal;
 extern JobErrorDefaultTypeInternal _JobError_default_instance_;
+class JobFilter;
+struct JobFilterDefaultTypeInternal;
+extern JobFilterDefaultTypeInternal _JobFilter_default_instance_;
+class JobFilter_LabelsEntry_DoNotUse;
+struct JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal;
+extern JobFilter_LabelsEntry_DoNotUseDefaultTypeInternal _JobFilter_LabelsEntry_DoNotUse_default_instance_;
 class JobResult;
 struct JobResultDefaultTypeInternal;
 extern JobResultDefaultTypeInternal _JobResult_default_instance_;
@@ -88,6 +94,8 @@ PROTOBUF_NAMESPACE_OPEN
 template<> ::signalbox::v1::Attempt* Arena::CreateMaybeMessage<::signalbox::v1::Attempt>(Arena*);
 template<> ::signalbox::v1::Job* Arena::CreateMaybeMessage<::signalbox::v1::Job>(Arena*);
 template<> ::signalbox::v1::JobError* Arena::CreateMaybeMessage<::signalbox::v1::JobError>(Arena*);
+template<> ::signalbox::v1::JobFilter* Arena::CreateMaybeMessage<::signalbox::v1::JobFilter>(Arena*);
+template<> ::signalbox::v1::JobFilter_LabelsEntry_DoNotUse* Arena::CreateMaybeMessage<::signalbox::v1::JobFilter_LabelsEntry_DoNotUse>(Arena*);
 template<> ::signalbox::v1::JobResult* Arena::CreateMaybeMessage<::signalbox::v1::JobResult>(Arena*);
 template<> ::signalbox::v1::JobSpec* Arena::CreateMaybeMessage<::signalbox::v1::JobSpec>(Arena*);
 template<> ::signalbox::v1::JobSpec_LabelsEntry_DoNotUse* Arena::CreateMaybeMessage<::signalbox::v1::JobSpec_LabelsEntry_DoNotUse>(Arena*);
@@ -127,6 +135,64 @@ inline bool JobState_Parse(
     ::PROTOBUF_NAMESPACE_ID::ConstStringParam name, JobState* value) {
   return ::PROTOBUF_NAMESPACE_ID::internal::ParseNamedEnum<JobState>(
     JobState_descriptor(), name, value);
+}
+enum LogLevel : int {
+  LOG_LEVEL_UNSPECIFIED = 0,
+  LOG_LEVEL_DEBUG = 1,
+  LOG_LEVEL_INFO = 2,
+  LOG_LEVEL_WARNING = 3,
+  LOG_LEVEL_ERROR = 4,
+  LogLevel_INT_MIN_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::min(),
+  LogLevel_INT_MAX_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::max()
+};
+bool LogLevel_IsValid(int value);
+constexpr LogLevel LogLevel_MIN = LOG_LEVEL_UNSPECIFIED;
+constexpr LogLevel LogLevel_MAX = LOG_LEVEL_ERROR;
+constexpr int LogLevel_ARRAYSIZE = LogLevel_MAX + 1;
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* LogLevel_descriptor();
+template<typename T>
+inline const std::string& LogLevel_Name(T enum_t_value) {
+  static_assert(::std::is_same<T, LogLevel>::value ||
+    ::std::is_integral<T>::value,
+    "Incorrect type passed to function LogLevel_Name.");
+  return ::PROTOBUF_NAMESPACE_ID::internal::NameOfEnum(
+    LogLevel_descriptor(), enum_t_value);
+}
+inline bool LogLevel_Parse(
+    ::PROTOBUF_NAMESPACE_ID::ConstStringParam name, LogLevel* value) {
+  return ::PROTOBUF_NAMESPACE_ID::internal::ParseNamedEnum<LogLevel>(
+    LogLevel_descriptor(), name, value);
+}
+enum FailureCause : int {
+  FAILURE_CAUSE_UNSPECIFIED = 0,
+  FAILURE_CAUSE_HANDLER = 1,
+  FAILURE_CAUSE_HANDLER_PERMANENT = 2,
+  FAILURE_CAUSE_TIMEOUT = 3,
+  FAILURE_CAUSE_INTERRUPTED = 4,
+  FAILURE_CAUSE_CANCELLED = 5,
+  FAILURE_CAUSE_RELEASED = 6,
+  FailureCause_INT_MIN_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::min(),
+  FailureCause_INT_MAX_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::max()
+};
+bool FailureCause_IsValid(int value);
+constexpr FailureCause FailureCause_MIN = FAILURE_CAUSE_UNSPECIFIED;
+constexpr FailureCause FailureCause_MAX = FAILURE_CAUSE_RELEASED;
+constexpr int FailureCause_ARRAYSIZE = FailureCause_MAX + 1;
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* FailureCause_descriptor();
+template<typename T>
+inline const std::string& FailureCause_Name(T enum_t_value) {
+  static_assert(::std::is_same<T, FailureCause>::value ||
+    ::std::is_integral<T>::value,
+    "Incorrect type passed to function FailureCause_Name.");
+  return ::PROTOBUF_NAMESPACE_ID::internal::NameOfEnum(
+    FailureCause_descriptor(), enum_t_value);
+}
+inline bool FailureCause_Parse(
+    ::PROTOBUF_NAMESPACE_ID::ConstStringParam name, FailureCause* value) {
+  return ::PROTOBUF_NAMESPACE_ID::internal::ParseNamedEnum<FailureCause>(
+    FailureCause_descriptor(), name, value);
 }
 enum AttemptOutcome : int {
   ATTEMPT_OUTCOME_UNSPECIFIED = 0,
@@ -323,7 +389,11 @@ class RetryPolicy final :
       ::PROTOBUF_NAMESPACE_ID::Duration* max_delay);
   ::PROTOBUF_NAMESPACE_ID::Duration* unsafe_arena_release_max_delay();
 
-  // double factor = 2;
+  // optional double factor = 2;
+  bool has_factor() const;
+  private:
+  bool _internal_has_factor() const;
+  public:
   void clear_factor();
   double factor() const;
   void set_factor(double value);
@@ -332,7 +402,11 @@ class RetryPolicy final :
   void _internal_set_factor(double value);
   public:
 
-  // double jitter = 4;
+  // optional double jitter = 4;
+  bool has_jitter() const;
+  private:
+  bool _internal_has_jitter() const;
+  public:
   void clear_jitter();
   double jitter() const;
   void set_jitter(double value);
@@ -349,11 +423,12 @@ class RetryPolicy final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::HasBits<1> _has_bits_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
     ::PROTOBUF_NAMESPACE_ID::Duration* initial_delay_;
     ::PROTOBUF_NAMESPACE_ID::Duration* max_delay_;
     double factor_;
     double jitter_;
-    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
   friend struct ::TableStruct_signalbox_2fv1_2fjob_2eproto;
@@ -703,7 +778,11 @@ class JobSpec final :
       ::PROTOBUF_NAMESPACE_ID::Duration* soft_timeout);
   ::PROTOBUF_NAMESPACE_ID::Duration* unsafe_arena_release_soft_timeout();
 
-  // sint32 priority = 8;
+  // optional int32 priority = 8;
+  bool has_priority() const;
+  private:
+  bool _internal_has_priority() const;
+  public:
   void clear_priority();
   int32_t priority() const;
   void set_priority(int32_t value);
@@ -712,13 +791,13 @@ class JobSpec final :
   void _internal_set_priority(int32_t value);
   public:
 
-  // uint32 max_attempts = 11;
+  // int32 max_attempts = 11;
   void clear_max_attempts();
-  uint32_t max_attempts() const;
-  void set_max_attempts(uint32_t value);
+  int32_t max_attempts() const;
+  void set_max_attempts(int32_t value);
   private:
-  uint32_t _internal_max_attempts() const;
-  void _internal_set_max_attempts(uint32_t value);
+  int32_t _internal_max_attempts() const;
+  void _internal_set_max_attempts(int32_t value);
   public:
 
   // .google.protobuf.Timestamp run_at = 9;
@@ -772,6 +851,8 @@ class JobSpec final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::HasBits<1> _has_bits_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
     ::PROTOBUF_NAMESPACE_ID::internal::MapField<
         JobSpec_LabelsEntry_DoNotUse,
         std::string, std::string,
@@ -788,14 +869,13 @@ class JobSpec final :
     ::PROTOBUF_NAMESPACE_ID::Duration* timeout_;
     ::PROTOBUF_NAMESPACE_ID::Duration* soft_timeout_;
     int32_t priority_;
-    uint32_t max_attempts_;
+    int32_t max_attempts_;
     union DueUnion {
       constexpr DueUnion() : _constinit_{} {}
         ::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized _constinit_;
       ::PROTOBUF_NAMESPACE_ID::Timestamp* run_at_;
       ::PROTOBUF_NAMESPACE_ID::Duration* delay_;
     } due_;
-    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
     uint32_t _oneof_case_[1];
 
   };
@@ -929,8 +1009,8 @@ class Progress final :
     kMessageFieldNumber = 3,
     kUpdatedAtFieldNumber = 6,
     kFractionFieldNumber = 2,
-    kStepFieldNumber = 4,
-    kStepsFieldNumber = 5,
+    kDoneFieldNumber = 4,
+    kTotalFieldNumber = 5,
   };
   // string stage = 1;
   void clear_stage();
@@ -978,7 +1058,11 @@ class Progress final :
       ::PROTOBUF_NAMESPACE_ID::Timestamp* updated_at);
   ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_updated_at();
 
-  // double fraction = 2;
+  // optional double fraction = 2;
+  bool has_fraction() const;
+  private:
+  bool _internal_has_fraction() const;
+  public:
   void clear_fraction();
   double fraction() const;
   void set_fraction(double value);
@@ -987,22 +1071,22 @@ class Progress final :
   void _internal_set_fraction(double value);
   public:
 
-  // uint32 step = 4;
-  void clear_step();
-  uint32_t step() const;
-  void set_step(uint32_t value);
+  // int64 done = 4;
+  void clear_done();
+  int64_t done() const;
+  void set_done(int64_t value);
   private:
-  uint32_t _internal_step() const;
-  void _internal_set_step(uint32_t value);
+  int64_t _internal_done() const;
+  void _internal_set_done(int64_t value);
   public:
 
-  // uint32 steps = 5;
-  void clear_steps();
-  uint32_t steps() const;
-  void set_steps(uint32_t value);
+  // int64 total = 5;
+  void clear_total();
+  int64_t total() const;
+  void set_total(int64_t value);
   private:
-  uint32_t _internal_steps() const;
-  void _internal_set_steps(uint32_t value);
+  int64_t _internal_total() const;
+  void _internal_set_total(int64_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.Progress)
@@ -1013,13 +1097,14 @@ class Progress final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::HasBits<1> _has_bits_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr stage_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr message_;
     ::PROTOBUF_NAMESPACE_ID::Timestamp* updated_at_;
     double fraction_;
-    uint32_t step_;
-    uint32_t steps_;
-    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+    int64_t done_;
+    int64_t total_;
   };
   union { Impl_ _impl_; };
   friend struct ::TableStruct_signalbox_2fv1_2fjob_2eproto;
@@ -1147,26 +1232,12 @@ class LogLine final :
   // accessors -------------------------------------------------------
 
   enum : int {
-    kLevelFieldNumber = 4,
     kMessageFieldNumber = 5,
     kAtFieldNumber = 2,
     kNumberFieldNumber = 1,
     kAttemptFieldNumber = 3,
+    kLevelFieldNumber = 4,
   };
-  // string level = 4;
-  void clear_level();
-  const std::string& level() const;
-  template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_level(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_level();
-  PROTOBUF_NODISCARD std::string* release_level();
-  void set_allocated_level(std::string* level);
-  private:
-  const std::string& _internal_level() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_level(const std::string& value);
-  std::string* _internal_mutable_level();
-  public:
-
   // string message = 5;
   void clear_message();
   const std::string& message() const;
@@ -1199,22 +1270,31 @@ class LogLine final :
       ::PROTOBUF_NAMESPACE_ID::Timestamp* at);
   ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_at();
 
-  // uint64 number = 1;
+  // int64 number = 1;
   void clear_number();
-  uint64_t number() const;
-  void set_number(uint64_t value);
+  int64_t number() const;
+  void set_number(int64_t value);
   private:
-  uint64_t _internal_number() const;
-  void _internal_set_number(uint64_t value);
+  int64_t _internal_number() const;
+  void _internal_set_number(int64_t value);
   public:
 
-  // uint32 attempt = 3;
+  // int32 attempt = 3;
   void clear_attempt();
-  uint32_t attempt() const;
-  void set_attempt(uint32_t value);
+  int32_t attempt() const;
+  void set_attempt(int32_t value);
   private:
-  uint32_t _internal_attempt() const;
-  void _internal_set_attempt(uint32_t value);
+  int32_t _internal_attempt() const;
+  void _internal_set_attempt(int32_t value);
+  public:
+
+  // .signalbox.v1.LogLevel level = 4;
+  void clear_level();
+  ::signalbox::v1::LogLevel level() const;
+  void set_level(::signalbox::v1::LogLevel value);
+  private:
+  ::signalbox::v1::LogLevel _internal_level() const;
+  void _internal_set_level(::signalbox::v1::LogLevel value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.LogLine)
@@ -1225,11 +1305,11 @@ class LogLine final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr level_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr message_;
     ::PROTOBUF_NAMESPACE_ID::Timestamp* at_;
-    uint64_t number_;
-    uint32_t attempt_;
+    int64_t number_;
+    int32_t attempt_;
+    int level_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -1360,6 +1440,7 @@ class JobError final :
   enum : int {
     kReasonFieldNumber = 1,
     kMessageFieldNumber = 2,
+    kCauseFieldNumber = 3,
   };
   // string reason = 1;
   void clear_reason();
@@ -1389,6 +1470,15 @@ class JobError final :
   std::string* _internal_mutable_message();
   public:
 
+  // .signalbox.v1.FailureCause cause = 3;
+  void clear_cause();
+  ::signalbox::v1::FailureCause cause() const;
+  void set_cause(::signalbox::v1::FailureCause value);
+  private:
+  ::signalbox::v1::FailureCause _internal_cause() const;
+  void _internal_set_cause(::signalbox::v1::FailureCause value);
+  public:
+
   // @@protoc_insertion_point(class_scope:signalbox.v1.JobError)
  private:
   class _Internal;
@@ -1399,6 +1489,7 @@ class JobError final :
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr reason_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr message_;
+    int cause_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -1533,6 +1624,7 @@ class Attempt final :
     kErrorFieldNumber = 6,
     kNumberFieldNumber = 1,
     kOutcomeFieldNumber = 5,
+    kCountedFieldNumber = 8,
   };
   // string node = 2;
   void clear_node();
@@ -1602,13 +1694,13 @@ class Attempt final :
       ::signalbox::v1::JobError* error);
   ::signalbox::v1::JobError* unsafe_arena_release_error();
 
-  // uint32 number = 1;
+  // int32 number = 1;
   void clear_number();
-  uint32_t number() const;
-  void set_number(uint32_t value);
+  int32_t number() const;
+  void set_number(int32_t value);
   private:
-  uint32_t _internal_number() const;
-  void _internal_set_number(uint32_t value);
+  int32_t _internal_number() const;
+  void _internal_set_number(int32_t value);
   public:
 
   // .signalbox.v1.AttemptOutcome outcome = 5;
@@ -1618,6 +1710,15 @@ class Attempt final :
   private:
   ::signalbox::v1::AttemptOutcome _internal_outcome() const;
   void _internal_set_outcome(::signalbox::v1::AttemptOutcome value);
+  public:
+
+  // bool counted = 8;
+  void clear_counted();
+  bool counted() const;
+  void set_counted(bool value);
+  private:
+  bool _internal_counted() const;
+  void _internal_set_counted(bool value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.Attempt)
@@ -1632,8 +1733,9 @@ class Attempt final :
     ::PROTOBUF_NAMESPACE_ID::Timestamp* started_at_;
     ::PROTOBUF_NAMESPACE_ID::Timestamp* ended_at_;
     ::signalbox::v1::JobError* error_;
-    uint32_t number_;
+    int32_t number_;
     int outcome_;
+    bool counted_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -1988,6 +2090,7 @@ class Job final :
     kAttemptFieldNumber = 12,
     kMaxAttemptsFieldNumber = 13,
     kCancelRequestedFieldNumber = 16,
+    kAttemptsUsedFieldNumber = 60,
   };
   // map<string, string> labels = 14;
   int labels_size() const;
@@ -2338,31 +2441,31 @@ class Job final :
   void _internal_set_state(::signalbox::v1::JobState value);
   public:
 
-  // uint64 sequence = 7;
+  // int64 sequence = 7;
   void clear_sequence();
-  uint64_t sequence() const;
-  void set_sequence(uint64_t value);
+  int64_t sequence() const;
+  void set_sequence(int64_t value);
   private:
-  uint64_t _internal_sequence() const;
-  void _internal_set_sequence(uint64_t value);
+  int64_t _internal_sequence() const;
+  void _internal_set_sequence(int64_t value);
   public:
 
-  // uint32 attempt = 12;
+  // int32 attempt = 12;
   void clear_attempt();
-  uint32_t attempt() const;
-  void set_attempt(uint32_t value);
+  int32_t attempt() const;
+  void set_attempt(int32_t value);
   private:
-  uint32_t _internal_attempt() const;
-  void _internal_set_attempt(uint32_t value);
+  int32_t _internal_attempt() const;
+  void _internal_set_attempt(int32_t value);
   public:
 
-  // uint32 max_attempts = 13;
+  // int32 max_attempts = 13;
   void clear_max_attempts();
-  uint32_t max_attempts() const;
-  void set_max_attempts(uint32_t value);
+  int32_t max_attempts() const;
+  void set_max_attempts(int32_t value);
   private:
-  uint32_t _internal_max_attempts() const;
-  void _internal_set_max_attempts(uint32_t value);
+  int32_t _internal_max_attempts() const;
+  void _internal_set_max_attempts(int32_t value);
   public:
 
   // bool cancel_requested = 16;
@@ -2372,6 +2475,15 @@ class Job final :
   private:
   bool _internal_cancel_requested() const;
   void _internal_set_cancel_requested(bool value);
+  public:
+
+  // int32 attempts_used = 60;
+  void clear_attempts_used();
+  int32_t attempts_used() const;
+  void set_attempts_used(int32_t value);
+  private:
+  int32_t _internal_attempts_used() const;
+  void _internal_set_attempts_used(int32_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.Job)
@@ -2408,10 +2520,320 @@ class Job final :
     ::PROTOBUF_NAMESPACE_ID::Duration* soft_timeout_;
     int32_t priority_;
     int state_;
-    uint64_t sequence_;
-    uint32_t attempt_;
-    uint32_t max_attempts_;
+    int64_t sequence_;
+    int32_t attempt_;
+    int32_t max_attempts_;
     bool cancel_requested_;
+    int32_t attempts_used_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_2eproto;
+};
+// -------------------------------------------------------------------
+
+class JobFilter_LabelsEntry_DoNotUse : public ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<JobFilter_LabelsEntry_DoNotUse, 
+    std::string, std::string,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> {
+public:
+  typedef ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<JobFilter_LabelsEntry_DoNotUse, 
+    std::string, std::string,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> SuperType;
+  JobFilter_LabelsEntry_DoNotUse();
+  explicit PROTOBUF_CONSTEXPR JobFilter_LabelsEntry_DoNotUse(
+      ::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+  explicit JobFilter_LabelsEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena);
+  void MergeFrom(const JobFilter_LabelsEntry_DoNotUse& other);
+  static const JobFilter_LabelsEntry_DoNotUse* internal_default_instance() { return reinterpret_cast<const JobFilter_LabelsEntry_DoNotUse*>(&_JobFilter_LabelsEntry_DoNotUse_default_instance_); }
+  static bool ValidateKey(std::string* s) {
+    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "signalbox.v1.JobFilter.LabelsEntry.key");
+ }
+  static bool ValidateValue(std::string* s) {
+    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "signalbox.v1.JobFilter.LabelsEntry.value");
+ }
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_2eproto;
+};
+
+// -------------------------------------------------------------------
+
+class JobFilter final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.JobFilter) */ {
+ public:
+  inline JobFilter() : JobFilter(nullptr) {}
+  ~JobFilter() override;
+  explicit PROTOBUF_CONSTEXPR JobFilter(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  JobFilter(const JobFilter& from);
+  JobFilter(JobFilter&& from) noexcept
+    : JobFilter() {
+    *this = ::std::move(from);
+  }
+
+  inline JobFilter& operator=(const JobFilter& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline JobFilter& operator=(JobFilter&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const JobFilter& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const JobFilter* internal_default_instance() {
+    return reinterpret_cast<const JobFilter*>(
+               &_JobFilter_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    11;
+
+  friend void swap(JobFilter& a, JobFilter& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(JobFilter* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(JobFilter* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  JobFilter* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<JobFilter>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const JobFilter& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const JobFilter& from) {
+    JobFilter::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(JobFilter* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.JobFilter";
+  }
+  protected:
+  explicit JobFilter(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  private:
+  static void ArenaDtor(void* object);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kKindsFieldNumber = 3,
+    kStatesFieldNumber = 4,
+    kLabelsFieldNumber = 5,
+    kUserIdFieldNumber = 1,
+    kQueueFieldNumber = 2,
+    kCreatedFromFieldNumber = 6,
+    kCreatedToFieldNumber = 7,
+  };
+  // repeated string kinds = 3;
+  int kinds_size() const;
+  private:
+  int _internal_kinds_size() const;
+  public:
+  void clear_kinds();
+  const std::string& kinds(int index) const;
+  std::string* mutable_kinds(int index);
+  void set_kinds(int index, const std::string& value);
+  void set_kinds(int index, std::string&& value);
+  void set_kinds(int index, const char* value);
+  void set_kinds(int index, const char* value, size_t size);
+  std::string* add_kinds();
+  void add_kinds(const std::string& value);
+  void add_kinds(std::string&& value);
+  void add_kinds(const char* value);
+  void add_kinds(const char* value, size_t size);
+  const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField<std::string>& kinds() const;
+  ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField<std::string>* mutable_kinds();
+  private:
+  const std::string& _internal_kinds(int index) const;
+  std::string* _internal_add_kinds();
+  public:
+
+  // repeated .signalbox.v1.JobState states = 4;
+  int states_size() const;
+  private:
+  int _internal_states_size() const;
+  public:
+  void clear_states();
+  private:
+  ::signalbox::v1::JobState _internal_states(int index) const;
+  void _internal_add_states(::signalbox::v1::JobState value);
+  ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>* _internal_mutable_states();
+  public:
+  ::signalbox::v1::JobState states(int index) const;
+  void set_states(int index, ::signalbox::v1::JobState value);
+  void add_states(::signalbox::v1::JobState value);
+  const ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>& states() const;
+  ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>* mutable_states();
+
+  // map<string, string> labels = 5;
+  int labels_size() const;
+  private:
+  int _internal_labels_size() const;
+  public:
+  void clear_labels();
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+      _internal_labels() const;
+  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+      _internal_mutable_labels();
+  public:
+  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+      labels() const;
+  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+      mutable_labels();
+
+  // string user_id = 1;
+  void clear_user_id();
+  const std::string& user_id() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_user_id(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_user_id();
+  PROTOBUF_NODISCARD std::string* release_user_id();
+  void set_allocated_user_id(std::string* user_id);
+  private:
+  const std::string& _internal_user_id() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_user_id(const std::string& value);
+  std::string* _internal_mutable_user_id();
+  public:
+
+  // string queue = 2;
+  void clear_queue();
+  const std::string& queue() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_queue(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_queue();
+  PROTOBUF_NODISCARD std::string* release_queue();
+  void set_allocated_queue(std::string* queue);
+  private:
+  const std::string& _internal_queue() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_queue(const std::string& value);
+  std::string* _internal_mutable_queue();
+  public:
+
+  // .google.protobuf.Timestamp created_from = 6;
+  bool has_created_from() const;
+  private:
+  bool _internal_has_created_from() const;
+  public:
+  void clear_created_from();
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_from() const;
+  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Timestamp* release_created_from();
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* mutable_created_from();
+  void set_allocated_created_from(::PROTOBUF_NAMESPACE_ID::Timestamp* created_from);
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp& _internal_created_from() const;
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* _internal_mutable_created_from();
+  public:
+  void unsafe_arena_set_allocated_created_from(
+      ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from);
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_created_from();
+
+  // .google.protobuf.Timestamp created_to = 7;
+  bool has_created_to() const;
+  private:
+  bool _internal_has_created_to() const;
+  public:
+  void clear_created_to();
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_to() const;
+  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Timestamp* release_created_to();
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* mutable_created_to();
+  void set_allocated_created_to(::PROTOBUF_NAMESPACE_ID::Timestamp* created_to);
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp& _internal_created_to() const;
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* _internal_mutable_created_to();
+  public:
+  void unsafe_arena_set_allocated_created_to(
+      ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to);
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_created_to();
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.JobFilter)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField<std::string> kinds_;
+    ::PROTOBUF_NAMESPACE_ID::RepeatedField<int> states_;
+    mutable std::atomic<int> _states_cached_byte_size_;
+    ::PROTOBUF_NAMESPACE_ID::internal::MapField<
+        JobFilter_LabelsEntry_DoNotUse,
+        std::string, std::string,
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> labels_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr user_id_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr queue_;
+    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from_;
+    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -2513,9 +2935,17 @@ inline void RetryPolicy::set_allocated_initial_delay(::PROTOBUF_NAMESPACE_ID::Du
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.RetryPolicy.initial_delay)
 }
 
-// double factor = 2;
+// optional double factor = 2;
+inline bool RetryPolicy::_internal_has_factor() const {
+  bool value = (_impl_._has_bits_[0] & 0x00000001u) != 0;
+  return value;
+}
+inline bool RetryPolicy::has_factor() const {
+  return _internal_has_factor();
+}
 inline void RetryPolicy::clear_factor() {
   _impl_.factor_ = 0;
+  _impl_._has_bits_[0] &= ~0x00000001u;
 }
 inline double RetryPolicy::_internal_factor() const {
   return _impl_.factor_;
@@ -2525,7 +2955,7 @@ inline double RetryPolicy::factor() const {
   return _internal_factor();
 }
 inline void RetryPolicy::_internal_set_factor(double value) {
-  
+  _impl_._has_bits_[0] |= 0x00000001u;
   _impl_.factor_ = value;
 }
 inline void RetryPolicy::set_factor(double value) {
@@ -2618,9 +3048,17 @@ inline void RetryPolicy::set_allocated_max_delay(::PROTOBUF_NAMESPACE_ID::Durati
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.RetryPolicy.max_delay)
 }
 
-// double jitter = 4;
+// optional double jitter = 4;
+inline bool RetryPolicy::_internal_has_jitter() const {
+  bool value = (_impl_._has_bits_[0] & 0x00000002u) != 0;
+  return value;
+}
+inline bool RetryPolicy::has_jitter() const {
+  return _internal_has_jitter();
+}
 inline void RetryPolicy::clear_jitter() {
   _impl_.jitter_ = 0;
+  _impl_._has_bits_[0] &= ~0x00000002u;
 }
 inline double RetryPolicy::_internal_jitter() const {
   return _impl_.jitter_;
@@ -2630,7 +3068,7 @@ inline double RetryPolicy::jitter() const {
   return _internal_jitter();
 }
 inline void RetryPolicy::_internal_set_jitter(double value) {
-  
+  _impl_._has_bits_[0] |= 0x00000002u;
   _impl_.jitter_ = value;
 }
 inline void RetryPolicy::set_jitter(double value) {
@@ -2994,9 +3432,17 @@ inline void JobSpec::set_allocated_idempotency_key(std::string* idempotency_key)
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobSpec.idempotency_key)
 }
 
-// sint32 priority = 8;
+// optional int32 priority = 8;
+inline bool JobSpec::_internal_has_priority() const {
+  bool value = (_impl_._has_bits_[0] & 0x00000001u) != 0;
+  return value;
+}
+inline bool JobSpec::has_priority() const {
+  return _internal_has_priority();
+}
 inline void JobSpec::clear_priority() {
   _impl_.priority_ = 0;
+  _impl_._has_bits_[0] &= ~0x00000001u;
 }
 inline int32_t JobSpec::_internal_priority() const {
   return _impl_.priority_;
@@ -3006,7 +3452,7 @@ inline int32_t JobSpec::priority() const {
   return _internal_priority();
 }
 inline void JobSpec::_internal_set_priority(int32_t value) {
-  
+  _impl_._has_bits_[0] |= 0x00000001u;
   _impl_.priority_ = value;
 }
 inline void JobSpec::set_priority(int32_t value) {
@@ -3146,22 +3592,22 @@ inline ::PROTOBUF_NAMESPACE_ID::Duration* JobSpec::mutable_delay() {
   return _msg;
 }
 
-// uint32 max_attempts = 11;
+// int32 max_attempts = 11;
 inline void JobSpec::clear_max_attempts() {
-  _impl_.max_attempts_ = 0u;
+  _impl_.max_attempts_ = 0;
 }
-inline uint32_t JobSpec::_internal_max_attempts() const {
+inline int32_t JobSpec::_internal_max_attempts() const {
   return _impl_.max_attempts_;
 }
-inline uint32_t JobSpec::max_attempts() const {
+inline int32_t JobSpec::max_attempts() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.JobSpec.max_attempts)
   return _internal_max_attempts();
 }
-inline void JobSpec::_internal_set_max_attempts(uint32_t value) {
+inline void JobSpec::_internal_set_max_attempts(int32_t value) {
   
   _impl_.max_attempts_ = value;
 }
-inline void JobSpec::set_max_attempts(uint32_t value) {
+inline void JobSpec::set_max_attempts(int32_t value) {
   _internal_set_max_attempts(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.JobSpec.max_attempts)
 }
@@ -3518,9 +3964,17 @@ inline void Progress::set_allocated_stage(std::string* stage) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Progress.stage)
 }
 
-// double fraction = 2;
+// optional double fraction = 2;
+inline bool Progress::_internal_has_fraction() const {
+  bool value = (_impl_._has_bits_[0] & 0x00000001u) != 0;
+  return value;
+}
+inline bool Progress::has_fraction() const {
+  return _internal_has_fraction();
+}
 inline void Progress::clear_fraction() {
   _impl_.fraction_ = 0;
+  _impl_._has_bits_[0] &= ~0x00000001u;
 }
 inline double Progress::_internal_fraction() const {
   return _impl_.fraction_;
@@ -3530,7 +3984,7 @@ inline double Progress::fraction() const {
   return _internal_fraction();
 }
 inline void Progress::_internal_set_fraction(double value) {
-  
+  _impl_._has_bits_[0] |= 0x00000001u;
   _impl_.fraction_ = value;
 }
 inline void Progress::set_fraction(double value) {
@@ -3588,44 +4042,44 @@ inline void Progress::set_allocated_message(std::string* message) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Progress.message)
 }
 
-// uint32 step = 4;
-inline void Progress::clear_step() {
-  _impl_.step_ = 0u;
+// int64 done = 4;
+inline void Progress::clear_done() {
+  _impl_.done_ = int64_t{0};
 }
-inline uint32_t Progress::_internal_step() const {
-  return _impl_.step_;
+inline int64_t Progress::_internal_done() const {
+  return _impl_.done_;
 }
-inline uint32_t Progress::step() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.Progress.step)
-  return _internal_step();
+inline int64_t Progress::done() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.Progress.done)
+  return _internal_done();
 }
-inline void Progress::_internal_set_step(uint32_t value) {
+inline void Progress::_internal_set_done(int64_t value) {
   
-  _impl_.step_ = value;
+  _impl_.done_ = value;
 }
-inline void Progress::set_step(uint32_t value) {
-  _internal_set_step(value);
-  // @@protoc_insertion_point(field_set:signalbox.v1.Progress.step)
+inline void Progress::set_done(int64_t value) {
+  _internal_set_done(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.Progress.done)
 }
 
-// uint32 steps = 5;
-inline void Progress::clear_steps() {
-  _impl_.steps_ = 0u;
+// int64 total = 5;
+inline void Progress::clear_total() {
+  _impl_.total_ = int64_t{0};
 }
-inline uint32_t Progress::_internal_steps() const {
-  return _impl_.steps_;
+inline int64_t Progress::_internal_total() const {
+  return _impl_.total_;
 }
-inline uint32_t Progress::steps() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.Progress.steps)
-  return _internal_steps();
+inline int64_t Progress::total() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.Progress.total)
+  return _internal_total();
 }
-inline void Progress::_internal_set_steps(uint32_t value) {
+inline void Progress::_internal_set_total(int64_t value) {
   
-  _impl_.steps_ = value;
+  _impl_.total_ = value;
 }
-inline void Progress::set_steps(uint32_t value) {
-  _internal_set_steps(value);
-  // @@protoc_insertion_point(field_set:signalbox.v1.Progress.steps)
+inline void Progress::set_total(int64_t value) {
+  _internal_set_total(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.Progress.total)
 }
 
 // .google.protobuf.Timestamp updated_at = 6;
@@ -3717,22 +4171,22 @@ inline void Progress::set_allocated_updated_at(::PROTOBUF_NAMESPACE_ID::Timestam
 
 // LogLine
 
-// uint64 number = 1;
+// int64 number = 1;
 inline void LogLine::clear_number() {
-  _impl_.number_ = uint64_t{0u};
+  _impl_.number_ = int64_t{0};
 }
-inline uint64_t LogLine::_internal_number() const {
+inline int64_t LogLine::_internal_number() const {
   return _impl_.number_;
 }
-inline uint64_t LogLine::number() const {
+inline int64_t LogLine::number() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.LogLine.number)
   return _internal_number();
 }
-inline void LogLine::_internal_set_number(uint64_t value) {
+inline void LogLine::_internal_set_number(int64_t value) {
   
   _impl_.number_ = value;
 }
-inline void LogLine::set_number(uint64_t value) {
+inline void LogLine::set_number(int64_t value) {
   _internal_set_number(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.LogLine.number)
 }
@@ -3822,74 +4276,44 @@ inline void LogLine::set_allocated_at(::PROTOBUF_NAMESPACE_ID::Timestamp* at) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.LogLine.at)
 }
 
-// uint32 attempt = 3;
+// int32 attempt = 3;
 inline void LogLine::clear_attempt() {
-  _impl_.attempt_ = 0u;
+  _impl_.attempt_ = 0;
 }
-inline uint32_t LogLine::_internal_attempt() const {
+inline int32_t LogLine::_internal_attempt() const {
   return _impl_.attempt_;
 }
-inline uint32_t LogLine::attempt() const {
+inline int32_t LogLine::attempt() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.LogLine.attempt)
   return _internal_attempt();
 }
-inline void LogLine::_internal_set_attempt(uint32_t value) {
+inline void LogLine::_internal_set_attempt(int32_t value) {
   
   _impl_.attempt_ = value;
 }
-inline void LogLine::set_attempt(uint32_t value) {
+inline void LogLine::set_attempt(int32_t value) {
   _internal_set_attempt(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.LogLine.attempt)
 }
 
-// string level = 4;
+// .signalbox.v1.LogLevel level = 4;
 inline void LogLine::clear_level() {
-  _impl_.level_.ClearToEmpty();
+  _impl_.level_ = 0;
 }
-inline const std::string& LogLine::level() const {
+inline ::signalbox::v1::LogLevel LogLine::_internal_level() const {
+  return static_cast< ::signalbox::v1::LogLevel >(_impl_.level_);
+}
+inline ::signalbox::v1::LogLevel LogLine::level() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.LogLine.level)
   return _internal_level();
 }
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void LogLine::set_level(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.level_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+inline void LogLine::_internal_set_level(::signalbox::v1::LogLevel value) {
+  
+  _impl_.level_ = value;
+}
+inline void LogLine::set_level(::signalbox::v1::LogLevel value) {
+  _internal_set_level(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.LogLine.level)
-}
-inline std::string* LogLine::mutable_level() {
-  std::string* _s = _internal_mutable_level();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.LogLine.level)
-  return _s;
-}
-inline const std::string& LogLine::_internal_level() const {
-  return _impl_.level_.Get();
-}
-inline void LogLine::_internal_set_level(const std::string& value) {
-  
-  _impl_.level_.Set(value, GetArenaForAllocation());
-}
-inline std::string* LogLine::_internal_mutable_level() {
-  
-  return _impl_.level_.Mutable(GetArenaForAllocation());
-}
-inline std::string* LogLine::release_level() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.LogLine.level)
-  return _impl_.level_.Release();
-}
-inline void LogLine::set_allocated_level(std::string* level) {
-  if (level != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.level_.SetAllocated(level, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.level_.IsDefault()) {
-    _impl_.level_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.LogLine.level)
 }
 
 // string message = 5;
@@ -4046,26 +4470,46 @@ inline void JobError::set_allocated_message(std::string* message) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobError.message)
 }
 
+// .signalbox.v1.FailureCause cause = 3;
+inline void JobError::clear_cause() {
+  _impl_.cause_ = 0;
+}
+inline ::signalbox::v1::FailureCause JobError::_internal_cause() const {
+  return static_cast< ::signalbox::v1::FailureCause >(_impl_.cause_);
+}
+inline ::signalbox::v1::FailureCause JobError::cause() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobError.cause)
+  return _internal_cause();
+}
+inline void JobError::_internal_set_cause(::signalbox::v1::FailureCause value) {
+  
+  _impl_.cause_ = value;
+}
+inline void JobError::set_cause(::signalbox::v1::FailureCause value) {
+  _internal_set_cause(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobError.cause)
+}
+
 // -------------------------------------------------------------------
 
 // Attempt
 
-// uint32 number = 1;
+// int32 number = 1;
 inline void Attempt::clear_number() {
-  _impl_.number_ = 0u;
+  _impl_.number_ = 0;
 }
-inline uint32_t Attempt::_internal_number() const {
+inline int32_t Attempt::_internal_number() const {
   return _impl_.number_;
 }
-inline uint32_t Attempt::number() const {
+inline int32_t Attempt::number() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.Attempt.number)
   return _internal_number();
 }
-inline void Attempt::_internal_set_number(uint32_t value) {
+inline void Attempt::_internal_set_number(int32_t value) {
   
   _impl_.number_ = value;
 }
-inline void Attempt::set_number(uint32_t value) {
+inline void Attempt::set_number(int32_t value) {
   _internal_set_number(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.Attempt.number)
 }
@@ -4398,6 +4842,26 @@ inline void Attempt::set_allocated_error(::signalbox::v1::JobError* error) {
   }
   _impl_.error_ = error;
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Attempt.error)
+}
+
+// bool counted = 8;
+inline void Attempt::clear_counted() {
+  _impl_.counted_ = false;
+}
+inline bool Attempt::_internal_counted() const {
+  return _impl_.counted_;
+}
+inline bool Attempt::counted() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.Attempt.counted)
+  return _internal_counted();
+}
+inline void Attempt::_internal_set_counted(bool value) {
+  
+  _impl_.counted_ = value;
+}
+inline void Attempt::set_counted(bool value) {
+  _internal_set_counted(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.Attempt.counted)
 }
 
 // -------------------------------------------------------------------
@@ -4750,22 +5214,22 @@ inline void Job::set_state(::signalbox::v1::JobState value) {
   // @@protoc_insertion_point(field_set:signalbox.v1.Job.state)
 }
 
-// uint64 sequence = 7;
+// int64 sequence = 7;
 inline void Job::clear_sequence() {
-  _impl_.sequence_ = uint64_t{0u};
+  _impl_.sequence_ = int64_t{0};
 }
-inline uint64_t Job::_internal_sequence() const {
+inline int64_t Job::_internal_sequence() const {
   return _impl_.sequence_;
 }
-inline uint64_t Job::sequence() const {
+inline int64_t Job::sequence() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.Job.sequence)
   return _internal_sequence();
 }
-inline void Job::_internal_set_sequence(uint64_t value) {
+inline void Job::_internal_set_sequence(int64_t value) {
   
   _impl_.sequence_ = value;
 }
-inline void Job::set_sequence(uint64_t value) {
+inline void Job::set_sequence(int64_t value) {
   _internal_set_sequence(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.Job.sequence)
 }
@@ -5110,42 +5574,42 @@ inline void Job::set_allocated_finished_at(::PROTOBUF_NAMESPACE_ID::Timestamp* f
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Job.finished_at)
 }
 
-// uint32 attempt = 12;
+// int32 attempt = 12;
 inline void Job::clear_attempt() {
-  _impl_.attempt_ = 0u;
+  _impl_.attempt_ = 0;
 }
-inline uint32_t Job::_internal_attempt() const {
+inline int32_t Job::_internal_attempt() const {
   return _impl_.attempt_;
 }
-inline uint32_t Job::attempt() const {
+inline int32_t Job::attempt() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.Job.attempt)
   return _internal_attempt();
 }
-inline void Job::_internal_set_attempt(uint32_t value) {
+inline void Job::_internal_set_attempt(int32_t value) {
   
   _impl_.attempt_ = value;
 }
-inline void Job::set_attempt(uint32_t value) {
+inline void Job::set_attempt(int32_t value) {
   _internal_set_attempt(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.Job.attempt)
 }
 
-// uint32 max_attempts = 13;
+// int32 max_attempts = 13;
 inline void Job::clear_max_attempts() {
-  _impl_.max_attempts_ = 0u;
+  _impl_.max_attempts_ = 0;
 }
-inline uint32_t Job::_internal_max_attempts() const {
+inline int32_t Job::_internal_max_attempts() const {
   return _impl_.max_attempts_;
 }
-inline uint32_t Job::max_attempts() const {
+inline int32_t Job::max_attempts() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.Job.max_attempts)
   return _internal_max_attempts();
 }
-inline void Job::_internal_set_max_attempts(uint32_t value) {
+inline void Job::_internal_set_max_attempts(int32_t value) {
   
   _impl_.max_attempts_ = value;
 }
-inline void Job::set_max_attempts(uint32_t value) {
+inline void Job::set_max_attempts(int32_t value) {
   _internal_set_max_attempts(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.Job.max_attempts)
 }
@@ -5959,9 +6423,456 @@ inline void Job::set_allocated_payload(std::string* payload) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Job.payload)
 }
 
+// int32 attempts_used = 60;
+inline void Job::clear_attempts_used() {
+  _impl_.attempts_used_ = 0;
+}
+inline int32_t Job::_internal_attempts_used() const {
+  return _impl_.attempts_used_;
+}
+inline int32_t Job::attempts_used() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.Job.attempts_used)
+  return _internal_attempts_used();
+}
+inline void Job::_internal_set_attempts_used(int32_t value) {
+  
+  _impl_.attempts_used_ = value;
+}
+inline void Job::set_attempts_used(int32_t value) {
+  _internal_set_attempts_used(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.Job.attempts_used)
+}
+
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
+// JobFilter
+
+// string user_id = 1;
+inline void JobFilter::clear_user_id() {
+  _impl_.user_id_.ClearToEmpty();
+}
+inline const std::string& JobFilter::user_id() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.user_id)
+  return _internal_user_id();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void JobFilter::set_user_id(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.user_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobFilter.user_id)
+}
+inline std::string* JobFilter::mutable_user_id() {
+  std::string* _s = _internal_mutable_user_id();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobFilter.user_id)
+  return _s;
+}
+inline const std::string& JobFilter::_internal_user_id() const {
+  return _impl_.user_id_.Get();
+}
+inline void JobFilter::_internal_set_user_id(const std::string& value) {
+  
+  _impl_.user_id_.Set(value, GetArenaForAllocation());
+}
+inline std::string* JobFilter::_internal_mutable_user_id() {
+  
+  return _impl_.user_id_.Mutable(GetArenaForAllocation());
+}
+inline std::string* JobFilter::release_user_id() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.JobFilter.user_id)
+  return _impl_.user_id_.Release();
+}
+inline void JobFilter::set_allocated_user_id(std::string* user_id) {
+  if (user_id != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.user_id_.SetAllocated(user_id, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.user_id_.IsDefault()) {
+    _impl_.user_id_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobFilter.user_id)
+}
+
+// string queue = 2;
+inline void JobFilter::clear_queue() {
+  _impl_.queue_.ClearToEmpty();
+}
+inline const std::string& JobFilter::queue() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.queue)
+  return _internal_queue();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void JobFilter::set_queue(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.queue_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobFilter.queue)
+}
+inline std::string* JobFilter::mutable_queue() {
+  std::string* _s = _internal_mutable_queue();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobFilter.queue)
+  return _s;
+}
+inline const std::string& JobFilter::_internal_queue() const {
+  return _impl_.queue_.Get();
+}
+inline void JobFilter::_internal_set_queue(const std::string& value) {
+  
+  _impl_.queue_.Set(value, GetArenaForAllocation());
+}
+inline std::string* JobFilter::_internal_mutable_queue() {
+  
+  return _impl_.queue_.Mutable(GetArenaForAllocation());
+}
+inline std::string* JobFilter::release_queue() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.JobFilter.queue)
+  return _impl_.queue_.Release();
+}
+inline void JobFilter::set_allocated_queue(std::string* queue) {
+  if (queue != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.queue_.SetAllocated(queue, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.queue_.IsDefault()) {
+    _impl_.queue_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobFilter.queue)
+}
+
+// repeated string kinds = 3;
+inline int JobFilter::_internal_kinds_size() const {
+  return _impl_.kinds_.size();
+}
+inline int JobFilter::kinds_size() const {
+  return _internal_kinds_size();
+}
+inline void JobFilter::clear_kinds() {
+  _impl_.kinds_.Clear();
+}
+inline std::string* JobFilter::add_kinds() {
+  std::string* _s = _internal_add_kinds();
+  // @@protoc_insertion_point(field_add_mutable:signalbox.v1.JobFilter.kinds)
+  return _s;
+}
+inline const std::string& JobFilter::_internal_kinds(int index) const {
+  return _impl_.kinds_.Get(index);
+}
+inline const std::string& JobFilter::kinds(int index) const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.kinds)
+  return _internal_kinds(index);
+}
+inline std::string* JobFilter::mutable_kinds(int index) {
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobFilter.kinds)
+  return _impl_.kinds_.Mutable(index);
+}
+inline void JobFilter::set_kinds(int index, const std::string& value) {
+  _impl_.kinds_.Mutable(index)->assign(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::set_kinds(int index, std::string&& value) {
+  _impl_.kinds_.Mutable(index)->assign(std::move(value));
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::set_kinds(int index, const char* value) {
+  GOOGLE_DCHECK(value != nullptr);
+  _impl_.kinds_.Mutable(index)->assign(value);
+  // @@protoc_insertion_point(field_set_char:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::set_kinds(int index, const char* value, size_t size) {
+  _impl_.kinds_.Mutable(index)->assign(
+    reinterpret_cast<const char*>(value), size);
+  // @@protoc_insertion_point(field_set_pointer:signalbox.v1.JobFilter.kinds)
+}
+inline std::string* JobFilter::_internal_add_kinds() {
+  return _impl_.kinds_.Add();
+}
+inline void JobFilter::add_kinds(const std::string& value) {
+  _impl_.kinds_.Add()->assign(value);
+  // @@protoc_insertion_point(field_add:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::add_kinds(std::string&& value) {
+  _impl_.kinds_.Add(std::move(value));
+  // @@protoc_insertion_point(field_add:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::add_kinds(const char* value) {
+  GOOGLE_DCHECK(value != nullptr);
+  _impl_.kinds_.Add()->assign(value);
+  // @@protoc_insertion_point(field_add_char:signalbox.v1.JobFilter.kinds)
+}
+inline void JobFilter::add_kinds(const char* value, size_t size) {
+  _impl_.kinds_.Add()->assign(reinterpret_cast<const char*>(value), size);
+  // @@protoc_insertion_point(field_add_pointer:signalbox.v1.JobFilter.kinds)
+}
+inline const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField<std::string>&
+JobFilter::kinds() const {
+  // @@protoc_insertion_point(field_list:signalbox.v1.JobFilter.kinds)
+  return _impl_.kinds_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField<std::string>*
+JobFilter::mutable_kinds() {
+  // @@protoc_insertion_point(field_mutable_list:signalbox.v1.JobFilter.kinds)
+  return &_impl_.kinds_;
+}
+
+// repeated .signalbox.v1.JobState states = 4;
+inline int JobFilter::_internal_states_size() const {
+  return _impl_.states_.size();
+}
+inline int JobFilter::states_size() const {
+  return _internal_states_size();
+}
+inline void JobFilter::clear_states() {
+  _impl_.states_.Clear();
+}
+inline ::signalbox::v1::JobState JobFilter::_internal_states(int index) const {
+  return static_cast< ::signalbox::v1::JobState >(_impl_.states_.Get(index));
+}
+inline ::signalbox::v1::JobState JobFilter::states(int index) const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.states)
+  return _internal_states(index);
+}
+inline void JobFilter::set_states(int index, ::signalbox::v1::JobState value) {
+  _impl_.states_.Set(index, value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobFilter.states)
+}
+inline void JobFilter::_internal_add_states(::signalbox::v1::JobState value) {
+  _impl_.states_.Add(value);
+}
+inline void JobFilter::add_states(::signalbox::v1::JobState value) {
+  _internal_add_states(value);
+  // @@protoc_insertion_point(field_add:signalbox.v1.JobFilter.states)
+}
+inline const ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>&
+JobFilter::states() const {
+  // @@protoc_insertion_point(field_list:signalbox.v1.JobFilter.states)
+  return _impl_.states_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>*
+JobFilter::_internal_mutable_states() {
+  return &_impl_.states_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>*
+JobFilter::mutable_states() {
+  // @@protoc_insertion_point(field_mutable_list:signalbox.v1.JobFilter.states)
+  return _internal_mutable_states();
+}
+
+// map<string, string> labels = 5;
+inline int JobFilter::_internal_labels_size() const {
+  return _impl_.labels_.size();
+}
+inline int JobFilter::labels_size() const {
+  return _internal_labels_size();
+}
+inline void JobFilter::clear_labels() {
+  _impl_.labels_.Clear();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+JobFilter::_internal_labels() const {
+  return _impl_.labels_.GetMap();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+JobFilter::labels() const {
+  // @@protoc_insertion_point(field_map:signalbox.v1.JobFilter.labels)
+  return _internal_labels();
+}
+inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+JobFilter::_internal_mutable_labels() {
+  return _impl_.labels_.MutableMap();
+}
+inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+JobFilter::mutable_labels() {
+  // @@protoc_insertion_point(field_mutable_map:signalbox.v1.JobFilter.labels)
+  return _internal_mutable_labels();
+}
+
+// .google.protobuf.Timestamp created_from = 6;
+inline bool JobFilter::_internal_has_created_from() const {
+  return this != internal_default_instance() && _impl_.created_from_ != nullptr;
+}
+inline bool JobFilter::has_created_from() const {
+  return _internal_has_created_from();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& JobFilter::_internal_created_from() const {
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp* p = _impl_.created_from_;
+  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Timestamp&>(
+      ::PROTOBUF_NAMESPACE_ID::_Timestamp_default_instance_);
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& JobFilter::created_from() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.created_from)
+  return _internal_created_from();
+}
+inline void JobFilter::unsafe_arena_set_allocated_created_from(
+    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_from_);
+  }
+  _impl_.created_from_ = created_from;
+  if (created_from) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.JobFilter.created_from)
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::release_created_from() {
+  
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_from_;
+  _impl_.created_from_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::unsafe_arena_release_created_from() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.JobFilter.created_from)
+  
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_from_;
+  _impl_.created_from_ = nullptr;
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::_internal_mutable_created_from() {
+  
+  if (_impl_.created_from_ == nullptr) {
+    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Timestamp>(GetArenaForAllocation());
+    _impl_.created_from_ = p;
+  }
+  return _impl_.created_from_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::mutable_created_from() {
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* _msg = _internal_mutable_created_from();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobFilter.created_from)
+  return _msg;
+}
+inline void JobFilter::set_allocated_created_from(::PROTOBUF_NAMESPACE_ID::Timestamp* created_from) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_from_);
+  }
+  if (created_from) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(created_from));
+    if (message_arena != submessage_arena) {
+      created_from = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, created_from, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.created_from_ = created_from;
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobFilter.created_from)
+}
+
+// .google.protobuf.Timestamp created_to = 7;
+inline bool JobFilter::_internal_has_created_to() const {
+  return this != internal_default_instance() && _impl_.created_to_ != nullptr;
+}
+inline bool JobFilter::has_created_to() const {
+  return _internal_has_created_to();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& JobFilter::_internal_created_to() const {
+  const ::PROTOBUF_NAMESPACE_ID::Timestamp* p = _impl_.created_to_;
+  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Timestamp&>(
+      ::PROTOBUF_NAMESPACE_ID::_Timestamp_default_instance_);
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& JobFilter::created_to() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobFilter.created_to)
+  return _internal_created_to();
+}
+inline void JobFilter::unsafe_arena_set_allocated_created_to(
+    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_to_);
+  }
+  _impl_.created_to_ = created_to;
+  if (created_to) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.JobFilter.created_to)
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::release_created_to() {
+  
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_to_;
+  _impl_.created_to_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::unsafe_arena_release_created_to() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.JobFilter.created_to)
+  
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_to_;
+  _impl_.created_to_ = nullptr;
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::_internal_mutable_created_to() {
+  
+  if (_impl_.created_to_ == nullptr) {
+    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Timestamp>(GetArenaForAllocation());
+    _impl_.created_to_ = p;
+  }
+  return _impl_.created_to_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Timestamp* JobFilter::mutable_created_to() {
+  ::PROTOBUF_NAMESPACE_ID::Timestamp* _msg = _internal_mutable_created_to();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobFilter.created_to)
+  return _msg;
+}
+inline void JobFilter::set_allocated_created_to(::PROTOBUF_NAMESPACE_ID::Timestamp* created_to) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_to_);
+  }
+  if (created_to) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(created_to));
+    if (message_arena != submessage_arena) {
+      created_to = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, created_to, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.created_to_ = created_to;
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobFilter.created_to)
+}
+
 #ifdef __GNUC__
   #pragma GCC diagnostic pop
 #endif  // __GNUC__
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
 // -------------------------------------------------------------------
 
 // -------------------------------------------------------------------
@@ -5992,6 +6903,16 @@ template <> struct is_proto_enum< ::signalbox::v1::JobState> : ::std::true_type 
 template <>
 inline const EnumDescriptor* GetEnumDescriptor< ::signalbox::v1::JobState>() {
   return ::signalbox::v1::JobState_descriptor();
+}
+template <> struct is_proto_enum< ::signalbox::v1::LogLevel> : ::std::true_type {};
+template <>
+inline const EnumDescriptor* GetEnumDescriptor< ::signalbox::v1::LogLevel>() {
+  return ::signalbox::v1::LogLevel_descriptor();
+}
+template <> struct is_proto_enum< ::signalbox::v1::FailureCause> : ::std::true_type {};
+template <>
+inline const EnumDescriptor* GetEnumDescriptor< ::signalbox::v1::FailureCause>() {
+  return ::signalbox::v1::FailureCause_descriptor();
 }
 template <> struct is_proto_enum< ::signalbox::v1::AttemptOutcome> : ::std::true_type {};
 template <>

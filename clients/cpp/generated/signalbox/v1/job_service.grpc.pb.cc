@@ -27,6 +27,8 @@ static const char* JobService_method_names[] = {
   "/signalbox.v1.JobService/EnqueueBatch",
   "/signalbox.v1.JobService/GetJob",
   "/signalbox.v1.JobService/ListJobs",
+  "/signalbox.v1.JobService/ListAttempts",
+  "/signalbox.v1.JobService/ListLogLines",
   "/signalbox.v1.JobService/Watch",
   "/signalbox.v1.JobService/Cancel",
   "/signalbox.v1.JobService/Retry",
@@ -43,9 +45,11 @@ JobService::Stub::Stub(const std::shared_ptr< ::grpc::ChannelInterface>& channel
   , rpcmethod_EnqueueBatch_(JobService_method_names[1], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
   , rpcmethod_GetJob_(JobService_method_names[2], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
   , rpcmethod_ListJobs_(JobService_method_names[3], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
-  , rpcmethod_Watch_(JobService_method_names[4], options.suffix_for_stats(),::grpc::internal::RpcMethod::SERVER_STREAMING, channel)
-  , rpcmethod_Cancel_(JobService_method_names[5], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
-  , rpcmethod_Retry_(JobService_method_names[6], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
+  , rpcmethod_ListAttempts_(JobService_method_names[4], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
+  , rpcmethod_ListLogLines_(JobService_method_names[5], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
+  , rpcmethod_Watch_(JobService_method_names[6], options.suffix_for_stats(),::grpc::internal::RpcMethod::SERVER_STREAMING, channel)
+  , rpcmethod_Cancel_(JobService_method_names[7], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
+  , rpcmethod_Retry_(JobService_method_names[8], options.suffix_for_stats(),::grpc::internal::RpcMethod::NORMAL_RPC, channel)
   {}
 
 ::grpc::Status JobService::Stub::Enqueue(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueRequest& request, ::signalbox::v1::EnqueueResponse* response) {
@@ -136,6 +140,52 @@ void JobService::Stub::async::ListJobs(::grpc::ClientContext* context, const ::s
 ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListJobsResponse>* JobService::Stub::AsyncListJobsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) {
   auto* result =
     this->PrepareAsyncListJobsRaw(context, request, cq);
+  result->StartCall();
+  return result;
+}
+
+::grpc::Status JobService::Stub::ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::signalbox::v1::ListAttemptsResponse* response) {
+  return ::grpc::internal::BlockingUnaryCall< ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(channel_.get(), rpcmethod_ListAttempts_, context, request, response);
+}
+
+void JobService::Stub::async::ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, std::function<void(::grpc::Status)> f) {
+  ::grpc::internal::CallbackUnaryCall< ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(stub_->channel_.get(), stub_->rpcmethod_ListAttempts_, context, request, response, std::move(f));
+}
+
+void JobService::Stub::async::ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, ::grpc::ClientUnaryReactor* reactor) {
+  ::grpc::internal::ClientCallbackUnaryFactory::Create< ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(stub_->channel_.get(), stub_->rpcmethod_ListAttempts_, context, request, response, reactor);
+}
+
+::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>* JobService::Stub::PrepareAsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+  return ::grpc::internal::ClientAsyncResponseReaderHelper::Create< ::signalbox::v1::ListAttemptsResponse, ::signalbox::v1::ListAttemptsRequest, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(channel_.get(), cq, rpcmethod_ListAttempts_, context, request);
+}
+
+::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>* JobService::Stub::AsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+  auto* result =
+    this->PrepareAsyncListAttemptsRaw(context, request, cq);
+  result->StartCall();
+  return result;
+}
+
+::grpc::Status JobService::Stub::ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::signalbox::v1::ListLogLinesResponse* response) {
+  return ::grpc::internal::BlockingUnaryCall< ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(channel_.get(), rpcmethod_ListLogLines_, context, request, response);
+}
+
+void JobService::Stub::async::ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, std::function<void(::grpc::Status)> f) {
+  ::grpc::internal::CallbackUnaryCall< ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(stub_->channel_.get(), stub_->rpcmethod_ListLogLines_, context, request, response, std::move(f));
+}
+
+void JobService::Stub::async::ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, ::grpc::ClientUnaryReactor* reactor) {
+  ::grpc::internal::ClientCallbackUnaryFactory::Create< ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(stub_->channel_.get(), stub_->rpcmethod_ListLogLines_, context, request, response, reactor);
+}
+
+::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>* JobService::Stub::PrepareAsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+  return ::grpc::internal::ClientAsyncResponseReaderHelper::Create< ::signalbox::v1::ListLogLinesResponse, ::signalbox::v1::ListLogLinesRequest, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(channel_.get(), cq, rpcmethod_ListLogLines_, context, request);
+}
+
+::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>* JobService::Stub::AsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+  auto* result =
+    this->PrepareAsyncListLogLinesRaw(context, request, cq);
   result->StartCall();
   return result;
 }
@@ -245,6 +295,26 @@ JobService::Service::Service() {
              }, this)));
   AddMethod(new ::grpc::internal::RpcServiceMethod(
       JobService_method_names[4],
+      ::grpc::internal::RpcMethod::NORMAL_RPC,
+      new ::grpc::internal::RpcMethodHandler< JobService::Service, ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(
+          [](JobService::Service* service,
+             ::grpc::ServerContext* ctx,
+             const ::signalbox::v1::ListAttemptsRequest* req,
+             ::signalbox::v1::ListAttemptsResponse* resp) {
+               return service->ListAttempts(ctx, req, resp);
+             }, this)));
+  AddMethod(new ::grpc::internal::RpcServiceMethod(
+      JobService_method_names[5],
+      ::grpc::internal::RpcMethod::NORMAL_RPC,
+      new ::grpc::internal::RpcMethodHandler< JobService::Service, ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(
+          [](JobService::Service* service,
+             ::grpc::ServerContext* ctx,
+             const ::signalbox::v1::ListLogLinesRequest* req,
+             ::signalbox::v1::ListLogLinesResponse* resp) {
+               return service->ListLogLines(ctx, req, resp);
+             }, this)));
+  AddMethod(new ::grpc::internal::RpcServiceMethod(
+      JobService_method_names[6],
       ::grpc::internal::RpcMethod::SERVER_STREAMING,
       new ::grpc::internal::ServerStreamingHandler< JobService::Service, ::signalbox::v1::WatchRequest, ::signalbox::v1::WatchResponse>(
           [](JobService::Service* service,
@@ -254,7 +324,7 @@ JobService::Service::Service() {
                return service->Watch(ctx, req, writer);
              }, this)));
   AddMethod(new ::grpc::internal::RpcServiceMethod(
-      JobService_method_names[5],
+      JobService_method_names[7],
       ::grpc::internal::RpcMethod::NORMAL_RPC,
       new ::grpc::internal::RpcMethodHandler< JobService::Service, ::signalbox::v1::CancelRequest, ::signalbox::v1::CancelResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(
           [](JobService::Service* service,
@@ -264,7 +334,7 @@ JobService::Service::Service() {
                return service->Cancel(ctx, req, resp);
              }, this)));
   AddMethod(new ::grpc::internal::RpcServiceMethod(
-      JobService_method_names[6],
+      JobService_method_names[8],
       ::grpc::internal::RpcMethod::NORMAL_RPC,
       new ::grpc::internal::RpcMethodHandler< JobService::Service, ::signalbox::v1::RetryRequest, ::signalbox::v1::RetryResponse, ::grpc::protobuf::MessageLite, ::grpc::protobuf::MessageLite>(
           [](JobService::Service* service,
@@ -300,6 +370,20 @@ JobService::Service::~Service() {
 }
 
 ::grpc::Status JobService::Service::ListJobs(::grpc::ServerContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response) {
+  (void) context;
+  (void) request;
+  (void) response;
+  return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+}
+
+::grpc::Status JobService::Service::ListAttempts(::grpc::ServerContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response) {
+  (void) context;
+  (void) request;
+  (void) response;
+  return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+}
+
+::grpc::Status JobService::Service::ListLogLines(::grpc::ServerContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response) {
   (void) context;
   (void) request;
   (void) response;

@@ -53,6 +53,9 @@ namespace v1 {
 // A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
 // google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
 // the call will not succeed later either.
+//
+// No response of a method has more than 4 MiB, which is what gRPC clients
+// accept unless they are configured otherwise.
 class JobService final {
  public:
   static constexpr char const* service_full_name() {
@@ -84,9 +87,7 @@ class JobService final {
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::EnqueueBatchResponse>> PrepareAsyncEnqueueBatch(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueBatchRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::EnqueueBatchResponse>>(PrepareAsyncEnqueueBatchRaw(context, request, cq));
     }
-    // Returns one job with its attempts, log, progress and result. With long
-    // errors of many attempts the response may have up to about 8 MiB; a gRPC
-    // client accepts 4 MiB unless it is configured otherwise.
+    // Returns one job with its last attempts, log, progress and result.
     virtual ::grpc::Status GetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest& request, ::signalbox::v1::GetJobResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::GetJobResponse>> AsyncGetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::GetJobResponse>>(AsyncGetJobRaw(context, request, cq));
@@ -94,7 +95,7 @@ class JobService final {
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::GetJobResponse>> PrepareAsyncGetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::GetJobResponse>>(PrepareAsyncGetJobRaw(context, request, cq));
     }
-    // Returns the jobs that match every filter, newest first.
+    // Returns the jobs that match the filter, newest first.
     virtual ::grpc::Status ListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::signalbox::v1::ListJobsResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>> AsyncListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>>(AsyncListJobsRaw(context, request, cq));
@@ -102,11 +103,28 @@ class JobService final {
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>> PrepareAsyncListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>>(PrepareAsyncListJobsRaw(context, request, cq));
     }
+    // Returns the attempts of a job, oldest first.
+    virtual ::grpc::Status ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::signalbox::v1::ListAttemptsResponse* response) = 0;
+    std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>> AsyncListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>>(AsyncListAttemptsRaw(context, request, cq));
+    }
+    std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>> PrepareAsyncListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>>(PrepareAsyncListAttemptsRaw(context, request, cq));
+    }
+    // Returns the log lines of a job that are kept, oldest first.
+    virtual ::grpc::Status ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::signalbox::v1::ListLogLinesResponse* response) = 0;
+    std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>> AsyncListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>>(AsyncListLogLinesRaw(context, request, cq));
+    }
+    std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>> PrepareAsyncListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>>(PrepareAsyncListLogLinesRaw(context, request, cq));
+    }
     // Streams a snapshot of each job, then every lifecycle event of each job in
     // order, with a sequence that has no gaps, and the latest progress (earlier
-    // progress may be omitted). A watch of named jobs ends with OK after the last
-    // final event; a watch of a user or queue stays open. After any other end the
-    // client should connect again and resume.
+    // progress may be omitted). The first message is `opened`. A watch of named
+    // jobs ends with OK after the last final event; a watch with a filter stays
+    // open. After any other end the client should connect again and resume, by
+    // the latest resume_token or by after_sequence.
     std::unique_ptr< ::grpc::ClientReaderInterface< ::signalbox::v1::WatchResponse>> Watch(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request) {
       return std::unique_ptr< ::grpc::ClientReaderInterface< ::signalbox::v1::WatchResponse>>(WatchRaw(context, request));
     }
@@ -119,7 +137,7 @@ class JobService final {
     // Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
     // RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
     // ended, or after a grace time (watch the job to see it). A final job is
-    // returned unchanged. The call is idempotent.
+    // returned unchanged. The call is idempotent; the first note is kept.
     virtual ::grpc::Status Cancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest& request, ::signalbox::v1::CancelResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::CancelResponse>> AsyncCancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::CancelResponse>>(AsyncCancelRaw(context, request, cq));
@@ -128,7 +146,8 @@ class JobService final {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::CancelResponse>>(PrepareAsyncCancelRaw(context, request, cq));
     }
     // Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-    // its history is kept. Jobs in other states get FAILED_PRECONDITION.
+    // its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+    // is safe to repeat with expected_sequence: a repeated call gets ABORTED.
     virtual ::grpc::Status Retry(::grpc::ClientContext* context, const ::signalbox::v1::RetryRequest& request, ::signalbox::v1::RetryResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::RetryResponse>> AsyncRetry(::grpc::ClientContext* context, const ::signalbox::v1::RetryRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::RetryResponse>>(AsyncRetryRaw(context, request, cq));
@@ -152,28 +171,34 @@ class JobService final {
       // ("jobs[3].kind").
       virtual void EnqueueBatch(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueBatchRequest* request, ::signalbox::v1::EnqueueBatchResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void EnqueueBatch(::grpc::ClientContext* context, const ::signalbox::v1::EnqueueBatchRequest* request, ::signalbox::v1::EnqueueBatchResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
-      // Returns one job with its attempts, log, progress and result. With long
-      // errors of many attempts the response may have up to about 8 MiB; a gRPC
-      // client accepts 4 MiB unless it is configured otherwise.
+      // Returns one job with its last attempts, log, progress and result.
       virtual void GetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest* request, ::signalbox::v1::GetJobResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void GetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest* request, ::signalbox::v1::GetJobResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
-      // Returns the jobs that match every filter, newest first.
+      // Returns the jobs that match the filter, newest first.
       virtual void ListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void ListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
+      // Returns the attempts of a job, oldest first.
+      virtual void ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, std::function<void(::grpc::Status)>) = 0;
+      virtual void ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
+      // Returns the log lines of a job that are kept, oldest first.
+      virtual void ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, std::function<void(::grpc::Status)>) = 0;
+      virtual void ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
       // Streams a snapshot of each job, then every lifecycle event of each job in
       // order, with a sequence that has no gaps, and the latest progress (earlier
-      // progress may be omitted). A watch of named jobs ends with OK after the last
-      // final event; a watch of a user or queue stays open. After any other end the
-      // client should connect again and resume.
+      // progress may be omitted). The first message is `opened`. A watch of named
+      // jobs ends with OK after the last final event; a watch with a filter stays
+      // open. After any other end the client should connect again and resume, by
+      // the latest resume_token or by after_sequence.
       virtual void Watch(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest* request, ::grpc::ClientReadReactor< ::signalbox::v1::WatchResponse>* reactor) = 0;
       // Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
       // RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
       // ended, or after a grace time (watch the job to see it). A final job is
-      // returned unchanged. The call is idempotent.
+      // returned unchanged. The call is idempotent; the first note is kept.
       virtual void Cancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void Cancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
       // Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-      // its history is kept. Jobs in other states get FAILED_PRECONDITION.
+      // its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+      // is safe to repeat with expected_sequence: a repeated call gets ABORTED.
       virtual void Retry(::grpc::ClientContext* context, const ::signalbox::v1::RetryRequest* request, ::signalbox::v1::RetryResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void Retry(::grpc::ClientContext* context, const ::signalbox::v1::RetryRequest* request, ::signalbox::v1::RetryResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
     };
@@ -189,6 +214,10 @@ class JobService final {
     virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::GetJobResponse>* PrepareAsyncGetJobRaw(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest& request, ::grpc::CompletionQueue* cq) = 0;
     virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>* AsyncListJobsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) = 0;
     virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListJobsResponse>* PrepareAsyncListJobsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) = 0;
+    virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>* AsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) = 0;
+    virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListAttemptsResponse>* PrepareAsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) = 0;
+    virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>* AsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) = 0;
+    virtual ::grpc::ClientAsyncResponseReaderInterface< ::signalbox::v1::ListLogLinesResponse>* PrepareAsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) = 0;
     virtual ::grpc::ClientReaderInterface< ::signalbox::v1::WatchResponse>* WatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request) = 0;
     virtual ::grpc::ClientAsyncReaderInterface< ::signalbox::v1::WatchResponse>* AsyncWatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request, ::grpc::CompletionQueue* cq, void* tag) = 0;
     virtual ::grpc::ClientAsyncReaderInterface< ::signalbox::v1::WatchResponse>* PrepareAsyncWatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request, ::grpc::CompletionQueue* cq) = 0;
@@ -228,6 +257,20 @@ class JobService final {
     std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListJobsResponse>> PrepareAsyncListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListJobsResponse>>(PrepareAsyncListJobsRaw(context, request, cq));
     }
+    ::grpc::Status ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::signalbox::v1::ListAttemptsResponse* response) override;
+    std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>> AsyncListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>>(AsyncListAttemptsRaw(context, request, cq));
+    }
+    std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>> PrepareAsyncListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>>(PrepareAsyncListAttemptsRaw(context, request, cq));
+    }
+    ::grpc::Status ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::signalbox::v1::ListLogLinesResponse* response) override;
+    std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>> AsyncListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>>(AsyncListLogLinesRaw(context, request, cq));
+    }
+    std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>> PrepareAsyncListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) {
+      return std::unique_ptr< ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>>(PrepareAsyncListLogLinesRaw(context, request, cq));
+    }
     std::unique_ptr< ::grpc::ClientReader< ::signalbox::v1::WatchResponse>> Watch(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request) {
       return std::unique_ptr< ::grpc::ClientReader< ::signalbox::v1::WatchResponse>>(WatchRaw(context, request));
     }
@@ -262,6 +305,10 @@ class JobService final {
       void GetJob(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest* request, ::signalbox::v1::GetJobResponse* response, ::grpc::ClientUnaryReactor* reactor) override;
       void ListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response, std::function<void(::grpc::Status)>) override;
       void ListJobs(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response, ::grpc::ClientUnaryReactor* reactor) override;
+      void ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, std::function<void(::grpc::Status)>) override;
+      void ListAttempts(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response, ::grpc::ClientUnaryReactor* reactor) override;
+      void ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, std::function<void(::grpc::Status)>) override;
+      void ListLogLines(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response, ::grpc::ClientUnaryReactor* reactor) override;
       void Watch(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest* request, ::grpc::ClientReadReactor< ::signalbox::v1::WatchResponse>* reactor) override;
       void Cancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response, std::function<void(::grpc::Status)>) override;
       void Cancel(::grpc::ClientContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response, ::grpc::ClientUnaryReactor* reactor) override;
@@ -286,6 +333,10 @@ class JobService final {
     ::grpc::ClientAsyncResponseReader< ::signalbox::v1::GetJobResponse>* PrepareAsyncGetJobRaw(::grpc::ClientContext* context, const ::signalbox::v1::GetJobRequest& request, ::grpc::CompletionQueue* cq) override;
     ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListJobsResponse>* AsyncListJobsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) override;
     ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListJobsResponse>* PrepareAsyncListJobsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListJobsRequest& request, ::grpc::CompletionQueue* cq) override;
+    ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>* AsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) override;
+    ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListAttemptsResponse>* PrepareAsyncListAttemptsRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListAttemptsRequest& request, ::grpc::CompletionQueue* cq) override;
+    ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>* AsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) override;
+    ::grpc::ClientAsyncResponseReader< ::signalbox::v1::ListLogLinesResponse>* PrepareAsyncListLogLinesRaw(::grpc::ClientContext* context, const ::signalbox::v1::ListLogLinesRequest& request, ::grpc::CompletionQueue* cq) override;
     ::grpc::ClientReader< ::signalbox::v1::WatchResponse>* WatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request) override;
     ::grpc::ClientAsyncReader< ::signalbox::v1::WatchResponse>* AsyncWatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request, ::grpc::CompletionQueue* cq, void* tag) override;
     ::grpc::ClientAsyncReader< ::signalbox::v1::WatchResponse>* PrepareAsyncWatchRaw(::grpc::ClientContext* context, const ::signalbox::v1::WatchRequest& request, ::grpc::CompletionQueue* cq) override;
@@ -297,6 +348,8 @@ class JobService final {
     const ::grpc::internal::RpcMethod rpcmethod_EnqueueBatch_;
     const ::grpc::internal::RpcMethod rpcmethod_GetJob_;
     const ::grpc::internal::RpcMethod rpcmethod_ListJobs_;
+    const ::grpc::internal::RpcMethod rpcmethod_ListAttempts_;
+    const ::grpc::internal::RpcMethod rpcmethod_ListLogLines_;
     const ::grpc::internal::RpcMethod rpcmethod_Watch_;
     const ::grpc::internal::RpcMethod rpcmethod_Cancel_;
     const ::grpc::internal::RpcMethod rpcmethod_Retry_;
@@ -318,25 +371,29 @@ class JobService final {
     // item is invalid, the call fails, and the error names its index and field
     // ("jobs[3].kind").
     virtual ::grpc::Status EnqueueBatch(::grpc::ServerContext* context, const ::signalbox::v1::EnqueueBatchRequest* request, ::signalbox::v1::EnqueueBatchResponse* response);
-    // Returns one job with its attempts, log, progress and result. With long
-    // errors of many attempts the response may have up to about 8 MiB; a gRPC
-    // client accepts 4 MiB unless it is configured otherwise.
+    // Returns one job with its last attempts, log, progress and result.
     virtual ::grpc::Status GetJob(::grpc::ServerContext* context, const ::signalbox::v1::GetJobRequest* request, ::signalbox::v1::GetJobResponse* response);
-    // Returns the jobs that match every filter, newest first.
+    // Returns the jobs that match the filter, newest first.
     virtual ::grpc::Status ListJobs(::grpc::ServerContext* context, const ::signalbox::v1::ListJobsRequest* request, ::signalbox::v1::ListJobsResponse* response);
+    // Returns the attempts of a job, oldest first.
+    virtual ::grpc::Status ListAttempts(::grpc::ServerContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response);
+    // Returns the log lines of a job that are kept, oldest first.
+    virtual ::grpc::Status ListLogLines(::grpc::ServerContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response);
     // Streams a snapshot of each job, then every lifecycle event of each job in
     // order, with a sequence that has no gaps, and the latest progress (earlier
-    // progress may be omitted). A watch of named jobs ends with OK after the last
-    // final event; a watch of a user or queue stays open. After any other end the
-    // client should connect again and resume.
+    // progress may be omitted). The first message is `opened`. A watch of named
+    // jobs ends with OK after the last final event; a watch with a filter stays
+    // open. After any other end the client should connect again and resume, by
+    // the latest resume_token or by after_sequence.
     virtual ::grpc::Status Watch(::grpc::ServerContext* context, const ::signalbox::v1::WatchRequest* request, ::grpc::ServerWriter< ::signalbox::v1::WatchResponse>* writer);
     // Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
     // RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
     // ended, or after a grace time (watch the job to see it). A final job is
-    // returned unchanged. The call is idempotent.
+    // returned unchanged. The call is idempotent; the first note is kept.
     virtual ::grpc::Status Cancel(::grpc::ServerContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response);
     // Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-    // its history is kept. Jobs in other states get FAILED_PRECONDITION.
+    // its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+    // is safe to repeat with expected_sequence: a repeated call gets ABORTED.
     virtual ::grpc::Status Retry(::grpc::ServerContext* context, const ::signalbox::v1::RetryRequest* request, ::signalbox::v1::RetryResponse* response);
   };
   template <class BaseClass>
@@ -420,12 +477,52 @@ class JobService final {
     }
   };
   template <class BaseClass>
+  class WithAsyncMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithAsyncMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodAsync(4);
+    }
+    ~WithAsyncMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    void RequestListAttempts(::grpc::ServerContext* context, ::signalbox::v1::ListAttemptsRequest* request, ::grpc::ServerAsyncResponseWriter< ::signalbox::v1::ListAttemptsResponse>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
+      ::grpc::Service::RequestAsyncUnary(4, context, request, response, new_call_cq, notification_cq, tag);
+    }
+  };
+  template <class BaseClass>
+  class WithAsyncMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithAsyncMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodAsync(5);
+    }
+    ~WithAsyncMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    void RequestListLogLines(::grpc::ServerContext* context, ::signalbox::v1::ListLogLinesRequest* request, ::grpc::ServerAsyncResponseWriter< ::signalbox::v1::ListLogLinesResponse>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
+      ::grpc::Service::RequestAsyncUnary(5, context, request, response, new_call_cq, notification_cq, tag);
+    }
+  };
+  template <class BaseClass>
   class WithAsyncMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithAsyncMethod_Watch() {
-      ::grpc::Service::MarkMethodAsync(4);
+      ::grpc::Service::MarkMethodAsync(6);
     }
     ~WithAsyncMethod_Watch() override {
       BaseClassMustBeDerivedFromService(this);
@@ -436,7 +533,7 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestWatch(::grpc::ServerContext* context, ::signalbox::v1::WatchRequest* request, ::grpc::ServerAsyncWriter< ::signalbox::v1::WatchResponse>* writer, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncServerStreaming(4, context, request, writer, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncServerStreaming(6, context, request, writer, new_call_cq, notification_cq, tag);
     }
   };
   template <class BaseClass>
@@ -445,7 +542,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithAsyncMethod_Cancel() {
-      ::grpc::Service::MarkMethodAsync(5);
+      ::grpc::Service::MarkMethodAsync(7);
     }
     ~WithAsyncMethod_Cancel() override {
       BaseClassMustBeDerivedFromService(this);
@@ -456,7 +553,7 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestCancel(::grpc::ServerContext* context, ::signalbox::v1::CancelRequest* request, ::grpc::ServerAsyncResponseWriter< ::signalbox::v1::CancelResponse>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncUnary(5, context, request, response, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncUnary(7, context, request, response, new_call_cq, notification_cq, tag);
     }
   };
   template <class BaseClass>
@@ -465,7 +562,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithAsyncMethod_Retry() {
-      ::grpc::Service::MarkMethodAsync(6);
+      ::grpc::Service::MarkMethodAsync(8);
     }
     ~WithAsyncMethod_Retry() override {
       BaseClassMustBeDerivedFromService(this);
@@ -476,10 +573,10 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestRetry(::grpc::ServerContext* context, ::signalbox::v1::RetryRequest* request, ::grpc::ServerAsyncResponseWriter< ::signalbox::v1::RetryResponse>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncUnary(6, context, request, response, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncUnary(8, context, request, response, new_call_cq, notification_cq, tag);
     }
   };
-  typedef WithAsyncMethod_Enqueue<WithAsyncMethod_EnqueueBatch<WithAsyncMethod_GetJob<WithAsyncMethod_ListJobs<WithAsyncMethod_Watch<WithAsyncMethod_Cancel<WithAsyncMethod_Retry<Service > > > > > > > AsyncService;
+  typedef WithAsyncMethod_Enqueue<WithAsyncMethod_EnqueueBatch<WithAsyncMethod_GetJob<WithAsyncMethod_ListJobs<WithAsyncMethod_ListAttempts<WithAsyncMethod_ListLogLines<WithAsyncMethod_Watch<WithAsyncMethod_Cancel<WithAsyncMethod_Retry<Service > > > > > > > > > AsyncService;
   template <class BaseClass>
   class WithCallbackMethod_Enqueue : public BaseClass {
    private:
@@ -589,12 +686,66 @@ class JobService final {
       ::grpc::CallbackServerContext* /*context*/, const ::signalbox::v1::ListJobsRequest* /*request*/, ::signalbox::v1::ListJobsResponse* /*response*/)  { return nullptr; }
   };
   template <class BaseClass>
+  class WithCallbackMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithCallbackMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodCallback(4,
+          new ::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse>(
+            [this](
+                   ::grpc::CallbackServerContext* context, const ::signalbox::v1::ListAttemptsRequest* request, ::signalbox::v1::ListAttemptsResponse* response) { return this->ListAttempts(context, request, response); }));}
+    void SetMessageAllocatorFor_ListAttempts(
+        ::grpc::MessageAllocator< ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse>* allocator) {
+      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(4);
+      static_cast<::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse>*>(handler)
+              ->SetMessageAllocator(allocator);
+    }
+    ~WithCallbackMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    virtual ::grpc::ServerUnaryReactor* ListAttempts(
+      ::grpc::CallbackServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/)  { return nullptr; }
+  };
+  template <class BaseClass>
+  class WithCallbackMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithCallbackMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodCallback(5,
+          new ::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse>(
+            [this](
+                   ::grpc::CallbackServerContext* context, const ::signalbox::v1::ListLogLinesRequest* request, ::signalbox::v1::ListLogLinesResponse* response) { return this->ListLogLines(context, request, response); }));}
+    void SetMessageAllocatorFor_ListLogLines(
+        ::grpc::MessageAllocator< ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse>* allocator) {
+      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(5);
+      static_cast<::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse>*>(handler)
+              ->SetMessageAllocator(allocator);
+    }
+    ~WithCallbackMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    virtual ::grpc::ServerUnaryReactor* ListLogLines(
+      ::grpc::CallbackServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/)  { return nullptr; }
+  };
+  template <class BaseClass>
   class WithCallbackMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithCallbackMethod_Watch() {
-      ::grpc::Service::MarkMethodCallback(4,
+      ::grpc::Service::MarkMethodCallback(6,
           new ::grpc::internal::CallbackServerStreamingHandler< ::signalbox::v1::WatchRequest, ::signalbox::v1::WatchResponse>(
             [this](
                    ::grpc::CallbackServerContext* context, const ::signalbox::v1::WatchRequest* request) { return this->Watch(context, request); }));
@@ -616,13 +767,13 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithCallbackMethod_Cancel() {
-      ::grpc::Service::MarkMethodCallback(5,
+      ::grpc::Service::MarkMethodCallback(7,
           new ::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::CancelRequest, ::signalbox::v1::CancelResponse>(
             [this](
                    ::grpc::CallbackServerContext* context, const ::signalbox::v1::CancelRequest* request, ::signalbox::v1::CancelResponse* response) { return this->Cancel(context, request, response); }));}
     void SetMessageAllocatorFor_Cancel(
         ::grpc::MessageAllocator< ::signalbox::v1::CancelRequest, ::signalbox::v1::CancelResponse>* allocator) {
-      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(5);
+      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(7);
       static_cast<::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::CancelRequest, ::signalbox::v1::CancelResponse>*>(handler)
               ->SetMessageAllocator(allocator);
     }
@@ -643,13 +794,13 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithCallbackMethod_Retry() {
-      ::grpc::Service::MarkMethodCallback(6,
+      ::grpc::Service::MarkMethodCallback(8,
           new ::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::RetryRequest, ::signalbox::v1::RetryResponse>(
             [this](
                    ::grpc::CallbackServerContext* context, const ::signalbox::v1::RetryRequest* request, ::signalbox::v1::RetryResponse* response) { return this->Retry(context, request, response); }));}
     void SetMessageAllocatorFor_Retry(
         ::grpc::MessageAllocator< ::signalbox::v1::RetryRequest, ::signalbox::v1::RetryResponse>* allocator) {
-      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(6);
+      ::grpc::internal::MethodHandler* const handler = ::grpc::Service::GetHandler(8);
       static_cast<::grpc::internal::CallbackUnaryHandler< ::signalbox::v1::RetryRequest, ::signalbox::v1::RetryResponse>*>(handler)
               ->SetMessageAllocator(allocator);
     }
@@ -664,7 +815,7 @@ class JobService final {
     virtual ::grpc::ServerUnaryReactor* Retry(
       ::grpc::CallbackServerContext* /*context*/, const ::signalbox::v1::RetryRequest* /*request*/, ::signalbox::v1::RetryResponse* /*response*/)  { return nullptr; }
   };
-  typedef WithCallbackMethod_Enqueue<WithCallbackMethod_EnqueueBatch<WithCallbackMethod_GetJob<WithCallbackMethod_ListJobs<WithCallbackMethod_Watch<WithCallbackMethod_Cancel<WithCallbackMethod_Retry<Service > > > > > > > CallbackService;
+  typedef WithCallbackMethod_Enqueue<WithCallbackMethod_EnqueueBatch<WithCallbackMethod_GetJob<WithCallbackMethod_ListJobs<WithCallbackMethod_ListAttempts<WithCallbackMethod_ListLogLines<WithCallbackMethod_Watch<WithCallbackMethod_Cancel<WithCallbackMethod_Retry<Service > > > > > > > > > CallbackService;
   typedef CallbackService ExperimentalCallbackService;
   template <class BaseClass>
   class WithGenericMethod_Enqueue : public BaseClass {
@@ -735,12 +886,46 @@ class JobService final {
     }
   };
   template <class BaseClass>
+  class WithGenericMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithGenericMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodGeneric(4);
+    }
+    ~WithGenericMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+  };
+  template <class BaseClass>
+  class WithGenericMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithGenericMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodGeneric(5);
+    }
+    ~WithGenericMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+  };
+  template <class BaseClass>
   class WithGenericMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithGenericMethod_Watch() {
-      ::grpc::Service::MarkMethodGeneric(4);
+      ::grpc::Service::MarkMethodGeneric(6);
     }
     ~WithGenericMethod_Watch() override {
       BaseClassMustBeDerivedFromService(this);
@@ -757,7 +942,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithGenericMethod_Cancel() {
-      ::grpc::Service::MarkMethodGeneric(5);
+      ::grpc::Service::MarkMethodGeneric(7);
     }
     ~WithGenericMethod_Cancel() override {
       BaseClassMustBeDerivedFromService(this);
@@ -774,7 +959,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithGenericMethod_Retry() {
-      ::grpc::Service::MarkMethodGeneric(6);
+      ::grpc::Service::MarkMethodGeneric(8);
     }
     ~WithGenericMethod_Retry() override {
       BaseClassMustBeDerivedFromService(this);
@@ -866,12 +1051,52 @@ class JobService final {
     }
   };
   template <class BaseClass>
+  class WithRawMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithRawMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodRaw(4);
+    }
+    ~WithRawMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    void RequestListAttempts(::grpc::ServerContext* context, ::grpc::ByteBuffer* request, ::grpc::ServerAsyncResponseWriter< ::grpc::ByteBuffer>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
+      ::grpc::Service::RequestAsyncUnary(4, context, request, response, new_call_cq, notification_cq, tag);
+    }
+  };
+  template <class BaseClass>
+  class WithRawMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithRawMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodRaw(5);
+    }
+    ~WithRawMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    void RequestListLogLines(::grpc::ServerContext* context, ::grpc::ByteBuffer* request, ::grpc::ServerAsyncResponseWriter< ::grpc::ByteBuffer>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
+      ::grpc::Service::RequestAsyncUnary(5, context, request, response, new_call_cq, notification_cq, tag);
+    }
+  };
+  template <class BaseClass>
   class WithRawMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawMethod_Watch() {
-      ::grpc::Service::MarkMethodRaw(4);
+      ::grpc::Service::MarkMethodRaw(6);
     }
     ~WithRawMethod_Watch() override {
       BaseClassMustBeDerivedFromService(this);
@@ -882,7 +1107,7 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestWatch(::grpc::ServerContext* context, ::grpc::ByteBuffer* request, ::grpc::ServerAsyncWriter< ::grpc::ByteBuffer>* writer, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncServerStreaming(4, context, request, writer, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncServerStreaming(6, context, request, writer, new_call_cq, notification_cq, tag);
     }
   };
   template <class BaseClass>
@@ -891,7 +1116,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawMethod_Cancel() {
-      ::grpc::Service::MarkMethodRaw(5);
+      ::grpc::Service::MarkMethodRaw(7);
     }
     ~WithRawMethod_Cancel() override {
       BaseClassMustBeDerivedFromService(this);
@@ -902,7 +1127,7 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestCancel(::grpc::ServerContext* context, ::grpc::ByteBuffer* request, ::grpc::ServerAsyncResponseWriter< ::grpc::ByteBuffer>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncUnary(5, context, request, response, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncUnary(7, context, request, response, new_call_cq, notification_cq, tag);
     }
   };
   template <class BaseClass>
@@ -911,7 +1136,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawMethod_Retry() {
-      ::grpc::Service::MarkMethodRaw(6);
+      ::grpc::Service::MarkMethodRaw(8);
     }
     ~WithRawMethod_Retry() override {
       BaseClassMustBeDerivedFromService(this);
@@ -922,7 +1147,7 @@ class JobService final {
       return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
     }
     void RequestRetry(::grpc::ServerContext* context, ::grpc::ByteBuffer* request, ::grpc::ServerAsyncResponseWriter< ::grpc::ByteBuffer>* response, ::grpc::CompletionQueue* new_call_cq, ::grpc::ServerCompletionQueue* notification_cq, void *tag) {
-      ::grpc::Service::RequestAsyncUnary(6, context, request, response, new_call_cq, notification_cq, tag);
+      ::grpc::Service::RequestAsyncUnary(8, context, request, response, new_call_cq, notification_cq, tag);
     }
   };
   template <class BaseClass>
@@ -1014,12 +1239,56 @@ class JobService final {
       ::grpc::CallbackServerContext* /*context*/, const ::grpc::ByteBuffer* /*request*/, ::grpc::ByteBuffer* /*response*/)  { return nullptr; }
   };
   template <class BaseClass>
+  class WithRawCallbackMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithRawCallbackMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodRawCallback(4,
+          new ::grpc::internal::CallbackUnaryHandler< ::grpc::ByteBuffer, ::grpc::ByteBuffer>(
+            [this](
+                   ::grpc::CallbackServerContext* context, const ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* response) { return this->ListAttempts(context, request, response); }));
+    }
+    ~WithRawCallbackMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    virtual ::grpc::ServerUnaryReactor* ListAttempts(
+      ::grpc::CallbackServerContext* /*context*/, const ::grpc::ByteBuffer* /*request*/, ::grpc::ByteBuffer* /*response*/)  { return nullptr; }
+  };
+  template <class BaseClass>
+  class WithRawCallbackMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithRawCallbackMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodRawCallback(5,
+          new ::grpc::internal::CallbackUnaryHandler< ::grpc::ByteBuffer, ::grpc::ByteBuffer>(
+            [this](
+                   ::grpc::CallbackServerContext* context, const ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* response) { return this->ListLogLines(context, request, response); }));
+    }
+    ~WithRawCallbackMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable synchronous version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    virtual ::grpc::ServerUnaryReactor* ListLogLines(
+      ::grpc::CallbackServerContext* /*context*/, const ::grpc::ByteBuffer* /*request*/, ::grpc::ByteBuffer* /*response*/)  { return nullptr; }
+  };
+  template <class BaseClass>
   class WithRawCallbackMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawCallbackMethod_Watch() {
-      ::grpc::Service::MarkMethodRawCallback(4,
+      ::grpc::Service::MarkMethodRawCallback(6,
           new ::grpc::internal::CallbackServerStreamingHandler< ::grpc::ByteBuffer, ::grpc::ByteBuffer>(
             [this](
                    ::grpc::CallbackServerContext* context, const::grpc::ByteBuffer* request) { return this->Watch(context, request); }));
@@ -1041,7 +1310,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawCallbackMethod_Cancel() {
-      ::grpc::Service::MarkMethodRawCallback(5,
+      ::grpc::Service::MarkMethodRawCallback(7,
           new ::grpc::internal::CallbackUnaryHandler< ::grpc::ByteBuffer, ::grpc::ByteBuffer>(
             [this](
                    ::grpc::CallbackServerContext* context, const ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* response) { return this->Cancel(context, request, response); }));
@@ -1063,7 +1332,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithRawCallbackMethod_Retry() {
-      ::grpc::Service::MarkMethodRawCallback(6,
+      ::grpc::Service::MarkMethodRawCallback(8,
           new ::grpc::internal::CallbackUnaryHandler< ::grpc::ByteBuffer, ::grpc::ByteBuffer>(
             [this](
                    ::grpc::CallbackServerContext* context, const ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* response) { return this->Retry(context, request, response); }));
@@ -1188,12 +1457,66 @@ class JobService final {
     virtual ::grpc::Status StreamedListJobs(::grpc::ServerContext* context, ::grpc::ServerUnaryStreamer< ::signalbox::v1::ListJobsRequest,::signalbox::v1::ListJobsResponse>* server_unary_streamer) = 0;
   };
   template <class BaseClass>
+  class WithStreamedUnaryMethod_ListAttempts : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithStreamedUnaryMethod_ListAttempts() {
+      ::grpc::Service::MarkMethodStreamed(4,
+        new ::grpc::internal::StreamedUnaryHandler<
+          ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse>(
+            [this](::grpc::ServerContext* context,
+                   ::grpc::ServerUnaryStreamer<
+                     ::signalbox::v1::ListAttemptsRequest, ::signalbox::v1::ListAttemptsResponse>* streamer) {
+                       return this->StreamedListAttempts(context,
+                         streamer);
+                  }));
+    }
+    ~WithStreamedUnaryMethod_ListAttempts() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable regular version of this method
+    ::grpc::Status ListAttempts(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListAttemptsRequest* /*request*/, ::signalbox::v1::ListAttemptsResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    // replace default version of method with streamed unary
+    virtual ::grpc::Status StreamedListAttempts(::grpc::ServerContext* context, ::grpc::ServerUnaryStreamer< ::signalbox::v1::ListAttemptsRequest,::signalbox::v1::ListAttemptsResponse>* server_unary_streamer) = 0;
+  };
+  template <class BaseClass>
+  class WithStreamedUnaryMethod_ListLogLines : public BaseClass {
+   private:
+    void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
+   public:
+    WithStreamedUnaryMethod_ListLogLines() {
+      ::grpc::Service::MarkMethodStreamed(5,
+        new ::grpc::internal::StreamedUnaryHandler<
+          ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse>(
+            [this](::grpc::ServerContext* context,
+                   ::grpc::ServerUnaryStreamer<
+                     ::signalbox::v1::ListLogLinesRequest, ::signalbox::v1::ListLogLinesResponse>* streamer) {
+                       return this->StreamedListLogLines(context,
+                         streamer);
+                  }));
+    }
+    ~WithStreamedUnaryMethod_ListLogLines() override {
+      BaseClassMustBeDerivedFromService(this);
+    }
+    // disable regular version of this method
+    ::grpc::Status ListLogLines(::grpc::ServerContext* /*context*/, const ::signalbox::v1::ListLogLinesRequest* /*request*/, ::signalbox::v1::ListLogLinesResponse* /*response*/) override {
+      abort();
+      return ::grpc::Status(::grpc::StatusCode::UNIMPLEMENTED, "");
+    }
+    // replace default version of method with streamed unary
+    virtual ::grpc::Status StreamedListLogLines(::grpc::ServerContext* context, ::grpc::ServerUnaryStreamer< ::signalbox::v1::ListLogLinesRequest,::signalbox::v1::ListLogLinesResponse>* server_unary_streamer) = 0;
+  };
+  template <class BaseClass>
   class WithStreamedUnaryMethod_Cancel : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithStreamedUnaryMethod_Cancel() {
-      ::grpc::Service::MarkMethodStreamed(5,
+      ::grpc::Service::MarkMethodStreamed(7,
         new ::grpc::internal::StreamedUnaryHandler<
           ::signalbox::v1::CancelRequest, ::signalbox::v1::CancelResponse>(
             [this](::grpc::ServerContext* context,
@@ -1220,7 +1543,7 @@ class JobService final {
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithStreamedUnaryMethod_Retry() {
-      ::grpc::Service::MarkMethodStreamed(6,
+      ::grpc::Service::MarkMethodStreamed(8,
         new ::grpc::internal::StreamedUnaryHandler<
           ::signalbox::v1::RetryRequest, ::signalbox::v1::RetryResponse>(
             [this](::grpc::ServerContext* context,
@@ -1241,14 +1564,14 @@ class JobService final {
     // replace default version of method with streamed unary
     virtual ::grpc::Status StreamedRetry(::grpc::ServerContext* context, ::grpc::ServerUnaryStreamer< ::signalbox::v1::RetryRequest,::signalbox::v1::RetryResponse>* server_unary_streamer) = 0;
   };
-  typedef WithStreamedUnaryMethod_Enqueue<WithStreamedUnaryMethod_EnqueueBatch<WithStreamedUnaryMethod_GetJob<WithStreamedUnaryMethod_ListJobs<WithStreamedUnaryMethod_Cancel<WithStreamedUnaryMethod_Retry<Service > > > > > > StreamedUnaryService;
+  typedef WithStreamedUnaryMethod_Enqueue<WithStreamedUnaryMethod_EnqueueBatch<WithStreamedUnaryMethod_GetJob<WithStreamedUnaryMethod_ListJobs<WithStreamedUnaryMethod_ListAttempts<WithStreamedUnaryMethod_ListLogLines<WithStreamedUnaryMethod_Cancel<WithStreamedUnaryMethod_Retry<Service > > > > > > > > StreamedUnaryService;
   template <class BaseClass>
   class WithSplitStreamingMethod_Watch : public BaseClass {
    private:
     void BaseClassMustBeDerivedFromService(const Service* /*service*/) {}
    public:
     WithSplitStreamingMethod_Watch() {
-      ::grpc::Service::MarkMethodStreamed(4,
+      ::grpc::Service::MarkMethodStreamed(6,
         new ::grpc::internal::SplitServerStreamingHandler<
           ::signalbox::v1::WatchRequest, ::signalbox::v1::WatchResponse>(
             [this](::grpc::ServerContext* context,
@@ -1270,7 +1593,7 @@ class JobService final {
     virtual ::grpc::Status StreamedWatch(::grpc::ServerContext* context, ::grpc::ServerSplitStreamer< ::signalbox::v1::WatchRequest,::signalbox::v1::WatchResponse>* server_split_streamer) = 0;
   };
   typedef WithSplitStreamingMethod_Watch<Service > SplitStreamedService;
-  typedef WithStreamedUnaryMethod_Enqueue<WithStreamedUnaryMethod_EnqueueBatch<WithStreamedUnaryMethod_GetJob<WithStreamedUnaryMethod_ListJobs<WithSplitStreamingMethod_Watch<WithStreamedUnaryMethod_Cancel<WithStreamedUnaryMethod_Retry<Service > > > > > > > StreamedService;
+  typedef WithStreamedUnaryMethod_Enqueue<WithStreamedUnaryMethod_EnqueueBatch<WithStreamedUnaryMethod_GetJob<WithStreamedUnaryMethod_ListJobs<WithStreamedUnaryMethod_ListAttempts<WithStreamedUnaryMethod_ListLogLines<WithSplitStreamingMethod_Watch<WithStreamedUnaryMethod_Cancel<WithStreamedUnaryMethod_Retry<Service > > > > > > > > > StreamedService;
 };
 
 }  // namespace v1

@@ -39,6 +39,7 @@ PROTOBUF_CONSTEXPR EnqueueResponse::EnqueueResponse(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_)*/nullptr
   , /*decltype(_impl_.created_)*/false
+  , /*decltype(_impl_.disposition_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct EnqueueResponseDefaultTypeInternal {
   PROTOBUF_CONSTEXPR EnqueueResponseDefaultTypeInternal()
@@ -79,6 +80,8 @@ PROTOBUF_CONSTEXPR EnqueuedJob::EnqueuedJob(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.created_)*/false
+  , /*decltype(_impl_.disposition_)*/0
+  , /*decltype(_impl_.sequence_)*/int64_t{0}
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct EnqueuedJobDefaultTypeInternal {
   PROTOBUF_CONSTEXPR EnqueuedJobDefaultTypeInternal()
@@ -116,29 +119,11 @@ struct GetJobResponseDefaultTypeInternal {
   };
 };
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 GetJobResponseDefaultTypeInternal _GetJobResponse_default_instance_;
-PROTOBUF_CONSTEXPR ListJobsRequest_LabelsEntry_DoNotUse::ListJobsRequest_LabelsEntry_DoNotUse(
-    ::_pbi::ConstantInitialized) {}
-struct ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal {
-  PROTOBUF_CONSTEXPR ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal()
-      : _instance(::_pbi::ConstantInitialized{}) {}
-  ~ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal() {}
-  union {
-    ListJobsRequest_LabelsEntry_DoNotUse _instance;
-  };
-};
-PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal _ListJobsRequest_LabelsEntry_DoNotUse_default_instance_;
 PROTOBUF_CONSTEXPR ListJobsRequest::ListJobsRequest(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.states_)*/{}
-  , /*decltype(_impl_._states_cached_byte_size_)*/{0}
-  , /*decltype(_impl_.labels_)*/{::_pbi::ConstantInitialized()}
-  , /*decltype(_impl_.user_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.queue_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.kind_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.created_from_)*/nullptr
-  , /*decltype(_impl_.created_to_)*/nullptr
-  , /*decltype(_impl_.page_size_)*/0u
+    /*decltype(_impl_.page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.filter_)*/nullptr
+  , /*decltype(_impl_.page_size_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct ListJobsRequestDefaultTypeInternal {
   PROTOBUF_CONSTEXPR ListJobsRequestDefaultTypeInternal()
@@ -163,11 +148,71 @@ struct ListJobsResponseDefaultTypeInternal {
   };
 };
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListJobsResponseDefaultTypeInternal _ListJobsResponse_default_instance_;
+PROTOBUF_CONSTEXPR ListAttemptsRequest::ListAttemptsRequest(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.page_size_)*/0
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct ListAttemptsRequestDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR ListAttemptsRequestDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~ListAttemptsRequestDefaultTypeInternal() {}
+  union {
+    ListAttemptsRequest _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListAttemptsRequestDefaultTypeInternal _ListAttemptsRequest_default_instance_;
+PROTOBUF_CONSTEXPR ListAttemptsResponse::ListAttemptsResponse(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.attempts_)*/{}
+  , /*decltype(_impl_.next_page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct ListAttemptsResponseDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR ListAttemptsResponseDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~ListAttemptsResponseDefaultTypeInternal() {}
+  union {
+    ListAttemptsResponse _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListAttemptsResponseDefaultTypeInternal _ListAttemptsResponse_default_instance_;
+PROTOBUF_CONSTEXPR ListLogLinesRequest::ListLogLinesRequest(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.after_line_)*/int64_t{0}
+  , /*decltype(_impl_.page_size_)*/0
+  , /*decltype(_impl_.min_level_)*/0
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct ListLogLinesRequestDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR ListLogLinesRequestDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~ListLogLinesRequestDefaultTypeInternal() {}
+  union {
+    ListLogLinesRequest _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListLogLinesRequestDefaultTypeInternal _ListLogLinesRequest_default_instance_;
+PROTOBUF_CONSTEXPR ListLogLinesResponse::ListLogLinesResponse(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.lines_)*/{}
+  , /*decltype(_impl_.next_page_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct ListLogLinesResponseDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR ListLogLinesResponseDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~ListLogLinesResponseDefaultTypeInternal() {}
+  union {
+    ListLogLinesResponse _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 ListLogLinesResponseDefaultTypeInternal _ListLogLinesResponse_default_instance_;
 PROTOBUF_CONSTEXPR WatchRequest::WatchRequest(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.jobs_)*/{}
-  , /*decltype(_impl_.user_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.queue_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.resume_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.filter_)*/nullptr
   , /*decltype(_impl_.include_log_)*/false
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct WatchRequestDefaultTypeInternal {
@@ -182,7 +227,8 @@ PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORIT
 PROTOBUF_CONSTEXPR WatchedJob::WatchedJob(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.after_sequence_)*/uint64_t{0u}
+  , /*decltype(_impl_.after_sequence_)*/int64_t{0}
+  , /*decltype(_impl_.after_log_line_)*/int64_t{0}
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct WatchedJobDefaultTypeInternal {
   PROTOBUF_CONSTEXPR WatchedJobDefaultTypeInternal()
@@ -195,7 +241,8 @@ struct WatchedJobDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 WatchedJobDefaultTypeInternal _WatchedJob_default_instance_;
 PROTOBUF_CONSTEXPR WatchResponse::WatchResponse(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.event_)*/{}
+    /*decltype(_impl_.resume_token_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.event_)*/{}
   , /*decltype(_impl_._cached_size_)*/{}
   , /*decltype(_impl_._oneof_case_)*/{}} {}
 struct WatchResponseDefaultTypeInternal {
@@ -207,6 +254,44 @@ struct WatchResponseDefaultTypeInternal {
   };
 };
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 WatchResponseDefaultTypeInternal _WatchResponse_default_instance_;
+PROTOBUF_CONSTEXPR WatchOpened::WatchOpened(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.heartbeat_interval_)*/nullptr
+  , /*decltype(_impl_.resumed_)*/false
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct WatchOpenedDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR WatchOpenedDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~WatchOpenedDefaultTypeInternal() {}
+  union {
+    WatchOpened _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 WatchOpenedDefaultTypeInternal _WatchOpened_default_instance_;
+PROTOBUF_CONSTEXPR SnapshotsComplete::SnapshotsComplete(
+    ::_pbi::ConstantInitialized) {}
+struct SnapshotsCompleteDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR SnapshotsCompleteDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~SnapshotsCompleteDefaultTypeInternal() {}
+  union {
+    SnapshotsComplete _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 SnapshotsCompleteDefaultTypeInternal _SnapshotsComplete_default_instance_;
+PROTOBUF_CONSTEXPR JobRemoved::JobRemoved(
+    ::_pbi::ConstantInitialized): _impl_{
+    /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_._cached_size_)*/{}} {}
+struct JobRemovedDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR JobRemovedDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~JobRemovedDefaultTypeInternal() {}
+  union {
+    JobRemoved _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 JobRemovedDefaultTypeInternal _JobRemoved_default_instance_;
 PROTOBUF_CONSTEXPR JobSnapshot::JobSnapshot(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_)*/nullptr
@@ -231,10 +316,10 @@ PROTOBUF_CONSTEXPR JobEvent::JobEvent(
   , /*decltype(_impl_.error_)*/nullptr
   , /*decltype(_impl_.due_at_)*/nullptr
   , /*decltype(_impl_.result_)*/nullptr
-  , /*decltype(_impl_.sequence_)*/uint64_t{0u}
+  , /*decltype(_impl_.sequence_)*/int64_t{0}
   , /*decltype(_impl_.type_)*/0
   , /*decltype(_impl_.state_)*/0
-  , /*decltype(_impl_.attempt_)*/0u
+  , /*decltype(_impl_.attempt_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct JobEventDefaultTypeInternal {
   PROTOBUF_CONSTEXPR JobEventDefaultTypeInternal()
@@ -249,7 +334,7 @@ PROTOBUF_CONSTEXPR ProgressEvent::ProgressEvent(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.progress_)*/nullptr
-  , /*decltype(_impl_.attempt_)*/0u
+  , /*decltype(_impl_.attempt_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct ProgressEventDefaultTypeInternal {
   PROTOBUF_CONSTEXPR ProgressEventDefaultTypeInternal()
@@ -263,7 +348,6 @@ PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORIT
 PROTOBUF_CONSTEXPR Heartbeat::Heartbeat(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.at_)*/nullptr
-  , /*decltype(_impl_.snapshot_complete_)*/false
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct HeartbeatDefaultTypeInternal {
   PROTOBUF_CONSTEXPR HeartbeatDefaultTypeInternal()
@@ -291,7 +375,8 @@ PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORIT
 PROTOBUF_CONSTEXPR CancelRequest::CancelRequest(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
-  , /*decltype(_impl_.reason_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.note_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.expected_sequence_)*/int64_t{0}
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct CancelRequestDefaultTypeInternal {
   PROTOBUF_CONSTEXPR CancelRequestDefaultTypeInternal()
@@ -318,6 +403,7 @@ PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORIT
 PROTOBUF_CONSTEXPR RetryRequest::RetryRequest(
     ::_pbi::ConstantInitialized): _impl_{
     /*decltype(_impl_.job_id_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.expected_sequence_)*/int64_t{0}
   , /*decltype(_impl_._cached_size_)*/{}} {}
 struct RetryRequestDefaultTypeInternal {
   PROTOBUF_CONSTEXPR RetryRequestDefaultTypeInternal()
@@ -343,8 +429,8 @@ struct RetryResponseDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 RetryResponseDefaultTypeInternal _RetryResponse_default_instance_;
 }  // namespace v1
 }  // namespace signalbox
-static ::_pb::Metadata file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[22];
-static const ::_pb::EnumDescriptor* file_level_enum_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto[1];
+static ::_pb::Metadata file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[28];
+static const ::_pb::EnumDescriptor* file_level_enum_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto[2];
 static constexpr ::_pb::ServiceDescriptor const** file_level_service_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto = nullptr;
 
 const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) = {
@@ -363,6 +449,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueueResponse, _impl_.job_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueueResponse, _impl_.created_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueueResponse, _impl_.disposition_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueueBatchRequest, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -385,6 +472,8 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueuedJob, _impl_.job_id_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueuedJob, _impl_.created_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueuedJob, _impl_.disposition_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::EnqueuedJob, _impl_.sequence_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::GetJobRequest, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -400,31 +489,15 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::GetJobResponse, _impl_.job_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse, _has_bits_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse, _internal_metadata_),
-  ~0u,  // no _extensions_
-  ~0u,  // no _oneof_case_
-  ~0u,  // no _weak_field_map_
-  ~0u,  // no _inlined_string_donated_
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse, key_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse, value_),
-  0,
-  1,
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _internal_metadata_),
   ~0u,  // no _extensions_
   ~0u,  // no _oneof_case_
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.user_id_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.queue_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.kind_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.states_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.labels_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.created_from_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.created_to_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.page_size_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.page_token_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsRequest, _impl_.filter_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsResponse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -434,15 +507,51 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsResponse, _impl_.jobs_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListJobsResponse, _impl_.next_page_token_),
   ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsRequest, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsRequest, _impl_.job_id_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsRequest, _impl_.page_size_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsRequest, _impl_.page_token_),
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsResponse, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsResponse, _impl_.attempts_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListAttemptsResponse, _impl_.next_page_token_),
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _impl_.job_id_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _impl_.after_line_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _impl_.page_size_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _impl_.page_token_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesRequest, _impl_.min_level_),
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesResponse, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesResponse, _impl_.lines_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::ListLogLinesResponse, _impl_.next_page_token_),
+  ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _internal_metadata_),
   ~0u,  // no _extensions_
   ~0u,  // no _oneof_case_
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.jobs_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.user_id_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.queue_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.include_log_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.filter_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchRequest, _impl_.resume_token_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchedJob, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -451,6 +560,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchedJob, _impl_.job_id_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchedJob, _impl_.after_sequence_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchedJob, _impl_.after_log_line_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchResponse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -462,7 +572,32 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ::_pbi::kInvalidFieldOffsetTag,
   ::_pbi::kInvalidFieldOffsetTag,
   ::_pbi::kInvalidFieldOffsetTag,
+  ::_pbi::kInvalidFieldOffsetTag,
+  ::_pbi::kInvalidFieldOffsetTag,
+  ::_pbi::kInvalidFieldOffsetTag,
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchResponse, _impl_.resume_token_),
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchResponse, _impl_.event_),
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchOpened, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchOpened, _impl_.resumed_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::WatchOpened, _impl_.heartbeat_interval_),
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::SnapshotsComplete, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  ~0u,  // no _has_bits_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobRemoved, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobRemoved, _impl_.job_id_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::JobSnapshot, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -505,7 +640,6 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::Heartbeat, _impl_.at_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::Heartbeat, _impl_.snapshot_complete_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::LogEvent, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -521,7 +655,8 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::CancelRequest, _impl_.job_id_),
-  PROTOBUF_FIELD_OFFSET(::signalbox::v1::CancelRequest, _impl_.reason_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::CancelRequest, _impl_.note_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::CancelRequest, _impl_.expected_sequence_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::CancelResponse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -536,6 +671,7 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
   ~0u,  // no _weak_field_map_
   ~0u,  // no _inlined_string_donated_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryRequest, _impl_.job_id_),
+  PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryRequest, _impl_.expected_sequence_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::signalbox::v1::RetryResponse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -547,26 +683,32 @@ const uint32_t TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets[] PRO
 static const ::_pbi::MigrationSchema schemas[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) = {
   { 0, -1, -1, sizeof(::signalbox::v1::EnqueueRequest)},
   { 7, -1, -1, sizeof(::signalbox::v1::EnqueueResponse)},
-  { 15, -1, -1, sizeof(::signalbox::v1::EnqueueBatchRequest)},
-  { 22, -1, -1, sizeof(::signalbox::v1::EnqueueBatchResponse)},
-  { 29, -1, -1, sizeof(::signalbox::v1::EnqueuedJob)},
-  { 37, -1, -1, sizeof(::signalbox::v1::GetJobRequest)},
-  { 45, -1, -1, sizeof(::signalbox::v1::GetJobResponse)},
-  { 52, 60, -1, sizeof(::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse)},
-  { 62, -1, -1, sizeof(::signalbox::v1::ListJobsRequest)},
-  { 77, -1, -1, sizeof(::signalbox::v1::ListJobsResponse)},
-  { 85, -1, -1, sizeof(::signalbox::v1::WatchRequest)},
-  { 95, -1, -1, sizeof(::signalbox::v1::WatchedJob)},
-  { 103, -1, -1, sizeof(::signalbox::v1::WatchResponse)},
-  { 115, -1, -1, sizeof(::signalbox::v1::JobSnapshot)},
-  { 122, -1, -1, sizeof(::signalbox::v1::JobEvent)},
-  { 141, -1, -1, sizeof(::signalbox::v1::ProgressEvent)},
-  { 150, -1, -1, sizeof(::signalbox::v1::Heartbeat)},
-  { 158, -1, -1, sizeof(::signalbox::v1::LogEvent)},
-  { 166, -1, -1, sizeof(::signalbox::v1::CancelRequest)},
-  { 174, -1, -1, sizeof(::signalbox::v1::CancelResponse)},
-  { 181, -1, -1, sizeof(::signalbox::v1::RetryRequest)},
-  { 188, -1, -1, sizeof(::signalbox::v1::RetryResponse)},
+  { 16, -1, -1, sizeof(::signalbox::v1::EnqueueBatchRequest)},
+  { 23, -1, -1, sizeof(::signalbox::v1::EnqueueBatchResponse)},
+  { 30, -1, -1, sizeof(::signalbox::v1::EnqueuedJob)},
+  { 40, -1, -1, sizeof(::signalbox::v1::GetJobRequest)},
+  { 48, -1, -1, sizeof(::signalbox::v1::GetJobResponse)},
+  { 55, -1, -1, sizeof(::signalbox::v1::ListJobsRequest)},
+  { 64, -1, -1, sizeof(::signalbox::v1::ListJobsResponse)},
+  { 72, -1, -1, sizeof(::signalbox::v1::ListAttemptsRequest)},
+  { 81, -1, -1, sizeof(::signalbox::v1::ListAttemptsResponse)},
+  { 89, -1, -1, sizeof(::signalbox::v1::ListLogLinesRequest)},
+  { 100, -1, -1, sizeof(::signalbox::v1::ListLogLinesResponse)},
+  { 108, -1, -1, sizeof(::signalbox::v1::WatchRequest)},
+  { 118, -1, -1, sizeof(::signalbox::v1::WatchedJob)},
+  { 127, -1, -1, sizeof(::signalbox::v1::WatchResponse)},
+  { 143, -1, -1, sizeof(::signalbox::v1::WatchOpened)},
+  { 151, -1, -1, sizeof(::signalbox::v1::SnapshotsComplete)},
+  { 157, -1, -1, sizeof(::signalbox::v1::JobRemoved)},
+  { 164, -1, -1, sizeof(::signalbox::v1::JobSnapshot)},
+  { 171, -1, -1, sizeof(::signalbox::v1::JobEvent)},
+  { 190, -1, -1, sizeof(::signalbox::v1::ProgressEvent)},
+  { 199, -1, -1, sizeof(::signalbox::v1::Heartbeat)},
+  { 206, -1, -1, sizeof(::signalbox::v1::LogEvent)},
+  { 214, -1, -1, sizeof(::signalbox::v1::CancelRequest)},
+  { 223, -1, -1, sizeof(::signalbox::v1::CancelResponse)},
+  { 230, -1, -1, sizeof(::signalbox::v1::RetryRequest)},
+  { 238, -1, -1, sizeof(::signalbox::v1::RetryResponse)},
 };
 
 static const ::_pb::Message* const file_default_instances[] = {
@@ -577,12 +719,18 @@ static const ::_pb::Message* const file_default_instances[] = {
   &::signalbox::v1::_EnqueuedJob_default_instance_._instance,
   &::signalbox::v1::_GetJobRequest_default_instance_._instance,
   &::signalbox::v1::_GetJobResponse_default_instance_._instance,
-  &::signalbox::v1::_ListJobsRequest_LabelsEntry_DoNotUse_default_instance_._instance,
   &::signalbox::v1::_ListJobsRequest_default_instance_._instance,
   &::signalbox::v1::_ListJobsResponse_default_instance_._instance,
+  &::signalbox::v1::_ListAttemptsRequest_default_instance_._instance,
+  &::signalbox::v1::_ListAttemptsResponse_default_instance_._instance,
+  &::signalbox::v1::_ListLogLinesRequest_default_instance_._instance,
+  &::signalbox::v1::_ListLogLinesResponse_default_instance_._instance,
   &::signalbox::v1::_WatchRequest_default_instance_._instance,
   &::signalbox::v1::_WatchedJob_default_instance_._instance,
   &::signalbox::v1::_WatchResponse_default_instance_._instance,
+  &::signalbox::v1::_WatchOpened_default_instance_._instance,
+  &::signalbox::v1::_SnapshotsComplete_default_instance_._instance,
+  &::signalbox::v1::_JobRemoved_default_instance_._instance,
   &::signalbox::v1::_JobSnapshot_default_instance_._instance,
   &::signalbox::v1::_JobEvent_default_instance_._instance,
   &::signalbox::v1::_ProgressEvent_default_instance_._instance,
@@ -596,95 +744,126 @@ static const ::_pb::Message* const file_default_instances[] = {
 
 const char descriptor_table_protodef_signalbox_2fv1_2fjob_5fservice_2eproto[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) =
   "\n\036signalbox/v1/job_service.proto\022\014signal"
-  "box.v1\032\037google/protobuf/timestamp.proto\032"
-  "\026signalbox/v1/job.proto\"4\n\016EnqueueReques"
-  "t\022\"\n\003job\030\001 \001(\0132\025.signalbox.v1.JobSpec\"B\n"
-  "\017EnqueueResponse\022\036\n\003job\030\001 \001(\0132\021.signalbo"
-  "x.v1.Job\022\017\n\007created\030\002 \001(\010\":\n\023EnqueueBatc"
-  "hRequest\022#\n\004jobs\030\001 \003(\0132\025.signalbox.v1.Jo"
-  "bSpec\"\?\n\024EnqueueBatchResponse\022\'\n\004jobs\030\001 "
-  "\003(\0132\031.signalbox.v1.EnqueuedJob\".\n\013Enqueu"
-  "edJob\022\016\n\006job_id\030\001 \001(\t\022\017\n\007created\030\002 \001(\010\"8"
+  "box.v1\032\036google/protobuf/duration.proto\032\037"
+  "google/protobuf/timestamp.proto\032\026signalb"
+  "ox/v1/job.proto\"4\n\016EnqueueRequest\022\"\n\003job"
+  "\030\001 \001(\0132\025.signalbox.v1.JobSpec\"y\n\017Enqueue"
+  "Response\022\036\n\003job\030\001 \001(\0132\021.signalbox.v1.Job"
+  "\022\017\n\007created\030\002 \001(\010\0225\n\013disposition\030\003 \001(\0162 "
+  ".signalbox.v1.EnqueueDisposition\":\n\023Enqu"
+  "eueBatchRequest\022#\n\004jobs\030\001 \003(\0132\025.signalbo"
+  "x.v1.JobSpec\"\?\n\024EnqueueBatchResponse\022\'\n\004"
+  "jobs\030\001 \003(\0132\031.signalbox.v1.EnqueuedJob\"w\n"
+  "\013EnqueuedJob\022\016\n\006job_id\030\001 \001(\t\022\017\n\007created\030"
+  "\002 \001(\010\0225\n\013disposition\030\003 \001(\0162 .signalbox.v"
+  "1.EnqueueDisposition\022\020\n\010sequence\030\004 \001(\003\"8"
   "\n\rGetJobRequest\022\016\n\006job_id\030\001 \001(\t\022\027\n\017inclu"
   "de_payload\030\002 \001(\010\"0\n\016GetJobResponse\022\036\n\003jo"
-  "b\030\001 \001(\0132\021.signalbox.v1.Job\"\332\002\n\017ListJobsR"
-  "equest\022\017\n\007user_id\030\001 \001(\t\022\r\n\005queue\030\002 \001(\t\022\014"
-  "\n\004kind\030\003 \001(\t\022&\n\006states\030\004 \003(\0162\026.signalbox"
-  ".v1.JobState\0229\n\006labels\030\005 \003(\0132).signalbox"
-  ".v1.ListJobsRequest.LabelsEntry\0220\n\014creat"
-  "ed_from\030\006 \001(\0132\032.google.protobuf.Timestam"
-  "p\022.\n\ncreated_to\030\007 \001(\0132\032.google.protobuf."
-  "Timestamp\022\021\n\tpage_size\030\010 \001(\r\022\022\n\npage_tok"
-  "en\030\t \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005"
-  "value\030\002 \001(\t:\0028\001\"L\n\020ListJobsResponse\022\037\n\004j"
-  "obs\030\001 \003(\0132\021.signalbox.v1.Job\022\027\n\017next_pag"
-  "e_token\030\002 \001(\t\"k\n\014WatchRequest\022&\n\004jobs\030\001 "
-  "\003(\0132\030.signalbox.v1.WatchedJob\022\017\n\007user_id"
-  "\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\023\n\013include_log\030\004 \001"
-  "(\010\"4\n\nWatchedJob\022\016\n\006job_id\030\001 \001(\t\022\026\n\016afte"
-  "r_sequence\030\002 \001(\004\"\372\001\n\rWatchResponse\022-\n\010sn"
-  "apshot\030\001 \001(\0132\031.signalbox.v1.JobSnapshotH"
-  "\000\022+\n\tlifecycle\030\002 \001(\0132\026.signalbox.v1.JobE"
-  "ventH\000\022/\n\010progress\030\003 \001(\0132\033.signalbox.v1."
-  "ProgressEventH\000\022,\n\theartbeat\030\004 \001(\0132\027.sig"
-  "nalbox.v1.HeartbeatH\000\022%\n\003log\030\005 \001(\0132\026.sig"
-  "nalbox.v1.LogEventH\000B\007\n\005event\"-\n\013JobSnap"
-  "shot\022\036\n\003job\030\001 \001(\0132\021.signalbox.v1.Job\"\356\002\n"
-  "\010JobEvent\022\016\n\006job_id\030\001 \001(\t\022\020\n\010sequence\030\002 "
-  "\001(\004\022(\n\004type\030\003 \001(\0162\032.signalbox.v1.JobEven"
-  "tType\022%\n\005state\030\004 \001(\0162\026.signalbox.v1.JobS"
-  "tate\022&\n\002at\030\005 \001(\0132\032.google.protobuf.Times"
-  "tamp\022\017\n\007attempt\030\006 \001(\r\022\014\n\004node\030\007 \001(\t\022%\n\005e"
-  "rror\030\010 \001(\0132\026.signalbox.v1.JobError\022*\n\006du"
-  "e_at\030\t \001(\0132\032.google.protobuf.Timestamp\022\'"
-  "\n\006result\030\n \001(\0132\027.signalbox.v1.JobResult\022"
-  "\014\n\004kind\030\013 \001(\t\022\017\n\007user_id\030\014 \001(\t\022\r\n\005queue\030"
-  "\r \001(\t\"Z\n\rProgressEvent\022\016\n\006job_id\030\001 \001(\t\022\017"
-  "\n\007attempt\030\002 \001(\r\022(\n\010progress\030\003 \001(\0132\026.sign"
-  "albox.v1.Progress\"N\n\tHeartbeat\022&\n\002at\030\001 \001"
-  "(\0132\032.google.protobuf.Timestamp\022\031\n\021snapsh"
-  "ot_complete\030\002 \001(\010\"@\n\010LogEvent\022\016\n\006job_id\030"
-  "\001 \001(\t\022$\n\005lines\030\002 \003(\0132\025.signalbox.v1.LogL"
-  "ine\"/\n\rCancelRequest\022\016\n\006job_id\030\001 \001(\t\022\016\n\006"
-  "reason\030\002 \001(\t\"0\n\016CancelResponse\022\036\n\003job\030\001 "
-  "\001(\0132\021.signalbox.v1.Job\"\036\n\014RetryRequest\022\016"
-  "\n\006job_id\030\001 \001(\t\"/\n\rRetryResponse\022\036\n\003job\030\001"
-  " \001(\0132\021.signalbox.v1.Job*\233\002\n\014JobEventType"
-  "\022\036\n\032JOB_EVENT_TYPE_UNSPECIFIED\020\000\022\033\n\027JOB_"
-  "EVENT_TYPE_ENQUEUED\020\001\022\032\n\026JOB_EVENT_TYPE_"
-  "STARTED\020\002\022\"\n\036JOB_EVENT_TYPE_RETRY_SCHEDU"
-  "LED\020\003\022\033\n\027JOB_EVENT_TYPE_RELEASED\020\004\022\034\n\030JO"
-  "B_EVENT_TYPE_SUCCEEDED\020\005\022\031\n\025JOB_EVENT_TY"
-  "PE_FAILED\020\006\022\034\n\030JOB_EVENT_TYPE_CANCELLED\020"
-  "\007\022\032\n\026JOB_EVENT_TYPE_RETRIED\020\0102\225\004\n\nJobSer"
-  "vice\022F\n\007Enqueue\022\034.signalbox.v1.EnqueueRe"
-  "quest\032\035.signalbox.v1.EnqueueResponse\022U\n\014"
-  "EnqueueBatch\022!.signalbox.v1.EnqueueBatch"
-  "Request\032\".signalbox.v1.EnqueueBatchRespo"
-  "nse\022H\n\006GetJob\022\033.signalbox.v1.GetJobReque"
-  "st\032\034.signalbox.v1.GetJobResponse\"\003\220\002\001\022N\n"
-  "\010ListJobs\022\035.signalbox.v1.ListJobsRequest"
-  "\032\036.signalbox.v1.ListJobsResponse\"\003\220\002\001\022B\n"
-  "\005Watch\022\032.signalbox.v1.WatchRequest\032\033.sig"
-  "nalbox.v1.WatchResponse0\001\022H\n\006Cancel\022\033.si"
-  "gnalbox.v1.CancelRequest\032\034.signalbox.v1."
-  "CancelResponse\"\003\220\002\002\022@\n\005Retry\022\032.signalbox"
-  ".v1.RetryRequest\032\033.signalbox.v1.RetryRes"
-  "ponseB\255\001\n\014signalbox.v1B\017JobServiceProtoP"
-  "\001Z.signalbox.example/api/signalbox/v1;si"
-  "gnalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalb"
-  "ox_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Met"
-  "adata\352\002\rSignalbox::V1b\006proto3"
+  "b\030\001 \001(\0132\021.signalbox.v1.Job\"\247\001\n\017ListJobsR"
+  "equest\022\021\n\tpage_size\030\010 \001(\005\022\022\n\npage_token\030"
+  "\t \001(\t\022\'\n\006filter\030\n \001(\0132\027.signalbox.v1.Job"
+  "FilterJ\004\010\001\020\010R\007user_idR\005queueR\004kindR\006stat"
+  "esR\006labelsR\014created_fromR\ncreated_to\"L\n\020"
+  "ListJobsResponse\022\037\n\004jobs\030\001 \003(\0132\021.signalb"
+  "ox.v1.Job\022\027\n\017next_page_token\030\002 \001(\t\"L\n\023Li"
+  "stAttemptsRequest\022\016\n\006job_id\030\001 \001(\t\022\021\n\tpag"
+  "e_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"X\n\024List"
+  "AttemptsResponse\022\'\n\010attempts\030\001 \003(\0132\025.sig"
+  "nalbox.v1.Attempt\022\027\n\017next_page_token\030\002 \001"
+  "(\t\"\213\001\n\023ListLogLinesRequest\022\016\n\006job_id\030\001 \001"
+  "(\t\022\022\n\nafter_line\030\002 \001(\003\022\021\n\tpage_size\030\003 \001("
+  "\005\022\022\n\npage_token\030\004 \001(\t\022)\n\tmin_level\030\005 \001(\016"
+  "2\026.signalbox.v1.LogLevel\"U\n\024ListLogLines"
+  "Response\022$\n\005lines\030\001 \003(\0132\025.signalbox.v1.L"
+  "ogLine\022\027\n\017next_page_token\030\002 \001(\t\"\246\001\n\014Watc"
+  "hRequest\022&\n\004jobs\030\001 \003(\0132\030.signalbox.v1.Wa"
+  "tchedJob\022\023\n\013include_log\030\004 \001(\010\022\'\n\006filter\030"
+  "\005 \001(\0132\027.signalbox.v1.JobFilter\022\024\n\014resume"
+  "_token\030\006 \001(\tJ\004\010\002\020\003J\004\010\003\020\004R\007user_idR\005queue"
+  "\"L\n\nWatchedJob\022\016\n\006job_id\030\001 \001(\t\022\026\n\016after_"
+  "sequence\030\002 \001(\003\022\026\n\016after_log_line\030\003 \001(\003\"\251"
+  "\003\n\rWatchResponse\022-\n\010snapshot\030\001 \001(\0132\031.sig"
+  "nalbox.v1.JobSnapshotH\000\022+\n\tlifecycle\030\002 \001"
+  "(\0132\026.signalbox.v1.JobEventH\000\022/\n\010progress"
+  "\030\003 \001(\0132\033.signalbox.v1.ProgressEventH\000\022,\n"
+  "\theartbeat\030\004 \001(\0132\027.signalbox.v1.Heartbea"
+  "tH\000\022%\n\003log\030\005 \001(\0132\026.signalbox.v1.LogEvent"
+  "H\000\022+\n\007removed\030\006 \001(\0132\030.signalbox.v1.JobRe"
+  "movedH\000\022+\n\006opened\030\007 \001(\0132\031.signalbox.v1.W"
+  "atchOpenedH\000\022=\n\022snapshots_complete\030\010 \001(\013"
+  "2\037.signalbox.v1.SnapshotsCompleteH\000\022\024\n\014r"
+  "esume_token\030\017 \001(\tB\007\n\005event\"U\n\013WatchOpene"
+  "d\022\017\n\007resumed\030\001 \001(\010\0225\n\022heartbeat_interval"
+  "\030\002 \001(\0132\031.google.protobuf.Duration\"\023\n\021Sna"
+  "pshotsComplete\"\034\n\nJobRemoved\022\016\n\006job_id\030\001"
+  " \001(\t\"-\n\013JobSnapshot\022\036\n\003job\030\001 \001(\0132\021.signa"
+  "lbox.v1.Job\"\356\002\n\010JobEvent\022\016\n\006job_id\030\001 \001(\t"
+  "\022\020\n\010sequence\030\002 \001(\003\022(\n\004type\030\003 \001(\0162\032.signa"
+  "lbox.v1.JobEventType\022%\n\005state\030\004 \001(\0162\026.si"
+  "gnalbox.v1.JobState\022&\n\002at\030\005 \001(\0132\032.google"
+  ".protobuf.Timestamp\022\017\n\007attempt\030\006 \001(\005\022\014\n\004"
+  "node\030\007 \001(\t\022%\n\005error\030\010 \001(\0132\026.signalbox.v1"
+  ".JobError\022*\n\006due_at\030\t \001(\0132\032.google.proto"
+  "buf.Timestamp\022\'\n\006result\030\n \001(\0132\027.signalbo"
+  "x.v1.JobResult\022\014\n\004kind\030\013 \001(\t\022\017\n\007user_id\030"
+  "\014 \001(\t\022\r\n\005queue\030\r \001(\t\"Z\n\rProgressEvent\022\016\n"
+  "\006job_id\030\001 \001(\t\022\017\n\007attempt\030\002 \001(\005\022(\n\010progre"
+  "ss\030\003 \001(\0132\026.signalbox.v1.Progress\"L\n\tHear"
+  "tbeat\022&\n\002at\030\001 \001(\0132\032.google.protobuf.Time"
+  "stampJ\004\010\002\020\003R\021snapshot_complete\"@\n\010LogEve"
+  "nt\022\016\n\006job_id\030\001 \001(\t\022$\n\005lines\030\002 \003(\0132\025.sign"
+  "albox.v1.LogLine\"H\n\rCancelRequest\022\016\n\006job"
+  "_id\030\001 \001(\t\022\014\n\004note\030\002 \001(\t\022\031\n\021expected_sequ"
+  "ence\030\003 \001(\003\"0\n\016CancelResponse\022\036\n\003job\030\001 \001("
+  "\0132\021.signalbox.v1.Job\"9\n\014RetryRequest\022\016\n\006"
+  "job_id\030\001 \001(\t\022\031\n\021expected_sequence\030\002 \001(\003\""
+  "/\n\rRetryResponse\022\036\n\003job\030\001 \001(\0132\021.signalbo"
+  "x.v1.Job*\200\001\n\022EnqueueDisposition\022#\n\037ENQUE"
+  "UE_DISPOSITION_UNSPECIFIED\020\000\022\037\n\033ENQUEUE_"
+  "DISPOSITION_CREATED\020\001\022$\n ENQUEUE_DISPOSI"
+  "TION_SAME_REQUEST\020\002*\300\002\n\014JobEventType\022\036\n\032"
+  "JOB_EVENT_TYPE_UNSPECIFIED\020\000\022\033\n\027JOB_EVEN"
+  "T_TYPE_ENQUEUED\020\001\022\032\n\026JOB_EVENT_TYPE_STAR"
+  "TED\020\002\022\"\n\036JOB_EVENT_TYPE_RETRY_SCHEDULED\020"
+  "\003\022\033\n\027JOB_EVENT_TYPE_RELEASED\020\004\022\034\n\030JOB_EV"
+  "ENT_TYPE_SUCCEEDED\020\005\022\031\n\025JOB_EVENT_TYPE_F"
+  "AILED\020\006\022\034\n\030JOB_EVENT_TYPE_CANCELLED\020\007\022\032\n"
+  "\026JOB_EVENT_TYPE_RETRIED\020\010\022#\n\037JOB_EVENT_T"
+  "YPE_CANCEL_REQUESTED\020\0162\315\005\n\nJobService\022F\n"
+  "\007Enqueue\022\034.signalbox.v1.EnqueueRequest\032\035"
+  ".signalbox.v1.EnqueueResponse\022U\n\014Enqueue"
+  "Batch\022!.signalbox.v1.EnqueueBatchRequest"
+  "\032\".signalbox.v1.EnqueueBatchResponse\022H\n\006"
+  "GetJob\022\033.signalbox.v1.GetJobRequest\032\034.si"
+  "gnalbox.v1.GetJobResponse\"\003\220\002\001\022N\n\010ListJo"
+  "bs\022\035.signalbox.v1.ListJobsRequest\032\036.sign"
+  "albox.v1.ListJobsResponse\"\003\220\002\001\022Z\n\014ListAt"
+  "tempts\022!.signalbox.v1.ListAttemptsReques"
+  "t\032\".signalbox.v1.ListAttemptsResponse\"\003\220"
+  "\002\001\022Z\n\014ListLogLines\022!.signalbox.v1.ListLo"
+  "gLinesRequest\032\".signalbox.v1.ListLogLine"
+  "sResponse\"\003\220\002\001\022B\n\005Watch\022\032.signalbox.v1.W"
+  "atchRequest\032\033.signalbox.v1.WatchResponse"
+  "0\001\022H\n\006Cancel\022\033.signalbox.v1.CancelReques"
+  "t\032\034.signalbox.v1.CancelResponse\"\003\220\002\002\022@\n\005"
+  "Retry\022\032.signalbox.v1.RetryRequest\032\033.sign"
+  "albox.v1.RetryResponseB\255\001\n\014signalbox.v1B"
+  "\017JobServiceProtoP\001Z.signalbox.example/ap"
+  "i/signalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signa"
+  "lbox.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002"
+  "\025Signalbox\\V1\\Metadata\352\002\rSignalbox::V1b\006"
+  "proto3"
   ;
-static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_deps[2] = {
+static const ::_pbi::DescriptorTable* const descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_deps[3] = {
+  &::descriptor_table_google_2fprotobuf_2fduration_2eproto,
   &::descriptor_table_google_2fprotobuf_2ftimestamp_2eproto,
   &::descriptor_table_signalbox_2fv1_2fjob_2eproto,
 };
 static ::_pbi::once_flag descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once;
 const ::_pbi::DescriptorTable descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto = {
-    false, false, 3189, descriptor_table_protodef_signalbox_2fv1_2fjob_5fservice_2eproto,
+    false, false, 4366, descriptor_table_protodef_signalbox_2fv1_2fjob_5fservice_2eproto,
     "signalbox/v1/job_service.proto",
-    &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once, descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_deps, 2, 22,
+    &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once, descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_deps, 3, 28,
     schemas, file_default_instances, TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto::offsets,
     file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto, file_level_enum_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto,
     file_level_service_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto,
@@ -697,9 +876,24 @@ PROTOBUF_ATTRIBUTE_WEAK const ::_pbi::DescriptorTable* descriptor_table_signalbo
 PROTOBUF_ATTRIBUTE_INIT_PRIORITY2 static ::_pbi::AddDescriptorsRunner dynamic_init_dummy_signalbox_2fv1_2fjob_5fservice_2eproto(&descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto);
 namespace signalbox {
 namespace v1 {
-const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* JobEventType_descriptor() {
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* EnqueueDisposition_descriptor() {
   ::PROTOBUF_NAMESPACE_ID::internal::AssignDescriptors(&descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto);
   return file_level_enum_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto[0];
+}
+bool EnqueueDisposition_IsValid(int value) {
+  switch (value) {
+    case 0:
+    case 1:
+    case 2:
+      return true;
+    default:
+      return false;
+  }
+}
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* JobEventType_descriptor() {
+  ::PROTOBUF_NAMESPACE_ID::internal::AssignDescriptors(&descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto);
+  return file_level_enum_descriptors_signalbox_2fv1_2fjob_5fservice_2eproto[1];
 }
 bool JobEventType_IsValid(int value) {
   switch (value) {
@@ -712,6 +906,7 @@ bool JobEventType_IsValid(int value) {
     case 6:
     case 7:
     case 8:
+    case 14:
       return true;
     default:
       return false;
@@ -947,13 +1142,16 @@ EnqueueResponse::EnqueueResponse(const EnqueueResponse& from)
   new (&_impl_) Impl_{
       decltype(_impl_.job_){nullptr}
     , decltype(_impl_.created_){}
+    , decltype(_impl_.disposition_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
   if (from._internal_has_job()) {
     _this->_impl_.job_ = new ::signalbox::v1::Job(*from._impl_.job_);
   }
-  _this->_impl_.created_ = from._impl_.created_;
+  ::memcpy(&_impl_.created_, &from._impl_.created_,
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.disposition_) -
+    reinterpret_cast<char*>(&_impl_.created_)) + sizeof(_impl_.disposition_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.EnqueueResponse)
 }
 
@@ -964,6 +1162,7 @@ inline void EnqueueResponse::SharedCtor(
   new (&_impl_) Impl_{
       decltype(_impl_.job_){nullptr}
     , decltype(_impl_.created_){false}
+    , decltype(_impl_.disposition_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
 }
@@ -996,7 +1195,9 @@ void EnqueueResponse::Clear() {
     delete _impl_.job_;
   }
   _impl_.job_ = nullptr;
-  _impl_.created_ = false;
+  ::memset(&_impl_.created_, 0, static_cast<size_t>(
+      reinterpret_cast<char*>(&_impl_.disposition_) -
+      reinterpret_cast<char*>(&_impl_.created_)) + sizeof(_impl_.disposition_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -1019,6 +1220,15 @@ const char* EnqueueResponse::_InternalParse(const char* ptr, ::_pbi::ParseContex
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
           _impl_.created_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.EnqueueDisposition disposition = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+          _internal_set_disposition(static_cast<::signalbox::v1::EnqueueDisposition>(val));
         } else
           goto handle_unusual;
         continue;
@@ -1064,6 +1274,13 @@ uint8_t* EnqueueResponse::_InternalSerialize(
     target = ::_pbi::WireFormatLite::WriteBoolToArray(2, this->_internal_created(), target);
   }
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  if (this->_internal_disposition() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteEnumToArray(
+      3, this->_internal_disposition(), target);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -1092,6 +1309,12 @@ size_t EnqueueResponse::ByteSizeLong() const {
     total_size += 1 + 1;
   }
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  if (this->_internal_disposition() != 0) {
+    total_size += 1 +
+      ::_pbi::WireFormatLite::EnumSize(this->_internal_disposition());
+  }
+
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
 }
 
@@ -1117,6 +1340,9 @@ void EnqueueResponse::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const 
   if (from._internal_created() != 0) {
     _this->_internal_set_created(from._internal_created());
   }
+  if (from._internal_disposition() != 0) {
+    _this->_internal_set_disposition(from._internal_disposition());
+  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -1135,8 +1361,8 @@ void EnqueueResponse::InternalSwap(EnqueueResponse* other) {
   using std::swap;
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(EnqueueResponse, _impl_.created_)
-      + sizeof(EnqueueResponse::_impl_.created_)
+      PROTOBUF_FIELD_OFFSET(EnqueueResponse, _impl_.disposition_)
+      + sizeof(EnqueueResponse::_impl_.disposition_)
       - PROTOBUF_FIELD_OFFSET(EnqueueResponse, _impl_.job_)>(
           reinterpret_cast<char*>(&_impl_.job_),
           reinterpret_cast<char*>(&other->_impl_.job_));
@@ -1539,6 +1765,8 @@ EnqueuedJob::EnqueuedJob(const EnqueuedJob& from)
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
     , decltype(_impl_.created_){}
+    , decltype(_impl_.disposition_){}
+    , decltype(_impl_.sequence_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -1550,7 +1778,9 @@ EnqueuedJob::EnqueuedJob(const EnqueuedJob& from)
     _this->_impl_.job_id_.Set(from._internal_job_id(), 
       _this->GetArenaForAllocation());
   }
-  _this->_impl_.created_ = from._impl_.created_;
+  ::memcpy(&_impl_.created_, &from._impl_.created_,
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.sequence_) -
+    reinterpret_cast<char*>(&_impl_.created_)) + sizeof(_impl_.sequence_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.EnqueuedJob)
 }
 
@@ -1561,6 +1791,8 @@ inline void EnqueuedJob::SharedCtor(
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
     , decltype(_impl_.created_){false}
+    , decltype(_impl_.disposition_){0}
+    , decltype(_impl_.sequence_){int64_t{0}}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
@@ -1594,7 +1826,9 @@ void EnqueuedJob::Clear() {
   (void) cached_has_bits;
 
   _impl_.job_id_.ClearToEmpty();
-  _impl_.created_ = false;
+  ::memset(&_impl_.created_, 0, static_cast<size_t>(
+      reinterpret_cast<char*>(&_impl_.sequence_) -
+      reinterpret_cast<char*>(&_impl_.created_)) + sizeof(_impl_.sequence_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -1618,6 +1852,23 @@ const char* EnqueuedJob::_InternalParse(const char* ptr, ::_pbi::ParseContext* c
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
           _impl_.created_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.EnqueueDisposition disposition = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+          _internal_set_disposition(static_cast<::signalbox::v1::EnqueueDisposition>(val));
+        } else
+          goto handle_unusual;
+        continue;
+      // int64 sequence = 4;
+      case 4:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 32)) {
+          _impl_.sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
@@ -1667,6 +1918,19 @@ uint8_t* EnqueuedJob::_InternalSerialize(
     target = ::_pbi::WireFormatLite::WriteBoolToArray(2, this->_internal_created(), target);
   }
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  if (this->_internal_disposition() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteEnumToArray(
+      3, this->_internal_disposition(), target);
+  }
+
+  // int64 sequence = 4;
+  if (this->_internal_sequence() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(4, this->_internal_sequence(), target);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -1695,6 +1959,17 @@ size_t EnqueuedJob::ByteSizeLong() const {
     total_size += 1 + 1;
   }
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  if (this->_internal_disposition() != 0) {
+    total_size += 1 +
+      ::_pbi::WireFormatLite::EnumSize(this->_internal_disposition());
+  }
+
+  // int64 sequence = 4;
+  if (this->_internal_sequence() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_sequence());
+  }
+
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
 }
 
@@ -1719,6 +1994,12 @@ void EnqueuedJob::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PR
   if (from._internal_created() != 0) {
     _this->_internal_set_created(from._internal_created());
   }
+  if (from._internal_disposition() != 0) {
+    _this->_internal_set_disposition(from._internal_disposition());
+  }
+  if (from._internal_sequence() != 0) {
+    _this->_internal_set_sequence(from._internal_sequence());
+  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -1742,7 +2023,12 @@ void EnqueuedJob::InternalSwap(EnqueuedJob* other) {
       &_impl_.job_id_, lhs_arena,
       &other->_impl_.job_id_, rhs_arena
   );
-  swap(_impl_.created_, other->_impl_.created_);
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(EnqueuedJob, _impl_.sequence_)
+      + sizeof(EnqueuedJob::_impl_.sequence_)
+      - PROTOBUF_FIELD_OFFSET(EnqueuedJob, _impl_.created_)>(
+          reinterpret_cast<char*>(&_impl_.created_),
+          reinterpret_cast<char*>(&other->_impl_.created_));
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata EnqueuedJob::GetMetadata() const {
@@ -2182,97 +2468,37 @@ void GetJobResponse::InternalSwap(GetJobResponse* other) {
 
 // ===================================================================
 
-ListJobsRequest_LabelsEntry_DoNotUse::ListJobsRequest_LabelsEntry_DoNotUse() {}
-ListJobsRequest_LabelsEntry_DoNotUse::ListJobsRequest_LabelsEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena)
-    : SuperType(arena) {}
-void ListJobsRequest_LabelsEntry_DoNotUse::MergeFrom(const ListJobsRequest_LabelsEntry_DoNotUse& other) {
-  MergeFromInternal(other);
-}
-::PROTOBUF_NAMESPACE_ID::Metadata ListJobsRequest_LabelsEntry_DoNotUse::GetMetadata() const {
-  return ::_pbi::AssignDescriptors(
-      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[7]);
-}
-
-// ===================================================================
-
 class ListJobsRequest::_Internal {
  public:
-  static const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_from(const ListJobsRequest* msg);
-  static const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_to(const ListJobsRequest* msg);
+  static const ::signalbox::v1::JobFilter& filter(const ListJobsRequest* msg);
 };
 
-const ::PROTOBUF_NAMESPACE_ID::Timestamp&
-ListJobsRequest::_Internal::created_from(const ListJobsRequest* msg) {
-  return *msg->_impl_.created_from_;
+const ::signalbox::v1::JobFilter&
+ListJobsRequest::_Internal::filter(const ListJobsRequest* msg) {
+  return *msg->_impl_.filter_;
 }
-const ::PROTOBUF_NAMESPACE_ID::Timestamp&
-ListJobsRequest::_Internal::created_to(const ListJobsRequest* msg) {
-  return *msg->_impl_.created_to_;
-}
-void ListJobsRequest::clear_created_from() {
-  if (GetArenaForAllocation() == nullptr && _impl_.created_from_ != nullptr) {
-    delete _impl_.created_from_;
+void ListJobsRequest::clear_filter() {
+  if (GetArenaForAllocation() == nullptr && _impl_.filter_ != nullptr) {
+    delete _impl_.filter_;
   }
-  _impl_.created_from_ = nullptr;
-}
-void ListJobsRequest::clear_created_to() {
-  if (GetArenaForAllocation() == nullptr && _impl_.created_to_ != nullptr) {
-    delete _impl_.created_to_;
-  }
-  _impl_.created_to_ = nullptr;
+  _impl_.filter_ = nullptr;
 }
 ListJobsRequest::ListJobsRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                          bool is_message_owned)
   : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
   SharedCtor(arena, is_message_owned);
-  if (arena != nullptr && !is_message_owned) {
-    arena->OwnCustomDestructor(this, &ListJobsRequest::ArenaDtor);
-  }
   // @@protoc_insertion_point(arena_constructor:signalbox.v1.ListJobsRequest)
 }
 ListJobsRequest::ListJobsRequest(const ListJobsRequest& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   ListJobsRequest* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.states_){from._impl_.states_}
-    , /*decltype(_impl_._states_cached_byte_size_)*/{0}
-    , /*decltype(_impl_.labels_)*/{}
-    , decltype(_impl_.user_id_){}
-    , decltype(_impl_.queue_){}
-    , decltype(_impl_.kind_){}
-    , decltype(_impl_.page_token_){}
-    , decltype(_impl_.created_from_){nullptr}
-    , decltype(_impl_.created_to_){nullptr}
+      decltype(_impl_.page_token_){}
+    , decltype(_impl_.filter_){nullptr}
     , decltype(_impl_.page_size_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
-  _this->_impl_.labels_.MergeFrom(from._impl_.labels_);
-  _impl_.user_id_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.user_id_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_user_id().empty()) {
-    _this->_impl_.user_id_.Set(from._internal_user_id(), 
-      _this->GetArenaForAllocation());
-  }
-  _impl_.queue_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.queue_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_queue().empty()) {
-    _this->_impl_.queue_.Set(from._internal_queue(), 
-      _this->GetArenaForAllocation());
-  }
-  _impl_.kind_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.kind_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_kind().empty()) {
-    _this->_impl_.kind_.Set(from._internal_kind(), 
-      _this->GetArenaForAllocation());
-  }
   _impl_.page_token_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.page_token_.Set("", GetArenaForAllocation());
@@ -2281,11 +2507,8 @@ ListJobsRequest::ListJobsRequest(const ListJobsRequest& from)
     _this->_impl_.page_token_.Set(from._internal_page_token(), 
       _this->GetArenaForAllocation());
   }
-  if (from._internal_has_created_from()) {
-    _this->_impl_.created_from_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.created_from_);
-  }
-  if (from._internal_has_created_to()) {
-    _this->_impl_.created_to_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.created_to_);
+  if (from._internal_has_filter()) {
+    _this->_impl_.filter_ = new ::signalbox::v1::JobFilter(*from._impl_.filter_);
   }
   _this->_impl_.page_size_ = from._impl_.page_size_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.ListJobsRequest)
@@ -2296,30 +2519,11 @@ inline void ListJobsRequest::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.states_){arena}
-    , /*decltype(_impl_._states_cached_byte_size_)*/{0}
-    , /*decltype(_impl_.labels_)*/{::_pbi::ArenaInitialized(), arena}
-    , decltype(_impl_.user_id_){}
-    , decltype(_impl_.queue_){}
-    , decltype(_impl_.kind_){}
-    , decltype(_impl_.page_token_){}
-    , decltype(_impl_.created_from_){nullptr}
-    , decltype(_impl_.created_to_){nullptr}
-    , decltype(_impl_.page_size_){0u}
+      decltype(_impl_.page_token_){}
+    , decltype(_impl_.filter_){nullptr}
+    , decltype(_impl_.page_size_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
-  _impl_.user_id_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.user_id_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  _impl_.queue_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.queue_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  _impl_.kind_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.kind_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
   _impl_.page_token_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.page_token_.Set("", GetArenaForAllocation());
@@ -2330,7 +2534,6 @@ ListJobsRequest::~ListJobsRequest() {
   // @@protoc_insertion_point(destructor:signalbox.v1.ListJobsRequest)
   if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
   (void)arena;
-    ArenaDtor(this);
     return;
   }
   SharedDtor();
@@ -2338,21 +2541,10 @@ ListJobsRequest::~ListJobsRequest() {
 
 inline void ListJobsRequest::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
-  _impl_.states_.~RepeatedField();
-  _impl_.labels_.Destruct();
-  _impl_.labels_.~MapField();
-  _impl_.user_id_.Destroy();
-  _impl_.queue_.Destroy();
-  _impl_.kind_.Destroy();
   _impl_.page_token_.Destroy();
-  if (this != internal_default_instance()) delete _impl_.created_from_;
-  if (this != internal_default_instance()) delete _impl_.created_to_;
+  if (this != internal_default_instance()) delete _impl_.filter_;
 }
 
-void ListJobsRequest::ArenaDtor(void* object) {
-  ListJobsRequest* _this = reinterpret_cast< ListJobsRequest* >(object);
-  _this->_impl_.labels_.Destruct();
-}
 void ListJobsRequest::SetCachedSize(int size) const {
   _impl_._cached_size_.Set(size);
 }
@@ -2363,21 +2555,12 @@ void ListJobsRequest::Clear() {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
-  _impl_.states_.Clear();
-  _impl_.labels_.Clear();
-  _impl_.user_id_.ClearToEmpty();
-  _impl_.queue_.ClearToEmpty();
-  _impl_.kind_.ClearToEmpty();
   _impl_.page_token_.ClearToEmpty();
-  if (GetArenaForAllocation() == nullptr && _impl_.created_from_ != nullptr) {
-    delete _impl_.created_from_;
+  if (GetArenaForAllocation() == nullptr && _impl_.filter_ != nullptr) {
+    delete _impl_.filter_;
   }
-  _impl_.created_from_ = nullptr;
-  if (GetArenaForAllocation() == nullptr && _impl_.created_to_ != nullptr) {
-    delete _impl_.created_to_;
-  }
-  _impl_.created_to_ = nullptr;
-  _impl_.page_size_ = 0u;
+  _impl_.filter_ = nullptr;
+  _impl_.page_size_ = 0;
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -2387,78 +2570,7 @@ const char* ListJobsRequest::_InternalParse(const char* ptr, ::_pbi::ParseContex
     uint32_t tag;
     ptr = ::_pbi::ReadTag(ptr, &tag);
     switch (tag >> 3) {
-      // string user_id = 1;
-      case 1:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
-          auto str = _internal_mutable_user_id();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
-          CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListJobsRequest.user_id"));
-        } else
-          goto handle_unusual;
-        continue;
-      // string queue = 2;
-      case 2:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
-          auto str = _internal_mutable_queue();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
-          CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListJobsRequest.queue"));
-        } else
-          goto handle_unusual;
-        continue;
-      // string kind = 3;
-      case 3:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 26)) {
-          auto str = _internal_mutable_kind();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
-          CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListJobsRequest.kind"));
-        } else
-          goto handle_unusual;
-        continue;
-      // repeated .signalbox.v1.JobState states = 4;
-      case 4:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 34)) {
-          ptr = ::PROTOBUF_NAMESPACE_ID::internal::PackedEnumParser(_internal_mutable_states(), ptr, ctx);
-          CHK_(ptr);
-        } else if (static_cast<uint8_t>(tag) == 32) {
-          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
-          CHK_(ptr);
-          _internal_add_states(static_cast<::signalbox::v1::JobState>(val));
-        } else
-          goto handle_unusual;
-        continue;
-      // map<string, string> labels = 5;
-      case 5:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 42)) {
-          ptr -= 1;
-          do {
-            ptr += 1;
-            ptr = ctx->ParseMessage(&_impl_.labels_, ptr);
-            CHK_(ptr);
-            if (!ctx->DataAvailable(ptr)) break;
-          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<42>(ptr));
-        } else
-          goto handle_unusual;
-        continue;
-      // .google.protobuf.Timestamp created_from = 6;
-      case 6:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 50)) {
-          ptr = ctx->ParseMessage(_internal_mutable_created_from(), ptr);
-          CHK_(ptr);
-        } else
-          goto handle_unusual;
-        continue;
-      // .google.protobuf.Timestamp created_to = 7;
-      case 7:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 58)) {
-          ptr = ctx->ParseMessage(_internal_mutable_created_to(), ptr);
-          CHK_(ptr);
-        } else
-          goto handle_unusual;
-        continue;
-      // uint32 page_size = 8;
+      // int32 page_size = 8;
       case 8:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 64)) {
           _impl_.page_size_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -2473,6 +2585,14 @@ const char* ListJobsRequest::_InternalParse(const char* ptr, ::_pbi::ParseContex
           ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
           CHK_(ptr);
           CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListJobsRequest.page_token"));
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.JobFilter filter = 10;
+      case 10:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 82)) {
+          ptr = ctx->ParseMessage(_internal_mutable_filter(), ptr);
+          CHK_(ptr);
         } else
           goto handle_unusual;
         continue;
@@ -2505,93 +2625,10 @@ uint8_t* ListJobsRequest::_InternalSerialize(
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
-  // string user_id = 1;
-  if (!this->_internal_user_id().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_user_id().data(), static_cast<int>(this->_internal_user_id().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.ListJobsRequest.user_id");
-    target = stream->WriteStringMaybeAliased(
-        1, this->_internal_user_id(), target);
-  }
-
-  // string queue = 2;
-  if (!this->_internal_queue().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_queue().data(), static_cast<int>(this->_internal_queue().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.ListJobsRequest.queue");
-    target = stream->WriteStringMaybeAliased(
-        2, this->_internal_queue(), target);
-  }
-
-  // string kind = 3;
-  if (!this->_internal_kind().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_kind().data(), static_cast<int>(this->_internal_kind().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.ListJobsRequest.kind");
-    target = stream->WriteStringMaybeAliased(
-        3, this->_internal_kind(), target);
-  }
-
-  // repeated .signalbox.v1.JobState states = 4;
-  {
-    int byte_size = _impl_._states_cached_byte_size_.load(std::memory_order_relaxed);
-    if (byte_size > 0) {
-      target = stream->WriteEnumPacked(
-          4, _impl_.states_, byte_size, target);
-    }
-  }
-
-  // map<string, string> labels = 5;
-  if (!this->_internal_labels().empty()) {
-    using MapType = ::_pb::Map<std::string, std::string>;
-    using WireHelper = ListJobsRequest_LabelsEntry_DoNotUse::Funcs;
-    const auto& map_field = this->_internal_labels();
-    auto check_utf8 = [](const MapType::value_type& entry) {
-      (void)entry;
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-        entry.first.data(), static_cast<int>(entry.first.length()),
-        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-        "signalbox.v1.ListJobsRequest.LabelsEntry.key");
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-        entry.second.data(), static_cast<int>(entry.second.length()),
-        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-        "signalbox.v1.ListJobsRequest.LabelsEntry.value");
-    };
-
-    if (stream->IsSerializationDeterministic() && map_field.size() > 1) {
-      for (const auto& entry : ::_pbi::MapSorterPtr<MapType>(map_field)) {
-        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
-        check_utf8(entry);
-      }
-    } else {
-      for (const auto& entry : map_field) {
-        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
-        check_utf8(entry);
-      }
-    }
-  }
-
-  // .google.protobuf.Timestamp created_from = 6;
-  if (this->_internal_has_created_from()) {
-    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
-      InternalWriteMessage(6, _Internal::created_from(this),
-        _Internal::created_from(this).GetCachedSize(), target, stream);
-  }
-
-  // .google.protobuf.Timestamp created_to = 7;
-  if (this->_internal_has_created_to()) {
-    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
-      InternalWriteMessage(7, _Internal::created_to(this),
-        _Internal::created_to(this).GetCachedSize(), target, stream);
-  }
-
-  // uint32 page_size = 8;
+  // int32 page_size = 8;
   if (this->_internal_page_size() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(8, this->_internal_page_size(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(8, this->_internal_page_size(), target);
   }
 
   // string page_token = 9;
@@ -2602,6 +2639,13 @@ uint8_t* ListJobsRequest::_InternalSerialize(
       "signalbox.v1.ListJobsRequest.page_token");
     target = stream->WriteStringMaybeAliased(
         9, this->_internal_page_token(), target);
+  }
+
+  // .signalbox.v1.JobFilter filter = 10;
+  if (this->_internal_has_filter()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(10, _Internal::filter(this),
+        _Internal::filter(this).GetCachedSize(), target, stream);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -2620,53 +2664,6 @@ size_t ListJobsRequest::ByteSizeLong() const {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
-  // repeated .signalbox.v1.JobState states = 4;
-  {
-    size_t data_size = 0;
-    unsigned int count = static_cast<unsigned int>(this->_internal_states_size());for (unsigned int i = 0; i < count; i++) {
-      data_size += ::_pbi::WireFormatLite::EnumSize(
-        this->_internal_states(static_cast<int>(i)));
-    }
-    if (data_size > 0) {
-      total_size += 1 +
-        ::_pbi::WireFormatLite::Int32Size(static_cast<int32_t>(data_size));
-    }
-    int cached_size = ::_pbi::ToCachedSize(data_size);
-    _impl_._states_cached_byte_size_.store(cached_size,
-                                    std::memory_order_relaxed);
-    total_size += data_size;
-  }
-
-  // map<string, string> labels = 5;
-  total_size += 1 *
-      ::PROTOBUF_NAMESPACE_ID::internal::FromIntSize(this->_internal_labels_size());
-  for (::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >::const_iterator
-      it = this->_internal_labels().begin();
-      it != this->_internal_labels().end(); ++it) {
-    total_size += ListJobsRequest_LabelsEntry_DoNotUse::Funcs::ByteSizeLong(it->first, it->second);
-  }
-
-  // string user_id = 1;
-  if (!this->_internal_user_id().empty()) {
-    total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_user_id());
-  }
-
-  // string queue = 2;
-  if (!this->_internal_queue().empty()) {
-    total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_queue());
-  }
-
-  // string kind = 3;
-  if (!this->_internal_kind().empty()) {
-    total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_kind());
-  }
-
   // string page_token = 9;
   if (!this->_internal_page_token().empty()) {
     total_size += 1 +
@@ -2674,23 +2671,16 @@ size_t ListJobsRequest::ByteSizeLong() const {
         this->_internal_page_token());
   }
 
-  // .google.protobuf.Timestamp created_from = 6;
-  if (this->_internal_has_created_from()) {
+  // .signalbox.v1.JobFilter filter = 10;
+  if (this->_internal_has_filter()) {
     total_size += 1 +
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
-        *_impl_.created_from_);
+        *_impl_.filter_);
   }
 
-  // .google.protobuf.Timestamp created_to = 7;
-  if (this->_internal_has_created_to()) {
-    total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
-        *_impl_.created_to_);
-  }
-
-  // uint32 page_size = 8;
+  // int32 page_size = 8;
   if (this->_internal_page_size() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_page_size());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_page_size());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -2711,27 +2701,12 @@ void ListJobsRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const 
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
-  _this->_impl_.states_.MergeFrom(from._impl_.states_);
-  _this->_impl_.labels_.MergeFrom(from._impl_.labels_);
-  if (!from._internal_user_id().empty()) {
-    _this->_internal_set_user_id(from._internal_user_id());
-  }
-  if (!from._internal_queue().empty()) {
-    _this->_internal_set_queue(from._internal_queue());
-  }
-  if (!from._internal_kind().empty()) {
-    _this->_internal_set_kind(from._internal_kind());
-  }
   if (!from._internal_page_token().empty()) {
     _this->_internal_set_page_token(from._internal_page_token());
   }
-  if (from._internal_has_created_from()) {
-    _this->_internal_mutable_created_from()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
-        from._internal_created_from());
-  }
-  if (from._internal_has_created_to()) {
-    _this->_internal_mutable_created_to()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
-        from._internal_created_to());
+  if (from._internal_has_filter()) {
+    _this->_internal_mutable_filter()->::signalbox::v1::JobFilter::MergeFrom(
+        from._internal_filter());
   }
   if (from._internal_page_size() != 0) {
     _this->_internal_set_page_size(from._internal_page_size());
@@ -2755,20 +2730,6 @@ void ListJobsRequest::InternalSwap(ListJobsRequest* other) {
   auto* lhs_arena = GetArenaForAllocation();
   auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
-  _impl_.states_.InternalSwap(&other->_impl_.states_);
-  _impl_.labels_.InternalSwap(&other->_impl_.labels_);
-  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.user_id_, lhs_arena,
-      &other->_impl_.user_id_, rhs_arena
-  );
-  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.queue_, lhs_arena,
-      &other->_impl_.queue_, rhs_arena
-  );
-  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.kind_, lhs_arena,
-      &other->_impl_.kind_, rhs_arena
-  );
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
       &_impl_.page_token_, lhs_arena,
       &other->_impl_.page_token_, rhs_arena
@@ -2776,15 +2737,15 @@ void ListJobsRequest::InternalSwap(ListJobsRequest* other) {
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
       PROTOBUF_FIELD_OFFSET(ListJobsRequest, _impl_.page_size_)
       + sizeof(ListJobsRequest::_impl_.page_size_)
-      - PROTOBUF_FIELD_OFFSET(ListJobsRequest, _impl_.created_from_)>(
-          reinterpret_cast<char*>(&_impl_.created_from_),
-          reinterpret_cast<char*>(&other->_impl_.created_from_));
+      - PROTOBUF_FIELD_OFFSET(ListJobsRequest, _impl_.filter_)>(
+          reinterpret_cast<char*>(&_impl_.filter_),
+          reinterpret_cast<char*>(&other->_impl_.filter_));
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata ListJobsRequest::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[8]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[7]);
 }
 
 // ===================================================================
@@ -3024,15 +2985,1126 @@ void ListJobsResponse::InternalSwap(ListJobsResponse* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata ListJobsResponse::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[8]);
+}
+
+// ===================================================================
+
+class ListAttemptsRequest::_Internal {
+ public:
+};
+
+ListAttemptsRequest::ListAttemptsRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.ListAttemptsRequest)
+}
+ListAttemptsRequest::ListAttemptsRequest(const ListAttemptsRequest& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  ListAttemptsRequest* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , decltype(_impl_.page_token_){}
+    , decltype(_impl_.page_size_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_job_id().empty()) {
+    _this->_impl_.job_id_.Set(from._internal_job_id(), 
+      _this->GetArenaForAllocation());
+  }
+  _impl_.page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_page_token().empty()) {
+    _this->_impl_.page_token_.Set(from._internal_page_token(), 
+      _this->GetArenaForAllocation());
+  }
+  _this->_impl_.page_size_ = from._impl_.page_size_;
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.ListAttemptsRequest)
+}
+
+inline void ListAttemptsRequest::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , decltype(_impl_.page_token_){}
+    , decltype(_impl_.page_size_){0}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  _impl_.page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+ListAttemptsRequest::~ListAttemptsRequest() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.ListAttemptsRequest)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void ListAttemptsRequest::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.job_id_.Destroy();
+  _impl_.page_token_.Destroy();
+}
+
+void ListAttemptsRequest::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void ListAttemptsRequest::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.ListAttemptsRequest)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.job_id_.ClearToEmpty();
+  _impl_.page_token_.ClearToEmpty();
+  _impl_.page_size_ = 0;
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* ListAttemptsRequest::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // string job_id = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          auto str = _internal_mutable_job_id();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListAttemptsRequest.job_id"));
+        } else
+          goto handle_unusual;
+        continue;
+      // int32 page_size = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
+          _impl_.page_size_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // string page_token = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 26)) {
+          auto str = _internal_mutable_page_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListAttemptsRequest.page_token"));
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* ListAttemptsRequest::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.ListAttemptsRequest)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_job_id().data(), static_cast<int>(this->_internal_job_id().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListAttemptsRequest.job_id");
+    target = stream->WriteStringMaybeAliased(
+        1, this->_internal_job_id(), target);
+  }
+
+  // int32 page_size = 2;
+  if (this->_internal_page_size() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(2, this->_internal_page_size(), target);
+  }
+
+  // string page_token = 3;
+  if (!this->_internal_page_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_page_token().data(), static_cast<int>(this->_internal_page_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListAttemptsRequest.page_token");
+    target = stream->WriteStringMaybeAliased(
+        3, this->_internal_page_token(), target);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.ListAttemptsRequest)
+  return target;
+}
+
+size_t ListAttemptsRequest::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.ListAttemptsRequest)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_job_id());
+  }
+
+  // string page_token = 3;
+  if (!this->_internal_page_token().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_page_token());
+  }
+
+  // int32 page_size = 2;
+  if (this->_internal_page_size() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_page_size());
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData ListAttemptsRequest::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    ListAttemptsRequest::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*ListAttemptsRequest::GetClassData() const { return &_class_data_; }
+
+
+void ListAttemptsRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<ListAttemptsRequest*>(&to_msg);
+  auto& from = static_cast<const ListAttemptsRequest&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.ListAttemptsRequest)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  if (!from._internal_job_id().empty()) {
+    _this->_internal_set_job_id(from._internal_job_id());
+  }
+  if (!from._internal_page_token().empty()) {
+    _this->_internal_set_page_token(from._internal_page_token());
+  }
+  if (from._internal_page_size() != 0) {
+    _this->_internal_set_page_size(from._internal_page_size());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void ListAttemptsRequest::CopyFrom(const ListAttemptsRequest& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.ListAttemptsRequest)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool ListAttemptsRequest::IsInitialized() const {
+  return true;
+}
+
+void ListAttemptsRequest::InternalSwap(ListAttemptsRequest* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.job_id_, lhs_arena,
+      &other->_impl_.job_id_, rhs_arena
+  );
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.page_token_, lhs_arena,
+      &other->_impl_.page_token_, rhs_arena
+  );
+  swap(_impl_.page_size_, other->_impl_.page_size_);
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata ListAttemptsRequest::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
       file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[9]);
+}
+
+// ===================================================================
+
+class ListAttemptsResponse::_Internal {
+ public:
+};
+
+void ListAttemptsResponse::clear_attempts() {
+  _impl_.attempts_.Clear();
+}
+ListAttemptsResponse::ListAttemptsResponse(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.ListAttemptsResponse)
+}
+ListAttemptsResponse::ListAttemptsResponse(const ListAttemptsResponse& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  ListAttemptsResponse* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.attempts_){from._impl_.attempts_}
+    , decltype(_impl_.next_page_token_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.next_page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_next_page_token().empty()) {
+    _this->_impl_.next_page_token_.Set(from._internal_next_page_token(), 
+      _this->GetArenaForAllocation());
+  }
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.ListAttemptsResponse)
+}
+
+inline void ListAttemptsResponse::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.attempts_){arena}
+    , decltype(_impl_.next_page_token_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.next_page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+ListAttemptsResponse::~ListAttemptsResponse() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.ListAttemptsResponse)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void ListAttemptsResponse::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.attempts_.~RepeatedPtrField();
+  _impl_.next_page_token_.Destroy();
+}
+
+void ListAttemptsResponse::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void ListAttemptsResponse::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.ListAttemptsResponse)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.attempts_.Clear();
+  _impl_.next_page_token_.ClearToEmpty();
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* ListAttemptsResponse::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // repeated .signalbox.v1.Attempt attempts = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          ptr -= 1;
+          do {
+            ptr += 1;
+            ptr = ctx->ParseMessage(_internal_add_attempts(), ptr);
+            CHK_(ptr);
+            if (!ctx->DataAvailable(ptr)) break;
+          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<10>(ptr));
+        } else
+          goto handle_unusual;
+        continue;
+      // string next_page_token = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
+          auto str = _internal_mutable_next_page_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListAttemptsResponse.next_page_token"));
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* ListAttemptsResponse::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.ListAttemptsResponse)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // repeated .signalbox.v1.Attempt attempts = 1;
+  for (unsigned i = 0,
+      n = static_cast<unsigned>(this->_internal_attempts_size()); i < n; i++) {
+    const auto& repfield = this->_internal_attempts(i);
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+        InternalWriteMessage(1, repfield, repfield.GetCachedSize(), target, stream);
+  }
+
+  // string next_page_token = 2;
+  if (!this->_internal_next_page_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_next_page_token().data(), static_cast<int>(this->_internal_next_page_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListAttemptsResponse.next_page_token");
+    target = stream->WriteStringMaybeAliased(
+        2, this->_internal_next_page_token(), target);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.ListAttemptsResponse)
+  return target;
+}
+
+size_t ListAttemptsResponse::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.ListAttemptsResponse)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // repeated .signalbox.v1.Attempt attempts = 1;
+  total_size += 1UL * this->_internal_attempts_size();
+  for (const auto& msg : this->_impl_.attempts_) {
+    total_size +=
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(msg);
+  }
+
+  // string next_page_token = 2;
+  if (!this->_internal_next_page_token().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_next_page_token());
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData ListAttemptsResponse::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    ListAttemptsResponse::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*ListAttemptsResponse::GetClassData() const { return &_class_data_; }
+
+
+void ListAttemptsResponse::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<ListAttemptsResponse*>(&to_msg);
+  auto& from = static_cast<const ListAttemptsResponse&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.ListAttemptsResponse)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  _this->_impl_.attempts_.MergeFrom(from._impl_.attempts_);
+  if (!from._internal_next_page_token().empty()) {
+    _this->_internal_set_next_page_token(from._internal_next_page_token());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void ListAttemptsResponse::CopyFrom(const ListAttemptsResponse& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.ListAttemptsResponse)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool ListAttemptsResponse::IsInitialized() const {
+  return true;
+}
+
+void ListAttemptsResponse::InternalSwap(ListAttemptsResponse* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  _impl_.attempts_.InternalSwap(&other->_impl_.attempts_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.next_page_token_, lhs_arena,
+      &other->_impl_.next_page_token_, rhs_arena
+  );
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata ListAttemptsResponse::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[10]);
+}
+
+// ===================================================================
+
+class ListLogLinesRequest::_Internal {
+ public:
+};
+
+ListLogLinesRequest::ListLogLinesRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.ListLogLinesRequest)
+}
+ListLogLinesRequest::ListLogLinesRequest(const ListLogLinesRequest& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  ListLogLinesRequest* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , decltype(_impl_.page_token_){}
+    , decltype(_impl_.after_line_){}
+    , decltype(_impl_.page_size_){}
+    , decltype(_impl_.min_level_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_job_id().empty()) {
+    _this->_impl_.job_id_.Set(from._internal_job_id(), 
+      _this->GetArenaForAllocation());
+  }
+  _impl_.page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_page_token().empty()) {
+    _this->_impl_.page_token_.Set(from._internal_page_token(), 
+      _this->GetArenaForAllocation());
+  }
+  ::memcpy(&_impl_.after_line_, &from._impl_.after_line_,
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.min_level_) -
+    reinterpret_cast<char*>(&_impl_.after_line_)) + sizeof(_impl_.min_level_));
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.ListLogLinesRequest)
+}
+
+inline void ListLogLinesRequest::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , decltype(_impl_.page_token_){}
+    , decltype(_impl_.after_line_){int64_t{0}}
+    , decltype(_impl_.page_size_){0}
+    , decltype(_impl_.min_level_){0}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  _impl_.page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+ListLogLinesRequest::~ListLogLinesRequest() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.ListLogLinesRequest)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void ListLogLinesRequest::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.job_id_.Destroy();
+  _impl_.page_token_.Destroy();
+}
+
+void ListLogLinesRequest::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void ListLogLinesRequest::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.ListLogLinesRequest)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.job_id_.ClearToEmpty();
+  _impl_.page_token_.ClearToEmpty();
+  ::memset(&_impl_.after_line_, 0, static_cast<size_t>(
+      reinterpret_cast<char*>(&_impl_.min_level_) -
+      reinterpret_cast<char*>(&_impl_.after_line_)) + sizeof(_impl_.min_level_));
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* ListLogLinesRequest::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // string job_id = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          auto str = _internal_mutable_job_id();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListLogLinesRequest.job_id"));
+        } else
+          goto handle_unusual;
+        continue;
+      // int64 after_line = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
+          _impl_.after_line_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // int32 page_size = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          _impl_.page_size_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // string page_token = 4;
+      case 4:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 34)) {
+          auto str = _internal_mutable_page_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListLogLinesRequest.page_token"));
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.LogLevel min_level = 5;
+      case 5:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 40)) {
+          uint64_t val = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+          _internal_set_min_level(static_cast<::signalbox::v1::LogLevel>(val));
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* ListLogLinesRequest::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.ListLogLinesRequest)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_job_id().data(), static_cast<int>(this->_internal_job_id().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListLogLinesRequest.job_id");
+    target = stream->WriteStringMaybeAliased(
+        1, this->_internal_job_id(), target);
+  }
+
+  // int64 after_line = 2;
+  if (this->_internal_after_line() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(2, this->_internal_after_line(), target);
+  }
+
+  // int32 page_size = 3;
+  if (this->_internal_page_size() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(3, this->_internal_page_size(), target);
+  }
+
+  // string page_token = 4;
+  if (!this->_internal_page_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_page_token().data(), static_cast<int>(this->_internal_page_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListLogLinesRequest.page_token");
+    target = stream->WriteStringMaybeAliased(
+        4, this->_internal_page_token(), target);
+  }
+
+  // .signalbox.v1.LogLevel min_level = 5;
+  if (this->_internal_min_level() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteEnumToArray(
+      5, this->_internal_min_level(), target);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.ListLogLinesRequest)
+  return target;
+}
+
+size_t ListLogLinesRequest::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.ListLogLinesRequest)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_job_id());
+  }
+
+  // string page_token = 4;
+  if (!this->_internal_page_token().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_page_token());
+  }
+
+  // int64 after_line = 2;
+  if (this->_internal_after_line() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_after_line());
+  }
+
+  // int32 page_size = 3;
+  if (this->_internal_page_size() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_page_size());
+  }
+
+  // .signalbox.v1.LogLevel min_level = 5;
+  if (this->_internal_min_level() != 0) {
+    total_size += 1 +
+      ::_pbi::WireFormatLite::EnumSize(this->_internal_min_level());
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData ListLogLinesRequest::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    ListLogLinesRequest::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*ListLogLinesRequest::GetClassData() const { return &_class_data_; }
+
+
+void ListLogLinesRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<ListLogLinesRequest*>(&to_msg);
+  auto& from = static_cast<const ListLogLinesRequest&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.ListLogLinesRequest)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  if (!from._internal_job_id().empty()) {
+    _this->_internal_set_job_id(from._internal_job_id());
+  }
+  if (!from._internal_page_token().empty()) {
+    _this->_internal_set_page_token(from._internal_page_token());
+  }
+  if (from._internal_after_line() != 0) {
+    _this->_internal_set_after_line(from._internal_after_line());
+  }
+  if (from._internal_page_size() != 0) {
+    _this->_internal_set_page_size(from._internal_page_size());
+  }
+  if (from._internal_min_level() != 0) {
+    _this->_internal_set_min_level(from._internal_min_level());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void ListLogLinesRequest::CopyFrom(const ListLogLinesRequest& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.ListLogLinesRequest)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool ListLogLinesRequest::IsInitialized() const {
+  return true;
+}
+
+void ListLogLinesRequest::InternalSwap(ListLogLinesRequest* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.job_id_, lhs_arena,
+      &other->_impl_.job_id_, rhs_arena
+  );
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.page_token_, lhs_arena,
+      &other->_impl_.page_token_, rhs_arena
+  );
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(ListLogLinesRequest, _impl_.min_level_)
+      + sizeof(ListLogLinesRequest::_impl_.min_level_)
+      - PROTOBUF_FIELD_OFFSET(ListLogLinesRequest, _impl_.after_line_)>(
+          reinterpret_cast<char*>(&_impl_.after_line_),
+          reinterpret_cast<char*>(&other->_impl_.after_line_));
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata ListLogLinesRequest::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[11]);
+}
+
+// ===================================================================
+
+class ListLogLinesResponse::_Internal {
+ public:
+};
+
+void ListLogLinesResponse::clear_lines() {
+  _impl_.lines_.Clear();
+}
+ListLogLinesResponse::ListLogLinesResponse(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.ListLogLinesResponse)
+}
+ListLogLinesResponse::ListLogLinesResponse(const ListLogLinesResponse& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  ListLogLinesResponse* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.lines_){from._impl_.lines_}
+    , decltype(_impl_.next_page_token_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.next_page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_next_page_token().empty()) {
+    _this->_impl_.next_page_token_.Set(from._internal_next_page_token(), 
+      _this->GetArenaForAllocation());
+  }
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.ListLogLinesResponse)
+}
+
+inline void ListLogLinesResponse::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.lines_){arena}
+    , decltype(_impl_.next_page_token_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.next_page_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+ListLogLinesResponse::~ListLogLinesResponse() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.ListLogLinesResponse)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void ListLogLinesResponse::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.lines_.~RepeatedPtrField();
+  _impl_.next_page_token_.Destroy();
+}
+
+void ListLogLinesResponse::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void ListLogLinesResponse::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.ListLogLinesResponse)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.lines_.Clear();
+  _impl_.next_page_token_.ClearToEmpty();
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* ListLogLinesResponse::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // repeated .signalbox.v1.LogLine lines = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          ptr -= 1;
+          do {
+            ptr += 1;
+            ptr = ctx->ParseMessage(_internal_add_lines(), ptr);
+            CHK_(ptr);
+            if (!ctx->DataAvailable(ptr)) break;
+          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<10>(ptr));
+        } else
+          goto handle_unusual;
+        continue;
+      // string next_page_token = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
+          auto str = _internal_mutable_next_page_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.ListLogLinesResponse.next_page_token"));
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* ListLogLinesResponse::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.ListLogLinesResponse)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // repeated .signalbox.v1.LogLine lines = 1;
+  for (unsigned i = 0,
+      n = static_cast<unsigned>(this->_internal_lines_size()); i < n; i++) {
+    const auto& repfield = this->_internal_lines(i);
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+        InternalWriteMessage(1, repfield, repfield.GetCachedSize(), target, stream);
+  }
+
+  // string next_page_token = 2;
+  if (!this->_internal_next_page_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_next_page_token().data(), static_cast<int>(this->_internal_next_page_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.ListLogLinesResponse.next_page_token");
+    target = stream->WriteStringMaybeAliased(
+        2, this->_internal_next_page_token(), target);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.ListLogLinesResponse)
+  return target;
+}
+
+size_t ListLogLinesResponse::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.ListLogLinesResponse)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // repeated .signalbox.v1.LogLine lines = 1;
+  total_size += 1UL * this->_internal_lines_size();
+  for (const auto& msg : this->_impl_.lines_) {
+    total_size +=
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(msg);
+  }
+
+  // string next_page_token = 2;
+  if (!this->_internal_next_page_token().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_next_page_token());
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData ListLogLinesResponse::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    ListLogLinesResponse::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*ListLogLinesResponse::GetClassData() const { return &_class_data_; }
+
+
+void ListLogLinesResponse::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<ListLogLinesResponse*>(&to_msg);
+  auto& from = static_cast<const ListLogLinesResponse&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.ListLogLinesResponse)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  _this->_impl_.lines_.MergeFrom(from._impl_.lines_);
+  if (!from._internal_next_page_token().empty()) {
+    _this->_internal_set_next_page_token(from._internal_next_page_token());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void ListLogLinesResponse::CopyFrom(const ListLogLinesResponse& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.ListLogLinesResponse)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool ListLogLinesResponse::IsInitialized() const {
+  return true;
+}
+
+void ListLogLinesResponse::InternalSwap(ListLogLinesResponse* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  _impl_.lines_.InternalSwap(&other->_impl_.lines_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.next_page_token_, lhs_arena,
+      &other->_impl_.next_page_token_, rhs_arena
+  );
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata ListLogLinesResponse::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[12]);
 }
 
 // ===================================================================
 
 class WatchRequest::_Internal {
  public:
+  static const ::signalbox::v1::JobFilter& filter(const WatchRequest* msg);
 };
 
+const ::signalbox::v1::JobFilter&
+WatchRequest::_Internal::filter(const WatchRequest* msg) {
+  return *msg->_impl_.filter_;
+}
+void WatchRequest::clear_filter() {
+  if (GetArenaForAllocation() == nullptr && _impl_.filter_ != nullptr) {
+    delete _impl_.filter_;
+  }
+  _impl_.filter_ = nullptr;
+}
 WatchRequest::WatchRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                          bool is_message_owned)
   : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
@@ -3044,27 +4116,22 @@ WatchRequest::WatchRequest(const WatchRequest& from)
   WatchRequest* const _this = this; (void)_this;
   new (&_impl_) Impl_{
       decltype(_impl_.jobs_){from._impl_.jobs_}
-    , decltype(_impl_.user_id_){}
-    , decltype(_impl_.queue_){}
+    , decltype(_impl_.resume_token_){}
+    , decltype(_impl_.filter_){nullptr}
     , decltype(_impl_.include_log_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
-  _impl_.user_id_.InitDefault();
+  _impl_.resume_token_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.user_id_.Set("", GetArenaForAllocation());
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
   #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_user_id().empty()) {
-    _this->_impl_.user_id_.Set(from._internal_user_id(), 
+  if (!from._internal_resume_token().empty()) {
+    _this->_impl_.resume_token_.Set(from._internal_resume_token(), 
       _this->GetArenaForAllocation());
   }
-  _impl_.queue_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.queue_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_queue().empty()) {
-    _this->_impl_.queue_.Set(from._internal_queue(), 
-      _this->GetArenaForAllocation());
+  if (from._internal_has_filter()) {
+    _this->_impl_.filter_ = new ::signalbox::v1::JobFilter(*from._impl_.filter_);
   }
   _this->_impl_.include_log_ = from._impl_.include_log_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.WatchRequest)
@@ -3076,18 +4143,14 @@ inline void WatchRequest::SharedCtor(
   (void)is_message_owned;
   new (&_impl_) Impl_{
       decltype(_impl_.jobs_){arena}
-    , decltype(_impl_.user_id_){}
-    , decltype(_impl_.queue_){}
+    , decltype(_impl_.resume_token_){}
+    , decltype(_impl_.filter_){nullptr}
     , decltype(_impl_.include_log_){false}
     , /*decltype(_impl_._cached_size_)*/{}
   };
-  _impl_.user_id_.InitDefault();
+  _impl_.resume_token_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.user_id_.Set("", GetArenaForAllocation());
-  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  _impl_.queue_.InitDefault();
-  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.queue_.Set("", GetArenaForAllocation());
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
   #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
 }
 
@@ -3103,8 +4166,8 @@ WatchRequest::~WatchRequest() {
 inline void WatchRequest::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
   _impl_.jobs_.~RepeatedPtrField();
-  _impl_.user_id_.Destroy();
-  _impl_.queue_.Destroy();
+  _impl_.resume_token_.Destroy();
+  if (this != internal_default_instance()) delete _impl_.filter_;
 }
 
 void WatchRequest::SetCachedSize(int size) const {
@@ -3118,8 +4181,11 @@ void WatchRequest::Clear() {
   (void) cached_has_bits;
 
   _impl_.jobs_.Clear();
-  _impl_.user_id_.ClearToEmpty();
-  _impl_.queue_.ClearToEmpty();
+  _impl_.resume_token_.ClearToEmpty();
+  if (GetArenaForAllocation() == nullptr && _impl_.filter_ != nullptr) {
+    delete _impl_.filter_;
+  }
+  _impl_.filter_ = nullptr;
   _impl_.include_log_ = false;
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
@@ -3143,31 +4209,29 @@ const char* WatchRequest::_InternalParse(const char* ptr, ::_pbi::ParseContext* 
         } else
           goto handle_unusual;
         continue;
-      // string user_id = 2;
-      case 2:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
-          auto str = _internal_mutable_user_id();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
-          CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.WatchRequest.user_id"));
-        } else
-          goto handle_unusual;
-        continue;
-      // string queue = 3;
-      case 3:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 26)) {
-          auto str = _internal_mutable_queue();
-          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
-          CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.WatchRequest.queue"));
-        } else
-          goto handle_unusual;
-        continue;
       // bool include_log = 4;
       case 4:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 32)) {
           _impl_.include_log_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.JobFilter filter = 5;
+      case 5:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 42)) {
+          ptr = ctx->ParseMessage(_internal_mutable_filter(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // string resume_token = 6;
+      case 6:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 50)) {
+          auto str = _internal_mutable_resume_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.WatchRequest.resume_token"));
         } else
           goto handle_unusual;
         continue;
@@ -3208,30 +4272,27 @@ uint8_t* WatchRequest::_InternalSerialize(
         InternalWriteMessage(1, repfield, repfield.GetCachedSize(), target, stream);
   }
 
-  // string user_id = 2;
-  if (!this->_internal_user_id().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_user_id().data(), static_cast<int>(this->_internal_user_id().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.WatchRequest.user_id");
-    target = stream->WriteStringMaybeAliased(
-        2, this->_internal_user_id(), target);
-  }
-
-  // string queue = 3;
-  if (!this->_internal_queue().empty()) {
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_queue().data(), static_cast<int>(this->_internal_queue().length()),
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.WatchRequest.queue");
-    target = stream->WriteStringMaybeAliased(
-        3, this->_internal_queue(), target);
-  }
-
   // bool include_log = 4;
   if (this->_internal_include_log() != 0) {
     target = stream->EnsureSpace(target);
     target = ::_pbi::WireFormatLite::WriteBoolToArray(4, this->_internal_include_log(), target);
+  }
+
+  // .signalbox.v1.JobFilter filter = 5;
+  if (this->_internal_has_filter()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(5, _Internal::filter(this),
+        _Internal::filter(this).GetCachedSize(), target, stream);
+  }
+
+  // string resume_token = 6;
+  if (!this->_internal_resume_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_resume_token().data(), static_cast<int>(this->_internal_resume_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.WatchRequest.resume_token");
+    target = stream->WriteStringMaybeAliased(
+        6, this->_internal_resume_token(), target);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -3257,18 +4318,18 @@ size_t WatchRequest::ByteSizeLong() const {
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(msg);
   }
 
-  // string user_id = 2;
-  if (!this->_internal_user_id().empty()) {
+  // string resume_token = 6;
+  if (!this->_internal_resume_token().empty()) {
     total_size += 1 +
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_user_id());
+        this->_internal_resume_token());
   }
 
-  // string queue = 3;
-  if (!this->_internal_queue().empty()) {
+  // .signalbox.v1.JobFilter filter = 5;
+  if (this->_internal_has_filter()) {
     total_size += 1 +
-      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_queue());
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+        *_impl_.filter_);
   }
 
   // bool include_log = 4;
@@ -3295,11 +4356,12 @@ void WatchRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::P
   (void) cached_has_bits;
 
   _this->_impl_.jobs_.MergeFrom(from._impl_.jobs_);
-  if (!from._internal_user_id().empty()) {
-    _this->_internal_set_user_id(from._internal_user_id());
+  if (!from._internal_resume_token().empty()) {
+    _this->_internal_set_resume_token(from._internal_resume_token());
   }
-  if (!from._internal_queue().empty()) {
-    _this->_internal_set_queue(from._internal_queue());
+  if (from._internal_has_filter()) {
+    _this->_internal_mutable_filter()->::signalbox::v1::JobFilter::MergeFrom(
+        from._internal_filter());
   }
   if (from._internal_include_log() != 0) {
     _this->_internal_set_include_log(from._internal_include_log());
@@ -3325,20 +4387,21 @@ void WatchRequest::InternalSwap(WatchRequest* other) {
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
   _impl_.jobs_.InternalSwap(&other->_impl_.jobs_);
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.user_id_, lhs_arena,
-      &other->_impl_.user_id_, rhs_arena
+      &_impl_.resume_token_, lhs_arena,
+      &other->_impl_.resume_token_, rhs_arena
   );
-  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.queue_, lhs_arena,
-      &other->_impl_.queue_, rhs_arena
-  );
-  swap(_impl_.include_log_, other->_impl_.include_log_);
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(WatchRequest, _impl_.include_log_)
+      + sizeof(WatchRequest::_impl_.include_log_)
+      - PROTOBUF_FIELD_OFFSET(WatchRequest, _impl_.filter_)>(
+          reinterpret_cast<char*>(&_impl_.filter_),
+          reinterpret_cast<char*>(&other->_impl_.filter_));
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata WatchRequest::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[10]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[13]);
 }
 
 // ===================================================================
@@ -3359,6 +4422,7 @@ WatchedJob::WatchedJob(const WatchedJob& from)
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
     , decltype(_impl_.after_sequence_){}
+    , decltype(_impl_.after_log_line_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -3370,7 +4434,9 @@ WatchedJob::WatchedJob(const WatchedJob& from)
     _this->_impl_.job_id_.Set(from._internal_job_id(), 
       _this->GetArenaForAllocation());
   }
-  _this->_impl_.after_sequence_ = from._impl_.after_sequence_;
+  ::memcpy(&_impl_.after_sequence_, &from._impl_.after_sequence_,
+    static_cast<size_t>(reinterpret_cast<char*>(&_impl_.after_log_line_) -
+    reinterpret_cast<char*>(&_impl_.after_sequence_)) + sizeof(_impl_.after_log_line_));
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.WatchedJob)
 }
 
@@ -3380,7 +4446,8 @@ inline void WatchedJob::SharedCtor(
   (void)is_message_owned;
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
-    , decltype(_impl_.after_sequence_){uint64_t{0u}}
+    , decltype(_impl_.after_sequence_){int64_t{0}}
+    , decltype(_impl_.after_log_line_){int64_t{0}}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
@@ -3414,7 +4481,9 @@ void WatchedJob::Clear() {
   (void) cached_has_bits;
 
   _impl_.job_id_.ClearToEmpty();
-  _impl_.after_sequence_ = uint64_t{0u};
+  ::memset(&_impl_.after_sequence_, 0, static_cast<size_t>(
+      reinterpret_cast<char*>(&_impl_.after_log_line_) -
+      reinterpret_cast<char*>(&_impl_.after_sequence_)) + sizeof(_impl_.after_log_line_));
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -3434,10 +4503,18 @@ const char* WatchedJob::_InternalParse(const char* ptr, ::_pbi::ParseContext* ct
         } else
           goto handle_unusual;
         continue;
-      // uint64 after_sequence = 2;
+      // int64 after_sequence = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
           _impl_.after_sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // int64 after_log_line = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          _impl_.after_log_line_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
@@ -3481,10 +4558,16 @@ uint8_t* WatchedJob::_InternalSerialize(
         1, this->_internal_job_id(), target);
   }
 
-  // uint64 after_sequence = 2;
+  // int64 after_sequence = 2;
   if (this->_internal_after_sequence() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt64ToArray(2, this->_internal_after_sequence(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(2, this->_internal_after_sequence(), target);
+  }
+
+  // int64 after_log_line = 3;
+  if (this->_internal_after_log_line() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(3, this->_internal_after_log_line(), target);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -3510,9 +4593,14 @@ size_t WatchedJob::ByteSizeLong() const {
         this->_internal_job_id());
   }
 
-  // uint64 after_sequence = 2;
+  // int64 after_sequence = 2;
   if (this->_internal_after_sequence() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt64SizePlusOne(this->_internal_after_sequence());
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_after_sequence());
+  }
+
+  // int64 after_log_line = 3;
+  if (this->_internal_after_log_line() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_after_log_line());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -3539,6 +4627,9 @@ void WatchedJob::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PRO
   if (from._internal_after_sequence() != 0) {
     _this->_internal_set_after_sequence(from._internal_after_sequence());
   }
+  if (from._internal_after_log_line() != 0) {
+    _this->_internal_set_after_log_line(from._internal_after_log_line());
+  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -3562,13 +4653,18 @@ void WatchedJob::InternalSwap(WatchedJob* other) {
       &_impl_.job_id_, lhs_arena,
       &other->_impl_.job_id_, rhs_arena
   );
-  swap(_impl_.after_sequence_, other->_impl_.after_sequence_);
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(WatchedJob, _impl_.after_log_line_)
+      + sizeof(WatchedJob::_impl_.after_log_line_)
+      - PROTOBUF_FIELD_OFFSET(WatchedJob, _impl_.after_sequence_)>(
+          reinterpret_cast<char*>(&_impl_.after_sequence_),
+          reinterpret_cast<char*>(&other->_impl_.after_sequence_));
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata WatchedJob::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[11]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[14]);
 }
 
 // ===================================================================
@@ -3580,6 +4676,9 @@ class WatchResponse::_Internal {
   static const ::signalbox::v1::ProgressEvent& progress(const WatchResponse* msg);
   static const ::signalbox::v1::Heartbeat& heartbeat(const WatchResponse* msg);
   static const ::signalbox::v1::LogEvent& log(const WatchResponse* msg);
+  static const ::signalbox::v1::JobRemoved& removed(const WatchResponse* msg);
+  static const ::signalbox::v1::WatchOpened& opened(const WatchResponse* msg);
+  static const ::signalbox::v1::SnapshotsComplete& snapshots_complete(const WatchResponse* msg);
 };
 
 const ::signalbox::v1::JobSnapshot&
@@ -3601,6 +4700,18 @@ WatchResponse::_Internal::heartbeat(const WatchResponse* msg) {
 const ::signalbox::v1::LogEvent&
 WatchResponse::_Internal::log(const WatchResponse* msg) {
   return *msg->_impl_.event_.log_;
+}
+const ::signalbox::v1::JobRemoved&
+WatchResponse::_Internal::removed(const WatchResponse* msg) {
+  return *msg->_impl_.event_.removed_;
+}
+const ::signalbox::v1::WatchOpened&
+WatchResponse::_Internal::opened(const WatchResponse* msg) {
+  return *msg->_impl_.event_.opened_;
+}
+const ::signalbox::v1::SnapshotsComplete&
+WatchResponse::_Internal::snapshots_complete(const WatchResponse* msg) {
+  return *msg->_impl_.event_.snapshots_complete_;
 }
 void WatchResponse::set_allocated_snapshot(::signalbox::v1::JobSnapshot* snapshot) {
   ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
@@ -3677,6 +4788,51 @@ void WatchResponse::set_allocated_log(::signalbox::v1::LogEvent* log) {
   }
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchResponse.log)
 }
+void WatchResponse::set_allocated_removed(::signalbox::v1::JobRemoved* removed) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  clear_event();
+  if (removed) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+      ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(removed);
+    if (message_arena != submessage_arena) {
+      removed = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, removed, submessage_arena);
+    }
+    set_has_removed();
+    _impl_.event_.removed_ = removed;
+  }
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchResponse.removed)
+}
+void WatchResponse::set_allocated_opened(::signalbox::v1::WatchOpened* opened) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  clear_event();
+  if (opened) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+      ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(opened);
+    if (message_arena != submessage_arena) {
+      opened = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, opened, submessage_arena);
+    }
+    set_has_opened();
+    _impl_.event_.opened_ = opened;
+  }
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchResponse.opened)
+}
+void WatchResponse::set_allocated_snapshots_complete(::signalbox::v1::SnapshotsComplete* snapshots_complete) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  clear_event();
+  if (snapshots_complete) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+      ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(snapshots_complete);
+    if (message_arena != submessage_arena) {
+      snapshots_complete = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, snapshots_complete, submessage_arena);
+    }
+    set_has_snapshots_complete();
+    _impl_.event_.snapshots_complete_ = snapshots_complete;
+  }
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchResponse.snapshots_complete)
+}
 WatchResponse::WatchResponse(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                          bool is_message_owned)
   : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
@@ -3687,11 +4843,20 @@ WatchResponse::WatchResponse(const WatchResponse& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   WatchResponse* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.event_){}
+      decltype(_impl_.resume_token_){}
+    , decltype(_impl_.event_){}
     , /*decltype(_impl_._cached_size_)*/{}
     , /*decltype(_impl_._oneof_case_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.resume_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_resume_token().empty()) {
+    _this->_impl_.resume_token_.Set(from._internal_resume_token(), 
+      _this->GetArenaForAllocation());
+  }
   clear_has_event();
   switch (from.event_case()) {
     case kSnapshot: {
@@ -3719,6 +4884,21 @@ WatchResponse::WatchResponse(const WatchResponse& from)
           from._internal_log());
       break;
     }
+    case kRemoved: {
+      _this->_internal_mutable_removed()->::signalbox::v1::JobRemoved::MergeFrom(
+          from._internal_removed());
+      break;
+    }
+    case kOpened: {
+      _this->_internal_mutable_opened()->::signalbox::v1::WatchOpened::MergeFrom(
+          from._internal_opened());
+      break;
+    }
+    case kSnapshotsComplete: {
+      _this->_internal_mutable_snapshots_complete()->::signalbox::v1::SnapshotsComplete::MergeFrom(
+          from._internal_snapshots_complete());
+      break;
+    }
     case EVENT_NOT_SET: {
       break;
     }
@@ -3731,10 +4911,15 @@ inline void WatchResponse::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.event_){}
+      decltype(_impl_.resume_token_){}
+    , decltype(_impl_.event_){}
     , /*decltype(_impl_._cached_size_)*/{}
     , /*decltype(_impl_._oneof_case_)*/{}
   };
+  _impl_.resume_token_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
   clear_has_event();
 }
 
@@ -3749,6 +4934,7 @@ WatchResponse::~WatchResponse() {
 
 inline void WatchResponse::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.resume_token_.Destroy();
   if (has_event()) {
     clear_event();
   }
@@ -3791,6 +4977,24 @@ void WatchResponse::clear_event() {
       }
       break;
     }
+    case kRemoved: {
+      if (GetArenaForAllocation() == nullptr) {
+        delete _impl_.event_.removed_;
+      }
+      break;
+    }
+    case kOpened: {
+      if (GetArenaForAllocation() == nullptr) {
+        delete _impl_.event_.opened_;
+      }
+      break;
+    }
+    case kSnapshotsComplete: {
+      if (GetArenaForAllocation() == nullptr) {
+        delete _impl_.event_.snapshots_complete_;
+      }
+      break;
+    }
     case EVENT_NOT_SET: {
       break;
     }
@@ -3805,6 +5009,7 @@ void WatchResponse::Clear() {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
+  _impl_.resume_token_.ClearToEmpty();
   clear_event();
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
@@ -3852,6 +5057,40 @@ const char* WatchResponse::_InternalParse(const char* ptr, ::_pbi::ParseContext*
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 42)) {
           ptr = ctx->ParseMessage(_internal_mutable_log(), ptr);
           CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.JobRemoved removed = 6;
+      case 6:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 50)) {
+          ptr = ctx->ParseMessage(_internal_mutable_removed(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.WatchOpened opened = 7;
+      case 7:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 58)) {
+          ptr = ctx->ParseMessage(_internal_mutable_opened(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .signalbox.v1.SnapshotsComplete snapshots_complete = 8;
+      case 8:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 66)) {
+          ptr = ctx->ParseMessage(_internal_mutable_snapshots_complete(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // string resume_token = 15;
+      case 15:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 122)) {
+          auto str = _internal_mutable_resume_token();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.WatchResponse.resume_token"));
         } else
           goto handle_unusual;
         continue;
@@ -3919,6 +5158,37 @@ uint8_t* WatchResponse::_InternalSerialize(
         _Internal::log(this).GetCachedSize(), target, stream);
   }
 
+  // .signalbox.v1.JobRemoved removed = 6;
+  if (_internal_has_removed()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(6, _Internal::removed(this),
+        _Internal::removed(this).GetCachedSize(), target, stream);
+  }
+
+  // .signalbox.v1.WatchOpened opened = 7;
+  if (_internal_has_opened()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(7, _Internal::opened(this),
+        _Internal::opened(this).GetCachedSize(), target, stream);
+  }
+
+  // .signalbox.v1.SnapshotsComplete snapshots_complete = 8;
+  if (_internal_has_snapshots_complete()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(8, _Internal::snapshots_complete(this),
+        _Internal::snapshots_complete(this).GetCachedSize(), target, stream);
+  }
+
+  // string resume_token = 15;
+  if (!this->_internal_resume_token().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_resume_token().data(), static_cast<int>(this->_internal_resume_token().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.WatchResponse.resume_token");
+    target = stream->WriteStringMaybeAliased(
+        15, this->_internal_resume_token(), target);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -3934,6 +5204,13 @@ size_t WatchResponse::ByteSizeLong() const {
   uint32_t cached_has_bits = 0;
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
+
+  // string resume_token = 15;
+  if (!this->_internal_resume_token().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_resume_token());
+  }
 
   switch (event_case()) {
     // .signalbox.v1.JobSnapshot snapshot = 1;
@@ -3971,6 +5248,27 @@ size_t WatchResponse::ByteSizeLong() const {
           *_impl_.event_.log_);
       break;
     }
+    // .signalbox.v1.JobRemoved removed = 6;
+    case kRemoved: {
+      total_size += 1 +
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+          *_impl_.event_.removed_);
+      break;
+    }
+    // .signalbox.v1.WatchOpened opened = 7;
+    case kOpened: {
+      total_size += 1 +
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+          *_impl_.event_.opened_);
+      break;
+    }
+    // .signalbox.v1.SnapshotsComplete snapshots_complete = 8;
+    case kSnapshotsComplete: {
+      total_size += 1 +
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+          *_impl_.event_.snapshots_complete_);
+      break;
+    }
     case EVENT_NOT_SET: {
       break;
     }
@@ -3993,6 +5291,9 @@ void WatchResponse::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
+  if (!from._internal_resume_token().empty()) {
+    _this->_internal_set_resume_token(from._internal_resume_token());
+  }
   switch (from.event_case()) {
     case kSnapshot: {
       _this->_internal_mutable_snapshot()->::signalbox::v1::JobSnapshot::MergeFrom(
@@ -4019,6 +5320,21 @@ void WatchResponse::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::
           from._internal_log());
       break;
     }
+    case kRemoved: {
+      _this->_internal_mutable_removed()->::signalbox::v1::JobRemoved::MergeFrom(
+          from._internal_removed());
+      break;
+    }
+    case kOpened: {
+      _this->_internal_mutable_opened()->::signalbox::v1::WatchOpened::MergeFrom(
+          from._internal_opened());
+      break;
+    }
+    case kSnapshotsComplete: {
+      _this->_internal_mutable_snapshots_complete()->::signalbox::v1::SnapshotsComplete::MergeFrom(
+          from._internal_snapshots_complete());
+      break;
+    }
     case EVENT_NOT_SET: {
       break;
     }
@@ -4039,7 +5355,13 @@ bool WatchResponse::IsInitialized() const {
 
 void WatchResponse::InternalSwap(WatchResponse* other) {
   using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.resume_token_, lhs_arena,
+      &other->_impl_.resume_token_, rhs_arena
+  );
   swap(_impl_.event_, other->_impl_.event_);
   swap(_impl_._oneof_case_[0], other->_impl_._oneof_case_[0]);
 }
@@ -4047,7 +5369,480 @@ void WatchResponse::InternalSwap(WatchResponse* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata WatchResponse::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[12]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[15]);
+}
+
+// ===================================================================
+
+class WatchOpened::_Internal {
+ public:
+  static const ::PROTOBUF_NAMESPACE_ID::Duration& heartbeat_interval(const WatchOpened* msg);
+};
+
+const ::PROTOBUF_NAMESPACE_ID::Duration&
+WatchOpened::_Internal::heartbeat_interval(const WatchOpened* msg) {
+  return *msg->_impl_.heartbeat_interval_;
+}
+void WatchOpened::clear_heartbeat_interval() {
+  if (GetArenaForAllocation() == nullptr && _impl_.heartbeat_interval_ != nullptr) {
+    delete _impl_.heartbeat_interval_;
+  }
+  _impl_.heartbeat_interval_ = nullptr;
+}
+WatchOpened::WatchOpened(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.WatchOpened)
+}
+WatchOpened::WatchOpened(const WatchOpened& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  WatchOpened* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.heartbeat_interval_){nullptr}
+    , decltype(_impl_.resumed_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  if (from._internal_has_heartbeat_interval()) {
+    _this->_impl_.heartbeat_interval_ = new ::PROTOBUF_NAMESPACE_ID::Duration(*from._impl_.heartbeat_interval_);
+  }
+  _this->_impl_.resumed_ = from._impl_.resumed_;
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.WatchOpened)
+}
+
+inline void WatchOpened::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.heartbeat_interval_){nullptr}
+    , decltype(_impl_.resumed_){false}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+}
+
+WatchOpened::~WatchOpened() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.WatchOpened)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void WatchOpened::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  if (this != internal_default_instance()) delete _impl_.heartbeat_interval_;
+}
+
+void WatchOpened::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void WatchOpened::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.WatchOpened)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  if (GetArenaForAllocation() == nullptr && _impl_.heartbeat_interval_ != nullptr) {
+    delete _impl_.heartbeat_interval_;
+  }
+  _impl_.heartbeat_interval_ = nullptr;
+  _impl_.resumed_ = false;
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* WatchOpened::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // bool resumed = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 8)) {
+          _impl_.resumed_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      // .google.protobuf.Duration heartbeat_interval = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
+          ptr = ctx->ParseMessage(_internal_mutable_heartbeat_interval(), ptr);
+          CHK_(ptr);
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* WatchOpened::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.WatchOpened)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // bool resumed = 1;
+  if (this->_internal_resumed() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteBoolToArray(1, this->_internal_resumed(), target);
+  }
+
+  // .google.protobuf.Duration heartbeat_interval = 2;
+  if (this->_internal_has_heartbeat_interval()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(2, _Internal::heartbeat_interval(this),
+        _Internal::heartbeat_interval(this).GetCachedSize(), target, stream);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.WatchOpened)
+  return target;
+}
+
+size_t WatchOpened::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.WatchOpened)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // .google.protobuf.Duration heartbeat_interval = 2;
+  if (this->_internal_has_heartbeat_interval()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+        *_impl_.heartbeat_interval_);
+  }
+
+  // bool resumed = 1;
+  if (this->_internal_resumed() != 0) {
+    total_size += 1 + 1;
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData WatchOpened::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    WatchOpened::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*WatchOpened::GetClassData() const { return &_class_data_; }
+
+
+void WatchOpened::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<WatchOpened*>(&to_msg);
+  auto& from = static_cast<const WatchOpened&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.WatchOpened)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  if (from._internal_has_heartbeat_interval()) {
+    _this->_internal_mutable_heartbeat_interval()->::PROTOBUF_NAMESPACE_ID::Duration::MergeFrom(
+        from._internal_heartbeat_interval());
+  }
+  if (from._internal_resumed() != 0) {
+    _this->_internal_set_resumed(from._internal_resumed());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void WatchOpened::CopyFrom(const WatchOpened& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.WatchOpened)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool WatchOpened::IsInitialized() const {
+  return true;
+}
+
+void WatchOpened::InternalSwap(WatchOpened* other) {
+  using std::swap;
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
+      PROTOBUF_FIELD_OFFSET(WatchOpened, _impl_.resumed_)
+      + sizeof(WatchOpened::_impl_.resumed_)
+      - PROTOBUF_FIELD_OFFSET(WatchOpened, _impl_.heartbeat_interval_)>(
+          reinterpret_cast<char*>(&_impl_.heartbeat_interval_),
+          reinterpret_cast<char*>(&other->_impl_.heartbeat_interval_));
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata WatchOpened::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[16]);
+}
+
+// ===================================================================
+
+class SnapshotsComplete::_Internal {
+ public:
+};
+
+SnapshotsComplete::SnapshotsComplete(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase(arena, is_message_owned) {
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.SnapshotsComplete)
+}
+SnapshotsComplete::SnapshotsComplete(const SnapshotsComplete& from)
+  : ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase() {
+  SnapshotsComplete* const _this = this; (void)_this;
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.SnapshotsComplete)
+}
+
+
+
+
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData SnapshotsComplete::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::CopyImpl,
+    ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::MergeImpl,
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*SnapshotsComplete::GetClassData() const { return &_class_data_; }
+
+
+
+
+
+
+
+::PROTOBUF_NAMESPACE_ID::Metadata SnapshotsComplete::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[17]);
+}
+
+// ===================================================================
+
+class JobRemoved::_Internal {
+ public:
+};
+
+JobRemoved::JobRemoved(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                         bool is_message_owned)
+  : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
+  SharedCtor(arena, is_message_owned);
+  // @@protoc_insertion_point(arena_constructor:signalbox.v1.JobRemoved)
+}
+JobRemoved::JobRemoved(const JobRemoved& from)
+  : ::PROTOBUF_NAMESPACE_ID::Message() {
+  JobRemoved* const _this = this; (void)_this;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , /*decltype(_impl_._cached_size_)*/{}};
+
+  _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (!from._internal_job_id().empty()) {
+    _this->_impl_.job_id_.Set(from._internal_job_id(), 
+      _this->GetArenaForAllocation());
+  }
+  // @@protoc_insertion_point(copy_constructor:signalbox.v1.JobRemoved)
+}
+
+inline void JobRemoved::SharedCtor(
+    ::_pb::Arena* arena, bool is_message_owned) {
+  (void)arena;
+  (void)is_message_owned;
+  new (&_impl_) Impl_{
+      decltype(_impl_.job_id_){}
+    , /*decltype(_impl_._cached_size_)*/{}
+  };
+  _impl_.job_id_.InitDefault();
+  #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+}
+
+JobRemoved::~JobRemoved() {
+  // @@protoc_insertion_point(destructor:signalbox.v1.JobRemoved)
+  if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
+  (void)arena;
+    return;
+  }
+  SharedDtor();
+}
+
+inline void JobRemoved::SharedDtor() {
+  GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.job_id_.Destroy();
+}
+
+void JobRemoved::SetCachedSize(int size) const {
+  _impl_._cached_size_.Set(size);
+}
+
+void JobRemoved::Clear() {
+// @@protoc_insertion_point(message_clear_start:signalbox.v1.JobRemoved)
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  _impl_.job_id_.ClearToEmpty();
+  _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
+}
+
+const char* JobRemoved::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) {
+#define CHK_(x) if (PROTOBUF_PREDICT_FALSE(!(x))) goto failure
+  while (!ctx->Done(&ptr)) {
+    uint32_t tag;
+    ptr = ::_pbi::ReadTag(ptr, &tag);
+    switch (tag >> 3) {
+      // string job_id = 1;
+      case 1:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
+          auto str = _internal_mutable_job_id();
+          ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
+          CHK_(ptr);
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.JobRemoved.job_id"));
+        } else
+          goto handle_unusual;
+        continue;
+      default:
+        goto handle_unusual;
+    }  // switch
+  handle_unusual:
+    if ((tag == 0) || ((tag & 7) == 4)) {
+      CHK_(ptr);
+      ctx->SetLastTag(tag);
+      goto message_done;
+    }
+    ptr = UnknownFieldParse(
+        tag,
+        _internal_metadata_.mutable_unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(),
+        ptr, ctx);
+    CHK_(ptr != nullptr);
+  }  // while
+message_done:
+  return ptr;
+failure:
+  ptr = nullptr;
+  goto message_done;
+#undef CHK_
+}
+
+uint8_t* JobRemoved::_InternalSerialize(
+    uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const {
+  // @@protoc_insertion_point(serialize_to_array_start:signalbox.v1.JobRemoved)
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+      this->_internal_job_id().data(), static_cast<int>(this->_internal_job_id().length()),
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+      "signalbox.v1.JobRemoved.job_id");
+    target = stream->WriteStringMaybeAliased(
+        1, this->_internal_job_id(), target);
+  }
+
+  if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
+    target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
+        _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
+  }
+  // @@protoc_insertion_point(serialize_to_array_end:signalbox.v1.JobRemoved)
+  return target;
+}
+
+size_t JobRemoved::ByteSizeLong() const {
+// @@protoc_insertion_point(message_byte_size_start:signalbox.v1.JobRemoved)
+  size_t total_size = 0;
+
+  uint32_t cached_has_bits = 0;
+  // Prevent compiler warnings about cached_has_bits being unused
+  (void) cached_has_bits;
+
+  // string job_id = 1;
+  if (!this->_internal_job_id().empty()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
+        this->_internal_job_id());
+  }
+
+  return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
+}
+
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData JobRemoved::_class_data_ = {
+    ::PROTOBUF_NAMESPACE_ID::Message::CopyWithSourceCheck,
+    JobRemoved::MergeImpl
+};
+const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*JobRemoved::GetClassData() const { return &_class_data_; }
+
+
+void JobRemoved::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg) {
+  auto* const _this = static_cast<JobRemoved*>(&to_msg);
+  auto& from = static_cast<const JobRemoved&>(from_msg);
+  // @@protoc_insertion_point(class_specific_merge_from_start:signalbox.v1.JobRemoved)
+  GOOGLE_DCHECK_NE(&from, _this);
+  uint32_t cached_has_bits = 0;
+  (void) cached_has_bits;
+
+  if (!from._internal_job_id().empty()) {
+    _this->_internal_set_job_id(from._internal_job_id());
+  }
+  _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+}
+
+void JobRemoved::CopyFrom(const JobRemoved& from) {
+// @@protoc_insertion_point(class_specific_copy_from_start:signalbox.v1.JobRemoved)
+  if (&from == this) return;
+  Clear();
+  MergeFrom(from);
+}
+
+bool JobRemoved::IsInitialized() const {
+  return true;
+}
+
+void JobRemoved::InternalSwap(JobRemoved* other) {
+  using std::swap;
+  auto* lhs_arena = GetArenaForAllocation();
+  auto* rhs_arena = other->GetArenaForAllocation();
+  _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
+      &_impl_.job_id_, lhs_arena,
+      &other->_impl_.job_id_, rhs_arena
+  );
+}
+
+::PROTOBUF_NAMESPACE_ID::Metadata JobRemoved::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[18]);
 }
 
 // ===================================================================
@@ -4246,7 +6041,7 @@ void JobSnapshot::InternalSwap(JobSnapshot* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata JobSnapshot::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[13]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[19]);
 }
 
 // ===================================================================
@@ -4397,10 +6192,10 @@ inline void JobEvent::SharedCtor(
     , decltype(_impl_.error_){nullptr}
     , decltype(_impl_.due_at_){nullptr}
     , decltype(_impl_.result_){nullptr}
-    , decltype(_impl_.sequence_){uint64_t{0u}}
+    , decltype(_impl_.sequence_){int64_t{0}}
     , decltype(_impl_.type_){0}
     , decltype(_impl_.state_){0}
-    , decltype(_impl_.attempt_){0u}
+    , decltype(_impl_.attempt_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
@@ -4500,7 +6295,7 @@ const char* JobEvent::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
         } else
           goto handle_unusual;
         continue;
-      // uint64 sequence = 2;
+      // int64 sequence = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
           _impl_.sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
@@ -4534,7 +6329,7 @@ const char* JobEvent::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx)
         } else
           goto handle_unusual;
         continue;
-      // uint32 attempt = 6;
+      // int32 attempt = 6;
       case 6:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 48)) {
           _impl_.attempt_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -4645,10 +6440,10 @@ uint8_t* JobEvent::_InternalSerialize(
         1, this->_internal_job_id(), target);
   }
 
-  // uint64 sequence = 2;
+  // int64 sequence = 2;
   if (this->_internal_sequence() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt64ToArray(2, this->_internal_sequence(), target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(2, this->_internal_sequence(), target);
   }
 
   // .signalbox.v1.JobEventType type = 3;
@@ -4672,10 +6467,10 @@ uint8_t* JobEvent::_InternalSerialize(
         _Internal::at(this).GetCachedSize(), target, stream);
   }
 
-  // uint32 attempt = 6;
+  // int32 attempt = 6;
   if (this->_internal_attempt() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(6, this->_internal_attempt(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(6, this->_internal_attempt(), target);
   }
 
   // string node = 7;
@@ -4818,9 +6613,9 @@ size_t JobEvent::ByteSizeLong() const {
         *_impl_.result_);
   }
 
-  // uint64 sequence = 2;
+  // int64 sequence = 2;
   if (this->_internal_sequence() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt64SizePlusOne(this->_internal_sequence());
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_sequence());
   }
 
   // .signalbox.v1.JobEventType type = 3;
@@ -4835,9 +6630,9 @@ size_t JobEvent::ByteSizeLong() const {
       ::_pbi::WireFormatLite::EnumSize(this->_internal_state());
   }
 
-  // uint32 attempt = 6;
+  // int32 attempt = 6;
   if (this->_internal_attempt() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_attempt());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_attempt());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -4951,7 +6746,7 @@ void JobEvent::InternalSwap(JobEvent* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata JobEvent::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[14]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[20]);
 }
 
 // ===================================================================
@@ -5009,7 +6804,7 @@ inline void ProgressEvent::SharedCtor(
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
     , decltype(_impl_.progress_){nullptr}
-    , decltype(_impl_.attempt_){0u}
+    , decltype(_impl_.attempt_){0}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
@@ -5048,7 +6843,7 @@ void ProgressEvent::Clear() {
     delete _impl_.progress_;
   }
   _impl_.progress_ = nullptr;
-  _impl_.attempt_ = 0u;
+  _impl_.attempt_ = 0;
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -5068,7 +6863,7 @@ const char* ProgressEvent::_InternalParse(const char* ptr, ::_pbi::ParseContext*
         } else
           goto handle_unusual;
         continue;
-      // uint32 attempt = 2;
+      // int32 attempt = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
           _impl_.attempt_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint32(&ptr);
@@ -5123,10 +6918,10 @@ uint8_t* ProgressEvent::_InternalSerialize(
         1, this->_internal_job_id(), target);
   }
 
-  // uint32 attempt = 2;
+  // int32 attempt = 2;
   if (this->_internal_attempt() != 0) {
     target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteUInt32ToArray(2, this->_internal_attempt(), target);
+    target = ::_pbi::WireFormatLite::WriteInt32ToArray(2, this->_internal_attempt(), target);
   }
 
   // .signalbox.v1.Progress progress = 3;
@@ -5166,9 +6961,9 @@ size_t ProgressEvent::ByteSizeLong() const {
         *_impl_.progress_);
   }
 
-  // uint32 attempt = 2;
+  // int32 attempt = 2;
   if (this->_internal_attempt() != 0) {
-    total_size += ::_pbi::WireFormatLite::UInt32SizePlusOne(this->_internal_attempt());
+    total_size += ::_pbi::WireFormatLite::Int32SizePlusOne(this->_internal_attempt());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -5233,7 +7028,7 @@ void ProgressEvent::InternalSwap(ProgressEvent* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata ProgressEvent::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[15]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[21]);
 }
 
 // ===================================================================
@@ -5264,14 +7059,12 @@ Heartbeat::Heartbeat(const Heartbeat& from)
   Heartbeat* const _this = this; (void)_this;
   new (&_impl_) Impl_{
       decltype(_impl_.at_){nullptr}
-    , decltype(_impl_.snapshot_complete_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
   if (from._internal_has_at()) {
     _this->_impl_.at_ = new ::PROTOBUF_NAMESPACE_ID::Timestamp(*from._impl_.at_);
   }
-  _this->_impl_.snapshot_complete_ = from._impl_.snapshot_complete_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.Heartbeat)
 }
 
@@ -5281,7 +7074,6 @@ inline void Heartbeat::SharedCtor(
   (void)is_message_owned;
   new (&_impl_) Impl_{
       decltype(_impl_.at_){nullptr}
-    , decltype(_impl_.snapshot_complete_){false}
     , /*decltype(_impl_._cached_size_)*/{}
   };
 }
@@ -5314,7 +7106,6 @@ void Heartbeat::Clear() {
     delete _impl_.at_;
   }
   _impl_.at_ = nullptr;
-  _impl_.snapshot_complete_ = false;
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -5328,14 +7119,6 @@ const char* Heartbeat::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx
       case 1:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 10)) {
           ptr = ctx->ParseMessage(_internal_mutable_at(), ptr);
-          CHK_(ptr);
-        } else
-          goto handle_unusual;
-        continue;
-      // bool snapshot_complete = 2;
-      case 2:
-        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
-          _impl_.snapshot_complete_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
           CHK_(ptr);
         } else
           goto handle_unusual;
@@ -5376,12 +7159,6 @@ uint8_t* Heartbeat::_InternalSerialize(
         _Internal::at(this).GetCachedSize(), target, stream);
   }
 
-  // bool snapshot_complete = 2;
-  if (this->_internal_snapshot_complete() != 0) {
-    target = stream->EnsureSpace(target);
-    target = ::_pbi::WireFormatLite::WriteBoolToArray(2, this->_internal_snapshot_complete(), target);
-  }
-
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -5403,11 +7180,6 @@ size_t Heartbeat::ByteSizeLong() const {
     total_size += 1 +
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
         *_impl_.at_);
-  }
-
-  // bool snapshot_complete = 2;
-  if (this->_internal_snapshot_complete() != 0) {
-    total_size += 1 + 1;
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -5432,9 +7204,6 @@ void Heartbeat::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROT
     _this->_internal_mutable_at()->::PROTOBUF_NAMESPACE_ID::Timestamp::MergeFrom(
         from._internal_at());
   }
-  if (from._internal_snapshot_complete() != 0) {
-    _this->_internal_set_snapshot_complete(from._internal_snapshot_complete());
-  }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
 
@@ -5452,18 +7221,13 @@ bool Heartbeat::IsInitialized() const {
 void Heartbeat::InternalSwap(Heartbeat* other) {
   using std::swap;
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
-  ::PROTOBUF_NAMESPACE_ID::internal::memswap<
-      PROTOBUF_FIELD_OFFSET(Heartbeat, _impl_.snapshot_complete_)
-      + sizeof(Heartbeat::_impl_.snapshot_complete_)
-      - PROTOBUF_FIELD_OFFSET(Heartbeat, _impl_.at_)>(
-          reinterpret_cast<char*>(&_impl_.at_),
-          reinterpret_cast<char*>(&other->_impl_.at_));
+  swap(_impl_.at_, other->_impl_.at_);
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata Heartbeat::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[16]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[22]);
 }
 
 // ===================================================================
@@ -5703,7 +7467,7 @@ void LogEvent::InternalSwap(LogEvent* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata LogEvent::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[17]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[23]);
 }
 
 // ===================================================================
@@ -5723,7 +7487,8 @@ CancelRequest::CancelRequest(const CancelRequest& from)
   CancelRequest* const _this = this; (void)_this;
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
-    , decltype(_impl_.reason_){}
+    , decltype(_impl_.note_){}
+    , decltype(_impl_.expected_sequence_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -5735,14 +7500,15 @@ CancelRequest::CancelRequest(const CancelRequest& from)
     _this->_impl_.job_id_.Set(from._internal_job_id(), 
       _this->GetArenaForAllocation());
   }
-  _impl_.reason_.InitDefault();
+  _impl_.note_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.reason_.Set("", GetArenaForAllocation());
+    _impl_.note_.Set("", GetArenaForAllocation());
   #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (!from._internal_reason().empty()) {
-    _this->_impl_.reason_.Set(from._internal_reason(), 
+  if (!from._internal_note().empty()) {
+    _this->_impl_.note_.Set(from._internal_note(), 
       _this->GetArenaForAllocation());
   }
+  _this->_impl_.expected_sequence_ = from._impl_.expected_sequence_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.CancelRequest)
 }
 
@@ -5752,16 +7518,17 @@ inline void CancelRequest::SharedCtor(
   (void)is_message_owned;
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
-    , decltype(_impl_.reason_){}
+    , decltype(_impl_.note_){}
+    , decltype(_impl_.expected_sequence_){int64_t{0}}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.job_id_.Set("", GetArenaForAllocation());
   #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  _impl_.reason_.InitDefault();
+  _impl_.note_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-    _impl_.reason_.Set("", GetArenaForAllocation());
+    _impl_.note_.Set("", GetArenaForAllocation());
   #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
 }
 
@@ -5777,7 +7544,7 @@ CancelRequest::~CancelRequest() {
 inline void CancelRequest::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
   _impl_.job_id_.Destroy();
-  _impl_.reason_.Destroy();
+  _impl_.note_.Destroy();
 }
 
 void CancelRequest::SetCachedSize(int size) const {
@@ -5791,7 +7558,8 @@ void CancelRequest::Clear() {
   (void) cached_has_bits;
 
   _impl_.job_id_.ClearToEmpty();
-  _impl_.reason_.ClearToEmpty();
+  _impl_.note_.ClearToEmpty();
+  _impl_.expected_sequence_ = int64_t{0};
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -5811,13 +7579,21 @@ const char* CancelRequest::_InternalParse(const char* ptr, ::_pbi::ParseContext*
         } else
           goto handle_unusual;
         continue;
-      // string reason = 2;
+      // string note = 2;
       case 2:
         if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 18)) {
-          auto str = _internal_mutable_reason();
+          auto str = _internal_mutable_note();
           ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
           CHK_(ptr);
-          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.CancelRequest.reason"));
+          CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.CancelRequest.note"));
+        } else
+          goto handle_unusual;
+        continue;
+      // int64 expected_sequence = 3;
+      case 3:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 24)) {
+          _impl_.expected_sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
         } else
           goto handle_unusual;
         continue;
@@ -5860,14 +7636,20 @@ uint8_t* CancelRequest::_InternalSerialize(
         1, this->_internal_job_id(), target);
   }
 
-  // string reason = 2;
-  if (!this->_internal_reason().empty()) {
+  // string note = 2;
+  if (!this->_internal_note().empty()) {
     ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
-      this->_internal_reason().data(), static_cast<int>(this->_internal_reason().length()),
+      this->_internal_note().data(), static_cast<int>(this->_internal_note().length()),
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
-      "signalbox.v1.CancelRequest.reason");
+      "signalbox.v1.CancelRequest.note");
     target = stream->WriteStringMaybeAliased(
-        2, this->_internal_reason(), target);
+        2, this->_internal_note(), target);
+  }
+
+  // int64 expected_sequence = 3;
+  if (this->_internal_expected_sequence() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(3, this->_internal_expected_sequence(), target);
   }
 
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
@@ -5893,11 +7675,16 @@ size_t CancelRequest::ByteSizeLong() const {
         this->_internal_job_id());
   }
 
-  // string reason = 2;
-  if (!this->_internal_reason().empty()) {
+  // string note = 2;
+  if (!this->_internal_note().empty()) {
     total_size += 1 +
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
-        this->_internal_reason());
+        this->_internal_note());
+  }
+
+  // int64 expected_sequence = 3;
+  if (this->_internal_expected_sequence() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_expected_sequence());
   }
 
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
@@ -5921,8 +7708,11 @@ void CancelRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::
   if (!from._internal_job_id().empty()) {
     _this->_internal_set_job_id(from._internal_job_id());
   }
-  if (!from._internal_reason().empty()) {
-    _this->_internal_set_reason(from._internal_reason());
+  if (!from._internal_note().empty()) {
+    _this->_internal_set_note(from._internal_note());
+  }
+  if (from._internal_expected_sequence() != 0) {
+    _this->_internal_set_expected_sequence(from._internal_expected_sequence());
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -5948,15 +7738,16 @@ void CancelRequest::InternalSwap(CancelRequest* other) {
       &other->_impl_.job_id_, rhs_arena
   );
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
-      &_impl_.reason_, lhs_arena,
-      &other->_impl_.reason_, rhs_arena
+      &_impl_.note_, lhs_arena,
+      &other->_impl_.note_, rhs_arena
   );
+  swap(_impl_.expected_sequence_, other->_impl_.expected_sequence_);
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata CancelRequest::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[18]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[24]);
 }
 
 // ===================================================================
@@ -6155,7 +7946,7 @@ void CancelResponse::InternalSwap(CancelResponse* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata CancelResponse::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[19]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[25]);
 }
 
 // ===================================================================
@@ -6175,6 +7966,7 @@ RetryRequest::RetryRequest(const RetryRequest& from)
   RetryRequest* const _this = this; (void)_this;
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
+    , decltype(_impl_.expected_sequence_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
@@ -6186,6 +7978,7 @@ RetryRequest::RetryRequest(const RetryRequest& from)
     _this->_impl_.job_id_.Set(from._internal_job_id(), 
       _this->GetArenaForAllocation());
   }
+  _this->_impl_.expected_sequence_ = from._impl_.expected_sequence_;
   // @@protoc_insertion_point(copy_constructor:signalbox.v1.RetryRequest)
 }
 
@@ -6195,6 +7988,7 @@ inline void RetryRequest::SharedCtor(
   (void)is_message_owned;
   new (&_impl_) Impl_{
       decltype(_impl_.job_id_){}
+    , decltype(_impl_.expected_sequence_){int64_t{0}}
     , /*decltype(_impl_._cached_size_)*/{}
   };
   _impl_.job_id_.InitDefault();
@@ -6228,6 +8022,7 @@ void RetryRequest::Clear() {
   (void) cached_has_bits;
 
   _impl_.job_id_.ClearToEmpty();
+  _impl_.expected_sequence_ = int64_t{0};
   _internal_metadata_.Clear<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>();
 }
 
@@ -6244,6 +8039,14 @@ const char* RetryRequest::_InternalParse(const char* ptr, ::_pbi::ParseContext* 
           ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
           CHK_(ptr);
           CHK_(::_pbi::VerifyUTF8(str, "signalbox.v1.RetryRequest.job_id"));
+        } else
+          goto handle_unusual;
+        continue;
+      // int64 expected_sequence = 2;
+      case 2:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 16)) {
+          _impl_.expected_sequence_ = ::PROTOBUF_NAMESPACE_ID::internal::ReadVarint64(&ptr);
+          CHK_(ptr);
         } else
           goto handle_unusual;
         continue;
@@ -6286,6 +8089,12 @@ uint8_t* RetryRequest::_InternalSerialize(
         1, this->_internal_job_id(), target);
   }
 
+  // int64 expected_sequence = 2;
+  if (this->_internal_expected_sequence() != 0) {
+    target = stream->EnsureSpace(target);
+    target = ::_pbi::WireFormatLite::WriteInt64ToArray(2, this->_internal_expected_sequence(), target);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -6309,6 +8118,11 @@ size_t RetryRequest::ByteSizeLong() const {
         this->_internal_job_id());
   }
 
+  // int64 expected_sequence = 2;
+  if (this->_internal_expected_sequence() != 0) {
+    total_size += ::_pbi::WireFormatLite::Int64SizePlusOne(this->_internal_expected_sequence());
+  }
+
   return MaybeComputeUnknownFieldsSize(total_size, &_impl_._cached_size_);
 }
 
@@ -6329,6 +8143,9 @@ void RetryRequest::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::P
 
   if (!from._internal_job_id().empty()) {
     _this->_internal_set_job_id(from._internal_job_id());
+  }
+  if (from._internal_expected_sequence() != 0) {
+    _this->_internal_set_expected_sequence(from._internal_expected_sequence());
   }
   _this->_internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
 }
@@ -6353,12 +8170,13 @@ void RetryRequest::InternalSwap(RetryRequest* other) {
       &_impl_.job_id_, lhs_arena,
       &other->_impl_.job_id_, rhs_arena
   );
+  swap(_impl_.expected_sequence_, other->_impl_.expected_sequence_);
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata RetryRequest::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[20]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[26]);
 }
 
 // ===================================================================
@@ -6557,7 +8375,7 @@ void RetryResponse::InternalSwap(RetryResponse* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata RetryResponse::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_getter, &descriptor_table_signalbox_2fv1_2fjob_5fservice_2eproto_once,
-      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[21]);
+      file_level_metadata_signalbox_2fv1_2fjob_5fservice_2eproto[27]);
 }
 
 // @@protoc_insertion_point(namespace_scope)
@@ -6592,10 +8410,6 @@ template<> PROTOBUF_NOINLINE ::signalbox::v1::GetJobResponse*
 Arena::CreateMaybeMessage< ::signalbox::v1::GetJobResponse >(Arena* arena) {
   return Arena::CreateMessageInternal< ::signalbox::v1::GetJobResponse >(arena);
 }
-template<> PROTOBUF_NOINLINE ::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse*
-Arena::CreateMaybeMessage< ::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse >(Arena* arena) {
-  return Arena::CreateMessageInternal< ::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse >(arena);
-}
 template<> PROTOBUF_NOINLINE ::signalbox::v1::ListJobsRequest*
 Arena::CreateMaybeMessage< ::signalbox::v1::ListJobsRequest >(Arena* arena) {
   return Arena::CreateMessageInternal< ::signalbox::v1::ListJobsRequest >(arena);
@@ -6603,6 +8417,22 @@ Arena::CreateMaybeMessage< ::signalbox::v1::ListJobsRequest >(Arena* arena) {
 template<> PROTOBUF_NOINLINE ::signalbox::v1::ListJobsResponse*
 Arena::CreateMaybeMessage< ::signalbox::v1::ListJobsResponse >(Arena* arena) {
   return Arena::CreateMessageInternal< ::signalbox::v1::ListJobsResponse >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::ListAttemptsRequest*
+Arena::CreateMaybeMessage< ::signalbox::v1::ListAttemptsRequest >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::ListAttemptsRequest >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::ListAttemptsResponse*
+Arena::CreateMaybeMessage< ::signalbox::v1::ListAttemptsResponse >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::ListAttemptsResponse >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::ListLogLinesRequest*
+Arena::CreateMaybeMessage< ::signalbox::v1::ListLogLinesRequest >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::ListLogLinesRequest >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::ListLogLinesResponse*
+Arena::CreateMaybeMessage< ::signalbox::v1::ListLogLinesResponse >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::ListLogLinesResponse >(arena);
 }
 template<> PROTOBUF_NOINLINE ::signalbox::v1::WatchRequest*
 Arena::CreateMaybeMessage< ::signalbox::v1::WatchRequest >(Arena* arena) {
@@ -6615,6 +8445,18 @@ Arena::CreateMaybeMessage< ::signalbox::v1::WatchedJob >(Arena* arena) {
 template<> PROTOBUF_NOINLINE ::signalbox::v1::WatchResponse*
 Arena::CreateMaybeMessage< ::signalbox::v1::WatchResponse >(Arena* arena) {
   return Arena::CreateMessageInternal< ::signalbox::v1::WatchResponse >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::WatchOpened*
+Arena::CreateMaybeMessage< ::signalbox::v1::WatchOpened >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::WatchOpened >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::SnapshotsComplete*
+Arena::CreateMaybeMessage< ::signalbox::v1::SnapshotsComplete >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::SnapshotsComplete >(arena);
+}
+template<> PROTOBUF_NOINLINE ::signalbox::v1::JobRemoved*
+Arena::CreateMaybeMessage< ::signalbox::v1::JobRemoved >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::signalbox::v1::JobRemoved >(arena);
 }
 template<> PROTOBUF_NOINLINE ::signalbox::v1::JobSnapshot*
 Arena::CreateMaybeMessage< ::signalbox::v1::JobSnapshot >(Arena* arena) {

@@ -23,17 +23,16 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/arena.h>
 #include <google/protobuf/arenastring.h>
+#include <google/protobuf/generated_message_bases.h>
 #include <google/protobuf/generated_message_util.h>
 #include <google/protobuf/metadata_lite.h>
 #include <google/protobuf/generated_message_reflection.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/repeated_field.h>  // IWYU pragma: export
 #include <google/protobuf/extension_set.h>  // IWYU pragma: export
-#include <google/protobuf/map.h>  // IWYU pragma: export
-#include <google/protobuf/map_entry.h>
-#include <google/protobuf/map_field_inl.h>
 #include <google/protobuf/generated_enum_reflection.h>
 #include <google/protobuf/unknown_field_set.h>
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/timestamp.pb.h>
 #include "signalbox/v1/job.pb.h"
 // @@protoc_insertion_point(includes)
@@ -85,18 +84,30 @@ extern HeartbeatDefaultTypeInternal _Heartbeat_default_instance_;
 class JobEvent;
 struct JobEventDefaultTypeInternal;
 extern JobEventDefaultTypeInternal _JobEvent_default_instance_;
+class JobRemoved;
+struct JobRemovedDefaultTypeInternal;
+extern JobRemovedDefaultTypeInternal _JobRemoved_default_instance_;
 class JobSnapshot;
 struct JobSnapshotDefaultTypeInternal;
 extern JobSnapshotDefaultTypeInternal _JobSnapshot_default_instance_;
+class ListAttemptsRequest;
+struct ListAttemptsRequestDefaultTypeInternal;
+extern ListAttemptsRequestDefaultTypeInternal _ListAttemptsRequest_default_instance_;
+class ListAttemptsResponse;
+struct ListAttemptsResponseDefaultTypeInternal;
+extern ListAttemptsResponseDefaultTypeInternal _ListAttemptsResponse_default_instance_;
 class ListJobsRequest;
 struct ListJobsRequestDefaultTypeInternal;
 extern ListJobsRequestDefaultTypeInternal _ListJobsRequest_default_instance_;
-class ListJobsRequest_LabelsEntry_DoNotUse;
-struct ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal;
-extern ListJobsRequest_LabelsEntry_DoNotUseDefaultTypeInternal _ListJobsRequest_LabelsEntry_DoNotUse_default_instance_;
 class ListJobsResponse;
 struct ListJobsResponseDefaultTypeInternal;
 extern ListJobsResponseDefaultTypeInternal _ListJobsResponse_default_instance_;
+class ListLogLinesRequest;
+struct ListLogLinesRequestDefaultTypeInternal;
+extern ListLogLinesRequestDefaultTypeInternal _ListLogLinesRequest_default_instance_;
+class ListLogLinesResponse;
+struct ListLogLinesResponseDefaultTypeInternal;
+extern ListLogLinesResponseDefaultTypeInternal _ListLogLinesResponse_default_instance_;
 class LogEvent;
 struct LogEventDefaultTypeInternal;
 extern LogEventDefaultTypeInternal _LogEvent_default_instance_;
@@ -109,6 +120,12 @@ extern RetryRequestDefaultTypeInternal _RetryRequest_default_instance_;
 class RetryResponse;
 struct RetryResponseDefaultTypeInternal;
 extern RetryResponseDefaultTypeInternal _RetryResponse_default_instance_;
+class SnapshotsComplete;
+struct SnapshotsCompleteDefaultTypeInternal;
+extern SnapshotsCompleteDefaultTypeInternal _SnapshotsComplete_default_instance_;
+class WatchOpened;
+struct WatchOpenedDefaultTypeInternal;
+extern WatchOpenedDefaultTypeInternal _WatchOpened_default_instance_;
 class WatchRequest;
 struct WatchRequestDefaultTypeInternal;
 extern WatchRequestDefaultTypeInternal _WatchRequest_default_instance_;
@@ -132,14 +149,20 @@ template<> ::signalbox::v1::GetJobRequest* Arena::CreateMaybeMessage<::signalbox
 template<> ::signalbox::v1::GetJobResponse* Arena::CreateMaybeMessage<::signalbox::v1::GetJobResponse>(Arena*);
 template<> ::signalbox::v1::Heartbeat* Arena::CreateMaybeMessage<::signalbox::v1::Heartbeat>(Arena*);
 template<> ::signalbox::v1::JobEvent* Arena::CreateMaybeMessage<::signalbox::v1::JobEvent>(Arena*);
+template<> ::signalbox::v1::JobRemoved* Arena::CreateMaybeMessage<::signalbox::v1::JobRemoved>(Arena*);
 template<> ::signalbox::v1::JobSnapshot* Arena::CreateMaybeMessage<::signalbox::v1::JobSnapshot>(Arena*);
+template<> ::signalbox::v1::ListAttemptsRequest* Arena::CreateMaybeMessage<::signalbox::v1::ListAttemptsRequest>(Arena*);
+template<> ::signalbox::v1::ListAttemptsResponse* Arena::CreateMaybeMessage<::signalbox::v1::ListAttemptsResponse>(Arena*);
 template<> ::signalbox::v1::ListJobsRequest* Arena::CreateMaybeMessage<::signalbox::v1::ListJobsRequest>(Arena*);
-template<> ::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse* Arena::CreateMaybeMessage<::signalbox::v1::ListJobsRequest_LabelsEntry_DoNotUse>(Arena*);
 template<> ::signalbox::v1::ListJobsResponse* Arena::CreateMaybeMessage<::signalbox::v1::ListJobsResponse>(Arena*);
+template<> ::signalbox::v1::ListLogLinesRequest* Arena::CreateMaybeMessage<::signalbox::v1::ListLogLinesRequest>(Arena*);
+template<> ::signalbox::v1::ListLogLinesResponse* Arena::CreateMaybeMessage<::signalbox::v1::ListLogLinesResponse>(Arena*);
 template<> ::signalbox::v1::LogEvent* Arena::CreateMaybeMessage<::signalbox::v1::LogEvent>(Arena*);
 template<> ::signalbox::v1::ProgressEvent* Arena::CreateMaybeMessage<::signalbox::v1::ProgressEvent>(Arena*);
 template<> ::signalbox::v1::RetryRequest* Arena::CreateMaybeMessage<::signalbox::v1::RetryRequest>(Arena*);
 template<> ::signalbox::v1::RetryResponse* Arena::CreateMaybeMessage<::signalbox::v1::RetryResponse>(Arena*);
+template<> ::signalbox::v1::SnapshotsComplete* Arena::CreateMaybeMessage<::signalbox::v1::SnapshotsComplete>(Arena*);
+template<> ::signalbox::v1::WatchOpened* Arena::CreateMaybeMessage<::signalbox::v1::WatchOpened>(Arena*);
 template<> ::signalbox::v1::WatchRequest* Arena::CreateMaybeMessage<::signalbox::v1::WatchRequest>(Arena*);
 template<> ::signalbox::v1::WatchResponse* Arena::CreateMaybeMessage<::signalbox::v1::WatchResponse>(Arena*);
 template<> ::signalbox::v1::WatchedJob* Arena::CreateMaybeMessage<::signalbox::v1::WatchedJob>(Arena*);
@@ -147,6 +170,32 @@ PROTOBUF_NAMESPACE_CLOSE
 namespace signalbox {
 namespace v1 {
 
+enum EnqueueDisposition : int {
+  ENQUEUE_DISPOSITION_UNSPECIFIED = 0,
+  ENQUEUE_DISPOSITION_CREATED = 1,
+  ENQUEUE_DISPOSITION_SAME_REQUEST = 2,
+  EnqueueDisposition_INT_MIN_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::min(),
+  EnqueueDisposition_INT_MAX_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::max()
+};
+bool EnqueueDisposition_IsValid(int value);
+constexpr EnqueueDisposition EnqueueDisposition_MIN = ENQUEUE_DISPOSITION_UNSPECIFIED;
+constexpr EnqueueDisposition EnqueueDisposition_MAX = ENQUEUE_DISPOSITION_SAME_REQUEST;
+constexpr int EnqueueDisposition_ARRAYSIZE = EnqueueDisposition_MAX + 1;
+
+const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* EnqueueDisposition_descriptor();
+template<typename T>
+inline const std::string& EnqueueDisposition_Name(T enum_t_value) {
+  static_assert(::std::is_same<T, EnqueueDisposition>::value ||
+    ::std::is_integral<T>::value,
+    "Incorrect type passed to function EnqueueDisposition_Name.");
+  return ::PROTOBUF_NAMESPACE_ID::internal::NameOfEnum(
+    EnqueueDisposition_descriptor(), enum_t_value);
+}
+inline bool EnqueueDisposition_Parse(
+    ::PROTOBUF_NAMESPACE_ID::ConstStringParam name, EnqueueDisposition* value) {
+  return ::PROTOBUF_NAMESPACE_ID::internal::ParseNamedEnum<EnqueueDisposition>(
+    EnqueueDisposition_descriptor(), name, value);
+}
 enum JobEventType : int {
   JOB_EVENT_TYPE_UNSPECIFIED = 0,
   JOB_EVENT_TYPE_ENQUEUED = 1,
@@ -157,12 +206,13 @@ enum JobEventType : int {
   JOB_EVENT_TYPE_FAILED = 6,
   JOB_EVENT_TYPE_CANCELLED = 7,
   JOB_EVENT_TYPE_RETRIED = 8,
+  JOB_EVENT_TYPE_CANCEL_REQUESTED = 14,
   JobEventType_INT_MIN_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::min(),
   JobEventType_INT_MAX_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::max()
 };
 bool JobEventType_IsValid(int value);
 constexpr JobEventType JobEventType_MIN = JOB_EVENT_TYPE_UNSPECIFIED;
-constexpr JobEventType JobEventType_MAX = JOB_EVENT_TYPE_RETRIED;
+constexpr JobEventType JobEventType_MAX = JOB_EVENT_TYPE_CANCEL_REQUESTED;
 constexpr int JobEventType_ARRAYSIZE = JobEventType_MAX + 1;
 
 const ::PROTOBUF_NAMESPACE_ID::EnumDescriptor* JobEventType_descriptor();
@@ -461,6 +511,7 @@ class EnqueueResponse final :
   enum : int {
     kJobFieldNumber = 1,
     kCreatedFieldNumber = 2,
+    kDispositionFieldNumber = 3,
   };
   // .signalbox.v1.Job job = 1;
   bool has_job() const;
@@ -489,6 +540,15 @@ class EnqueueResponse final :
   void _internal_set_created(bool value);
   public:
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  void clear_disposition();
+  ::signalbox::v1::EnqueueDisposition disposition() const;
+  void set_disposition(::signalbox::v1::EnqueueDisposition value);
+  private:
+  ::signalbox::v1::EnqueueDisposition _internal_disposition() const;
+  void _internal_set_disposition(::signalbox::v1::EnqueueDisposition value);
+  public:
+
   // @@protoc_insertion_point(class_scope:signalbox.v1.EnqueueResponse)
  private:
   class _Internal;
@@ -499,6 +559,7 @@ class EnqueueResponse final :
   struct Impl_ {
     ::signalbox::v1::Job* job_;
     bool created_;
+    int disposition_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -943,6 +1004,8 @@ class EnqueuedJob final :
   enum : int {
     kJobIdFieldNumber = 1,
     kCreatedFieldNumber = 2,
+    kDispositionFieldNumber = 3,
+    kSequenceFieldNumber = 4,
   };
   // string job_id = 1;
   void clear_job_id();
@@ -967,6 +1030,24 @@ class EnqueuedJob final :
   void _internal_set_created(bool value);
   public:
 
+  // .signalbox.v1.EnqueueDisposition disposition = 3;
+  void clear_disposition();
+  ::signalbox::v1::EnqueueDisposition disposition() const;
+  void set_disposition(::signalbox::v1::EnqueueDisposition value);
+  private:
+  ::signalbox::v1::EnqueueDisposition _internal_disposition() const;
+  void _internal_set_disposition(::signalbox::v1::EnqueueDisposition value);
+  public:
+
+  // int64 sequence = 4;
+  void clear_sequence();
+  int64_t sequence() const;
+  void set_sequence(int64_t value);
+  private:
+  int64_t _internal_sequence() const;
+  void _internal_set_sequence(int64_t value);
+  public:
+
   // @@protoc_insertion_point(class_scope:signalbox.v1.EnqueuedJob)
  private:
   class _Internal;
@@ -977,6 +1058,8 @@ class EnqueuedJob final :
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
     bool created_;
+    int disposition_;
+    int64_t sequence_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -1305,34 +1388,6 @@ class GetJobResponse final :
 };
 // -------------------------------------------------------------------
 
-class ListJobsRequest_LabelsEntry_DoNotUse : public ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<ListJobsRequest_LabelsEntry_DoNotUse, 
-    std::string, std::string,
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> {
-public:
-  typedef ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<ListJobsRequest_LabelsEntry_DoNotUse, 
-    std::string, std::string,
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
-    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> SuperType;
-  ListJobsRequest_LabelsEntry_DoNotUse();
-  explicit PROTOBUF_CONSTEXPR ListJobsRequest_LabelsEntry_DoNotUse(
-      ::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
-  explicit ListJobsRequest_LabelsEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena);
-  void MergeFrom(const ListJobsRequest_LabelsEntry_DoNotUse& other);
-  static const ListJobsRequest_LabelsEntry_DoNotUse* internal_default_instance() { return reinterpret_cast<const ListJobsRequest_LabelsEntry_DoNotUse*>(&_ListJobsRequest_LabelsEntry_DoNotUse_default_instance_); }
-  static bool ValidateKey(std::string* s) {
-    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "signalbox.v1.ListJobsRequest.LabelsEntry.key");
- }
-  static bool ValidateValue(std::string* s) {
-    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "signalbox.v1.ListJobsRequest.LabelsEntry.value");
- }
-  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
-  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
-  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
-};
-
-// -------------------------------------------------------------------
-
 class ListJobsRequest final :
     public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.ListJobsRequest) */ {
  public:
@@ -1381,7 +1436,7 @@ class ListJobsRequest final :
                &_ListJobsRequest_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    8;
+    7;
 
   friend void swap(ListJobsRequest& a, ListJobsRequest& b) {
     a.Swap(&b);
@@ -1442,8 +1497,6 @@ class ListJobsRequest final :
   protected:
   explicit ListJobsRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                        bool is_message_owned = false);
-  private:
-  static void ArenaDtor(void* object);
   public:
 
   static const ClassData _class_data_;
@@ -1453,96 +1506,13 @@ class ListJobsRequest final :
 
   // nested types ----------------------------------------------------
 
-
   // accessors -------------------------------------------------------
 
   enum : int {
-    kStatesFieldNumber = 4,
-    kLabelsFieldNumber = 5,
-    kUserIdFieldNumber = 1,
-    kQueueFieldNumber = 2,
-    kKindFieldNumber = 3,
     kPageTokenFieldNumber = 9,
-    kCreatedFromFieldNumber = 6,
-    kCreatedToFieldNumber = 7,
+    kFilterFieldNumber = 10,
     kPageSizeFieldNumber = 8,
   };
-  // repeated .signalbox.v1.JobState states = 4;
-  int states_size() const;
-  private:
-  int _internal_states_size() const;
-  public:
-  void clear_states();
-  private:
-  ::signalbox::v1::JobState _internal_states(int index) const;
-  void _internal_add_states(::signalbox::v1::JobState value);
-  ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>* _internal_mutable_states();
-  public:
-  ::signalbox::v1::JobState states(int index) const;
-  void set_states(int index, ::signalbox::v1::JobState value);
-  void add_states(::signalbox::v1::JobState value);
-  const ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>& states() const;
-  ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>* mutable_states();
-
-  // map<string, string> labels = 5;
-  int labels_size() const;
-  private:
-  int _internal_labels_size() const;
-  public:
-  void clear_labels();
-  private:
-  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
-      _internal_labels() const;
-  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
-      _internal_mutable_labels();
-  public:
-  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
-      labels() const;
-  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
-      mutable_labels();
-
-  // string user_id = 1;
-  void clear_user_id();
-  const std::string& user_id() const;
-  template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_user_id(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_user_id();
-  PROTOBUF_NODISCARD std::string* release_user_id();
-  void set_allocated_user_id(std::string* user_id);
-  private:
-  const std::string& _internal_user_id() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_user_id(const std::string& value);
-  std::string* _internal_mutable_user_id();
-  public:
-
-  // string queue = 2;
-  void clear_queue();
-  const std::string& queue() const;
-  template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_queue(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_queue();
-  PROTOBUF_NODISCARD std::string* release_queue();
-  void set_allocated_queue(std::string* queue);
-  private:
-  const std::string& _internal_queue() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_queue(const std::string& value);
-  std::string* _internal_mutable_queue();
-  public:
-
-  // string kind = 3;
-  void clear_kind();
-  const std::string& kind() const;
-  template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_kind(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_kind();
-  PROTOBUF_NODISCARD std::string* release_kind();
-  void set_allocated_kind(std::string* kind);
-  private:
-  const std::string& _internal_kind() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_kind(const std::string& value);
-  std::string* _internal_mutable_kind();
-  public:
-
   // string page_token = 9;
   void clear_page_token();
   const std::string& page_token() const;
@@ -1557,49 +1527,31 @@ class ListJobsRequest final :
   std::string* _internal_mutable_page_token();
   public:
 
-  // .google.protobuf.Timestamp created_from = 6;
-  bool has_created_from() const;
+  // .signalbox.v1.JobFilter filter = 10;
+  bool has_filter() const;
   private:
-  bool _internal_has_created_from() const;
+  bool _internal_has_filter() const;
   public:
-  void clear_created_from();
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_from() const;
-  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Timestamp* release_created_from();
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* mutable_created_from();
-  void set_allocated_created_from(::PROTOBUF_NAMESPACE_ID::Timestamp* created_from);
+  void clear_filter();
+  const ::signalbox::v1::JobFilter& filter() const;
+  PROTOBUF_NODISCARD ::signalbox::v1::JobFilter* release_filter();
+  ::signalbox::v1::JobFilter* mutable_filter();
+  void set_allocated_filter(::signalbox::v1::JobFilter* filter);
   private:
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp& _internal_created_from() const;
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* _internal_mutable_created_from();
+  const ::signalbox::v1::JobFilter& _internal_filter() const;
+  ::signalbox::v1::JobFilter* _internal_mutable_filter();
   public:
-  void unsafe_arena_set_allocated_created_from(
-      ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from);
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_created_from();
+  void unsafe_arena_set_allocated_filter(
+      ::signalbox::v1::JobFilter* filter);
+  ::signalbox::v1::JobFilter* unsafe_arena_release_filter();
 
-  // .google.protobuf.Timestamp created_to = 7;
-  bool has_created_to() const;
-  private:
-  bool _internal_has_created_to() const;
-  public:
-  void clear_created_to();
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp& created_to() const;
-  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Timestamp* release_created_to();
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* mutable_created_to();
-  void set_allocated_created_to(::PROTOBUF_NAMESPACE_ID::Timestamp* created_to);
-  private:
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp& _internal_created_to() const;
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* _internal_mutable_created_to();
-  public:
-  void unsafe_arena_set_allocated_created_to(
-      ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to);
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_created_to();
-
-  // uint32 page_size = 8;
+  // int32 page_size = 8;
   void clear_page_size();
-  uint32_t page_size() const;
-  void set_page_size(uint32_t value);
+  int32_t page_size() const;
+  void set_page_size(int32_t value);
   private:
-  uint32_t _internal_page_size() const;
-  void _internal_set_page_size(uint32_t value);
+  int32_t _internal_page_size() const;
+  void _internal_set_page_size(int32_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.ListJobsRequest)
@@ -1610,20 +1562,9 @@ class ListJobsRequest final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
-    ::PROTOBUF_NAMESPACE_ID::RepeatedField<int> states_;
-    mutable std::atomic<int> _states_cached_byte_size_;
-    ::PROTOBUF_NAMESPACE_ID::internal::MapField<
-        ListJobsRequest_LabelsEntry_DoNotUse,
-        std::string, std::string,
-        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
-        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> labels_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr user_id_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr queue_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr kind_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr page_token_;
-    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from_;
-    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to_;
-    uint32_t page_size_;
+    ::signalbox::v1::JobFilter* filter_;
+    int32_t page_size_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -1679,7 +1620,7 @@ class ListJobsResponse final :
                &_ListJobsResponse_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    9;
+    8;
 
   friend void swap(ListJobsResponse& a, ListJobsResponse& b) {
     a.Swap(&b);
@@ -1804,6 +1745,734 @@ class ListJobsResponse final :
 };
 // -------------------------------------------------------------------
 
+class ListAttemptsRequest final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.ListAttemptsRequest) */ {
+ public:
+  inline ListAttemptsRequest() : ListAttemptsRequest(nullptr) {}
+  ~ListAttemptsRequest() override;
+  explicit PROTOBUF_CONSTEXPR ListAttemptsRequest(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  ListAttemptsRequest(const ListAttemptsRequest& from);
+  ListAttemptsRequest(ListAttemptsRequest&& from) noexcept
+    : ListAttemptsRequest() {
+    *this = ::std::move(from);
+  }
+
+  inline ListAttemptsRequest& operator=(const ListAttemptsRequest& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline ListAttemptsRequest& operator=(ListAttemptsRequest&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const ListAttemptsRequest& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const ListAttemptsRequest* internal_default_instance() {
+    return reinterpret_cast<const ListAttemptsRequest*>(
+               &_ListAttemptsRequest_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    9;
+
+  friend void swap(ListAttemptsRequest& a, ListAttemptsRequest& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(ListAttemptsRequest* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(ListAttemptsRequest* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  ListAttemptsRequest* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<ListAttemptsRequest>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const ListAttemptsRequest& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const ListAttemptsRequest& from) {
+    ListAttemptsRequest::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(ListAttemptsRequest* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.ListAttemptsRequest";
+  }
+  protected:
+  explicit ListAttemptsRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kJobIdFieldNumber = 1,
+    kPageTokenFieldNumber = 3,
+    kPageSizeFieldNumber = 2,
+  };
+  // string job_id = 1;
+  void clear_job_id();
+  const std::string& job_id() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_job_id(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_job_id();
+  PROTOBUF_NODISCARD std::string* release_job_id();
+  void set_allocated_job_id(std::string* job_id);
+  private:
+  const std::string& _internal_job_id() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_job_id(const std::string& value);
+  std::string* _internal_mutable_job_id();
+  public:
+
+  // string page_token = 3;
+  void clear_page_token();
+  const std::string& page_token() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_page_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_page_token();
+  PROTOBUF_NODISCARD std::string* release_page_token();
+  void set_allocated_page_token(std::string* page_token);
+  private:
+  const std::string& _internal_page_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_page_token(const std::string& value);
+  std::string* _internal_mutable_page_token();
+  public:
+
+  // int32 page_size = 2;
+  void clear_page_size();
+  int32_t page_size() const;
+  void set_page_size(int32_t value);
+  private:
+  int32_t _internal_page_size() const;
+  void _internal_set_page_size(int32_t value);
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.ListAttemptsRequest)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr page_token_;
+    int32_t page_size_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class ListAttemptsResponse final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.ListAttemptsResponse) */ {
+ public:
+  inline ListAttemptsResponse() : ListAttemptsResponse(nullptr) {}
+  ~ListAttemptsResponse() override;
+  explicit PROTOBUF_CONSTEXPR ListAttemptsResponse(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  ListAttemptsResponse(const ListAttemptsResponse& from);
+  ListAttemptsResponse(ListAttemptsResponse&& from) noexcept
+    : ListAttemptsResponse() {
+    *this = ::std::move(from);
+  }
+
+  inline ListAttemptsResponse& operator=(const ListAttemptsResponse& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline ListAttemptsResponse& operator=(ListAttemptsResponse&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const ListAttemptsResponse& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const ListAttemptsResponse* internal_default_instance() {
+    return reinterpret_cast<const ListAttemptsResponse*>(
+               &_ListAttemptsResponse_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    10;
+
+  friend void swap(ListAttemptsResponse& a, ListAttemptsResponse& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(ListAttemptsResponse* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(ListAttemptsResponse* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  ListAttemptsResponse* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<ListAttemptsResponse>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const ListAttemptsResponse& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const ListAttemptsResponse& from) {
+    ListAttemptsResponse::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(ListAttemptsResponse* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.ListAttemptsResponse";
+  }
+  protected:
+  explicit ListAttemptsResponse(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kAttemptsFieldNumber = 1,
+    kNextPageTokenFieldNumber = 2,
+  };
+  // repeated .signalbox.v1.Attempt attempts = 1;
+  int attempts_size() const;
+  private:
+  int _internal_attempts_size() const;
+  public:
+  void clear_attempts();
+  ::signalbox::v1::Attempt* mutable_attempts(int index);
+  ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::Attempt >*
+      mutable_attempts();
+  private:
+  const ::signalbox::v1::Attempt& _internal_attempts(int index) const;
+  ::signalbox::v1::Attempt* _internal_add_attempts();
+  public:
+  const ::signalbox::v1::Attempt& attempts(int index) const;
+  ::signalbox::v1::Attempt* add_attempts();
+  const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::Attempt >&
+      attempts() const;
+
+  // string next_page_token = 2;
+  void clear_next_page_token();
+  const std::string& next_page_token() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_next_page_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_next_page_token();
+  PROTOBUF_NODISCARD std::string* release_next_page_token();
+  void set_allocated_next_page_token(std::string* next_page_token);
+  private:
+  const std::string& _internal_next_page_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_next_page_token(const std::string& value);
+  std::string* _internal_mutable_next_page_token();
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.ListAttemptsResponse)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::Attempt > attempts_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr next_page_token_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class ListLogLinesRequest final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.ListLogLinesRequest) */ {
+ public:
+  inline ListLogLinesRequest() : ListLogLinesRequest(nullptr) {}
+  ~ListLogLinesRequest() override;
+  explicit PROTOBUF_CONSTEXPR ListLogLinesRequest(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  ListLogLinesRequest(const ListLogLinesRequest& from);
+  ListLogLinesRequest(ListLogLinesRequest&& from) noexcept
+    : ListLogLinesRequest() {
+    *this = ::std::move(from);
+  }
+
+  inline ListLogLinesRequest& operator=(const ListLogLinesRequest& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline ListLogLinesRequest& operator=(ListLogLinesRequest&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const ListLogLinesRequest& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const ListLogLinesRequest* internal_default_instance() {
+    return reinterpret_cast<const ListLogLinesRequest*>(
+               &_ListLogLinesRequest_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    11;
+
+  friend void swap(ListLogLinesRequest& a, ListLogLinesRequest& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(ListLogLinesRequest* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(ListLogLinesRequest* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  ListLogLinesRequest* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<ListLogLinesRequest>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const ListLogLinesRequest& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const ListLogLinesRequest& from) {
+    ListLogLinesRequest::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(ListLogLinesRequest* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.ListLogLinesRequest";
+  }
+  protected:
+  explicit ListLogLinesRequest(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kJobIdFieldNumber = 1,
+    kPageTokenFieldNumber = 4,
+    kAfterLineFieldNumber = 2,
+    kPageSizeFieldNumber = 3,
+    kMinLevelFieldNumber = 5,
+  };
+  // string job_id = 1;
+  void clear_job_id();
+  const std::string& job_id() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_job_id(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_job_id();
+  PROTOBUF_NODISCARD std::string* release_job_id();
+  void set_allocated_job_id(std::string* job_id);
+  private:
+  const std::string& _internal_job_id() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_job_id(const std::string& value);
+  std::string* _internal_mutable_job_id();
+  public:
+
+  // string page_token = 4;
+  void clear_page_token();
+  const std::string& page_token() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_page_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_page_token();
+  PROTOBUF_NODISCARD std::string* release_page_token();
+  void set_allocated_page_token(std::string* page_token);
+  private:
+  const std::string& _internal_page_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_page_token(const std::string& value);
+  std::string* _internal_mutable_page_token();
+  public:
+
+  // int64 after_line = 2;
+  void clear_after_line();
+  int64_t after_line() const;
+  void set_after_line(int64_t value);
+  private:
+  int64_t _internal_after_line() const;
+  void _internal_set_after_line(int64_t value);
+  public:
+
+  // int32 page_size = 3;
+  void clear_page_size();
+  int32_t page_size() const;
+  void set_page_size(int32_t value);
+  private:
+  int32_t _internal_page_size() const;
+  void _internal_set_page_size(int32_t value);
+  public:
+
+  // .signalbox.v1.LogLevel min_level = 5;
+  void clear_min_level();
+  ::signalbox::v1::LogLevel min_level() const;
+  void set_min_level(::signalbox::v1::LogLevel value);
+  private:
+  ::signalbox::v1::LogLevel _internal_min_level() const;
+  void _internal_set_min_level(::signalbox::v1::LogLevel value);
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.ListLogLinesRequest)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr page_token_;
+    int64_t after_line_;
+    int32_t page_size_;
+    int min_level_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class ListLogLinesResponse final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.ListLogLinesResponse) */ {
+ public:
+  inline ListLogLinesResponse() : ListLogLinesResponse(nullptr) {}
+  ~ListLogLinesResponse() override;
+  explicit PROTOBUF_CONSTEXPR ListLogLinesResponse(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  ListLogLinesResponse(const ListLogLinesResponse& from);
+  ListLogLinesResponse(ListLogLinesResponse&& from) noexcept
+    : ListLogLinesResponse() {
+    *this = ::std::move(from);
+  }
+
+  inline ListLogLinesResponse& operator=(const ListLogLinesResponse& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline ListLogLinesResponse& operator=(ListLogLinesResponse&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const ListLogLinesResponse& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const ListLogLinesResponse* internal_default_instance() {
+    return reinterpret_cast<const ListLogLinesResponse*>(
+               &_ListLogLinesResponse_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    12;
+
+  friend void swap(ListLogLinesResponse& a, ListLogLinesResponse& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(ListLogLinesResponse* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(ListLogLinesResponse* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  ListLogLinesResponse* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<ListLogLinesResponse>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const ListLogLinesResponse& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const ListLogLinesResponse& from) {
+    ListLogLinesResponse::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(ListLogLinesResponse* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.ListLogLinesResponse";
+  }
+  protected:
+  explicit ListLogLinesResponse(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kLinesFieldNumber = 1,
+    kNextPageTokenFieldNumber = 2,
+  };
+  // repeated .signalbox.v1.LogLine lines = 1;
+  int lines_size() const;
+  private:
+  int _internal_lines_size() const;
+  public:
+  void clear_lines();
+  ::signalbox::v1::LogLine* mutable_lines(int index);
+  ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::LogLine >*
+      mutable_lines();
+  private:
+  const ::signalbox::v1::LogLine& _internal_lines(int index) const;
+  ::signalbox::v1::LogLine* _internal_add_lines();
+  public:
+  const ::signalbox::v1::LogLine& lines(int index) const;
+  ::signalbox::v1::LogLine* add_lines();
+  const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::LogLine >&
+      lines() const;
+
+  // string next_page_token = 2;
+  void clear_next_page_token();
+  const std::string& next_page_token() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_next_page_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_next_page_token();
+  PROTOBUF_NODISCARD std::string* release_next_page_token();
+  void set_allocated_next_page_token(std::string* next_page_token);
+  private:
+  const std::string& _internal_next_page_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_next_page_token(const std::string& value);
+  std::string* _internal_mutable_next_page_token();
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.ListLogLinesResponse)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::LogLine > lines_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr next_page_token_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
 class WatchRequest final :
     public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.WatchRequest) */ {
  public:
@@ -1852,7 +2521,7 @@ class WatchRequest final :
                &_WatchRequest_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    10;
+    13;
 
   friend void swap(WatchRequest& a, WatchRequest& b) {
     a.Swap(&b);
@@ -1926,8 +2595,8 @@ class WatchRequest final :
 
   enum : int {
     kJobsFieldNumber = 1,
-    kUserIdFieldNumber = 2,
-    kQueueFieldNumber = 3,
+    kResumeTokenFieldNumber = 6,
+    kFilterFieldNumber = 5,
     kIncludeLogFieldNumber = 4,
   };
   // repeated .signalbox.v1.WatchedJob jobs = 1;
@@ -1948,33 +2617,37 @@ class WatchRequest final :
   const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::WatchedJob >&
       jobs() const;
 
-  // string user_id = 2;
-  void clear_user_id();
-  const std::string& user_id() const;
+  // string resume_token = 6;
+  void clear_resume_token();
+  const std::string& resume_token() const;
   template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_user_id(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_user_id();
-  PROTOBUF_NODISCARD std::string* release_user_id();
-  void set_allocated_user_id(std::string* user_id);
+  void set_resume_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_resume_token();
+  PROTOBUF_NODISCARD std::string* release_resume_token();
+  void set_allocated_resume_token(std::string* resume_token);
   private:
-  const std::string& _internal_user_id() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_user_id(const std::string& value);
-  std::string* _internal_mutable_user_id();
+  const std::string& _internal_resume_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_resume_token(const std::string& value);
+  std::string* _internal_mutable_resume_token();
   public:
 
-  // string queue = 3;
-  void clear_queue();
-  const std::string& queue() const;
-  template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_queue(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_queue();
-  PROTOBUF_NODISCARD std::string* release_queue();
-  void set_allocated_queue(std::string* queue);
+  // .signalbox.v1.JobFilter filter = 5;
+  bool has_filter() const;
   private:
-  const std::string& _internal_queue() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_queue(const std::string& value);
-  std::string* _internal_mutable_queue();
+  bool _internal_has_filter() const;
   public:
+  void clear_filter();
+  const ::signalbox::v1::JobFilter& filter() const;
+  PROTOBUF_NODISCARD ::signalbox::v1::JobFilter* release_filter();
+  ::signalbox::v1::JobFilter* mutable_filter();
+  void set_allocated_filter(::signalbox::v1::JobFilter* filter);
+  private:
+  const ::signalbox::v1::JobFilter& _internal_filter() const;
+  ::signalbox::v1::JobFilter* _internal_mutable_filter();
+  public:
+  void unsafe_arena_set_allocated_filter(
+      ::signalbox::v1::JobFilter* filter);
+  ::signalbox::v1::JobFilter* unsafe_arena_release_filter();
 
   // bool include_log = 4;
   void clear_include_log();
@@ -1994,8 +2667,8 @@ class WatchRequest final :
   typedef void DestructorSkippable_;
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::WatchedJob > jobs_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr user_id_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr queue_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr resume_token_;
+    ::signalbox::v1::JobFilter* filter_;
     bool include_log_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
@@ -2052,7 +2725,7 @@ class WatchedJob final :
                &_WatchedJob_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    11;
+    14;
 
   friend void swap(WatchedJob& a, WatchedJob& b) {
     a.Swap(&b);
@@ -2127,6 +2800,7 @@ class WatchedJob final :
   enum : int {
     kJobIdFieldNumber = 1,
     kAfterSequenceFieldNumber = 2,
+    kAfterLogLineFieldNumber = 3,
   };
   // string job_id = 1;
   void clear_job_id();
@@ -2142,13 +2816,22 @@ class WatchedJob final :
   std::string* _internal_mutable_job_id();
   public:
 
-  // uint64 after_sequence = 2;
+  // int64 after_sequence = 2;
   void clear_after_sequence();
-  uint64_t after_sequence() const;
-  void set_after_sequence(uint64_t value);
+  int64_t after_sequence() const;
+  void set_after_sequence(int64_t value);
   private:
-  uint64_t _internal_after_sequence() const;
-  void _internal_set_after_sequence(uint64_t value);
+  int64_t _internal_after_sequence() const;
+  void _internal_set_after_sequence(int64_t value);
+  public:
+
+  // int64 after_log_line = 3;
+  void clear_after_log_line();
+  int64_t after_log_line() const;
+  void set_after_log_line(int64_t value);
+  private:
+  int64_t _internal_after_log_line() const;
+  void _internal_set_after_log_line(int64_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.WatchedJob)
@@ -2160,7 +2843,8 @@ class WatchedJob final :
   typedef void DestructorSkippable_;
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
-    uint64_t after_sequence_;
+    int64_t after_sequence_;
+    int64_t after_log_line_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -2217,6 +2901,9 @@ class WatchResponse final :
     kProgress = 3,
     kHeartbeat = 4,
     kLog = 5,
+    kRemoved = 6,
+    kOpened = 7,
+    kSnapshotsComplete = 8,
     EVENT_NOT_SET = 0,
   };
 
@@ -2225,7 +2912,7 @@ class WatchResponse final :
                &_WatchResponse_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    12;
+    15;
 
   friend void swap(WatchResponse& a, WatchResponse& b) {
     a.Swap(&b);
@@ -2298,12 +2985,30 @@ class WatchResponse final :
   // accessors -------------------------------------------------------
 
   enum : int {
+    kResumeTokenFieldNumber = 15,
     kSnapshotFieldNumber = 1,
     kLifecycleFieldNumber = 2,
     kProgressFieldNumber = 3,
     kHeartbeatFieldNumber = 4,
     kLogFieldNumber = 5,
+    kRemovedFieldNumber = 6,
+    kOpenedFieldNumber = 7,
+    kSnapshotsCompleteFieldNumber = 8,
   };
+  // string resume_token = 15;
+  void clear_resume_token();
+  const std::string& resume_token() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_resume_token(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_resume_token();
+  PROTOBUF_NODISCARD std::string* release_resume_token();
+  void set_allocated_resume_token(std::string* resume_token);
+  private:
+  const std::string& _internal_resume_token() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_resume_token(const std::string& value);
+  std::string* _internal_mutable_resume_token();
+  public:
+
   // .signalbox.v1.JobSnapshot snapshot = 1;
   bool has_snapshot() const;
   private:
@@ -2394,6 +3099,60 @@ class WatchResponse final :
       ::signalbox::v1::LogEvent* log);
   ::signalbox::v1::LogEvent* unsafe_arena_release_log();
 
+  // .signalbox.v1.JobRemoved removed = 6;
+  bool has_removed() const;
+  private:
+  bool _internal_has_removed() const;
+  public:
+  void clear_removed();
+  const ::signalbox::v1::JobRemoved& removed() const;
+  PROTOBUF_NODISCARD ::signalbox::v1::JobRemoved* release_removed();
+  ::signalbox::v1::JobRemoved* mutable_removed();
+  void set_allocated_removed(::signalbox::v1::JobRemoved* removed);
+  private:
+  const ::signalbox::v1::JobRemoved& _internal_removed() const;
+  ::signalbox::v1::JobRemoved* _internal_mutable_removed();
+  public:
+  void unsafe_arena_set_allocated_removed(
+      ::signalbox::v1::JobRemoved* removed);
+  ::signalbox::v1::JobRemoved* unsafe_arena_release_removed();
+
+  // .signalbox.v1.WatchOpened opened = 7;
+  bool has_opened() const;
+  private:
+  bool _internal_has_opened() const;
+  public:
+  void clear_opened();
+  const ::signalbox::v1::WatchOpened& opened() const;
+  PROTOBUF_NODISCARD ::signalbox::v1::WatchOpened* release_opened();
+  ::signalbox::v1::WatchOpened* mutable_opened();
+  void set_allocated_opened(::signalbox::v1::WatchOpened* opened);
+  private:
+  const ::signalbox::v1::WatchOpened& _internal_opened() const;
+  ::signalbox::v1::WatchOpened* _internal_mutable_opened();
+  public:
+  void unsafe_arena_set_allocated_opened(
+      ::signalbox::v1::WatchOpened* opened);
+  ::signalbox::v1::WatchOpened* unsafe_arena_release_opened();
+
+  // .signalbox.v1.SnapshotsComplete snapshots_complete = 8;
+  bool has_snapshots_complete() const;
+  private:
+  bool _internal_has_snapshots_complete() const;
+  public:
+  void clear_snapshots_complete();
+  const ::signalbox::v1::SnapshotsComplete& snapshots_complete() const;
+  PROTOBUF_NODISCARD ::signalbox::v1::SnapshotsComplete* release_snapshots_complete();
+  ::signalbox::v1::SnapshotsComplete* mutable_snapshots_complete();
+  void set_allocated_snapshots_complete(::signalbox::v1::SnapshotsComplete* snapshots_complete);
+  private:
+  const ::signalbox::v1::SnapshotsComplete& _internal_snapshots_complete() const;
+  ::signalbox::v1::SnapshotsComplete* _internal_mutable_snapshots_complete();
+  public:
+  void unsafe_arena_set_allocated_snapshots_complete(
+      ::signalbox::v1::SnapshotsComplete* snapshots_complete);
+  ::signalbox::v1::SnapshotsComplete* unsafe_arena_release_snapshots_complete();
+
   void clear_event();
   EventCase event_case() const;
   // @@protoc_insertion_point(class_scope:signalbox.v1.WatchResponse)
@@ -2404,6 +3163,9 @@ class WatchResponse final :
   void set_has_progress();
   void set_has_heartbeat();
   void set_has_log();
+  void set_has_removed();
+  void set_has_opened();
+  void set_has_snapshots_complete();
 
   inline bool has_event() const;
   inline void clear_has_event();
@@ -2412,6 +3174,7 @@ class WatchResponse final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr resume_token_;
     union EventUnion {
       constexpr EventUnion() : _constinit_{} {}
         ::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized _constinit_;
@@ -2420,10 +3183,452 @@ class WatchResponse final :
       ::signalbox::v1::ProgressEvent* progress_;
       ::signalbox::v1::Heartbeat* heartbeat_;
       ::signalbox::v1::LogEvent* log_;
+      ::signalbox::v1::JobRemoved* removed_;
+      ::signalbox::v1::WatchOpened* opened_;
+      ::signalbox::v1::SnapshotsComplete* snapshots_complete_;
     } event_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
     uint32_t _oneof_case_[1];
 
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class WatchOpened final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.WatchOpened) */ {
+ public:
+  inline WatchOpened() : WatchOpened(nullptr) {}
+  ~WatchOpened() override;
+  explicit PROTOBUF_CONSTEXPR WatchOpened(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  WatchOpened(const WatchOpened& from);
+  WatchOpened(WatchOpened&& from) noexcept
+    : WatchOpened() {
+    *this = ::std::move(from);
+  }
+
+  inline WatchOpened& operator=(const WatchOpened& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline WatchOpened& operator=(WatchOpened&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const WatchOpened& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const WatchOpened* internal_default_instance() {
+    return reinterpret_cast<const WatchOpened*>(
+               &_WatchOpened_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    16;
+
+  friend void swap(WatchOpened& a, WatchOpened& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(WatchOpened* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(WatchOpened* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  WatchOpened* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<WatchOpened>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const WatchOpened& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const WatchOpened& from) {
+    WatchOpened::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(WatchOpened* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.WatchOpened";
+  }
+  protected:
+  explicit WatchOpened(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kHeartbeatIntervalFieldNumber = 2,
+    kResumedFieldNumber = 1,
+  };
+  // .google.protobuf.Duration heartbeat_interval = 2;
+  bool has_heartbeat_interval() const;
+  private:
+  bool _internal_has_heartbeat_interval() const;
+  public:
+  void clear_heartbeat_interval();
+  const ::PROTOBUF_NAMESPACE_ID::Duration& heartbeat_interval() const;
+  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Duration* release_heartbeat_interval();
+  ::PROTOBUF_NAMESPACE_ID::Duration* mutable_heartbeat_interval();
+  void set_allocated_heartbeat_interval(::PROTOBUF_NAMESPACE_ID::Duration* heartbeat_interval);
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Duration& _internal_heartbeat_interval() const;
+  ::PROTOBUF_NAMESPACE_ID::Duration* _internal_mutable_heartbeat_interval();
+  public:
+  void unsafe_arena_set_allocated_heartbeat_interval(
+      ::PROTOBUF_NAMESPACE_ID::Duration* heartbeat_interval);
+  ::PROTOBUF_NAMESPACE_ID::Duration* unsafe_arena_release_heartbeat_interval();
+
+  // bool resumed = 1;
+  void clear_resumed();
+  bool resumed() const;
+  void set_resumed(bool value);
+  private:
+  bool _internal_resumed() const;
+  void _internal_set_resumed(bool value);
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.WatchOpened)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::Duration* heartbeat_interval_;
+    bool resumed_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
+  };
+  union { Impl_ _impl_; };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class SnapshotsComplete final :
+    public ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase /* @@protoc_insertion_point(class_definition:signalbox.v1.SnapshotsComplete) */ {
+ public:
+  inline SnapshotsComplete() : SnapshotsComplete(nullptr) {}
+  explicit PROTOBUF_CONSTEXPR SnapshotsComplete(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  SnapshotsComplete(const SnapshotsComplete& from);
+  SnapshotsComplete(SnapshotsComplete&& from) noexcept
+    : SnapshotsComplete() {
+    *this = ::std::move(from);
+  }
+
+  inline SnapshotsComplete& operator=(const SnapshotsComplete& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline SnapshotsComplete& operator=(SnapshotsComplete&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const SnapshotsComplete& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const SnapshotsComplete* internal_default_instance() {
+    return reinterpret_cast<const SnapshotsComplete*>(
+               &_SnapshotsComplete_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    17;
+
+  friend void swap(SnapshotsComplete& a, SnapshotsComplete& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(SnapshotsComplete* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(SnapshotsComplete* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  SnapshotsComplete* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<SnapshotsComplete>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::CopyFrom;
+  inline void CopyFrom(const SnapshotsComplete& from) {
+    ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::CopyImpl(*this, from);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::MergeFrom;
+  void MergeFrom(const SnapshotsComplete& from) {
+    ::PROTOBUF_NAMESPACE_ID::internal::ZeroFieldsBase::MergeImpl(*this, from);
+  }
+  public:
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.SnapshotsComplete";
+  }
+  protected:
+  explicit SnapshotsComplete(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.SnapshotsComplete)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+  };
+  friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
+};
+// -------------------------------------------------------------------
+
+class JobRemoved final :
+    public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:signalbox.v1.JobRemoved) */ {
+ public:
+  inline JobRemoved() : JobRemoved(nullptr) {}
+  ~JobRemoved() override;
+  explicit PROTOBUF_CONSTEXPR JobRemoved(::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+
+  JobRemoved(const JobRemoved& from);
+  JobRemoved(JobRemoved&& from) noexcept
+    : JobRemoved() {
+    *this = ::std::move(from);
+  }
+
+  inline JobRemoved& operator=(const JobRemoved& from) {
+    CopyFrom(from);
+    return *this;
+  }
+  inline JobRemoved& operator=(JobRemoved&& from) noexcept {
+    if (this == &from) return *this;
+    if (GetOwningArena() == from.GetOwningArena()
+  #ifdef PROTOBUF_FORCE_COPY_IN_MOVE
+        && GetOwningArena() != nullptr
+  #endif  // !PROTOBUF_FORCE_COPY_IN_MOVE
+    ) {
+      InternalSwap(&from);
+    } else {
+      CopyFrom(from);
+    }
+    return *this;
+  }
+
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* descriptor() {
+    return GetDescriptor();
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Descriptor* GetDescriptor() {
+    return default_instance().GetMetadata().descriptor;
+  }
+  static const ::PROTOBUF_NAMESPACE_ID::Reflection* GetReflection() {
+    return default_instance().GetMetadata().reflection;
+  }
+  static const JobRemoved& default_instance() {
+    return *internal_default_instance();
+  }
+  static inline const JobRemoved* internal_default_instance() {
+    return reinterpret_cast<const JobRemoved*>(
+               &_JobRemoved_default_instance_);
+  }
+  static constexpr int kIndexInFileMessages =
+    18;
+
+  friend void swap(JobRemoved& a, JobRemoved& b) {
+    a.Swap(&b);
+  }
+  inline void Swap(JobRemoved* other) {
+    if (other == this) return;
+  #ifdef PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() != nullptr &&
+        GetOwningArena() == other->GetOwningArena()) {
+   #else  // PROTOBUF_FORCE_COPY_IN_SWAP
+    if (GetOwningArena() == other->GetOwningArena()) {
+  #endif  // !PROTOBUF_FORCE_COPY_IN_SWAP
+      InternalSwap(other);
+    } else {
+      ::PROTOBUF_NAMESPACE_ID::internal::GenericSwap(this, other);
+    }
+  }
+  void UnsafeArenaSwap(JobRemoved* other) {
+    if (other == this) return;
+    GOOGLE_DCHECK(GetOwningArena() == other->GetOwningArena());
+    InternalSwap(other);
+  }
+
+  // implements Message ----------------------------------------------
+
+  JobRemoved* New(::PROTOBUF_NAMESPACE_ID::Arena* arena = nullptr) const final {
+    return CreateMaybeMessage<JobRemoved>(arena);
+  }
+  using ::PROTOBUF_NAMESPACE_ID::Message::CopyFrom;
+  void CopyFrom(const JobRemoved& from);
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  void MergeFrom( const JobRemoved& from) {
+    JobRemoved::MergeImpl(*this, from);
+  }
+  private:
+  static void MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOBUF_NAMESPACE_ID::Message& from_msg);
+  public:
+  PROTOBUF_ATTRIBUTE_REINITIALIZES void Clear() final;
+  bool IsInitialized() const final;
+
+  size_t ByteSizeLong() const final;
+  const char* _InternalParse(const char* ptr, ::PROTOBUF_NAMESPACE_ID::internal::ParseContext* ctx) final;
+  uint8_t* _InternalSerialize(
+      uint8_t* target, ::PROTOBUF_NAMESPACE_ID::io::EpsCopyOutputStream* stream) const final;
+  int GetCachedSize() const final { return _impl_._cached_size_.Get(); }
+
+  private:
+  void SharedCtor(::PROTOBUF_NAMESPACE_ID::Arena* arena, bool is_message_owned);
+  void SharedDtor();
+  void SetCachedSize(int size) const final;
+  void InternalSwap(JobRemoved* other);
+
+  private:
+  friend class ::PROTOBUF_NAMESPACE_ID::internal::AnyMetadata;
+  static ::PROTOBUF_NAMESPACE_ID::StringPiece FullMessageName() {
+    return "signalbox.v1.JobRemoved";
+  }
+  protected:
+  explicit JobRemoved(::PROTOBUF_NAMESPACE_ID::Arena* arena,
+                       bool is_message_owned = false);
+  public:
+
+  static const ClassData _class_data_;
+  const ::PROTOBUF_NAMESPACE_ID::Message::ClassData*GetClassData() const final;
+
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+
+  // nested types ----------------------------------------------------
+
+  // accessors -------------------------------------------------------
+
+  enum : int {
+    kJobIdFieldNumber = 1,
+  };
+  // string job_id = 1;
+  void clear_job_id();
+  const std::string& job_id() const;
+  template <typename ArgT0 = const std::string&, typename... ArgT>
+  void set_job_id(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_job_id();
+  PROTOBUF_NODISCARD std::string* release_job_id();
+  void set_allocated_job_id(std::string* job_id);
+  private:
+  const std::string& _internal_job_id() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_job_id(const std::string& value);
+  std::string* _internal_mutable_job_id();
+  public:
+
+  // @@protoc_insertion_point(class_scope:signalbox.v1.JobRemoved)
+ private:
+  class _Internal;
+
+  template <typename T> friend class ::PROTOBUF_NAMESPACE_ID::Arena::InternalHelper;
+  typedef void InternalArenaConstructable_;
+  typedef void DestructorSkippable_;
+  struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
+    mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
   friend struct ::TableStruct_signalbox_2fv1_2fjob_5fservice_2eproto;
@@ -2478,7 +3683,7 @@ class JobSnapshot final :
                &_JobSnapshot_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    13;
+    19;
 
   friend void swap(JobSnapshot& a, JobSnapshot& b) {
     a.Swap(&b);
@@ -2635,7 +3840,7 @@ class JobEvent final :
                &_JobEvent_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    14;
+    20;
 
   friend void swap(JobEvent& a, JobEvent& b) {
     a.Swap(&b);
@@ -2864,13 +4069,13 @@ class JobEvent final :
       ::signalbox::v1::JobResult* result);
   ::signalbox::v1::JobResult* unsafe_arena_release_result();
 
-  // uint64 sequence = 2;
+  // int64 sequence = 2;
   void clear_sequence();
-  uint64_t sequence() const;
-  void set_sequence(uint64_t value);
+  int64_t sequence() const;
+  void set_sequence(int64_t value);
   private:
-  uint64_t _internal_sequence() const;
-  void _internal_set_sequence(uint64_t value);
+  int64_t _internal_sequence() const;
+  void _internal_set_sequence(int64_t value);
   public:
 
   // .signalbox.v1.JobEventType type = 3;
@@ -2891,13 +4096,13 @@ class JobEvent final :
   void _internal_set_state(::signalbox::v1::JobState value);
   public:
 
-  // uint32 attempt = 6;
+  // int32 attempt = 6;
   void clear_attempt();
-  uint32_t attempt() const;
-  void set_attempt(uint32_t value);
+  int32_t attempt() const;
+  void set_attempt(int32_t value);
   private:
-  uint32_t _internal_attempt() const;
-  void _internal_set_attempt(uint32_t value);
+  int32_t _internal_attempt() const;
+  void _internal_set_attempt(int32_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.JobEvent)
@@ -2917,10 +4122,10 @@ class JobEvent final :
     ::signalbox::v1::JobError* error_;
     ::PROTOBUF_NAMESPACE_ID::Timestamp* due_at_;
     ::signalbox::v1::JobResult* result_;
-    uint64_t sequence_;
+    int64_t sequence_;
     int type_;
     int state_;
-    uint32_t attempt_;
+    int32_t attempt_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -2976,7 +4181,7 @@ class ProgressEvent final :
                &_ProgressEvent_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    15;
+    21;
 
   friend void swap(ProgressEvent& a, ProgressEvent& b) {
     a.Swap(&b);
@@ -3085,13 +4290,13 @@ class ProgressEvent final :
       ::signalbox::v1::Progress* progress);
   ::signalbox::v1::Progress* unsafe_arena_release_progress();
 
-  // uint32 attempt = 2;
+  // int32 attempt = 2;
   void clear_attempt();
-  uint32_t attempt() const;
-  void set_attempt(uint32_t value);
+  int32_t attempt() const;
+  void set_attempt(int32_t value);
   private:
-  uint32_t _internal_attempt() const;
-  void _internal_set_attempt(uint32_t value);
+  int32_t _internal_attempt() const;
+  void _internal_set_attempt(int32_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.ProgressEvent)
@@ -3104,7 +4309,7 @@ class ProgressEvent final :
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
     ::signalbox::v1::Progress* progress_;
-    uint32_t attempt_;
+    int32_t attempt_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -3160,7 +4365,7 @@ class Heartbeat final :
                &_Heartbeat_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    16;
+    22;
 
   friend void swap(Heartbeat& a, Heartbeat& b) {
     a.Swap(&b);
@@ -3234,7 +4439,6 @@ class Heartbeat final :
 
   enum : int {
     kAtFieldNumber = 1,
-    kSnapshotCompleteFieldNumber = 2,
   };
   // .google.protobuf.Timestamp at = 1;
   bool has_at() const;
@@ -3254,15 +4458,6 @@ class Heartbeat final :
       ::PROTOBUF_NAMESPACE_ID::Timestamp* at);
   ::PROTOBUF_NAMESPACE_ID::Timestamp* unsafe_arena_release_at();
 
-  // bool snapshot_complete = 2;
-  void clear_snapshot_complete();
-  bool snapshot_complete() const;
-  void set_snapshot_complete(bool value);
-  private:
-  bool _internal_snapshot_complete() const;
-  void _internal_set_snapshot_complete(bool value);
-  public:
-
   // @@protoc_insertion_point(class_scope:signalbox.v1.Heartbeat)
  private:
   class _Internal;
@@ -3272,7 +4467,6 @@ class Heartbeat final :
   typedef void DestructorSkippable_;
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::Timestamp* at_;
-    bool snapshot_complete_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -3328,7 +4522,7 @@ class LogEvent final :
                &_LogEvent_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    17;
+    23;
 
   friend void swap(LogEvent& a, LogEvent& b) {
     a.Swap(&b);
@@ -3501,7 +4695,7 @@ class CancelRequest final :
                &_CancelRequest_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    18;
+    24;
 
   friend void swap(CancelRequest& a, CancelRequest& b) {
     a.Swap(&b);
@@ -3575,7 +4769,8 @@ class CancelRequest final :
 
   enum : int {
     kJobIdFieldNumber = 1,
-    kReasonFieldNumber = 2,
+    kNoteFieldNumber = 2,
+    kExpectedSequenceFieldNumber = 3,
   };
   // string job_id = 1;
   void clear_job_id();
@@ -3591,18 +4786,27 @@ class CancelRequest final :
   std::string* _internal_mutable_job_id();
   public:
 
-  // string reason = 2;
-  void clear_reason();
-  const std::string& reason() const;
+  // string note = 2;
+  void clear_note();
+  const std::string& note() const;
   template <typename ArgT0 = const std::string&, typename... ArgT>
-  void set_reason(ArgT0&& arg0, ArgT... args);
-  std::string* mutable_reason();
-  PROTOBUF_NODISCARD std::string* release_reason();
-  void set_allocated_reason(std::string* reason);
+  void set_note(ArgT0&& arg0, ArgT... args);
+  std::string* mutable_note();
+  PROTOBUF_NODISCARD std::string* release_note();
+  void set_allocated_note(std::string* note);
   private:
-  const std::string& _internal_reason() const;
-  inline PROTOBUF_ALWAYS_INLINE void _internal_set_reason(const std::string& value);
-  std::string* _internal_mutable_reason();
+  const std::string& _internal_note() const;
+  inline PROTOBUF_ALWAYS_INLINE void _internal_set_note(const std::string& value);
+  std::string* _internal_mutable_note();
+  public:
+
+  // int64 expected_sequence = 3;
+  void clear_expected_sequence();
+  int64_t expected_sequence() const;
+  void set_expected_sequence(int64_t value);
+  private:
+  int64_t _internal_expected_sequence() const;
+  void _internal_set_expected_sequence(int64_t value);
   public:
 
   // @@protoc_insertion_point(class_scope:signalbox.v1.CancelRequest)
@@ -3614,7 +4818,8 @@ class CancelRequest final :
   typedef void DestructorSkippable_;
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
-    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr reason_;
+    ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr note_;
+    int64_t expected_sequence_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -3670,7 +4875,7 @@ class CancelResponse final :
                &_CancelResponse_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    19;
+    25;
 
   friend void swap(CancelResponse& a, CancelResponse& b) {
     a.Swap(&b);
@@ -3827,7 +5032,7 @@ class RetryRequest final :
                &_RetryRequest_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    20;
+    26;
 
   friend void swap(RetryRequest& a, RetryRequest& b) {
     a.Swap(&b);
@@ -3901,6 +5106,7 @@ class RetryRequest final :
 
   enum : int {
     kJobIdFieldNumber = 1,
+    kExpectedSequenceFieldNumber = 2,
   };
   // string job_id = 1;
   void clear_job_id();
@@ -3916,6 +5122,15 @@ class RetryRequest final :
   std::string* _internal_mutable_job_id();
   public:
 
+  // int64 expected_sequence = 2;
+  void clear_expected_sequence();
+  int64_t expected_sequence() const;
+  void set_expected_sequence(int64_t value);
+  private:
+  int64_t _internal_expected_sequence() const;
+  void _internal_set_expected_sequence(int64_t value);
+  public:
+
   // @@protoc_insertion_point(class_scope:signalbox.v1.RetryRequest)
  private:
   class _Internal;
@@ -3925,6 +5140,7 @@ class RetryRequest final :
   typedef void DestructorSkippable_;
   struct Impl_ {
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr job_id_;
+    int64_t expected_sequence_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
   };
   union { Impl_ _impl_; };
@@ -3980,7 +5196,7 @@ class RetryResponse final :
                &_RetryResponse_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    21;
+    27;
 
   friend void swap(RetryResponse& a, RetryResponse& b) {
     a.Swap(&b);
@@ -4292,6 +5508,26 @@ inline void EnqueueResponse::set_created(bool value) {
   // @@protoc_insertion_point(field_set:signalbox.v1.EnqueueResponse.created)
 }
 
+// .signalbox.v1.EnqueueDisposition disposition = 3;
+inline void EnqueueResponse::clear_disposition() {
+  _impl_.disposition_ = 0;
+}
+inline ::signalbox::v1::EnqueueDisposition EnqueueResponse::_internal_disposition() const {
+  return static_cast< ::signalbox::v1::EnqueueDisposition >(_impl_.disposition_);
+}
+inline ::signalbox::v1::EnqueueDisposition EnqueueResponse::disposition() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.EnqueueResponse.disposition)
+  return _internal_disposition();
+}
+inline void EnqueueResponse::_internal_set_disposition(::signalbox::v1::EnqueueDisposition value) {
+  
+  _impl_.disposition_ = value;
+}
+inline void EnqueueResponse::set_disposition(::signalbox::v1::EnqueueDisposition value) {
+  _internal_set_disposition(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.EnqueueResponse.disposition)
+}
+
 // -------------------------------------------------------------------
 
 // EnqueueBatchRequest
@@ -4449,6 +5685,46 @@ inline void EnqueuedJob::_internal_set_created(bool value) {
 inline void EnqueuedJob::set_created(bool value) {
   _internal_set_created(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.EnqueuedJob.created)
+}
+
+// .signalbox.v1.EnqueueDisposition disposition = 3;
+inline void EnqueuedJob::clear_disposition() {
+  _impl_.disposition_ = 0;
+}
+inline ::signalbox::v1::EnqueueDisposition EnqueuedJob::_internal_disposition() const {
+  return static_cast< ::signalbox::v1::EnqueueDisposition >(_impl_.disposition_);
+}
+inline ::signalbox::v1::EnqueueDisposition EnqueuedJob::disposition() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.EnqueuedJob.disposition)
+  return _internal_disposition();
+}
+inline void EnqueuedJob::_internal_set_disposition(::signalbox::v1::EnqueueDisposition value) {
+  
+  _impl_.disposition_ = value;
+}
+inline void EnqueuedJob::set_disposition(::signalbox::v1::EnqueueDisposition value) {
+  _internal_set_disposition(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.EnqueuedJob.disposition)
+}
+
+// int64 sequence = 4;
+inline void EnqueuedJob::clear_sequence() {
+  _impl_.sequence_ = int64_t{0};
+}
+inline int64_t EnqueuedJob::_internal_sequence() const {
+  return _impl_.sequence_;
+}
+inline int64_t EnqueuedJob::sequence() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.EnqueuedJob.sequence)
+  return _internal_sequence();
+}
+inline void EnqueuedJob::_internal_set_sequence(int64_t value) {
+  
+  _impl_.sequence_ = value;
+}
+inline void EnqueuedJob::set_sequence(int64_t value) {
+  _internal_set_sequence(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.EnqueuedJob.sequence)
 }
 
 // -------------------------------------------------------------------
@@ -4616,418 +5892,24 @@ inline void GetJobResponse::set_allocated_job(::signalbox::v1::Job* job) {
 
 // -------------------------------------------------------------------
 
-// -------------------------------------------------------------------
-
 // ListJobsRequest
 
-// string user_id = 1;
-inline void ListJobsRequest::clear_user_id() {
-  _impl_.user_id_.ClearToEmpty();
-}
-inline const std::string& ListJobsRequest::user_id() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.user_id)
-  return _internal_user_id();
-}
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void ListJobsRequest::set_user_id(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.user_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.ListJobsRequest.user_id)
-}
-inline std::string* ListJobsRequest::mutable_user_id() {
-  std::string* _s = _internal_mutable_user_id();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.user_id)
-  return _s;
-}
-inline const std::string& ListJobsRequest::_internal_user_id() const {
-  return _impl_.user_id_.Get();
-}
-inline void ListJobsRequest::_internal_set_user_id(const std::string& value) {
-  
-  _impl_.user_id_.Set(value, GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::_internal_mutable_user_id() {
-  
-  return _impl_.user_id_.Mutable(GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::release_user_id() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.user_id)
-  return _impl_.user_id_.Release();
-}
-inline void ListJobsRequest::set_allocated_user_id(std::string* user_id) {
-  if (user_id != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.user_id_.SetAllocated(user_id, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.user_id_.IsDefault()) {
-    _impl_.user_id_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.user_id)
-}
-
-// string queue = 2;
-inline void ListJobsRequest::clear_queue() {
-  _impl_.queue_.ClearToEmpty();
-}
-inline const std::string& ListJobsRequest::queue() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.queue)
-  return _internal_queue();
-}
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void ListJobsRequest::set_queue(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.queue_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.ListJobsRequest.queue)
-}
-inline std::string* ListJobsRequest::mutable_queue() {
-  std::string* _s = _internal_mutable_queue();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.queue)
-  return _s;
-}
-inline const std::string& ListJobsRequest::_internal_queue() const {
-  return _impl_.queue_.Get();
-}
-inline void ListJobsRequest::_internal_set_queue(const std::string& value) {
-  
-  _impl_.queue_.Set(value, GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::_internal_mutable_queue() {
-  
-  return _impl_.queue_.Mutable(GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::release_queue() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.queue)
-  return _impl_.queue_.Release();
-}
-inline void ListJobsRequest::set_allocated_queue(std::string* queue) {
-  if (queue != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.queue_.SetAllocated(queue, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.queue_.IsDefault()) {
-    _impl_.queue_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.queue)
-}
-
-// string kind = 3;
-inline void ListJobsRequest::clear_kind() {
-  _impl_.kind_.ClearToEmpty();
-}
-inline const std::string& ListJobsRequest::kind() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.kind)
-  return _internal_kind();
-}
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void ListJobsRequest::set_kind(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.kind_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.ListJobsRequest.kind)
-}
-inline std::string* ListJobsRequest::mutable_kind() {
-  std::string* _s = _internal_mutable_kind();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.kind)
-  return _s;
-}
-inline const std::string& ListJobsRequest::_internal_kind() const {
-  return _impl_.kind_.Get();
-}
-inline void ListJobsRequest::_internal_set_kind(const std::string& value) {
-  
-  _impl_.kind_.Set(value, GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::_internal_mutable_kind() {
-  
-  return _impl_.kind_.Mutable(GetArenaForAllocation());
-}
-inline std::string* ListJobsRequest::release_kind() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.kind)
-  return _impl_.kind_.Release();
-}
-inline void ListJobsRequest::set_allocated_kind(std::string* kind) {
-  if (kind != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.kind_.SetAllocated(kind, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.kind_.IsDefault()) {
-    _impl_.kind_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.kind)
-}
-
-// repeated .signalbox.v1.JobState states = 4;
-inline int ListJobsRequest::_internal_states_size() const {
-  return _impl_.states_.size();
-}
-inline int ListJobsRequest::states_size() const {
-  return _internal_states_size();
-}
-inline void ListJobsRequest::clear_states() {
-  _impl_.states_.Clear();
-}
-inline ::signalbox::v1::JobState ListJobsRequest::_internal_states(int index) const {
-  return static_cast< ::signalbox::v1::JobState >(_impl_.states_.Get(index));
-}
-inline ::signalbox::v1::JobState ListJobsRequest::states(int index) const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.states)
-  return _internal_states(index);
-}
-inline void ListJobsRequest::set_states(int index, ::signalbox::v1::JobState value) {
-  _impl_.states_.Set(index, value);
-  // @@protoc_insertion_point(field_set:signalbox.v1.ListJobsRequest.states)
-}
-inline void ListJobsRequest::_internal_add_states(::signalbox::v1::JobState value) {
-  _impl_.states_.Add(value);
-}
-inline void ListJobsRequest::add_states(::signalbox::v1::JobState value) {
-  _internal_add_states(value);
-  // @@protoc_insertion_point(field_add:signalbox.v1.ListJobsRequest.states)
-}
-inline const ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>&
-ListJobsRequest::states() const {
-  // @@protoc_insertion_point(field_list:signalbox.v1.ListJobsRequest.states)
-  return _impl_.states_;
-}
-inline ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>*
-ListJobsRequest::_internal_mutable_states() {
-  return &_impl_.states_;
-}
-inline ::PROTOBUF_NAMESPACE_ID::RepeatedField<int>*
-ListJobsRequest::mutable_states() {
-  // @@protoc_insertion_point(field_mutable_list:signalbox.v1.ListJobsRequest.states)
-  return _internal_mutable_states();
-}
-
-// map<string, string> labels = 5;
-inline int ListJobsRequest::_internal_labels_size() const {
-  return _impl_.labels_.size();
-}
-inline int ListJobsRequest::labels_size() const {
-  return _internal_labels_size();
-}
-inline void ListJobsRequest::clear_labels() {
-  _impl_.labels_.Clear();
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
-ListJobsRequest::_internal_labels() const {
-  return _impl_.labels_.GetMap();
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
-ListJobsRequest::labels() const {
-  // @@protoc_insertion_point(field_map:signalbox.v1.ListJobsRequest.labels)
-  return _internal_labels();
-}
-inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
-ListJobsRequest::_internal_mutable_labels() {
-  return _impl_.labels_.MutableMap();
-}
-inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
-ListJobsRequest::mutable_labels() {
-  // @@protoc_insertion_point(field_mutable_map:signalbox.v1.ListJobsRequest.labels)
-  return _internal_mutable_labels();
-}
-
-// .google.protobuf.Timestamp created_from = 6;
-inline bool ListJobsRequest::_internal_has_created_from() const {
-  return this != internal_default_instance() && _impl_.created_from_ != nullptr;
-}
-inline bool ListJobsRequest::has_created_from() const {
-  return _internal_has_created_from();
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& ListJobsRequest::_internal_created_from() const {
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp* p = _impl_.created_from_;
-  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Timestamp&>(
-      ::PROTOBUF_NAMESPACE_ID::_Timestamp_default_instance_);
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& ListJobsRequest::created_from() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.created_from)
-  return _internal_created_from();
-}
-inline void ListJobsRequest::unsafe_arena_set_allocated_created_from(
-    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_from) {
-  if (GetArenaForAllocation() == nullptr) {
-    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_from_);
-  }
-  _impl_.created_from_ = created_from;
-  if (created_from) {
-    
-  } else {
-    
-  }
-  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.ListJobsRequest.created_from)
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::release_created_from() {
-  
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_from_;
-  _impl_.created_from_ = nullptr;
-#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
-  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
-  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
-  if (GetArenaForAllocation() == nullptr) { delete old; }
-#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
-  if (GetArenaForAllocation() != nullptr) {
-    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
-  }
-#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
-  return temp;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::unsafe_arena_release_created_from() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.created_from)
-  
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_from_;
-  _impl_.created_from_ = nullptr;
-  return temp;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::_internal_mutable_created_from() {
-  
-  if (_impl_.created_from_ == nullptr) {
-    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Timestamp>(GetArenaForAllocation());
-    _impl_.created_from_ = p;
-  }
-  return _impl_.created_from_;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::mutable_created_from() {
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* _msg = _internal_mutable_created_from();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.created_from)
-  return _msg;
-}
-inline void ListJobsRequest::set_allocated_created_from(::PROTOBUF_NAMESPACE_ID::Timestamp* created_from) {
-  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
-  if (message_arena == nullptr) {
-    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_from_);
-  }
-  if (created_from) {
-    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
-        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
-                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(created_from));
-    if (message_arena != submessage_arena) {
-      created_from = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
-          message_arena, created_from, submessage_arena);
-    }
-    
-  } else {
-    
-  }
-  _impl_.created_from_ = created_from;
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.created_from)
-}
-
-// .google.protobuf.Timestamp created_to = 7;
-inline bool ListJobsRequest::_internal_has_created_to() const {
-  return this != internal_default_instance() && _impl_.created_to_ != nullptr;
-}
-inline bool ListJobsRequest::has_created_to() const {
-  return _internal_has_created_to();
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& ListJobsRequest::_internal_created_to() const {
-  const ::PROTOBUF_NAMESPACE_ID::Timestamp* p = _impl_.created_to_;
-  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Timestamp&>(
-      ::PROTOBUF_NAMESPACE_ID::_Timestamp_default_instance_);
-}
-inline const ::PROTOBUF_NAMESPACE_ID::Timestamp& ListJobsRequest::created_to() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.created_to)
-  return _internal_created_to();
-}
-inline void ListJobsRequest::unsafe_arena_set_allocated_created_to(
-    ::PROTOBUF_NAMESPACE_ID::Timestamp* created_to) {
-  if (GetArenaForAllocation() == nullptr) {
-    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_to_);
-  }
-  _impl_.created_to_ = created_to;
-  if (created_to) {
-    
-  } else {
-    
-  }
-  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.ListJobsRequest.created_to)
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::release_created_to() {
-  
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_to_;
-  _impl_.created_to_ = nullptr;
-#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
-  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
-  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
-  if (GetArenaForAllocation() == nullptr) { delete old; }
-#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
-  if (GetArenaForAllocation() != nullptr) {
-    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
-  }
-#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
-  return temp;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::unsafe_arena_release_created_to() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.created_to)
-  
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* temp = _impl_.created_to_;
-  _impl_.created_to_ = nullptr;
-  return temp;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::_internal_mutable_created_to() {
-  
-  if (_impl_.created_to_ == nullptr) {
-    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Timestamp>(GetArenaForAllocation());
-    _impl_.created_to_ = p;
-  }
-  return _impl_.created_to_;
-}
-inline ::PROTOBUF_NAMESPACE_ID::Timestamp* ListJobsRequest::mutable_created_to() {
-  ::PROTOBUF_NAMESPACE_ID::Timestamp* _msg = _internal_mutable_created_to();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.created_to)
-  return _msg;
-}
-inline void ListJobsRequest::set_allocated_created_to(::PROTOBUF_NAMESPACE_ID::Timestamp* created_to) {
-  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
-  if (message_arena == nullptr) {
-    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.created_to_);
-  }
-  if (created_to) {
-    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
-        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
-                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(created_to));
-    if (message_arena != submessage_arena) {
-      created_to = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
-          message_arena, created_to, submessage_arena);
-    }
-    
-  } else {
-    
-  }
-  _impl_.created_to_ = created_to;
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.created_to)
-}
-
-// uint32 page_size = 8;
+// int32 page_size = 8;
 inline void ListJobsRequest::clear_page_size() {
-  _impl_.page_size_ = 0u;
+  _impl_.page_size_ = 0;
 }
-inline uint32_t ListJobsRequest::_internal_page_size() const {
+inline int32_t ListJobsRequest::_internal_page_size() const {
   return _impl_.page_size_;
 }
-inline uint32_t ListJobsRequest::page_size() const {
+inline int32_t ListJobsRequest::page_size() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.page_size)
   return _internal_page_size();
 }
-inline void ListJobsRequest::_internal_set_page_size(uint32_t value) {
+inline void ListJobsRequest::_internal_set_page_size(int32_t value) {
   
   _impl_.page_size_ = value;
 }
-inline void ListJobsRequest::set_page_size(uint32_t value) {
+inline void ListJobsRequest::set_page_size(int32_t value) {
   _internal_set_page_size(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.ListJobsRequest.page_size)
 }
@@ -5080,6 +5962,91 @@ inline void ListJobsRequest::set_allocated_page_token(std::string* page_token) {
   }
 #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.page_token)
+}
+
+// .signalbox.v1.JobFilter filter = 10;
+inline bool ListJobsRequest::_internal_has_filter() const {
+  return this != internal_default_instance() && _impl_.filter_ != nullptr;
+}
+inline bool ListJobsRequest::has_filter() const {
+  return _internal_has_filter();
+}
+inline const ::signalbox::v1::JobFilter& ListJobsRequest::_internal_filter() const {
+  const ::signalbox::v1::JobFilter* p = _impl_.filter_;
+  return p != nullptr ? *p : reinterpret_cast<const ::signalbox::v1::JobFilter&>(
+      ::signalbox::v1::_JobFilter_default_instance_);
+}
+inline const ::signalbox::v1::JobFilter& ListJobsRequest::filter() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListJobsRequest.filter)
+  return _internal_filter();
+}
+inline void ListJobsRequest::unsafe_arena_set_allocated_filter(
+    ::signalbox::v1::JobFilter* filter) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.filter_);
+  }
+  _impl_.filter_ = filter;
+  if (filter) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.ListJobsRequest.filter)
+}
+inline ::signalbox::v1::JobFilter* ListJobsRequest::release_filter() {
+  
+  ::signalbox::v1::JobFilter* temp = _impl_.filter_;
+  _impl_.filter_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::signalbox::v1::JobFilter* ListJobsRequest::unsafe_arena_release_filter() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListJobsRequest.filter)
+  
+  ::signalbox::v1::JobFilter* temp = _impl_.filter_;
+  _impl_.filter_ = nullptr;
+  return temp;
+}
+inline ::signalbox::v1::JobFilter* ListJobsRequest::_internal_mutable_filter() {
+  
+  if (_impl_.filter_ == nullptr) {
+    auto* p = CreateMaybeMessage<::signalbox::v1::JobFilter>(GetArenaForAllocation());
+    _impl_.filter_ = p;
+  }
+  return _impl_.filter_;
+}
+inline ::signalbox::v1::JobFilter* ListJobsRequest::mutable_filter() {
+  ::signalbox::v1::JobFilter* _msg = _internal_mutable_filter();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListJobsRequest.filter)
+  return _msg;
+}
+inline void ListJobsRequest::set_allocated_filter(::signalbox::v1::JobFilter* filter) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.filter_);
+  }
+  if (filter) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(filter));
+    if (message_arena != submessage_arena) {
+      filter = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, filter, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.filter_ = filter;
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListJobsRequest.filter)
 }
 
 // -------------------------------------------------------------------
@@ -5175,6 +6142,476 @@ inline void ListJobsResponse::set_allocated_next_page_token(std::string* next_pa
 
 // -------------------------------------------------------------------
 
+// ListAttemptsRequest
+
+// string job_id = 1;
+inline void ListAttemptsRequest::clear_job_id() {
+  _impl_.job_id_.ClearToEmpty();
+}
+inline const std::string& ListAttemptsRequest::job_id() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListAttemptsRequest.job_id)
+  return _internal_job_id();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListAttemptsRequest::set_job_id(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.job_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListAttemptsRequest.job_id)
+}
+inline std::string* ListAttemptsRequest::mutable_job_id() {
+  std::string* _s = _internal_mutable_job_id();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListAttemptsRequest.job_id)
+  return _s;
+}
+inline const std::string& ListAttemptsRequest::_internal_job_id() const {
+  return _impl_.job_id_.Get();
+}
+inline void ListAttemptsRequest::_internal_set_job_id(const std::string& value) {
+  
+  _impl_.job_id_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListAttemptsRequest::_internal_mutable_job_id() {
+  
+  return _impl_.job_id_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListAttemptsRequest::release_job_id() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListAttemptsRequest.job_id)
+  return _impl_.job_id_.Release();
+}
+inline void ListAttemptsRequest::set_allocated_job_id(std::string* job_id) {
+  if (job_id != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.job_id_.SetAllocated(job_id, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.job_id_.IsDefault()) {
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListAttemptsRequest.job_id)
+}
+
+// int32 page_size = 2;
+inline void ListAttemptsRequest::clear_page_size() {
+  _impl_.page_size_ = 0;
+}
+inline int32_t ListAttemptsRequest::_internal_page_size() const {
+  return _impl_.page_size_;
+}
+inline int32_t ListAttemptsRequest::page_size() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListAttemptsRequest.page_size)
+  return _internal_page_size();
+}
+inline void ListAttemptsRequest::_internal_set_page_size(int32_t value) {
+  
+  _impl_.page_size_ = value;
+}
+inline void ListAttemptsRequest::set_page_size(int32_t value) {
+  _internal_set_page_size(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListAttemptsRequest.page_size)
+}
+
+// string page_token = 3;
+inline void ListAttemptsRequest::clear_page_token() {
+  _impl_.page_token_.ClearToEmpty();
+}
+inline const std::string& ListAttemptsRequest::page_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListAttemptsRequest.page_token)
+  return _internal_page_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListAttemptsRequest::set_page_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.page_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListAttemptsRequest.page_token)
+}
+inline std::string* ListAttemptsRequest::mutable_page_token() {
+  std::string* _s = _internal_mutable_page_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListAttemptsRequest.page_token)
+  return _s;
+}
+inline const std::string& ListAttemptsRequest::_internal_page_token() const {
+  return _impl_.page_token_.Get();
+}
+inline void ListAttemptsRequest::_internal_set_page_token(const std::string& value) {
+  
+  _impl_.page_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListAttemptsRequest::_internal_mutable_page_token() {
+  
+  return _impl_.page_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListAttemptsRequest::release_page_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListAttemptsRequest.page_token)
+  return _impl_.page_token_.Release();
+}
+inline void ListAttemptsRequest::set_allocated_page_token(std::string* page_token) {
+  if (page_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.page_token_.SetAllocated(page_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.page_token_.IsDefault()) {
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListAttemptsRequest.page_token)
+}
+
+// -------------------------------------------------------------------
+
+// ListAttemptsResponse
+
+// repeated .signalbox.v1.Attempt attempts = 1;
+inline int ListAttemptsResponse::_internal_attempts_size() const {
+  return _impl_.attempts_.size();
+}
+inline int ListAttemptsResponse::attempts_size() const {
+  return _internal_attempts_size();
+}
+inline ::signalbox::v1::Attempt* ListAttemptsResponse::mutable_attempts(int index) {
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListAttemptsResponse.attempts)
+  return _impl_.attempts_.Mutable(index);
+}
+inline ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::Attempt >*
+ListAttemptsResponse::mutable_attempts() {
+  // @@protoc_insertion_point(field_mutable_list:signalbox.v1.ListAttemptsResponse.attempts)
+  return &_impl_.attempts_;
+}
+inline const ::signalbox::v1::Attempt& ListAttemptsResponse::_internal_attempts(int index) const {
+  return _impl_.attempts_.Get(index);
+}
+inline const ::signalbox::v1::Attempt& ListAttemptsResponse::attempts(int index) const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListAttemptsResponse.attempts)
+  return _internal_attempts(index);
+}
+inline ::signalbox::v1::Attempt* ListAttemptsResponse::_internal_add_attempts() {
+  return _impl_.attempts_.Add();
+}
+inline ::signalbox::v1::Attempt* ListAttemptsResponse::add_attempts() {
+  ::signalbox::v1::Attempt* _add = _internal_add_attempts();
+  // @@protoc_insertion_point(field_add:signalbox.v1.ListAttemptsResponse.attempts)
+  return _add;
+}
+inline const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::Attempt >&
+ListAttemptsResponse::attempts() const {
+  // @@protoc_insertion_point(field_list:signalbox.v1.ListAttemptsResponse.attempts)
+  return _impl_.attempts_;
+}
+
+// string next_page_token = 2;
+inline void ListAttemptsResponse::clear_next_page_token() {
+  _impl_.next_page_token_.ClearToEmpty();
+}
+inline const std::string& ListAttemptsResponse::next_page_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListAttemptsResponse.next_page_token)
+  return _internal_next_page_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListAttemptsResponse::set_next_page_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.next_page_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListAttemptsResponse.next_page_token)
+}
+inline std::string* ListAttemptsResponse::mutable_next_page_token() {
+  std::string* _s = _internal_mutable_next_page_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListAttemptsResponse.next_page_token)
+  return _s;
+}
+inline const std::string& ListAttemptsResponse::_internal_next_page_token() const {
+  return _impl_.next_page_token_.Get();
+}
+inline void ListAttemptsResponse::_internal_set_next_page_token(const std::string& value) {
+  
+  _impl_.next_page_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListAttemptsResponse::_internal_mutable_next_page_token() {
+  
+  return _impl_.next_page_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListAttemptsResponse::release_next_page_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListAttemptsResponse.next_page_token)
+  return _impl_.next_page_token_.Release();
+}
+inline void ListAttemptsResponse::set_allocated_next_page_token(std::string* next_page_token) {
+  if (next_page_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.next_page_token_.SetAllocated(next_page_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.next_page_token_.IsDefault()) {
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListAttemptsResponse.next_page_token)
+}
+
+// -------------------------------------------------------------------
+
+// ListLogLinesRequest
+
+// string job_id = 1;
+inline void ListLogLinesRequest::clear_job_id() {
+  _impl_.job_id_.ClearToEmpty();
+}
+inline const std::string& ListLogLinesRequest::job_id() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesRequest.job_id)
+  return _internal_job_id();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListLogLinesRequest::set_job_id(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.job_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesRequest.job_id)
+}
+inline std::string* ListLogLinesRequest::mutable_job_id() {
+  std::string* _s = _internal_mutable_job_id();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListLogLinesRequest.job_id)
+  return _s;
+}
+inline const std::string& ListLogLinesRequest::_internal_job_id() const {
+  return _impl_.job_id_.Get();
+}
+inline void ListLogLinesRequest::_internal_set_job_id(const std::string& value) {
+  
+  _impl_.job_id_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListLogLinesRequest::_internal_mutable_job_id() {
+  
+  return _impl_.job_id_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListLogLinesRequest::release_job_id() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListLogLinesRequest.job_id)
+  return _impl_.job_id_.Release();
+}
+inline void ListLogLinesRequest::set_allocated_job_id(std::string* job_id) {
+  if (job_id != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.job_id_.SetAllocated(job_id, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.job_id_.IsDefault()) {
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListLogLinesRequest.job_id)
+}
+
+// int64 after_line = 2;
+inline void ListLogLinesRequest::clear_after_line() {
+  _impl_.after_line_ = int64_t{0};
+}
+inline int64_t ListLogLinesRequest::_internal_after_line() const {
+  return _impl_.after_line_;
+}
+inline int64_t ListLogLinesRequest::after_line() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesRequest.after_line)
+  return _internal_after_line();
+}
+inline void ListLogLinesRequest::_internal_set_after_line(int64_t value) {
+  
+  _impl_.after_line_ = value;
+}
+inline void ListLogLinesRequest::set_after_line(int64_t value) {
+  _internal_set_after_line(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesRequest.after_line)
+}
+
+// int32 page_size = 3;
+inline void ListLogLinesRequest::clear_page_size() {
+  _impl_.page_size_ = 0;
+}
+inline int32_t ListLogLinesRequest::_internal_page_size() const {
+  return _impl_.page_size_;
+}
+inline int32_t ListLogLinesRequest::page_size() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesRequest.page_size)
+  return _internal_page_size();
+}
+inline void ListLogLinesRequest::_internal_set_page_size(int32_t value) {
+  
+  _impl_.page_size_ = value;
+}
+inline void ListLogLinesRequest::set_page_size(int32_t value) {
+  _internal_set_page_size(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesRequest.page_size)
+}
+
+// string page_token = 4;
+inline void ListLogLinesRequest::clear_page_token() {
+  _impl_.page_token_.ClearToEmpty();
+}
+inline const std::string& ListLogLinesRequest::page_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesRequest.page_token)
+  return _internal_page_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListLogLinesRequest::set_page_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.page_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesRequest.page_token)
+}
+inline std::string* ListLogLinesRequest::mutable_page_token() {
+  std::string* _s = _internal_mutable_page_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListLogLinesRequest.page_token)
+  return _s;
+}
+inline const std::string& ListLogLinesRequest::_internal_page_token() const {
+  return _impl_.page_token_.Get();
+}
+inline void ListLogLinesRequest::_internal_set_page_token(const std::string& value) {
+  
+  _impl_.page_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListLogLinesRequest::_internal_mutable_page_token() {
+  
+  return _impl_.page_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListLogLinesRequest::release_page_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListLogLinesRequest.page_token)
+  return _impl_.page_token_.Release();
+}
+inline void ListLogLinesRequest::set_allocated_page_token(std::string* page_token) {
+  if (page_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.page_token_.SetAllocated(page_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.page_token_.IsDefault()) {
+    _impl_.page_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListLogLinesRequest.page_token)
+}
+
+// .signalbox.v1.LogLevel min_level = 5;
+inline void ListLogLinesRequest::clear_min_level() {
+  _impl_.min_level_ = 0;
+}
+inline ::signalbox::v1::LogLevel ListLogLinesRequest::_internal_min_level() const {
+  return static_cast< ::signalbox::v1::LogLevel >(_impl_.min_level_);
+}
+inline ::signalbox::v1::LogLevel ListLogLinesRequest::min_level() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesRequest.min_level)
+  return _internal_min_level();
+}
+inline void ListLogLinesRequest::_internal_set_min_level(::signalbox::v1::LogLevel value) {
+  
+  _impl_.min_level_ = value;
+}
+inline void ListLogLinesRequest::set_min_level(::signalbox::v1::LogLevel value) {
+  _internal_set_min_level(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesRequest.min_level)
+}
+
+// -------------------------------------------------------------------
+
+// ListLogLinesResponse
+
+// repeated .signalbox.v1.LogLine lines = 1;
+inline int ListLogLinesResponse::_internal_lines_size() const {
+  return _impl_.lines_.size();
+}
+inline int ListLogLinesResponse::lines_size() const {
+  return _internal_lines_size();
+}
+inline ::signalbox::v1::LogLine* ListLogLinesResponse::mutable_lines(int index) {
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListLogLinesResponse.lines)
+  return _impl_.lines_.Mutable(index);
+}
+inline ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::LogLine >*
+ListLogLinesResponse::mutable_lines() {
+  // @@protoc_insertion_point(field_mutable_list:signalbox.v1.ListLogLinesResponse.lines)
+  return &_impl_.lines_;
+}
+inline const ::signalbox::v1::LogLine& ListLogLinesResponse::_internal_lines(int index) const {
+  return _impl_.lines_.Get(index);
+}
+inline const ::signalbox::v1::LogLine& ListLogLinesResponse::lines(int index) const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesResponse.lines)
+  return _internal_lines(index);
+}
+inline ::signalbox::v1::LogLine* ListLogLinesResponse::_internal_add_lines() {
+  return _impl_.lines_.Add();
+}
+inline ::signalbox::v1::LogLine* ListLogLinesResponse::add_lines() {
+  ::signalbox::v1::LogLine* _add = _internal_add_lines();
+  // @@protoc_insertion_point(field_add:signalbox.v1.ListLogLinesResponse.lines)
+  return _add;
+}
+inline const ::PROTOBUF_NAMESPACE_ID::RepeatedPtrField< ::signalbox::v1::LogLine >&
+ListLogLinesResponse::lines() const {
+  // @@protoc_insertion_point(field_list:signalbox.v1.ListLogLinesResponse.lines)
+  return _impl_.lines_;
+}
+
+// string next_page_token = 2;
+inline void ListLogLinesResponse::clear_next_page_token() {
+  _impl_.next_page_token_.ClearToEmpty();
+}
+inline const std::string& ListLogLinesResponse::next_page_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.ListLogLinesResponse.next_page_token)
+  return _internal_next_page_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void ListLogLinesResponse::set_next_page_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.next_page_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.ListLogLinesResponse.next_page_token)
+}
+inline std::string* ListLogLinesResponse::mutable_next_page_token() {
+  std::string* _s = _internal_mutable_next_page_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.ListLogLinesResponse.next_page_token)
+  return _s;
+}
+inline const std::string& ListLogLinesResponse::_internal_next_page_token() const {
+  return _impl_.next_page_token_.Get();
+}
+inline void ListLogLinesResponse::_internal_set_next_page_token(const std::string& value) {
+  
+  _impl_.next_page_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* ListLogLinesResponse::_internal_mutable_next_page_token() {
+  
+  return _impl_.next_page_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* ListLogLinesResponse::release_next_page_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.ListLogLinesResponse.next_page_token)
+  return _impl_.next_page_token_.Release();
+}
+inline void ListLogLinesResponse::set_allocated_next_page_token(std::string* next_page_token) {
+  if (next_page_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.next_page_token_.SetAllocated(next_page_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.next_page_token_.IsDefault()) {
+    _impl_.next_page_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ListLogLinesResponse.next_page_token)
+}
+
+// -------------------------------------------------------------------
+
 // WatchRequest
 
 // repeated .signalbox.v1.WatchedJob jobs = 1;
@@ -5217,106 +6654,6 @@ WatchRequest::jobs() const {
   return _impl_.jobs_;
 }
 
-// string user_id = 2;
-inline void WatchRequest::clear_user_id() {
-  _impl_.user_id_.ClearToEmpty();
-}
-inline const std::string& WatchRequest::user_id() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.WatchRequest.user_id)
-  return _internal_user_id();
-}
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void WatchRequest::set_user_id(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.user_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.WatchRequest.user_id)
-}
-inline std::string* WatchRequest::mutable_user_id() {
-  std::string* _s = _internal_mutable_user_id();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchRequest.user_id)
-  return _s;
-}
-inline const std::string& WatchRequest::_internal_user_id() const {
-  return _impl_.user_id_.Get();
-}
-inline void WatchRequest::_internal_set_user_id(const std::string& value) {
-  
-  _impl_.user_id_.Set(value, GetArenaForAllocation());
-}
-inline std::string* WatchRequest::_internal_mutable_user_id() {
-  
-  return _impl_.user_id_.Mutable(GetArenaForAllocation());
-}
-inline std::string* WatchRequest::release_user_id() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.WatchRequest.user_id)
-  return _impl_.user_id_.Release();
-}
-inline void WatchRequest::set_allocated_user_id(std::string* user_id) {
-  if (user_id != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.user_id_.SetAllocated(user_id, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.user_id_.IsDefault()) {
-    _impl_.user_id_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchRequest.user_id)
-}
-
-// string queue = 3;
-inline void WatchRequest::clear_queue() {
-  _impl_.queue_.ClearToEmpty();
-}
-inline const std::string& WatchRequest::queue() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.WatchRequest.queue)
-  return _internal_queue();
-}
-template <typename ArgT0, typename... ArgT>
-inline PROTOBUF_ALWAYS_INLINE
-void WatchRequest::set_queue(ArgT0&& arg0, ArgT... args) {
- 
- _impl_.queue_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.WatchRequest.queue)
-}
-inline std::string* WatchRequest::mutable_queue() {
-  std::string* _s = _internal_mutable_queue();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchRequest.queue)
-  return _s;
-}
-inline const std::string& WatchRequest::_internal_queue() const {
-  return _impl_.queue_.Get();
-}
-inline void WatchRequest::_internal_set_queue(const std::string& value) {
-  
-  _impl_.queue_.Set(value, GetArenaForAllocation());
-}
-inline std::string* WatchRequest::_internal_mutable_queue() {
-  
-  return _impl_.queue_.Mutable(GetArenaForAllocation());
-}
-inline std::string* WatchRequest::release_queue() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.WatchRequest.queue)
-  return _impl_.queue_.Release();
-}
-inline void WatchRequest::set_allocated_queue(std::string* queue) {
-  if (queue != nullptr) {
-    
-  } else {
-    
-  }
-  _impl_.queue_.SetAllocated(queue, GetArenaForAllocation());
-#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.queue_.IsDefault()) {
-    _impl_.queue_.Set("", GetArenaForAllocation());
-  }
-#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchRequest.queue)
-}
-
 // bool include_log = 4;
 inline void WatchRequest::clear_include_log() {
   _impl_.include_log_ = false;
@@ -5335,6 +6672,141 @@ inline void WatchRequest::_internal_set_include_log(bool value) {
 inline void WatchRequest::set_include_log(bool value) {
   _internal_set_include_log(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.WatchRequest.include_log)
+}
+
+// .signalbox.v1.JobFilter filter = 5;
+inline bool WatchRequest::_internal_has_filter() const {
+  return this != internal_default_instance() && _impl_.filter_ != nullptr;
+}
+inline bool WatchRequest::has_filter() const {
+  return _internal_has_filter();
+}
+inline const ::signalbox::v1::JobFilter& WatchRequest::_internal_filter() const {
+  const ::signalbox::v1::JobFilter* p = _impl_.filter_;
+  return p != nullptr ? *p : reinterpret_cast<const ::signalbox::v1::JobFilter&>(
+      ::signalbox::v1::_JobFilter_default_instance_);
+}
+inline const ::signalbox::v1::JobFilter& WatchRequest::filter() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchRequest.filter)
+  return _internal_filter();
+}
+inline void WatchRequest::unsafe_arena_set_allocated_filter(
+    ::signalbox::v1::JobFilter* filter) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.filter_);
+  }
+  _impl_.filter_ = filter;
+  if (filter) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.WatchRequest.filter)
+}
+inline ::signalbox::v1::JobFilter* WatchRequest::release_filter() {
+  
+  ::signalbox::v1::JobFilter* temp = _impl_.filter_;
+  _impl_.filter_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::signalbox::v1::JobFilter* WatchRequest::unsafe_arena_release_filter() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchRequest.filter)
+  
+  ::signalbox::v1::JobFilter* temp = _impl_.filter_;
+  _impl_.filter_ = nullptr;
+  return temp;
+}
+inline ::signalbox::v1::JobFilter* WatchRequest::_internal_mutable_filter() {
+  
+  if (_impl_.filter_ == nullptr) {
+    auto* p = CreateMaybeMessage<::signalbox::v1::JobFilter>(GetArenaForAllocation());
+    _impl_.filter_ = p;
+  }
+  return _impl_.filter_;
+}
+inline ::signalbox::v1::JobFilter* WatchRequest::mutable_filter() {
+  ::signalbox::v1::JobFilter* _msg = _internal_mutable_filter();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchRequest.filter)
+  return _msg;
+}
+inline void WatchRequest::set_allocated_filter(::signalbox::v1::JobFilter* filter) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.filter_);
+  }
+  if (filter) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(filter));
+    if (message_arena != submessage_arena) {
+      filter = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, filter, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.filter_ = filter;
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchRequest.filter)
+}
+
+// string resume_token = 6;
+inline void WatchRequest::clear_resume_token() {
+  _impl_.resume_token_.ClearToEmpty();
+}
+inline const std::string& WatchRequest::resume_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchRequest.resume_token)
+  return _internal_resume_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void WatchRequest::set_resume_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.resume_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.WatchRequest.resume_token)
+}
+inline std::string* WatchRequest::mutable_resume_token() {
+  std::string* _s = _internal_mutable_resume_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchRequest.resume_token)
+  return _s;
+}
+inline const std::string& WatchRequest::_internal_resume_token() const {
+  return _impl_.resume_token_.Get();
+}
+inline void WatchRequest::_internal_set_resume_token(const std::string& value) {
+  
+  _impl_.resume_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* WatchRequest::_internal_mutable_resume_token() {
+  
+  return _impl_.resume_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* WatchRequest::release_resume_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchRequest.resume_token)
+  return _impl_.resume_token_.Release();
+}
+inline void WatchRequest::set_allocated_resume_token(std::string* resume_token) {
+  if (resume_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.resume_token_.SetAllocated(resume_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.resume_token_.IsDefault()) {
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchRequest.resume_token)
 }
 
 // -------------------------------------------------------------------
@@ -5391,24 +6863,44 @@ inline void WatchedJob::set_allocated_job_id(std::string* job_id) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchedJob.job_id)
 }
 
-// uint64 after_sequence = 2;
+// int64 after_sequence = 2;
 inline void WatchedJob::clear_after_sequence() {
-  _impl_.after_sequence_ = uint64_t{0u};
+  _impl_.after_sequence_ = int64_t{0};
 }
-inline uint64_t WatchedJob::_internal_after_sequence() const {
+inline int64_t WatchedJob::_internal_after_sequence() const {
   return _impl_.after_sequence_;
 }
-inline uint64_t WatchedJob::after_sequence() const {
+inline int64_t WatchedJob::after_sequence() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.WatchedJob.after_sequence)
   return _internal_after_sequence();
 }
-inline void WatchedJob::_internal_set_after_sequence(uint64_t value) {
+inline void WatchedJob::_internal_set_after_sequence(int64_t value) {
   
   _impl_.after_sequence_ = value;
 }
-inline void WatchedJob::set_after_sequence(uint64_t value) {
+inline void WatchedJob::set_after_sequence(int64_t value) {
   _internal_set_after_sequence(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.WatchedJob.after_sequence)
+}
+
+// int64 after_log_line = 3;
+inline void WatchedJob::clear_after_log_line() {
+  _impl_.after_log_line_ = int64_t{0};
+}
+inline int64_t WatchedJob::_internal_after_log_line() const {
+  return _impl_.after_log_line_;
+}
+inline int64_t WatchedJob::after_log_line() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchedJob.after_log_line)
+  return _internal_after_log_line();
+}
+inline void WatchedJob::_internal_set_after_log_line(int64_t value) {
+  
+  _impl_.after_log_line_ = value;
+}
+inline void WatchedJob::set_after_log_line(int64_t value) {
+  _internal_set_after_log_line(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.WatchedJob.after_log_line)
 }
 
 // -------------------------------------------------------------------
@@ -5785,6 +7277,278 @@ inline ::signalbox::v1::LogEvent* WatchResponse::mutable_log() {
   return _msg;
 }
 
+// .signalbox.v1.JobRemoved removed = 6;
+inline bool WatchResponse::_internal_has_removed() const {
+  return event_case() == kRemoved;
+}
+inline bool WatchResponse::has_removed() const {
+  return _internal_has_removed();
+}
+inline void WatchResponse::set_has_removed() {
+  _impl_._oneof_case_[0] = kRemoved;
+}
+inline void WatchResponse::clear_removed() {
+  if (_internal_has_removed()) {
+    if (GetArenaForAllocation() == nullptr) {
+      delete _impl_.event_.removed_;
+    }
+    clear_has_event();
+  }
+}
+inline ::signalbox::v1::JobRemoved* WatchResponse::release_removed() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchResponse.removed)
+  if (_internal_has_removed()) {
+    clear_has_event();
+    ::signalbox::v1::JobRemoved* temp = _impl_.event_.removed_;
+    if (GetArenaForAllocation() != nullptr) {
+      temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+    }
+    _impl_.event_.removed_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline const ::signalbox::v1::JobRemoved& WatchResponse::_internal_removed() const {
+  return _internal_has_removed()
+      ? *_impl_.event_.removed_
+      : reinterpret_cast< ::signalbox::v1::JobRemoved&>(::signalbox::v1::_JobRemoved_default_instance_);
+}
+inline const ::signalbox::v1::JobRemoved& WatchResponse::removed() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchResponse.removed)
+  return _internal_removed();
+}
+inline ::signalbox::v1::JobRemoved* WatchResponse::unsafe_arena_release_removed() {
+  // @@protoc_insertion_point(field_unsafe_arena_release:signalbox.v1.WatchResponse.removed)
+  if (_internal_has_removed()) {
+    clear_has_event();
+    ::signalbox::v1::JobRemoved* temp = _impl_.event_.removed_;
+    _impl_.event_.removed_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline void WatchResponse::unsafe_arena_set_allocated_removed(::signalbox::v1::JobRemoved* removed) {
+  clear_event();
+  if (removed) {
+    set_has_removed();
+    _impl_.event_.removed_ = removed;
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.WatchResponse.removed)
+}
+inline ::signalbox::v1::JobRemoved* WatchResponse::_internal_mutable_removed() {
+  if (!_internal_has_removed()) {
+    clear_event();
+    set_has_removed();
+    _impl_.event_.removed_ = CreateMaybeMessage< ::signalbox::v1::JobRemoved >(GetArenaForAllocation());
+  }
+  return _impl_.event_.removed_;
+}
+inline ::signalbox::v1::JobRemoved* WatchResponse::mutable_removed() {
+  ::signalbox::v1::JobRemoved* _msg = _internal_mutable_removed();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchResponse.removed)
+  return _msg;
+}
+
+// .signalbox.v1.WatchOpened opened = 7;
+inline bool WatchResponse::_internal_has_opened() const {
+  return event_case() == kOpened;
+}
+inline bool WatchResponse::has_opened() const {
+  return _internal_has_opened();
+}
+inline void WatchResponse::set_has_opened() {
+  _impl_._oneof_case_[0] = kOpened;
+}
+inline void WatchResponse::clear_opened() {
+  if (_internal_has_opened()) {
+    if (GetArenaForAllocation() == nullptr) {
+      delete _impl_.event_.opened_;
+    }
+    clear_has_event();
+  }
+}
+inline ::signalbox::v1::WatchOpened* WatchResponse::release_opened() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchResponse.opened)
+  if (_internal_has_opened()) {
+    clear_has_event();
+    ::signalbox::v1::WatchOpened* temp = _impl_.event_.opened_;
+    if (GetArenaForAllocation() != nullptr) {
+      temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+    }
+    _impl_.event_.opened_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline const ::signalbox::v1::WatchOpened& WatchResponse::_internal_opened() const {
+  return _internal_has_opened()
+      ? *_impl_.event_.opened_
+      : reinterpret_cast< ::signalbox::v1::WatchOpened&>(::signalbox::v1::_WatchOpened_default_instance_);
+}
+inline const ::signalbox::v1::WatchOpened& WatchResponse::opened() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchResponse.opened)
+  return _internal_opened();
+}
+inline ::signalbox::v1::WatchOpened* WatchResponse::unsafe_arena_release_opened() {
+  // @@protoc_insertion_point(field_unsafe_arena_release:signalbox.v1.WatchResponse.opened)
+  if (_internal_has_opened()) {
+    clear_has_event();
+    ::signalbox::v1::WatchOpened* temp = _impl_.event_.opened_;
+    _impl_.event_.opened_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline void WatchResponse::unsafe_arena_set_allocated_opened(::signalbox::v1::WatchOpened* opened) {
+  clear_event();
+  if (opened) {
+    set_has_opened();
+    _impl_.event_.opened_ = opened;
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.WatchResponse.opened)
+}
+inline ::signalbox::v1::WatchOpened* WatchResponse::_internal_mutable_opened() {
+  if (!_internal_has_opened()) {
+    clear_event();
+    set_has_opened();
+    _impl_.event_.opened_ = CreateMaybeMessage< ::signalbox::v1::WatchOpened >(GetArenaForAllocation());
+  }
+  return _impl_.event_.opened_;
+}
+inline ::signalbox::v1::WatchOpened* WatchResponse::mutable_opened() {
+  ::signalbox::v1::WatchOpened* _msg = _internal_mutable_opened();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchResponse.opened)
+  return _msg;
+}
+
+// .signalbox.v1.SnapshotsComplete snapshots_complete = 8;
+inline bool WatchResponse::_internal_has_snapshots_complete() const {
+  return event_case() == kSnapshotsComplete;
+}
+inline bool WatchResponse::has_snapshots_complete() const {
+  return _internal_has_snapshots_complete();
+}
+inline void WatchResponse::set_has_snapshots_complete() {
+  _impl_._oneof_case_[0] = kSnapshotsComplete;
+}
+inline void WatchResponse::clear_snapshots_complete() {
+  if (_internal_has_snapshots_complete()) {
+    if (GetArenaForAllocation() == nullptr) {
+      delete _impl_.event_.snapshots_complete_;
+    }
+    clear_has_event();
+  }
+}
+inline ::signalbox::v1::SnapshotsComplete* WatchResponse::release_snapshots_complete() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchResponse.snapshots_complete)
+  if (_internal_has_snapshots_complete()) {
+    clear_has_event();
+    ::signalbox::v1::SnapshotsComplete* temp = _impl_.event_.snapshots_complete_;
+    if (GetArenaForAllocation() != nullptr) {
+      temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+    }
+    _impl_.event_.snapshots_complete_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline const ::signalbox::v1::SnapshotsComplete& WatchResponse::_internal_snapshots_complete() const {
+  return _internal_has_snapshots_complete()
+      ? *_impl_.event_.snapshots_complete_
+      : reinterpret_cast< ::signalbox::v1::SnapshotsComplete&>(::signalbox::v1::_SnapshotsComplete_default_instance_);
+}
+inline const ::signalbox::v1::SnapshotsComplete& WatchResponse::snapshots_complete() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchResponse.snapshots_complete)
+  return _internal_snapshots_complete();
+}
+inline ::signalbox::v1::SnapshotsComplete* WatchResponse::unsafe_arena_release_snapshots_complete() {
+  // @@protoc_insertion_point(field_unsafe_arena_release:signalbox.v1.WatchResponse.snapshots_complete)
+  if (_internal_has_snapshots_complete()) {
+    clear_has_event();
+    ::signalbox::v1::SnapshotsComplete* temp = _impl_.event_.snapshots_complete_;
+    _impl_.event_.snapshots_complete_ = nullptr;
+    return temp;
+  } else {
+    return nullptr;
+  }
+}
+inline void WatchResponse::unsafe_arena_set_allocated_snapshots_complete(::signalbox::v1::SnapshotsComplete* snapshots_complete) {
+  clear_event();
+  if (snapshots_complete) {
+    set_has_snapshots_complete();
+    _impl_.event_.snapshots_complete_ = snapshots_complete;
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.WatchResponse.snapshots_complete)
+}
+inline ::signalbox::v1::SnapshotsComplete* WatchResponse::_internal_mutable_snapshots_complete() {
+  if (!_internal_has_snapshots_complete()) {
+    clear_event();
+    set_has_snapshots_complete();
+    _impl_.event_.snapshots_complete_ = CreateMaybeMessage< ::signalbox::v1::SnapshotsComplete >(GetArenaForAllocation());
+  }
+  return _impl_.event_.snapshots_complete_;
+}
+inline ::signalbox::v1::SnapshotsComplete* WatchResponse::mutable_snapshots_complete() {
+  ::signalbox::v1::SnapshotsComplete* _msg = _internal_mutable_snapshots_complete();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchResponse.snapshots_complete)
+  return _msg;
+}
+
+// string resume_token = 15;
+inline void WatchResponse::clear_resume_token() {
+  _impl_.resume_token_.ClearToEmpty();
+}
+inline const std::string& WatchResponse::resume_token() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchResponse.resume_token)
+  return _internal_resume_token();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void WatchResponse::set_resume_token(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.resume_token_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.WatchResponse.resume_token)
+}
+inline std::string* WatchResponse::mutable_resume_token() {
+  std::string* _s = _internal_mutable_resume_token();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchResponse.resume_token)
+  return _s;
+}
+inline const std::string& WatchResponse::_internal_resume_token() const {
+  return _impl_.resume_token_.Get();
+}
+inline void WatchResponse::_internal_set_resume_token(const std::string& value) {
+  
+  _impl_.resume_token_.Set(value, GetArenaForAllocation());
+}
+inline std::string* WatchResponse::_internal_mutable_resume_token() {
+  
+  return _impl_.resume_token_.Mutable(GetArenaForAllocation());
+}
+inline std::string* WatchResponse::release_resume_token() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchResponse.resume_token)
+  return _impl_.resume_token_.Release();
+}
+inline void WatchResponse::set_allocated_resume_token(std::string* resume_token) {
+  if (resume_token != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.resume_token_.SetAllocated(resume_token, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.resume_token_.IsDefault()) {
+    _impl_.resume_token_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchResponse.resume_token)
+}
+
 inline bool WatchResponse::has_event() const {
   return event_case() != EVENT_NOT_SET;
 }
@@ -5794,6 +7558,173 @@ inline void WatchResponse::clear_has_event() {
 inline WatchResponse::EventCase WatchResponse::event_case() const {
   return WatchResponse::EventCase(_impl_._oneof_case_[0]);
 }
+// -------------------------------------------------------------------
+
+// WatchOpened
+
+// bool resumed = 1;
+inline void WatchOpened::clear_resumed() {
+  _impl_.resumed_ = false;
+}
+inline bool WatchOpened::_internal_resumed() const {
+  return _impl_.resumed_;
+}
+inline bool WatchOpened::resumed() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchOpened.resumed)
+  return _internal_resumed();
+}
+inline void WatchOpened::_internal_set_resumed(bool value) {
+  
+  _impl_.resumed_ = value;
+}
+inline void WatchOpened::set_resumed(bool value) {
+  _internal_set_resumed(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.WatchOpened.resumed)
+}
+
+// .google.protobuf.Duration heartbeat_interval = 2;
+inline bool WatchOpened::_internal_has_heartbeat_interval() const {
+  return this != internal_default_instance() && _impl_.heartbeat_interval_ != nullptr;
+}
+inline bool WatchOpened::has_heartbeat_interval() const {
+  return _internal_has_heartbeat_interval();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Duration& WatchOpened::_internal_heartbeat_interval() const {
+  const ::PROTOBUF_NAMESPACE_ID::Duration* p = _impl_.heartbeat_interval_;
+  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Duration&>(
+      ::PROTOBUF_NAMESPACE_ID::_Duration_default_instance_);
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Duration& WatchOpened::heartbeat_interval() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.WatchOpened.heartbeat_interval)
+  return _internal_heartbeat_interval();
+}
+inline void WatchOpened::unsafe_arena_set_allocated_heartbeat_interval(
+    ::PROTOBUF_NAMESPACE_ID::Duration* heartbeat_interval) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.heartbeat_interval_);
+  }
+  _impl_.heartbeat_interval_ = heartbeat_interval;
+  if (heartbeat_interval) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:signalbox.v1.WatchOpened.heartbeat_interval)
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* WatchOpened::release_heartbeat_interval() {
+  
+  ::PROTOBUF_NAMESPACE_ID::Duration* temp = _impl_.heartbeat_interval_;
+  _impl_.heartbeat_interval_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* WatchOpened::unsafe_arena_release_heartbeat_interval() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.WatchOpened.heartbeat_interval)
+  
+  ::PROTOBUF_NAMESPACE_ID::Duration* temp = _impl_.heartbeat_interval_;
+  _impl_.heartbeat_interval_ = nullptr;
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* WatchOpened::_internal_mutable_heartbeat_interval() {
+  
+  if (_impl_.heartbeat_interval_ == nullptr) {
+    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Duration>(GetArenaForAllocation());
+    _impl_.heartbeat_interval_ = p;
+  }
+  return _impl_.heartbeat_interval_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* WatchOpened::mutable_heartbeat_interval() {
+  ::PROTOBUF_NAMESPACE_ID::Duration* _msg = _internal_mutable_heartbeat_interval();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.WatchOpened.heartbeat_interval)
+  return _msg;
+}
+inline void WatchOpened::set_allocated_heartbeat_interval(::PROTOBUF_NAMESPACE_ID::Duration* heartbeat_interval) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.heartbeat_interval_);
+  }
+  if (heartbeat_interval) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(heartbeat_interval));
+    if (message_arena != submessage_arena) {
+      heartbeat_interval = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, heartbeat_interval, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.heartbeat_interval_ = heartbeat_interval;
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.WatchOpened.heartbeat_interval)
+}
+
+// -------------------------------------------------------------------
+
+// SnapshotsComplete
+
+// -------------------------------------------------------------------
+
+// JobRemoved
+
+// string job_id = 1;
+inline void JobRemoved::clear_job_id() {
+  _impl_.job_id_.ClearToEmpty();
+}
+inline const std::string& JobRemoved::job_id() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.JobRemoved.job_id)
+  return _internal_job_id();
+}
+template <typename ArgT0, typename... ArgT>
+inline PROTOBUF_ALWAYS_INLINE
+void JobRemoved::set_job_id(ArgT0&& arg0, ArgT... args) {
+ 
+ _impl_.job_id_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.JobRemoved.job_id)
+}
+inline std::string* JobRemoved::mutable_job_id() {
+  std::string* _s = _internal_mutable_job_id();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.JobRemoved.job_id)
+  return _s;
+}
+inline const std::string& JobRemoved::_internal_job_id() const {
+  return _impl_.job_id_.Get();
+}
+inline void JobRemoved::_internal_set_job_id(const std::string& value) {
+  
+  _impl_.job_id_.Set(value, GetArenaForAllocation());
+}
+inline std::string* JobRemoved::_internal_mutable_job_id() {
+  
+  return _impl_.job_id_.Mutable(GetArenaForAllocation());
+}
+inline std::string* JobRemoved::release_job_id() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.JobRemoved.job_id)
+  return _impl_.job_id_.Release();
+}
+inline void JobRemoved::set_allocated_job_id(std::string* job_id) {
+  if (job_id != nullptr) {
+    
+  } else {
+    
+  }
+  _impl_.job_id_.SetAllocated(job_id, GetArenaForAllocation());
+#ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  if (_impl_.job_id_.IsDefault()) {
+    _impl_.job_id_.Set("", GetArenaForAllocation());
+  }
+#endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobRemoved.job_id)
+}
+
 // -------------------------------------------------------------------
 
 // JobSnapshot
@@ -5937,22 +7868,22 @@ inline void JobEvent::set_allocated_job_id(std::string* job_id) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobEvent.job_id)
 }
 
-// uint64 sequence = 2;
+// int64 sequence = 2;
 inline void JobEvent::clear_sequence() {
-  _impl_.sequence_ = uint64_t{0u};
+  _impl_.sequence_ = int64_t{0};
 }
-inline uint64_t JobEvent::_internal_sequence() const {
+inline int64_t JobEvent::_internal_sequence() const {
   return _impl_.sequence_;
 }
-inline uint64_t JobEvent::sequence() const {
+inline int64_t JobEvent::sequence() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.JobEvent.sequence)
   return _internal_sequence();
 }
-inline void JobEvent::_internal_set_sequence(uint64_t value) {
+inline void JobEvent::_internal_set_sequence(int64_t value) {
   
   _impl_.sequence_ = value;
 }
-inline void JobEvent::set_sequence(uint64_t value) {
+inline void JobEvent::set_sequence(int64_t value) {
   _internal_set_sequence(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.JobEvent.sequence)
 }
@@ -6082,22 +8013,22 @@ inline void JobEvent::set_allocated_at(::PROTOBUF_NAMESPACE_ID::Timestamp* at) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.JobEvent.at)
 }
 
-// uint32 attempt = 6;
+// int32 attempt = 6;
 inline void JobEvent::clear_attempt() {
-  _impl_.attempt_ = 0u;
+  _impl_.attempt_ = 0;
 }
-inline uint32_t JobEvent::_internal_attempt() const {
+inline int32_t JobEvent::_internal_attempt() const {
   return _impl_.attempt_;
 }
-inline uint32_t JobEvent::attempt() const {
+inline int32_t JobEvent::attempt() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.JobEvent.attempt)
   return _internal_attempt();
 }
-inline void JobEvent::_internal_set_attempt(uint32_t value) {
+inline void JobEvent::_internal_set_attempt(int32_t value) {
   
   _impl_.attempt_ = value;
 }
-inline void JobEvent::set_attempt(uint32_t value) {
+inline void JobEvent::set_attempt(int32_t value) {
   _internal_set_attempt(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.JobEvent.attempt)
 }
@@ -6611,22 +8542,22 @@ inline void ProgressEvent::set_allocated_job_id(std::string* job_id) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.ProgressEvent.job_id)
 }
 
-// uint32 attempt = 2;
+// int32 attempt = 2;
 inline void ProgressEvent::clear_attempt() {
-  _impl_.attempt_ = 0u;
+  _impl_.attempt_ = 0;
 }
-inline uint32_t ProgressEvent::_internal_attempt() const {
+inline int32_t ProgressEvent::_internal_attempt() const {
   return _impl_.attempt_;
 }
-inline uint32_t ProgressEvent::attempt() const {
+inline int32_t ProgressEvent::attempt() const {
   // @@protoc_insertion_point(field_get:signalbox.v1.ProgressEvent.attempt)
   return _internal_attempt();
 }
-inline void ProgressEvent::_internal_set_attempt(uint32_t value) {
+inline void ProgressEvent::_internal_set_attempt(int32_t value) {
   
   _impl_.attempt_ = value;
 }
-inline void ProgressEvent::set_attempt(uint32_t value) {
+inline void ProgressEvent::set_attempt(int32_t value) {
   _internal_set_attempt(value);
   // @@protoc_insertion_point(field_set:signalbox.v1.ProgressEvent.attempt)
 }
@@ -6805,26 +8736,6 @@ inline void Heartbeat::set_allocated_at(::PROTOBUF_NAMESPACE_ID::Timestamp* at) 
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.Heartbeat.at)
 }
 
-// bool snapshot_complete = 2;
-inline void Heartbeat::clear_snapshot_complete() {
-  _impl_.snapshot_complete_ = false;
-}
-inline bool Heartbeat::_internal_snapshot_complete() const {
-  return _impl_.snapshot_complete_;
-}
-inline bool Heartbeat::snapshot_complete() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.Heartbeat.snapshot_complete)
-  return _internal_snapshot_complete();
-}
-inline void Heartbeat::_internal_set_snapshot_complete(bool value) {
-  
-  _impl_.snapshot_complete_ = value;
-}
-inline void Heartbeat::set_snapshot_complete(bool value) {
-  _internal_set_snapshot_complete(value);
-  // @@protoc_insertion_point(field_set:signalbox.v1.Heartbeat.snapshot_complete)
-}
-
 // -------------------------------------------------------------------
 
 // LogEvent
@@ -6970,54 +8881,74 @@ inline void CancelRequest::set_allocated_job_id(std::string* job_id) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.CancelRequest.job_id)
 }
 
-// string reason = 2;
-inline void CancelRequest::clear_reason() {
-  _impl_.reason_.ClearToEmpty();
+// string note = 2;
+inline void CancelRequest::clear_note() {
+  _impl_.note_.ClearToEmpty();
 }
-inline const std::string& CancelRequest::reason() const {
-  // @@protoc_insertion_point(field_get:signalbox.v1.CancelRequest.reason)
-  return _internal_reason();
+inline const std::string& CancelRequest::note() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.CancelRequest.note)
+  return _internal_note();
 }
 template <typename ArgT0, typename... ArgT>
 inline PROTOBUF_ALWAYS_INLINE
-void CancelRequest::set_reason(ArgT0&& arg0, ArgT... args) {
+void CancelRequest::set_note(ArgT0&& arg0, ArgT... args) {
  
- _impl_.reason_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
-  // @@protoc_insertion_point(field_set:signalbox.v1.CancelRequest.reason)
+ _impl_.note_.Set(static_cast<ArgT0 &&>(arg0), args..., GetArenaForAllocation());
+  // @@protoc_insertion_point(field_set:signalbox.v1.CancelRequest.note)
 }
-inline std::string* CancelRequest::mutable_reason() {
-  std::string* _s = _internal_mutable_reason();
-  // @@protoc_insertion_point(field_mutable:signalbox.v1.CancelRequest.reason)
+inline std::string* CancelRequest::mutable_note() {
+  std::string* _s = _internal_mutable_note();
+  // @@protoc_insertion_point(field_mutable:signalbox.v1.CancelRequest.note)
   return _s;
 }
-inline const std::string& CancelRequest::_internal_reason() const {
-  return _impl_.reason_.Get();
+inline const std::string& CancelRequest::_internal_note() const {
+  return _impl_.note_.Get();
 }
-inline void CancelRequest::_internal_set_reason(const std::string& value) {
+inline void CancelRequest::_internal_set_note(const std::string& value) {
   
-  _impl_.reason_.Set(value, GetArenaForAllocation());
+  _impl_.note_.Set(value, GetArenaForAllocation());
 }
-inline std::string* CancelRequest::_internal_mutable_reason() {
+inline std::string* CancelRequest::_internal_mutable_note() {
   
-  return _impl_.reason_.Mutable(GetArenaForAllocation());
+  return _impl_.note_.Mutable(GetArenaForAllocation());
 }
-inline std::string* CancelRequest::release_reason() {
-  // @@protoc_insertion_point(field_release:signalbox.v1.CancelRequest.reason)
-  return _impl_.reason_.Release();
+inline std::string* CancelRequest::release_note() {
+  // @@protoc_insertion_point(field_release:signalbox.v1.CancelRequest.note)
+  return _impl_.note_.Release();
 }
-inline void CancelRequest::set_allocated_reason(std::string* reason) {
-  if (reason != nullptr) {
+inline void CancelRequest::set_allocated_note(std::string* note) {
+  if (note != nullptr) {
     
   } else {
     
   }
-  _impl_.reason_.SetAllocated(reason, GetArenaForAllocation());
+  _impl_.note_.SetAllocated(note, GetArenaForAllocation());
 #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  if (_impl_.reason_.IsDefault()) {
-    _impl_.reason_.Set("", GetArenaForAllocation());
+  if (_impl_.note_.IsDefault()) {
+    _impl_.note_.Set("", GetArenaForAllocation());
   }
 #endif // PROTOBUF_FORCE_COPY_DEFAULT_STRING
-  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.CancelRequest.reason)
+  // @@protoc_insertion_point(field_set_allocated:signalbox.v1.CancelRequest.note)
+}
+
+// int64 expected_sequence = 3;
+inline void CancelRequest::clear_expected_sequence() {
+  _impl_.expected_sequence_ = int64_t{0};
+}
+inline int64_t CancelRequest::_internal_expected_sequence() const {
+  return _impl_.expected_sequence_;
+}
+inline int64_t CancelRequest::expected_sequence() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.CancelRequest.expected_sequence)
+  return _internal_expected_sequence();
+}
+inline void CancelRequest::_internal_set_expected_sequence(int64_t value) {
+  
+  _impl_.expected_sequence_ = value;
+}
+inline void CancelRequest::set_expected_sequence(int64_t value) {
+  _internal_set_expected_sequence(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.CancelRequest.expected_sequence)
 }
 
 // -------------------------------------------------------------------
@@ -7163,6 +9094,26 @@ inline void RetryRequest::set_allocated_job_id(std::string* job_id) {
   // @@protoc_insertion_point(field_set_allocated:signalbox.v1.RetryRequest.job_id)
 }
 
+// int64 expected_sequence = 2;
+inline void RetryRequest::clear_expected_sequence() {
+  _impl_.expected_sequence_ = int64_t{0};
+}
+inline int64_t RetryRequest::_internal_expected_sequence() const {
+  return _impl_.expected_sequence_;
+}
+inline int64_t RetryRequest::expected_sequence() const {
+  // @@protoc_insertion_point(field_get:signalbox.v1.RetryRequest.expected_sequence)
+  return _internal_expected_sequence();
+}
+inline void RetryRequest::_internal_set_expected_sequence(int64_t value) {
+  
+  _impl_.expected_sequence_ = value;
+}
+inline void RetryRequest::set_expected_sequence(int64_t value) {
+  _internal_set_expected_sequence(value);
+  // @@protoc_insertion_point(field_set:signalbox.v1.RetryRequest.expected_sequence)
+}
+
 // -------------------------------------------------------------------
 
 // RetryResponse
@@ -7297,6 +9248,18 @@ inline void RetryResponse::set_allocated_job(::signalbox::v1::Job* job) {
 
 // -------------------------------------------------------------------
 
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
+// -------------------------------------------------------------------
+
 
 // @@protoc_insertion_point(namespace_scope)
 
@@ -7305,6 +9268,11 @@ inline void RetryResponse::set_allocated_job(::signalbox::v1::Job* job) {
 
 PROTOBUF_NAMESPACE_OPEN
 
+template <> struct is_proto_enum< ::signalbox::v1::EnqueueDisposition> : ::std::true_type {};
+template <>
+inline const EnumDescriptor* GetEnumDescriptor< ::signalbox::v1::EnqueueDisposition>() {
+  return ::signalbox::v1::EnqueueDisposition_descriptor();
+}
 template <> struct is_proto_enum< ::signalbox::v1::JobEventType> : ::std::true_type {};
 template <>
 inline const EnumDescriptor* GetEnumDescriptor< ::signalbox::v1::JobEventType>() {

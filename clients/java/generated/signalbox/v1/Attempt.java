@@ -53,11 +53,11 @@ private static final long serialVersionUID = 0L;
   private int number_ = 0;
   /**
    * <pre>
-   * The number of the attempt, from 1. The run after a released one has the
-   * same number.
+   * The number of the attempt, from 1. Each start of the job has the next
+   * number, so that a job's id and an attempt's number name one run.
    * </pre>
    *
-   * <code>uint32 number = 1;</code>
+   * <code>int32 number = 1;</code>
    * @return The number.
    */
   @java.lang.Override
@@ -254,6 +254,22 @@ private static final long serialVersionUID = 0L;
     return error_ == null ? signalbox.v1.JobError.getDefaultInstance() : error_;
   }
 
+  public static final int COUNTED_FIELD_NUMBER = 8;
+  private boolean counted_ = false;
+  /**
+   * <pre>
+   * Whether the attempt uses up one of max_attempts. A running attempt does; a
+   * released one does not.
+   * </pre>
+   *
+   * <code>bool counted = 8;</code>
+   * @return The counted.
+   */
+  @java.lang.Override
+  public boolean getCounted() {
+    return counted_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -269,7 +285,7 @@ private static final long serialVersionUID = 0L;
   public void writeTo(com.google.protobuf.CodedOutputStream output)
                       throws java.io.IOException {
     if (number_ != 0) {
-      output.writeUInt32(1, number_);
+      output.writeInt32(1, number_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(node_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 2, node_);
@@ -286,6 +302,9 @@ private static final long serialVersionUID = 0L;
     if (error_ != null) {
       output.writeMessage(6, getError());
     }
+    if (counted_ != false) {
+      output.writeBool(8, counted_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -297,7 +316,7 @@ private static final long serialVersionUID = 0L;
     size = 0;
     if (number_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(1, number_);
+        .computeInt32Size(1, number_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(node_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, node_);
@@ -317,6 +336,10 @@ private static final long serialVersionUID = 0L;
     if (error_ != null) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(6, getError());
+    }
+    if (counted_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(8, counted_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -353,6 +376,8 @@ private static final long serialVersionUID = 0L;
       if (!getError()
           .equals(other.getError())) return false;
     }
+    if (getCounted()
+        != other.getCounted()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -382,6 +407,9 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + ERROR_FIELD_NUMBER;
       hash = (53 * hash) + getError().hashCode();
     }
+    hash = (37 * hash) + COUNTED_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getCounted());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -533,6 +561,7 @@ private static final long serialVersionUID = 0L;
         errorBuilder_.dispose();
         errorBuilder_ = null;
       }
+      counted_ = false;
       return this;
     }
 
@@ -589,6 +618,9 @@ private static final long serialVersionUID = 0L;
         result.error_ = errorBuilder_ == null
             ? error_
             : errorBuilder_.build();
+      }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.counted_ = counted_;
       }
     }
 
@@ -656,6 +688,9 @@ private static final long serialVersionUID = 0L;
       if (other.hasError()) {
         mergeError(other.getError());
       }
+      if (other.getCounted() != false) {
+        setCounted(other.getCounted());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -683,7 +718,7 @@ private static final long serialVersionUID = 0L;
               done = true;
               break;
             case 8: {
-              number_ = input.readUInt32();
+              number_ = input.readInt32();
               bitField0_ |= 0x00000001;
               break;
             } // case 8
@@ -718,6 +753,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 50
+            case 64: {
+              counted_ = input.readBool();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 64
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -738,11 +778,11 @@ private static final long serialVersionUID = 0L;
     private int number_ ;
     /**
      * <pre>
-     * The number of the attempt, from 1. The run after a released one has the
-     * same number.
+     * The number of the attempt, from 1. Each start of the job has the next
+     * number, so that a job's id and an attempt's number name one run.
      * </pre>
      *
-     * <code>uint32 number = 1;</code>
+     * <code>int32 number = 1;</code>
      * @return The number.
      */
     @java.lang.Override
@@ -751,11 +791,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of the attempt, from 1. The run after a released one has the
-     * same number.
+     * The number of the attempt, from 1. Each start of the job has the next
+     * number, so that a job's id and an attempt's number name one run.
      * </pre>
      *
-     * <code>uint32 number = 1;</code>
+     * <code>int32 number = 1;</code>
      * @param value The number to set.
      * @return This builder for chaining.
      */
@@ -768,11 +808,11 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of the attempt, from 1. The run after a released one has the
-     * same number.
+     * The number of the attempt, from 1. Each start of the job has the next
+     * number, so that a job's id and an attempt's number name one run.
      * </pre>
      *
-     * <code>uint32 number = 1;</code>
+     * <code>int32 number = 1;</code>
      * @return This builder for chaining.
      */
     public Builder clearNumber() {
@@ -1415,6 +1455,53 @@ private static final long serialVersionUID = 0L;
         error_ = null;
       }
       return errorBuilder_;
+    }
+
+    private boolean counted_ ;
+    /**
+     * <pre>
+     * Whether the attempt uses up one of max_attempts. A running attempt does; a
+     * released one does not.
+     * </pre>
+     *
+     * <code>bool counted = 8;</code>
+     * @return The counted.
+     */
+    @java.lang.Override
+    public boolean getCounted() {
+      return counted_;
+    }
+    /**
+     * <pre>
+     * Whether the attempt uses up one of max_attempts. A running attempt does; a
+     * released one does not.
+     * </pre>
+     *
+     * <code>bool counted = 8;</code>
+     * @param value The counted to set.
+     * @return This builder for chaining.
+     */
+    public Builder setCounted(boolean value) {
+      
+      counted_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether the attempt uses up one of max_attempts. A running attempt does; a
+     * released one does not.
+     * </pre>
+     *
+     * <code>bool counted = 8;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearCounted() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      counted_ = false;
+      onChanged();
+      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -9,11 +9,11 @@ public interface AttemptOrBuilder extends
 
   /**
    * <pre>
-   * The number of the attempt, from 1. The run after a released one has the
-   * same number.
+   * The number of the attempt, from 1. Each start of the job has the next
+   * number, so that a job's id and an attempt's number name one run.
    * </pre>
    *
-   * <code>uint32 number = 1;</code>
+   * <code>int32 number = 1;</code>
    * @return The number.
    */
   int getNumber();
@@ -139,4 +139,15 @@ public interface AttemptOrBuilder extends
    * <code>.signalbox.v1.JobError error = 6;</code>
    */
   signalbox.v1.JobErrorOrBuilder getErrorOrBuilder();
+
+  /**
+   * <pre>
+   * Whether the attempt uses up one of max_attempts. A running attempt does; a
+   * released one does not.
+   * </pre>
+   *
+   * <code>bool counted = 8;</code>
+   * @return The counted.
+   */
+  boolean getCounted();
 }

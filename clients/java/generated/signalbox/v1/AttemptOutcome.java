@@ -62,8 +62,8 @@ public enum AttemptOutcome
   ATTEMPT_OUTCOME_INTERRUPTED(5),
   /**
    * <pre>
-   * The node shut down and released the run, which does not count as an
-   * attempt.
+   * The node shut down and released the run, which uses up no attempt of the
+   * budget.
    * </pre>
    *
    * <code>ATTEMPT_OUTCOME_RELEASED = 6;</code>
@@ -130,8 +130,8 @@ public enum AttemptOutcome
   public static final int ATTEMPT_OUTCOME_INTERRUPTED_VALUE = 5;
   /**
    * <pre>
-   * The node shut down and released the run, which does not count as an
-   * attempt.
+   * The node shut down and released the run, which uses up no attempt of the
+   * budget.
    * </pre>
    *
    * <code>ATTEMPT_OUTCOME_RELEASED = 6;</code>
@@ -209,7 +209,7 @@ public enum AttemptOutcome
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return signalbox.v1.JobProto.getDescriptor().getEnumTypes().get(1);
+    return signalbox.v1.JobProto.getDescriptor().getEnumTypes().get(3);
   }
 
   private static final AttemptOutcome[] VALUES = values();

@@ -21,7 +21,7 @@ private static final long serialVersionUID = 0L;
   }
   private CancelRequest() {
     jobId_ = "";
-    reason_ = "";
+    note_ = "";
   }
 
   @java.lang.Override
@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object jobId_ = "";
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -96,53 +96,69 @@ private static final long serialVersionUID = 0L;
     }
   }
 
-  public static final int REASON_FIELD_NUMBER = 2;
+  public static final int NOTE_FIELD_NUMBER = 2;
   @SuppressWarnings("serial")
-  private volatile java.lang.Object reason_ = "";
+  private volatile java.lang.Object note_ = "";
   /**
    * <pre>
-   * The reason, which is kept in the job's error. Default: empty. At most 1,024
-   * bytes.
+   * A note for people, which becomes the message of the job's error. Default:
+   * empty. At most 1,024 bytes.
    * </pre>
    *
-   * <code>string reason = 2;</code>
-   * @return The reason.
+   * <code>string note = 2;</code>
+   * @return The note.
    */
   @java.lang.Override
-  public java.lang.String getReason() {
-    java.lang.Object ref = reason_;
+  public java.lang.String getNote() {
+    java.lang.Object ref = note_;
     if (ref instanceof java.lang.String) {
       return (java.lang.String) ref;
     } else {
       com.google.protobuf.ByteString bs = 
           (com.google.protobuf.ByteString) ref;
       java.lang.String s = bs.toStringUtf8();
-      reason_ = s;
+      note_ = s;
       return s;
     }
   }
   /**
    * <pre>
-   * The reason, which is kept in the job's error. Default: empty. At most 1,024
-   * bytes.
+   * A note for people, which becomes the message of the job's error. Default:
+   * empty. At most 1,024 bytes.
    * </pre>
    *
-   * <code>string reason = 2;</code>
-   * @return The bytes for reason.
+   * <code>string note = 2;</code>
+   * @return The bytes for note.
    */
   @java.lang.Override
   public com.google.protobuf.ByteString
-      getReasonBytes() {
-    java.lang.Object ref = reason_;
+      getNoteBytes() {
+    java.lang.Object ref = note_;
     if (ref instanceof java.lang.String) {
       com.google.protobuf.ByteString b = 
           com.google.protobuf.ByteString.copyFromUtf8(
               (java.lang.String) ref);
-      reason_ = b;
+      note_ = b;
       return b;
     } else {
       return (com.google.protobuf.ByteString) ref;
     }
+  }
+
+  public static final int EXPECTED_SEQUENCE_FIELD_NUMBER = 3;
+  private long expectedSequence_ = 0L;
+  /**
+   * <pre>
+   * The sequence that the job must have; another one gets ABORTED
+   * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+   * </pre>
+   *
+   * <code>int64 expected_sequence = 3;</code>
+   * @return The expectedSequence.
+   */
+  @java.lang.Override
+  public long getExpectedSequence() {
+    return expectedSequence_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -162,8 +178,11 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(jobId_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, jobId_);
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(reason_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 2, reason_);
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(note_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 2, note_);
+    }
+    if (expectedSequence_ != 0L) {
+      output.writeInt64(3, expectedSequence_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -177,8 +196,12 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(jobId_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, jobId_);
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(reason_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, reason_);
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(note_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, note_);
+    }
+    if (expectedSequence_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(3, expectedSequence_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -197,8 +220,10 @@ private static final long serialVersionUID = 0L;
 
     if (!getJobId()
         .equals(other.getJobId())) return false;
-    if (!getReason()
-        .equals(other.getReason())) return false;
+    if (!getNote()
+        .equals(other.getNote())) return false;
+    if (getExpectedSequence()
+        != other.getExpectedSequence()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -212,8 +237,11 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + JOB_ID_FIELD_NUMBER;
     hash = (53 * hash) + getJobId().hashCode();
-    hash = (37 * hash) + REASON_FIELD_NUMBER;
-    hash = (53 * hash) + getReason().hashCode();
+    hash = (37 * hash) + NOTE_FIELD_NUMBER;
+    hash = (53 * hash) + getNote().hashCode();
+    hash = (37 * hash) + EXPECTED_SEQUENCE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getExpectedSequence());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -348,7 +376,8 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       jobId_ = "";
-      reason_ = "";
+      note_ = "";
+      expectedSequence_ = 0L;
       return this;
     }
 
@@ -386,7 +415,10 @@ private static final long serialVersionUID = 0L;
         result.jobId_ = jobId_;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.reason_ = reason_;
+        result.note_ = note_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.expectedSequence_ = expectedSequence_;
       }
     }
 
@@ -439,10 +471,13 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000001;
         onChanged();
       }
-      if (!other.getReason().isEmpty()) {
-        reason_ = other.reason_;
+      if (!other.getNote().isEmpty()) {
+        note_ = other.note_;
         bitField0_ |= 0x00000002;
         onChanged();
+      }
+      if (other.getExpectedSequence() != 0L) {
+        setExpectedSequence(other.getExpectedSequence());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -476,10 +511,15 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 18: {
-              reason_ = input.readStringRequireUtf8();
+              note_ = input.readStringRequireUtf8();
               bitField0_ |= 0x00000002;
               break;
             } // case 18
+            case 24: {
+              expectedSequence_ = input.readInt64();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -500,7 +540,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object jobId_ = "";
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -520,7 +560,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -541,7 +581,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -558,7 +598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -572,7 +612,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -589,23 +629,23 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private java.lang.Object reason_ = "";
+    private java.lang.Object note_ = "";
     /**
      * <pre>
-     * The reason, which is kept in the job's error. Default: empty. At most 1,024
-     * bytes.
+     * A note for people, which becomes the message of the job's error. Default:
+     * empty. At most 1,024 bytes.
      * </pre>
      *
-     * <code>string reason = 2;</code>
-     * @return The reason.
+     * <code>string note = 2;</code>
+     * @return The note.
      */
-    public java.lang.String getReason() {
-      java.lang.Object ref = reason_;
+    public java.lang.String getNote() {
+      java.lang.Object ref = note_;
       if (!(ref instanceof java.lang.String)) {
         com.google.protobuf.ByteString bs =
             (com.google.protobuf.ByteString) ref;
         java.lang.String s = bs.toStringUtf8();
-        reason_ = s;
+        note_ = s;
         return s;
       } else {
         return (java.lang.String) ref;
@@ -613,21 +653,21 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason, which is kept in the job's error. Default: empty. At most 1,024
-     * bytes.
+     * A note for people, which becomes the message of the job's error. Default:
+     * empty. At most 1,024 bytes.
      * </pre>
      *
-     * <code>string reason = 2;</code>
-     * @return The bytes for reason.
+     * <code>string note = 2;</code>
+     * @return The bytes for note.
      */
     public com.google.protobuf.ByteString
-        getReasonBytes() {
-      java.lang.Object ref = reason_;
+        getNoteBytes() {
+      java.lang.Object ref = note_;
       if (ref instanceof String) {
         com.google.protobuf.ByteString b = 
             com.google.protobuf.ByteString.copyFromUtf8(
                 (java.lang.String) ref);
-        reason_ = b;
+        note_ = b;
         return b;
       } else {
         return (com.google.protobuf.ByteString) ref;
@@ -635,53 +675,100 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason, which is kept in the job's error. Default: empty. At most 1,024
-     * bytes.
+     * A note for people, which becomes the message of the job's error. Default:
+     * empty. At most 1,024 bytes.
      * </pre>
      *
-     * <code>string reason = 2;</code>
-     * @param value The reason to set.
+     * <code>string note = 2;</code>
+     * @param value The note to set.
      * @return This builder for chaining.
      */
-    public Builder setReason(
+    public Builder setNote(
         java.lang.String value) {
       if (value == null) { throw new NullPointerException(); }
-      reason_ = value;
+      note_ = value;
       bitField0_ |= 0x00000002;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The reason, which is kept in the job's error. Default: empty. At most 1,024
-     * bytes.
+     * A note for people, which becomes the message of the job's error. Default:
+     * empty. At most 1,024 bytes.
      * </pre>
      *
-     * <code>string reason = 2;</code>
+     * <code>string note = 2;</code>
      * @return This builder for chaining.
      */
-    public Builder clearReason() {
-      reason_ = getDefaultInstance().getReason();
+    public Builder clearNote() {
+      note_ = getDefaultInstance().getNote();
       bitField0_ = (bitField0_ & ~0x00000002);
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The reason, which is kept in the job's error. Default: empty. At most 1,024
-     * bytes.
+     * A note for people, which becomes the message of the job's error. Default:
+     * empty. At most 1,024 bytes.
      * </pre>
      *
-     * <code>string reason = 2;</code>
-     * @param value The bytes for reason to set.
+     * <code>string note = 2;</code>
+     * @param value The bytes for note to set.
      * @return This builder for chaining.
      */
-    public Builder setReasonBytes(
+    public Builder setNoteBytes(
         com.google.protobuf.ByteString value) {
       if (value == null) { throw new NullPointerException(); }
       checkByteStringIsUtf8(value);
-      reason_ = value;
+      note_ = value;
       bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+
+    private long expectedSequence_ ;
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 3;</code>
+     * @return The expectedSequence.
+     */
+    @java.lang.Override
+    public long getExpectedSequence() {
+      return expectedSequence_;
+    }
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 3;</code>
+     * @param value The expectedSequence to set.
+     * @return This builder for chaining.
+     */
+    public Builder setExpectedSequence(long value) {
+      
+      expectedSequence_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearExpectedSequence() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      expectedSequence_ = 0L;
       onChanged();
       return this;
     }

@@ -9,7 +9,7 @@ public interface CancelRequestOrBuilder extends
 
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -18,7 +18,7 @@ public interface CancelRequestOrBuilder extends
   java.lang.String getJobId();
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -29,23 +29,34 @@ public interface CancelRequestOrBuilder extends
 
   /**
    * <pre>
-   * The reason, which is kept in the job's error. Default: empty. At most 1,024
-   * bytes.
+   * A note for people, which becomes the message of the job's error. Default:
+   * empty. At most 1,024 bytes.
    * </pre>
    *
-   * <code>string reason = 2;</code>
-   * @return The reason.
+   * <code>string note = 2;</code>
+   * @return The note.
    */
-  java.lang.String getReason();
+  java.lang.String getNote();
   /**
    * <pre>
-   * The reason, which is kept in the job's error. Default: empty. At most 1,024
-   * bytes.
+   * A note for people, which becomes the message of the job's error. Default:
+   * empty. At most 1,024 bytes.
    * </pre>
    *
-   * <code>string reason = 2;</code>
-   * @return The bytes for reason.
+   * <code>string note = 2;</code>
+   * @return The bytes for note.
    */
   com.google.protobuf.ByteString
-      getReasonBytes();
+      getNoteBytes();
+
+  /**
+   * <pre>
+   * The sequence that the job must have; another one gets ABORTED
+   * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+   * </pre>
+   *
+   * <code>int64 expected_sequence = 3;</code>
+   * @return The expectedSequence.
+   */
+  long getExpectedSequence();
 }

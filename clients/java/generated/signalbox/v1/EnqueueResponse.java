@@ -20,6 +20,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private EnqueueResponse() {
+    disposition_ = 0;
   }
 
   @java.lang.Override
@@ -106,6 +107,32 @@ private static final long serialVersionUID = 0L;
     return created_;
   }
 
+  public static final int DISPOSITION_FIELD_NUMBER = 3;
+  private int disposition_ = 0;
+  /**
+   * <pre>
+   * What the call did.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The enum numeric value on the wire for disposition.
+   */
+  @java.lang.Override public int getDispositionValue() {
+    return disposition_;
+  }
+  /**
+   * <pre>
+   * What the call did.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The disposition.
+   */
+  @java.lang.Override public signalbox.v1.EnqueueDisposition getDisposition() {
+    signalbox.v1.EnqueueDisposition result = signalbox.v1.EnqueueDisposition.forNumber(disposition_);
+    return result == null ? signalbox.v1.EnqueueDisposition.UNRECOGNIZED : result;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -126,6 +153,9 @@ private static final long serialVersionUID = 0L;
     if (created_ != false) {
       output.writeBool(2, created_);
     }
+    if (disposition_ != signalbox.v1.EnqueueDisposition.ENQUEUE_DISPOSITION_UNSPECIFIED.getNumber()) {
+      output.writeEnum(3, disposition_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -142,6 +172,10 @@ private static final long serialVersionUID = 0L;
     if (created_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(2, created_);
+    }
+    if (disposition_ != signalbox.v1.EnqueueDisposition.ENQUEUE_DISPOSITION_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(3, disposition_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -165,6 +199,7 @@ private static final long serialVersionUID = 0L;
     }
     if (getCreated()
         != other.getCreated()) return false;
+    if (disposition_ != other.disposition_) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -183,6 +218,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + CREATED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getCreated());
+    hash = (37 * hash) + DISPOSITION_FIELD_NUMBER;
+    hash = (53 * hash) + disposition_;
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -322,6 +359,7 @@ private static final long serialVersionUID = 0L;
         jobBuilder_ = null;
       }
       created_ = false;
+      disposition_ = 0;
       return this;
     }
 
@@ -362,6 +400,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.created_ = created_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.disposition_ = disposition_;
       }
     }
 
@@ -415,6 +456,9 @@ private static final long serialVersionUID = 0L;
       if (other.getCreated() != false) {
         setCreated(other.getCreated());
       }
+      if (other.disposition_ != 0) {
+        setDispositionValue(other.getDispositionValue());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -453,6 +497,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 16
+            case 24: {
+              disposition_ = input.readEnum();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -683,6 +732,79 @@ private static final long serialVersionUID = 0L;
     public Builder clearCreated() {
       bitField0_ = (bitField0_ & ~0x00000002);
       created_ = false;
+      onChanged();
+      return this;
+    }
+
+    private int disposition_ = 0;
+    /**
+     * <pre>
+     * What the call did.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return The enum numeric value on the wire for disposition.
+     */
+    @java.lang.Override public int getDispositionValue() {
+      return disposition_;
+    }
+    /**
+     * <pre>
+     * What the call did.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @param value The enum numeric value on the wire for disposition to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDispositionValue(int value) {
+      disposition_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the call did.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return The disposition.
+     */
+    @java.lang.Override
+    public signalbox.v1.EnqueueDisposition getDisposition() {
+      signalbox.v1.EnqueueDisposition result = signalbox.v1.EnqueueDisposition.forNumber(disposition_);
+      return result == null ? signalbox.v1.EnqueueDisposition.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * What the call did.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @param value The disposition to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDisposition(signalbox.v1.EnqueueDisposition value) {
+      if (value == null) {
+        throw new NullPointerException();
+      }
+      bitField0_ |= 0x00000004;
+      disposition_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the call did.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearDisposition() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      disposition_ = 0;
       onChanged();
       return this;
     }

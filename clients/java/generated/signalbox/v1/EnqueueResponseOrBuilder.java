@@ -49,4 +49,23 @@ public interface EnqueueResponseOrBuilder extends
    * @return The created.
    */
   boolean getCreated();
+
+  /**
+   * <pre>
+   * What the call did.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The enum numeric value on the wire for disposition.
+   */
+  int getDispositionValue();
+  /**
+   * <pre>
+   * What the call did.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The disposition.
+   */
+  signalbox.v1.EnqueueDisposition getDisposition();
 }

@@ -21,6 +21,7 @@ private static final long serialVersionUID = 0L;
   }
   private EnqueuedJob() {
     jobId_ = "";
+    disposition_ = 0;
   }
 
   @java.lang.Override
@@ -110,6 +111,47 @@ private static final long serialVersionUID = 0L;
     return created_;
   }
 
+  public static final int DISPOSITION_FIELD_NUMBER = 3;
+  private int disposition_ = 0;
+  /**
+   * <pre>
+   * What the call did with this item.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The enum numeric value on the wire for disposition.
+   */
+  @java.lang.Override public int getDispositionValue() {
+    return disposition_;
+  }
+  /**
+   * <pre>
+   * What the call did with this item.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The disposition.
+   */
+  @java.lang.Override public signalbox.v1.EnqueueDisposition getDisposition() {
+    signalbox.v1.EnqueueDisposition result = signalbox.v1.EnqueueDisposition.forNumber(disposition_);
+    return result == null ? signalbox.v1.EnqueueDisposition.UNRECOGNIZED : result;
+  }
+
+  public static final int SEQUENCE_FIELD_NUMBER = 4;
+  private long sequence_ = 0L;
+  /**
+   * <pre>
+   * The number of the job's last lifecycle event; 1 for a new job.
+   * </pre>
+   *
+   * <code>int64 sequence = 4;</code>
+   * @return The sequence.
+   */
+  @java.lang.Override
+  public long getSequence() {
+    return sequence_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -130,6 +172,12 @@ private static final long serialVersionUID = 0L;
     if (created_ != false) {
       output.writeBool(2, created_);
     }
+    if (disposition_ != signalbox.v1.EnqueueDisposition.ENQUEUE_DISPOSITION_UNSPECIFIED.getNumber()) {
+      output.writeEnum(3, disposition_);
+    }
+    if (sequence_ != 0L) {
+      output.writeInt64(4, sequence_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -145,6 +193,14 @@ private static final long serialVersionUID = 0L;
     if (created_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(2, created_);
+    }
+    if (disposition_ != signalbox.v1.EnqueueDisposition.ENQUEUE_DISPOSITION_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(3, disposition_);
+    }
+    if (sequence_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(4, sequence_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -165,6 +221,9 @@ private static final long serialVersionUID = 0L;
         .equals(other.getJobId())) return false;
     if (getCreated()
         != other.getCreated()) return false;
+    if (disposition_ != other.disposition_) return false;
+    if (getSequence()
+        != other.getSequence()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -181,6 +240,11 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + CREATED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getCreated());
+    hash = (37 * hash) + DISPOSITION_FIELD_NUMBER;
+    hash = (53 * hash) + disposition_;
+    hash = (37 * hash) + SEQUENCE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getSequence());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -316,6 +380,8 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       jobId_ = "";
       created_ = false;
+      disposition_ = 0;
+      sequence_ = 0L;
       return this;
     }
 
@@ -354,6 +420,12 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.created_ = created_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.disposition_ = disposition_;
+      }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.sequence_ = sequence_;
       }
     }
 
@@ -409,6 +481,12 @@ private static final long serialVersionUID = 0L;
       if (other.getCreated() != false) {
         setCreated(other.getCreated());
       }
+      if (other.disposition_ != 0) {
+        setDispositionValue(other.getDispositionValue());
+      }
+      if (other.getSequence() != 0L) {
+        setSequence(other.getSequence());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -445,6 +523,16 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 16
+            case 24: {
+              disposition_ = input.readEnum();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
+            case 32: {
+              sequence_ = input.readInt64();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -594,6 +682,123 @@ private static final long serialVersionUID = 0L;
     public Builder clearCreated() {
       bitField0_ = (bitField0_ & ~0x00000002);
       created_ = false;
+      onChanged();
+      return this;
+    }
+
+    private int disposition_ = 0;
+    /**
+     * <pre>
+     * What the call did with this item.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return The enum numeric value on the wire for disposition.
+     */
+    @java.lang.Override public int getDispositionValue() {
+      return disposition_;
+    }
+    /**
+     * <pre>
+     * What the call did with this item.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @param value The enum numeric value on the wire for disposition to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDispositionValue(int value) {
+      disposition_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the call did with this item.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return The disposition.
+     */
+    @java.lang.Override
+    public signalbox.v1.EnqueueDisposition getDisposition() {
+      signalbox.v1.EnqueueDisposition result = signalbox.v1.EnqueueDisposition.forNumber(disposition_);
+      return result == null ? signalbox.v1.EnqueueDisposition.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * What the call did with this item.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @param value The disposition to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDisposition(signalbox.v1.EnqueueDisposition value) {
+      if (value == null) {
+        throw new NullPointerException();
+      }
+      bitField0_ |= 0x00000004;
+      disposition_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the call did with this item.
+     * </pre>
+     *
+     * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearDisposition() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      disposition_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private long sequence_ ;
+    /**
+     * <pre>
+     * The number of the job's last lifecycle event; 1 for a new job.
+     * </pre>
+     *
+     * <code>int64 sequence = 4;</code>
+     * @return The sequence.
+     */
+    @java.lang.Override
+    public long getSequence() {
+      return sequence_;
+    }
+    /**
+     * <pre>
+     * The number of the job's last lifecycle event; 1 for a new job.
+     * </pre>
+     *
+     * <code>int64 sequence = 4;</code>
+     * @param value The sequence to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSequence(long value) {
+      
+      sequence_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The number of the job's last lifecycle event; 1 for a new job.
+     * </pre>
+     *
+     * <code>int64 sequence = 4;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSequence() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      sequence_ = 0L;
       onChanged();
       return this;
     }

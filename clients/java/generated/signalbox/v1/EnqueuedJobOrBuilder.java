@@ -36,4 +36,33 @@ public interface EnqueuedJobOrBuilder extends
    * @return The created.
    */
   boolean getCreated();
+
+  /**
+   * <pre>
+   * What the call did with this item.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The enum numeric value on the wire for disposition.
+   */
+  int getDispositionValue();
+  /**
+   * <pre>
+   * What the call did with this item.
+   * </pre>
+   *
+   * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
+   * @return The disposition.
+   */
+  signalbox.v1.EnqueueDisposition getDisposition();
+
+  /**
+   * <pre>
+   * The number of the job's last lifecycle event; 1 for a new job.
+   * </pre>
+   *
+   * <code>int64 sequence = 4;</code>
+   * @return The sequence.
+   */
+  long getSequence();
 }

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object jobId_ = "";
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object jobId_ = "";
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -485,7 +485,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -506,7 +506,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -523,7 +523,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>

@@ -9,7 +9,7 @@ public interface GetJobRequestOrBuilder extends
 
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -18,7 +18,7 @@ public interface GetJobRequestOrBuilder extends
   java.lang.String getJobId();
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>

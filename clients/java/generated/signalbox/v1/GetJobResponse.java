@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private signalbox.v1.Job job_;
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>
@@ -430,7 +430,7 @@ private static final long serialVersionUID = 0L;
         signalbox.v1.Job, signalbox.v1.Job.Builder, signalbox.v1.JobOrBuilder> jobBuilder_;
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -441,7 +441,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -456,7 +456,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -476,7 +476,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -494,7 +494,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -517,7 +517,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -534,7 +534,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -546,7 +546,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>
@@ -561,7 +561,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job with its attempts, log, progress and result.
+     * The job with its last attempts, log, progress and result.
      * </pre>
      *
      * <code>.signalbox.v1.Job job = 1;</code>

@@ -9,7 +9,7 @@ public interface GetJobResponseOrBuilder extends
 
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>
@@ -18,7 +18,7 @@ public interface GetJobResponseOrBuilder extends
   boolean hasJob();
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>
@@ -27,7 +27,7 @@ public interface GetJobResponseOrBuilder extends
   signalbox.v1.Job getJob();
   /**
    * <pre>
-   * The job with its attempts, log, progress and result.
+   * The job with its last attempts, log, progress and result.
    * </pre>
    *
    * <code>.signalbox.v1.Job job = 1;</code>

@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * Shows that the stream is alive.
+ * Shows that the stream is alive. Sent every WatchOpened.heartbeat_interval.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.Heartbeat}
@@ -85,21 +85,6 @@ private static final long serialVersionUID = 0L;
     return at_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : at_;
   }
 
-  public static final int SNAPSHOT_COMPLETE_FIELD_NUMBER = 2;
-  private boolean snapshotComplete_ = false;
-  /**
-   * <pre>
-   * Whether all snapshots have been sent; true in one heartbeat only.
-   * </pre>
-   *
-   * <code>bool snapshot_complete = 2;</code>
-   * @return The snapshotComplete.
-   */
-  @java.lang.Override
-  public boolean getSnapshotComplete() {
-    return snapshotComplete_;
-  }
-
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -117,9 +102,6 @@ private static final long serialVersionUID = 0L;
     if (at_ != null) {
       output.writeMessage(1, getAt());
     }
-    if (snapshotComplete_ != false) {
-      output.writeBool(2, snapshotComplete_);
-    }
     getUnknownFields().writeTo(output);
   }
 
@@ -132,10 +114,6 @@ private static final long serialVersionUID = 0L;
     if (at_ != null) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, getAt());
-    }
-    if (snapshotComplete_ != false) {
-      size += com.google.protobuf.CodedOutputStream
-        .computeBoolSize(2, snapshotComplete_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -157,8 +135,6 @@ private static final long serialVersionUID = 0L;
       if (!getAt()
           .equals(other.getAt())) return false;
     }
-    if (getSnapshotComplete()
-        != other.getSnapshotComplete()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -174,9 +150,6 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + AT_FIELD_NUMBER;
       hash = (53 * hash) + getAt().hashCode();
     }
-    hash = (37 * hash) + SNAPSHOT_COMPLETE_FIELD_NUMBER;
-    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
-        getSnapshotComplete());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -274,7 +247,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Shows that the stream is alive.
+   * Shows that the stream is alive. Sent every WatchOpened.heartbeat_interval.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.Heartbeat}
@@ -315,7 +288,6 @@ private static final long serialVersionUID = 0L;
         atBuilder_.dispose();
         atBuilder_ = null;
       }
-      snapshotComplete_ = false;
       return this;
     }
 
@@ -353,9 +325,6 @@ private static final long serialVersionUID = 0L;
         result.at_ = atBuilder_ == null
             ? at_
             : atBuilder_.build();
-      }
-      if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.snapshotComplete_ = snapshotComplete_;
       }
     }
 
@@ -406,9 +375,6 @@ private static final long serialVersionUID = 0L;
       if (other.hasAt()) {
         mergeAt(other.getAt());
       }
-      if (other.getSnapshotComplete() != false) {
-        setSnapshotComplete(other.getSnapshotComplete());
-      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -442,11 +408,6 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
-            case 16: {
-              snapshotComplete_ = input.readBool();
-              bitField0_ |= 0x00000002;
-              break;
-            } // case 16
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -617,50 +578,6 @@ private static final long serialVersionUID = 0L;
         at_ = null;
       }
       return atBuilder_;
-    }
-
-    private boolean snapshotComplete_ ;
-    /**
-     * <pre>
-     * Whether all snapshots have been sent; true in one heartbeat only.
-     * </pre>
-     *
-     * <code>bool snapshot_complete = 2;</code>
-     * @return The snapshotComplete.
-     */
-    @java.lang.Override
-    public boolean getSnapshotComplete() {
-      return snapshotComplete_;
-    }
-    /**
-     * <pre>
-     * Whether all snapshots have been sent; true in one heartbeat only.
-     * </pre>
-     *
-     * <code>bool snapshot_complete = 2;</code>
-     * @param value The snapshotComplete to set.
-     * @return This builder for chaining.
-     */
-    public Builder setSnapshotComplete(boolean value) {
-      
-      snapshotComplete_ = value;
-      bitField0_ |= 0x00000002;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Whether all snapshots have been sent; true in one heartbeat only.
-     * </pre>
-     *
-     * <code>bool snapshot_complete = 2;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearSnapshotComplete() {
-      bitField0_ = (bitField0_ & ~0x00000002);
-      snapshotComplete_ = false;
-      onChanged();
-      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -33,14 +33,4 @@ public interface HeartbeatOrBuilder extends
    * <code>.google.protobuf.Timestamp at = 1;</code>
    */
   com.google.protobuf.TimestampOrBuilder getAtOrBuilder();
-
-  /**
-   * <pre>
-   * Whether all snapshots have been sent; true in one heartbeat only.
-   * </pre>
-   *
-   * <code>bool snapshot_complete = 2;</code>
-   * @return The snapshotComplete.
-   */
-  boolean getSnapshotComplete();
 }

@@ -306,7 +306,7 @@ private static final long serialVersionUID = 0L;
    * (enqueued), without gaps.
    * </pre>
    *
-   * <code>uint64 sequence = 7;</code>
+   * <code>int64 sequence = 7;</code>
    * @return The sequence.
    */
   @java.lang.Override
@@ -470,10 +470,11 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The number of the latest attempt; 0 before the first.
+   * The number of the latest attempt; 0 before the first. It counts every start
+   * and is never used again; attempts_used says how much of the budget is used.
    * </pre>
    *
-   * <code>uint32 attempt = 12;</code>
+   * <code>int32 attempt = 12;</code>
    * @return The attempt.
    */
   @java.lang.Override
@@ -485,11 +486,10 @@ private static final long serialVersionUID = 0L;
   private int maxAttempts_ = 0;
   /**
    * <pre>
-   * As in JobSpec; each call of Retry adds the same number to the attempt that
-   * was reached.
+   * As in JobSpec.
    * </pre>
    *
-   * <code>uint32 max_attempts = 13;</code>
+   * <code>int32 max_attempts = 13;</code>
    * @return The maxAttempts.
    */
   @java.lang.Override
@@ -934,7 +934,8 @@ java.lang.String defaultValue) {
   private java.util.List<signalbox.v1.Attempt> attempts_;
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -945,7 +946,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -957,7 +959,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -968,7 +971,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -979,7 +983,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -995,7 +1000,8 @@ java.lang.String defaultValue) {
   private java.util.List<signalbox.v1.LogLine> log_;
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -1006,7 +1012,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -1018,7 +1025,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -1029,7 +1037,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -1040,7 +1049,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -1064,6 +1074,23 @@ java.lang.String defaultValue) {
   @java.lang.Override
   public com.google.protobuf.ByteString getPayload() {
     return payload_;
+  }
+
+  public static final int ATTEMPTS_USED_FIELD_NUMBER = 60;
+  private int attemptsUsed_ = 0;
+  /**
+   * <pre>
+   * How many of max_attempts are used up: the attempts since the job was
+   * enqueued or last retried, a running one included, without those that were
+   * released.
+   * </pre>
+   *
+   * <code>int32 attempts_used = 60;</code>
+   * @return The attemptsUsed.
+   */
+  @java.lang.Override
+  public int getAttemptsUsed() {
+    return attemptsUsed_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -1099,7 +1126,7 @@ java.lang.String defaultValue) {
       output.writeEnum(6, state_);
     }
     if (sequence_ != 0L) {
-      output.writeUInt64(7, sequence_);
+      output.writeInt64(7, sequence_);
     }
     if (createdAt_ != null) {
       output.writeMessage(8, getCreatedAt());
@@ -1114,10 +1141,10 @@ java.lang.String defaultValue) {
       output.writeMessage(11, getFinishedAt());
     }
     if (attempt_ != 0) {
-      output.writeUInt32(12, attempt_);
+      output.writeInt32(12, attempt_);
     }
     if (maxAttempts_ != 0) {
-      output.writeUInt32(13, maxAttempts_);
+      output.writeInt32(13, maxAttempts_);
     }
     com.google.protobuf.GeneratedMessageV3
       .serializeStringMapTo(
@@ -1161,6 +1188,9 @@ java.lang.String defaultValue) {
     if (!payload_.isEmpty()) {
       output.writeBytes(26, payload_);
     }
+    if (attemptsUsed_ != 0) {
+      output.writeInt32(60, attemptsUsed_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -1192,7 +1222,7 @@ java.lang.String defaultValue) {
     }
     if (sequence_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt64Size(7, sequence_);
+        .computeInt64Size(7, sequence_);
     }
     if (createdAt_ != null) {
       size += com.google.protobuf.CodedOutputStream
@@ -1212,11 +1242,11 @@ java.lang.String defaultValue) {
     }
     if (attempt_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(12, attempt_);
+        .computeInt32Size(12, attempt_);
     }
     if (maxAttempts_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(13, maxAttempts_);
+        .computeInt32Size(13, maxAttempts_);
     }
     for (java.util.Map.Entry<java.lang.String, java.lang.String> entry
          : internalGetLabels().getMap().entrySet()) {
@@ -1273,6 +1303,10 @@ java.lang.String defaultValue) {
     if (!payload_.isEmpty()) {
       size += com.google.protobuf.CodedOutputStream
         .computeBytesSize(26, payload_);
+    }
+    if (attemptsUsed_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(60, attemptsUsed_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -1370,6 +1404,8 @@ java.lang.String defaultValue) {
         .equals(other.getLogList())) return false;
     if (!getPayload()
         .equals(other.getPayload())) return false;
+    if (getAttemptsUsed()
+        != other.getAttemptsUsed()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -1461,6 +1497,8 @@ java.lang.String defaultValue) {
     }
     hash = (37 * hash) + PAYLOAD_FIELD_NUMBER;
     hash = (53 * hash) + getPayload().hashCode();
+    hash = (37 * hash) + ATTEMPTS_USED_FIELD_NUMBER;
+    hash = (53 * hash) + getAttemptsUsed();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -1694,6 +1732,7 @@ java.lang.String defaultValue) {
       }
       bitField0_ = (bitField0_ & ~0x01000000);
       payload_ = com.google.protobuf.ByteString.EMPTY;
+      attemptsUsed_ = 0;
       return this;
     }
 
@@ -1841,6 +1880,9 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x02000000) != 0)) {
         result.payload_ = payload_;
+      }
+      if (((from_bitField0_ & 0x04000000) != 0)) {
+        result.attemptsUsed_ = attemptsUsed_;
       }
     }
 
@@ -2024,6 +2066,9 @@ java.lang.String defaultValue) {
       if (other.getPayload() != com.google.protobuf.ByteString.EMPTY) {
         setPayload(other.getPayload());
       }
+      if (other.getAttemptsUsed() != 0) {
+        setAttemptsUsed(other.getAttemptsUsed());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -2081,7 +2126,7 @@ java.lang.String defaultValue) {
               break;
             } // case 48
             case 56: {
-              sequence_ = input.readUInt64();
+              sequence_ = input.readInt64();
               bitField0_ |= 0x00000040;
               break;
             } // case 56
@@ -2114,12 +2159,12 @@ java.lang.String defaultValue) {
               break;
             } // case 90
             case 96: {
-              attempt_ = input.readUInt32();
+              attempt_ = input.readInt32();
               bitField0_ |= 0x00000800;
               break;
             } // case 96
             case 104: {
-              maxAttempts_ = input.readUInt32();
+              maxAttempts_ = input.readInt32();
               bitField0_ |= 0x00001000;
               break;
             } // case 104
@@ -2220,6 +2265,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x02000000;
               break;
             } // case 210
+            case 480: {
+              attemptsUsed_ = input.readInt32();
+              bitField0_ |= 0x04000000;
+              break;
+            } // case 480
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2729,7 +2779,7 @@ java.lang.String defaultValue) {
      * (enqueued), without gaps.
      * </pre>
      *
-     * <code>uint64 sequence = 7;</code>
+     * <code>int64 sequence = 7;</code>
      * @return The sequence.
      */
     @java.lang.Override
@@ -2742,7 +2792,7 @@ java.lang.String defaultValue) {
      * (enqueued), without gaps.
      * </pre>
      *
-     * <code>uint64 sequence = 7;</code>
+     * <code>int64 sequence = 7;</code>
      * @param value The sequence to set.
      * @return This builder for chaining.
      */
@@ -2759,7 +2809,7 @@ java.lang.String defaultValue) {
      * (enqueued), without gaps.
      * </pre>
      *
-     * <code>uint64 sequence = 7;</code>
+     * <code>int64 sequence = 7;</code>
      * @return This builder for chaining.
      */
     public Builder clearSequence() {
@@ -3392,10 +3442,11 @@ java.lang.String defaultValue) {
     private int attempt_ ;
     /**
      * <pre>
-     * The number of the latest attempt; 0 before the first.
+     * The number of the latest attempt; 0 before the first. It counts every start
+     * and is never used again; attempts_used says how much of the budget is used.
      * </pre>
      *
-     * <code>uint32 attempt = 12;</code>
+     * <code>int32 attempt = 12;</code>
      * @return The attempt.
      */
     @java.lang.Override
@@ -3404,10 +3455,11 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The number of the latest attempt; 0 before the first.
+     * The number of the latest attempt; 0 before the first. It counts every start
+     * and is never used again; attempts_used says how much of the budget is used.
      * </pre>
      *
-     * <code>uint32 attempt = 12;</code>
+     * <code>int32 attempt = 12;</code>
      * @param value The attempt to set.
      * @return This builder for chaining.
      */
@@ -3420,10 +3472,11 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The number of the latest attempt; 0 before the first.
+     * The number of the latest attempt; 0 before the first. It counts every start
+     * and is never used again; attempts_used says how much of the budget is used.
      * </pre>
      *
-     * <code>uint32 attempt = 12;</code>
+     * <code>int32 attempt = 12;</code>
      * @return This builder for chaining.
      */
     public Builder clearAttempt() {
@@ -3436,11 +3489,10 @@ java.lang.String defaultValue) {
     private int maxAttempts_ ;
     /**
      * <pre>
-     * As in JobSpec; each call of Retry adds the same number to the attempt that
-     * was reached.
+     * As in JobSpec.
      * </pre>
      *
-     * <code>uint32 max_attempts = 13;</code>
+     * <code>int32 max_attempts = 13;</code>
      * @return The maxAttempts.
      */
     @java.lang.Override
@@ -3449,11 +3501,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; each call of Retry adds the same number to the attempt that
-     * was reached.
+     * As in JobSpec.
      * </pre>
      *
-     * <code>uint32 max_attempts = 13;</code>
+     * <code>int32 max_attempts = 13;</code>
      * @param value The maxAttempts to set.
      * @return This builder for chaining.
      */
@@ -3466,11 +3517,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; each call of Retry adds the same number to the attempt that
-     * was reached.
+     * As in JobSpec.
      * </pre>
      *
-     * <code>uint32 max_attempts = 13;</code>
+     * <code>int32 max_attempts = 13;</code>
      * @return This builder for chaining.
      */
     public Builder clearMaxAttempts() {
@@ -4807,7 +4857,8 @@ java.lang.String defaultValue) {
 
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4821,7 +4872,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4835,7 +4887,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4849,7 +4902,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4870,7 +4924,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4888,7 +4943,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4908,7 +4964,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4929,7 +4986,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4947,7 +5005,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4965,7 +5024,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -4984,7 +5044,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5001,7 +5062,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5018,7 +5080,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5029,7 +5092,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5043,7 +5107,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5058,7 +5123,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5069,7 +5135,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5081,7 +5148,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+     * The last 100 attempts, oldest first, with error messages cut to 1,024
+     * bytes; ListAttempts has all of them. Only in GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -5119,7 +5187,8 @@ java.lang.String defaultValue) {
 
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5133,7 +5202,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5147,7 +5217,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5161,7 +5232,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5182,7 +5254,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5200,7 +5273,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5220,7 +5294,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5241,7 +5316,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5259,7 +5335,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5277,7 +5354,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5296,7 +5374,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5313,7 +5392,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5330,7 +5410,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5341,7 +5422,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5355,7 +5437,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5370,7 +5453,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5381,7 +5465,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5393,7 +5478,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The last 200 log lines, oldest first. Only in GetJob.
+     * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+     * GetJob.
      * </pre>
      *
      * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -5457,6 +5543,56 @@ java.lang.String defaultValue) {
     public Builder clearPayload() {
       bitField0_ = (bitField0_ & ~0x02000000);
       payload_ = getDefaultInstance().getPayload();
+      onChanged();
+      return this;
+    }
+
+    private int attemptsUsed_ ;
+    /**
+     * <pre>
+     * How many of max_attempts are used up: the attempts since the job was
+     * enqueued or last retried, a running one included, without those that were
+     * released.
+     * </pre>
+     *
+     * <code>int32 attempts_used = 60;</code>
+     * @return The attemptsUsed.
+     */
+    @java.lang.Override
+    public int getAttemptsUsed() {
+      return attemptsUsed_;
+    }
+    /**
+     * <pre>
+     * How many of max_attempts are used up: the attempts since the job was
+     * enqueued or last retried, a running one included, without those that were
+     * released.
+     * </pre>
+     *
+     * <code>int32 attempts_used = 60;</code>
+     * @param value The attemptsUsed to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAttemptsUsed(int value) {
+      
+      attemptsUsed_ = value;
+      bitField0_ |= 0x04000000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How many of max_attempts are used up: the attempts since the job was
+     * enqueued or last retried, a running one included, without those that were
+     * released.
+     * </pre>
+     *
+     * <code>int32 attempts_used = 60;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAttemptsUsed() {
+      bitField0_ = (bitField0_ & ~0x04000000);
+      attemptsUsed_ = 0;
       onChanged();
       return this;
     }

@@ -22,6 +22,7 @@ private static final long serialVersionUID = 0L;
   private JobError() {
     reason_ = "";
     message_ = "";
+    cause_ = 0;
   }
 
   @java.lang.Override
@@ -54,9 +55,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a word that the handler chooses, of at most 64
-   * characters.
+   * A word for programs that the handler chose, of at most 64 characters; empty
+   * if it chose none.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -77,9 +77,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a word that the handler chooses, of at most 64
-   * characters.
+   * A word for programs that the handler chose, of at most 64 characters; empty
+   * if it chose none.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -147,6 +146,32 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int CAUSE_FIELD_NUMBER = 3;
+  private int cause_ = 0;
+  /**
+   * <pre>
+   * Why the attempt or the job ended, in the service's terms.
+   * </pre>
+   *
+   * <code>.signalbox.v1.FailureCause cause = 3;</code>
+   * @return The enum numeric value on the wire for cause.
+   */
+  @java.lang.Override public int getCauseValue() {
+    return cause_;
+  }
+  /**
+   * <pre>
+   * Why the attempt or the job ended, in the service's terms.
+   * </pre>
+   *
+   * <code>.signalbox.v1.FailureCause cause = 3;</code>
+   * @return The cause.
+   */
+  @java.lang.Override public signalbox.v1.FailureCause getCause() {
+    signalbox.v1.FailureCause result = signalbox.v1.FailureCause.forNumber(cause_);
+    return result == null ? signalbox.v1.FailureCause.UNRECOGNIZED : result;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -167,6 +192,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 2, message_);
     }
+    if (cause_ != signalbox.v1.FailureCause.FAILURE_CAUSE_UNSPECIFIED.getNumber()) {
+      output.writeEnum(3, cause_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -181,6 +209,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, message_);
+    }
+    if (cause_ != signalbox.v1.FailureCause.FAILURE_CAUSE_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(3, cause_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -201,6 +233,7 @@ private static final long serialVersionUID = 0L;
         .equals(other.getReason())) return false;
     if (!getMessage()
         .equals(other.getMessage())) return false;
+    if (cause_ != other.cause_) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -216,6 +249,8 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getReason().hashCode();
     hash = (37 * hash) + MESSAGE_FIELD_NUMBER;
     hash = (53 * hash) + getMessage().hashCode();
+    hash = (37 * hash) + CAUSE_FIELD_NUMBER;
+    hash = (53 * hash) + cause_;
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -351,6 +386,7 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       reason_ = "";
       message_ = "";
+      cause_ = 0;
       return this;
     }
 
@@ -389,6 +425,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.message_ = message_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.cause_ = cause_;
       }
     }
 
@@ -446,6 +485,9 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000002;
         onChanged();
       }
+      if (other.cause_ != 0) {
+        setCauseValue(other.getCauseValue());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -482,6 +524,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 18
+            case 24: {
+              cause_ = input.readEnum();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -502,9 +549,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-     * "cancelled", "released", or a word that the handler chooses, of at most 64
-     * characters.
+     * A word for programs that the handler chose, of at most 64 characters; empty
+     * if it chose none.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -524,9 +570,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-     * "cancelled", "released", or a word that the handler chooses, of at most 64
-     * characters.
+     * A word for programs that the handler chose, of at most 64 characters; empty
+     * if it chose none.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -547,9 +592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-     * "cancelled", "released", or a word that the handler chooses, of at most 64
-     * characters.
+     * A word for programs that the handler chose, of at most 64 characters; empty
+     * if it chose none.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -566,9 +610,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-     * "cancelled", "released", or a word that the handler chooses, of at most 64
-     * characters.
+     * A word for programs that the handler chose, of at most 64 characters; empty
+     * if it chose none.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -582,9 +625,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-     * "cancelled", "released", or a word that the handler chooses, of at most 64
-     * characters.
+     * A word for programs that the handler chose, of at most 64 characters; empty
+     * if it chose none.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -689,6 +731,79 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       message_ = value;
       bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+
+    private int cause_ = 0;
+    /**
+     * <pre>
+     * Why the attempt or the job ended, in the service's terms.
+     * </pre>
+     *
+     * <code>.signalbox.v1.FailureCause cause = 3;</code>
+     * @return The enum numeric value on the wire for cause.
+     */
+    @java.lang.Override public int getCauseValue() {
+      return cause_;
+    }
+    /**
+     * <pre>
+     * Why the attempt or the job ended, in the service's terms.
+     * </pre>
+     *
+     * <code>.signalbox.v1.FailureCause cause = 3;</code>
+     * @param value The enum numeric value on the wire for cause to set.
+     * @return This builder for chaining.
+     */
+    public Builder setCauseValue(int value) {
+      cause_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Why the attempt or the job ended, in the service's terms.
+     * </pre>
+     *
+     * <code>.signalbox.v1.FailureCause cause = 3;</code>
+     * @return The cause.
+     */
+    @java.lang.Override
+    public signalbox.v1.FailureCause getCause() {
+      signalbox.v1.FailureCause result = signalbox.v1.FailureCause.forNumber(cause_);
+      return result == null ? signalbox.v1.FailureCause.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * Why the attempt or the job ended, in the service's terms.
+     * </pre>
+     *
+     * <code>.signalbox.v1.FailureCause cause = 3;</code>
+     * @param value The cause to set.
+     * @return This builder for chaining.
+     */
+    public Builder setCause(signalbox.v1.FailureCause value) {
+      if (value == null) {
+        throw new NullPointerException();
+      }
+      bitField0_ |= 0x00000004;
+      cause_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Why the attempt or the job ended, in the service's terms.
+     * </pre>
+     *
+     * <code>.signalbox.v1.FailureCause cause = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearCause() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      cause_ = 0;
       onChanged();
       return this;
     }

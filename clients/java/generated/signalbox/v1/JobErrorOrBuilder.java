@@ -9,9 +9,8 @@ public interface JobErrorOrBuilder extends
 
   /**
    * <pre>
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a word that the handler chooses, of at most 64
-   * characters.
+   * A word for programs that the handler chose, of at most 64 characters; empty
+   * if it chose none.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -20,9 +19,8 @@ public interface JobErrorOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-   * "cancelled", "released", or a word that the handler chooses, of at most 64
-   * characters.
+   * A word for programs that the handler chose, of at most 64 characters; empty
+   * if it chose none.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -50,4 +48,23 @@ public interface JobErrorOrBuilder extends
    */
   com.google.protobuf.ByteString
       getMessageBytes();
+
+  /**
+   * <pre>
+   * Why the attempt or the job ended, in the service's terms.
+   * </pre>
+   *
+   * <code>.signalbox.v1.FailureCause cause = 3;</code>
+   * @return The enum numeric value on the wire for cause.
+   */
+  int getCauseValue();
+  /**
+   * <pre>
+   * Why the attempt or the job ended, in the service's terms.
+   * </pre>
+   *
+   * <code>.signalbox.v1.FailureCause cause = 3;</code>
+   * @return The cause.
+   */
+  signalbox.v1.FailureCause getCause();
 }

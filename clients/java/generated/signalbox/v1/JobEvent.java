@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
    * The number of the event: one more than that of the job's previous event.
    * </pre>
    *
-   * <code>uint64 sequence = 2;</code>
+   * <code>int64 sequence = 2;</code>
    * @return The sequence.
    */
   @java.lang.Override
@@ -213,7 +213,7 @@ private static final long serialVersionUID = 0L;
    * The attempt that the event belongs to; 0 if none.
    * </pre>
    *
-   * <code>uint32 attempt = 6;</code>
+   * <code>int32 attempt = 6;</code>
    * @return The attempt.
    */
   @java.lang.Override
@@ -546,7 +546,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, jobId_);
     }
     if (sequence_ != 0L) {
-      output.writeUInt64(2, sequence_);
+      output.writeInt64(2, sequence_);
     }
     if (type_ != signalbox.v1.JobEventType.JOB_EVENT_TYPE_UNSPECIFIED.getNumber()) {
       output.writeEnum(3, type_);
@@ -558,7 +558,7 @@ private static final long serialVersionUID = 0L;
       output.writeMessage(5, getAt());
     }
     if (attempt_ != 0) {
-      output.writeUInt32(6, attempt_);
+      output.writeInt32(6, attempt_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(node_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 7, node_);
@@ -595,7 +595,7 @@ private static final long serialVersionUID = 0L;
     }
     if (sequence_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt64Size(2, sequence_);
+        .computeInt64Size(2, sequence_);
     }
     if (type_ != signalbox.v1.JobEventType.JOB_EVENT_TYPE_UNSPECIFIED.getNumber()) {
       size += com.google.protobuf.CodedOutputStream
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     if (attempt_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(6, attempt_);
+        .computeInt32Size(6, attempt_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(node_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(7, node_);
@@ -1103,7 +1103,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 16: {
-              sequence_ = input.readUInt64();
+              sequence_ = input.readInt64();
               bitField0_ |= 0x00000002;
               break;
             } // case 16
@@ -1125,7 +1125,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 42
             case 48: {
-              attempt_ = input.readUInt32();
+              attempt_ = input.readInt32();
               bitField0_ |= 0x00000020;
               break;
             } // case 48
@@ -1285,7 +1285,7 @@ private static final long serialVersionUID = 0L;
      * The number of the event: one more than that of the job's previous event.
      * </pre>
      *
-     * <code>uint64 sequence = 2;</code>
+     * <code>int64 sequence = 2;</code>
      * @return The sequence.
      */
     @java.lang.Override
@@ -1297,7 +1297,7 @@ private static final long serialVersionUID = 0L;
      * The number of the event: one more than that of the job's previous event.
      * </pre>
      *
-     * <code>uint64 sequence = 2;</code>
+     * <code>int64 sequence = 2;</code>
      * @param value The sequence to set.
      * @return This builder for chaining.
      */
@@ -1313,7 +1313,7 @@ private static final long serialVersionUID = 0L;
      * The number of the event: one more than that of the job's previous event.
      * </pre>
      *
-     * <code>uint64 sequence = 2;</code>
+     * <code>int64 sequence = 2;</code>
      * @return This builder for chaining.
      */
     public Builder clearSequence() {
@@ -1630,7 +1630,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that the event belongs to; 0 if none.
      * </pre>
      *
-     * <code>uint32 attempt = 6;</code>
+     * <code>int32 attempt = 6;</code>
      * @return The attempt.
      */
     @java.lang.Override
@@ -1642,7 +1642,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that the event belongs to; 0 if none.
      * </pre>
      *
-     * <code>uint32 attempt = 6;</code>
+     * <code>int32 attempt = 6;</code>
      * @param value The attempt to set.
      * @return This builder for chaining.
      */
@@ -1658,7 +1658,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that the event belongs to; 0 if none.
      * </pre>
      *
-     * <code>uint32 attempt = 6;</code>
+     * <code>int32 attempt = 6;</code>
      * @return This builder for chaining.
      */
     public Builder clearAttempt() {

@@ -32,7 +32,7 @@ public interface JobEventOrBuilder extends
    * The number of the event: one more than that of the job's previous event.
    * </pre>
    *
-   * <code>uint64 sequence = 2;</code>
+   * <code>int64 sequence = 2;</code>
    * @return The sequence.
    */
   long getSequence();
@@ -107,7 +107,7 @@ public interface JobEventOrBuilder extends
    * The attempt that the event belongs to; 0 if none.
    * </pre>
    *
-   * <code>uint32 attempt = 6;</code>
+   * <code>int32 attempt = 6;</code>
    * @return The attempt.
    */
   int getAttempt();

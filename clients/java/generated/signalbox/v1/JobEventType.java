@@ -85,6 +85,15 @@ public enum JobEventType
    * <code>JOB_EVENT_TYPE_RETRIED = 8;</code>
    */
   JOB_EVENT_TYPE_RETRIED(8),
+  /**
+   * <pre>
+   * JobService.Cancel asked the handler of the running job to stop. The job is
+   * still RUNNING.
+   * </pre>
+   *
+   * <code>JOB_EVENT_TYPE_CANCEL_REQUESTED = 14;</code>
+   */
+  JOB_EVENT_TYPE_CANCEL_REQUESTED(14),
   UNRECOGNIZED(-1),
   ;
 
@@ -160,6 +169,15 @@ public enum JobEventType
    * <code>JOB_EVENT_TYPE_RETRIED = 8;</code>
    */
   public static final int JOB_EVENT_TYPE_RETRIED_VALUE = 8;
+  /**
+   * <pre>
+   * JobService.Cancel asked the handler of the running job to stop. The job is
+   * still RUNNING.
+   * </pre>
+   *
+   * <code>JOB_EVENT_TYPE_CANCEL_REQUESTED = 14;</code>
+   */
+  public static final int JOB_EVENT_TYPE_CANCEL_REQUESTED_VALUE = 14;
 
 
   public final int getNumber() {
@@ -195,6 +213,7 @@ public enum JobEventType
       case 6: return JOB_EVENT_TYPE_FAILED;
       case 7: return JOB_EVENT_TYPE_CANCELLED;
       case 8: return JOB_EVENT_TYPE_RETRIED;
+      case 14: return JOB_EVENT_TYPE_CANCEL_REQUESTED;
       default: return null;
     }
   }
@@ -225,7 +244,7 @@ public enum JobEventType
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return signalbox.v1.JobServiceProto.getDescriptor().getEnumTypes().get(0);
+    return signalbox.v1.JobServiceProto.getDescriptor().getEnumTypes().get(1);
   }
 
   private static final JobEventType[] VALUES = values();

@@ -122,7 +122,7 @@ public interface JobOrBuilder extends
    * (enqueued), without gaps.
    * </pre>
    *
-   * <code>uint64 sequence = 7;</code>
+   * <code>int64 sequence = 7;</code>
    * @return The sequence.
    */
   long getSequence();
@@ -237,21 +237,21 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * The number of the latest attempt; 0 before the first.
+   * The number of the latest attempt; 0 before the first. It counts every start
+   * and is never used again; attempts_used says how much of the budget is used.
    * </pre>
    *
-   * <code>uint32 attempt = 12;</code>
+   * <code>int32 attempt = 12;</code>
    * @return The attempt.
    */
   int getAttempt();
 
   /**
    * <pre>
-   * As in JobSpec; each call of Retry adds the same number to the attempt that
-   * was reached.
+   * As in JobSpec.
    * </pre>
    *
-   * <code>uint32 max_attempts = 13;</code>
+   * <code>int32 max_attempts = 13;</code>
    * @return The maxAttempts.
    */
   int getMaxAttempts();
@@ -524,7 +524,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -533,7 +534,8 @@ java.lang.String defaultValue);
       getAttemptsList();
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -541,7 +543,8 @@ java.lang.String defaultValue);
   signalbox.v1.Attempt getAttempts(int index);
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -549,7 +552,8 @@ java.lang.String defaultValue);
   int getAttemptsCount();
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -558,7 +562,8 @@ java.lang.String defaultValue);
       getAttemptsOrBuilderList();
   /**
    * <pre>
-   * The attempts, oldest first, at most the last 1,000. Only in GetJob.
+   * The last 100 attempts, oldest first, with error messages cut to 1,024
+   * bytes; ListAttempts has all of them. Only in GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.Attempt attempts = 24;</code>
@@ -568,7 +573,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -577,7 +583,8 @@ java.lang.String defaultValue);
       getLogList();
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -585,7 +592,8 @@ java.lang.String defaultValue);
   signalbox.v1.LogLine getLog(int index);
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -593,7 +601,8 @@ java.lang.String defaultValue);
   int getLogCount();
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -602,7 +611,8 @@ java.lang.String defaultValue);
       getLogOrBuilderList();
   /**
    * <pre>
-   * The last 200 log lines, oldest first. Only in GetJob.
+   * The last 200 log lines, oldest first; ListLogLines has them too. Only in
+   * GetJob.
    * </pre>
    *
    * <code>repeated .signalbox.v1.LogLine log = 25;</code>
@@ -619,4 +629,16 @@ java.lang.String defaultValue);
    * @return The payload.
    */
   com.google.protobuf.ByteString getPayload();
+
+  /**
+   * <pre>
+   * How many of max_attempts are used up: the attempts since the job was
+   * enqueued or last retried, a running one included, without those that were
+   * released.
+   * </pre>
+   *
+   * <code>int32 attempts_used = 60;</code>
+   * @return The attemptsUsed.
+   */
+  int getAttemptsUsed();
 }

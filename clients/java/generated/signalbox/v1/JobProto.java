@@ -64,6 +64,16 @@ public final class JobProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_signalbox_v1_Job_LabelsEntry_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_JobFilter_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_JobFilter_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_JobFilter_LabelsEntry_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_JobFilter_LabelsEntry_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -75,75 +85,98 @@ public final class JobProto {
     java.lang.String[] descriptorData = {
       "\n\026signalbox/v1/job.proto\022\014signalbox.v1\032\036" +
       "google/protobuf/duration.proto\032\037google/p" +
-      "rotobuf/timestamp.proto\"\215\001\n\013RetryPolicy\022" +
+      "rotobuf/timestamp.proto\"\263\001\n\013RetryPolicy\022" +
       "0\n\rinitial_delay\030\001 \001(\0132\031.google.protobuf" +
-      ".Duration\022\016\n\006factor\030\002 \001(\001\022,\n\tmax_delay\030\003" +
-      " \001(\0132\031.google.protobuf.Duration\022\016\n\006jitte" +
-      "r\030\004 \001(\001\"\200\004\n\007JobSpec\022\014\n\004kind\030\001 \001(\t\022\017\n\007use" +
-      "r_id\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\017\n\007payload\030\004 \001" +
-      "(\014\022\024\n\014content_type\030\005 \001(\t\022\016\n\006job_id\030\006 \001(\t" +
-      "\022\027\n\017idempotency_key\030\007 \001(\t\022\020\n\010priority\030\010 " +
-      "\001(\021\022,\n\006run_at\030\t \001(\0132\032.google.protobuf.Ti" +
-      "mestampH\000\022*\n\005delay\030\n \001(\0132\031.google.protob" +
-      "uf.DurationH\000\022\024\n\014max_attempts\030\013 \001(\r\022/\n\014r" +
-      "etry_policy\030\014 \001(\0132\031.signalbox.v1.RetryPo" +
-      "licy\022*\n\007timeout\030\r \001(\0132\031.google.protobuf." +
-      "Duration\022/\n\014soft_timeout\030\016 \001(\0132\031.google." +
-      "protobuf.Duration\0221\n\006labels\030\017 \003(\0132!.sign" +
-      "albox.v1.JobSpec.LabelsEntry\032-\n\013LabelsEn" +
-      "try\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\005\n\003d" +
-      "ue\"\211\001\n\010Progress\022\r\n\005stage\030\001 \001(\t\022\020\n\010fracti" +
-      "on\030\002 \001(\001\022\017\n\007message\030\003 \001(\t\022\014\n\004step\030\004 \001(\r\022" +
-      "\r\n\005steps\030\005 \001(\r\022.\n\nupdated_at\030\006 \001(\0132\032.goo" +
-      "gle.protobuf.Timestamp\"r\n\007LogLine\022\016\n\006num" +
-      "ber\030\001 \001(\004\022&\n\002at\030\002 \001(\0132\032.google.protobuf." +
-      "Timestamp\022\017\n\007attempt\030\003 \001(\r\022\r\n\005level\030\004 \001(" +
-      "\t\022\017\n\007message\030\005 \001(\t\"+\n\010JobError\022\016\n\006reason" +
-      "\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\"\333\001\n\007Attempt\022\016\n\006n" +
-      "umber\030\001 \001(\r\022\014\n\004node\030\002 \001(\t\022.\n\nstarted_at\030" +
-      "\003 \001(\0132\032.google.protobuf.Timestamp\022,\n\010end" +
-      "ed_at\030\004 \001(\0132\032.google.protobuf.Timestamp\022" +
-      "-\n\007outcome\030\005 \001(\0162\034.signalbox.v1.AttemptO" +
-      "utcome\022%\n\005error\030\006 \001(\0132\026.signalbox.v1.Job" +
-      "Error\"/\n\tJobResult\022\014\n\004data\030\001 \001(\014\022\024\n\014cont" +
-      "ent_type\030\002 \001(\t\"\373\006\n\003Job\022\n\n\002id\030\001 \001(\t\022\014\n\004ki" +
-      "nd\030\002 \001(\t\022\017\n\007user_id\030\003 \001(\t\022\r\n\005queue\030\004 \001(\t" +
-      "\022\020\n\010priority\030\005 \001(\005\022%\n\005state\030\006 \001(\0162\026.sign" +
-      "albox.v1.JobState\022\020\n\010sequence\030\007 \001(\004\022.\n\nc" +
-      "reated_at\030\010 \001(\0132\032.google.protobuf.Timest" +
-      "amp\022*\n\006due_at\030\t \001(\0132\032.google.protobuf.Ti" +
-      "mestamp\022.\n\nstarted_at\030\n \001(\0132\032.google.pro" +
-      "tobuf.Timestamp\022/\n\013finished_at\030\013 \001(\0132\032.g" +
-      "oogle.protobuf.Timestamp\022\017\n\007attempt\030\014 \001(" +
-      "\r\022\024\n\014max_attempts\030\r \001(\r\022-\n\006labels\030\016 \003(\0132" +
-      "\035.signalbox.v1.Job.LabelsEntry\022\027\n\017idempo" +
-      "tency_key\030\017 \001(\t\022\030\n\020cancel_requested\030\020 \001(" +
-      "\010\022(\n\010progress\030\021 \001(\0132\026.signalbox.v1.Progr" +
-      "ess\022\'\n\006result\030\022 \001(\0132\027.signalbox.v1.JobRe" +
-      "sult\022%\n\005error\030\023 \001(\0132\026.signalbox.v1.JobEr" +
-      "ror\022\024\n\014content_type\030\024 \001(\t\022/\n\014retry_polic" +
-      "y\030\025 \001(\0132\031.signalbox.v1.RetryPolicy\022*\n\007ti" +
-      "meout\030\026 \001(\0132\031.google.protobuf.Duration\022/" +
-      "\n\014soft_timeout\030\027 \001(\0132\031.google.protobuf.D" +
-      "uration\022\'\n\010attempts\030\030 \003(\0132\025.signalbox.v1" +
-      ".Attempt\022\"\n\003log\030\031 \003(\0132\025.signalbox.v1.Log" +
-      "Line\022\017\n\007payload\030\032 \001(\014\032-\n\013LabelsEntry\022\013\n\003" +
-      "key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001*\233\001\n\010JobStat" +
-      "e\022\031\n\025JOB_STATE_UNSPECIFIED\020\000\022\025\n\021JOB_STAT" +
-      "E_PENDING\020\001\022\025\n\021JOB_STATE_RUNNING\020\002\022\027\n\023JO" +
-      "B_STATE_SUCCEEDED\020\003\022\024\n\020JOB_STATE_FAILED\020" +
-      "\004\022\027\n\023JOB_STATE_CANCELLED\020\005*\206\002\n\016AttemptOu" +
-      "tcome\022\037\n\033ATTEMPT_OUTCOME_UNSPECIFIED\020\000\022\033" +
-      "\n\027ATTEMPT_OUTCOME_RUNNING\020\001\022\035\n\031ATTEMPT_O" +
-      "UTCOME_SUCCEEDED\020\002\022\032\n\026ATTEMPT_OUTCOME_FA" +
-      "ILED\020\003\022\035\n\031ATTEMPT_OUTCOME_TIMED_OUT\020\004\022\037\n" +
-      "\033ATTEMPT_OUTCOME_INTERRUPTED\020\005\022\034\n\030ATTEMP" +
-      "T_OUTCOME_RELEASED\020\006\022\035\n\031ATTEMPT_OUTCOME_" +
-      "CANCELLED\020\007B\246\001\n\014signalbox.v1B\010JobProtoP\001" +
-      "Z.signalbox.example/api/signalbox/v1;sig" +
-      "nalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbo" +
-      "x_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Meta" +
-      "data\352\002\rSignalbox::V1b\006proto3"
+      ".Duration\022\023\n\006factor\030\002 \001(\001H\000\210\001\001\022,\n\tmax_de" +
+      "lay\030\003 \001(\0132\031.google.protobuf.Duration\022\023\n\006" +
+      "jitter\030\004 \001(\001H\001\210\001\001B\t\n\007_factorB\t\n\007_jitterJ" +
+      "\004\010\005\020\n\"\243\004\n\007JobSpec\022\014\n\004kind\030\001 \001(\t\022\017\n\007user_" +
+      "id\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\017\n\007payload\030\004 \001(\014" +
+      "\022\024\n\014content_type\030\005 \001(\t\022\016\n\006job_id\030\006 \001(\t\022\027" +
+      "\n\017idempotency_key\030\007 \001(\t\022\025\n\010priority\030\010 \001(" +
+      "\005H\001\210\001\001\022,\n\006run_at\030\t \001(\0132\032.google.protobuf" +
+      ".TimestampH\000\022*\n\005delay\030\n \001(\0132\031.google.pro" +
+      "tobuf.DurationH\000\022\024\n\014max_attempts\030\013 \001(\005\022/" +
+      "\n\014retry_policy\030\014 \001(\0132\031.signalbox.v1.Retr" +
+      "yPolicy\022*\n\007timeout\030\r \001(\0132\031.google.protob" +
+      "uf.Duration\022/\n\014soft_timeout\030\016 \001(\0132\031.goog" +
+      "le.protobuf.Duration\0221\n\006labels\030\017 \003(\0132!.s" +
+      "ignalbox.v1.JobSpec.LabelsEntry\032-\n\013Label" +
+      "sEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\005" +
+      "\n\003dueB\013\n\t_priorityJ\004\010,\020-R\ttenant_id\"\233\001\n\010" +
+      "Progress\022\r\n\005stage\030\001 \001(\t\022\025\n\010fraction\030\002 \001(" +
+      "\001H\000\210\001\001\022\017\n\007message\030\003 \001(\t\022\014\n\004done\030\004 \001(\003\022\r\n" +
+      "\005total\030\005 \001(\003\022.\n\nupdated_at\030\006 \001(\0132\032.googl" +
+      "e.protobuf.TimestampB\013\n\t_fraction\"\212\001\n\007Lo" +
+      "gLine\022\016\n\006number\030\001 \001(\003\022&\n\002at\030\002 \001(\0132\032.goog" +
+      "le.protobuf.Timestamp\022\017\n\007attempt\030\003 \001(\005\022%" +
+      "\n\005level\030\004 \001(\0162\026.signalbox.v1.LogLevel\022\017\n" +
+      "\007message\030\005 \001(\t\"V\n\010JobError\022\016\n\006reason\030\001 \001" +
+      "(\t\022\017\n\007message\030\002 \001(\t\022)\n\005cause\030\003 \001(\0162\032.sig" +
+      "nalbox.v1.FailureCause\"\354\001\n\007Attempt\022\016\n\006nu" +
+      "mber\030\001 \001(\005\022\014\n\004node\030\002 \001(\t\022.\n\nstarted_at\030\003" +
+      " \001(\0132\032.google.protobuf.Timestamp\022,\n\010ende" +
+      "d_at\030\004 \001(\0132\032.google.protobuf.Timestamp\022-" +
+      "\n\007outcome\030\005 \001(\0162\034.signalbox.v1.AttemptOu" +
+      "tcome\022%\n\005error\030\006 \001(\0132\026.signalbox.v1.JobE" +
+      "rror\022\017\n\007counted\030\010 \001(\010\"/\n\tJobResult\022\014\n\004da" +
+      "ta\030\001 \001(\014\022\024\n\014content_type\030\002 \001(\t\"\257\007\n\003Job\022\n" +
+      "\n\002id\030\001 \001(\t\022\014\n\004kind\030\002 \001(\t\022\017\n\007user_id\030\003 \001(" +
+      "\t\022\r\n\005queue\030\004 \001(\t\022\020\n\010priority\030\005 \001(\005\022%\n\005st" +
+      "ate\030\006 \001(\0162\026.signalbox.v1.JobState\022\020\n\010seq" +
+      "uence\030\007 \001(\003\022.\n\ncreated_at\030\010 \001(\0132\032.google" +
+      ".protobuf.Timestamp\022*\n\006due_at\030\t \001(\0132\032.go" +
+      "ogle.protobuf.Timestamp\022.\n\nstarted_at\030\n " +
+      "\001(\0132\032.google.protobuf.Timestamp\022/\n\013finis" +
+      "hed_at\030\013 \001(\0132\032.google.protobuf.Timestamp" +
+      "\022\017\n\007attempt\030\014 \001(\005\022\024\n\014max_attempts\030\r \001(\005\022" +
+      "-\n\006labels\030\016 \003(\0132\035.signalbox.v1.Job.Label" +
+      "sEntry\022\027\n\017idempotency_key\030\017 \001(\t\022\030\n\020cance" +
+      "l_requested\030\020 \001(\010\022(\n\010progress\030\021 \001(\0132\026.si" +
+      "gnalbox.v1.Progress\022\'\n\006result\030\022 \001(\0132\027.si" +
+      "gnalbox.v1.JobResult\022%\n\005error\030\023 \001(\0132\026.si" +
+      "gnalbox.v1.JobError\022\024\n\014content_type\030\024 \001(" +
+      "\t\022/\n\014retry_policy\030\025 \001(\0132\031.signalbox.v1.R" +
+      "etryPolicy\022*\n\007timeout\030\026 \001(\0132\031.google.pro" +
+      "tobuf.Duration\022/\n\014soft_timeout\030\027 \001(\0132\031.g" +
+      "oogle.protobuf.Duration\022\'\n\010attempts\030\030 \003(" +
+      "\0132\025.signalbox.v1.Attempt\022\"\n\003log\030\031 \003(\0132\025." +
+      "signalbox.v1.LogLine\022\017\n\007payload\030\032 \001(\014\022\025\n" +
+      "\rattempts_used\030< \001(\005\032-\n\013LabelsEntry\022\013\n\003k" +
+      "ey\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001J\004\010\033\020\036J\004\010&\020\'J" +
+      "\004\010,\020-R\ttenant_id\"\271\002\n\tJobFilter\022\017\n\007user_i" +
+      "d\030\001 \001(\t\022\r\n\005queue\030\002 \001(\t\022\r\n\005kinds\030\003 \003(\t\022&\n" +
+      "\006states\030\004 \003(\0162\026.signalbox.v1.JobState\0223\n" +
+      "\006labels\030\005 \003(\0132#.signalbox.v1.JobFilter.L" +
+      "abelsEntry\0220\n\014created_from\030\006 \001(\0132\032.googl" +
+      "e.protobuf.Timestamp\022.\n\ncreated_to\030\007 \001(\013" +
+      "2\032.google.protobuf.Timestamp\032-\n\013LabelsEn" +
+      "try\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001J\004\010\022\020" +
+      "\023R\ttenant_id*\233\001\n\010JobState\022\031\n\025JOB_STATE_U" +
+      "NSPECIFIED\020\000\022\025\n\021JOB_STATE_PENDING\020\001\022\025\n\021J" +
+      "OB_STATE_RUNNING\020\002\022\027\n\023JOB_STATE_SUCCEEDE" +
+      "D\020\003\022\024\n\020JOB_STATE_FAILED\020\004\022\027\n\023JOB_STATE_C" +
+      "ANCELLED\020\005*z\n\010LogLevel\022\031\n\025LOG_LEVEL_UNSP" +
+      "ECIFIED\020\000\022\023\n\017LOG_LEVEL_DEBUG\020\001\022\022\n\016LOG_LE" +
+      "VEL_INFO\020\002\022\025\n\021LOG_LEVEL_WARNING\020\003\022\023\n\017LOG" +
+      "_LEVEL_ERROR\020\004*\340\001\n\014FailureCause\022\035\n\031FAILU" +
+      "RE_CAUSE_UNSPECIFIED\020\000\022\031\n\025FAILURE_CAUSE_" +
+      "HANDLER\020\001\022#\n\037FAILURE_CAUSE_HANDLER_PERMA" +
+      "NENT\020\002\022\031\n\025FAILURE_CAUSE_TIMEOUT\020\003\022\035\n\031FAI" +
+      "LURE_CAUSE_INTERRUPTED\020\004\022\033\n\027FAILURE_CAUS" +
+      "E_CANCELLED\020\005\022\032\n\026FAILURE_CAUSE_RELEASED\020" +
+      "\006*\206\002\n\016AttemptOutcome\022\037\n\033ATTEMPT_OUTCOME_" +
+      "UNSPECIFIED\020\000\022\033\n\027ATTEMPT_OUTCOME_RUNNING" +
+      "\020\001\022\035\n\031ATTEMPT_OUTCOME_SUCCEEDED\020\002\022\032\n\026ATT" +
+      "EMPT_OUTCOME_FAILED\020\003\022\035\n\031ATTEMPT_OUTCOME" +
+      "_TIMED_OUT\020\004\022\037\n\033ATTEMPT_OUTCOME_INTERRUP" +
+      "TED\020\005\022\034\n\030ATTEMPT_OUTCOME_RELEASED\020\006\022\035\n\031A" +
+      "TTEMPT_OUTCOME_CANCELLED\020\007B\246\001\n\014signalbox" +
+      ".v1B\010JobProtoP\001Z.signalbox.example/api/s" +
+      "ignalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signalbo" +
+      "x.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002\025Si" +
+      "gnalbox\\V1\\Metadata\352\002\rSignalbox::V1b\006pro" +
+      "to3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -156,13 +189,13 @@ public final class JobProto {
     internal_static_signalbox_v1_RetryPolicy_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_RetryPolicy_descriptor,
-        new java.lang.String[] { "InitialDelay", "Factor", "MaxDelay", "Jitter", });
+        new java.lang.String[] { "InitialDelay", "Factor", "MaxDelay", "Jitter", "Factor", "Jitter", });
     internal_static_signalbox_v1_JobSpec_descriptor =
       getDescriptor().getMessageTypes().get(1);
     internal_static_signalbox_v1_JobSpec_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_JobSpec_descriptor,
-        new java.lang.String[] { "Kind", "UserId", "Queue", "Payload", "ContentType", "JobId", "IdempotencyKey", "Priority", "RunAt", "Delay", "MaxAttempts", "RetryPolicy", "Timeout", "SoftTimeout", "Labels", "Due", });
+        new java.lang.String[] { "Kind", "UserId", "Queue", "Payload", "ContentType", "JobId", "IdempotencyKey", "Priority", "RunAt", "Delay", "MaxAttempts", "RetryPolicy", "Timeout", "SoftTimeout", "Labels", "Due", "Priority", });
     internal_static_signalbox_v1_JobSpec_LabelsEntry_descriptor =
       internal_static_signalbox_v1_JobSpec_descriptor.getNestedTypes().get(0);
     internal_static_signalbox_v1_JobSpec_LabelsEntry_fieldAccessorTable = new
@@ -174,7 +207,7 @@ public final class JobProto {
     internal_static_signalbox_v1_Progress_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_Progress_descriptor,
-        new java.lang.String[] { "Stage", "Fraction", "Message", "Step", "Steps", "UpdatedAt", });
+        new java.lang.String[] { "Stage", "Fraction", "Message", "Done", "Total", "UpdatedAt", "Fraction", });
     internal_static_signalbox_v1_LogLine_descriptor =
       getDescriptor().getMessageTypes().get(3);
     internal_static_signalbox_v1_LogLine_fieldAccessorTable = new
@@ -186,13 +219,13 @@ public final class JobProto {
     internal_static_signalbox_v1_JobError_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_JobError_descriptor,
-        new java.lang.String[] { "Reason", "Message", });
+        new java.lang.String[] { "Reason", "Message", "Cause", });
     internal_static_signalbox_v1_Attempt_descriptor =
       getDescriptor().getMessageTypes().get(5);
     internal_static_signalbox_v1_Attempt_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_Attempt_descriptor,
-        new java.lang.String[] { "Number", "Node", "StartedAt", "EndedAt", "Outcome", "Error", });
+        new java.lang.String[] { "Number", "Node", "StartedAt", "EndedAt", "Outcome", "Error", "Counted", });
     internal_static_signalbox_v1_JobResult_descriptor =
       getDescriptor().getMessageTypes().get(6);
     internal_static_signalbox_v1_JobResult_fieldAccessorTable = new
@@ -204,12 +237,24 @@ public final class JobProto {
     internal_static_signalbox_v1_Job_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_Job_descriptor,
-        new java.lang.String[] { "Id", "Kind", "UserId", "Queue", "Priority", "State", "Sequence", "CreatedAt", "DueAt", "StartedAt", "FinishedAt", "Attempt", "MaxAttempts", "Labels", "IdempotencyKey", "CancelRequested", "Progress", "Result", "Error", "ContentType", "RetryPolicy", "Timeout", "SoftTimeout", "Attempts", "Log", "Payload", });
+        new java.lang.String[] { "Id", "Kind", "UserId", "Queue", "Priority", "State", "Sequence", "CreatedAt", "DueAt", "StartedAt", "FinishedAt", "Attempt", "MaxAttempts", "Labels", "IdempotencyKey", "CancelRequested", "Progress", "Result", "Error", "ContentType", "RetryPolicy", "Timeout", "SoftTimeout", "Attempts", "Log", "Payload", "AttemptsUsed", });
     internal_static_signalbox_v1_Job_LabelsEntry_descriptor =
       internal_static_signalbox_v1_Job_descriptor.getNestedTypes().get(0);
     internal_static_signalbox_v1_Job_LabelsEntry_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_Job_LabelsEntry_descriptor,
+        new java.lang.String[] { "Key", "Value", });
+    internal_static_signalbox_v1_JobFilter_descriptor =
+      getDescriptor().getMessageTypes().get(8);
+    internal_static_signalbox_v1_JobFilter_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_JobFilter_descriptor,
+        new java.lang.String[] { "UserId", "Queue", "Kinds", "States", "Labels", "CreatedFrom", "CreatedTo", });
+    internal_static_signalbox_v1_JobFilter_LabelsEntry_descriptor =
+      internal_static_signalbox_v1_JobFilter_descriptor.getNestedTypes().get(0);
+    internal_static_signalbox_v1_JobFilter_LabelsEntry_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_JobFilter_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();

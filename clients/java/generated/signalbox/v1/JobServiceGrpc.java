@@ -23,6 +23,8 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
  * google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
  * the call will not succeed later either.
+ * No response of a method has more than 4 MiB, which is what gRPC clients
+ * accept unless they are configured otherwise.
  * </pre>
  */
 @javax.annotation.Generated(
@@ -160,6 +162,70 @@ public final class JobServiceGrpc {
       }
     }
     return getListJobsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<signalbox.v1.ListAttemptsRequest,
+      signalbox.v1.ListAttemptsResponse> getListAttemptsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListAttempts",
+      requestType = signalbox.v1.ListAttemptsRequest.class,
+      responseType = signalbox.v1.ListAttemptsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<signalbox.v1.ListAttemptsRequest,
+      signalbox.v1.ListAttemptsResponse> getListAttemptsMethod() {
+    io.grpc.MethodDescriptor<signalbox.v1.ListAttemptsRequest, signalbox.v1.ListAttemptsResponse> getListAttemptsMethod;
+    if ((getListAttemptsMethod = JobServiceGrpc.getListAttemptsMethod) == null) {
+      synchronized (JobServiceGrpc.class) {
+        if ((getListAttemptsMethod = JobServiceGrpc.getListAttemptsMethod) == null) {
+          JobServiceGrpc.getListAttemptsMethod = getListAttemptsMethod =
+              io.grpc.MethodDescriptor.<signalbox.v1.ListAttemptsRequest, signalbox.v1.ListAttemptsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListAttempts"))
+              .setSafe(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  signalbox.v1.ListAttemptsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  signalbox.v1.ListAttemptsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new JobServiceMethodDescriptorSupplier("ListAttempts"))
+              .build();
+        }
+      }
+    }
+    return getListAttemptsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<signalbox.v1.ListLogLinesRequest,
+      signalbox.v1.ListLogLinesResponse> getListLogLinesMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListLogLines",
+      requestType = signalbox.v1.ListLogLinesRequest.class,
+      responseType = signalbox.v1.ListLogLinesResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<signalbox.v1.ListLogLinesRequest,
+      signalbox.v1.ListLogLinesResponse> getListLogLinesMethod() {
+    io.grpc.MethodDescriptor<signalbox.v1.ListLogLinesRequest, signalbox.v1.ListLogLinesResponse> getListLogLinesMethod;
+    if ((getListLogLinesMethod = JobServiceGrpc.getListLogLinesMethod) == null) {
+      synchronized (JobServiceGrpc.class) {
+        if ((getListLogLinesMethod = JobServiceGrpc.getListLogLinesMethod) == null) {
+          JobServiceGrpc.getListLogLinesMethod = getListLogLinesMethod =
+              io.grpc.MethodDescriptor.<signalbox.v1.ListLogLinesRequest, signalbox.v1.ListLogLinesResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListLogLines"))
+              .setSafe(true)
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  signalbox.v1.ListLogLinesRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  signalbox.v1.ListLogLinesResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new JobServiceMethodDescriptorSupplier("ListLogLines"))
+              .build();
+        }
+      }
+    }
+    return getListLogLinesMethod;
   }
 
   private static volatile io.grpc.MethodDescriptor<signalbox.v1.WatchRequest,
@@ -321,6 +387,8 @@ public final class JobServiceGrpc {
    * A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
    * google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
    * the call will not succeed later either.
+   * No response of a method has more than 4 MiB, which is what gRPC clients
+   * accept unless they are configured otherwise.
    * </pre>
    */
   public static abstract class JobServiceImplBase implements io.grpc.BindableService {
@@ -354,9 +422,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns one job with its attempts, log, progress and result. With long
-     * errors of many attempts the response may have up to about 8 MiB; a gRPC
-     * client accepts 4 MiB unless it is configured otherwise.
+     * Returns one job with its last attempts, log, progress and result.
      * </pre>
      */
     public void getJob(signalbox.v1.GetJobRequest request,
@@ -366,7 +432,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns the jobs that match every filter, newest first.
+     * Returns the jobs that match the filter, newest first.
      * </pre>
      */
     public void listJobs(signalbox.v1.ListJobsRequest request,
@@ -376,11 +442,32 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
+     * Returns the attempts of a job, oldest first.
+     * </pre>
+     */
+    public void listAttempts(signalbox.v1.ListAttemptsRequest request,
+        io.grpc.stub.StreamObserver<signalbox.v1.ListAttemptsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListAttemptsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns the log lines of a job that are kept, oldest first.
+     * </pre>
+     */
+    public void listLogLines(signalbox.v1.ListLogLinesRequest request,
+        io.grpc.stub.StreamObserver<signalbox.v1.ListLogLinesResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListLogLinesMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
      * Streams a snapshot of each job, then every lifecycle event of each job in
      * order, with a sequence that has no gaps, and the latest progress (earlier
-     * progress may be omitted). A watch of named jobs ends with OK after the last
-     * final event; a watch of a user or queue stays open. After any other end the
-     * client should connect again and resume.
+     * progress may be omitted). The first message is `opened`. A watch of named
+     * jobs ends with OK after the last final event; a watch with a filter stays
+     * open. After any other end the client should connect again and resume, by
+     * the latest resume_token or by after_sequence.
      * </pre>
      */
     public void watch(signalbox.v1.WatchRequest request,
@@ -393,7 +480,7 @@ public final class JobServiceGrpc {
      * Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
      * RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
      * ended, or after a grace time (watch the job to see it). A final job is
-     * returned unchanged. The call is idempotent.
+     * returned unchanged. The call is idempotent; the first note is kept.
      * </pre>
      */
     public void cancel(signalbox.v1.CancelRequest request,
@@ -404,7 +491,8 @@ public final class JobServiceGrpc {
     /**
      * <pre>
      * Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-     * its history is kept. Jobs in other states get FAILED_PRECONDITION.
+     * its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+     * is safe to repeat with expected_sequence: a repeated call gets ABORTED.
      * </pre>
      */
     public void retry(signalbox.v1.RetryRequest request,
@@ -442,6 +530,20 @@ public final class JobServiceGrpc {
                 signalbox.v1.ListJobsRequest,
                 signalbox.v1.ListJobsResponse>(
                   this, METHODID_LIST_JOBS)))
+          .addMethod(
+            getListAttemptsMethod(),
+            io.grpc.stub.ServerCalls.asyncUnaryCall(
+              new MethodHandlers<
+                signalbox.v1.ListAttemptsRequest,
+                signalbox.v1.ListAttemptsResponse>(
+                  this, METHODID_LIST_ATTEMPTS)))
+          .addMethod(
+            getListLogLinesMethod(),
+            io.grpc.stub.ServerCalls.asyncUnaryCall(
+              new MethodHandlers<
+                signalbox.v1.ListLogLinesRequest,
+                signalbox.v1.ListLogLinesResponse>(
+                  this, METHODID_LIST_LOG_LINES)))
           .addMethod(
             getWatchMethod(),
             io.grpc.stub.ServerCalls.asyncServerStreamingCall(
@@ -488,6 +590,8 @@ public final class JobServiceGrpc {
    * A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
    * google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
    * the call will not succeed later either.
+   * No response of a method has more than 4 MiB, which is what gRPC clients
+   * accept unless they are configured otherwise.
    * </pre>
    */
   public static final class JobServiceStub extends io.grpc.stub.AbstractAsyncStub<JobServiceStub> {
@@ -533,9 +637,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns one job with its attempts, log, progress and result. With long
-     * errors of many attempts the response may have up to about 8 MiB; a gRPC
-     * client accepts 4 MiB unless it is configured otherwise.
+     * Returns one job with its last attempts, log, progress and result.
      * </pre>
      */
     public void getJob(signalbox.v1.GetJobRequest request,
@@ -546,7 +648,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns the jobs that match every filter, newest first.
+     * Returns the jobs that match the filter, newest first.
      * </pre>
      */
     public void listJobs(signalbox.v1.ListJobsRequest request,
@@ -557,11 +659,34 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
+     * Returns the attempts of a job, oldest first.
+     * </pre>
+     */
+    public void listAttempts(signalbox.v1.ListAttemptsRequest request,
+        io.grpc.stub.StreamObserver<signalbox.v1.ListAttemptsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListAttemptsMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns the log lines of a job that are kept, oldest first.
+     * </pre>
+     */
+    public void listLogLines(signalbox.v1.ListLogLinesRequest request,
+        io.grpc.stub.StreamObserver<signalbox.v1.ListLogLinesResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListLogLinesMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
      * Streams a snapshot of each job, then every lifecycle event of each job in
      * order, with a sequence that has no gaps, and the latest progress (earlier
-     * progress may be omitted). A watch of named jobs ends with OK after the last
-     * final event; a watch of a user or queue stays open. After any other end the
-     * client should connect again and resume.
+     * progress may be omitted). The first message is `opened`. A watch of named
+     * jobs ends with OK after the last final event; a watch with a filter stays
+     * open. After any other end the client should connect again and resume, by
+     * the latest resume_token or by after_sequence.
      * </pre>
      */
     public void watch(signalbox.v1.WatchRequest request,
@@ -575,7 +700,7 @@ public final class JobServiceGrpc {
      * Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
      * RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
      * ended, or after a grace time (watch the job to see it). A final job is
-     * returned unchanged. The call is idempotent.
+     * returned unchanged. The call is idempotent; the first note is kept.
      * </pre>
      */
     public void cancel(signalbox.v1.CancelRequest request,
@@ -587,7 +712,8 @@ public final class JobServiceGrpc {
     /**
      * <pre>
      * Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-     * its history is kept. Jobs in other states get FAILED_PRECONDITION.
+     * its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+     * is safe to repeat with expected_sequence: a repeated call gets ABORTED.
      * </pre>
      */
     public void retry(signalbox.v1.RetryRequest request,
@@ -618,6 +744,8 @@ public final class JobServiceGrpc {
    * A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
    * google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
    * the call will not succeed later either.
+   * No response of a method has more than 4 MiB, which is what gRPC clients
+   * accept unless they are configured otherwise.
    * </pre>
    */
   public static final class JobServiceBlockingStub extends io.grpc.stub.AbstractBlockingStub<JobServiceBlockingStub> {
@@ -661,9 +789,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns one job with its attempts, log, progress and result. With long
-     * errors of many attempts the response may have up to about 8 MiB; a gRPC
-     * client accepts 4 MiB unless it is configured otherwise.
+     * Returns one job with its last attempts, log, progress and result.
      * </pre>
      */
     public signalbox.v1.GetJobResponse getJob(signalbox.v1.GetJobRequest request) {
@@ -673,7 +799,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns the jobs that match every filter, newest first.
+     * Returns the jobs that match the filter, newest first.
      * </pre>
      */
     public signalbox.v1.ListJobsResponse listJobs(signalbox.v1.ListJobsRequest request) {
@@ -683,11 +809,32 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
+     * Returns the attempts of a job, oldest first.
+     * </pre>
+     */
+    public signalbox.v1.ListAttemptsResponse listAttempts(signalbox.v1.ListAttemptsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListAttemptsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns the log lines of a job that are kept, oldest first.
+     * </pre>
+     */
+    public signalbox.v1.ListLogLinesResponse listLogLines(signalbox.v1.ListLogLinesRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListLogLinesMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Streams a snapshot of each job, then every lifecycle event of each job in
      * order, with a sequence that has no gaps, and the latest progress (earlier
-     * progress may be omitted). A watch of named jobs ends with OK after the last
-     * final event; a watch of a user or queue stays open. After any other end the
-     * client should connect again and resume.
+     * progress may be omitted). The first message is `opened`. A watch of named
+     * jobs ends with OK after the last final event; a watch with a filter stays
+     * open. After any other end the client should connect again and resume, by
+     * the latest resume_token or by after_sequence.
      * </pre>
      */
     public java.util.Iterator<signalbox.v1.WatchResponse> watch(
@@ -701,7 +848,7 @@ public final class JobServiceGrpc {
      * Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
      * RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
      * ended, or after a grace time (watch the job to see it). A final job is
-     * returned unchanged. The call is idempotent.
+     * returned unchanged. The call is idempotent; the first note is kept.
      * </pre>
      */
     public signalbox.v1.CancelResponse cancel(signalbox.v1.CancelRequest request) {
@@ -712,7 +859,8 @@ public final class JobServiceGrpc {
     /**
      * <pre>
      * Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-     * its history is kept. Jobs in other states get FAILED_PRECONDITION.
+     * its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+     * is safe to repeat with expected_sequence: a repeated call gets ABORTED.
      * </pre>
      */
     public signalbox.v1.RetryResponse retry(signalbox.v1.RetryRequest request) {
@@ -742,6 +890,8 @@ public final class JobServiceGrpc {
    * A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
    * google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
    * the call will not succeed later either.
+   * No response of a method has more than 4 MiB, which is what gRPC clients
+   * accept unless they are configured otherwise.
    * </pre>
    */
   public static final class JobServiceFutureStub extends io.grpc.stub.AbstractFutureStub<JobServiceFutureStub> {
@@ -787,9 +937,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns one job with its attempts, log, progress and result. With long
-     * errors of many attempts the response may have up to about 8 MiB; a gRPC
-     * client accepts 4 MiB unless it is configured otherwise.
+     * Returns one job with its last attempts, log, progress and result.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.GetJobResponse> getJob(
@@ -800,7 +948,7 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
-     * Returns the jobs that match every filter, newest first.
+     * Returns the jobs that match the filter, newest first.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.ListJobsResponse> listJobs(
@@ -811,10 +959,32 @@ public final class JobServiceGrpc {
 
     /**
      * <pre>
+     * Returns the attempts of a job, oldest first.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.ListAttemptsResponse> listAttempts(
+        signalbox.v1.ListAttemptsRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListAttemptsMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns the log lines of a job that are kept, oldest first.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.ListLogLinesResponse> listLogLines(
+        signalbox.v1.ListLogLinesRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListLogLinesMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
      * Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
      * RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
      * ended, or after a grace time (watch the job to see it). A final job is
-     * returned unchanged. The call is idempotent.
+     * returned unchanged. The call is idempotent; the first note is kept.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.CancelResponse> cancel(
@@ -826,7 +996,8 @@ public final class JobServiceGrpc {
     /**
      * <pre>
      * Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-     * its history is kept. Jobs in other states get FAILED_PRECONDITION.
+     * its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+     * is safe to repeat with expected_sequence: a repeated call gets ABORTED.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<signalbox.v1.RetryResponse> retry(
@@ -840,9 +1011,11 @@ public final class JobServiceGrpc {
   private static final int METHODID_ENQUEUE_BATCH = 1;
   private static final int METHODID_GET_JOB = 2;
   private static final int METHODID_LIST_JOBS = 3;
-  private static final int METHODID_WATCH = 4;
-  private static final int METHODID_CANCEL = 5;
-  private static final int METHODID_RETRY = 6;
+  private static final int METHODID_LIST_ATTEMPTS = 4;
+  private static final int METHODID_LIST_LOG_LINES = 5;
+  private static final int METHODID_WATCH = 6;
+  private static final int METHODID_CANCEL = 7;
+  private static final int METHODID_RETRY = 8;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -876,6 +1049,14 @@ public final class JobServiceGrpc {
         case METHODID_LIST_JOBS:
           serviceImpl.listJobs((signalbox.v1.ListJobsRequest) request,
               (io.grpc.stub.StreamObserver<signalbox.v1.ListJobsResponse>) responseObserver);
+          break;
+        case METHODID_LIST_ATTEMPTS:
+          serviceImpl.listAttempts((signalbox.v1.ListAttemptsRequest) request,
+              (io.grpc.stub.StreamObserver<signalbox.v1.ListAttemptsResponse>) responseObserver);
+          break;
+        case METHODID_LIST_LOG_LINES:
+          serviceImpl.listLogLines((signalbox.v1.ListLogLinesRequest) request,
+              (io.grpc.stub.StreamObserver<signalbox.v1.ListLogLinesResponse>) responseObserver);
           break;
         case METHODID_WATCH:
           serviceImpl.watch((signalbox.v1.WatchRequest) request,
@@ -954,6 +1135,8 @@ public final class JobServiceGrpc {
               .addMethod(getEnqueueBatchMethod())
               .addMethod(getGetJobMethod())
               .addMethod(getListJobsMethod())
+              .addMethod(getListAttemptsMethod())
+              .addMethod(getListLogLinesMethod())
               .addMethod(getWatchMethod())
               .addMethod(getCancelMethod())
               .addMethod(getRetryMethod())

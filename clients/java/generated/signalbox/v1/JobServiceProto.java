@@ -55,15 +55,30 @@ public final class JobServiceProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
-    internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor;
-  static final 
-    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
-      internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_fieldAccessorTable;
-  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_signalbox_v1_ListJobsResponse_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_ListAttemptsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_ListAttemptsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_ListAttemptsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_ListAttemptsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_ListLogLinesRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_ListLogLinesRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_ListLogLinesResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_ListLogLinesResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
     internal_static_signalbox_v1_WatchRequest_descriptor;
   static final 
@@ -79,6 +94,21 @@ public final class JobServiceProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_signalbox_v1_WatchResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_WatchOpened_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_WatchOpened_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_SnapshotsComplete_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_SnapshotsComplete_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_signalbox_v1_JobRemoved_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_signalbox_v1_JobRemoved_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
     internal_static_signalbox_v1_JobSnapshot_descriptor;
   static final 
@@ -134,89 +164,120 @@ public final class JobServiceProto {
   static {
     java.lang.String[] descriptorData = {
       "\n\036signalbox/v1/job_service.proto\022\014signal" +
-      "box.v1\032\037google/protobuf/timestamp.proto\032" +
-      "\026signalbox/v1/job.proto\"4\n\016EnqueueReques" +
-      "t\022\"\n\003job\030\001 \001(\0132\025.signalbox.v1.JobSpec\"B\n" +
-      "\017EnqueueResponse\022\036\n\003job\030\001 \001(\0132\021.signalbo" +
-      "x.v1.Job\022\017\n\007created\030\002 \001(\010\":\n\023EnqueueBatc" +
-      "hRequest\022#\n\004jobs\030\001 \003(\0132\025.signalbox.v1.Jo" +
-      "bSpec\"?\n\024EnqueueBatchResponse\022\'\n\004jobs\030\001 " +
-      "\003(\0132\031.signalbox.v1.EnqueuedJob\".\n\013Enqueu" +
-      "edJob\022\016\n\006job_id\030\001 \001(\t\022\017\n\007created\030\002 \001(\010\"8" +
+      "box.v1\032\036google/protobuf/duration.proto\032\037" +
+      "google/protobuf/timestamp.proto\032\026signalb" +
+      "ox/v1/job.proto\"4\n\016EnqueueRequest\022\"\n\003job" +
+      "\030\001 \001(\0132\025.signalbox.v1.JobSpec\"y\n\017Enqueue" +
+      "Response\022\036\n\003job\030\001 \001(\0132\021.signalbox.v1.Job" +
+      "\022\017\n\007created\030\002 \001(\010\0225\n\013disposition\030\003 \001(\0162 " +
+      ".signalbox.v1.EnqueueDisposition\":\n\023Enqu" +
+      "eueBatchRequest\022#\n\004jobs\030\001 \003(\0132\025.signalbo" +
+      "x.v1.JobSpec\"?\n\024EnqueueBatchResponse\022\'\n\004" +
+      "jobs\030\001 \003(\0132\031.signalbox.v1.EnqueuedJob\"w\n" +
+      "\013EnqueuedJob\022\016\n\006job_id\030\001 \001(\t\022\017\n\007created\030" +
+      "\002 \001(\010\0225\n\013disposition\030\003 \001(\0162 .signalbox.v" +
+      "1.EnqueueDisposition\022\020\n\010sequence\030\004 \001(\003\"8" +
       "\n\rGetJobRequest\022\016\n\006job_id\030\001 \001(\t\022\027\n\017inclu" +
       "de_payload\030\002 \001(\010\"0\n\016GetJobResponse\022\036\n\003jo" +
-      "b\030\001 \001(\0132\021.signalbox.v1.Job\"\332\002\n\017ListJobsR" +
-      "equest\022\017\n\007user_id\030\001 \001(\t\022\r\n\005queue\030\002 \001(\t\022\014" +
-      "\n\004kind\030\003 \001(\t\022&\n\006states\030\004 \003(\0162\026.signalbox" +
-      ".v1.JobState\0229\n\006labels\030\005 \003(\0132).signalbox" +
-      ".v1.ListJobsRequest.LabelsEntry\0220\n\014creat" +
-      "ed_from\030\006 \001(\0132\032.google.protobuf.Timestam" +
-      "p\022.\n\ncreated_to\030\007 \001(\0132\032.google.protobuf." +
-      "Timestamp\022\021\n\tpage_size\030\010 \001(\r\022\022\n\npage_tok" +
-      "en\030\t \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005" +
-      "value\030\002 \001(\t:\0028\001\"L\n\020ListJobsResponse\022\037\n\004j" +
-      "obs\030\001 \003(\0132\021.signalbox.v1.Job\022\027\n\017next_pag" +
-      "e_token\030\002 \001(\t\"k\n\014WatchRequest\022&\n\004jobs\030\001 " +
-      "\003(\0132\030.signalbox.v1.WatchedJob\022\017\n\007user_id" +
-      "\030\002 \001(\t\022\r\n\005queue\030\003 \001(\t\022\023\n\013include_log\030\004 \001" +
-      "(\010\"4\n\nWatchedJob\022\016\n\006job_id\030\001 \001(\t\022\026\n\016afte" +
-      "r_sequence\030\002 \001(\004\"\372\001\n\rWatchResponse\022-\n\010sn" +
-      "apshot\030\001 \001(\0132\031.signalbox.v1.JobSnapshotH" +
-      "\000\022+\n\tlifecycle\030\002 \001(\0132\026.signalbox.v1.JobE" +
-      "ventH\000\022/\n\010progress\030\003 \001(\0132\033.signalbox.v1." +
-      "ProgressEventH\000\022,\n\theartbeat\030\004 \001(\0132\027.sig" +
-      "nalbox.v1.HeartbeatH\000\022%\n\003log\030\005 \001(\0132\026.sig" +
-      "nalbox.v1.LogEventH\000B\007\n\005event\"-\n\013JobSnap" +
-      "shot\022\036\n\003job\030\001 \001(\0132\021.signalbox.v1.Job\"\356\002\n" +
-      "\010JobEvent\022\016\n\006job_id\030\001 \001(\t\022\020\n\010sequence\030\002 " +
-      "\001(\004\022(\n\004type\030\003 \001(\0162\032.signalbox.v1.JobEven" +
-      "tType\022%\n\005state\030\004 \001(\0162\026.signalbox.v1.JobS" +
-      "tate\022&\n\002at\030\005 \001(\0132\032.google.protobuf.Times" +
-      "tamp\022\017\n\007attempt\030\006 \001(\r\022\014\n\004node\030\007 \001(\t\022%\n\005e" +
-      "rror\030\010 \001(\0132\026.signalbox.v1.JobError\022*\n\006du" +
-      "e_at\030\t \001(\0132\032.google.protobuf.Timestamp\022\'" +
-      "\n\006result\030\n \001(\0132\027.signalbox.v1.JobResult\022" +
-      "\014\n\004kind\030\013 \001(\t\022\017\n\007user_id\030\014 \001(\t\022\r\n\005queue\030" +
-      "\r \001(\t\"Z\n\rProgressEvent\022\016\n\006job_id\030\001 \001(\t\022\017" +
-      "\n\007attempt\030\002 \001(\r\022(\n\010progress\030\003 \001(\0132\026.sign" +
-      "albox.v1.Progress\"N\n\tHeartbeat\022&\n\002at\030\001 \001" +
-      "(\0132\032.google.protobuf.Timestamp\022\031\n\021snapsh" +
-      "ot_complete\030\002 \001(\010\"@\n\010LogEvent\022\016\n\006job_id\030" +
-      "\001 \001(\t\022$\n\005lines\030\002 \003(\0132\025.signalbox.v1.LogL" +
-      "ine\"/\n\rCancelRequest\022\016\n\006job_id\030\001 \001(\t\022\016\n\006" +
-      "reason\030\002 \001(\t\"0\n\016CancelResponse\022\036\n\003job\030\001 " +
-      "\001(\0132\021.signalbox.v1.Job\"\036\n\014RetryRequest\022\016" +
-      "\n\006job_id\030\001 \001(\t\"/\n\rRetryResponse\022\036\n\003job\030\001" +
-      " \001(\0132\021.signalbox.v1.Job*\233\002\n\014JobEventType" +
-      "\022\036\n\032JOB_EVENT_TYPE_UNSPECIFIED\020\000\022\033\n\027JOB_" +
-      "EVENT_TYPE_ENQUEUED\020\001\022\032\n\026JOB_EVENT_TYPE_" +
-      "STARTED\020\002\022\"\n\036JOB_EVENT_TYPE_RETRY_SCHEDU" +
-      "LED\020\003\022\033\n\027JOB_EVENT_TYPE_RELEASED\020\004\022\034\n\030JO" +
-      "B_EVENT_TYPE_SUCCEEDED\020\005\022\031\n\025JOB_EVENT_TY" +
-      "PE_FAILED\020\006\022\034\n\030JOB_EVENT_TYPE_CANCELLED\020" +
-      "\007\022\032\n\026JOB_EVENT_TYPE_RETRIED\020\0102\225\004\n\nJobSer" +
-      "vice\022F\n\007Enqueue\022\034.signalbox.v1.EnqueueRe" +
-      "quest\032\035.signalbox.v1.EnqueueResponse\022U\n\014" +
-      "EnqueueBatch\022!.signalbox.v1.EnqueueBatch" +
-      "Request\032\".signalbox.v1.EnqueueBatchRespo" +
-      "nse\022H\n\006GetJob\022\033.signalbox.v1.GetJobReque" +
-      "st\032\034.signalbox.v1.GetJobResponse\"\003\220\002\001\022N\n" +
-      "\010ListJobs\022\035.signalbox.v1.ListJobsRequest" +
-      "\032\036.signalbox.v1.ListJobsResponse\"\003\220\002\001\022B\n" +
-      "\005Watch\022\032.signalbox.v1.WatchRequest\032\033.sig" +
-      "nalbox.v1.WatchResponse0\001\022H\n\006Cancel\022\033.si" +
-      "gnalbox.v1.CancelRequest\032\034.signalbox.v1." +
-      "CancelResponse\"\003\220\002\002\022@\n\005Retry\022\032.signalbox" +
-      ".v1.RetryRequest\032\033.signalbox.v1.RetryRes" +
-      "ponseB\255\001\n\014signalbox.v1B\017JobServiceProtoP" +
-      "\001Z.signalbox.example/api/signalbox/v1;si" +
-      "gnalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalb" +
-      "ox_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Met" +
-      "adata\352\002\rSignalbox::V1b\006proto3"
+      "b\030\001 \001(\0132\021.signalbox.v1.Job\"\247\001\n\017ListJobsR" +
+      "equest\022\021\n\tpage_size\030\010 \001(\005\022\022\n\npage_token\030" +
+      "\t \001(\t\022\'\n\006filter\030\n \001(\0132\027.signalbox.v1.Job" +
+      "FilterJ\004\010\001\020\010R\007user_idR\005queueR\004kindR\006stat" +
+      "esR\006labelsR\014created_fromR\ncreated_to\"L\n\020" +
+      "ListJobsResponse\022\037\n\004jobs\030\001 \003(\0132\021.signalb" +
+      "ox.v1.Job\022\027\n\017next_page_token\030\002 \001(\t\"L\n\023Li" +
+      "stAttemptsRequest\022\016\n\006job_id\030\001 \001(\t\022\021\n\tpag" +
+      "e_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"X\n\024List" +
+      "AttemptsResponse\022\'\n\010attempts\030\001 \003(\0132\025.sig" +
+      "nalbox.v1.Attempt\022\027\n\017next_page_token\030\002 \001" +
+      "(\t\"\213\001\n\023ListLogLinesRequest\022\016\n\006job_id\030\001 \001" +
+      "(\t\022\022\n\nafter_line\030\002 \001(\003\022\021\n\tpage_size\030\003 \001(" +
+      "\005\022\022\n\npage_token\030\004 \001(\t\022)\n\tmin_level\030\005 \001(\016" +
+      "2\026.signalbox.v1.LogLevel\"U\n\024ListLogLines" +
+      "Response\022$\n\005lines\030\001 \003(\0132\025.signalbox.v1.L" +
+      "ogLine\022\027\n\017next_page_token\030\002 \001(\t\"\246\001\n\014Watc" +
+      "hRequest\022&\n\004jobs\030\001 \003(\0132\030.signalbox.v1.Wa" +
+      "tchedJob\022\023\n\013include_log\030\004 \001(\010\022\'\n\006filter\030" +
+      "\005 \001(\0132\027.signalbox.v1.JobFilter\022\024\n\014resume" +
+      "_token\030\006 \001(\tJ\004\010\002\020\003J\004\010\003\020\004R\007user_idR\005queue" +
+      "\"L\n\nWatchedJob\022\016\n\006job_id\030\001 \001(\t\022\026\n\016after_" +
+      "sequence\030\002 \001(\003\022\026\n\016after_log_line\030\003 \001(\003\"\251" +
+      "\003\n\rWatchResponse\022-\n\010snapshot\030\001 \001(\0132\031.sig" +
+      "nalbox.v1.JobSnapshotH\000\022+\n\tlifecycle\030\002 \001" +
+      "(\0132\026.signalbox.v1.JobEventH\000\022/\n\010progress" +
+      "\030\003 \001(\0132\033.signalbox.v1.ProgressEventH\000\022,\n" +
+      "\theartbeat\030\004 \001(\0132\027.signalbox.v1.Heartbea" +
+      "tH\000\022%\n\003log\030\005 \001(\0132\026.signalbox.v1.LogEvent" +
+      "H\000\022+\n\007removed\030\006 \001(\0132\030.signalbox.v1.JobRe" +
+      "movedH\000\022+\n\006opened\030\007 \001(\0132\031.signalbox.v1.W" +
+      "atchOpenedH\000\022=\n\022snapshots_complete\030\010 \001(\013" +
+      "2\037.signalbox.v1.SnapshotsCompleteH\000\022\024\n\014r" +
+      "esume_token\030\017 \001(\tB\007\n\005event\"U\n\013WatchOpene" +
+      "d\022\017\n\007resumed\030\001 \001(\010\0225\n\022heartbeat_interval" +
+      "\030\002 \001(\0132\031.google.protobuf.Duration\"\023\n\021Sna" +
+      "pshotsComplete\"\034\n\nJobRemoved\022\016\n\006job_id\030\001" +
+      " \001(\t\"-\n\013JobSnapshot\022\036\n\003job\030\001 \001(\0132\021.signa" +
+      "lbox.v1.Job\"\356\002\n\010JobEvent\022\016\n\006job_id\030\001 \001(\t" +
+      "\022\020\n\010sequence\030\002 \001(\003\022(\n\004type\030\003 \001(\0162\032.signa" +
+      "lbox.v1.JobEventType\022%\n\005state\030\004 \001(\0162\026.si" +
+      "gnalbox.v1.JobState\022&\n\002at\030\005 \001(\0132\032.google" +
+      ".protobuf.Timestamp\022\017\n\007attempt\030\006 \001(\005\022\014\n\004" +
+      "node\030\007 \001(\t\022%\n\005error\030\010 \001(\0132\026.signalbox.v1" +
+      ".JobError\022*\n\006due_at\030\t \001(\0132\032.google.proto" +
+      "buf.Timestamp\022\'\n\006result\030\n \001(\0132\027.signalbo" +
+      "x.v1.JobResult\022\014\n\004kind\030\013 \001(\t\022\017\n\007user_id\030" +
+      "\014 \001(\t\022\r\n\005queue\030\r \001(\t\"Z\n\rProgressEvent\022\016\n" +
+      "\006job_id\030\001 \001(\t\022\017\n\007attempt\030\002 \001(\005\022(\n\010progre" +
+      "ss\030\003 \001(\0132\026.signalbox.v1.Progress\"L\n\tHear" +
+      "tbeat\022&\n\002at\030\001 \001(\0132\032.google.protobuf.Time" +
+      "stampJ\004\010\002\020\003R\021snapshot_complete\"@\n\010LogEve" +
+      "nt\022\016\n\006job_id\030\001 \001(\t\022$\n\005lines\030\002 \003(\0132\025.sign" +
+      "albox.v1.LogLine\"H\n\rCancelRequest\022\016\n\006job" +
+      "_id\030\001 \001(\t\022\014\n\004note\030\002 \001(\t\022\031\n\021expected_sequ" +
+      "ence\030\003 \001(\003\"0\n\016CancelResponse\022\036\n\003job\030\001 \001(" +
+      "\0132\021.signalbox.v1.Job\"9\n\014RetryRequest\022\016\n\006" +
+      "job_id\030\001 \001(\t\022\031\n\021expected_sequence\030\002 \001(\003\"" +
+      "/\n\rRetryResponse\022\036\n\003job\030\001 \001(\0132\021.signalbo" +
+      "x.v1.Job*\200\001\n\022EnqueueDisposition\022#\n\037ENQUE" +
+      "UE_DISPOSITION_UNSPECIFIED\020\000\022\037\n\033ENQUEUE_" +
+      "DISPOSITION_CREATED\020\001\022$\n ENQUEUE_DISPOSI" +
+      "TION_SAME_REQUEST\020\002*\300\002\n\014JobEventType\022\036\n\032" +
+      "JOB_EVENT_TYPE_UNSPECIFIED\020\000\022\033\n\027JOB_EVEN" +
+      "T_TYPE_ENQUEUED\020\001\022\032\n\026JOB_EVENT_TYPE_STAR" +
+      "TED\020\002\022\"\n\036JOB_EVENT_TYPE_RETRY_SCHEDULED\020" +
+      "\003\022\033\n\027JOB_EVENT_TYPE_RELEASED\020\004\022\034\n\030JOB_EV" +
+      "ENT_TYPE_SUCCEEDED\020\005\022\031\n\025JOB_EVENT_TYPE_F" +
+      "AILED\020\006\022\034\n\030JOB_EVENT_TYPE_CANCELLED\020\007\022\032\n" +
+      "\026JOB_EVENT_TYPE_RETRIED\020\010\022#\n\037JOB_EVENT_T" +
+      "YPE_CANCEL_REQUESTED\020\0162\315\005\n\nJobService\022F\n" +
+      "\007Enqueue\022\034.signalbox.v1.EnqueueRequest\032\035" +
+      ".signalbox.v1.EnqueueResponse\022U\n\014Enqueue" +
+      "Batch\022!.signalbox.v1.EnqueueBatchRequest" +
+      "\032\".signalbox.v1.EnqueueBatchResponse\022H\n\006" +
+      "GetJob\022\033.signalbox.v1.GetJobRequest\032\034.si" +
+      "gnalbox.v1.GetJobResponse\"\003\220\002\001\022N\n\010ListJo" +
+      "bs\022\035.signalbox.v1.ListJobsRequest\032\036.sign" +
+      "albox.v1.ListJobsResponse\"\003\220\002\001\022Z\n\014ListAt" +
+      "tempts\022!.signalbox.v1.ListAttemptsReques" +
+      "t\032\".signalbox.v1.ListAttemptsResponse\"\003\220" +
+      "\002\001\022Z\n\014ListLogLines\022!.signalbox.v1.ListLo" +
+      "gLinesRequest\032\".signalbox.v1.ListLogLine" +
+      "sResponse\"\003\220\002\001\022B\n\005Watch\022\032.signalbox.v1.W" +
+      "atchRequest\032\033.signalbox.v1.WatchResponse" +
+      "0\001\022H\n\006Cancel\022\033.signalbox.v1.CancelReques" +
+      "t\032\034.signalbox.v1.CancelResponse\"\003\220\002\002\022@\n\005" +
+      "Retry\022\032.signalbox.v1.RetryRequest\032\033.sign" +
+      "albox.v1.RetryResponseB\255\001\n\014signalbox.v1B" +
+      "\017JobServiceProtoP\001Z.signalbox.example/ap" +
+      "i/signalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signa" +
+      "lbox.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002" +
+      "\025Signalbox\\V1\\Metadata\352\002\rSignalbox::V1b\006" +
+      "proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
+          com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
           signalbox.v1.JobProto.getDescriptor(),
         });
@@ -231,7 +292,7 @@ public final class JobServiceProto {
     internal_static_signalbox_v1_EnqueueResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_EnqueueResponse_descriptor,
-        new java.lang.String[] { "Job", "Created", });
+        new java.lang.String[] { "Job", "Created", "Disposition", });
     internal_static_signalbox_v1_EnqueueBatchRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_signalbox_v1_EnqueueBatchRequest_fieldAccessorTable = new
@@ -249,7 +310,7 @@ public final class JobServiceProto {
     internal_static_signalbox_v1_EnqueuedJob_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_EnqueuedJob_descriptor,
-        new java.lang.String[] { "JobId", "Created", });
+        new java.lang.String[] { "JobId", "Created", "Disposition", "Sequence", });
     internal_static_signalbox_v1_GetJobRequest_descriptor =
       getDescriptor().getMessageTypes().get(5);
     internal_static_signalbox_v1_GetJobRequest_fieldAccessorTable = new
@@ -267,91 +328,128 @@ public final class JobServiceProto {
     internal_static_signalbox_v1_ListJobsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_ListJobsRequest_descriptor,
-        new java.lang.String[] { "UserId", "Queue", "Kind", "States", "Labels", "CreatedFrom", "CreatedTo", "PageSize", "PageToken", });
-    internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor =
-      internal_static_signalbox_v1_ListJobsRequest_descriptor.getNestedTypes().get(0);
-    internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_fieldAccessorTable = new
-      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
-        internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor,
-        new java.lang.String[] { "Key", "Value", });
+        new java.lang.String[] { "PageSize", "PageToken", "Filter", });
     internal_static_signalbox_v1_ListJobsResponse_descriptor =
       getDescriptor().getMessageTypes().get(8);
     internal_static_signalbox_v1_ListJobsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_ListJobsResponse_descriptor,
         new java.lang.String[] { "Jobs", "NextPageToken", });
-    internal_static_signalbox_v1_WatchRequest_descriptor =
+    internal_static_signalbox_v1_ListAttemptsRequest_descriptor =
       getDescriptor().getMessageTypes().get(9);
+    internal_static_signalbox_v1_ListAttemptsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_ListAttemptsRequest_descriptor,
+        new java.lang.String[] { "JobId", "PageSize", "PageToken", });
+    internal_static_signalbox_v1_ListAttemptsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(10);
+    internal_static_signalbox_v1_ListAttemptsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_ListAttemptsResponse_descriptor,
+        new java.lang.String[] { "Attempts", "NextPageToken", });
+    internal_static_signalbox_v1_ListLogLinesRequest_descriptor =
+      getDescriptor().getMessageTypes().get(11);
+    internal_static_signalbox_v1_ListLogLinesRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_ListLogLinesRequest_descriptor,
+        new java.lang.String[] { "JobId", "AfterLine", "PageSize", "PageToken", "MinLevel", });
+    internal_static_signalbox_v1_ListLogLinesResponse_descriptor =
+      getDescriptor().getMessageTypes().get(12);
+    internal_static_signalbox_v1_ListLogLinesResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_ListLogLinesResponse_descriptor,
+        new java.lang.String[] { "Lines", "NextPageToken", });
+    internal_static_signalbox_v1_WatchRequest_descriptor =
+      getDescriptor().getMessageTypes().get(13);
     internal_static_signalbox_v1_WatchRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_WatchRequest_descriptor,
-        new java.lang.String[] { "Jobs", "UserId", "Queue", "IncludeLog", });
+        new java.lang.String[] { "Jobs", "IncludeLog", "Filter", "ResumeToken", });
     internal_static_signalbox_v1_WatchedJob_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_signalbox_v1_WatchedJob_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_WatchedJob_descriptor,
-        new java.lang.String[] { "JobId", "AfterSequence", });
+        new java.lang.String[] { "JobId", "AfterSequence", "AfterLogLine", });
     internal_static_signalbox_v1_WatchResponse_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_signalbox_v1_WatchResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_WatchResponse_descriptor,
-        new java.lang.String[] { "Snapshot", "Lifecycle", "Progress", "Heartbeat", "Log", "Event", });
+        new java.lang.String[] { "Snapshot", "Lifecycle", "Progress", "Heartbeat", "Log", "Removed", "Opened", "SnapshotsComplete", "ResumeToken", "Event", });
+    internal_static_signalbox_v1_WatchOpened_descriptor =
+      getDescriptor().getMessageTypes().get(16);
+    internal_static_signalbox_v1_WatchOpened_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_WatchOpened_descriptor,
+        new java.lang.String[] { "Resumed", "HeartbeatInterval", });
+    internal_static_signalbox_v1_SnapshotsComplete_descriptor =
+      getDescriptor().getMessageTypes().get(17);
+    internal_static_signalbox_v1_SnapshotsComplete_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_SnapshotsComplete_descriptor,
+        new java.lang.String[] { });
+    internal_static_signalbox_v1_JobRemoved_descriptor =
+      getDescriptor().getMessageTypes().get(18);
+    internal_static_signalbox_v1_JobRemoved_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_signalbox_v1_JobRemoved_descriptor,
+        new java.lang.String[] { "JobId", });
     internal_static_signalbox_v1_JobSnapshot_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_signalbox_v1_JobSnapshot_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_JobSnapshot_descriptor,
         new java.lang.String[] { "Job", });
     internal_static_signalbox_v1_JobEvent_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_signalbox_v1_JobEvent_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_JobEvent_descriptor,
         new java.lang.String[] { "JobId", "Sequence", "Type", "State", "At", "Attempt", "Node", "Error", "DueAt", "Result", "Kind", "UserId", "Queue", });
     internal_static_signalbox_v1_ProgressEvent_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_signalbox_v1_ProgressEvent_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_ProgressEvent_descriptor,
         new java.lang.String[] { "JobId", "Attempt", "Progress", });
     internal_static_signalbox_v1_Heartbeat_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_signalbox_v1_Heartbeat_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_Heartbeat_descriptor,
-        new java.lang.String[] { "At", "SnapshotComplete", });
+        new java.lang.String[] { "At", });
     internal_static_signalbox_v1_LogEvent_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_signalbox_v1_LogEvent_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_LogEvent_descriptor,
         new java.lang.String[] { "JobId", "Lines", });
     internal_static_signalbox_v1_CancelRequest_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(24);
     internal_static_signalbox_v1_CancelRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_CancelRequest_descriptor,
-        new java.lang.String[] { "JobId", "Reason", });
+        new java.lang.String[] { "JobId", "Note", "ExpectedSequence", });
     internal_static_signalbox_v1_CancelResponse_descriptor =
-      getDescriptor().getMessageTypes().get(18);
+      getDescriptor().getMessageTypes().get(25);
     internal_static_signalbox_v1_CancelResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_CancelResponse_descriptor,
         new java.lang.String[] { "Job", });
     internal_static_signalbox_v1_RetryRequest_descriptor =
-      getDescriptor().getMessageTypes().get(19);
+      getDescriptor().getMessageTypes().get(26);
     internal_static_signalbox_v1_RetryRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_RetryRequest_descriptor,
-        new java.lang.String[] { "JobId", });
+        new java.lang.String[] { "JobId", "ExpectedSequence", });
     internal_static_signalbox_v1_RetryResponse_descriptor =
-      getDescriptor().getMessageTypes().get(20);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_signalbox_v1_RetryResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_signalbox_v1_RetryResponse_descriptor,
         new java.lang.String[] { "Job", });
+    com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
     signalbox.v1.JobProto.getDescriptor();
   }

@@ -7,6 +7,8 @@ package signalbox.v1;
  * <pre>
  * A job as a caller requests it. All of it is kept unchanged; Job has what the
  * service adds.
+ * Times and durations are kept to the microsecond; what is finer is cut off. A
+ * negative duration gets INVALID_ARGUMENT.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.JobSpec}
@@ -67,6 +69,7 @@ private static final long serialVersionUID = 0L;
             signalbox.v1.JobSpec.class, signalbox.v1.JobSpec.Builder.class);
   }
 
+  private int bitField0_;
   private int dueCase_ = 0;
   private java.lang.Object due_;
   public enum DueCase
@@ -113,8 +116,9 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object kind_ = "";
   /**
    * <pre>
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-   * '.', '_', '-', '/'. Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+   * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+   * FAILED_PRECONDITION (KIND_UNKNOWN).
    * </pre>
    *
    * <code>string kind = 1;</code>
@@ -135,8 +139,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-   * '.', '_', '-', '/'. Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+   * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+   * FAILED_PRECONDITION (KIND_UNKNOWN).
    * </pre>
    *
    * <code>string kind = 1;</code>
@@ -162,9 +167,10 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object userId_ = "";
   /**
    * <pre>
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. User ids are compared by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+   * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+   * U+009F). Limits and fairness are per user and queue. User ids are compared
+   * by their bytes.
    * </pre>
    *
    * <code>string user_id = 2;</code>
@@ -185,9 +191,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. User ids are compared by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+   * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+   * U+009F). Limits and fairness are per user and queue. User ids are compared
+   * by their bytes.
    * </pre>
    *
    * <code>string user_id = 2;</code>
@@ -329,8 +336,10 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object jobId_ = "";
   /**
    * <pre>
-   * A UUID that the caller chooses as the job's id (any version, 36
-   * characters). Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36
+   * characters in any case; it is kept and returned in lower case. Default: a
+   * new UUID of version 7. All users share the ids, so a name that others can
+   * guess belongs into idempotency_key.
    * </pre>
    *
    * <code>string job_id = 6;</code>
@@ -351,8 +360,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A UUID that the caller chooses as the job's id (any version, 36
-   * characters). Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36
+   * characters in any case; it is kept and returned in lower case. Default: a
+   * new UUID of version 7. All users share the ids, so a name that others can
+   * guess belongs into idempotency_key.
    * </pre>
    *
    * <code>string job_id = 6;</code>
@@ -379,8 +390,10 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * A key that is unique for each user, and makes the call idempotent: the same
-   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-   * characters.
+   * key with the same content returns the first job. The content is the same if
+   * all fields are equal after defaults are filled in, except job_id and
+   * idempotency_key; later changes of the job do not matter. Default: none. At
+   * most 256 bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>string idempotency_key = 7;</code>
@@ -402,8 +415,10 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * A key that is unique for each user, and makes the call idempotent: the same
-   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-   * characters.
+   * key with the same content returns the first job. The content is the same if
+   * all fields are equal after defaults are filled in, except job_id and
+   * idempotency_key; later changes of the job do not matter. Default: none. At
+   * most 256 bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>string idempotency_key = 7;</code>
@@ -429,10 +444,23 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The priority among the jobs of a user in a queue: −100 to 100, higher
-   * first. Default: 0.
+   * first. Unset: 0.
    * </pre>
    *
-   * <code>sint32 priority = 8;</code>
+   * <code>optional int32 priority = 8;</code>
+   * @return Whether the priority field is set.
+   */
+  @java.lang.Override
+  public boolean hasPriority() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * The priority among the jobs of a user in a queue: −100 to 100, higher
+   * first. Unset: 0.
+   * </pre>
+   *
+   * <code>optional int32 priority = 8;</code>
    * @return The priority.
    */
   @java.lang.Override
@@ -533,7 +561,7 @@ private static final long serialVersionUID = 0L;
    * The budget of attempts. 0 (unset): 3. 1 to 100.
    * </pre>
    *
-   * <code>uint32 max_attempts = 11;</code>
+   * <code>int32 max_attempts = 11;</code>
    * @return The maxAttempts.
    */
   @java.lang.Override
@@ -584,7 +612,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -597,7 +625,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -610,7 +638,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -689,9 +717,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -712,9 +741,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -725,9 +755,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -745,9 +776,10 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -799,8 +831,8 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(idempotencyKey_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 7, idempotencyKey_);
     }
-    if (priority_ != 0) {
-      output.writeSInt32(8, priority_);
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeInt32(8, priority_);
     }
     if (dueCase_ == 9) {
       output.writeMessage(9, (com.google.protobuf.Timestamp) due_);
@@ -809,7 +841,7 @@ java.lang.String defaultValue) {
       output.writeMessage(10, (com.google.protobuf.Duration) due_);
     }
     if (maxAttempts_ != 0) {
-      output.writeUInt32(11, maxAttempts_);
+      output.writeInt32(11, maxAttempts_);
     }
     if (retryPolicy_ != null) {
       output.writeMessage(12, getRetryPolicy());
@@ -857,9 +889,9 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(idempotencyKey_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(7, idempotencyKey_);
     }
-    if (priority_ != 0) {
+    if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
-        .computeSInt32Size(8, priority_);
+        .computeInt32Size(8, priority_);
     }
     if (dueCase_ == 9) {
       size += com.google.protobuf.CodedOutputStream
@@ -871,7 +903,7 @@ java.lang.String defaultValue) {
     }
     if (maxAttempts_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(11, maxAttempts_);
+        .computeInt32Size(11, maxAttempts_);
     }
     if (retryPolicy_ != null) {
       size += com.google.protobuf.CodedOutputStream
@@ -924,8 +956,11 @@ java.lang.String defaultValue) {
         .equals(other.getJobId())) return false;
     if (!getIdempotencyKey()
         .equals(other.getIdempotencyKey())) return false;
-    if (getPriority()
-        != other.getPriority()) return false;
+    if (hasPriority() != other.hasPriority()) return false;
+    if (hasPriority()) {
+      if (getPriority()
+          != other.getPriority()) return false;
+    }
     if (getMaxAttempts()
         != other.getMaxAttempts()) return false;
     if (hasRetryPolicy() != other.hasRetryPolicy()) return false;
@@ -983,8 +1018,10 @@ java.lang.String defaultValue) {
     hash = (53 * hash) + getJobId().hashCode();
     hash = (37 * hash) + IDEMPOTENCY_KEY_FIELD_NUMBER;
     hash = (53 * hash) + getIdempotencyKey().hashCode();
-    hash = (37 * hash) + PRIORITY_FIELD_NUMBER;
-    hash = (53 * hash) + getPriority();
+    if (hasPriority()) {
+      hash = (37 * hash) + PRIORITY_FIELD_NUMBER;
+      hash = (53 * hash) + getPriority();
+    }
     hash = (37 * hash) + MAX_ATTEMPTS_FIELD_NUMBER;
     hash = (53 * hash) + getMaxAttempts();
     if (hasRetryPolicy()) {
@@ -1114,6 +1151,8 @@ java.lang.String defaultValue) {
    * <pre>
    * A job as a caller requests it. All of it is kept unchanged; Job has what the
    * service adds.
+   * Times and durations are kept to the microsecond; what is finer is cut off. A
+   * negative duration gets INVALID_ARGUMENT.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.JobSpec}
@@ -1259,8 +1298,10 @@ java.lang.String defaultValue) {
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.idempotencyKey_ = idempotencyKey_;
       }
+      int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000080) != 0)) {
         result.priority_ = priority_;
+        to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000400) != 0)) {
         result.maxAttempts_ = maxAttempts_;
@@ -1284,6 +1325,7 @@ java.lang.String defaultValue) {
         result.labels_ = internalGetLabels();
         result.labels_.makeImmutable();
       }
+      result.bitField0_ |= to_bitField0_;
     }
 
     private void buildPartialOneofs(signalbox.v1.JobSpec result) {
@@ -1376,7 +1418,7 @@ java.lang.String defaultValue) {
         bitField0_ |= 0x00000040;
         onChanged();
       }
-      if (other.getPriority() != 0) {
+      if (other.hasPriority()) {
         setPriority(other.getPriority());
       }
       if (other.getMaxAttempts() != 0) {
@@ -1469,7 +1511,7 @@ java.lang.String defaultValue) {
               break;
             } // case 58
             case 64: {
-              priority_ = input.readSInt32();
+              priority_ = input.readInt32();
               bitField0_ |= 0x00000080;
               break;
             } // case 64
@@ -1488,7 +1530,7 @@ java.lang.String defaultValue) {
               break;
             } // case 82
             case 88: {
-              maxAttempts_ = input.readUInt32();
+              maxAttempts_ = input.readInt32();
               bitField0_ |= 0x00000400;
               break;
             } // case 88
@@ -1557,8 +1599,9 @@ java.lang.String defaultValue) {
     private java.lang.Object kind_ = "";
     /**
      * <pre>
-     * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-     * '.', '_', '-', '/'. Must be handled by a live node.
+     * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+     * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+     * FAILED_PRECONDITION (KIND_UNKNOWN).
      * </pre>
      *
      * <code>string kind = 1;</code>
@@ -1578,8 +1621,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-     * '.', '_', '-', '/'. Must be handled by a live node.
+     * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+     * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+     * FAILED_PRECONDITION (KIND_UNKNOWN).
      * </pre>
      *
      * <code>string kind = 1;</code>
@@ -1600,8 +1644,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-     * '.', '_', '-', '/'. Must be handled by a live node.
+     * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+     * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+     * FAILED_PRECONDITION (KIND_UNKNOWN).
      * </pre>
      *
      * <code>string kind = 1;</code>
@@ -1618,8 +1663,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-     * '.', '_', '-', '/'. Must be handled by a live node.
+     * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+     * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+     * FAILED_PRECONDITION (KIND_UNKNOWN).
      * </pre>
      *
      * <code>string kind = 1;</code>
@@ -1633,8 +1679,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-     * '.', '_', '-', '/'. Must be handled by a live node.
+     * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+     * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+     * FAILED_PRECONDITION (KIND_UNKNOWN).
      * </pre>
      *
      * <code>string kind = 1;</code>
@@ -1654,9 +1701,10 @@ java.lang.String defaultValue) {
     private java.lang.Object userId_ = "";
     /**
      * <pre>
-     * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-     * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-     * per user and queue. User ids are compared by their bytes.
+     * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+     * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+     * U+009F). Limits and fairness are per user and queue. User ids are compared
+     * by their bytes.
      * </pre>
      *
      * <code>string user_id = 2;</code>
@@ -1676,9 +1724,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-     * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-     * per user and queue. User ids are compared by their bytes.
+     * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+     * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+     * U+009F). Limits and fairness are per user and queue. User ids are compared
+     * by their bytes.
      * </pre>
      *
      * <code>string user_id = 2;</code>
@@ -1699,9 +1748,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-     * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-     * per user and queue. User ids are compared by their bytes.
+     * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+     * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+     * U+009F). Limits and fairness are per user and queue. User ids are compared
+     * by their bytes.
      * </pre>
      *
      * <code>string user_id = 2;</code>
@@ -1718,9 +1768,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-     * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-     * per user and queue. User ids are compared by their bytes.
+     * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+     * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+     * U+009F). Limits and fairness are per user and queue. User ids are compared
+     * by their bytes.
      * </pre>
      *
      * <code>string user_id = 2;</code>
@@ -1734,9 +1785,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-     * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-     * per user and queue. User ids are compared by their bytes.
+     * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+     * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+     * U+009F). Limits and fairness are per user and queue. User ids are compared
+     * by their bytes.
      * </pre>
      *
      * <code>string user_id = 2;</code>
@@ -2002,8 +2054,10 @@ java.lang.String defaultValue) {
     private java.lang.Object jobId_ = "";
     /**
      * <pre>
-     * A UUID that the caller chooses as the job's id (any version, 36
-     * characters). Default: a new UUID of version 7.
+     * A UUID that the caller chooses as the job's id: any version, 36
+     * characters in any case; it is kept and returned in lower case. Default: a
+     * new UUID of version 7. All users share the ids, so a name that others can
+     * guess belongs into idempotency_key.
      * </pre>
      *
      * <code>string job_id = 6;</code>
@@ -2023,8 +2077,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A UUID that the caller chooses as the job's id (any version, 36
-     * characters). Default: a new UUID of version 7.
+     * A UUID that the caller chooses as the job's id: any version, 36
+     * characters in any case; it is kept and returned in lower case. Default: a
+     * new UUID of version 7. All users share the ids, so a name that others can
+     * guess belongs into idempotency_key.
      * </pre>
      *
      * <code>string job_id = 6;</code>
@@ -2045,8 +2101,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A UUID that the caller chooses as the job's id (any version, 36
-     * characters). Default: a new UUID of version 7.
+     * A UUID that the caller chooses as the job's id: any version, 36
+     * characters in any case; it is kept and returned in lower case. Default: a
+     * new UUID of version 7. All users share the ids, so a name that others can
+     * guess belongs into idempotency_key.
      * </pre>
      *
      * <code>string job_id = 6;</code>
@@ -2063,8 +2121,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A UUID that the caller chooses as the job's id (any version, 36
-     * characters). Default: a new UUID of version 7.
+     * A UUID that the caller chooses as the job's id: any version, 36
+     * characters in any case; it is kept and returned in lower case. Default: a
+     * new UUID of version 7. All users share the ids, so a name that others can
+     * guess belongs into idempotency_key.
      * </pre>
      *
      * <code>string job_id = 6;</code>
@@ -2078,8 +2138,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A UUID that the caller chooses as the job's id (any version, 36
-     * characters). Default: a new UUID of version 7.
+     * A UUID that the caller chooses as the job's id: any version, 36
+     * characters in any case; it is kept and returned in lower case. Default: a
+     * new UUID of version 7. All users share the ids, so a name that others can
+     * guess belongs into idempotency_key.
      * </pre>
      *
      * <code>string job_id = 6;</code>
@@ -2100,8 +2162,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * A key that is unique for each user, and makes the call idempotent: the same
-     * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-     * characters.
+     * key with the same content returns the first job. The content is the same if
+     * all fields are equal after defaults are filled in, except job_id and
+     * idempotency_key; later changes of the job do not matter. Default: none. At
+     * most 256 bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>string idempotency_key = 7;</code>
@@ -2122,8 +2186,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * A key that is unique for each user, and makes the call idempotent: the same
-     * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-     * characters.
+     * key with the same content returns the first job. The content is the same if
+     * all fields are equal after defaults are filled in, except job_id and
+     * idempotency_key; later changes of the job do not matter. Default: none. At
+     * most 256 bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>string idempotency_key = 7;</code>
@@ -2145,8 +2211,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * A key that is unique for each user, and makes the call idempotent: the same
-     * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-     * characters.
+     * key with the same content returns the first job. The content is the same if
+     * all fields are equal after defaults are filled in, except job_id and
+     * idempotency_key; later changes of the job do not matter. Default: none. At
+     * most 256 bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>string idempotency_key = 7;</code>
@@ -2164,8 +2232,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * A key that is unique for each user, and makes the call idempotent: the same
-     * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-     * characters.
+     * key with the same content returns the first job. The content is the same if
+     * all fields are equal after defaults are filled in, except job_id and
+     * idempotency_key; later changes of the job do not matter. Default: none. At
+     * most 256 bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>string idempotency_key = 7;</code>
@@ -2180,8 +2250,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * A key that is unique for each user, and makes the call idempotent: the same
-     * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-     * characters.
+     * key with the same content returns the first job. The content is the same if
+     * all fields are equal after defaults are filled in, except job_id and
+     * idempotency_key; later changes of the job do not matter. Default: none. At
+     * most 256 bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>string idempotency_key = 7;</code>
@@ -2202,10 +2274,23 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The priority among the jobs of a user in a queue: −100 to 100, higher
-     * first. Default: 0.
+     * first. Unset: 0.
      * </pre>
      *
-     * <code>sint32 priority = 8;</code>
+     * <code>optional int32 priority = 8;</code>
+     * @return Whether the priority field is set.
+     */
+    @java.lang.Override
+    public boolean hasPriority() {
+      return ((bitField0_ & 0x00000080) != 0);
+    }
+    /**
+     * <pre>
+     * The priority among the jobs of a user in a queue: −100 to 100, higher
+     * first. Unset: 0.
+     * </pre>
+     *
+     * <code>optional int32 priority = 8;</code>
      * @return The priority.
      */
     @java.lang.Override
@@ -2215,10 +2300,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The priority among the jobs of a user in a queue: −100 to 100, higher
-     * first. Default: 0.
+     * first. Unset: 0.
      * </pre>
      *
-     * <code>sint32 priority = 8;</code>
+     * <code>optional int32 priority = 8;</code>
      * @param value The priority to set.
      * @return This builder for chaining.
      */
@@ -2232,10 +2317,10 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The priority among the jobs of a user in a queue: −100 to 100, higher
-     * first. Default: 0.
+     * first. Unset: 0.
      * </pre>
      *
-     * <code>sint32 priority = 8;</code>
+     * <code>optional int32 priority = 8;</code>
      * @return This builder for chaining.
      */
     public Builder clearPriority() {
@@ -2607,7 +2692,7 @@ java.lang.String defaultValue) {
      * The budget of attempts. 0 (unset): 3. 1 to 100.
      * </pre>
      *
-     * <code>uint32 max_attempts = 11;</code>
+     * <code>int32 max_attempts = 11;</code>
      * @return The maxAttempts.
      */
     @java.lang.Override
@@ -2619,7 +2704,7 @@ java.lang.String defaultValue) {
      * The budget of attempts. 0 (unset): 3. 1 to 100.
      * </pre>
      *
-     * <code>uint32 max_attempts = 11;</code>
+     * <code>int32 max_attempts = 11;</code>
      * @param value The maxAttempts to set.
      * @return This builder for chaining.
      */
@@ -2635,7 +2720,7 @@ java.lang.String defaultValue) {
      * The budget of attempts. 0 (unset): 3. 1 to 100.
      * </pre>
      *
-     * <code>uint32 max_attempts = 11;</code>
+     * <code>int32 max_attempts = 11;</code>
      * @return This builder for chaining.
      */
     public Builder clearMaxAttempts() {
@@ -2806,7 +2891,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2818,7 +2903,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2834,7 +2919,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2855,7 +2940,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2874,7 +2959,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2898,7 +2983,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2916,7 +3001,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2929,7 +3014,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -2945,7 +3030,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The hard limit of one attempt, which is then stopped and fails with the
-     * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+     * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -3156,9 +3241,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3179,9 +3265,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3192,9 +3279,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3212,9 +3300,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3238,9 +3327,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3263,9 +3353,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -3282,9 +3373,10 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-     * at most 256 bytes of UTF-8, without control characters. Keys are compared
-     * by their bytes.
+     * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+     * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+     * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+     * bytes of UTF-8 without control characters.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 15;</code>

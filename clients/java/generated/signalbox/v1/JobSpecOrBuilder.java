@@ -9,8 +9,9 @@ public interface JobSpecOrBuilder extends
 
   /**
    * <pre>
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-   * '.', '_', '-', '/'. Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+   * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+   * FAILED_PRECONDITION (KIND_UNKNOWN).
    * </pre>
    *
    * <code>string kind = 1;</code>
@@ -19,8 +20,9 @@ public interface JobSpecOrBuilder extends
   java.lang.String getKind();
   /**
    * <pre>
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-   * '.', '_', '-', '/'. Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+   * A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+   * FAILED_PRECONDITION (KIND_UNKNOWN).
    * </pre>
    *
    * <code>string kind = 1;</code>
@@ -31,9 +33,10 @@ public interface JobSpecOrBuilder extends
 
   /**
    * <pre>
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. User ids are compared by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+   * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+   * U+009F). Limits and fairness are per user and queue. User ids are compared
+   * by their bytes.
    * </pre>
    *
    * <code>string user_id = 2;</code>
@@ -42,9 +45,10 @@ public interface JobSpecOrBuilder extends
   java.lang.String getUserId();
   /**
    * <pre>
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-   * per user and queue. User ids are compared by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+   * bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+   * U+009F). Limits and fairness are per user and queue. User ids are compared
+   * by their bytes.
    * </pre>
    *
    * <code>string user_id = 2;</code>
@@ -112,8 +116,10 @@ public interface JobSpecOrBuilder extends
 
   /**
    * <pre>
-   * A UUID that the caller chooses as the job's id (any version, 36
-   * characters). Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36
+   * characters in any case; it is kept and returned in lower case. Default: a
+   * new UUID of version 7. All users share the ids, so a name that others can
+   * guess belongs into idempotency_key.
    * </pre>
    *
    * <code>string job_id = 6;</code>
@@ -122,8 +128,10 @@ public interface JobSpecOrBuilder extends
   java.lang.String getJobId();
   /**
    * <pre>
-   * A UUID that the caller chooses as the job's id (any version, 36
-   * characters). Default: a new UUID of version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36
+   * characters in any case; it is kept and returned in lower case. Default: a
+   * new UUID of version 7. All users share the ids, so a name that others can
+   * guess belongs into idempotency_key.
    * </pre>
    *
    * <code>string job_id = 6;</code>
@@ -135,8 +143,10 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * A key that is unique for each user, and makes the call idempotent: the same
-   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-   * characters.
+   * key with the same content returns the first job. The content is the same if
+   * all fields are equal after defaults are filled in, except job_id and
+   * idempotency_key; later changes of the job do not matter. Default: none. At
+   * most 256 bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>string idempotency_key = 7;</code>
@@ -146,8 +156,10 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * A key that is unique for each user, and makes the call idempotent: the same
-   * key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-   * characters.
+   * key with the same content returns the first job. The content is the same if
+   * all fields are equal after defaults are filled in, except job_id and
+   * idempotency_key; later changes of the job do not matter. Default: none. At
+   * most 256 bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>string idempotency_key = 7;</code>
@@ -159,10 +171,20 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * The priority among the jobs of a user in a queue: −100 to 100, higher
-   * first. Default: 0.
+   * first. Unset: 0.
    * </pre>
    *
-   * <code>sint32 priority = 8;</code>
+   * <code>optional int32 priority = 8;</code>
+   * @return Whether the priority field is set.
+   */
+  boolean hasPriority();
+  /**
+   * <pre>
+   * The priority among the jobs of a user in a queue: −100 to 100, higher
+   * first. Unset: 0.
+   * </pre>
+   *
+   * <code>optional int32 priority = 8;</code>
    * @return The priority.
    */
   int getPriority();
@@ -226,7 +248,7 @@ public interface JobSpecOrBuilder extends
    * The budget of attempts. 0 (unset): 3. 1 to 100.
    * </pre>
    *
-   * <code>uint32 max_attempts = 11;</code>
+   * <code>int32 max_attempts = 11;</code>
    * @return The maxAttempts.
    */
   int getMaxAttempts();
@@ -261,7 +283,7 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -271,7 +293,7 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -281,7 +303,7 @@ public interface JobSpecOrBuilder extends
   /**
    * <pre>
    * The hard limit of one attempt, which is then stopped and fails with the
-   * reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+   * cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 13;</code>
@@ -320,9 +342,10 @@ public interface JobSpecOrBuilder extends
 
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -330,9 +353,10 @@ public interface JobSpecOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -347,9 +371,10 @@ public interface JobSpecOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -358,9 +383,10 @@ public interface JobSpecOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>
@@ -372,9 +398,10 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-   * at most 256 bytes of UTF-8, without control characters. Keys are compared
-   * by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+   * a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+   * begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+   * bytes of UTF-8 without control characters.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 15;</code>

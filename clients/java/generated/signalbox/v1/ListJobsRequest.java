@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * The request of JobService.ListJobs. Empty filters match everything.
+ * The request of JobService.ListJobs.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.ListJobsRequest}
@@ -20,10 +20,6 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private ListJobsRequest() {
-    userId_ = "";
-    queue_ = "";
-    kind_ = "";
-    states_ = java.util.Collections.emptyList();
     pageToken_ = "";
   }
 
@@ -44,18 +40,6 @@ private static final long serialVersionUID = 0L;
     return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_descriptor;
   }
 
-  @SuppressWarnings({"rawtypes"})
-  @java.lang.Override
-  protected com.google.protobuf.MapField internalGetMapField(
-      int number) {
-    switch (number) {
-      case 5:
-        return internalGetLabels();
-      default:
-        throw new RuntimeException(
-            "Invalid map field number: " + number);
-    }
-  }
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
@@ -64,404 +48,15 @@ private static final long serialVersionUID = 0L;
             signalbox.v1.ListJobsRequest.class, signalbox.v1.ListJobsRequest.Builder.class);
   }
 
-  public static final int USER_ID_FIELD_NUMBER = 1;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object userId_ = "";
-  /**
-   * <pre>
-   * The user of the jobs. At most 256 bytes.
-   * </pre>
-   *
-   * <code>string user_id = 1;</code>
-   * @return The userId.
-   */
-  @java.lang.Override
-  public java.lang.String getUserId() {
-    java.lang.Object ref = userId_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      userId_ = s;
-      return s;
-    }
-  }
-  /**
-   * <pre>
-   * The user of the jobs. At most 256 bytes.
-   * </pre>
-   *
-   * <code>string user_id = 1;</code>
-   * @return The bytes for userId.
-   */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getUserIdBytes() {
-    java.lang.Object ref = userId_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      userId_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
-  }
-
-  public static final int QUEUE_FIELD_NUMBER = 2;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object queue_ = "";
-  /**
-   * <pre>
-   * The queue of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string queue = 2;</code>
-   * @return The queue.
-   */
-  @java.lang.Override
-  public java.lang.String getQueue() {
-    java.lang.Object ref = queue_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      queue_ = s;
-      return s;
-    }
-  }
-  /**
-   * <pre>
-   * The queue of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string queue = 2;</code>
-   * @return The bytes for queue.
-   */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getQueueBytes() {
-    java.lang.Object ref = queue_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      queue_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
-  }
-
-  public static final int KIND_FIELD_NUMBER = 3;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object kind_ = "";
-  /**
-   * <pre>
-   * The kind of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string kind = 3;</code>
-   * @return The kind.
-   */
-  @java.lang.Override
-  public java.lang.String getKind() {
-    java.lang.Object ref = kind_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      kind_ = s;
-      return s;
-    }
-  }
-  /**
-   * <pre>
-   * The kind of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string kind = 3;</code>
-   * @return The bytes for kind.
-   */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getKindBytes() {
-    java.lang.Object ref = kind_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      kind_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
-  }
-
-  public static final int STATES_FIELD_NUMBER = 4;
-  @SuppressWarnings("serial")
-  private java.util.List<java.lang.Integer> states_;
-  private static final com.google.protobuf.Internal.ListAdapter.Converter<
-      java.lang.Integer, signalbox.v1.JobState> states_converter_ =
-          new com.google.protobuf.Internal.ListAdapter.Converter<
-              java.lang.Integer, signalbox.v1.JobState>() {
-            public signalbox.v1.JobState convert(java.lang.Integer from) {
-              signalbox.v1.JobState result = signalbox.v1.JobState.forNumber(from);
-              return result == null ? signalbox.v1.JobState.UNRECOGNIZED : result;
-            }
-          };
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return A list containing the states.
-   */
-  @java.lang.Override
-  public java.util.List<signalbox.v1.JobState> getStatesList() {
-    return new com.google.protobuf.Internal.ListAdapter<
-        java.lang.Integer, signalbox.v1.JobState>(states_, states_converter_);
-  }
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return The count of states.
-   */
-  @java.lang.Override
-  public int getStatesCount() {
-    return states_.size();
-  }
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @param index The index of the element to return.
-   * @return The states at the given index.
-   */
-  @java.lang.Override
-  public signalbox.v1.JobState getStates(int index) {
-    return states_converter_.convert(states_.get(index));
-  }
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return A list containing the enum numeric values on the wire for states.
-   */
-  @java.lang.Override
-  public java.util.List<java.lang.Integer>
-  getStatesValueList() {
-    return states_;
-  }
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @param index The index of the value to return.
-   * @return The enum numeric value on the wire of states at the given index.
-   */
-  @java.lang.Override
-  public int getStatesValue(int index) {
-    return states_.get(index);
-  }
-  private int statesMemoizedSerializedSize;
-
-  public static final int LABELS_FIELD_NUMBER = 5;
-  private static final class LabelsDefaultEntryHolder {
-    static final com.google.protobuf.MapEntry<
-        java.lang.String, java.lang.String> defaultEntry =
-            com.google.protobuf.MapEntry
-            .<java.lang.String, java.lang.String>newDefaultInstance(
-                signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_LabelsEntry_descriptor, 
-                com.google.protobuf.WireFormat.FieldType.STRING,
-                "",
-                com.google.protobuf.WireFormat.FieldType.STRING,
-                "");
-  }
-  @SuppressWarnings("serial")
-  private com.google.protobuf.MapField<
-      java.lang.String, java.lang.String> labels_;
-  private com.google.protobuf.MapField<java.lang.String, java.lang.String>
-  internalGetLabels() {
-    if (labels_ == null) {
-      return com.google.protobuf.MapField.emptyMapField(
-          LabelsDefaultEntryHolder.defaultEntry);
-    }
-    return labels_;
-  }
-  public int getLabelsCount() {
-    return internalGetLabels().getMap().size();
-  }
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  @java.lang.Override
-  public boolean containsLabels(
-      java.lang.String key) {
-    if (key == null) { throw new NullPointerException("map key"); }
-    return internalGetLabels().getMap().containsKey(key);
-  }
-  /**
-   * Use {@link #getLabelsMap()} instead.
-   */
-  @java.lang.Override
-  @java.lang.Deprecated
-  public java.util.Map<java.lang.String, java.lang.String> getLabels() {
-    return getLabelsMap();
-  }
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  @java.lang.Override
-  public java.util.Map<java.lang.String, java.lang.String> getLabelsMap() {
-    return internalGetLabels().getMap();
-  }
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  @java.lang.Override
-  public /* nullable */
-java.lang.String getLabelsOrDefault(
-      java.lang.String key,
-      /* nullable */
-java.lang.String defaultValue) {
-    if (key == null) { throw new NullPointerException("map key"); }
-    java.util.Map<java.lang.String, java.lang.String> map =
-        internalGetLabels().getMap();
-    return map.containsKey(key) ? map.get(key) : defaultValue;
-  }
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  @java.lang.Override
-  public java.lang.String getLabelsOrThrow(
-      java.lang.String key) {
-    if (key == null) { throw new NullPointerException("map key"); }
-    java.util.Map<java.lang.String, java.lang.String> map =
-        internalGetLabels().getMap();
-    if (!map.containsKey(key)) {
-      throw new java.lang.IllegalArgumentException();
-    }
-    return map.get(key);
-  }
-
-  public static final int CREATED_FROM_FIELD_NUMBER = 6;
-  private com.google.protobuf.Timestamp createdFrom_;
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   * @return Whether the createdFrom field is set.
-   */
-  @java.lang.Override
-  public boolean hasCreatedFrom() {
-    return createdFrom_ != null;
-  }
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   * @return The createdFrom.
-   */
-  @java.lang.Override
-  public com.google.protobuf.Timestamp getCreatedFrom() {
-    return createdFrom_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdFrom_;
-  }
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   */
-  @java.lang.Override
-  public com.google.protobuf.TimestampOrBuilder getCreatedFromOrBuilder() {
-    return createdFrom_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdFrom_;
-  }
-
-  public static final int CREATED_TO_FIELD_NUMBER = 7;
-  private com.google.protobuf.Timestamp createdTo_;
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   * @return Whether the createdTo field is set.
-   */
-  @java.lang.Override
-  public boolean hasCreatedTo() {
-    return createdTo_ != null;
-  }
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   * @return The createdTo.
-   */
-  @java.lang.Override
-  public com.google.protobuf.Timestamp getCreatedTo() {
-    return createdTo_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdTo_;
-  }
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   */
-  @java.lang.Override
-  public com.google.protobuf.TimestampOrBuilder getCreatedToOrBuilder() {
-    return createdTo_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdTo_;
-  }
-
   public static final int PAGE_SIZE_FIELD_NUMBER = 8;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * The number of jobs of a page. 0 (unset): 50. At most 1,000.
+   * The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+   * 1,000.
    * </pre>
    *
-   * <code>uint32 page_size = 8;</code>
+   * <code>int32 page_size = 8;</code>
    * @return The pageSize.
    */
   @java.lang.Override
@@ -474,8 +69,8 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The next_page_token of the previous page, which the same caller received for
-   * the same filters. Default: the first page.
+   * The next_page_token of the previous page, which the same caller received
+   * for the same filter. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 9;</code>
@@ -496,8 +91,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The next_page_token of the previous page, which the same caller received for
-   * the same filters. Default: the first page.
+   * The next_page_token of the previous page, which the same caller received
+   * for the same filter. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 9;</code>
@@ -518,6 +113,44 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int FILTER_FIELD_NUMBER = 10;
+  private signalbox.v1.JobFilter filter_;
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   * @return Whether the filter field is set.
+   */
+  @java.lang.Override
+  public boolean hasFilter() {
+    return filter_ != null;
+  }
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   * @return The filter.
+   */
+  @java.lang.Override
+  public signalbox.v1.JobFilter getFilter() {
+    return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+  }
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   */
+  @java.lang.Override
+  public signalbox.v1.JobFilterOrBuilder getFilterOrBuilder() {
+    return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -532,40 +165,14 @@ java.lang.String defaultValue) {
   @java.lang.Override
   public void writeTo(com.google.protobuf.CodedOutputStream output)
                       throws java.io.IOException {
-    getSerializedSize();
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(userId_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 1, userId_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(queue_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 2, queue_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(kind_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 3, kind_);
-    }
-    if (getStatesList().size() > 0) {
-      output.writeUInt32NoTag(34);
-      output.writeUInt32NoTag(statesMemoizedSerializedSize);
-    }
-    for (int i = 0; i < states_.size(); i++) {
-      output.writeEnumNoTag(states_.get(i));
-    }
-    com.google.protobuf.GeneratedMessageV3
-      .serializeStringMapTo(
-        output,
-        internalGetLabels(),
-        LabelsDefaultEntryHolder.defaultEntry,
-        5);
-    if (createdFrom_ != null) {
-      output.writeMessage(6, getCreatedFrom());
-    }
-    if (createdTo_ != null) {
-      output.writeMessage(7, getCreatedTo());
-    }
     if (pageSize_ != 0) {
-      output.writeUInt32(8, pageSize_);
+      output.writeInt32(8, pageSize_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(pageToken_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 9, pageToken_);
+    }
+    if (filter_ != null) {
+      output.writeMessage(10, getFilter());
     }
     getUnknownFields().writeTo(output);
   }
@@ -576,51 +183,16 @@ java.lang.String defaultValue) {
     if (size != -1) return size;
 
     size = 0;
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(userId_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, userId_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(queue_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, queue_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(kind_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, kind_);
-    }
-    {
-      int dataSize = 0;
-      for (int i = 0; i < states_.size(); i++) {
-        dataSize += com.google.protobuf.CodedOutputStream
-          .computeEnumSizeNoTag(states_.get(i));
-      }
-      size += dataSize;
-      if (!getStatesList().isEmpty()) {  size += 1;
-        size += com.google.protobuf.CodedOutputStream
-          .computeUInt32SizeNoTag(dataSize);
-      }statesMemoizedSerializedSize = dataSize;
-    }
-    for (java.util.Map.Entry<java.lang.String, java.lang.String> entry
-         : internalGetLabels().getMap().entrySet()) {
-      com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
-      labels__ = LabelsDefaultEntryHolder.defaultEntry.newBuilderForType()
-          .setKey(entry.getKey())
-          .setValue(entry.getValue())
-          .build();
-      size += com.google.protobuf.CodedOutputStream
-          .computeMessageSize(5, labels__);
-    }
-    if (createdFrom_ != null) {
-      size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(6, getCreatedFrom());
-    }
-    if (createdTo_ != null) {
-      size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(7, getCreatedTo());
-    }
     if (pageSize_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(8, pageSize_);
+        .computeInt32Size(8, pageSize_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(pageToken_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(9, pageToken_);
+    }
+    if (filter_ != null) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(10, getFilter());
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -637,29 +209,15 @@ java.lang.String defaultValue) {
     }
     signalbox.v1.ListJobsRequest other = (signalbox.v1.ListJobsRequest) obj;
 
-    if (!getUserId()
-        .equals(other.getUserId())) return false;
-    if (!getQueue()
-        .equals(other.getQueue())) return false;
-    if (!getKind()
-        .equals(other.getKind())) return false;
-    if (!states_.equals(other.states_)) return false;
-    if (!internalGetLabels().equals(
-        other.internalGetLabels())) return false;
-    if (hasCreatedFrom() != other.hasCreatedFrom()) return false;
-    if (hasCreatedFrom()) {
-      if (!getCreatedFrom()
-          .equals(other.getCreatedFrom())) return false;
-    }
-    if (hasCreatedTo() != other.hasCreatedTo()) return false;
-    if (hasCreatedTo()) {
-      if (!getCreatedTo()
-          .equals(other.getCreatedTo())) return false;
-    }
     if (getPageSize()
         != other.getPageSize()) return false;
     if (!getPageToken()
         .equals(other.getPageToken())) return false;
+    if (hasFilter() != other.hasFilter()) return false;
+    if (hasFilter()) {
+      if (!getFilter()
+          .equals(other.getFilter())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -671,32 +229,14 @@ java.lang.String defaultValue) {
     }
     int hash = 41;
     hash = (19 * hash) + getDescriptor().hashCode();
-    hash = (37 * hash) + USER_ID_FIELD_NUMBER;
-    hash = (53 * hash) + getUserId().hashCode();
-    hash = (37 * hash) + QUEUE_FIELD_NUMBER;
-    hash = (53 * hash) + getQueue().hashCode();
-    hash = (37 * hash) + KIND_FIELD_NUMBER;
-    hash = (53 * hash) + getKind().hashCode();
-    if (getStatesCount() > 0) {
-      hash = (37 * hash) + STATES_FIELD_NUMBER;
-      hash = (53 * hash) + states_.hashCode();
-    }
-    if (!internalGetLabels().getMap().isEmpty()) {
-      hash = (37 * hash) + LABELS_FIELD_NUMBER;
-      hash = (53 * hash) + internalGetLabels().hashCode();
-    }
-    if (hasCreatedFrom()) {
-      hash = (37 * hash) + CREATED_FROM_FIELD_NUMBER;
-      hash = (53 * hash) + getCreatedFrom().hashCode();
-    }
-    if (hasCreatedTo()) {
-      hash = (37 * hash) + CREATED_TO_FIELD_NUMBER;
-      hash = (53 * hash) + getCreatedTo().hashCode();
-    }
     hash = (37 * hash) + PAGE_SIZE_FIELD_NUMBER;
     hash = (53 * hash) + getPageSize();
     hash = (37 * hash) + PAGE_TOKEN_FIELD_NUMBER;
     hash = (53 * hash) + getPageToken().hashCode();
+    if (hasFilter()) {
+      hash = (37 * hash) + FILTER_FIELD_NUMBER;
+      hash = (53 * hash) + getFilter().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -794,7 +334,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The request of JobService.ListJobs. Empty filters match everything.
+   * The request of JobService.ListJobs.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.ListJobsRequest}
@@ -808,28 +348,6 @@ java.lang.String defaultValue) {
       return signalbox.v1.JobServiceProto.internal_static_signalbox_v1_ListJobsRequest_descriptor;
     }
 
-    @SuppressWarnings({"rawtypes"})
-    protected com.google.protobuf.MapField internalGetMapField(
-        int number) {
-      switch (number) {
-        case 5:
-          return internalGetLabels();
-        default:
-          throw new RuntimeException(
-              "Invalid map field number: " + number);
-      }
-    }
-    @SuppressWarnings({"rawtypes"})
-    protected com.google.protobuf.MapField internalGetMutableMapField(
-        int number) {
-      switch (number) {
-        case 5:
-          return internalGetMutableLabels();
-        default:
-          throw new RuntimeException(
-              "Invalid map field number: " + number);
-      }
-    }
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
@@ -852,24 +370,13 @@ java.lang.String defaultValue) {
     public Builder clear() {
       super.clear();
       bitField0_ = 0;
-      userId_ = "";
-      queue_ = "";
-      kind_ = "";
-      states_ = java.util.Collections.emptyList();
-      bitField0_ = (bitField0_ & ~0x00000008);
-      internalGetMutableLabels().clear();
-      createdFrom_ = null;
-      if (createdFromBuilder_ != null) {
-        createdFromBuilder_.dispose();
-        createdFromBuilder_ = null;
-      }
-      createdTo_ = null;
-      if (createdToBuilder_ != null) {
-        createdToBuilder_.dispose();
-        createdToBuilder_ = null;
-      }
       pageSize_ = 0;
       pageToken_ = "";
+      filter_ = null;
+      if (filterBuilder_ != null) {
+        filterBuilder_.dispose();
+        filterBuilder_ = null;
+      }
       return this;
     }
 
@@ -896,50 +403,23 @@ java.lang.String defaultValue) {
     @java.lang.Override
     public signalbox.v1.ListJobsRequest buildPartial() {
       signalbox.v1.ListJobsRequest result = new signalbox.v1.ListJobsRequest(this);
-      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
     }
 
-    private void buildPartialRepeatedFields(signalbox.v1.ListJobsRequest result) {
-      if (((bitField0_ & 0x00000008) != 0)) {
-        states_ = java.util.Collections.unmodifiableList(states_);
-        bitField0_ = (bitField0_ & ~0x00000008);
-      }
-      result.states_ = states_;
-    }
-
     private void buildPartial0(signalbox.v1.ListJobsRequest result) {
       int from_bitField0_ = bitField0_;
       if (((from_bitField0_ & 0x00000001) != 0)) {
-        result.userId_ = userId_;
-      }
-      if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.queue_ = queue_;
-      }
-      if (((from_bitField0_ & 0x00000004) != 0)) {
-        result.kind_ = kind_;
-      }
-      if (((from_bitField0_ & 0x00000010) != 0)) {
-        result.labels_ = internalGetLabels();
-        result.labels_.makeImmutable();
-      }
-      if (((from_bitField0_ & 0x00000020) != 0)) {
-        result.createdFrom_ = createdFromBuilder_ == null
-            ? createdFrom_
-            : createdFromBuilder_.build();
-      }
-      if (((from_bitField0_ & 0x00000040) != 0)) {
-        result.createdTo_ = createdToBuilder_ == null
-            ? createdTo_
-            : createdToBuilder_.build();
-      }
-      if (((from_bitField0_ & 0x00000080) != 0)) {
         result.pageSize_ = pageSize_;
       }
-      if (((from_bitField0_ & 0x00000100) != 0)) {
+      if (((from_bitField0_ & 0x00000002) != 0)) {
         result.pageToken_ = pageToken_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.filter_ = filterBuilder_ == null
+            ? filter_
+            : filterBuilder_.build();
       }
     }
 
@@ -987,47 +467,16 @@ java.lang.String defaultValue) {
 
     public Builder mergeFrom(signalbox.v1.ListJobsRequest other) {
       if (other == signalbox.v1.ListJobsRequest.getDefaultInstance()) return this;
-      if (!other.getUserId().isEmpty()) {
-        userId_ = other.userId_;
-        bitField0_ |= 0x00000001;
-        onChanged();
-      }
-      if (!other.getQueue().isEmpty()) {
-        queue_ = other.queue_;
-        bitField0_ |= 0x00000002;
-        onChanged();
-      }
-      if (!other.getKind().isEmpty()) {
-        kind_ = other.kind_;
-        bitField0_ |= 0x00000004;
-        onChanged();
-      }
-      if (!other.states_.isEmpty()) {
-        if (states_.isEmpty()) {
-          states_ = other.states_;
-          bitField0_ = (bitField0_ & ~0x00000008);
-        } else {
-          ensureStatesIsMutable();
-          states_.addAll(other.states_);
-        }
-        onChanged();
-      }
-      internalGetMutableLabels().mergeFrom(
-          other.internalGetLabels());
-      bitField0_ |= 0x00000010;
-      if (other.hasCreatedFrom()) {
-        mergeCreatedFrom(other.getCreatedFrom());
-      }
-      if (other.hasCreatedTo()) {
-        mergeCreatedTo(other.getCreatedTo());
-      }
       if (other.getPageSize() != 0) {
         setPageSize(other.getPageSize());
       }
       if (!other.getPageToken().isEmpty()) {
         pageToken_ = other.pageToken_;
-        bitField0_ |= 0x00000100;
+        bitField0_ |= 0x00000002;
         onChanged();
+      }
+      if (other.hasFilter()) {
+        mergeFilter(other.getFilter());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1055,71 +504,23 @@ java.lang.String defaultValue) {
             case 0:
               done = true;
               break;
-            case 10: {
-              userId_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000001;
-              break;
-            } // case 10
-            case 18: {
-              queue_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000002;
-              break;
-            } // case 18
-            case 26: {
-              kind_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000004;
-              break;
-            } // case 26
-            case 32: {
-              int tmpRaw = input.readEnum();
-              ensureStatesIsMutable();
-              states_.add(tmpRaw);
-              break;
-            } // case 32
-            case 34: {
-              int length = input.readRawVarint32();
-              int oldLimit = input.pushLimit(length);
-              while(input.getBytesUntilLimit() > 0) {
-                int tmpRaw = input.readEnum();
-                ensureStatesIsMutable();
-                states_.add(tmpRaw);
-              }
-              input.popLimit(oldLimit);
-              break;
-            } // case 34
-            case 42: {
-              com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
-              labels__ = input.readMessage(
-                  LabelsDefaultEntryHolder.defaultEntry.getParserForType(), extensionRegistry);
-              internalGetMutableLabels().getMutableMap().put(
-                  labels__.getKey(), labels__.getValue());
-              bitField0_ |= 0x00000010;
-              break;
-            } // case 42
-            case 50: {
-              input.readMessage(
-                  getCreatedFromFieldBuilder().getBuilder(),
-                  extensionRegistry);
-              bitField0_ |= 0x00000020;
-              break;
-            } // case 50
-            case 58: {
-              input.readMessage(
-                  getCreatedToFieldBuilder().getBuilder(),
-                  extensionRegistry);
-              bitField0_ |= 0x00000040;
-              break;
-            } // case 58
             case 64: {
-              pageSize_ = input.readUInt32();
-              bitField0_ |= 0x00000080;
+              pageSize_ = input.readInt32();
+              bitField0_ |= 0x00000001;
               break;
             } // case 64
             case 74: {
               pageToken_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000100;
+              bitField0_ |= 0x00000002;
               break;
             } // case 74
+            case 82: {
+              input.readMessage(
+                  getFilterFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 82
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1137,942 +538,14 @@ java.lang.String defaultValue) {
     }
     private int bitField0_;
 
-    private java.lang.Object userId_ = "";
-    /**
-     * <pre>
-     * The user of the jobs. At most 256 bytes.
-     * </pre>
-     *
-     * <code>string user_id = 1;</code>
-     * @return The userId.
-     */
-    public java.lang.String getUserId() {
-      java.lang.Object ref = userId_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        userId_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The user of the jobs. At most 256 bytes.
-     * </pre>
-     *
-     * <code>string user_id = 1;</code>
-     * @return The bytes for userId.
-     */
-    public com.google.protobuf.ByteString
-        getUserIdBytes() {
-      java.lang.Object ref = userId_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        userId_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The user of the jobs. At most 256 bytes.
-     * </pre>
-     *
-     * <code>string user_id = 1;</code>
-     * @param value The userId to set.
-     * @return This builder for chaining.
-     */
-    public Builder setUserId(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      userId_ = value;
-      bitField0_ |= 0x00000001;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The user of the jobs. At most 256 bytes.
-     * </pre>
-     *
-     * <code>string user_id = 1;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearUserId() {
-      userId_ = getDefaultInstance().getUserId();
-      bitField0_ = (bitField0_ & ~0x00000001);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The user of the jobs. At most 256 bytes.
-     * </pre>
-     *
-     * <code>string user_id = 1;</code>
-     * @param value The bytes for userId to set.
-     * @return This builder for chaining.
-     */
-    public Builder setUserIdBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      userId_ = value;
-      bitField0_ |= 0x00000001;
-      onChanged();
-      return this;
-    }
-
-    private java.lang.Object queue_ = "";
-    /**
-     * <pre>
-     * The queue of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string queue = 2;</code>
-     * @return The queue.
-     */
-    public java.lang.String getQueue() {
-      java.lang.Object ref = queue_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        queue_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The queue of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string queue = 2;</code>
-     * @return The bytes for queue.
-     */
-    public com.google.protobuf.ByteString
-        getQueueBytes() {
-      java.lang.Object ref = queue_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        queue_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The queue of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string queue = 2;</code>
-     * @param value The queue to set.
-     * @return This builder for chaining.
-     */
-    public Builder setQueue(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      queue_ = value;
-      bitField0_ |= 0x00000002;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The queue of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string queue = 2;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearQueue() {
-      queue_ = getDefaultInstance().getQueue();
-      bitField0_ = (bitField0_ & ~0x00000002);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The queue of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string queue = 2;</code>
-     * @param value The bytes for queue to set.
-     * @return This builder for chaining.
-     */
-    public Builder setQueueBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      queue_ = value;
-      bitField0_ |= 0x00000002;
-      onChanged();
-      return this;
-    }
-
-    private java.lang.Object kind_ = "";
-    /**
-     * <pre>
-     * The kind of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string kind = 3;</code>
-     * @return The kind.
-     */
-    public java.lang.String getKind() {
-      java.lang.Object ref = kind_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        kind_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The kind of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string kind = 3;</code>
-     * @return The bytes for kind.
-     */
-    public com.google.protobuf.ByteString
-        getKindBytes() {
-      java.lang.Object ref = kind_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        kind_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The kind of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string kind = 3;</code>
-     * @param value The kind to set.
-     * @return This builder for chaining.
-     */
-    public Builder setKind(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      kind_ = value;
-      bitField0_ |= 0x00000004;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The kind of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string kind = 3;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearKind() {
-      kind_ = getDefaultInstance().getKind();
-      bitField0_ = (bitField0_ & ~0x00000004);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The kind of the jobs. At most 128 characters.
-     * </pre>
-     *
-     * <code>string kind = 3;</code>
-     * @param value The bytes for kind to set.
-     * @return This builder for chaining.
-     */
-    public Builder setKindBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      kind_ = value;
-      bitField0_ |= 0x00000004;
-      onChanged();
-      return this;
-    }
-
-    private java.util.List<java.lang.Integer> states_ =
-      java.util.Collections.emptyList();
-    private void ensureStatesIsMutable() {
-      if (!((bitField0_ & 0x00000008) != 0)) {
-        states_ = new java.util.ArrayList<java.lang.Integer>(states_);
-        bitField0_ |= 0x00000008;
-      }
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @return A list containing the states.
-     */
-    public java.util.List<signalbox.v1.JobState> getStatesList() {
-      return new com.google.protobuf.Internal.ListAdapter<
-          java.lang.Integer, signalbox.v1.JobState>(states_, states_converter_);
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @return The count of states.
-     */
-    public int getStatesCount() {
-      return states_.size();
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param index The index of the element to return.
-     * @return The states at the given index.
-     */
-    public signalbox.v1.JobState getStates(int index) {
-      return states_converter_.convert(states_.get(index));
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param index The index to set the value at.
-     * @param value The states to set.
-     * @return This builder for chaining.
-     */
-    public Builder setStates(
-        int index, signalbox.v1.JobState value) {
-      if (value == null) {
-        throw new NullPointerException();
-      }
-      ensureStatesIsMutable();
-      states_.set(index, value.getNumber());
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param value The states to add.
-     * @return This builder for chaining.
-     */
-    public Builder addStates(signalbox.v1.JobState value) {
-      if (value == null) {
-        throw new NullPointerException();
-      }
-      ensureStatesIsMutable();
-      states_.add(value.getNumber());
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param values The states to add.
-     * @return This builder for chaining.
-     */
-    public Builder addAllStates(
-        java.lang.Iterable<? extends signalbox.v1.JobState> values) {
-      ensureStatesIsMutable();
-      for (signalbox.v1.JobState value : values) {
-        states_.add(value.getNumber());
-      }
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearStates() {
-      states_ = java.util.Collections.emptyList();
-      bitField0_ = (bitField0_ & ~0x00000008);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @return A list containing the enum numeric values on the wire for states.
-     */
-    public java.util.List<java.lang.Integer>
-    getStatesValueList() {
-      return java.util.Collections.unmodifiableList(states_);
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param index The index of the value to return.
-     * @return The enum numeric value on the wire of states at the given index.
-     */
-    public int getStatesValue(int index) {
-      return states_.get(index);
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param index The index to set the value at.
-     * @param value The enum numeric value on the wire for states to set.
-     * @return This builder for chaining.
-     */
-    public Builder setStatesValue(
-        int index, int value) {
-      ensureStatesIsMutable();
-      states_.set(index, value);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param value The enum numeric value on the wire for states to add.
-     * @return This builder for chaining.
-     */
-    public Builder addStatesValue(int value) {
-      ensureStatesIsMutable();
-      states_.add(value);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs in any of these states. Default: every state.
-     * </pre>
-     *
-     * <code>repeated .signalbox.v1.JobState states = 4;</code>
-     * @param values The enum numeric values on the wire for states to add.
-     * @return This builder for chaining.
-     */
-    public Builder addAllStatesValue(
-        java.lang.Iterable<java.lang.Integer> values) {
-      ensureStatesIsMutable();
-      for (int value : values) {
-        states_.add(value);
-      }
-      onChanged();
-      return this;
-    }
-
-    private com.google.protobuf.MapField<
-        java.lang.String, java.lang.String> labels_;
-    private com.google.protobuf.MapField<java.lang.String, java.lang.String>
-        internalGetLabels() {
-      if (labels_ == null) {
-        return com.google.protobuf.MapField.emptyMapField(
-            LabelsDefaultEntryHolder.defaultEntry);
-      }
-      return labels_;
-    }
-    private com.google.protobuf.MapField<java.lang.String, java.lang.String>
-        internalGetMutableLabels() {
-      if (labels_ == null) {
-        labels_ = com.google.protobuf.MapField.newMapField(
-            LabelsDefaultEntryHolder.defaultEntry);
-      }
-      if (!labels_.isMutable()) {
-        labels_ = labels_.copy();
-      }
-      bitField0_ |= 0x00000010;
-      onChanged();
-      return labels_;
-    }
-    public int getLabelsCount() {
-      return internalGetLabels().getMap().size();
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    @java.lang.Override
-    public boolean containsLabels(
-        java.lang.String key) {
-      if (key == null) { throw new NullPointerException("map key"); }
-      return internalGetLabels().getMap().containsKey(key);
-    }
-    /**
-     * Use {@link #getLabelsMap()} instead.
-     */
-    @java.lang.Override
-    @java.lang.Deprecated
-    public java.util.Map<java.lang.String, java.lang.String> getLabels() {
-      return getLabelsMap();
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    @java.lang.Override
-    public java.util.Map<java.lang.String, java.lang.String> getLabelsMap() {
-      return internalGetLabels().getMap();
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    @java.lang.Override
-    public /* nullable */
-java.lang.String getLabelsOrDefault(
-        java.lang.String key,
-        /* nullable */
-java.lang.String defaultValue) {
-      if (key == null) { throw new NullPointerException("map key"); }
-      java.util.Map<java.lang.String, java.lang.String> map =
-          internalGetLabels().getMap();
-      return map.containsKey(key) ? map.get(key) : defaultValue;
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    @java.lang.Override
-    public java.lang.String getLabelsOrThrow(
-        java.lang.String key) {
-      if (key == null) { throw new NullPointerException("map key"); }
-      java.util.Map<java.lang.String, java.lang.String> map =
-          internalGetLabels().getMap();
-      if (!map.containsKey(key)) {
-        throw new java.lang.IllegalArgumentException();
-      }
-      return map.get(key);
-    }
-    public Builder clearLabels() {
-      bitField0_ = (bitField0_ & ~0x00000010);
-      internalGetMutableLabels().getMutableMap()
-          .clear();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    public Builder removeLabels(
-        java.lang.String key) {
-      if (key == null) { throw new NullPointerException("map key"); }
-      internalGetMutableLabels().getMutableMap()
-          .remove(key);
-      return this;
-    }
-    /**
-     * Use alternate mutation accessors instead.
-     */
-    @java.lang.Deprecated
-    public java.util.Map<java.lang.String, java.lang.String>
-        getMutableLabels() {
-      bitField0_ |= 0x00000010;
-      return internalGetMutableLabels().getMutableMap();
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    public Builder putLabels(
-        java.lang.String key,
-        java.lang.String value) {
-      if (key == null) { throw new NullPointerException("map key"); }
-      if (value == null) { throw new NullPointerException("map value"); }
-      internalGetMutableLabels().getMutableMap()
-          .put(key, value);
-      bitField0_ |= 0x00000010;
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs that have all of these labels. At most 8.
-     * </pre>
-     *
-     * <code>map&lt;string, string&gt; labels = 5;</code>
-     */
-    public Builder putAllLabels(
-        java.util.Map<java.lang.String, java.lang.String> values) {
-      internalGetMutableLabels().getMutableMap()
-          .putAll(values);
-      bitField0_ |= 0x00000010;
-      return this;
-    }
-
-    private com.google.protobuf.Timestamp createdFrom_;
-    private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createdFromBuilder_;
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     * @return Whether the createdFrom field is set.
-     */
-    public boolean hasCreatedFrom() {
-      return ((bitField0_ & 0x00000020) != 0);
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     * @return The createdFrom.
-     */
-    public com.google.protobuf.Timestamp getCreatedFrom() {
-      if (createdFromBuilder_ == null) {
-        return createdFrom_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdFrom_;
-      } else {
-        return createdFromBuilder_.getMessage();
-      }
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public Builder setCreatedFrom(com.google.protobuf.Timestamp value) {
-      if (createdFromBuilder_ == null) {
-        if (value == null) {
-          throw new NullPointerException();
-        }
-        createdFrom_ = value;
-      } else {
-        createdFromBuilder_.setMessage(value);
-      }
-      bitField0_ |= 0x00000020;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public Builder setCreatedFrom(
-        com.google.protobuf.Timestamp.Builder builderForValue) {
-      if (createdFromBuilder_ == null) {
-        createdFrom_ = builderForValue.build();
-      } else {
-        createdFromBuilder_.setMessage(builderForValue.build());
-      }
-      bitField0_ |= 0x00000020;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public Builder mergeCreatedFrom(com.google.protobuf.Timestamp value) {
-      if (createdFromBuilder_ == null) {
-        if (((bitField0_ & 0x00000020) != 0) &&
-          createdFrom_ != null &&
-          createdFrom_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
-          getCreatedFromBuilder().mergeFrom(value);
-        } else {
-          createdFrom_ = value;
-        }
-      } else {
-        createdFromBuilder_.mergeFrom(value);
-      }
-      bitField0_ |= 0x00000020;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public Builder clearCreatedFrom() {
-      bitField0_ = (bitField0_ & ~0x00000020);
-      createdFrom_ = null;
-      if (createdFromBuilder_ != null) {
-        createdFromBuilder_.dispose();
-        createdFromBuilder_ = null;
-      }
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public com.google.protobuf.Timestamp.Builder getCreatedFromBuilder() {
-      bitField0_ |= 0x00000020;
-      onChanged();
-      return getCreatedFromFieldBuilder().getBuilder();
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    public com.google.protobuf.TimestampOrBuilder getCreatedFromOrBuilder() {
-      if (createdFromBuilder_ != null) {
-        return createdFromBuilder_.getMessageOrBuilder();
-      } else {
-        return createdFrom_ == null ?
-            com.google.protobuf.Timestamp.getDefaultInstance() : createdFrom_;
-      }
-    }
-    /**
-     * <pre>
-     * Jobs created at or after this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_from = 6;</code>
-     */
-    private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
-        getCreatedFromFieldBuilder() {
-      if (createdFromBuilder_ == null) {
-        createdFromBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
-            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
-                getCreatedFrom(),
-                getParentForChildren(),
-                isClean());
-        createdFrom_ = null;
-      }
-      return createdFromBuilder_;
-    }
-
-    private com.google.protobuf.Timestamp createdTo_;
-    private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createdToBuilder_;
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     * @return Whether the createdTo field is set.
-     */
-    public boolean hasCreatedTo() {
-      return ((bitField0_ & 0x00000040) != 0);
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     * @return The createdTo.
-     */
-    public com.google.protobuf.Timestamp getCreatedTo() {
-      if (createdToBuilder_ == null) {
-        return createdTo_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createdTo_;
-      } else {
-        return createdToBuilder_.getMessage();
-      }
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public Builder setCreatedTo(com.google.protobuf.Timestamp value) {
-      if (createdToBuilder_ == null) {
-        if (value == null) {
-          throw new NullPointerException();
-        }
-        createdTo_ = value;
-      } else {
-        createdToBuilder_.setMessage(value);
-      }
-      bitField0_ |= 0x00000040;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public Builder setCreatedTo(
-        com.google.protobuf.Timestamp.Builder builderForValue) {
-      if (createdToBuilder_ == null) {
-        createdTo_ = builderForValue.build();
-      } else {
-        createdToBuilder_.setMessage(builderForValue.build());
-      }
-      bitField0_ |= 0x00000040;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public Builder mergeCreatedTo(com.google.protobuf.Timestamp value) {
-      if (createdToBuilder_ == null) {
-        if (((bitField0_ & 0x00000040) != 0) &&
-          createdTo_ != null &&
-          createdTo_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
-          getCreatedToBuilder().mergeFrom(value);
-        } else {
-          createdTo_ = value;
-        }
-      } else {
-        createdToBuilder_.mergeFrom(value);
-      }
-      bitField0_ |= 0x00000040;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public Builder clearCreatedTo() {
-      bitField0_ = (bitField0_ & ~0x00000040);
-      createdTo_ = null;
-      if (createdToBuilder_ != null) {
-        createdToBuilder_.dispose();
-        createdToBuilder_ = null;
-      }
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public com.google.protobuf.Timestamp.Builder getCreatedToBuilder() {
-      bitField0_ |= 0x00000040;
-      onChanged();
-      return getCreatedToFieldBuilder().getBuilder();
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    public com.google.protobuf.TimestampOrBuilder getCreatedToOrBuilder() {
-      if (createdToBuilder_ != null) {
-        return createdToBuilder_.getMessageOrBuilder();
-      } else {
-        return createdTo_ == null ?
-            com.google.protobuf.Timestamp.getDefaultInstance() : createdTo_;
-      }
-    }
-    /**
-     * <pre>
-     * Jobs created before this time. Default: no bound.
-     * </pre>
-     *
-     * <code>.google.protobuf.Timestamp created_to = 7;</code>
-     */
-    private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
-        getCreatedToFieldBuilder() {
-      if (createdToBuilder_ == null) {
-        createdToBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
-            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
-                getCreatedTo(),
-                getParentForChildren(),
-                isClean());
-        createdTo_ = null;
-      }
-      return createdToBuilder_;
-    }
-
     private int pageSize_ ;
     /**
      * <pre>
-     * The number of jobs of a page. 0 (unset): 50. At most 1,000.
+     * The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+     * 1,000.
      * </pre>
      *
-     * <code>uint32 page_size = 8;</code>
+     * <code>int32 page_size = 8;</code>
      * @return The pageSize.
      */
     @java.lang.Override
@@ -2081,30 +554,32 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The number of jobs of a page. 0 (unset): 50. At most 1,000.
+     * The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+     * 1,000.
      * </pre>
      *
-     * <code>uint32 page_size = 8;</code>
+     * <code>int32 page_size = 8;</code>
      * @param value The pageSize to set.
      * @return This builder for chaining.
      */
     public Builder setPageSize(int value) {
       
       pageSize_ = value;
-      bitField0_ |= 0x00000080;
+      bitField0_ |= 0x00000001;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The number of jobs of a page. 0 (unset): 50. At most 1,000.
+     * The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+     * 1,000.
      * </pre>
      *
-     * <code>uint32 page_size = 8;</code>
+     * <code>int32 page_size = 8;</code>
      * @return This builder for chaining.
      */
     public Builder clearPageSize() {
-      bitField0_ = (bitField0_ & ~0x00000080);
+      bitField0_ = (bitField0_ & ~0x00000001);
       pageSize_ = 0;
       onChanged();
       return this;
@@ -2113,8 +588,8 @@ java.lang.String defaultValue) {
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The next_page_token of the previous page, which the same caller received for
-     * the same filters. Default: the first page.
+     * The next_page_token of the previous page, which the same caller received
+     * for the same filter. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 9;</code>
@@ -2134,8 +609,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the previous page, which the same caller received for
-     * the same filters. Default: the first page.
+     * The next_page_token of the previous page, which the same caller received
+     * for the same filter. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 9;</code>
@@ -2156,8 +631,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the previous page, which the same caller received for
-     * the same filters. Default: the first page.
+     * The next_page_token of the previous page, which the same caller received
+     * for the same filter. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 9;</code>
@@ -2168,14 +643,14 @@ java.lang.String defaultValue) {
         java.lang.String value) {
       if (value == null) { throw new NullPointerException(); }
       pageToken_ = value;
-      bitField0_ |= 0x00000100;
+      bitField0_ |= 0x00000002;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The next_page_token of the previous page, which the same caller received for
-     * the same filters. Default: the first page.
+     * The next_page_token of the previous page, which the same caller received
+     * for the same filter. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 9;</code>
@@ -2183,14 +658,14 @@ java.lang.String defaultValue) {
      */
     public Builder clearPageToken() {
       pageToken_ = getDefaultInstance().getPageToken();
-      bitField0_ = (bitField0_ & ~0x00000100);
+      bitField0_ = (bitField0_ & ~0x00000002);
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The next_page_token of the previous page, which the same caller received for
-     * the same filters. Default: the first page.
+     * The next_page_token of the previous page, which the same caller received
+     * for the same filter. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 9;</code>
@@ -2202,9 +677,164 @@ java.lang.String defaultValue) {
       if (value == null) { throw new NullPointerException(); }
       checkByteStringIsUtf8(value);
       pageToken_ = value;
-      bitField0_ |= 0x00000100;
+      bitField0_ |= 0x00000002;
       onChanged();
       return this;
+    }
+
+    private signalbox.v1.JobFilter filter_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder> filterBuilder_;
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     * @return Whether the filter field is set.
+     */
+    public boolean hasFilter() {
+      return ((bitField0_ & 0x00000004) != 0);
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     * @return The filter.
+     */
+    public signalbox.v1.JobFilter getFilter() {
+      if (filterBuilder_ == null) {
+        return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+      } else {
+        return filterBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public Builder setFilter(signalbox.v1.JobFilter value) {
+      if (filterBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        filter_ = value;
+      } else {
+        filterBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public Builder setFilter(
+        signalbox.v1.JobFilter.Builder builderForValue) {
+      if (filterBuilder_ == null) {
+        filter_ = builderForValue.build();
+      } else {
+        filterBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public Builder mergeFilter(signalbox.v1.JobFilter value) {
+      if (filterBuilder_ == null) {
+        if (((bitField0_ & 0x00000004) != 0) &&
+          filter_ != null &&
+          filter_ != signalbox.v1.JobFilter.getDefaultInstance()) {
+          getFilterBuilder().mergeFrom(value);
+        } else {
+          filter_ = value;
+        }
+      } else {
+        filterBuilder_.mergeFrom(value);
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public Builder clearFilter() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      filter_ = null;
+      if (filterBuilder_ != null) {
+        filterBuilder_.dispose();
+        filterBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public signalbox.v1.JobFilter.Builder getFilterBuilder() {
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return getFilterFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    public signalbox.v1.JobFilterOrBuilder getFilterOrBuilder() {
+      if (filterBuilder_ != null) {
+        return filterBuilder_.getMessageOrBuilder();
+      } else {
+        return filter_ == null ?
+            signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+      }
+    }
+    /**
+     * <pre>
+     * The jobs to return. Default: all of them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 10;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder> 
+        getFilterFieldBuilder() {
+      if (filterBuilder_ == null) {
+        filterBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder>(
+                getFilter(),
+                getParentForChildren(),
+                isClean());
+        filter_ = null;
+      }
+      return filterBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -9,235 +9,19 @@ public interface ListJobsRequestOrBuilder extends
 
   /**
    * <pre>
-   * The user of the jobs. At most 256 bytes.
+   * The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+   * 1,000.
    * </pre>
    *
-   * <code>string user_id = 1;</code>
-   * @return The userId.
-   */
-  java.lang.String getUserId();
-  /**
-   * <pre>
-   * The user of the jobs. At most 256 bytes.
-   * </pre>
-   *
-   * <code>string user_id = 1;</code>
-   * @return The bytes for userId.
-   */
-  com.google.protobuf.ByteString
-      getUserIdBytes();
-
-  /**
-   * <pre>
-   * The queue of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string queue = 2;</code>
-   * @return The queue.
-   */
-  java.lang.String getQueue();
-  /**
-   * <pre>
-   * The queue of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string queue = 2;</code>
-   * @return The bytes for queue.
-   */
-  com.google.protobuf.ByteString
-      getQueueBytes();
-
-  /**
-   * <pre>
-   * The kind of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string kind = 3;</code>
-   * @return The kind.
-   */
-  java.lang.String getKind();
-  /**
-   * <pre>
-   * The kind of the jobs. At most 128 characters.
-   * </pre>
-   *
-   * <code>string kind = 3;</code>
-   * @return The bytes for kind.
-   */
-  com.google.protobuf.ByteString
-      getKindBytes();
-
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return A list containing the states.
-   */
-  java.util.List<signalbox.v1.JobState> getStatesList();
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return The count of states.
-   */
-  int getStatesCount();
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @param index The index of the element to return.
-   * @return The states at the given index.
-   */
-  signalbox.v1.JobState getStates(int index);
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @return A list containing the enum numeric values on the wire for states.
-   */
-  java.util.List<java.lang.Integer>
-  getStatesValueList();
-  /**
-   * <pre>
-   * Jobs in any of these states. Default: every state.
-   * </pre>
-   *
-   * <code>repeated .signalbox.v1.JobState states = 4;</code>
-   * @param index The index of the value to return.
-   * @return The enum numeric value on the wire of states at the given index.
-   */
-  int getStatesValue(int index);
-
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  int getLabelsCount();
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  boolean containsLabels(
-      java.lang.String key);
-  /**
-   * Use {@link #getLabelsMap()} instead.
-   */
-  @java.lang.Deprecated
-  java.util.Map<java.lang.String, java.lang.String>
-  getLabels();
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  java.util.Map<java.lang.String, java.lang.String>
-  getLabelsMap();
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  /* nullable */
-java.lang.String getLabelsOrDefault(
-      java.lang.String key,
-      /* nullable */
-java.lang.String defaultValue);
-  /**
-   * <pre>
-   * Jobs that have all of these labels. At most 8.
-   * </pre>
-   *
-   * <code>map&lt;string, string&gt; labels = 5;</code>
-   */
-  java.lang.String getLabelsOrThrow(
-      java.lang.String key);
-
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   * @return Whether the createdFrom field is set.
-   */
-  boolean hasCreatedFrom();
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   * @return The createdFrom.
-   */
-  com.google.protobuf.Timestamp getCreatedFrom();
-  /**
-   * <pre>
-   * Jobs created at or after this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_from = 6;</code>
-   */
-  com.google.protobuf.TimestampOrBuilder getCreatedFromOrBuilder();
-
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   * @return Whether the createdTo field is set.
-   */
-  boolean hasCreatedTo();
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   * @return The createdTo.
-   */
-  com.google.protobuf.Timestamp getCreatedTo();
-  /**
-   * <pre>
-   * Jobs created before this time. Default: no bound.
-   * </pre>
-   *
-   * <code>.google.protobuf.Timestamp created_to = 7;</code>
-   */
-  com.google.protobuf.TimestampOrBuilder getCreatedToOrBuilder();
-
-  /**
-   * <pre>
-   * The number of jobs of a page. 0 (unset): 50. At most 1,000.
-   * </pre>
-   *
-   * <code>uint32 page_size = 8;</code>
+   * <code>int32 page_size = 8;</code>
    * @return The pageSize.
    */
   int getPageSize();
 
   /**
    * <pre>
-   * The next_page_token of the previous page, which the same caller received for
-   * the same filters. Default: the first page.
+   * The next_page_token of the previous page, which the same caller received
+   * for the same filter. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 9;</code>
@@ -246,8 +30,8 @@ java.lang.String defaultValue);
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The next_page_token of the previous page, which the same caller received for
-   * the same filters. Default: the first page.
+   * The next_page_token of the previous page, which the same caller received
+   * for the same filter. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 9;</code>
@@ -255,4 +39,31 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getPageTokenBytes();
+
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   * @return Whether the filter field is set.
+   */
+  boolean hasFilter();
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   * @return The filter.
+   */
+  signalbox.v1.JobFilter getFilter();
+  /**
+   * <pre>
+   * The jobs to return. Default: all of them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 10;</code>
+   */
+  signalbox.v1.JobFilterOrBuilder getFilterOrBuilder();
 }

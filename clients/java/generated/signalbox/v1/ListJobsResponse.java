@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
    * opaque, and must not be stored, because a server of another version may
-   * refuse it.
+   * refuse it. It gives no rights: every page is checked as the first is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
    * opaque, and must not be stored, because a server of another version may
-   * refuse it.
+   * refuse it. It gives no rights: every page is checked as the first is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
      * opaque, and must not be stored, because a server of another version may
-     * refuse it.
+     * refuse it. It gives no rights: every page is checked as the first is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -946,7 +946,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
      * opaque, and must not be stored, because a server of another version may
-     * refuse it.
+     * refuse it. It gives no rights: every page is checked as the first is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -969,7 +969,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
      * opaque, and must not be stored, because a server of another version may
-     * refuse it.
+     * refuse it. It gives no rights: every page is checked as the first is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -988,7 +988,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
      * opaque, and must not be stored, because a server of another version may
-     * refuse it.
+     * refuse it. It gives no rights: every page is checked as the first is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1004,7 +1004,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
      * opaque, and must not be stored, because a server of another version may
-     * refuse it.
+     * refuse it. It gives no rights: every page is checked as the first is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>

@@ -20,7 +20,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private LogLine() {
-    level_ = "";
+    level_ = 0;
     message_ = "";
   }
 
@@ -56,7 +56,7 @@ private static final long serialVersionUID = 0L;
    * The number of the line, from 1, over all attempts of the job.
    * </pre>
    *
-   * <code>uint64 number = 1;</code>
+   * <code>int64 number = 1;</code>
    * @return The number.
    */
   @java.lang.Override
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
    * The attempt that wrote the line, from 1.
    * </pre>
    *
-   * <code>uint32 attempt = 3;</code>
+   * <code>int32 attempt = 3;</code>
    * @return The attempt.
    */
   @java.lang.Override
@@ -118,50 +118,29 @@ private static final long serialVersionUID = 0L;
   }
 
   public static final int LEVEL_FIELD_NUMBER = 4;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object level_ = "";
+  private int level_ = 0;
   /**
    * <pre>
-   * The level: "debug", "info", "warning" or "error".
+   * The level.
    * </pre>
    *
-   * <code>string level = 4;</code>
-   * @return The level.
+   * <code>.signalbox.v1.LogLevel level = 4;</code>
+   * @return The enum numeric value on the wire for level.
    */
-  @java.lang.Override
-  public java.lang.String getLevel() {
-    java.lang.Object ref = level_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      level_ = s;
-      return s;
-    }
+  @java.lang.Override public int getLevelValue() {
+    return level_;
   }
   /**
    * <pre>
-   * The level: "debug", "info", "warning" or "error".
+   * The level.
    * </pre>
    *
-   * <code>string level = 4;</code>
-   * @return The bytes for level.
+   * <code>.signalbox.v1.LogLevel level = 4;</code>
+   * @return The level.
    */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getLevelBytes() {
-    java.lang.Object ref = level_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      level_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
+  @java.lang.Override public signalbox.v1.LogLevel getLevel() {
+    signalbox.v1.LogLevel result = signalbox.v1.LogLevel.forNumber(level_);
+    return result == null ? signalbox.v1.LogLevel.UNRECOGNIZED : result;
   }
 
   public static final int MESSAGE_FIELD_NUMBER = 5;
@@ -226,16 +205,16 @@ private static final long serialVersionUID = 0L;
   public void writeTo(com.google.protobuf.CodedOutputStream output)
                       throws java.io.IOException {
     if (number_ != 0L) {
-      output.writeUInt64(1, number_);
+      output.writeInt64(1, number_);
     }
     if (at_ != null) {
       output.writeMessage(2, getAt());
     }
     if (attempt_ != 0) {
-      output.writeUInt32(3, attempt_);
+      output.writeInt32(3, attempt_);
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(level_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 4, level_);
+    if (level_ != signalbox.v1.LogLevel.LOG_LEVEL_UNSPECIFIED.getNumber()) {
+      output.writeEnum(4, level_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 5, message_);
@@ -251,7 +230,7 @@ private static final long serialVersionUID = 0L;
     size = 0;
     if (number_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt64Size(1, number_);
+        .computeInt64Size(1, number_);
     }
     if (at_ != null) {
       size += com.google.protobuf.CodedOutputStream
@@ -259,10 +238,11 @@ private static final long serialVersionUID = 0L;
     }
     if (attempt_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(3, attempt_);
+        .computeInt32Size(3, attempt_);
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(level_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(4, level_);
+    if (level_ != signalbox.v1.LogLevel.LOG_LEVEL_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(4, level_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(5, message_);
@@ -291,8 +271,7 @@ private static final long serialVersionUID = 0L;
     }
     if (getAttempt()
         != other.getAttempt()) return false;
-    if (!getLevel()
-        .equals(other.getLevel())) return false;
+    if (level_ != other.level_) return false;
     if (!getMessage()
         .equals(other.getMessage())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
@@ -316,7 +295,7 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + ATTEMPT_FIELD_NUMBER;
     hash = (53 * hash) + getAttempt();
     hash = (37 * hash) + LEVEL_FIELD_NUMBER;
-    hash = (53 * hash) + getLevel().hashCode();
+    hash = (53 * hash) + level_;
     hash = (37 * hash) + MESSAGE_FIELD_NUMBER;
     hash = (53 * hash) + getMessage().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
@@ -459,7 +438,7 @@ private static final long serialVersionUID = 0L;
         atBuilder_ = null;
       }
       attempt_ = 0;
-      level_ = "";
+      level_ = 0;
       message_ = "";
       return this;
     }
@@ -566,10 +545,8 @@ private static final long serialVersionUID = 0L;
       if (other.getAttempt() != 0) {
         setAttempt(other.getAttempt());
       }
-      if (!other.getLevel().isEmpty()) {
-        level_ = other.level_;
-        bitField0_ |= 0x00000008;
-        onChanged();
+      if (other.level_ != 0) {
+        setLevelValue(other.getLevelValue());
       }
       if (!other.getMessage().isEmpty()) {
         message_ = other.message_;
@@ -603,7 +580,7 @@ private static final long serialVersionUID = 0L;
               done = true;
               break;
             case 8: {
-              number_ = input.readUInt64();
+              number_ = input.readInt64();
               bitField0_ |= 0x00000001;
               break;
             } // case 8
@@ -615,15 +592,15 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 18
             case 24: {
-              attempt_ = input.readUInt32();
+              attempt_ = input.readInt32();
               bitField0_ |= 0x00000004;
               break;
             } // case 24
-            case 34: {
-              level_ = input.readStringRequireUtf8();
+            case 32: {
+              level_ = input.readEnum();
               bitField0_ |= 0x00000008;
               break;
-            } // case 34
+            } // case 32
             case 42: {
               message_ = input.readStringRequireUtf8();
               bitField0_ |= 0x00000010;
@@ -652,7 +629,7 @@ private static final long serialVersionUID = 0L;
      * The number of the line, from 1, over all attempts of the job.
      * </pre>
      *
-     * <code>uint64 number = 1;</code>
+     * <code>int64 number = 1;</code>
      * @return The number.
      */
     @java.lang.Override
@@ -664,7 +641,7 @@ private static final long serialVersionUID = 0L;
      * The number of the line, from 1, over all attempts of the job.
      * </pre>
      *
-     * <code>uint64 number = 1;</code>
+     * <code>int64 number = 1;</code>
      * @param value The number to set.
      * @return This builder for chaining.
      */
@@ -680,7 +657,7 @@ private static final long serialVersionUID = 0L;
      * The number of the line, from 1, over all attempts of the job.
      * </pre>
      *
-     * <code>uint64 number = 1;</code>
+     * <code>int64 number = 1;</code>
      * @return This builder for chaining.
      */
     public Builder clearNumber() {
@@ -851,7 +828,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that wrote the line, from 1.
      * </pre>
      *
-     * <code>uint32 attempt = 3;</code>
+     * <code>int32 attempt = 3;</code>
      * @return The attempt.
      */
     @java.lang.Override
@@ -863,7 +840,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that wrote the line, from 1.
      * </pre>
      *
-     * <code>uint32 attempt = 3;</code>
+     * <code>int32 attempt = 3;</code>
      * @param value The attempt to set.
      * @return This builder for chaining.
      */
@@ -879,7 +856,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that wrote the line, from 1.
      * </pre>
      *
-     * <code>uint32 attempt = 3;</code>
+     * <code>int32 attempt = 3;</code>
      * @return This builder for chaining.
      */
     public Builder clearAttempt() {
@@ -889,94 +866,75 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private java.lang.Object level_ = "";
+    private int level_ = 0;
     /**
      * <pre>
-     * The level: "debug", "info", "warning" or "error".
+     * The level.
      * </pre>
      *
-     * <code>string level = 4;</code>
+     * <code>.signalbox.v1.LogLevel level = 4;</code>
+     * @return The enum numeric value on the wire for level.
+     */
+    @java.lang.Override public int getLevelValue() {
+      return level_;
+    }
+    /**
+     * <pre>
+     * The level.
+     * </pre>
+     *
+     * <code>.signalbox.v1.LogLevel level = 4;</code>
+     * @param value The enum numeric value on the wire for level to set.
+     * @return This builder for chaining.
+     */
+    public Builder setLevelValue(int value) {
+      level_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The level.
+     * </pre>
+     *
+     * <code>.signalbox.v1.LogLevel level = 4;</code>
      * @return The level.
      */
-    public java.lang.String getLevel() {
-      java.lang.Object ref = level_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        level_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
+    @java.lang.Override
+    public signalbox.v1.LogLevel getLevel() {
+      signalbox.v1.LogLevel result = signalbox.v1.LogLevel.forNumber(level_);
+      return result == null ? signalbox.v1.LogLevel.UNRECOGNIZED : result;
     }
     /**
      * <pre>
-     * The level: "debug", "info", "warning" or "error".
+     * The level.
      * </pre>
      *
-     * <code>string level = 4;</code>
-     * @return The bytes for level.
-     */
-    public com.google.protobuf.ByteString
-        getLevelBytes() {
-      java.lang.Object ref = level_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        level_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * The level: "debug", "info", "warning" or "error".
-     * </pre>
-     *
-     * <code>string level = 4;</code>
+     * <code>.signalbox.v1.LogLevel level = 4;</code>
      * @param value The level to set.
      * @return This builder for chaining.
      */
-    public Builder setLevel(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      level_ = value;
+    public Builder setLevel(signalbox.v1.LogLevel value) {
+      if (value == null) {
+        throw new NullPointerException();
+      }
       bitField0_ |= 0x00000008;
+      level_ = value.getNumber();
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The level: "debug", "info", "warning" or "error".
+     * The level.
      * </pre>
      *
-     * <code>string level = 4;</code>
+     * <code>.signalbox.v1.LogLevel level = 4;</code>
      * @return This builder for chaining.
      */
     public Builder clearLevel() {
-      level_ = getDefaultInstance().getLevel();
       bitField0_ = (bitField0_ & ~0x00000008);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * The level: "debug", "info", "warning" or "error".
-     * </pre>
-     *
-     * <code>string level = 4;</code>
-     * @param value The bytes for level to set.
-     * @return This builder for chaining.
-     */
-    public Builder setLevelBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      level_ = value;
-      bitField0_ |= 0x00000008;
+      level_ = 0;
       onChanged();
       return this;
     }

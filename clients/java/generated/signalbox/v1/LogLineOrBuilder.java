@@ -12,7 +12,7 @@ public interface LogLineOrBuilder extends
    * The number of the line, from 1, over all attempts of the job.
    * </pre>
    *
-   * <code>uint64 number = 1;</code>
+   * <code>int64 number = 1;</code>
    * @return The number.
    */
   long getNumber();
@@ -49,30 +49,29 @@ public interface LogLineOrBuilder extends
    * The attempt that wrote the line, from 1.
    * </pre>
    *
-   * <code>uint32 attempt = 3;</code>
+   * <code>int32 attempt = 3;</code>
    * @return The attempt.
    */
   int getAttempt();
 
   /**
    * <pre>
-   * The level: "debug", "info", "warning" or "error".
+   * The level.
    * </pre>
    *
-   * <code>string level = 4;</code>
-   * @return The level.
+   * <code>.signalbox.v1.LogLevel level = 4;</code>
+   * @return The enum numeric value on the wire for level.
    */
-  java.lang.String getLevel();
+  int getLevelValue();
   /**
    * <pre>
-   * The level: "debug", "info", "warning" or "error".
+   * The level.
    * </pre>
    *
-   * <code>string level = 4;</code>
-   * @return The bytes for level.
+   * <code>.signalbox.v1.LogLevel level = 4;</code>
+   * @return The level.
    */
-  com.google.protobuf.ByteString
-      getLevelBytes();
+  signalbox.v1.LogLevel getLevel();
 
   /**
    * <pre>

@@ -49,6 +49,7 @@ private static final long serialVersionUID = 0L;
             signalbox.v1.Progress.class, signalbox.v1.Progress.Builder.class);
   }
 
+  private int bitField0_;
   public static final int STAGE_FIELD_NUMBER = 1;
   @SuppressWarnings("serial")
   private volatile java.lang.Object stage_ = "";
@@ -100,10 +101,22 @@ private static final long serialVersionUID = 0L;
   private double fraction_ = 0D;
   /**
    * <pre>
-   * The fraction of the work that is done, 0 to 1. Default: 0.
+   * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
    * </pre>
    *
-   * <code>double fraction = 2;</code>
+   * <code>optional double fraction = 2;</code>
+   * @return Whether the fraction field is set.
+   */
+  @java.lang.Override
+  public boolean hasFraction() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
+   * </pre>
+   *
+   * <code>optional double fraction = 2;</code>
    * @return The fraction.
    */
   @java.lang.Override
@@ -158,34 +171,34 @@ private static final long serialVersionUID = 0L;
     }
   }
 
-  public static final int STEP_FIELD_NUMBER = 4;
-  private int step_ = 0;
+  public static final int DONE_FIELD_NUMBER = 4;
+  private long done_ = 0L;
   /**
    * <pre>
-   * The number of steps done, out of `steps`. Default: 0.
+   * How many steps, bytes or other units are done, out of `total`. Default: 0.
    * </pre>
    *
-   * <code>uint32 step = 4;</code>
-   * @return The step.
+   * <code>int64 done = 4;</code>
+   * @return The done.
    */
   @java.lang.Override
-  public int getStep() {
-    return step_;
+  public long getDone() {
+    return done_;
   }
 
-  public static final int STEPS_FIELD_NUMBER = 5;
-  private int steps_ = 0;
+  public static final int TOTAL_FIELD_NUMBER = 5;
+  private long total_ = 0L;
   /**
    * <pre>
-   * The total number of steps; 0: steps are not counted.
+   * How many units there are; 0: they are not counted.
    * </pre>
    *
-   * <code>uint32 steps = 5;</code>
-   * @return The steps.
+   * <code>int64 total = 5;</code>
+   * @return The total.
    */
   @java.lang.Override
-  public int getSteps() {
-    return steps_;
+  public long getTotal() {
+    return total_;
   }
 
   public static final int UPDATED_AT_FIELD_NUMBER = 6;
@@ -243,17 +256,17 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stage_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, stage_);
     }
-    if (java.lang.Double.doubleToRawLongBits(fraction_) != 0) {
+    if (((bitField0_ & 0x00000001) != 0)) {
       output.writeDouble(2, fraction_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 3, message_);
     }
-    if (step_ != 0) {
-      output.writeUInt32(4, step_);
+    if (done_ != 0L) {
+      output.writeInt64(4, done_);
     }
-    if (steps_ != 0) {
-      output.writeUInt32(5, steps_);
+    if (total_ != 0L) {
+      output.writeInt64(5, total_);
     }
     if (updatedAt_ != null) {
       output.writeMessage(6, getUpdatedAt());
@@ -270,20 +283,20 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stage_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, stage_);
     }
-    if (java.lang.Double.doubleToRawLongBits(fraction_) != 0) {
+    if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeDoubleSize(2, fraction_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, message_);
     }
-    if (step_ != 0) {
+    if (done_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(4, step_);
+        .computeInt64Size(4, done_);
     }
-    if (steps_ != 0) {
+    if (total_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(5, steps_);
+        .computeInt64Size(5, total_);
     }
     if (updatedAt_ != null) {
       size += com.google.protobuf.CodedOutputStream
@@ -306,15 +319,18 @@ private static final long serialVersionUID = 0L;
 
     if (!getStage()
         .equals(other.getStage())) return false;
-    if (java.lang.Double.doubleToLongBits(getFraction())
-        != java.lang.Double.doubleToLongBits(
-            other.getFraction())) return false;
+    if (hasFraction() != other.hasFraction()) return false;
+    if (hasFraction()) {
+      if (java.lang.Double.doubleToLongBits(getFraction())
+          != java.lang.Double.doubleToLongBits(
+              other.getFraction())) return false;
+    }
     if (!getMessage()
         .equals(other.getMessage())) return false;
-    if (getStep()
-        != other.getStep()) return false;
-    if (getSteps()
-        != other.getSteps()) return false;
+    if (getDone()
+        != other.getDone()) return false;
+    if (getTotal()
+        != other.getTotal()) return false;
     if (hasUpdatedAt() != other.hasUpdatedAt()) return false;
     if (hasUpdatedAt()) {
       if (!getUpdatedAt()
@@ -333,15 +349,19 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + STAGE_FIELD_NUMBER;
     hash = (53 * hash) + getStage().hashCode();
-    hash = (37 * hash) + FRACTION_FIELD_NUMBER;
-    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
-        java.lang.Double.doubleToLongBits(getFraction()));
+    if (hasFraction()) {
+      hash = (37 * hash) + FRACTION_FIELD_NUMBER;
+      hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+          java.lang.Double.doubleToLongBits(getFraction()));
+    }
     hash = (37 * hash) + MESSAGE_FIELD_NUMBER;
     hash = (53 * hash) + getMessage().hashCode();
-    hash = (37 * hash) + STEP_FIELD_NUMBER;
-    hash = (53 * hash) + getStep();
-    hash = (37 * hash) + STEPS_FIELD_NUMBER;
-    hash = (53 * hash) + getSteps();
+    hash = (37 * hash) + DONE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getDone());
+    hash = (37 * hash) + TOTAL_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getTotal());
     if (hasUpdatedAt()) {
       hash = (37 * hash) + UPDATED_AT_FIELD_NUMBER;
       hash = (53 * hash) + getUpdatedAt().hashCode();
@@ -482,8 +502,8 @@ private static final long serialVersionUID = 0L;
       stage_ = "";
       fraction_ = 0D;
       message_ = "";
-      step_ = 0;
-      steps_ = 0;
+      done_ = 0L;
+      total_ = 0L;
       updatedAt_ = null;
       if (updatedAtBuilder_ != null) {
         updatedAtBuilder_.dispose();
@@ -525,23 +545,26 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000001) != 0)) {
         result.stage_ = stage_;
       }
+      int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.fraction_ = fraction_;
+        to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.message_ = message_;
       }
       if (((from_bitField0_ & 0x00000008) != 0)) {
-        result.step_ = step_;
+        result.done_ = done_;
       }
       if (((from_bitField0_ & 0x00000010) != 0)) {
-        result.steps_ = steps_;
+        result.total_ = total_;
       }
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.updatedAt_ = updatedAtBuilder_ == null
             ? updatedAt_
             : updatedAtBuilder_.build();
       }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -593,7 +616,7 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000001;
         onChanged();
       }
-      if (other.getFraction() != 0D) {
+      if (other.hasFraction()) {
         setFraction(other.getFraction());
       }
       if (!other.getMessage().isEmpty()) {
@@ -601,11 +624,11 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000004;
         onChanged();
       }
-      if (other.getStep() != 0) {
-        setStep(other.getStep());
+      if (other.getDone() != 0L) {
+        setDone(other.getDone());
       }
-      if (other.getSteps() != 0) {
-        setSteps(other.getSteps());
+      if (other.getTotal() != 0L) {
+        setTotal(other.getTotal());
       }
       if (other.hasUpdatedAt()) {
         mergeUpdatedAt(other.getUpdatedAt());
@@ -652,12 +675,12 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 26
             case 32: {
-              step_ = input.readUInt32();
+              done_ = input.readInt64();
               bitField0_ |= 0x00000008;
               break;
             } // case 32
             case 40: {
-              steps_ = input.readUInt32();
+              total_ = input.readInt64();
               bitField0_ |= 0x00000010;
               break;
             } // case 40
@@ -780,10 +803,22 @@ private static final long serialVersionUID = 0L;
     private double fraction_ ;
     /**
      * <pre>
-     * The fraction of the work that is done, 0 to 1. Default: 0.
+     * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
      * </pre>
      *
-     * <code>double fraction = 2;</code>
+     * <code>optional double fraction = 2;</code>
+     * @return Whether the fraction field is set.
+     */
+    @java.lang.Override
+    public boolean hasFraction() {
+      return ((bitField0_ & 0x00000002) != 0);
+    }
+    /**
+     * <pre>
+     * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
+     * </pre>
+     *
+     * <code>optional double fraction = 2;</code>
      * @return The fraction.
      */
     @java.lang.Override
@@ -792,10 +827,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The fraction of the work that is done, 0 to 1. Default: 0.
+     * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
      * </pre>
      *
-     * <code>double fraction = 2;</code>
+     * <code>optional double fraction = 2;</code>
      * @param value The fraction to set.
      * @return This builder for chaining.
      */
@@ -808,10 +843,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The fraction of the work that is done, 0 to 1. Default: 0.
+     * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
      * </pre>
      *
-     * <code>double fraction = 2;</code>
+     * <code>optional double fraction = 2;</code>
      * @return This builder for chaining.
      */
     public Builder clearFraction() {
@@ -913,90 +948,90 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private int step_ ;
+    private long done_ ;
     /**
      * <pre>
-     * The number of steps done, out of `steps`. Default: 0.
+     * How many steps, bytes or other units are done, out of `total`. Default: 0.
      * </pre>
      *
-     * <code>uint32 step = 4;</code>
-     * @return The step.
+     * <code>int64 done = 4;</code>
+     * @return The done.
      */
     @java.lang.Override
-    public int getStep() {
-      return step_;
+    public long getDone() {
+      return done_;
     }
     /**
      * <pre>
-     * The number of steps done, out of `steps`. Default: 0.
+     * How many steps, bytes or other units are done, out of `total`. Default: 0.
      * </pre>
      *
-     * <code>uint32 step = 4;</code>
-     * @param value The step to set.
+     * <code>int64 done = 4;</code>
+     * @param value The done to set.
      * @return This builder for chaining.
      */
-    public Builder setStep(int value) {
+    public Builder setDone(long value) {
       
-      step_ = value;
+      done_ = value;
       bitField0_ |= 0x00000008;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The number of steps done, out of `steps`. Default: 0.
+     * How many steps, bytes or other units are done, out of `total`. Default: 0.
      * </pre>
      *
-     * <code>uint32 step = 4;</code>
+     * <code>int64 done = 4;</code>
      * @return This builder for chaining.
      */
-    public Builder clearStep() {
+    public Builder clearDone() {
       bitField0_ = (bitField0_ & ~0x00000008);
-      step_ = 0;
+      done_ = 0L;
       onChanged();
       return this;
     }
 
-    private int steps_ ;
+    private long total_ ;
     /**
      * <pre>
-     * The total number of steps; 0: steps are not counted.
+     * How many units there are; 0: they are not counted.
      * </pre>
      *
-     * <code>uint32 steps = 5;</code>
-     * @return The steps.
+     * <code>int64 total = 5;</code>
+     * @return The total.
      */
     @java.lang.Override
-    public int getSteps() {
-      return steps_;
+    public long getTotal() {
+      return total_;
     }
     /**
      * <pre>
-     * The total number of steps; 0: steps are not counted.
+     * How many units there are; 0: they are not counted.
      * </pre>
      *
-     * <code>uint32 steps = 5;</code>
-     * @param value The steps to set.
+     * <code>int64 total = 5;</code>
+     * @param value The total to set.
      * @return This builder for chaining.
      */
-    public Builder setSteps(int value) {
+    public Builder setTotal(long value) {
       
-      steps_ = value;
+      total_ = value;
       bitField0_ |= 0x00000010;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The total number of steps; 0: steps are not counted.
+     * How many units there are; 0: they are not counted.
      * </pre>
      *
-     * <code>uint32 steps = 5;</code>
+     * <code>int64 total = 5;</code>
      * @return This builder for chaining.
      */
-    public Builder clearSteps() {
+    public Builder clearTotal() {
       bitField0_ = (bitField0_ & ~0x00000010);
-      steps_ = 0;
+      total_ = 0L;
       onChanged();
       return this;
     }

@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
    * The attempt that reported the progress.
    * </pre>
    *
-   * <code>uint32 attempt = 2;</code>
+   * <code>int32 attempt = 2;</code>
    * @return The attempt.
    */
   @java.lang.Override
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, jobId_);
     }
     if (attempt_ != 0) {
-      output.writeUInt32(2, attempt_);
+      output.writeInt32(2, attempt_);
     }
     if (progress_ != null) {
       output.writeMessage(3, getProgress());
@@ -185,7 +185,7 @@ private static final long serialVersionUID = 0L;
     }
     if (attempt_ != 0) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt32Size(2, attempt_);
+        .computeInt32Size(2, attempt_);
     }
     if (progress_ != null) {
       size += com.google.protobuf.CodedOutputStream
@@ -507,7 +507,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 16: {
-              attempt_ = input.readUInt32();
+              attempt_ = input.readInt32();
               bitField0_ |= 0x00000002;
               break;
             } // case 16
@@ -633,7 +633,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that reported the progress.
      * </pre>
      *
-     * <code>uint32 attempt = 2;</code>
+     * <code>int32 attempt = 2;</code>
      * @return The attempt.
      */
     @java.lang.Override
@@ -645,7 +645,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that reported the progress.
      * </pre>
      *
-     * <code>uint32 attempt = 2;</code>
+     * <code>int32 attempt = 2;</code>
      * @param value The attempt to set.
      * @return This builder for chaining.
      */
@@ -661,7 +661,7 @@ private static final long serialVersionUID = 0L;
      * The attempt that reported the progress.
      * </pre>
      *
-     * <code>uint32 attempt = 2;</code>
+     * <code>int32 attempt = 2;</code>
      * @return This builder for chaining.
      */
     public Builder clearAttempt() {

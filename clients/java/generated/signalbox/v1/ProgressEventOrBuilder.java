@@ -32,7 +32,7 @@ public interface ProgressEventOrBuilder extends
    * The attempt that reported the progress.
    * </pre>
    *
-   * <code>uint32 attempt = 2;</code>
+   * <code>int32 attempt = 2;</code>
    * @return The attempt.
    */
   int getAttempt();

@@ -29,10 +29,19 @@ public interface ProgressOrBuilder extends
 
   /**
    * <pre>
-   * The fraction of the work that is done, 0 to 1. Default: 0.
+   * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
    * </pre>
    *
-   * <code>double fraction = 2;</code>
+   * <code>optional double fraction = 2;</code>
+   * @return Whether the fraction field is set.
+   */
+  boolean hasFraction();
+  /**
+   * <pre>
+   * The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
+   * </pre>
+   *
+   * <code>optional double fraction = 2;</code>
    * @return The fraction.
    */
   double getFraction();
@@ -59,23 +68,23 @@ public interface ProgressOrBuilder extends
 
   /**
    * <pre>
-   * The number of steps done, out of `steps`. Default: 0.
+   * How many steps, bytes or other units are done, out of `total`. Default: 0.
    * </pre>
    *
-   * <code>uint32 step = 4;</code>
-   * @return The step.
+   * <code>int64 done = 4;</code>
+   * @return The done.
    */
-  int getStep();
+  long getDone();
 
   /**
    * <pre>
-   * The total number of steps; 0: steps are not counted.
+   * How many units there are; 0: they are not counted.
    * </pre>
    *
-   * <code>uint32 steps = 5;</code>
-   * @return The steps.
+   * <code>int64 total = 5;</code>
+   * @return The total.
    */
-  int getSteps();
+  long getTotal();
 
   /**
    * <pre>

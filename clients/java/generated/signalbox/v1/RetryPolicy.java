@@ -7,7 +7,9 @@ package signalbox.v1;
  * <pre>
  * How long to wait before the next attempt of a job that failed:
  * initial_delay × factor^(n − 1) after the n-th failure, never more than
- * max_delay, then changed at random by up to ± jitter of itself.
+ * max_delay, then changed at random by up to ± jitter of itself. A policy is
+ * used as a whole: a field that is not set has the default that is documented
+ * here, whatever other policies say.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.RetryPolicy}
@@ -49,6 +51,7 @@ private static final long serialVersionUID = 0L;
             signalbox.v1.RetryPolicy.class, signalbox.v1.RetryPolicy.Builder.class);
   }
 
+  private int bitField0_;
   public static final int INITIAL_DELAY_FIELD_NUMBER = 1;
   private com.google.protobuf.Duration initialDelay_;
   /**
@@ -91,10 +94,22 @@ private static final long serialVersionUID = 0L;
   private double factor_ = 0D;
   /**
    * <pre>
-   * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
+   * The factor by which each further delay grows. Unset: 2. 1 to 100.
    * </pre>
    *
-   * <code>double factor = 2;</code>
+   * <code>optional double factor = 2;</code>
+   * @return Whether the factor field is set.
+   */
+  @java.lang.Override
+  public boolean hasFactor() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * The factor by which each further delay grows. Unset: 2. 1 to 100.
+   * </pre>
+   *
+   * <code>optional double factor = 2;</code>
    * @return The factor.
    */
   @java.lang.Override
@@ -148,7 +163,20 @@ private static final long serialVersionUID = 0L;
    * (exact delays).
    * </pre>
    *
-   * <code>double jitter = 4;</code>
+   * <code>optional double jitter = 4;</code>
+   * @return Whether the jitter field is set.
+   */
+  @java.lang.Override
+  public boolean hasJitter() {
+    return ((bitField0_ & 0x00000002) != 0);
+  }
+  /**
+   * <pre>
+   * The share of the delay by which it is changed at random, 0 to 1. Unset: 0
+   * (exact delays).
+   * </pre>
+   *
+   * <code>optional double jitter = 4;</code>
    * @return The jitter.
    */
   @java.lang.Override
@@ -173,13 +201,13 @@ private static final long serialVersionUID = 0L;
     if (initialDelay_ != null) {
       output.writeMessage(1, getInitialDelay());
     }
-    if (java.lang.Double.doubleToRawLongBits(factor_) != 0) {
+    if (((bitField0_ & 0x00000001) != 0)) {
       output.writeDouble(2, factor_);
     }
     if (maxDelay_ != null) {
       output.writeMessage(3, getMaxDelay());
     }
-    if (java.lang.Double.doubleToRawLongBits(jitter_) != 0) {
+    if (((bitField0_ & 0x00000002) != 0)) {
       output.writeDouble(4, jitter_);
     }
     getUnknownFields().writeTo(output);
@@ -195,7 +223,7 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, getInitialDelay());
     }
-    if (java.lang.Double.doubleToRawLongBits(factor_) != 0) {
+    if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeDoubleSize(2, factor_);
     }
@@ -203,7 +231,7 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(3, getMaxDelay());
     }
-    if (java.lang.Double.doubleToRawLongBits(jitter_) != 0) {
+    if (((bitField0_ & 0x00000002) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeDoubleSize(4, jitter_);
     }
@@ -227,17 +255,23 @@ private static final long serialVersionUID = 0L;
       if (!getInitialDelay()
           .equals(other.getInitialDelay())) return false;
     }
-    if (java.lang.Double.doubleToLongBits(getFactor())
-        != java.lang.Double.doubleToLongBits(
-            other.getFactor())) return false;
+    if (hasFactor() != other.hasFactor()) return false;
+    if (hasFactor()) {
+      if (java.lang.Double.doubleToLongBits(getFactor())
+          != java.lang.Double.doubleToLongBits(
+              other.getFactor())) return false;
+    }
     if (hasMaxDelay() != other.hasMaxDelay()) return false;
     if (hasMaxDelay()) {
       if (!getMaxDelay()
           .equals(other.getMaxDelay())) return false;
     }
-    if (java.lang.Double.doubleToLongBits(getJitter())
-        != java.lang.Double.doubleToLongBits(
-            other.getJitter())) return false;
+    if (hasJitter() != other.hasJitter()) return false;
+    if (hasJitter()) {
+      if (java.lang.Double.doubleToLongBits(getJitter())
+          != java.lang.Double.doubleToLongBits(
+              other.getJitter())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -253,16 +287,20 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + INITIAL_DELAY_FIELD_NUMBER;
       hash = (53 * hash) + getInitialDelay().hashCode();
     }
-    hash = (37 * hash) + FACTOR_FIELD_NUMBER;
-    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
-        java.lang.Double.doubleToLongBits(getFactor()));
+    if (hasFactor()) {
+      hash = (37 * hash) + FACTOR_FIELD_NUMBER;
+      hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+          java.lang.Double.doubleToLongBits(getFactor()));
+    }
     if (hasMaxDelay()) {
       hash = (37 * hash) + MAX_DELAY_FIELD_NUMBER;
       hash = (53 * hash) + getMaxDelay().hashCode();
     }
-    hash = (37 * hash) + JITTER_FIELD_NUMBER;
-    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
-        java.lang.Double.doubleToLongBits(getJitter()));
+    if (hasJitter()) {
+      hash = (37 * hash) + JITTER_FIELD_NUMBER;
+      hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+          java.lang.Double.doubleToLongBits(getJitter()));
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -362,7 +400,9 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * How long to wait before the next attempt of a job that failed:
    * initial_delay × factor^(n − 1) after the n-th failure, never more than
-   * max_delay, then changed at random by up to ± jitter of itself.
+   * max_delay, then changed at random by up to ± jitter of itself. A policy is
+   * used as a whole: a field that is not set has the default that is documented
+   * here, whatever other policies say.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.RetryPolicy}
@@ -448,8 +488,10 @@ private static final long serialVersionUID = 0L;
             ? initialDelay_
             : initialDelayBuilder_.build();
       }
+      int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.factor_ = factor_;
+        to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.maxDelay_ = maxDelayBuilder_ == null
@@ -458,7 +500,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.jitter_ = jitter_;
+        to_bitField0_ |= 0x00000002;
       }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -508,13 +552,13 @@ private static final long serialVersionUID = 0L;
       if (other.hasInitialDelay()) {
         mergeInitialDelay(other.getInitialDelay());
       }
-      if (other.getFactor() != 0D) {
+      if (other.hasFactor()) {
         setFactor(other.getFactor());
       }
       if (other.hasMaxDelay()) {
         mergeMaxDelay(other.getMaxDelay());
       }
-      if (other.getJitter() != 0D) {
+      if (other.hasJitter()) {
         setJitter(other.getJitter());
       }
       this.mergeUnknownFields(other.getUnknownFields());
@@ -742,10 +786,22 @@ private static final long serialVersionUID = 0L;
     private double factor_ ;
     /**
      * <pre>
-     * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
+     * The factor by which each further delay grows. Unset: 2. 1 to 100.
      * </pre>
      *
-     * <code>double factor = 2;</code>
+     * <code>optional double factor = 2;</code>
+     * @return Whether the factor field is set.
+     */
+    @java.lang.Override
+    public boolean hasFactor() {
+      return ((bitField0_ & 0x00000002) != 0);
+    }
+    /**
+     * <pre>
+     * The factor by which each further delay grows. Unset: 2. 1 to 100.
+     * </pre>
+     *
+     * <code>optional double factor = 2;</code>
      * @return The factor.
      */
     @java.lang.Override
@@ -754,10 +810,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
+     * The factor by which each further delay grows. Unset: 2. 1 to 100.
      * </pre>
      *
-     * <code>double factor = 2;</code>
+     * <code>optional double factor = 2;</code>
      * @param value The factor to set.
      * @return This builder for chaining.
      */
@@ -770,10 +826,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
+     * The factor by which each further delay grows. Unset: 2. 1 to 100.
      * </pre>
      *
-     * <code>double factor = 2;</code>
+     * <code>optional double factor = 2;</code>
      * @return This builder for chaining.
      */
     public Builder clearFactor() {
@@ -945,7 +1001,20 @@ private static final long serialVersionUID = 0L;
      * (exact delays).
      * </pre>
      *
-     * <code>double jitter = 4;</code>
+     * <code>optional double jitter = 4;</code>
+     * @return Whether the jitter field is set.
+     */
+    @java.lang.Override
+    public boolean hasJitter() {
+      return ((bitField0_ & 0x00000008) != 0);
+    }
+    /**
+     * <pre>
+     * The share of the delay by which it is changed at random, 0 to 1. Unset: 0
+     * (exact delays).
+     * </pre>
+     *
+     * <code>optional double jitter = 4;</code>
      * @return The jitter.
      */
     @java.lang.Override
@@ -958,7 +1027,7 @@ private static final long serialVersionUID = 0L;
      * (exact delays).
      * </pre>
      *
-     * <code>double jitter = 4;</code>
+     * <code>optional double jitter = 4;</code>
      * @param value The jitter to set.
      * @return This builder for chaining.
      */
@@ -975,7 +1044,7 @@ private static final long serialVersionUID = 0L;
      * (exact delays).
      * </pre>
      *
-     * <code>double jitter = 4;</code>
+     * <code>optional double jitter = 4;</code>
      * @return This builder for chaining.
      */
     public Builder clearJitter() {

@@ -36,10 +36,19 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
+   * The factor by which each further delay grows. Unset: 2. 1 to 100.
    * </pre>
    *
-   * <code>double factor = 2;</code>
+   * <code>optional double factor = 2;</code>
+   * @return Whether the factor field is set.
+   */
+  boolean hasFactor();
+  /**
+   * <pre>
+   * The factor by which each further delay grows. Unset: 2. 1 to 100.
+   * </pre>
+   *
+   * <code>optional double factor = 2;</code>
    * @return The factor.
    */
   double getFactor();
@@ -77,7 +86,17 @@ public interface RetryPolicyOrBuilder extends
    * (exact delays).
    * </pre>
    *
-   * <code>double jitter = 4;</code>
+   * <code>optional double jitter = 4;</code>
+   * @return Whether the jitter field is set.
+   */
+  boolean hasJitter();
+  /**
+   * <pre>
+   * The share of the delay by which it is changed at random, 0 to 1. Unset: 0
+   * (exact delays).
+   * </pre>
+   *
+   * <code>optional double jitter = 4;</code>
    * @return The jitter.
    */
   double getJitter();

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object jobId_ = "";
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -95,6 +95,22 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int EXPECTED_SEQUENCE_FIELD_NUMBER = 2;
+  private long expectedSequence_ = 0L;
+  /**
+   * <pre>
+   * The sequence that the job must have; another one gets ABORTED
+   * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+   * </pre>
+   *
+   * <code>int64 expected_sequence = 2;</code>
+   * @return The expectedSequence.
+   */
+  @java.lang.Override
+  public long getExpectedSequence() {
+    return expectedSequence_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -112,6 +128,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(jobId_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, jobId_);
     }
+    if (expectedSequence_ != 0L) {
+      output.writeInt64(2, expectedSequence_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -123,6 +142,10 @@ private static final long serialVersionUID = 0L;
     size = 0;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(jobId_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, jobId_);
+    }
+    if (expectedSequence_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(2, expectedSequence_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -141,6 +164,8 @@ private static final long serialVersionUID = 0L;
 
     if (!getJobId()
         .equals(other.getJobId())) return false;
+    if (getExpectedSequence()
+        != other.getExpectedSequence()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -154,6 +179,9 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + JOB_ID_FIELD_NUMBER;
     hash = (53 * hash) + getJobId().hashCode();
+    hash = (37 * hash) + EXPECTED_SEQUENCE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getExpectedSequence());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -288,6 +316,7 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       jobId_ = "";
+      expectedSequence_ = 0L;
       return this;
     }
 
@@ -323,6 +352,9 @@ private static final long serialVersionUID = 0L;
       int from_bitField0_ = bitField0_;
       if (((from_bitField0_ & 0x00000001) != 0)) {
         result.jobId_ = jobId_;
+      }
+      if (((from_bitField0_ & 0x00000002) != 0)) {
+        result.expectedSequence_ = expectedSequence_;
       }
     }
 
@@ -375,6 +407,9 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000001;
         onChanged();
       }
+      if (other.getExpectedSequence() != 0L) {
+        setExpectedSequence(other.getExpectedSequence());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -406,6 +441,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 16: {
+              expectedSequence_ = input.readInt64();
+              bitField0_ |= 0x00000002;
+              break;
+            } // case 16
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -426,7 +466,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object jobId_ = "";
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -446,7 +486,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -467,7 +507,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -484,7 +524,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -498,7 +538,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -511,6 +551,53 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       jobId_ = value;
       bitField0_ |= 0x00000001;
+      onChanged();
+      return this;
+    }
+
+    private long expectedSequence_ ;
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 2;</code>
+     * @return The expectedSequence.
+     */
+    @java.lang.Override
+    public long getExpectedSequence() {
+      return expectedSequence_;
+    }
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 2;</code>
+     * @param value The expectedSequence to set.
+     * @return This builder for chaining.
+     */
+    public Builder setExpectedSequence(long value) {
+      
+      expectedSequence_ = value;
+      bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The sequence that the job must have; another one gets ABORTED
+     * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+     * </pre>
+     *
+     * <code>int64 expected_sequence = 2;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearExpectedSequence() {
+      bitField0_ = (bitField0_ & ~0x00000002);
+      expectedSequence_ = 0L;
       onChanged();
       return this;
     }

@@ -9,7 +9,7 @@ public interface RetryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -18,7 +18,7 @@ public interface RetryRequestOrBuilder extends
   java.lang.String getJobId();
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -26,4 +26,15 @@ public interface RetryRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getJobIdBytes();
+
+  /**
+   * <pre>
+   * The sequence that the job must have; another one gets ABORTED
+   * (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+   * </pre>
+   *
+   * <code>int64 expected_sequence = 2;</code>
+   * @return The expectedSequence.
+   */
+  long getExpectedSequence();
 }

@@ -21,8 +21,7 @@ private static final long serialVersionUID = 0L;
   }
   private WatchRequest() {
     jobs_ = java.util.Collections.emptyList();
-    userId_ = "";
-    queue_ = "";
+    resumeToken_ = "";
   }
 
   @java.lang.Override
@@ -55,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<signalbox.v1.WatchedJob> jobs_;
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -66,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -78,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -89,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -100,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -111,109 +110,13 @@ private static final long serialVersionUID = 0L;
     return jobs_.get(index);
   }
 
-  public static final int USER_ID_FIELD_NUMBER = 2;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object userId_ = "";
-  /**
-   * <pre>
-   * Watch the jobs of this user, in every queue or in `queue`. At most 256
-   * bytes.
-   * </pre>
-   *
-   * <code>string user_id = 2;</code>
-   * @return The userId.
-   */
-  @java.lang.Override
-  public java.lang.String getUserId() {
-    java.lang.Object ref = userId_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      userId_ = s;
-      return s;
-    }
-  }
-  /**
-   * <pre>
-   * Watch the jobs of this user, in every queue or in `queue`. At most 256
-   * bytes.
-   * </pre>
-   *
-   * <code>string user_id = 2;</code>
-   * @return The bytes for userId.
-   */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getUserIdBytes() {
-    java.lang.Object ref = userId_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      userId_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
-  }
-
-  public static final int QUEUE_FIELD_NUMBER = 3;
-  @SuppressWarnings("serial")
-  private volatile java.lang.Object queue_ = "";
-  /**
-   * <pre>
-   * Watch the jobs in this queue, of every user or of `user_id`.
-   * </pre>
-   *
-   * <code>string queue = 3;</code>
-   * @return The queue.
-   */
-  @java.lang.Override
-  public java.lang.String getQueue() {
-    java.lang.Object ref = queue_;
-    if (ref instanceof java.lang.String) {
-      return (java.lang.String) ref;
-    } else {
-      com.google.protobuf.ByteString bs = 
-          (com.google.protobuf.ByteString) ref;
-      java.lang.String s = bs.toStringUtf8();
-      queue_ = s;
-      return s;
-    }
-  }
-  /**
-   * <pre>
-   * Watch the jobs in this queue, of every user or of `user_id`.
-   * </pre>
-   *
-   * <code>string queue = 3;</code>
-   * @return The bytes for queue.
-   */
-  @java.lang.Override
-  public com.google.protobuf.ByteString
-      getQueueBytes() {
-    java.lang.Object ref = queue_;
-    if (ref instanceof java.lang.String) {
-      com.google.protobuf.ByteString b = 
-          com.google.protobuf.ByteString.copyFromUtf8(
-              (java.lang.String) ref);
-      queue_ = b;
-      return b;
-    } else {
-      return (com.google.protobuf.ByteString) ref;
-    }
-  }
-
   public static final int INCLUDE_LOG_FIELD_NUMBER = 4;
   private boolean includeLog_ = false;
   /**
    * <pre>
    * Whether to send the existing log lines, and new ones as they are written
-   * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-   * Default: false.
+   * (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+   * 200. Default: false.
    * </pre>
    *
    * <code>bool include_log = 4;</code>
@@ -222,6 +125,107 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public boolean getIncludeLog() {
     return includeLog_;
+  }
+
+  public static final int FILTER_FIELD_NUMBER = 5;
+  private signalbox.v1.JobFilter filter_;
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   * @return Whether the filter field is set.
+   */
+  @java.lang.Override
+  public boolean hasFilter() {
+    return filter_ != null;
+  }
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   * @return The filter.
+   */
+  @java.lang.Override
+  public signalbox.v1.JobFilter getFilter() {
+    return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+  }
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   */
+  @java.lang.Override
+  public signalbox.v1.JobFilterOrBuilder getFilterOrBuilder() {
+    return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+  }
+
+  public static final int RESUME_TOKEN_FIELD_NUMBER = 6;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object resumeToken_ = "";
+  /**
+   * <pre>
+   * The latest resume_token of an earlier watch for the same jobs or filter: the
+   * watch goes on where that token was sent. `after_sequence` and
+   * `after_log_line` are ignored then. If the server cannot go on there, for
+   * example because the token is too old, the watch begins with snapshots, and
+   * `opened` says so. A token that was sent for other jobs or another filter
+   * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+   * </pre>
+   *
+   * <code>string resume_token = 6;</code>
+   * @return The resumeToken.
+   */
+  @java.lang.Override
+  public java.lang.String getResumeToken() {
+    java.lang.Object ref = resumeToken_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      resumeToken_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The latest resume_token of an earlier watch for the same jobs or filter: the
+   * watch goes on where that token was sent. `after_sequence` and
+   * `after_log_line` are ignored then. If the server cannot go on there, for
+   * example because the token is too old, the watch begins with snapshots, and
+   * `opened` says so. A token that was sent for other jobs or another filter
+   * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+   * </pre>
+   *
+   * <code>string resume_token = 6;</code>
+   * @return The bytes for resumeToken.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getResumeTokenBytes() {
+    java.lang.Object ref = resumeToken_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      resumeToken_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
   }
 
   private byte memoizedIsInitialized = -1;
@@ -241,14 +245,14 @@ private static final long serialVersionUID = 0L;
     for (int i = 0; i < jobs_.size(); i++) {
       output.writeMessage(1, jobs_.get(i));
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(userId_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 2, userId_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(queue_)) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 3, queue_);
-    }
     if (includeLog_ != false) {
       output.writeBool(4, includeLog_);
+    }
+    if (filter_ != null) {
+      output.writeMessage(5, getFilter());
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(resumeToken_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 6, resumeToken_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -263,15 +267,16 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, jobs_.get(i));
     }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(userId_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, userId_);
-    }
-    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(queue_)) {
-      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, queue_);
-    }
     if (includeLog_ != false) {
       size += com.google.protobuf.CodedOutputStream
         .computeBoolSize(4, includeLog_);
+    }
+    if (filter_ != null) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(5, getFilter());
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(resumeToken_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(6, resumeToken_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -290,12 +295,15 @@ private static final long serialVersionUID = 0L;
 
     if (!getJobsList()
         .equals(other.getJobsList())) return false;
-    if (!getUserId()
-        .equals(other.getUserId())) return false;
-    if (!getQueue()
-        .equals(other.getQueue())) return false;
     if (getIncludeLog()
         != other.getIncludeLog()) return false;
+    if (hasFilter() != other.hasFilter()) return false;
+    if (hasFilter()) {
+      if (!getFilter()
+          .equals(other.getFilter())) return false;
+    }
+    if (!getResumeToken()
+        .equals(other.getResumeToken())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -311,13 +319,15 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + JOBS_FIELD_NUMBER;
       hash = (53 * hash) + getJobsList().hashCode();
     }
-    hash = (37 * hash) + USER_ID_FIELD_NUMBER;
-    hash = (53 * hash) + getUserId().hashCode();
-    hash = (37 * hash) + QUEUE_FIELD_NUMBER;
-    hash = (53 * hash) + getQueue().hashCode();
     hash = (37 * hash) + INCLUDE_LOG_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
         getIncludeLog());
+    if (hasFilter()) {
+      hash = (37 * hash) + FILTER_FIELD_NUMBER;
+      hash = (53 * hash) + getFilter().hashCode();
+    }
+    hash = (37 * hash) + RESUME_TOKEN_FIELD_NUMBER;
+    hash = (53 * hash) + getResumeToken().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -458,9 +468,13 @@ private static final long serialVersionUID = 0L;
         jobsBuilder_.clear();
       }
       bitField0_ = (bitField0_ & ~0x00000001);
-      userId_ = "";
-      queue_ = "";
       includeLog_ = false;
+      filter_ = null;
+      if (filterBuilder_ != null) {
+        filterBuilder_.dispose();
+        filterBuilder_ = null;
+      }
+      resumeToken_ = "";
       return this;
     }
 
@@ -508,13 +522,15 @@ private static final long serialVersionUID = 0L;
     private void buildPartial0(signalbox.v1.WatchRequest result) {
       int from_bitField0_ = bitField0_;
       if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.userId_ = userId_;
+        result.includeLog_ = includeLog_;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
-        result.queue_ = queue_;
+        result.filter_ = filterBuilder_ == null
+            ? filter_
+            : filterBuilder_.build();
       }
       if (((from_bitField0_ & 0x00000008) != 0)) {
-        result.includeLog_ = includeLog_;
+        result.resumeToken_ = resumeToken_;
       }
     }
 
@@ -588,18 +604,16 @@ private static final long serialVersionUID = 0L;
           }
         }
       }
-      if (!other.getUserId().isEmpty()) {
-        userId_ = other.userId_;
-        bitField0_ |= 0x00000002;
-        onChanged();
-      }
-      if (!other.getQueue().isEmpty()) {
-        queue_ = other.queue_;
-        bitField0_ |= 0x00000004;
-        onChanged();
-      }
       if (other.getIncludeLog() != false) {
         setIncludeLog(other.getIncludeLog());
+      }
+      if (other.hasFilter()) {
+        mergeFilter(other.getFilter());
+      }
+      if (!other.getResumeToken().isEmpty()) {
+        resumeToken_ = other.resumeToken_;
+        bitField0_ |= 0x00000008;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -640,21 +654,23 @@ private static final long serialVersionUID = 0L;
               }
               break;
             } // case 10
-            case 18: {
-              userId_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000002;
-              break;
-            } // case 18
-            case 26: {
-              queue_ = input.readStringRequireUtf8();
-              bitField0_ |= 0x00000004;
-              break;
-            } // case 26
             case 32: {
               includeLog_ = input.readBool();
-              bitField0_ |= 0x00000008;
+              bitField0_ |= 0x00000002;
               break;
             } // case 32
+            case 42: {
+              input.readMessage(
+                  getFilterFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 42
+            case 50: {
+              resumeToken_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 50
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -686,7 +702,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -700,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -714,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -728,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -749,7 +765,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -767,7 +783,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -787,7 +803,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -808,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -826,7 +842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -844,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -863,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -880,7 +896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -897,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -908,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -922,7 +938,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -937,7 +953,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -948,7 +964,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -960,7 +976,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+     * The jobs to watch, 1 to 1,000. Not together with `filter`.
      * </pre>
      *
      * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -984,201 +1000,12 @@ private static final long serialVersionUID = 0L;
       return jobsBuilder_;
     }
 
-    private java.lang.Object userId_ = "";
-    /**
-     * <pre>
-     * Watch the jobs of this user, in every queue or in `queue`. At most 256
-     * bytes.
-     * </pre>
-     *
-     * <code>string user_id = 2;</code>
-     * @return The userId.
-     */
-    public java.lang.String getUserId() {
-      java.lang.Object ref = userId_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        userId_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
-    }
-    /**
-     * <pre>
-     * Watch the jobs of this user, in every queue or in `queue`. At most 256
-     * bytes.
-     * </pre>
-     *
-     * <code>string user_id = 2;</code>
-     * @return The bytes for userId.
-     */
-    public com.google.protobuf.ByteString
-        getUserIdBytes() {
-      java.lang.Object ref = userId_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        userId_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * Watch the jobs of this user, in every queue or in `queue`. At most 256
-     * bytes.
-     * </pre>
-     *
-     * <code>string user_id = 2;</code>
-     * @param value The userId to set.
-     * @return This builder for chaining.
-     */
-    public Builder setUserId(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      userId_ = value;
-      bitField0_ |= 0x00000002;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Watch the jobs of this user, in every queue or in `queue`. At most 256
-     * bytes.
-     * </pre>
-     *
-     * <code>string user_id = 2;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearUserId() {
-      userId_ = getDefaultInstance().getUserId();
-      bitField0_ = (bitField0_ & ~0x00000002);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Watch the jobs of this user, in every queue or in `queue`. At most 256
-     * bytes.
-     * </pre>
-     *
-     * <code>string user_id = 2;</code>
-     * @param value The bytes for userId to set.
-     * @return This builder for chaining.
-     */
-    public Builder setUserIdBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      userId_ = value;
-      bitField0_ |= 0x00000002;
-      onChanged();
-      return this;
-    }
-
-    private java.lang.Object queue_ = "";
-    /**
-     * <pre>
-     * Watch the jobs in this queue, of every user or of `user_id`.
-     * </pre>
-     *
-     * <code>string queue = 3;</code>
-     * @return The queue.
-     */
-    public java.lang.String getQueue() {
-      java.lang.Object ref = queue_;
-      if (!(ref instanceof java.lang.String)) {
-        com.google.protobuf.ByteString bs =
-            (com.google.protobuf.ByteString) ref;
-        java.lang.String s = bs.toStringUtf8();
-        queue_ = s;
-        return s;
-      } else {
-        return (java.lang.String) ref;
-      }
-    }
-    /**
-     * <pre>
-     * Watch the jobs in this queue, of every user or of `user_id`.
-     * </pre>
-     *
-     * <code>string queue = 3;</code>
-     * @return The bytes for queue.
-     */
-    public com.google.protobuf.ByteString
-        getQueueBytes() {
-      java.lang.Object ref = queue_;
-      if (ref instanceof String) {
-        com.google.protobuf.ByteString b = 
-            com.google.protobuf.ByteString.copyFromUtf8(
-                (java.lang.String) ref);
-        queue_ = b;
-        return b;
-      } else {
-        return (com.google.protobuf.ByteString) ref;
-      }
-    }
-    /**
-     * <pre>
-     * Watch the jobs in this queue, of every user or of `user_id`.
-     * </pre>
-     *
-     * <code>string queue = 3;</code>
-     * @param value The queue to set.
-     * @return This builder for chaining.
-     */
-    public Builder setQueue(
-        java.lang.String value) {
-      if (value == null) { throw new NullPointerException(); }
-      queue_ = value;
-      bitField0_ |= 0x00000004;
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Watch the jobs in this queue, of every user or of `user_id`.
-     * </pre>
-     *
-     * <code>string queue = 3;</code>
-     * @return This builder for chaining.
-     */
-    public Builder clearQueue() {
-      queue_ = getDefaultInstance().getQueue();
-      bitField0_ = (bitField0_ & ~0x00000004);
-      onChanged();
-      return this;
-    }
-    /**
-     * <pre>
-     * Watch the jobs in this queue, of every user or of `user_id`.
-     * </pre>
-     *
-     * <code>string queue = 3;</code>
-     * @param value The bytes for queue to set.
-     * @return This builder for chaining.
-     */
-    public Builder setQueueBytes(
-        com.google.protobuf.ByteString value) {
-      if (value == null) { throw new NullPointerException(); }
-      checkByteStringIsUtf8(value);
-      queue_ = value;
-      bitField0_ |= 0x00000004;
-      onChanged();
-      return this;
-    }
-
     private boolean includeLog_ ;
     /**
      * <pre>
      * Whether to send the existing log lines, and new ones as they are written
-     * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-     * Default: false.
+     * (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+     * 200. Default: false.
      * </pre>
      *
      * <code>bool include_log = 4;</code>
@@ -1191,8 +1018,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Whether to send the existing log lines, and new ones as they are written
-     * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-     * Default: false.
+     * (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+     * 200. Default: false.
      * </pre>
      *
      * <code>bool include_log = 4;</code>
@@ -1202,23 +1029,313 @@ private static final long serialVersionUID = 0L;
     public Builder setIncludeLog(boolean value) {
       
       includeLog_ = value;
-      bitField0_ |= 0x00000008;
+      bitField0_ |= 0x00000002;
       onChanged();
       return this;
     }
     /**
      * <pre>
      * Whether to send the existing log lines, and new ones as they are written
-     * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-     * Default: false.
+     * (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+     * 200. Default: false.
      * </pre>
      *
      * <code>bool include_log = 4;</code>
      * @return This builder for chaining.
      */
     public Builder clearIncludeLog() {
-      bitField0_ = (bitField0_ & ~0x00000008);
+      bitField0_ = (bitField0_ & ~0x00000002);
       includeLog_ = false;
+      onChanged();
+      return this;
+    }
+
+    private signalbox.v1.JobFilter filter_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder> filterBuilder_;
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     * @return Whether the filter field is set.
+     */
+    public boolean hasFilter() {
+      return ((bitField0_ & 0x00000004) != 0);
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     * @return The filter.
+     */
+    public signalbox.v1.JobFilter getFilter() {
+      if (filterBuilder_ == null) {
+        return filter_ == null ? signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+      } else {
+        return filterBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public Builder setFilter(signalbox.v1.JobFilter value) {
+      if (filterBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        filter_ = value;
+      } else {
+        filterBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public Builder setFilter(
+        signalbox.v1.JobFilter.Builder builderForValue) {
+      if (filterBuilder_ == null) {
+        filter_ = builderForValue.build();
+      } else {
+        filterBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public Builder mergeFilter(signalbox.v1.JobFilter value) {
+      if (filterBuilder_ == null) {
+        if (((bitField0_ & 0x00000004) != 0) &&
+          filter_ != null &&
+          filter_ != signalbox.v1.JobFilter.getDefaultInstance()) {
+          getFilterBuilder().mergeFrom(value);
+        } else {
+          filter_ = value;
+        }
+      } else {
+        filterBuilder_.mergeFrom(value);
+      }
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public Builder clearFilter() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      filter_ = null;
+      if (filterBuilder_ != null) {
+        filterBuilder_.dispose();
+        filterBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public signalbox.v1.JobFilter.Builder getFilterBuilder() {
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return getFilterFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    public signalbox.v1.JobFilterOrBuilder getFilterOrBuilder() {
+      if (filterBuilder_ != null) {
+        return filterBuilder_.getMessageOrBuilder();
+      } else {
+        return filter_ == null ?
+            signalbox.v1.JobFilter.getDefaultInstance() : filter_;
+      }
+    }
+    /**
+     * <pre>
+     * Watch the jobs that match the filter. At least one of user_id and queue must
+     * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+     * cannot select by them.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobFilter filter = 5;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder> 
+        getFilterFieldBuilder() {
+      if (filterBuilder_ == null) {
+        filterBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            signalbox.v1.JobFilter, signalbox.v1.JobFilter.Builder, signalbox.v1.JobFilterOrBuilder>(
+                getFilter(),
+                getParentForChildren(),
+                isClean());
+        filter_ = null;
+      }
+      return filterBuilder_;
+    }
+
+    private java.lang.Object resumeToken_ = "";
+    /**
+     * <pre>
+     * The latest resume_token of an earlier watch for the same jobs or filter: the
+     * watch goes on where that token was sent. `after_sequence` and
+     * `after_log_line` are ignored then. If the server cannot go on there, for
+     * example because the token is too old, the watch begins with snapshots, and
+     * `opened` says so. A token that was sent for other jobs or another filter
+     * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+     * </pre>
+     *
+     * <code>string resume_token = 6;</code>
+     * @return The resumeToken.
+     */
+    public java.lang.String getResumeToken() {
+      java.lang.Object ref = resumeToken_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        resumeToken_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The latest resume_token of an earlier watch for the same jobs or filter: the
+     * watch goes on where that token was sent. `after_sequence` and
+     * `after_log_line` are ignored then. If the server cannot go on there, for
+     * example because the token is too old, the watch begins with snapshots, and
+     * `opened` says so. A token that was sent for other jobs or another filter
+     * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+     * </pre>
+     *
+     * <code>string resume_token = 6;</code>
+     * @return The bytes for resumeToken.
+     */
+    public com.google.protobuf.ByteString
+        getResumeTokenBytes() {
+      java.lang.Object ref = resumeToken_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        resumeToken_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The latest resume_token of an earlier watch for the same jobs or filter: the
+     * watch goes on where that token was sent. `after_sequence` and
+     * `after_log_line` are ignored then. If the server cannot go on there, for
+     * example because the token is too old, the watch begins with snapshots, and
+     * `opened` says so. A token that was sent for other jobs or another filter
+     * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+     * </pre>
+     *
+     * <code>string resume_token = 6;</code>
+     * @param value The resumeToken to set.
+     * @return This builder for chaining.
+     */
+    public Builder setResumeToken(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      resumeToken_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The latest resume_token of an earlier watch for the same jobs or filter: the
+     * watch goes on where that token was sent. `after_sequence` and
+     * `after_log_line` are ignored then. If the server cannot go on there, for
+     * example because the token is too old, the watch begins with snapshots, and
+     * `opened` says so. A token that was sent for other jobs or another filter
+     * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+     * </pre>
+     *
+     * <code>string resume_token = 6;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearResumeToken() {
+      resumeToken_ = getDefaultInstance().getResumeToken();
+      bitField0_ = (bitField0_ & ~0x00000008);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The latest resume_token of an earlier watch for the same jobs or filter: the
+     * watch goes on where that token was sent. `after_sequence` and
+     * `after_log_line` are ignored then. If the server cannot go on there, for
+     * example because the token is too old, the watch begins with snapshots, and
+     * `opened` says so. A token that was sent for other jobs or another filter
+     * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+     * </pre>
+     *
+     * <code>string resume_token = 6;</code>
+     * @param value The bytes for resumeToken to set.
+     * @return This builder for chaining.
+     */
+    public Builder setResumeTokenBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      resumeToken_ = value;
+      bitField0_ |= 0x00000008;
       onChanged();
       return this;
     }

@@ -9,7 +9,7 @@ public interface WatchRequestOrBuilder extends
 
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -18,7 +18,7 @@ public interface WatchRequestOrBuilder extends
       getJobsList();
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -26,7 +26,7 @@ public interface WatchRequestOrBuilder extends
   signalbox.v1.WatchedJob getJobs(int index);
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -34,7 +34,7 @@ public interface WatchRequestOrBuilder extends
   int getJobsCount();
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -43,7 +43,7 @@ public interface WatchRequestOrBuilder extends
       getJobsOrBuilderList();
   /**
    * <pre>
-   * The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+   * The jobs to watch, 1 to 1,000. Not together with `filter`.
    * </pre>
    *
    * <code>repeated .signalbox.v1.WatchedJob jobs = 1;</code>
@@ -53,55 +53,76 @@ public interface WatchRequestOrBuilder extends
 
   /**
    * <pre>
-   * Watch the jobs of this user, in every queue or in `queue`. At most 256
-   * bytes.
-   * </pre>
-   *
-   * <code>string user_id = 2;</code>
-   * @return The userId.
-   */
-  java.lang.String getUserId();
-  /**
-   * <pre>
-   * Watch the jobs of this user, in every queue or in `queue`. At most 256
-   * bytes.
-   * </pre>
-   *
-   * <code>string user_id = 2;</code>
-   * @return The bytes for userId.
-   */
-  com.google.protobuf.ByteString
-      getUserIdBytes();
-
-  /**
-   * <pre>
-   * Watch the jobs in this queue, of every user or of `user_id`.
-   * </pre>
-   *
-   * <code>string queue = 3;</code>
-   * @return The queue.
-   */
-  java.lang.String getQueue();
-  /**
-   * <pre>
-   * Watch the jobs in this queue, of every user or of `user_id`.
-   * </pre>
-   *
-   * <code>string queue = 3;</code>
-   * @return The bytes for queue.
-   */
-  com.google.protobuf.ByteString
-      getQueueBytes();
-
-  /**
-   * <pre>
    * Whether to send the existing log lines, and new ones as they are written
-   * (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-   * Default: false.
+   * (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+   * 200. Default: false.
    * </pre>
    *
    * <code>bool include_log = 4;</code>
    * @return The includeLog.
    */
   boolean getIncludeLog();
+
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   * @return Whether the filter field is set.
+   */
+  boolean hasFilter();
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   * @return The filter.
+   */
+  signalbox.v1.JobFilter getFilter();
+  /**
+   * <pre>
+   * Watch the jobs that match the filter. At least one of user_id and queue must
+   * be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+   * cannot select by them.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobFilter filter = 5;</code>
+   */
+  signalbox.v1.JobFilterOrBuilder getFilterOrBuilder();
+
+  /**
+   * <pre>
+   * The latest resume_token of an earlier watch for the same jobs or filter: the
+   * watch goes on where that token was sent. `after_sequence` and
+   * `after_log_line` are ignored then. If the server cannot go on there, for
+   * example because the token is too old, the watch begins with snapshots, and
+   * `opened` says so. A token that was sent for other jobs or another filter
+   * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+   * </pre>
+   *
+   * <code>string resume_token = 6;</code>
+   * @return The resumeToken.
+   */
+  java.lang.String getResumeToken();
+  /**
+   * <pre>
+   * The latest resume_token of an earlier watch for the same jobs or filter: the
+   * watch goes on where that token was sent. `after_sequence` and
+   * `after_log_line` are ignored then. If the server cannot go on there, for
+   * example because the token is too old, the watch begins with snapshots, and
+   * `opened` says so. A token that was sent for other jobs or another filter
+   * gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+   * </pre>
+   *
+   * <code>string resume_token = 6;</code>
+   * @return The bytes for resumeToken.
+   */
+  com.google.protobuf.ByteString
+      getResumeTokenBytes();
 }

@@ -20,6 +20,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private WatchResponse() {
+    resumeToken_ = "";
   }
 
   @java.lang.Override
@@ -57,6 +58,9 @@ private static final long serialVersionUID = 0L;
     PROGRESS(3),
     HEARTBEAT(4),
     LOG(5),
+    REMOVED(6),
+    OPENED(7),
+    SNAPSHOTS_COMPLETE(8),
     EVENT_NOT_SET(0);
     private final int value;
     private EventCase(int value) {
@@ -79,6 +83,9 @@ private static final long serialVersionUID = 0L;
         case 3: return PROGRESS;
         case 4: return HEARTBEAT;
         case 5: return LOG;
+        case 6: return REMOVED;
+        case 7: return OPENED;
+        case 8: return SNAPSHOTS_COMPLETE;
         case 0: return EVENT_NOT_SET;
         default: return null;
       }
@@ -97,11 +104,9 @@ private static final long serialVersionUID = 0L;
   public static final int SNAPSHOT_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -113,11 +118,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -132,11 +135,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -238,7 +239,7 @@ private static final long serialVersionUID = 0L;
   public static final int HEARTBEAT_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -250,7 +251,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -265,7 +266,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -321,6 +322,194 @@ private static final long serialVersionUID = 0L;
     return signalbox.v1.LogEvent.getDefaultInstance();
   }
 
+  public static final int REMOVED_FIELD_NUMBER = 6;
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   * @return Whether the removed field is set.
+   */
+  @java.lang.Override
+  public boolean hasRemoved() {
+    return eventCase_ == 6;
+  }
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   * @return The removed.
+   */
+  @java.lang.Override
+  public signalbox.v1.JobRemoved getRemoved() {
+    if (eventCase_ == 6) {
+       return (signalbox.v1.JobRemoved) event_;
+    }
+    return signalbox.v1.JobRemoved.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   */
+  @java.lang.Override
+  public signalbox.v1.JobRemovedOrBuilder getRemovedOrBuilder() {
+    if (eventCase_ == 6) {
+       return (signalbox.v1.JobRemoved) event_;
+    }
+    return signalbox.v1.JobRemoved.getDefaultInstance();
+  }
+
+  public static final int OPENED_FIELD_NUMBER = 7;
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   * @return Whether the opened field is set.
+   */
+  @java.lang.Override
+  public boolean hasOpened() {
+    return eventCase_ == 7;
+  }
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   * @return The opened.
+   */
+  @java.lang.Override
+  public signalbox.v1.WatchOpened getOpened() {
+    if (eventCase_ == 7) {
+       return (signalbox.v1.WatchOpened) event_;
+    }
+    return signalbox.v1.WatchOpened.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   */
+  @java.lang.Override
+  public signalbox.v1.WatchOpenedOrBuilder getOpenedOrBuilder() {
+    if (eventCase_ == 7) {
+       return (signalbox.v1.WatchOpened) event_;
+    }
+    return signalbox.v1.WatchOpened.getDefaultInstance();
+  }
+
+  public static final int SNAPSHOTS_COMPLETE_FIELD_NUMBER = 8;
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   * @return Whether the snapshotsComplete field is set.
+   */
+  @java.lang.Override
+  public boolean hasSnapshotsComplete() {
+    return eventCase_ == 8;
+  }
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   * @return The snapshotsComplete.
+   */
+  @java.lang.Override
+  public signalbox.v1.SnapshotsComplete getSnapshotsComplete() {
+    if (eventCase_ == 8) {
+       return (signalbox.v1.SnapshotsComplete) event_;
+    }
+    return signalbox.v1.SnapshotsComplete.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   */
+  @java.lang.Override
+  public signalbox.v1.SnapshotsCompleteOrBuilder getSnapshotsCompleteOrBuilder() {
+    if (eventCase_ == 8) {
+       return (signalbox.v1.SnapshotsComplete) event_;
+    }
+    return signalbox.v1.SnapshotsComplete.getDefaultInstance();
+  }
+
+  public static final int RESUME_TOKEN_FIELD_NUMBER = 15;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object resumeToken_ = "";
+  /**
+   * <pre>
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+   * Sent with heartbeat and snapshots_complete, and with other messages where
+   * that costs little; empty: the token of before is still valid, and a watch
+   * that resumes there repeats what came since.
+   * </pre>
+   *
+   * <code>string resume_token = 15;</code>
+   * @return The resumeToken.
+   */
+  @java.lang.Override
+  public java.lang.String getResumeToken() {
+    java.lang.Object ref = resumeToken_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      resumeToken_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+   * Sent with heartbeat and snapshots_complete, and with other messages where
+   * that costs little; empty: the token of before is still valid, and a watch
+   * that resumes there repeats what came since.
+   * </pre>
+   *
+   * <code>string resume_token = 15;</code>
+   * @return The bytes for resumeToken.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getResumeTokenBytes() {
+    java.lang.Object ref = resumeToken_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      resumeToken_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -349,6 +538,18 @@ private static final long serialVersionUID = 0L;
     }
     if (eventCase_ == 5) {
       output.writeMessage(5, (signalbox.v1.LogEvent) event_);
+    }
+    if (eventCase_ == 6) {
+      output.writeMessage(6, (signalbox.v1.JobRemoved) event_);
+    }
+    if (eventCase_ == 7) {
+      output.writeMessage(7, (signalbox.v1.WatchOpened) event_);
+    }
+    if (eventCase_ == 8) {
+      output.writeMessage(8, (signalbox.v1.SnapshotsComplete) event_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(resumeToken_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 15, resumeToken_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -379,6 +580,21 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(5, (signalbox.v1.LogEvent) event_);
     }
+    if (eventCase_ == 6) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(6, (signalbox.v1.JobRemoved) event_);
+    }
+    if (eventCase_ == 7) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(7, (signalbox.v1.WatchOpened) event_);
+    }
+    if (eventCase_ == 8) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(8, (signalbox.v1.SnapshotsComplete) event_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(resumeToken_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(15, resumeToken_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -394,6 +610,8 @@ private static final long serialVersionUID = 0L;
     }
     signalbox.v1.WatchResponse other = (signalbox.v1.WatchResponse) obj;
 
+    if (!getResumeToken()
+        .equals(other.getResumeToken())) return false;
     if (!getEventCase().equals(other.getEventCase())) return false;
     switch (eventCase_) {
       case 1:
@@ -416,6 +634,18 @@ private static final long serialVersionUID = 0L;
         if (!getLog()
             .equals(other.getLog())) return false;
         break;
+      case 6:
+        if (!getRemoved()
+            .equals(other.getRemoved())) return false;
+        break;
+      case 7:
+        if (!getOpened()
+            .equals(other.getOpened())) return false;
+        break;
+      case 8:
+        if (!getSnapshotsComplete()
+            .equals(other.getSnapshotsComplete())) return false;
+        break;
       case 0:
       default:
     }
@@ -430,6 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     int hash = 41;
     hash = (19 * hash) + getDescriptor().hashCode();
+    hash = (37 * hash) + RESUME_TOKEN_FIELD_NUMBER;
+    hash = (53 * hash) + getResumeToken().hashCode();
     switch (eventCase_) {
       case 1:
         hash = (37 * hash) + SNAPSHOT_FIELD_NUMBER;
@@ -450,6 +682,18 @@ private static final long serialVersionUID = 0L;
       case 5:
         hash = (37 * hash) + LOG_FIELD_NUMBER;
         hash = (53 * hash) + getLog().hashCode();
+        break;
+      case 6:
+        hash = (37 * hash) + REMOVED_FIELD_NUMBER;
+        hash = (53 * hash) + getRemoved().hashCode();
+        break;
+      case 7:
+        hash = (37 * hash) + OPENED_FIELD_NUMBER;
+        hash = (53 * hash) + getOpened().hashCode();
+        break;
+      case 8:
+        hash = (37 * hash) + SNAPSHOTS_COMPLETE_FIELD_NUMBER;
+        hash = (53 * hash) + getSnapshotsComplete().hashCode();
         break;
       case 0:
       default:
@@ -602,6 +846,16 @@ private static final long serialVersionUID = 0L;
       if (logBuilder_ != null) {
         logBuilder_.clear();
       }
+      if (removedBuilder_ != null) {
+        removedBuilder_.clear();
+      }
+      if (openedBuilder_ != null) {
+        openedBuilder_.clear();
+      }
+      if (snapshotsCompleteBuilder_ != null) {
+        snapshotsCompleteBuilder_.clear();
+      }
+      resumeToken_ = "";
       eventCase_ = 0;
       event_ = null;
       return this;
@@ -638,6 +892,9 @@ private static final long serialVersionUID = 0L;
 
     private void buildPartial0(signalbox.v1.WatchResponse result) {
       int from_bitField0_ = bitField0_;
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.resumeToken_ = resumeToken_;
+      }
     }
 
     private void buildPartialOneofs(signalbox.v1.WatchResponse result) {
@@ -662,6 +919,18 @@ private static final long serialVersionUID = 0L;
       if (eventCase_ == 5 &&
           logBuilder_ != null) {
         result.event_ = logBuilder_.build();
+      }
+      if (eventCase_ == 6 &&
+          removedBuilder_ != null) {
+        result.event_ = removedBuilder_.build();
+      }
+      if (eventCase_ == 7 &&
+          openedBuilder_ != null) {
+        result.event_ = openedBuilder_.build();
+      }
+      if (eventCase_ == 8 &&
+          snapshotsCompleteBuilder_ != null) {
+        result.event_ = snapshotsCompleteBuilder_.build();
       }
     }
 
@@ -709,6 +978,11 @@ private static final long serialVersionUID = 0L;
 
     public Builder mergeFrom(signalbox.v1.WatchResponse other) {
       if (other == signalbox.v1.WatchResponse.getDefaultInstance()) return this;
+      if (!other.getResumeToken().isEmpty()) {
+        resumeToken_ = other.resumeToken_;
+        bitField0_ |= 0x00000100;
+        onChanged();
+      }
       switch (other.getEventCase()) {
         case SNAPSHOT: {
           mergeSnapshot(other.getSnapshot());
@@ -728,6 +1002,18 @@ private static final long serialVersionUID = 0L;
         }
         case LOG: {
           mergeLog(other.getLog());
+          break;
+        }
+        case REMOVED: {
+          mergeRemoved(other.getRemoved());
+          break;
+        }
+        case OPENED: {
+          mergeOpened(other.getOpened());
+          break;
+        }
+        case SNAPSHOTS_COMPLETE: {
+          mergeSnapshotsComplete(other.getSnapshotsComplete());
           break;
         }
         case EVENT_NOT_SET: {
@@ -795,6 +1081,32 @@ private static final long serialVersionUID = 0L;
               eventCase_ = 5;
               break;
             } // case 42
+            case 50: {
+              input.readMessage(
+                  getRemovedFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              eventCase_ = 6;
+              break;
+            } // case 50
+            case 58: {
+              input.readMessage(
+                  getOpenedFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              eventCase_ = 7;
+              break;
+            } // case 58
+            case 66: {
+              input.readMessage(
+                  getSnapshotsCompleteFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              eventCase_ = 8;
+              break;
+            } // case 66
+            case 122: {
+              resumeToken_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 122
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -831,11 +1143,9 @@ private static final long serialVersionUID = 0L;
         signalbox.v1.JobSnapshot, signalbox.v1.JobSnapshot.Builder, signalbox.v1.JobSnapshotOrBuilder> snapshotBuilder_;
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -847,11 +1157,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -873,11 +1181,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -897,11 +1203,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -919,11 +1223,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -950,11 +1252,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -977,11 +1277,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -991,11 +1289,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -1013,11 +1309,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first message of each job that is watched with after_sequence 0: its
-     * current state, without its history. If the job is final already, its
-     * final event follows. A job that is watched with after_sequence above 0
-     * has no snapshot: the events after that one are sent, then the latest
-     * progress.
+     * The current state of a job, without its history. It is sent for each job
+     * when the watch begins, unless the watch resumes there. If the job is final
+     * already, its final event follows.
      * </pre>
      *
      * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -1401,7 +1695,7 @@ private static final long serialVersionUID = 0L;
         signalbox.v1.Heartbeat, signalbox.v1.Heartbeat.Builder, signalbox.v1.HeartbeatOrBuilder> heartbeatBuilder_;
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1413,7 +1707,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1435,7 +1729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1455,7 +1749,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1473,7 +1767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1500,7 +1794,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1523,7 +1817,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1533,7 +1827,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1551,7 +1845,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+     * Shows that the stream is alive.
      * </pre>
      *
      * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -1751,6 +2045,665 @@ private static final long serialVersionUID = 0L;
       eventCase_ = 5;
       onChanged();
       return logBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobRemoved, signalbox.v1.JobRemoved.Builder, signalbox.v1.JobRemovedOrBuilder> removedBuilder_;
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     * @return Whether the removed field is set.
+     */
+    @java.lang.Override
+    public boolean hasRemoved() {
+      return eventCase_ == 6;
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     * @return The removed.
+     */
+    @java.lang.Override
+    public signalbox.v1.JobRemoved getRemoved() {
+      if (removedBuilder_ == null) {
+        if (eventCase_ == 6) {
+          return (signalbox.v1.JobRemoved) event_;
+        }
+        return signalbox.v1.JobRemoved.getDefaultInstance();
+      } else {
+        if (eventCase_ == 6) {
+          return removedBuilder_.getMessage();
+        }
+        return signalbox.v1.JobRemoved.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    public Builder setRemoved(signalbox.v1.JobRemoved value) {
+      if (removedBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        event_ = value;
+        onChanged();
+      } else {
+        removedBuilder_.setMessage(value);
+      }
+      eventCase_ = 6;
+      return this;
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    public Builder setRemoved(
+        signalbox.v1.JobRemoved.Builder builderForValue) {
+      if (removedBuilder_ == null) {
+        event_ = builderForValue.build();
+        onChanged();
+      } else {
+        removedBuilder_.setMessage(builderForValue.build());
+      }
+      eventCase_ = 6;
+      return this;
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    public Builder mergeRemoved(signalbox.v1.JobRemoved value) {
+      if (removedBuilder_ == null) {
+        if (eventCase_ == 6 &&
+            event_ != signalbox.v1.JobRemoved.getDefaultInstance()) {
+          event_ = signalbox.v1.JobRemoved.newBuilder((signalbox.v1.JobRemoved) event_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          event_ = value;
+        }
+        onChanged();
+      } else {
+        if (eventCase_ == 6) {
+          removedBuilder_.mergeFrom(value);
+        } else {
+          removedBuilder_.setMessage(value);
+        }
+      }
+      eventCase_ = 6;
+      return this;
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    public Builder clearRemoved() {
+      if (removedBuilder_ == null) {
+        if (eventCase_ == 6) {
+          eventCase_ = 0;
+          event_ = null;
+          onChanged();
+        }
+      } else {
+        if (eventCase_ == 6) {
+          eventCase_ = 0;
+          event_ = null;
+        }
+        removedBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    public signalbox.v1.JobRemoved.Builder getRemovedBuilder() {
+      return getRemovedFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    @java.lang.Override
+    public signalbox.v1.JobRemovedOrBuilder getRemovedOrBuilder() {
+      if ((eventCase_ == 6) && (removedBuilder_ != null)) {
+        return removedBuilder_.getMessageOrBuilder();
+      } else {
+        if (eventCase_ == 6) {
+          return (signalbox.v1.JobRemoved) event_;
+        }
+        return signalbox.v1.JobRemoved.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * A job of the watch does not exist, or was removed. No more events of it
+     * follow; other jobs of the watch are not affected. A watch that names one
+     * job that does not exist gets NOT_FOUND instead.
+     * </pre>
+     *
+     * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.JobRemoved, signalbox.v1.JobRemoved.Builder, signalbox.v1.JobRemovedOrBuilder> 
+        getRemovedFieldBuilder() {
+      if (removedBuilder_ == null) {
+        if (!(eventCase_ == 6)) {
+          event_ = signalbox.v1.JobRemoved.getDefaultInstance();
+        }
+        removedBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            signalbox.v1.JobRemoved, signalbox.v1.JobRemoved.Builder, signalbox.v1.JobRemovedOrBuilder>(
+                (signalbox.v1.JobRemoved) event_,
+                getParentForChildren(),
+                isClean());
+        event_ = null;
+      }
+      eventCase_ = 6;
+      onChanged();
+      return removedBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.WatchOpened, signalbox.v1.WatchOpened.Builder, signalbox.v1.WatchOpenedOrBuilder> openedBuilder_;
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     * @return Whether the opened field is set.
+     */
+    @java.lang.Override
+    public boolean hasOpened() {
+      return eventCase_ == 7;
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     * @return The opened.
+     */
+    @java.lang.Override
+    public signalbox.v1.WatchOpened getOpened() {
+      if (openedBuilder_ == null) {
+        if (eventCase_ == 7) {
+          return (signalbox.v1.WatchOpened) event_;
+        }
+        return signalbox.v1.WatchOpened.getDefaultInstance();
+      } else {
+        if (eventCase_ == 7) {
+          return openedBuilder_.getMessage();
+        }
+        return signalbox.v1.WatchOpened.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    public Builder setOpened(signalbox.v1.WatchOpened value) {
+      if (openedBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        event_ = value;
+        onChanged();
+      } else {
+        openedBuilder_.setMessage(value);
+      }
+      eventCase_ = 7;
+      return this;
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    public Builder setOpened(
+        signalbox.v1.WatchOpened.Builder builderForValue) {
+      if (openedBuilder_ == null) {
+        event_ = builderForValue.build();
+        onChanged();
+      } else {
+        openedBuilder_.setMessage(builderForValue.build());
+      }
+      eventCase_ = 7;
+      return this;
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    public Builder mergeOpened(signalbox.v1.WatchOpened value) {
+      if (openedBuilder_ == null) {
+        if (eventCase_ == 7 &&
+            event_ != signalbox.v1.WatchOpened.getDefaultInstance()) {
+          event_ = signalbox.v1.WatchOpened.newBuilder((signalbox.v1.WatchOpened) event_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          event_ = value;
+        }
+        onChanged();
+      } else {
+        if (eventCase_ == 7) {
+          openedBuilder_.mergeFrom(value);
+        } else {
+          openedBuilder_.setMessage(value);
+        }
+      }
+      eventCase_ = 7;
+      return this;
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    public Builder clearOpened() {
+      if (openedBuilder_ == null) {
+        if (eventCase_ == 7) {
+          eventCase_ = 0;
+          event_ = null;
+          onChanged();
+        }
+      } else {
+        if (eventCase_ == 7) {
+          eventCase_ = 0;
+          event_ = null;
+        }
+        openedBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    public signalbox.v1.WatchOpened.Builder getOpenedBuilder() {
+      return getOpenedFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    @java.lang.Override
+    public signalbox.v1.WatchOpenedOrBuilder getOpenedOrBuilder() {
+      if ((eventCase_ == 7) && (openedBuilder_ != null)) {
+        return openedBuilder_.getMessageOrBuilder();
+      } else {
+        if (eventCase_ == 7) {
+          return (signalbox.v1.WatchOpened) event_;
+        }
+        return signalbox.v1.WatchOpened.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * The first message of each watch.
+     * </pre>
+     *
+     * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.WatchOpened, signalbox.v1.WatchOpened.Builder, signalbox.v1.WatchOpenedOrBuilder> 
+        getOpenedFieldBuilder() {
+      if (openedBuilder_ == null) {
+        if (!(eventCase_ == 7)) {
+          event_ = signalbox.v1.WatchOpened.getDefaultInstance();
+        }
+        openedBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            signalbox.v1.WatchOpened, signalbox.v1.WatchOpened.Builder, signalbox.v1.WatchOpenedOrBuilder>(
+                (signalbox.v1.WatchOpened) event_,
+                getParentForChildren(),
+                isClean());
+        event_ = null;
+      }
+      eventCase_ = 7;
+      onChanged();
+      return openedBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.SnapshotsComplete, signalbox.v1.SnapshotsComplete.Builder, signalbox.v1.SnapshotsCompleteOrBuilder> snapshotsCompleteBuilder_;
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     * @return Whether the snapshotsComplete field is set.
+     */
+    @java.lang.Override
+    public boolean hasSnapshotsComplete() {
+      return eventCase_ == 8;
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     * @return The snapshotsComplete.
+     */
+    @java.lang.Override
+    public signalbox.v1.SnapshotsComplete getSnapshotsComplete() {
+      if (snapshotsCompleteBuilder_ == null) {
+        if (eventCase_ == 8) {
+          return (signalbox.v1.SnapshotsComplete) event_;
+        }
+        return signalbox.v1.SnapshotsComplete.getDefaultInstance();
+      } else {
+        if (eventCase_ == 8) {
+          return snapshotsCompleteBuilder_.getMessage();
+        }
+        return signalbox.v1.SnapshotsComplete.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    public Builder setSnapshotsComplete(signalbox.v1.SnapshotsComplete value) {
+      if (snapshotsCompleteBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        event_ = value;
+        onChanged();
+      } else {
+        snapshotsCompleteBuilder_.setMessage(value);
+      }
+      eventCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    public Builder setSnapshotsComplete(
+        signalbox.v1.SnapshotsComplete.Builder builderForValue) {
+      if (snapshotsCompleteBuilder_ == null) {
+        event_ = builderForValue.build();
+        onChanged();
+      } else {
+        snapshotsCompleteBuilder_.setMessage(builderForValue.build());
+      }
+      eventCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    public Builder mergeSnapshotsComplete(signalbox.v1.SnapshotsComplete value) {
+      if (snapshotsCompleteBuilder_ == null) {
+        if (eventCase_ == 8 &&
+            event_ != signalbox.v1.SnapshotsComplete.getDefaultInstance()) {
+          event_ = signalbox.v1.SnapshotsComplete.newBuilder((signalbox.v1.SnapshotsComplete) event_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          event_ = value;
+        }
+        onChanged();
+      } else {
+        if (eventCase_ == 8) {
+          snapshotsCompleteBuilder_.mergeFrom(value);
+        } else {
+          snapshotsCompleteBuilder_.setMessage(value);
+        }
+      }
+      eventCase_ = 8;
+      return this;
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    public Builder clearSnapshotsComplete() {
+      if (snapshotsCompleteBuilder_ == null) {
+        if (eventCase_ == 8) {
+          eventCase_ = 0;
+          event_ = null;
+          onChanged();
+        }
+      } else {
+        if (eventCase_ == 8) {
+          eventCase_ = 0;
+          event_ = null;
+        }
+        snapshotsCompleteBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    public signalbox.v1.SnapshotsComplete.Builder getSnapshotsCompleteBuilder() {
+      return getSnapshotsCompleteFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    @java.lang.Override
+    public signalbox.v1.SnapshotsCompleteOrBuilder getSnapshotsCompleteOrBuilder() {
+      if ((eventCase_ == 8) && (snapshotsCompleteBuilder_ != null)) {
+        return snapshotsCompleteBuilder_.getMessageOrBuilder();
+      } else {
+        if (eventCase_ == 8) {
+          return (signalbox.v1.SnapshotsComplete) event_;
+        }
+        return signalbox.v1.SnapshotsComplete.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * All snapshots have been sent. Sent once, also if there were none.
+     * </pre>
+     *
+     * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        signalbox.v1.SnapshotsComplete, signalbox.v1.SnapshotsComplete.Builder, signalbox.v1.SnapshotsCompleteOrBuilder> 
+        getSnapshotsCompleteFieldBuilder() {
+      if (snapshotsCompleteBuilder_ == null) {
+        if (!(eventCase_ == 8)) {
+          event_ = signalbox.v1.SnapshotsComplete.getDefaultInstance();
+        }
+        snapshotsCompleteBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            signalbox.v1.SnapshotsComplete, signalbox.v1.SnapshotsComplete.Builder, signalbox.v1.SnapshotsCompleteOrBuilder>(
+                (signalbox.v1.SnapshotsComplete) event_,
+                getParentForChildren(),
+                isClean());
+        event_ = null;
+      }
+      eventCase_ = 8;
+      onChanged();
+      return snapshotsCompleteBuilder_;
+    }
+
+    private java.lang.Object resumeToken_ = "";
+    /**
+     * <pre>
+     * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+     * Sent with heartbeat and snapshots_complete, and with other messages where
+     * that costs little; empty: the token of before is still valid, and a watch
+     * that resumes there repeats what came since.
+     * </pre>
+     *
+     * <code>string resume_token = 15;</code>
+     * @return The resumeToken.
+     */
+    public java.lang.String getResumeToken() {
+      java.lang.Object ref = resumeToken_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        resumeToken_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+     * Sent with heartbeat and snapshots_complete, and with other messages where
+     * that costs little; empty: the token of before is still valid, and a watch
+     * that resumes there repeats what came since.
+     * </pre>
+     *
+     * <code>string resume_token = 15;</code>
+     * @return The bytes for resumeToken.
+     */
+    public com.google.protobuf.ByteString
+        getResumeTokenBytes() {
+      java.lang.Object ref = resumeToken_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        resumeToken_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+     * Sent with heartbeat and snapshots_complete, and with other messages where
+     * that costs little; empty: the token of before is still valid, and a watch
+     * that resumes there repeats what came since.
+     * </pre>
+     *
+     * <code>string resume_token = 15;</code>
+     * @param value The resumeToken to set.
+     * @return This builder for chaining.
+     */
+    public Builder setResumeToken(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      resumeToken_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+     * Sent with heartbeat and snapshots_complete, and with other messages where
+     * that costs little; empty: the token of before is still valid, and a watch
+     * that resumes there repeats what came since.
+     * </pre>
+     *
+     * <code>string resume_token = 15;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearResumeToken() {
+      resumeToken_ = getDefaultInstance().getResumeToken();
+      bitField0_ = (bitField0_ & ~0x00000100);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+     * Sent with heartbeat and snapshots_complete, and with other messages where
+     * that costs little; empty: the token of before is still valid, and a watch
+     * that resumes there repeats what came since.
+     * </pre>
+     *
+     * <code>string resume_token = 15;</code>
+     * @param value The bytes for resumeToken to set.
+     * @return This builder for chaining.
+     */
+    public Builder setResumeTokenBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      resumeToken_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -9,11 +9,9 @@ public interface WatchResponseOrBuilder extends
 
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -22,11 +20,9 @@ public interface WatchResponseOrBuilder extends
   boolean hasSnapshot();
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -35,11 +31,9 @@ public interface WatchResponseOrBuilder extends
   signalbox.v1.JobSnapshot getSnapshot();
   /**
    * <pre>
-   * The first message of each job that is watched with after_sequence 0: its
-   * current state, without its history. If the job is final already, its
-   * final event follows. A job that is watched with after_sequence above 0
-   * has no snapshot: the events after that one are sent, then the latest
-   * progress.
+   * The current state of a job, without its history. It is sent for each job
+   * when the watch begins, unless the watch resumes there. If the job is final
+   * already, its final event follows.
    * </pre>
    *
    * <code>.signalbox.v1.JobSnapshot snapshot = 1;</code>
@@ -102,7 +96,7 @@ public interface WatchResponseOrBuilder extends
 
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -111,7 +105,7 @@ public interface WatchResponseOrBuilder extends
   boolean hasHeartbeat();
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -120,7 +114,7 @@ public interface WatchResponseOrBuilder extends
   signalbox.v1.Heartbeat getHeartbeat();
   /**
    * <pre>
-   * Sent every 15 s and, with snapshot_complete, once after all snapshots.
+   * Shows that the stream is alive.
    * </pre>
    *
    * <code>.signalbox.v1.Heartbeat heartbeat = 4;</code>
@@ -153,6 +147,119 @@ public interface WatchResponseOrBuilder extends
    * <code>.signalbox.v1.LogEvent log = 5;</code>
    */
   signalbox.v1.LogEventOrBuilder getLogOrBuilder();
+
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   * @return Whether the removed field is set.
+   */
+  boolean hasRemoved();
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   * @return The removed.
+   */
+  signalbox.v1.JobRemoved getRemoved();
+  /**
+   * <pre>
+   * A job of the watch does not exist, or was removed. No more events of it
+   * follow; other jobs of the watch are not affected. A watch that names one
+   * job that does not exist gets NOT_FOUND instead.
+   * </pre>
+   *
+   * <code>.signalbox.v1.JobRemoved removed = 6;</code>
+   */
+  signalbox.v1.JobRemovedOrBuilder getRemovedOrBuilder();
+
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   * @return Whether the opened field is set.
+   */
+  boolean hasOpened();
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   * @return The opened.
+   */
+  signalbox.v1.WatchOpened getOpened();
+  /**
+   * <pre>
+   * The first message of each watch.
+   * </pre>
+   *
+   * <code>.signalbox.v1.WatchOpened opened = 7;</code>
+   */
+  signalbox.v1.WatchOpenedOrBuilder getOpenedOrBuilder();
+
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   * @return Whether the snapshotsComplete field is set.
+   */
+  boolean hasSnapshotsComplete();
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   * @return The snapshotsComplete.
+   */
+  signalbox.v1.SnapshotsComplete getSnapshotsComplete();
+  /**
+   * <pre>
+   * All snapshots have been sent. Sent once, also if there were none.
+   * </pre>
+   *
+   * <code>.signalbox.v1.SnapshotsComplete snapshots_complete = 8;</code>
+   */
+  signalbox.v1.SnapshotsCompleteOrBuilder getSnapshotsCompleteOrBuilder();
+
+  /**
+   * <pre>
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+   * Sent with heartbeat and snapshots_complete, and with other messages where
+   * that costs little; empty: the token of before is still valid, and a watch
+   * that resumes there repeats what came since.
+   * </pre>
+   *
+   * <code>string resume_token = 15;</code>
+   * @return The resumeToken.
+   */
+  java.lang.String getResumeToken();
+  /**
+   * <pre>
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token.
+   * Sent with heartbeat and snapshots_complete, and with other messages where
+   * that costs little; empty: the token of before is still valid, and a watch
+   * that resumes there repeats what came since.
+   * </pre>
+   *
+   * <code>string resume_token = 15;</code>
+   * @return The bytes for resumeToken.
+   */
+  com.google.protobuf.ByteString
+      getResumeTokenBytes();
 
   public signalbox.v1.WatchResponse.EventCase getEventCase();
 }

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object jobId_ = "";
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -99,19 +99,34 @@ private static final long serialVersionUID = 0L;
   private long afterSequence_ = 0L;
   /**
    * <pre>
-   * The sequence of the last event that the caller has. 0 (unset): the watch
-   * begins with a snapshot of the job (followed by its final event, if the job
-   * is final already), and later events follow. Above 0 there is no snapshot:
-   * all events after this one are sent, then the latest progress. OUT_OF_RANGE
-   * if it is beyond the job's sequence.
+   * The sequence of the last event that the caller has. The stream goes on with
+   * the next one. 0 (unset): the watch begins with a snapshot of the job
+   * (followed by its final event, if the job is final already), and later events
+   * follow. OUT_OF_RANGE if it is beyond the job's sequence.
    * </pre>
    *
-   * <code>uint64 after_sequence = 2;</code>
+   * <code>int64 after_sequence = 2;</code>
    * @return The afterSequence.
    */
   @java.lang.Override
   public long getAfterSequence() {
     return afterSequence_;
+  }
+
+  public static final int AFTER_LOG_LINE_FIELD_NUMBER = 3;
+  private long afterLogLine_ = 0L;
+  /**
+   * <pre>
+   * The number of the last log line that the caller has; later lines are sent,
+   * with include_log. 0 (unset): every line that is kept.
+   * </pre>
+   *
+   * <code>int64 after_log_line = 3;</code>
+   * @return The afterLogLine.
+   */
+  @java.lang.Override
+  public long getAfterLogLine() {
+    return afterLogLine_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -132,7 +147,10 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, jobId_);
     }
     if (afterSequence_ != 0L) {
-      output.writeUInt64(2, afterSequence_);
+      output.writeInt64(2, afterSequence_);
+    }
+    if (afterLogLine_ != 0L) {
+      output.writeInt64(3, afterLogLine_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -148,7 +166,11 @@ private static final long serialVersionUID = 0L;
     }
     if (afterSequence_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
-        .computeUInt64Size(2, afterSequence_);
+        .computeInt64Size(2, afterSequence_);
+    }
+    if (afterLogLine_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(3, afterLogLine_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -169,6 +191,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getJobId())) return false;
     if (getAfterSequence()
         != other.getAfterSequence()) return false;
+    if (getAfterLogLine()
+        != other.getAfterLogLine()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -185,6 +209,9 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + AFTER_SEQUENCE_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getAfterSequence());
+    hash = (37 * hash) + AFTER_LOG_LINE_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getAfterLogLine());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -320,6 +347,7 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       jobId_ = "";
       afterSequence_ = 0L;
+      afterLogLine_ = 0L;
       return this;
     }
 
@@ -358,6 +386,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.afterSequence_ = afterSequence_;
+      }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.afterLogLine_ = afterLogLine_;
       }
     }
 
@@ -413,6 +444,9 @@ private static final long serialVersionUID = 0L;
       if (other.getAfterSequence() != 0L) {
         setAfterSequence(other.getAfterSequence());
       }
+      if (other.getAfterLogLine() != 0L) {
+        setAfterLogLine(other.getAfterLogLine());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -445,10 +479,15 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 16: {
-              afterSequence_ = input.readUInt64();
+              afterSequence_ = input.readInt64();
               bitField0_ |= 0x00000002;
               break;
             } // case 16
+            case 24: {
+              afterLogLine_ = input.readInt64();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -469,7 +508,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object jobId_ = "";
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -489,7 +528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -510,7 +549,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -527,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -541,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The job's id. Required; a UUID.
+     * Required. The job's id, a UUID.
      * </pre>
      *
      * <code>string job_id = 1;</code>
@@ -561,14 +600,13 @@ private static final long serialVersionUID = 0L;
     private long afterSequence_ ;
     /**
      * <pre>
-     * The sequence of the last event that the caller has. 0 (unset): the watch
-     * begins with a snapshot of the job (followed by its final event, if the job
-     * is final already), and later events follow. Above 0 there is no snapshot:
-     * all events after this one are sent, then the latest progress. OUT_OF_RANGE
-     * if it is beyond the job's sequence.
+     * The sequence of the last event that the caller has. The stream goes on with
+     * the next one. 0 (unset): the watch begins with a snapshot of the job
+     * (followed by its final event, if the job is final already), and later events
+     * follow. OUT_OF_RANGE if it is beyond the job's sequence.
      * </pre>
      *
-     * <code>uint64 after_sequence = 2;</code>
+     * <code>int64 after_sequence = 2;</code>
      * @return The afterSequence.
      */
     @java.lang.Override
@@ -577,14 +615,13 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of the last event that the caller has. 0 (unset): the watch
-     * begins with a snapshot of the job (followed by its final event, if the job
-     * is final already), and later events follow. Above 0 there is no snapshot:
-     * all events after this one are sent, then the latest progress. OUT_OF_RANGE
-     * if it is beyond the job's sequence.
+     * The sequence of the last event that the caller has. The stream goes on with
+     * the next one. 0 (unset): the watch begins with a snapshot of the job
+     * (followed by its final event, if the job is final already), and later events
+     * follow. OUT_OF_RANGE if it is beyond the job's sequence.
      * </pre>
      *
-     * <code>uint64 after_sequence = 2;</code>
+     * <code>int64 after_sequence = 2;</code>
      * @param value The afterSequence to set.
      * @return This builder for chaining.
      */
@@ -597,19 +634,65 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of the last event that the caller has. 0 (unset): the watch
-     * begins with a snapshot of the job (followed by its final event, if the job
-     * is final already), and later events follow. Above 0 there is no snapshot:
-     * all events after this one are sent, then the latest progress. OUT_OF_RANGE
-     * if it is beyond the job's sequence.
+     * The sequence of the last event that the caller has. The stream goes on with
+     * the next one. 0 (unset): the watch begins with a snapshot of the job
+     * (followed by its final event, if the job is final already), and later events
+     * follow. OUT_OF_RANGE if it is beyond the job's sequence.
      * </pre>
      *
-     * <code>uint64 after_sequence = 2;</code>
+     * <code>int64 after_sequence = 2;</code>
      * @return This builder for chaining.
      */
     public Builder clearAfterSequence() {
       bitField0_ = (bitField0_ & ~0x00000002);
       afterSequence_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private long afterLogLine_ ;
+    /**
+     * <pre>
+     * The number of the last log line that the caller has; later lines are sent,
+     * with include_log. 0 (unset): every line that is kept.
+     * </pre>
+     *
+     * <code>int64 after_log_line = 3;</code>
+     * @return The afterLogLine.
+     */
+    @java.lang.Override
+    public long getAfterLogLine() {
+      return afterLogLine_;
+    }
+    /**
+     * <pre>
+     * The number of the last log line that the caller has; later lines are sent,
+     * with include_log. 0 (unset): every line that is kept.
+     * </pre>
+     *
+     * <code>int64 after_log_line = 3;</code>
+     * @param value The afterLogLine to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAfterLogLine(long value) {
+      
+      afterLogLine_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The number of the last log line that the caller has; later lines are sent,
+     * with include_log. 0 (unset): every line that is kept.
+     * </pre>
+     *
+     * <code>int64 after_log_line = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAfterLogLine() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      afterLogLine_ = 0L;
       onChanged();
       return this;
     }

@@ -9,7 +9,7 @@ public interface WatchedJobOrBuilder extends
 
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -18,7 +18,7 @@ public interface WatchedJobOrBuilder extends
   java.lang.String getJobId();
   /**
    * <pre>
-   * The job's id. Required; a UUID.
+   * Required. The job's id, a UUID.
    * </pre>
    *
    * <code>string job_id = 1;</code>
@@ -29,15 +29,25 @@ public interface WatchedJobOrBuilder extends
 
   /**
    * <pre>
-   * The sequence of the last event that the caller has. 0 (unset): the watch
-   * begins with a snapshot of the job (followed by its final event, if the job
-   * is final already), and later events follow. Above 0 there is no snapshot:
-   * all events after this one are sent, then the latest progress. OUT_OF_RANGE
-   * if it is beyond the job's sequence.
+   * The sequence of the last event that the caller has. The stream goes on with
+   * the next one. 0 (unset): the watch begins with a snapshot of the job
+   * (followed by its final event, if the job is final already), and later events
+   * follow. OUT_OF_RANGE if it is beyond the job's sequence.
    * </pre>
    *
-   * <code>uint64 after_sequence = 2;</code>
+   * <code>int64 after_sequence = 2;</code>
    * @return The afterSequence.
    */
   long getAfterSequence();
+
+  /**
+   * <pre>
+   * The number of the last log line that the caller has; later lines are sent,
+   * with include_log. 0 (unset): every line that is kept.
+   * </pre>
+   *
+   * <code>int64 after_log_line = 3;</code>
+   * @return The afterLogLine.
+   */
+  long getAfterLogLine();
 }

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n signalbox/v1/admin_service.proto\x12\x0csignalbox.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"%\n\x14GetQueueStatsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"A\n\x15GetQueueStatsResponse\x12(\n\x06queues\x18\x01 \x03(\x0b\x32\x18.signalbox.v1.QueueStats\"\x87\x02\n\nQueueStats\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0f\n\x07pending\x18\x02 \x01(\x04\x12\x11\n\tscheduled\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\x04\x12\x11\n\tsucceeded\x18\x05 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x04\x12\x11\n\tcancelled\x18\x07 \x01(\x04\x12\x35\n\x12oldest_pending_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13\x65nqueued_per_second\x18\t \x01(\x01\x12\x1b\n\x13\x66inished_per_second\x18\n \x01(\x01\x12\x0e\n\x06paused\x18\x0b \x01(\x08\"\x12\n\x10ListNodesRequest\"6\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.signalbox.v1.Node\"\xf5\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_heartbeat_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61live\x18\x06 \x01(\x08\x12\x13\n\x0b\x63oncurrency\x18\x07 \x01(\r\x12\r\n\x05kinds\x18\x08 \x03(\t\x12\x0f\n\x07running\x18\t \x01(\r\x12\x17\n\x0frunning_job_ids\x18\n \x03(\t\"\"\n\x11PauseQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\x14\n\x12PauseQueueResponse\"#\n\x12ResumeQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\x15\n\x13ResumeQueueResponse\"S\n\x13SetUserLimitRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\r\n\x05\x63lear\x18\x04 \x01(\x08\">\n\x14SetUserLimitResponse\x12&\n\x05limit\x18\x01 \x01(\x0b\x32\x17.signalbox.v1.UserLimit\"5\n\x13GetUserLimitRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\">\n\x14GetUserLimitResponse\x12&\n\x05limit\x18\x01 \x01(\x0b\x32\x17.signalbox.v1.UserLimit\"`\n\tUserLimit\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x13\n\x0bis_override\x18\x04 \x01(\x08\x12\x0f\n\x07running\x18\x05 \x01(\r2\xa2\x04\n\x0c\x41\x64minService\x12]\n\rGetQueueStats\x12\".signalbox.v1.GetQueueStatsRequest\x1a#.signalbox.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12Q\n\tListNodes\x12\x1e.signalbox.v1.ListNodesRequest\x1a\x1f.signalbox.v1.ListNodesResponse\"\x03\x90\x02\x01\x12T\n\nPauseQueue\x12\x1f.signalbox.v1.PauseQueueRequest\x1a .signalbox.v1.PauseQueueResponse\"\x03\x90\x02\x02\x12W\n\x0bResumeQueue\x12 .signalbox.v1.ResumeQueueRequest\x1a!.signalbox.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12U\n\x0cSetUserLimit\x12!.signalbox.v1.SetUserLimitRequest\x1a\".signalbox.v1.SetUserLimitResponse\x12Z\n\x0cGetUserLimit\x12!.signalbox.v1.GetUserLimitRequest\x1a\".signalbox.v1.GetUserLimitResponse\"\x03\x90\x02\x01\x42\xaf\x01\n\x0csignalbox.v1B\x11\x41\x64minServiceProtoP\x01Z.signalbox.example/api/signalbox/v1;signalboxv1\xa2\x02\x03SBX\xaa\x02\x0cSignalbox.V1\xba\x02\rSignalbox_V1_\xca\x02\x0cSignalbox\\V1\xe2\x02\x15Signalbox\\V1\\Metadata\xea\x02\rSignalbox::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n signalbox/v1/admin_service.proto\x12\x0csignalbox.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12\'\n\x05stats\x18\x04 \x01(\x0b\x32\x18.signalbox.v1.QueueStats\"\x93\x02\n\nQueueStats\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0f\n\x07pending\x18\x02 \x01(\x03\x12\x0f\n\x07not_due\x18\x03 \x01(\x03\x12\x0f\n\x07running\x18\x04 \x01(\x03\x12\x11\n\tsucceeded\x18\x05 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x03\x12\x11\n\tcancelled\x18\x07 \x01(\x03\x12\x35\n\x12oldest_pending_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13\x65nqueued_per_second\x18\t \x01(\x01\x12\x1b\n\x13\x66inished_per_second\x18\n \x01(\x01\x12\x0e\n\x06\x63\x61pped\x18\r \x01(\x08J\x04\x08\x0b\x10\x0cR\x06paused\"7\n\x0fGetQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x15\n\rinclude_stats\x18\x02 \x01(\x08\"6\n\x10GetQueueResponse\x12\"\n\x05queue\x18\x01 \x01(\x0b\x32\x13.signalbox.v1.Queue\"Q\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rinclude_stats\x18\x03 \x01(\x08\"R\n\x12ListQueuesResponse\x12#\n\x06queues\x18\x01 \x03(\x0b\x32\x13.signalbox.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x11PauseQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"8\n\x12PauseQueueResponse\x12\"\n\x05queue\x18\x01 \x01(\x0b\x32\x13.signalbox.v1.Queue\"#\n\x12ResumeQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"9\n\x13ResumeQueueResponse\x12\"\n\x05queue\x18\x01 \x01(\x0b\x32\x13.signalbox.v1.Queue\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.signalbox.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf5\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_heartbeat_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61live\x18\x06 \x01(\x08\x12\x13\n\x0b\x63oncurrency\x18\x07 \x01(\x05\x12\r\n\x05kinds\x18\x08 \x03(\t\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x17\n\x0frunning_job_ids\x18\n \x03(\t\"z\n\tUserLimit\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x18\n\x0bmax_running\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\noverridden\x18\x04 \x01(\x08\x12\x0f\n\x07running\x18\x05 \x01(\x05\x42\x0e\n\x0c_max_running\"5\n\x13GetUserLimitRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\">\n\x14GetUserLimitResponse\x12&\n\x05limit\x18\x01 \x01(\x0b\x32\x17.signalbox.v1.UserLimit\"^\n\x15ListUserLimitsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x16ListUserLimitsResponse\x12\'\n\x06limits\x18\x01 \x03(\x0b\x32\x17.signalbox.v1.UserLimit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x16UpdateUserLimitRequest\x12&\n\x05limit\x18\x01 \x01(\x0b\x32\x17.signalbox.v1.UserLimit\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"A\n\x17UpdateUserLimitResponse\x12&\n\x05limit\x18\x01 \x01(\x0b\x32\x17.signalbox.v1.UserLimit2\xd9\x05\n\x0c\x41\x64minService\x12N\n\x08GetQueue\x12\x1d.signalbox.v1.GetQueueRequest\x1a\x1e.signalbox.v1.GetQueueResponse\"\x03\x90\x02\x01\x12T\n\nListQueues\x12\x1f.signalbox.v1.ListQueuesRequest\x1a .signalbox.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12T\n\nPauseQueue\x12\x1f.signalbox.v1.PauseQueueRequest\x1a .signalbox.v1.PauseQueueResponse\"\x03\x90\x02\x02\x12W\n\x0bResumeQueue\x12 .signalbox.v1.ResumeQueueRequest\x1a!.signalbox.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12Q\n\tListNodes\x12\x1e.signalbox.v1.ListNodesRequest\x1a\x1f.signalbox.v1.ListNodesResponse\"\x03\x90\x02\x01\x12Z\n\x0cGetUserLimit\x12!.signalbox.v1.GetUserLimitRequest\x1a\".signalbox.v1.GetUserLimitResponse\"\x03\x90\x02\x01\x12`\n\x0eListUserLimits\x12#.signalbox.v1.ListUserLimitsRequest\x1a$.signalbox.v1.ListUserLimitsResponse\"\x03\x90\x02\x01\x12\x63\n\x0fUpdateUserLimit\x12$.signalbox.v1.UpdateUserLimitRequest\x1a%.signalbox.v1.UpdateUserLimitResponse\"\x03\x90\x02\x02\x42\xaf\x01\n\x0csignalbox.v1B\x11\x41\x64minServiceProtoP\x01Z.signalbox.example/api/signalbox/v1;signalboxv1\xa2\x02\x03SBX\xaa\x02\x0cSignalbox.V1\xba\x02\rSignalbox_V1_\xca\x02\x0cSignalbox\\V1\xe2\x02\x15Signalbox\\V1\\Metadata\xea\x02\rSignalbox::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,46 +35,62 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'signalbox.v1.admin_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014signalbox.v1B\021AdminServiceProtoP\001Z.signalbox.example/api/signalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Metadata\352\002\rSignalbox::V1'
-  _globals['_ADMINSERVICE'].methods_by_name['GetQueueStats']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['GetQueueStats']._serialized_options = b'\220\002\001'
-  _globals['_ADMINSERVICE'].methods_by_name['ListNodes']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['ListNodes']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['GetQueue']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetQueue']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListQueues']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListQueues']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['PauseQueue']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['PauseQueue']._serialized_options = b'\220\002\002'
   _globals['_ADMINSERVICE'].methods_by_name['ResumeQueue']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ResumeQueue']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['ListNodes']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListNodes']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetUserLimit']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetUserLimit']._serialized_options = b'\220\002\001'
-  _globals['_GETQUEUESTATSREQUEST']._serialized_start=115
-  _globals['_GETQUEUESTATSREQUEST']._serialized_end=152
-  _globals['_GETQUEUESTATSRESPONSE']._serialized_start=154
-  _globals['_GETQUEUESTATSRESPONSE']._serialized_end=219
-  _globals['_QUEUESTATS']._serialized_start=222
-  _globals['_QUEUESTATS']._serialized_end=485
-  _globals['_LISTNODESREQUEST']._serialized_start=487
-  _globals['_LISTNODESREQUEST']._serialized_end=505
-  _globals['_LISTNODESRESPONSE']._serialized_start=507
-  _globals['_LISTNODESRESPONSE']._serialized_end=561
-  _globals['_NODE']._serialized_start=564
-  _globals['_NODE']._serialized_end=809
-  _globals['_PAUSEQUEUEREQUEST']._serialized_start=811
-  _globals['_PAUSEQUEUEREQUEST']._serialized_end=845
-  _globals['_PAUSEQUEUERESPONSE']._serialized_start=847
-  _globals['_PAUSEQUEUERESPONSE']._serialized_end=867
-  _globals['_RESUMEQUEUEREQUEST']._serialized_start=869
-  _globals['_RESUMEQUEUEREQUEST']._serialized_end=904
-  _globals['_RESUMEQUEUERESPONSE']._serialized_start=906
-  _globals['_RESUMEQUEUERESPONSE']._serialized_end=927
-  _globals['_SETUSERLIMITREQUEST']._serialized_start=929
-  _globals['_SETUSERLIMITREQUEST']._serialized_end=1012
-  _globals['_SETUSERLIMITRESPONSE']._serialized_start=1014
-  _globals['_SETUSERLIMITRESPONSE']._serialized_end=1076
-  _globals['_GETUSERLIMITREQUEST']._serialized_start=1078
-  _globals['_GETUSERLIMITREQUEST']._serialized_end=1131
-  _globals['_GETUSERLIMITRESPONSE']._serialized_start=1133
-  _globals['_GETUSERLIMITRESPONSE']._serialized_end=1195
-  _globals['_USERLIMIT']._serialized_start=1197
-  _globals['_USERLIMIT']._serialized_end=1293
-  _globals['_ADMINSERVICE']._serialized_start=1296
-  _globals['_ADMINSERVICE']._serialized_end=1842
+  _globals['_ADMINSERVICE'].methods_by_name['ListUserLimits']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListUserLimits']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateUserLimit']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateUserLimit']._serialized_options = b'\220\002\002'
+  _globals['_QUEUE']._serialized_start=149
+  _globals['_QUEUE']._serialized_end=227
+  _globals['_QUEUESTATS']._serialized_start=230
+  _globals['_QUEUESTATS']._serialized_end=505
+  _globals['_GETQUEUEREQUEST']._serialized_start=507
+  _globals['_GETQUEUEREQUEST']._serialized_end=562
+  _globals['_GETQUEUERESPONSE']._serialized_start=564
+  _globals['_GETQUEUERESPONSE']._serialized_end=618
+  _globals['_LISTQUEUESREQUEST']._serialized_start=620
+  _globals['_LISTQUEUESREQUEST']._serialized_end=701
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=703
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=785
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=787
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=821
+  _globals['_PAUSEQUEUERESPONSE']._serialized_start=823
+  _globals['_PAUSEQUEUERESPONSE']._serialized_end=879
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=881
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=916
+  _globals['_RESUMEQUEUERESPONSE']._serialized_start=918
+  _globals['_RESUMEQUEUERESPONSE']._serialized_end=975
+  _globals['_LISTNODESREQUEST']._serialized_start=977
+  _globals['_LISTNODESREQUEST']._serialized_end=1034
+  _globals['_LISTNODESRESPONSE']._serialized_start=1036
+  _globals['_LISTNODESRESPONSE']._serialized_end=1115
+  _globals['_NODE']._serialized_start=1118
+  _globals['_NODE']._serialized_end=1363
+  _globals['_USERLIMIT']._serialized_start=1365
+  _globals['_USERLIMIT']._serialized_end=1487
+  _globals['_GETUSERLIMITREQUEST']._serialized_start=1489
+  _globals['_GETUSERLIMITREQUEST']._serialized_end=1542
+  _globals['_GETUSERLIMITRESPONSE']._serialized_start=1544
+  _globals['_GETUSERLIMITRESPONSE']._serialized_end=1606
+  _globals['_LISTUSERLIMITSREQUEST']._serialized_start=1608
+  _globals['_LISTUSERLIMITSREQUEST']._serialized_end=1702
+  _globals['_LISTUSERLIMITSRESPONSE']._serialized_start=1704
+  _globals['_LISTUSERLIMITSRESPONSE']._serialized_end=1794
+  _globals['_UPDATEUSERLIMITREQUEST']._serialized_start=1796
+  _globals['_UPDATEUSERLIMITREQUEST']._serialized_end=1909
+  _globals['_UPDATEUSERLIMITRESPONSE']._serialized_start=1911
+  _globals['_UPDATEUSERLIMITRESPONSE']._serialized_end=1976
+  _globals['_ADMINSERVICE']._serialized_start=1979
+  _globals['_ADMINSERVICE']._serialized_end=2708
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -7,23 +8,21 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class GetQueueStatsRequest(_message.Message):
-    __slots__ = ("queue",)
-    QUEUE_FIELD_NUMBER: _ClassVar[int]
-    queue: str
-    def __init__(self, queue: _Optional[str] = ...) -> None: ...
-
-class GetQueueStatsResponse(_message.Message):
-    __slots__ = ("queues",)
-    QUEUES_FIELD_NUMBER: _ClassVar[int]
-    queues: _containers.RepeatedCompositeFieldContainer[QueueStats]
-    def __init__(self, queues: _Optional[_Iterable[_Union[QueueStats, _Mapping]]] = ...) -> None: ...
+class Queue(_message.Message):
+    __slots__ = ("name", "paused", "stats")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    paused: bool
+    stats: QueueStats
+    def __init__(self, name: _Optional[str] = ..., paused: bool = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ...) -> None: ...
 
 class QueueStats(_message.Message):
-    __slots__ = ("queue", "pending", "scheduled", "running", "succeeded", "failed", "cancelled", "oldest_pending_age", "enqueued_per_second", "finished_per_second", "paused")
+    __slots__ = ("queue", "pending", "not_due", "running", "succeeded", "failed", "cancelled", "oldest_pending_age", "enqueued_per_second", "finished_per_second", "capped")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
-    SCHEDULED_FIELD_NUMBER: _ClassVar[int]
+    NOT_DUE_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -31,10 +30,10 @@ class QueueStats(_message.Message):
     OLDEST_PENDING_AGE_FIELD_NUMBER: _ClassVar[int]
     ENQUEUED_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     FINISHED_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
-    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    CAPPED_FIELD_NUMBER: _ClassVar[int]
     queue: str
     pending: int
-    scheduled: int
+    not_due: int
     running: int
     succeeded: int
     failed: int
@@ -42,18 +41,80 @@ class QueueStats(_message.Message):
     oldest_pending_age: _duration_pb2.Duration
     enqueued_per_second: float
     finished_per_second: float
-    paused: bool
-    def __init__(self, queue: _Optional[str] = ..., pending: _Optional[int] = ..., scheduled: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., oldest_pending_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., enqueued_per_second: _Optional[float] = ..., finished_per_second: _Optional[float] = ..., paused: bool = ...) -> None: ...
+    capped: bool
+    def __init__(self, queue: _Optional[str] = ..., pending: _Optional[int] = ..., not_due: _Optional[int] = ..., running: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., oldest_pending_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., enqueued_per_second: _Optional[float] = ..., finished_per_second: _Optional[float] = ..., capped: bool = ...) -> None: ...
+
+class GetQueueRequest(_message.Message):
+    __slots__ = ("queue", "include_stats")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_STATS_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    include_stats: bool
+    def __init__(self, queue: _Optional[str] = ..., include_stats: bool = ...) -> None: ...
+
+class GetQueueResponse(_message.Message):
+    __slots__ = ("queue",)
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
+class ListQueuesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "include_stats")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_STATS_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    include_stats: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., include_stats: bool = ...) -> None: ...
+
+class ListQueuesResponse(_message.Message):
+    __slots__ = ("queues", "next_page_token")
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedCompositeFieldContainer[Queue]
+    next_page_token: str
+    def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PauseQueueRequest(_message.Message):
+    __slots__ = ("queue",)
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    def __init__(self, queue: _Optional[str] = ...) -> None: ...
+
+class PauseQueueResponse(_message.Message):
+    __slots__ = ("queue",)
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
+class ResumeQueueRequest(_message.Message):
+    __slots__ = ("queue",)
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    def __init__(self, queue: _Optional[str] = ...) -> None: ...
+
+class ResumeQueueResponse(_message.Message):
+    __slots__ = ("queue",)
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListNodesResponse(_message.Message):
-    __slots__ = ("nodes",)
+    __slots__ = ("nodes", "next_page_token")
     NODES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("id", "name", "version", "started_at", "last_heartbeat_at", "alive", "concurrency", "kinds", "running", "running_job_ids")
@@ -79,43 +140,19 @@ class Node(_message.Message):
     running_job_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., alive: bool = ..., concurrency: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., running: _Optional[int] = ..., running_job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class PauseQueueRequest(_message.Message):
-    __slots__ = ("queue",)
-    QUEUE_FIELD_NUMBER: _ClassVar[int]
-    queue: str
-    def __init__(self, queue: _Optional[str] = ...) -> None: ...
-
-class PauseQueueResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class ResumeQueueRequest(_message.Message):
-    __slots__ = ("queue",)
-    QUEUE_FIELD_NUMBER: _ClassVar[int]
-    queue: str
-    def __init__(self, queue: _Optional[str] = ...) -> None: ...
-
-class ResumeQueueResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class SetUserLimitRequest(_message.Message):
-    __slots__ = ("user_id", "queue", "limit", "clear")
+class UserLimit(_message.Message):
+    __slots__ = ("user_id", "queue", "max_running", "overridden", "running")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    CLEAR_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDDEN_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     queue: str
-    limit: int
-    clear: bool
-    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., clear: bool = ...) -> None: ...
-
-class SetUserLimitResponse(_message.Message):
-    __slots__ = ("limit",)
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    limit: UserLimit
-    def __init__(self, limit: _Optional[_Union[UserLimit, _Mapping]] = ...) -> None: ...
+    max_running: int
+    overridden: bool
+    running: int
+    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., max_running: _Optional[int] = ..., overridden: bool = ..., running: _Optional[int] = ...) -> None: ...
 
 class GetUserLimitRequest(_message.Message):
     __slots__ = ("user_id", "queue")
@@ -131,16 +168,36 @@ class GetUserLimitResponse(_message.Message):
     limit: UserLimit
     def __init__(self, limit: _Optional[_Union[UserLimit, _Mapping]] = ...) -> None: ...
 
-class UserLimit(_message.Message):
-    __slots__ = ("user_id", "queue", "limit", "is_override", "running")
+class ListUserLimitsRequest(_message.Message):
+    __slots__ = ("user_id", "queue", "page_size", "page_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    IS_OVERRIDE_FIELD_NUMBER: _ClassVar[int]
-    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     queue: str
-    limit: int
-    is_override: bool
-    running: int
-    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., limit: _Optional[int] = ..., is_override: bool = ..., running: _Optional[int] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, user_id: _Optional[str] = ..., queue: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListUserLimitsResponse(_message.Message):
+    __slots__ = ("limits", "next_page_token")
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    limits: _containers.RepeatedCompositeFieldContainer[UserLimit]
+    next_page_token: str
+    def __init__(self, limits: _Optional[_Iterable[_Union[UserLimit, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class UpdateUserLimitRequest(_message.Message):
+    __slots__ = ("limit", "update_mask")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    limit: UserLimit
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, limit: _Optional[_Union[UserLimit, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateUserLimitResponse(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: UserLimit
+    def __init__(self, limit: _Optional[_Union[UserLimit, _Mapping]] = ...) -> None: ...

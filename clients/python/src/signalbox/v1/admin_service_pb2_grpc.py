@@ -28,7 +28,8 @@ if _version_not_supported:
 class AdminServiceStub(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
     All methods need the scope admin. A request with a field that this server
-    does not know gets INVALID_ARGUMENT, as in JobService.
+    does not know gets INVALID_ARGUMENT, as in JobService. Fields that only the
+    service sets, such as UserLimit.running, are ignored in requests.
     """
 
     def __init__(self, channel):
@@ -37,15 +38,15 @@ class AdminServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.GetQueueStats = channel.unary_unary(
-                '/signalbox.v1.AdminService/GetQueueStats',
-                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsRequest.SerializeToString,
-                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsResponse.FromString,
+        self.GetQueue = channel.unary_unary(
+                '/signalbox.v1.AdminService/GetQueue',
+                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueResponse.FromString,
                 _registered_method=True)
-        self.ListNodes = channel.unary_unary(
-                '/signalbox.v1.AdminService/ListNodes',
-                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.SerializeToString,
-                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.FromString,
+        self.ListQueues = channel.unary_unary(
+                '/signalbox.v1.AdminService/ListQueues',
+                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListQueuesResponse.FromString,
                 _registered_method=True)
         self.PauseQueue = channel.unary_unary(
                 '/signalbox.v1.AdminService/PauseQueue',
@@ -57,33 +58,45 @@ class AdminServiceStub(object):
                 request_serializer=signalbox_dot_v1_dot_admin__service__pb2.ResumeQueueRequest.SerializeToString,
                 response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ResumeQueueResponse.FromString,
                 _registered_method=True)
-        self.SetUserLimit = channel.unary_unary(
-                '/signalbox.v1.AdminService/SetUserLimit',
-                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitRequest.SerializeToString,
-                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitResponse.FromString,
+        self.ListNodes = channel.unary_unary(
+                '/signalbox.v1.AdminService/ListNodes',
+                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
         self.GetUserLimit = channel.unary_unary(
                 '/signalbox.v1.AdminService/GetUserLimit',
                 request_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitRequest.SerializeToString,
                 response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitResponse.FromString,
                 _registered_method=True)
+        self.ListUserLimits = channel.unary_unary(
+                '/signalbox.v1.AdminService/ListUserLimits',
+                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsResponse.FromString,
+                _registered_method=True)
+        self.UpdateUserLimit = channel.unary_unary(
+                '/signalbox.v1.AdminService/UpdateUserLimit',
+                request_serializer=signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
     All methods need the scope admin. A request with a field that this server
-    does not know gets INVALID_ARGUMENT, as in JobService.
+    does not know gets INVALID_ARGUMENT, as in JobService. Fields that only the
+    service sets, such as UserLimit.running, are ignored in requests.
     """
 
-    def GetQueueStats(self, request, context):
-        """Returns how many jobs a queue has in each state, and its throughput.
+    def GetQueue(self, request, context):
+        """Returns one queue. A queue that no job, setting or limit has named yet gets
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListNodes(self, request, context):
-        """Returns every node that is alive, or was alive in the last hour.
+    def ListQueues(self, request, context):
+        """Returns every queue, in the order of the names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,9 +117,9 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetUserLimit(self, request, context):
-        """Sets how many jobs of one user in one queue may run at once, over all
-        nodes. The limit applies from the next claim on; running jobs continue.
+    def ListNodes(self, request, context):
+        """Returns every node that is alive, or was alive in the last hour, newest
+        first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,18 +132,34 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUserLimits(self, request, context):
+        """Returns the limits that were set for users, in the order of user and queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUserLimit(self, request, context):
+        """Sets how many jobs of one user in one queue may run at once, over all
+        nodes, or clears that limit. It applies from the next claim on; running jobs
+        continue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'GetQueueStats': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetQueueStats,
-                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsRequest.FromString,
-                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsResponse.SerializeToString,
+            'GetQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQueue,
+                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetQueueResponse.SerializeToString,
             ),
-            'ListNodes': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListNodes,
-                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.FromString,
-                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.SerializeToString,
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListQueuesRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListQueuesResponse.SerializeToString,
             ),
             'PauseQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseQueue,
@@ -142,15 +171,25 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ResumeQueueRequest.FromString,
                     response_serializer=signalbox_dot_v1_dot_admin__service__pb2.ResumeQueueResponse.SerializeToString,
             ),
-            'SetUserLimit': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetUserLimit,
-                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitRequest.FromString,
-                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitResponse.SerializeToString,
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.SerializeToString,
             ),
             'GetUserLimit': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUserLimit,
                     request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitRequest.FromString,
                     response_serializer=signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitResponse.SerializeToString,
+            ),
+            'ListUserLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserLimits,
+                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsResponse.SerializeToString,
+            ),
+            'UpdateUserLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUserLimit,
+                    request_deserializer=signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -163,11 +202,12 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService(object):
     """Reads and changes queues, nodes and limits, for operators of the service.
     All methods need the scope admin. A request with a field that this server
-    does not know gets INVALID_ARGUMENT, as in JobService.
+    does not know gets INVALID_ARGUMENT, as in JobService. Fields that only the
+    service sets, such as UserLimit.running, are ignored in requests.
     """
 
     @staticmethod
-    def GetQueueStats(request,
+    def GetQueue(request,
             target,
             options=(),
             channel_credentials=None,
@@ -180,9 +220,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/signalbox.v1.AdminService/GetQueueStats',
-            signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsRequest.SerializeToString,
-            signalbox_dot_v1_dot_admin__service__pb2.GetQueueStatsResponse.FromString,
+            '/signalbox.v1.AdminService/GetQueue',
+            signalbox_dot_v1_dot_admin__service__pb2.GetQueueRequest.SerializeToString,
+            signalbox_dot_v1_dot_admin__service__pb2.GetQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -194,7 +234,7 @@ class AdminService(object):
             _registered_method=True)
 
     @staticmethod
-    def ListNodes(request,
+    def ListQueues(request,
             target,
             options=(),
             channel_credentials=None,
@@ -207,9 +247,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/signalbox.v1.AdminService/ListNodes',
-            signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.SerializeToString,
-            signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.FromString,
+            '/signalbox.v1.AdminService/ListQueues',
+            signalbox_dot_v1_dot_admin__service__pb2.ListQueuesRequest.SerializeToString,
+            signalbox_dot_v1_dot_admin__service__pb2.ListQueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -275,7 +315,7 @@ class AdminService(object):
             _registered_method=True)
 
     @staticmethod
-    def SetUserLimit(request,
+    def ListNodes(request,
             target,
             options=(),
             channel_credentials=None,
@@ -288,9 +328,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/signalbox.v1.AdminService/SetUserLimit',
-            signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitRequest.SerializeToString,
-            signalbox_dot_v1_dot_admin__service__pb2.SetUserLimitResponse.FromString,
+            '/signalbox.v1.AdminService/ListNodes',
+            signalbox_dot_v1_dot_admin__service__pb2.ListNodesRequest.SerializeToString,
+            signalbox_dot_v1_dot_admin__service__pb2.ListNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -318,6 +358,60 @@ class AdminService(object):
             '/signalbox.v1.AdminService/GetUserLimit',
             signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitRequest.SerializeToString,
             signalbox_dot_v1_dot_admin__service__pb2.GetUserLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/signalbox.v1.AdminService/ListUserLimits',
+            signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsRequest.SerializeToString,
+            signalbox_dot_v1_dot_admin__service__pb2.ListUserLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUserLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/signalbox.v1.AdminService/UpdateUserLimit',
+            signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitRequest.SerializeToString,
+            signalbox_dot_v1_dot_admin__service__pb2.UpdateUserLimitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from signalbox.v1 import job_pb2 as signalbox_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esignalbox/v1/job_service.proto\x12\x0csignalbox.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signalbox/v1/job.proto\"4\n\x0e\x45nqueueRequest\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.signalbox.v1.JobSpec\"B\n\x0f\x45nqueueResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\":\n\x13\x45nqueueBatchRequest\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.signalbox.v1.JobSpec\"?\n\x14\x45nqueueBatchResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.signalbox.v1.EnqueuedJob\".\n\x0b\x45nqueuedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"8\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0finclude_payload\x18\x02 \x01(\x08\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"\xda\x02\n\x0fListJobsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12&\n\x06states\x18\x04 \x03(\x0e\x32\x16.signalbox.v1.JobState\x12\x39\n\x06labels\x18\x05 \x03(\x0b\x32).signalbox.v1.ListJobsRequest.LabelsEntry\x12\x30\n\x0c\x63reated_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_to\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\r\x12\x12\n\npage_token\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.signalbox.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"k\n\x0cWatchRequest\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x18.signalbox.v1.WatchedJob\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x13\n\x0binclude_log\x18\x04 \x01(\x08\"4\n\nWatchedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"\xfa\x01\n\rWatchResponse\x12-\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.signalbox.v1.JobSnapshotH\x00\x12+\n\tlifecycle\x18\x02 \x01(\x0b\x32\x16.signalbox.v1.JobEventH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.signalbox.v1.ProgressEventH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.signalbox.v1.HeartbeatH\x00\x12%\n\x03log\x18\x05 \x01(\x0b\x32\x16.signalbox.v1.LogEventH\x00\x42\x07\n\x05\x65vent\"-\n\x0bJobSnapshot\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"\xee\x02\n\x08JobEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.signalbox.v1.JobEventType\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.signalbox.v1.JobState\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0c\n\x04node\x18\x07 \x01(\t\x12%\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x16.signalbox.v1.JobError\x12*\n\x06\x64ue_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06result\x18\n \x01(\x0b\x32\x17.signalbox.v1.JobResult\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x0f\n\x07user_id\x18\x0c \x01(\t\x12\r\n\x05queue\x18\r \x01(\t\"Z\n\rProgressEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x16.signalbox.v1.Progress\"N\n\tHeartbeat\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11snapshot_complete\x18\x02 \x01(\x08\"@\n\x08LogEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12$\n\x05lines\x18\x02 \x03(\x0b\x32\x15.signalbox.v1.LogLine\"/\n\rCancelRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"0\n\x0e\x43\x61ncelResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"\x1e\n\x0cRetryRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"/\n\rRetryResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job*\x9b\x02\n\x0cJobEventType\x12\x1e\n\x1aJOB_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17JOB_EVENT_TYPE_ENQUEUED\x10\x01\x12\x1a\n\x16JOB_EVENT_TYPE_STARTED\x10\x02\x12\"\n\x1eJOB_EVENT_TYPE_RETRY_SCHEDULED\x10\x03\x12\x1b\n\x17JOB_EVENT_TYPE_RELEASED\x10\x04\x12\x1c\n\x18JOB_EVENT_TYPE_SUCCEEDED\x10\x05\x12\x19\n\x15JOB_EVENT_TYPE_FAILED\x10\x06\x12\x1c\n\x18JOB_EVENT_TYPE_CANCELLED\x10\x07\x12\x1a\n\x16JOB_EVENT_TYPE_RETRIED\x10\x08\x32\x95\x04\n\nJobService\x12\x46\n\x07\x45nqueue\x12\x1c.signalbox.v1.EnqueueRequest\x1a\x1d.signalbox.v1.EnqueueResponse\x12U\n\x0c\x45nqueueBatch\x12!.signalbox.v1.EnqueueBatchRequest\x1a\".signalbox.v1.EnqueueBatchResponse\x12H\n\x06GetJob\x12\x1b.signalbox.v1.GetJobRequest\x1a\x1c.signalbox.v1.GetJobResponse\"\x03\x90\x02\x01\x12N\n\x08ListJobs\x12\x1d.signalbox.v1.ListJobsRequest\x1a\x1e.signalbox.v1.ListJobsResponse\"\x03\x90\x02\x01\x12\x42\n\x05Watch\x12\x1a.signalbox.v1.WatchRequest\x1a\x1b.signalbox.v1.WatchResponse0\x01\x12H\n\x06\x43\x61ncel\x12\x1b.signalbox.v1.CancelRequest\x1a\x1c.signalbox.v1.CancelResponse\"\x03\x90\x02\x02\x12@\n\x05Retry\x12\x1a.signalbox.v1.RetryRequest\x1a\x1b.signalbox.v1.RetryResponseB\xad\x01\n\x0csignalbox.v1B\x0fJobServiceProtoP\x01Z.signalbox.example/api/signalbox/v1;signalboxv1\xa2\x02\x03SBX\xaa\x02\x0cSignalbox.V1\xba\x02\rSignalbox_V1_\xca\x02\x0cSignalbox\\V1\xe2\x02\x15Signalbox\\V1\\Metadata\xea\x02\rSignalbox::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esignalbox/v1/job_service.proto\x12\x0csignalbox.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signalbox/v1/job.proto\"4\n\x0e\x45nqueueRequest\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.signalbox.v1.JobSpec\"y\n\x0f\x45nqueueResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x35\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32 .signalbox.v1.EnqueueDisposition\":\n\x13\x45nqueueBatchRequest\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.signalbox.v1.JobSpec\"?\n\x14\x45nqueueBatchResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.signalbox.v1.EnqueuedJob\"w\n\x0b\x45nqueuedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x35\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32 .signalbox.v1.EnqueueDisposition\x12\x10\n\x08sequence\x18\x04 \x01(\x03\"8\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0finclude_payload\x18\x02 \x01(\x08\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"\xa7\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\x12\'\n\x06\x66ilter\x18\n \x01(\x0b\x32\x17.signalbox.v1.JobFilterJ\x04\x08\x01\x10\x08R\x07user_idR\x05queueR\x04kindR\x06statesR\x06labelsR\x0c\x63reated_fromR\ncreated_to\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.signalbox.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x13ListAttemptsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x14ListAttemptsResponse\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.signalbox.v1.Attempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x13ListLogLinesRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nafter_line\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12)\n\tmin_level\x18\x05 \x01(\x0e\x32\x16.signalbox.v1.LogLevel\"U\n\x14ListLogLinesResponse\x12$\n\x05lines\x18\x01 \x03(\x0b\x32\x15.signalbox.v1.LogLine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa6\x01\n\x0cWatchRequest\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x18.signalbox.v1.WatchedJob\x12\x13\n\x0binclude_log\x18\x04 \x01(\x08\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.signalbox.v1.JobFilter\x12\x14\n\x0cresume_token\x18\x06 \x01(\tJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04R\x07user_idR\x05queue\"L\n\nWatchedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x16\n\x0e\x61\x66ter_log_line\x18\x03 \x01(\x03\"\xa9\x03\n\rWatchResponse\x12-\n\x08snapshot\x18\x01 \x01(\x0b\x32\x19.signalbox.v1.JobSnapshotH\x00\x12+\n\tlifecycle\x18\x02 \x01(\x0b\x32\x16.signalbox.v1.JobEventH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.signalbox.v1.ProgressEventH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.signalbox.v1.HeartbeatH\x00\x12%\n\x03log\x18\x05 \x01(\x0b\x32\x16.signalbox.v1.LogEventH\x00\x12+\n\x07removed\x18\x06 \x01(\x0b\x32\x18.signalbox.v1.JobRemovedH\x00\x12+\n\x06opened\x18\x07 \x01(\x0b\x32\x19.signalbox.v1.WatchOpenedH\x00\x12=\n\x12snapshots_complete\x18\x08 \x01(\x0b\x32\x1f.signalbox.v1.SnapshotsCompleteH\x00\x12\x14\n\x0cresume_token\x18\x0f \x01(\tB\x07\n\x05\x65vent\"U\n\x0bWatchOpened\x12\x0f\n\x07resumed\x18\x01 \x01(\x08\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11SnapshotsComplete\"\x1c\n\nJobRemoved\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"-\n\x0bJobSnapshot\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"\xee\x02\n\x08JobEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.signalbox.v1.JobEventType\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.signalbox.v1.JobState\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x0c\n\x04node\x18\x07 \x01(\t\x12%\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x16.signalbox.v1.JobError\x12*\n\x06\x64ue_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06result\x18\n \x01(\x0b\x32\x17.signalbox.v1.JobResult\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x0f\n\x07user_id\x18\x0c \x01(\t\x12\r\n\x05queue\x18\r \x01(\t\"Z\n\rProgressEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x16.signalbox.v1.Progress\"L\n\tHeartbeat\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x02\x10\x03R\x11snapshot_complete\"@\n\x08LogEvent\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12$\n\x05lines\x18\x02 \x03(\x0b\x32\x15.signalbox.v1.LogLine\"H\n\rCancelRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_sequence\x18\x03 \x01(\x03\"0\n\x0e\x43\x61ncelResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job\"9\n\x0cRetryRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_sequence\x18\x02 \x01(\x03\"/\n\rRetryResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.signalbox.v1.Job*\x80\x01\n\x12\x45nqueueDisposition\x12#\n\x1f\x45NQUEUE_DISPOSITION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45NQUEUE_DISPOSITION_CREATED\x10\x01\x12$\n ENQUEUE_DISPOSITION_SAME_REQUEST\x10\x02*\xc0\x02\n\x0cJobEventType\x12\x1e\n\x1aJOB_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17JOB_EVENT_TYPE_ENQUEUED\x10\x01\x12\x1a\n\x16JOB_EVENT_TYPE_STARTED\x10\x02\x12\"\n\x1eJOB_EVENT_TYPE_RETRY_SCHEDULED\x10\x03\x12\x1b\n\x17JOB_EVENT_TYPE_RELEASED\x10\x04\x12\x1c\n\x18JOB_EVENT_TYPE_SUCCEEDED\x10\x05\x12\x19\n\x15JOB_EVENT_TYPE_FAILED\x10\x06\x12\x1c\n\x18JOB_EVENT_TYPE_CANCELLED\x10\x07\x12\x1a\n\x16JOB_EVENT_TYPE_RETRIED\x10\x08\x12#\n\x1fJOB_EVENT_TYPE_CANCEL_REQUESTED\x10\x0e\x32\xcd\x05\n\nJobService\x12\x46\n\x07\x45nqueue\x12\x1c.signalbox.v1.EnqueueRequest\x1a\x1d.signalbox.v1.EnqueueResponse\x12U\n\x0c\x45nqueueBatch\x12!.signalbox.v1.EnqueueBatchRequest\x1a\".signalbox.v1.EnqueueBatchResponse\x12H\n\x06GetJob\x12\x1b.signalbox.v1.GetJobRequest\x1a\x1c.signalbox.v1.GetJobResponse\"\x03\x90\x02\x01\x12N\n\x08ListJobs\x12\x1d.signalbox.v1.ListJobsRequest\x1a\x1e.signalbox.v1.ListJobsResponse\"\x03\x90\x02\x01\x12Z\n\x0cListAttempts\x12!.signalbox.v1.ListAttemptsRequest\x1a\".signalbox.v1.ListAttemptsResponse\"\x03\x90\x02\x01\x12Z\n\x0cListLogLines\x12!.signalbox.v1.ListLogLinesRequest\x1a\".signalbox.v1.ListLogLinesResponse\"\x03\x90\x02\x01\x12\x42\n\x05Watch\x12\x1a.signalbox.v1.WatchRequest\x1a\x1b.signalbox.v1.WatchResponse0\x01\x12H\n\x06\x43\x61ncel\x12\x1b.signalbox.v1.CancelRequest\x1a\x1c.signalbox.v1.CancelResponse\"\x03\x90\x02\x02\x12@\n\x05Retry\x12\x1a.signalbox.v1.RetryRequest\x1a\x1b.signalbox.v1.RetryResponseB\xad\x01\n\x0csignalbox.v1B\x0fJobServiceProtoP\x01Z.signalbox.example/api/signalbox/v1;signalboxv1\xa2\x02\x03SBX\xaa\x02\x0cSignalbox.V1\xba\x02\rSignalbox_V1_\xca\x02\x0cSignalbox\\V1\xe2\x02\x15Signalbox\\V1\\Metadata\xea\x02\rSignalbox::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,60 +35,76 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'signalbox.v1.job_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014signalbox.v1B\017JobServiceProtoP\001Z.signalbox.example/api/signalbox/v1;signalboxv1\242\002\003SBX\252\002\014Signalbox.V1\272\002\rSignalbox_V1_\312\002\014Signalbox\\V1\342\002\025Signalbox\\V1\\Metadata\352\002\rSignalbox::V1'
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._loaded_options = None
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._serialized_options = b'\220\002\001'
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._serialized_options = b'\220\002\001'
+  _globals['_JOBSERVICE'].methods_by_name['ListAttempts']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['ListAttempts']._serialized_options = b'\220\002\001'
+  _globals['_JOBSERVICE'].methods_by_name['ListLogLines']._loaded_options = None
+  _globals['_JOBSERVICE'].methods_by_name['ListLogLines']._serialized_options = b'\220\002\001'
   _globals['_JOBSERVICE'].methods_by_name['Cancel']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['Cancel']._serialized_options = b'\220\002\002'
-  _globals['_JOBEVENTTYPE']._serialized_start=2186
-  _globals['_JOBEVENTTYPE']._serialized_end=2469
-  _globals['_ENQUEUEREQUEST']._serialized_start=105
-  _globals['_ENQUEUEREQUEST']._serialized_end=157
-  _globals['_ENQUEUERESPONSE']._serialized_start=159
-  _globals['_ENQUEUERESPONSE']._serialized_end=225
-  _globals['_ENQUEUEBATCHREQUEST']._serialized_start=227
-  _globals['_ENQUEUEBATCHREQUEST']._serialized_end=285
-  _globals['_ENQUEUEBATCHRESPONSE']._serialized_start=287
-  _globals['_ENQUEUEBATCHRESPONSE']._serialized_end=350
-  _globals['_ENQUEUEDJOB']._serialized_start=352
-  _globals['_ENQUEUEDJOB']._serialized_end=398
-  _globals['_GETJOBREQUEST']._serialized_start=400
-  _globals['_GETJOBREQUEST']._serialized_end=456
-  _globals['_GETJOBRESPONSE']._serialized_start=458
-  _globals['_GETJOBRESPONSE']._serialized_end=506
-  _globals['_LISTJOBSREQUEST']._serialized_start=509
-  _globals['_LISTJOBSREQUEST']._serialized_end=855
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=810
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=855
-  _globals['_LISTJOBSRESPONSE']._serialized_start=857
-  _globals['_LISTJOBSRESPONSE']._serialized_end=933
-  _globals['_WATCHREQUEST']._serialized_start=935
-  _globals['_WATCHREQUEST']._serialized_end=1042
-  _globals['_WATCHEDJOB']._serialized_start=1044
-  _globals['_WATCHEDJOB']._serialized_end=1096
-  _globals['_WATCHRESPONSE']._serialized_start=1099
-  _globals['_WATCHRESPONSE']._serialized_end=1349
-  _globals['_JOBSNAPSHOT']._serialized_start=1351
-  _globals['_JOBSNAPSHOT']._serialized_end=1396
-  _globals['_JOBEVENT']._serialized_start=1399
-  _globals['_JOBEVENT']._serialized_end=1765
-  _globals['_PROGRESSEVENT']._serialized_start=1767
-  _globals['_PROGRESSEVENT']._serialized_end=1857
-  _globals['_HEARTBEAT']._serialized_start=1859
-  _globals['_HEARTBEAT']._serialized_end=1937
-  _globals['_LOGEVENT']._serialized_start=1939
-  _globals['_LOGEVENT']._serialized_end=2003
-  _globals['_CANCELREQUEST']._serialized_start=2005
-  _globals['_CANCELREQUEST']._serialized_end=2052
-  _globals['_CANCELRESPONSE']._serialized_start=2054
-  _globals['_CANCELRESPONSE']._serialized_end=2102
-  _globals['_RETRYREQUEST']._serialized_start=2104
-  _globals['_RETRYREQUEST']._serialized_end=2134
-  _globals['_RETRYRESPONSE']._serialized_start=2136
-  _globals['_RETRYRESPONSE']._serialized_end=2183
-  _globals['_JOBSERVICE']._serialized_start=2472
-  _globals['_JOBSERVICE']._serialized_end=3005
+  _globals['_ENQUEUEDISPOSITION']._serialized_start=3011
+  _globals['_ENQUEUEDISPOSITION']._serialized_end=3139
+  _globals['_JOBEVENTTYPE']._serialized_start=3142
+  _globals['_JOBEVENTTYPE']._serialized_end=3462
+  _globals['_ENQUEUEREQUEST']._serialized_start=137
+  _globals['_ENQUEUEREQUEST']._serialized_end=189
+  _globals['_ENQUEUERESPONSE']._serialized_start=191
+  _globals['_ENQUEUERESPONSE']._serialized_end=312
+  _globals['_ENQUEUEBATCHREQUEST']._serialized_start=314
+  _globals['_ENQUEUEBATCHREQUEST']._serialized_end=372
+  _globals['_ENQUEUEBATCHRESPONSE']._serialized_start=374
+  _globals['_ENQUEUEBATCHRESPONSE']._serialized_end=437
+  _globals['_ENQUEUEDJOB']._serialized_start=439
+  _globals['_ENQUEUEDJOB']._serialized_end=558
+  _globals['_GETJOBREQUEST']._serialized_start=560
+  _globals['_GETJOBREQUEST']._serialized_end=616
+  _globals['_GETJOBRESPONSE']._serialized_start=618
+  _globals['_GETJOBRESPONSE']._serialized_end=666
+  _globals['_LISTJOBSREQUEST']._serialized_start=669
+  _globals['_LISTJOBSREQUEST']._serialized_end=836
+  _globals['_LISTJOBSRESPONSE']._serialized_start=838
+  _globals['_LISTJOBSRESPONSE']._serialized_end=914
+  _globals['_LISTATTEMPTSREQUEST']._serialized_start=916
+  _globals['_LISTATTEMPTSREQUEST']._serialized_end=992
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_start=994
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_end=1082
+  _globals['_LISTLOGLINESREQUEST']._serialized_start=1085
+  _globals['_LISTLOGLINESREQUEST']._serialized_end=1224
+  _globals['_LISTLOGLINESRESPONSE']._serialized_start=1226
+  _globals['_LISTLOGLINESRESPONSE']._serialized_end=1311
+  _globals['_WATCHREQUEST']._serialized_start=1314
+  _globals['_WATCHREQUEST']._serialized_end=1480
+  _globals['_WATCHEDJOB']._serialized_start=1482
+  _globals['_WATCHEDJOB']._serialized_end=1558
+  _globals['_WATCHRESPONSE']._serialized_start=1561
+  _globals['_WATCHRESPONSE']._serialized_end=1986
+  _globals['_WATCHOPENED']._serialized_start=1988
+  _globals['_WATCHOPENED']._serialized_end=2073
+  _globals['_SNAPSHOTSCOMPLETE']._serialized_start=2075
+  _globals['_SNAPSHOTSCOMPLETE']._serialized_end=2094
+  _globals['_JOBREMOVED']._serialized_start=2096
+  _globals['_JOBREMOVED']._serialized_end=2124
+  _globals['_JOBSNAPSHOT']._serialized_start=2126
+  _globals['_JOBSNAPSHOT']._serialized_end=2171
+  _globals['_JOBEVENT']._serialized_start=2174
+  _globals['_JOBEVENT']._serialized_end=2540
+  _globals['_PROGRESSEVENT']._serialized_start=2542
+  _globals['_PROGRESSEVENT']._serialized_end=2632
+  _globals['_HEARTBEAT']._serialized_start=2634
+  _globals['_HEARTBEAT']._serialized_end=2710
+  _globals['_LOGEVENT']._serialized_start=2712
+  _globals['_LOGEVENT']._serialized_end=2776
+  _globals['_CANCELREQUEST']._serialized_start=2778
+  _globals['_CANCELREQUEST']._serialized_end=2850
+  _globals['_CANCELRESPONSE']._serialized_start=2852
+  _globals['_CANCELRESPONSE']._serialized_end=2900
+  _globals['_RETRYREQUEST']._serialized_start=2902
+  _globals['_RETRYREQUEST']._serialized_end=2959
+  _globals['_RETRYRESPONSE']._serialized_start=2961
+  _globals['_RETRYRESPONSE']._serialized_end=3008
+  _globals['_JOBSERVICE']._serialized_start=3465
+  _globals['_JOBSERVICE']._serialized_end=4182
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,9 @@ class JobServiceStub(object):
     A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
     google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
     the call will not succeed later either.
+
+    No response of a method has more than 4 MiB, which is what gRPC clients
+    accept unless they are configured otherwise.
     """
 
     def __init__(self, channel):
@@ -76,6 +79,16 @@ class JobServiceStub(object):
                 '/signalbox.v1.JobService/ListJobs',
                 request_serializer=signalbox_dot_v1_dot_job__service__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+        self.ListAttempts = channel.unary_unary(
+                '/signalbox.v1.JobService/ListAttempts',
+                request_serializer=signalbox_dot_v1_dot_job__service__pb2.ListAttemptsRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListAttemptsResponse.FromString,
+                _registered_method=True)
+        self.ListLogLines = channel.unary_unary(
+                '/signalbox.v1.JobService/ListLogLines',
+                request_serializer=signalbox_dot_v1_dot_job__service__pb2.ListLogLinesRequest.SerializeToString,
+                response_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListLogLinesResponse.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/signalbox.v1.JobService/Watch',
@@ -118,6 +131,9 @@ class JobServiceServicer(object):
     A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
     google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
     the call will not succeed later either.
+
+    No response of a method has more than 4 MiB, which is what gRPC clients
+    accept unless they are configured otherwise.
     """
 
     def Enqueue(self, request, context):
@@ -142,16 +158,28 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Returns one job with its attempts, log, progress and result. With long
-        errors of many attempts the response may have up to about 8 MiB; a gRPC
-        client accepts 4 MiB unless it is configured otherwise.
+        """Returns one job with its last attempts, log, progress and result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Returns the jobs that match every filter, newest first.
+        """Returns the jobs that match the filter, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAttempts(self, request, context):
+        """Returns the attempts of a job, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLogLines(self, request, context):
+        """Returns the log lines of a job that are kept, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,9 +188,10 @@ class JobServiceServicer(object):
     def Watch(self, request, context):
         """Streams a snapshot of each job, then every lifecycle event of each job in
         order, with a sequence that has no gaps, and the latest progress (earlier
-        progress may be omitted). A watch of named jobs ends with OK after the last
-        final event; a watch of a user or queue stays open. After any other end the
-        client should connect again and resume.
+        progress may be omitted). The first message is `opened`. A watch of named
+        jobs ends with OK after the last final event; a watch with a filter stays
+        open. After any other end the client should connect again and resume, by
+        the latest resume_token or by after_sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +201,7 @@ class JobServiceServicer(object):
         """Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
         RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
         ended, or after a grace time (watch the job to see it). A final job is
-        returned unchanged. The call is idempotent.
+        returned unchanged. The call is idempotent; the first note is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +209,8 @@ class JobServiceServicer(object):
 
     def Retry(self, request, context):
         """Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-        its history is kept. Jobs in other states get FAILED_PRECONDITION.
+        its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+        is safe to repeat with expected_sequence: a repeated call gets ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +238,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListJobs,
                     request_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListJobsRequest.FromString,
                     response_serializer=signalbox_dot_v1_dot_job__service__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'ListAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttempts,
+                    request_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListAttemptsRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_job__service__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'ListLogLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLogLines,
+                    request_deserializer=signalbox_dot_v1_dot_job__service__pb2.ListLogLinesRequest.FromString,
+                    response_serializer=signalbox_dot_v1_dot_job__service__pb2.ListLogLinesResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -256,6 +296,9 @@ class JobService(object):
     A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
     google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
     the call will not succeed later either.
+
+    No response of a method has more than 4 MiB, which is what gRPC clients
+    accept unless they are configured otherwise.
     """
 
     @staticmethod
@@ -356,6 +399,60 @@ class JobService(object):
             '/signalbox.v1.JobService/ListJobs',
             signalbox_dot_v1_dot_job__service__pb2.ListJobsRequest.SerializeToString,
             signalbox_dot_v1_dot_job__service__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/signalbox.v1.JobService/ListAttempts',
+            signalbox_dot_v1_dot_job__service__pb2.ListAttemptsRequest.SerializeToString,
+            signalbox_dot_v1_dot_job__service__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLogLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/signalbox.v1.JobService/ListLogLines',
+            signalbox_dot_v1_dot_job__service__pb2.ListLogLinesRequest.SerializeToString,
+            signalbox_dot_v1_dot_job__service__pb2.ListLogLinesResponse.FromString,
             options,
             channel_credentials,
             insecure,

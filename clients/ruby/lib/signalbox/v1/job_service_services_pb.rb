@@ -32,6 +32,9 @@ module Signalbox
       # A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
       # google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
       # the call will not succeed later either.
+      #
+      # No response of a method has more than 4 MiB, which is what gRPC clients
+      # accept unless they are configured otherwise.
       class Service
 
         include ::GRPC::GenericService
@@ -51,25 +54,29 @@ module Signalbox
         # item is invalid, the call fails, and the error names its index and field
         # ("jobs[3].kind").
         rpc :EnqueueBatch, ::Signalbox::V1::EnqueueBatchRequest, ::Signalbox::V1::EnqueueBatchResponse
-        # Returns one job with its attempts, log, progress and result. With long
-        # errors of many attempts the response may have up to about 8 MiB; a gRPC
-        # client accepts 4 MiB unless it is configured otherwise.
+        # Returns one job with its last attempts, log, progress and result.
         rpc :GetJob, ::Signalbox::V1::GetJobRequest, ::Signalbox::V1::GetJobResponse
-        # Returns the jobs that match every filter, newest first.
+        # Returns the jobs that match the filter, newest first.
         rpc :ListJobs, ::Signalbox::V1::ListJobsRequest, ::Signalbox::V1::ListJobsResponse
+        # Returns the attempts of a job, oldest first.
+        rpc :ListAttempts, ::Signalbox::V1::ListAttemptsRequest, ::Signalbox::V1::ListAttemptsResponse
+        # Returns the log lines of a job that are kept, oldest first.
+        rpc :ListLogLines, ::Signalbox::V1::ListLogLinesRequest, ::Signalbox::V1::ListLogLinesResponse
         # Streams a snapshot of each job, then every lifecycle event of each job in
         # order, with a sequence that has no gaps, and the latest progress (earlier
-        # progress may be omitted). A watch of named jobs ends with OK after the last
-        # final event; a watch of a user or queue stays open. After any other end the
-        # client should connect again and resume.
+        # progress may be omitted). The first message is `opened`. A watch of named
+        # jobs ends with OK after the last final event; a watch with a filter stays
+        # open. After any other end the client should connect again and resume, by
+        # the latest resume_token or by after_sequence.
         rpc :Watch, ::Signalbox::V1::WatchRequest, stream(::Signalbox::V1::WatchResponse)
         # Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
         # RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
         # ended, or after a grace time (watch the job to see it). A final job is
-        # returned unchanged. The call is idempotent.
+        # returned unchanged. The call is idempotent; the first note is kept.
         rpc :Cancel, ::Signalbox::V1::CancelRequest, ::Signalbox::V1::CancelResponse
         # Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-        # its history is kept. Jobs in other states get FAILED_PRECONDITION.
+        # its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+        # is safe to repeat with expected_sequence: a repeated call gets ABORTED.
         rpc :Retry, ::Signalbox::V1::RetryRequest, ::Signalbox::V1::RetryResponse
       end
 

@@ -3,36 +3,33 @@
 import { UnaryMethod } from "../../../grpc/method.js";
 import { MessageType } from "../../../protobuf/message.js";
 import { Duration } from "../../google/protobuf/duration.js";
+import { FieldMask } from "../../google/protobuf/field_mask.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 
-/** The request of AdminService.GetQueueStats. */
-export interface GetQueueStatsRequest {
-  /** Default: every queue. */
-  queue: string;
+/** A queue. It exists from the first job, setting or limit that names it. */
+export interface Queue {
+  /** The name of the queue. */
+  name: string;
+  /** Output only. Whether the queue is paused; see PauseQueue. */
+  paused: boolean;
+  /** Output only. The jobs of the queue; only in responses of a request with include_stats. */
+  stats?: QueueStats | undefined;
 }
 
-export const GetQueueStatsRequest = new MessageType<GetQueueStatsRequest>("signalbox.v1.GetQueueStatsRequest", () => [
-  { number: 1, name: "queue", type: "string" },
+export const Queue = new MessageType<Queue>("signalbox.v1.Queue", () => [
+  { number: 1, name: "name", type: "string" },
+  { number: 2, name: "paused", type: "bool" },
+  { number: 4, name: "stats", type: QueueStats },
 ]);
 
-/** The response of AdminService.GetQueueStats. */
-export interface GetQueueStatsResponse {
-  /** In the order of their names. */
-  queues: QueueStats[];
-}
-
-export const GetQueueStatsResponse = new MessageType<GetQueueStatsResponse>("signalbox.v1.GetQueueStatsResponse", () => [
-  { number: 1, name: "queues", type: QueueStats, rule: "list" },
-]);
-
-/** The state of one queue. */
+/** The jobs of a queue, by state. */
 export interface QueueStats {
   /** The name of the queue. */
   queue: string;
   /** The number of pending jobs, including those that are not yet due. */
   pending: bigint;
   /** The number of pending jobs that are not yet due. */
-  scheduled: bigint;
+  notDue: bigint;
   /** The number of running jobs. */
   running: bigint;
   /** The number of succeeded jobs within retention. */
@@ -47,38 +44,140 @@ export interface QueueStats {
   enqueuedPerSecond: number;
   /** Jobs that became final per second, over the last minute. */
   finishedPerSecond: number;
-  /** Whether the queue is paused; see PauseQueue. */
-  paused: boolean;
+  /** Whether the jobs were not all counted: then each number of 10,000 or more may be less than the truth. */
+  capped: boolean;
 }
 
 export const QueueStats = new MessageType<QueueStats>("signalbox.v1.QueueStats", () => [
   { number: 1, name: "queue", type: "string" },
-  { number: 2, name: "pending", type: "uint64" },
-  { number: 3, name: "scheduled", type: "uint64" },
-  { number: 4, name: "running", type: "uint64" },
-  { number: 5, name: "succeeded", type: "uint64" },
-  { number: 6, name: "failed", type: "uint64" },
-  { number: 7, name: "cancelled", type: "uint64" },
+  { number: 2, name: "pending", type: "int64" },
+  { number: 3, name: "notDue", type: "int64" },
+  { number: 4, name: "running", type: "int64" },
+  { number: 5, name: "succeeded", type: "int64" },
+  { number: 6, name: "failed", type: "int64" },
+  { number: 7, name: "cancelled", type: "int64" },
   { number: 8, name: "oldestPendingAge", type: Duration },
   { number: 9, name: "enqueuedPerSecond", type: "double" },
   { number: 10, name: "finishedPerSecond", type: "double" },
-  { number: 11, name: "paused", type: "bool" },
+  { number: 13, name: "capped", type: "bool" },
+]);
+
+/** The request of AdminService.GetQueue. */
+export interface GetQueueRequest {
+  /** Required. The queue to return. */
+  queue: string;
+  /** Whether to count the jobs. Default: false. */
+  includeStats: boolean;
+}
+
+export const GetQueueRequest = new MessageType<GetQueueRequest>("signalbox.v1.GetQueueRequest", () => [
+  { number: 1, name: "queue", type: "string" },
+  { number: 2, name: "includeStats", type: "bool" },
+]);
+
+/** The response of AdminService.GetQueue. */
+export interface GetQueueResponse {
+  /** The queue. */
+  queue?: Queue | undefined;
+}
+
+export const GetQueueResponse = new MessageType<GetQueueResponse>("signalbox.v1.GetQueueResponse", () => [
+  { number: 1, name: "queue", type: Queue },
+]);
+
+/** The request of AdminService.ListQueues. */
+export interface ListQueuesRequest {
+  /** The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000. */
+  pageSize: number;
+  /** The next_page_token of the previous page. Default: the first page. */
+  pageToken: string;
+  /** Whether to count the jobs. Default: false. */
+  includeStats: boolean;
+}
+
+export const ListQueuesRequest = new MessageType<ListQueuesRequest>("signalbox.v1.ListQueuesRequest", () => [
+  { number: 1, name: "pageSize", type: "int32" },
+  { number: 2, name: "pageToken", type: "string" },
+  { number: 3, name: "includeStats", type: "bool" },
+]);
+
+/** The response of AdminService.ListQueues. */
+export interface ListQueuesResponse {
+  /** In the order of their names. */
+  queues: Queue[];
+  /** The token of the next page; empty: this is the last page. */
+  nextPageToken: string;
+}
+
+export const ListQueuesResponse = new MessageType<ListQueuesResponse>("signalbox.v1.ListQueuesResponse", () => [
+  { number: 1, name: "queues", type: Queue, rule: "list" },
+  { number: 2, name: "nextPageToken", type: "string" },
+]);
+
+/** The request of AdminService.PauseQueue. */
+export interface PauseQueueRequest {
+  /** Required. The queue to pause. */
+  queue: string;
+}
+
+export const PauseQueueRequest = new MessageType<PauseQueueRequest>("signalbox.v1.PauseQueueRequest", () => [
+  { number: 1, name: "queue", type: "string" },
+]);
+
+/** The response of AdminService.PauseQueue. */
+export interface PauseQueueResponse {
+  /** The queue after the call. */
+  queue?: Queue | undefined;
+}
+
+export const PauseQueueResponse = new MessageType<PauseQueueResponse>("signalbox.v1.PauseQueueResponse", () => [
+  { number: 1, name: "queue", type: Queue },
+]);
+
+/** The request of AdminService.ResumeQueue. */
+export interface ResumeQueueRequest {
+  /** Required. The queue to resume. */
+  queue: string;
+}
+
+export const ResumeQueueRequest = new MessageType<ResumeQueueRequest>("signalbox.v1.ResumeQueueRequest", () => [
+  { number: 1, name: "queue", type: "string" },
+]);
+
+/** The response of AdminService.ResumeQueue. */
+export interface ResumeQueueResponse {
+  /** The queue after the call. */
+  queue?: Queue | undefined;
+}
+
+export const ResumeQueueResponse = new MessageType<ResumeQueueResponse>("signalbox.v1.ResumeQueueResponse", () => [
+  { number: 1, name: "queue", type: Queue },
 ]);
 
 /** The request of AdminService.ListNodes. */
 export interface ListNodesRequest {
+  /** The number of nodes of a page. 0 (unset): 50. More than 1,000 are cut to 1,000. */
+  pageSize: number;
+  /** The next_page_token of the previous page. Default: the first page. */
+  pageToken: string;
 }
 
-export const ListNodesRequest = new MessageType<ListNodesRequest>("signalbox.v1.ListNodesRequest", () => []);
+export const ListNodesRequest = new MessageType<ListNodesRequest>("signalbox.v1.ListNodesRequest", () => [
+  { number: 1, name: "pageSize", type: "int32" },
+  { number: 2, name: "pageToken", type: "string" },
+]);
 
 /** The response of AdminService.ListNodes. */
 export interface ListNodesResponse {
   /** Newest first. */
   nodes: Node[];
+  /** The token of the next page; empty: this is the last page. */
+  nextPageToken: string;
 }
 
 export const ListNodesResponse = new MessageType<ListNodesResponse>("signalbox.v1.ListNodesResponse", () => [
   { number: 1, name: "nodes", type: Node, rule: "list" },
+  { number: 2, name: "nextPageToken", type: "string" },
 ]);
 
 /** A node: one server process. */
@@ -114,71 +213,35 @@ export const Node = new MessageType<Node>("signalbox.v1.Node", () => [
   { number: 4, name: "startedAt", type: Timestamp },
   { number: 5, name: "lastHeartbeatAt", type: Timestamp },
   { number: 6, name: "alive", type: "bool" },
-  { number: 7, name: "concurrency", type: "uint32" },
+  { number: 7, name: "concurrency", type: "int32" },
   { number: 8, name: "kinds", type: "string", rule: "list" },
-  { number: 9, name: "running", type: "uint32" },
+  { number: 9, name: "running", type: "int32" },
   { number: 10, name: "runningJobIds", type: "string", rule: "list" },
 ]);
 
-/** The request of AdminService.PauseQueue. */
-export interface PauseQueueRequest {
-  /** Required. The queue to pause. */
-  queue: string;
-}
-
-export const PauseQueueRequest = new MessageType<PauseQueueRequest>("signalbox.v1.PauseQueueRequest", () => [
-  { number: 1, name: "queue", type: "string" },
-]);
-
-/** The response of AdminService.PauseQueue. */
-export interface PauseQueueResponse {
-}
-
-export const PauseQueueResponse = new MessageType<PauseQueueResponse>("signalbox.v1.PauseQueueResponse", () => []);
-
-/** The request of AdminService.ResumeQueue. */
-export interface ResumeQueueRequest {
-  /** Required. The queue to resume. */
-  queue: string;
-}
-
-export const ResumeQueueRequest = new MessageType<ResumeQueueRequest>("signalbox.v1.ResumeQueueRequest", () => [
-  { number: 1, name: "queue", type: "string" },
-]);
-
-/** The response of AdminService.ResumeQueue. */
-export interface ResumeQueueResponse {
-}
-
-export const ResumeQueueResponse = new MessageType<ResumeQueueResponse>("signalbox.v1.ResumeQueueResponse", () => []);
-
-/** The request of AdminService.SetUserLimit. */
-export interface SetUserLimitRequest {
-  /** Required. The user whose limit is meant. */
+/** The limit of a user in a queue. */
+export interface UserLimit {
+  /** Required. The user. */
   userId: string;
-  /** Default: "default". */
+  /** The queue. Default: "default". */
   queue: string;
-  /** 0 to 100,000 jobs at once; 0 stops the user's jobs from starting. */
-  limit: number;
-  /** Clear the user's limit, so that the queue's applies; `limit` must be 0 then. Default: false. */
-  clear: boolean;
+  /**
+   * How many jobs of the user may run in the queue at once: 0 to 100,000; 0 stops the user's jobs from
+   * starting. In responses the limit that applies.
+   */
+  maxRunning?: number | undefined;
+  /** Output only. Whether the limit was set for this user; otherwise it is the queue's. */
+  overridden: boolean;
+  /** Output only. How many jobs of the user run in the queue now. */
+  running: number;
 }
 
-export const SetUserLimitRequest = new MessageType<SetUserLimitRequest>("signalbox.v1.SetUserLimitRequest", () => [
+export const UserLimit = new MessageType<UserLimit>("signalbox.v1.UserLimit", () => [
   { number: 1, name: "userId", type: "string" },
   { number: 2, name: "queue", type: "string" },
-  { number: 3, name: "limit", type: "uint32" },
-  { number: 4, name: "clear", type: "bool" },
-]);
-
-/** The response of AdminService.SetUserLimit. */
-export interface SetUserLimitResponse {
-  /** The limit after the call. */
-  limit?: UserLimit | undefined;
-}
-
-export const SetUserLimitResponse = new MessageType<SetUserLimitResponse>("signalbox.v1.SetUserLimitResponse", () => [
-  { number: 1, name: "limit", type: UserLimit },
+  { number: 3, name: "maxRunning", type: "int32", rule: "optional" },
+  { number: 4, name: "overridden", type: "bool" },
+  { number: 5, name: "running", type: "int32" },
 ]);
 
 /** The request of AdminService.GetUserLimit. */
@@ -204,54 +267,96 @@ export const GetUserLimitResponse = new MessageType<GetUserLimitResponse>("signa
   { number: 1, name: "limit", type: UserLimit },
 ]);
 
-/** The limit of a user in a queue. */
-export interface UserLimit {
-  /** The user. */
+/** The request of AdminService.ListUserLimits. */
+export interface ListUserLimitsRequest {
+  /** Limits of this user. Default: of every user. */
   userId: string;
-  /** The queue. */
+  /** Limits in this queue. Default: in every queue. */
   queue: string;
-  /** The limit that applies. */
-  limit: number;
-  /** Whether the limit was set for this user; otherwise it is the queue's. */
-  isOverride: boolean;
-  /** How many jobs of the user run in the queue now. */
-  running: number;
+  /** The number of limits of a page. 0 (unset): 50. More than 1,000 are cut to 1,000. */
+  pageSize: number;
+  /** The next_page_token of the previous page. Default: the first page. */
+  pageToken: string;
 }
 
-export const UserLimit = new MessageType<UserLimit>("signalbox.v1.UserLimit", () => [
+export const ListUserLimitsRequest = new MessageType<ListUserLimitsRequest>("signalbox.v1.ListUserLimitsRequest", () => [
   { number: 1, name: "userId", type: "string" },
   { number: 2, name: "queue", type: "string" },
-  { number: 3, name: "limit", type: "uint32" },
-  { number: 4, name: "isOverride", type: "bool" },
-  { number: 5, name: "running", type: "uint32" },
+  { number: 3, name: "pageSize", type: "int32" },
+  { number: 4, name: "pageToken", type: "string" },
+]);
+
+/** The response of AdminService.ListUserLimits. */
+export interface ListUserLimitsResponse {
+  /** In the order of user and queue. */
+  limits: UserLimit[];
+  /** The token of the next page; empty: this is the last page. */
+  nextPageToken: string;
+}
+
+export const ListUserLimitsResponse = new MessageType<ListUserLimitsResponse>("signalbox.v1.ListUserLimitsResponse", () => [
+  { number: 1, name: "limits", type: UserLimit, rule: "list" },
+  { number: 2, name: "nextPageToken", type: "string" },
+]);
+
+/** The request of AdminService.UpdateUserLimit. */
+export interface UpdateUserLimitRequest {
+  /** Required. The limit, with the user and the queue that it is for. */
+  limit?: UserLimit | undefined;
+  /**
+   * The fields to change: "max_running". If the mask names it and limit does not set it, the user's own limit
+   * is removed, so that the queue's applies again. Default: the fields that are set. A request that changes
+   * nothing gets INVALID_ARGUMENT.
+   */
+  updateMask?: FieldMask | undefined;
+}
+
+export const UpdateUserLimitRequest = new MessageType<UpdateUserLimitRequest>("signalbox.v1.UpdateUserLimitRequest", () => [
+  { number: 1, name: "limit", type: UserLimit },
+  { number: 2, name: "updateMask", type: FieldMask },
+]);
+
+/** The response of AdminService.UpdateUserLimit. */
+export interface UpdateUserLimitResponse {
+  /** The limit after the call. */
+  limit?: UserLimit | undefined;
+}
+
+export const UpdateUserLimitResponse = new MessageType<UpdateUserLimitResponse>("signalbox.v1.UpdateUserLimitResponse", () => [
+  { number: 1, name: "limit", type: UserLimit },
 ]);
 
 /**
  * Reads and changes queues, nodes and limits, for operators of the service. All methods need the scope admin.
- * A request with a field that this server does not know gets INVALID_ARGUMENT, as in JobService.
+ * A request with a field that this server does not know gets INVALID_ARGUMENT, as in JobService. Fields that
+ * only the service sets, such as UserLimit.running, are ignored in requests.
  */
 export const AdminService = {
-  /** Returns how many jobs a queue has in each state, and its throughput. */
-  getQueueStats: new UnaryMethod(
-    "/signalbox.v1.AdminService/GetQueueStats", GetQueueStatsRequest, GetQueueStatsResponse,
-  ),
-  /** Returns every node that is alive, or was alive in the last hour. */
-  listNodes: new UnaryMethod("/signalbox.v1.AdminService/ListNodes", ListNodesRequest, ListNodesResponse),
+  /** Returns one queue. A queue that no job, setting or limit has named yet gets NOT_FOUND. */
+  getQueue: new UnaryMethod("/signalbox.v1.AdminService/GetQueue", GetQueueRequest, GetQueueResponse),
+  /** Returns every queue, in the order of the names. */
+  listQueues: new UnaryMethod("/signalbox.v1.AdminService/ListQueues", ListQueuesRequest, ListQueuesResponse),
   /** Stops the jobs of the queue from starting, on all nodes. Running jobs continue. */
   pauseQueue: new UnaryMethod("/signalbox.v1.AdminService/PauseQueue", PauseQueueRequest, PauseQueueResponse),
   /** Undoes PauseQueue. */
   resumeQueue: new UnaryMethod(
     "/signalbox.v1.AdminService/ResumeQueue", ResumeQueueRequest, ResumeQueueResponse,
   ),
-  /**
-   * Sets how many jobs of one user in one queue may run at once, over all nodes. The limit applies from the
-   * next claim on; running jobs continue.
-   */
-  setUserLimit: new UnaryMethod(
-    "/signalbox.v1.AdminService/SetUserLimit", SetUserLimitRequest, SetUserLimitResponse,
-  ),
+  /** Returns every node that is alive, or was alive in the last hour, newest first. */
+  listNodes: new UnaryMethod("/signalbox.v1.AdminService/ListNodes", ListNodesRequest, ListNodesResponse),
   /** Returns the limit that applies to a user in a queue. */
   getUserLimit: new UnaryMethod(
     "/signalbox.v1.AdminService/GetUserLimit", GetUserLimitRequest, GetUserLimitResponse,
+  ),
+  /** Returns the limits that were set for users, in the order of user and queue. */
+  listUserLimits: new UnaryMethod(
+    "/signalbox.v1.AdminService/ListUserLimits", ListUserLimitsRequest, ListUserLimitsResponse,
+  ),
+  /**
+   * Sets how many jobs of one user in one queue may run at once, over all nodes, or clears that limit. It
+   * applies from the next claim on; running jobs continue.
+   */
+  updateUserLimit: new UnaryMethod(
+    "/signalbox.v1.AdminService/UpdateUserLimit", UpdateUserLimitRequest, UpdateUserLimitResponse,
   ),
 };

@@ -23,6 +23,41 @@ export enum JobState {
   CANCELLED = 5,
 }
 
+/** The level of a log line. Later versions may add values. */
+export enum LogLevel {
+  /** The level is not known. */
+  UNSPECIFIED = 0,
+  /** Details for whoever looks for a fault. */
+  DEBUG = 1,
+  /** What a run normally says. */
+  INFO = 2,
+  /** Something unexpected that did not end the attempt. */
+  WARNING = 3,
+  /** Something that failed. */
+  ERROR = 4,
+}
+
+/**
+ * Why an attempt or a job ended without success, in the service's terms. Later versions may add values;
+ * clients treat a value that they do not know as FAILURE_CAUSE_UNSPECIFIED, and go by the state of the job.
+ */
+export enum FailureCause {
+  /** The cause is not known. */
+  UNSPECIFIED = 0,
+  /** The handler ended with an error. More attempts may follow. */
+  HANDLER = 1,
+  /** The handler ended with an error, and said that another attempt would too. */
+  HANDLER_PERMANENT = 2,
+  /** The hard timeout stopped the attempt. */
+  TIMEOUT = 3,
+  /** The node of the attempt died. */
+  INTERRUPTED = 4,
+  /** The job was cancelled. */
+  CANCELLED = 5,
+  /** The node shut down and released the run. */
+  RELEASED = 6,
+}
+
 /** The outcome of an attempt. Later versions may add values. */
 export enum AttemptOutcome {
   /** Never sent. */
@@ -37,7 +72,7 @@ export enum AttemptOutcome {
   TIMED_OUT = 4,
   /** The node of the attempt died. */
   INTERRUPTED = 5,
-  /** The node shut down and released the run, which does not count as an attempt. */
+  /** The node shut down and released the run, which uses up no attempt of the budget. */
   RELEASED = 6,
   /** The job was cancelled while the attempt ran. */
   CANCELLED = 7,
@@ -45,37 +80,39 @@ export enum AttemptOutcome {
 
 /**
  * How long to wait before the next attempt of a job that failed: initial_delay × factor^(n − 1) after the
- * n-th failure, never more than max_delay, then changed at random by up to ± jitter of itself.
+ * n-th failure, never more than max_delay, then changed at random by up to ± jitter of itself. A policy is
+ * used as a whole: a field that is not set has the default that is documented here, whatever other policies
+ * say.
  */
 export interface RetryPolicy {
   /** The delay after the first failure. Unset: 5 s. 0 s to 30 days. */
   initialDelay?: Duration | undefined;
-  /** The factor by which each further delay grows. 0 (unset): 2. 1 to 100. */
-  factor: number;
+  /** The factor by which each further delay grows. Unset: 2. 1 to 100. */
+  factor?: number | undefined;
   /** The longest delay. Unset: 1 hour. 0 s to 30 days. */
   maxDelay?: Duration | undefined;
   /** The share of the delay by which it is changed at random, 0 to 1. Unset: 0 (exact delays). */
-  jitter: number;
+  jitter?: number | undefined;
 }
 
 export const RetryPolicy = new MessageType<RetryPolicy>("signalbox.v1.RetryPolicy", () => [
   { number: 1, name: "initialDelay", type: Duration },
-  { number: 2, name: "factor", type: "double" },
+  { number: 2, name: "factor", type: "double", rule: "optional" },
   { number: 3, name: "maxDelay", type: Duration },
-  { number: 4, name: "jitter", type: "double" },
+  { number: 4, name: "jitter", type: "double", rule: "optional" },
 ]);
 
 /** A job as a caller requests it. All of it is kept unchanged; Job has what the service adds. */
 export interface JobSpec {
   /**
-   * The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9, '.', '_', '-', '/'.
-   * Must be handled by a live node.
+   * Required. The kind, which selects the handler: 1 to 128 characters of a–z, A–Z, 0–9, '.', '_', '-', '/'.
+   * A kind that no live node handles gets FAILED_PRECONDITION (KIND_UNKNOWN).
    */
   kind: string;
   /**
-   * The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control characters
-   * (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are per user and queue. User ids are compared
-   * by their bytes.
+   * Required. The user, team or tenant on whose behalf the job runs: 1 to 256 bytes of UTF-8 without control
+   * characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are per user and queue. User ids are
+   * compared by their bytes.
    */
   userId: string;
   /** The queue. Default: "default". 1 to 128 characters, as for kind. */
@@ -89,17 +126,20 @@ export interface JobSpec {
    */
   contentType: string;
   /**
-   * A UUID that the caller chooses as the job's id (any version, 36 characters). Default: a new UUID of
-   * version 7.
+   * A UUID that the caller chooses as the job's id: any version, 36 characters in any case; it is kept and
+   * returned in lower case. Default: a new UUID of version 7. All users share the ids, so a name that others
+   * can guess belongs into idempotency_key.
    */
   jobId: string;
   /**
    * A key that is unique for each user, and makes the call idempotent: the same key with the same content
-   * returns the first job. Default: none. At most 256 bytes of UTF-8 without control characters.
+   * returns the first job. The content is the same if all fields are equal after defaults are filled in,
+   * except job_id and idempotency_key; later changes of the job do not matter. Default: none. At most 256
+   * bytes of UTF-8 without control characters.
    */
   idempotencyKey: string;
-  /** The priority among the jobs of a user in a queue: −100 to 100, higher first. Default: 0. */
-  priority: number;
+  /** The priority among the jobs of a user in a queue: −100 to 100, higher first. Unset: 0. */
+  priority?: number | undefined;
   /** The earliest start. Default: at once. */
   due?:
     /** A time; one in the past means at once. At most 10 years ahead. */
@@ -112,8 +152,8 @@ export interface JobSpec {
   /** The delays between attempts. Default: see RetryPolicy. */
   retryPolicy?: RetryPolicy | undefined;
   /**
-   * The hard limit of one attempt, which is then stopped and fails with the reason "timeout". Unset: the
-   * kind's timeout. 1 ms to 30 days.
+   * The hard limit of one attempt, which is then stopped and fails with the cause TIMEOUT. Unset: the kind's
+   * timeout. 1 ms to 30 days.
    */
   timeout?: Duration | undefined;
   /**
@@ -122,8 +162,9 @@ export interface JobSpec {
    */
   softTimeout?: Duration | undefined;
   /**
-   * Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values at most 256 bytes of UTF-8,
-   * without control characters. Keys are compared by their bytes.
+   * Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of a–z, A–Z, 0–9, '.', '_', '-',
+   * '/', the first a letter or digit; keys that begin with "signalbox." or "signalbox/" are refused. Values:
+   * at most 256 bytes of UTF-8 without control characters.
    */
   labels: Map<string, string>;
 }
@@ -136,10 +177,10 @@ export const JobSpec = new MessageType<JobSpec>("signalbox.v1.JobSpec", () => [
   { number: 5, name: "contentType", type: "string" },
   { number: 6, name: "jobId", type: "string" },
   { number: 7, name: "idempotencyKey", type: "string" },
-  { number: 8, name: "priority", type: "sint32" },
+  { number: 8, name: "priority", type: "int32", rule: "optional" },
   { number: 9, name: "runAt", type: Timestamp, oneof: "due" },
   { number: 10, name: "delay", type: Duration, oneof: "due" },
-  { number: 11, name: "maxAttempts", type: "uint32" },
+  { number: 11, name: "maxAttempts", type: "int32" },
   { number: 12, name: "retryPolicy", type: RetryPolicy },
   { number: 13, name: "timeout", type: Duration },
   { number: 14, name: "softTimeout", type: Duration },
@@ -150,24 +191,24 @@ export const JobSpec = new MessageType<JobSpec>("signalbox.v1.JobSpec", () => [
 export interface Progress {
   /** The current stage of the work. Default: empty. At most 128 bytes. */
   stage: string;
-  /** The fraction of the work that is done, 0 to 1. Default: 0. */
-  fraction: number;
+  /** The fraction of the whole attempt that is done, 0 to 1. Unset: not known. */
+  fraction?: number | undefined;
   /** A message for people. Default: empty. At most 1,024 bytes. */
   message: string;
-  /** The number of steps done, out of `steps`. Default: 0. */
-  step: number;
-  /** The total number of steps; 0: steps are not counted. */
-  steps: number;
+  /** How many steps, bytes or other units are done, out of `total`. Default: 0. */
+  done: bigint;
+  /** How many units there are; 0: they are not counted. */
+  total: bigint;
   /** When the service received the report (the server's clock). */
   updatedAt?: Timestamp | undefined;
 }
 
 export const Progress = new MessageType<Progress>("signalbox.v1.Progress", () => [
   { number: 1, name: "stage", type: "string" },
-  { number: 2, name: "fraction", type: "double" },
+  { number: 2, name: "fraction", type: "double", rule: "optional" },
   { number: 3, name: "message", type: "string" },
-  { number: 4, name: "step", type: "uint32" },
-  { number: 5, name: "steps", type: "uint32" },
+  { number: 4, name: "done", type: "int64" },
+  { number: 5, name: "total", type: "int64" },
   { number: 6, name: "updatedAt", type: Timestamp },
 ]);
 
@@ -179,39 +220,42 @@ export interface LogLine {
   at?: Timestamp | undefined;
   /** The attempt that wrote the line, from 1. */
   attempt: number;
-  /** The level: "debug", "info", "warning" or "error". */
-  level: string;
+  /** The level. */
+  level: LogLevel;
   /** The text. At most 4,096 bytes of UTF-8. */
   message: string;
 }
 
 export const LogLine = new MessageType<LogLine>("signalbox.v1.LogLine", () => [
-  { number: 1, name: "number", type: "uint64" },
+  { number: 1, name: "number", type: "int64" },
   { number: 2, name: "at", type: Timestamp },
-  { number: 3, name: "attempt", type: "uint32" },
-  { number: 4, name: "level", type: "string" },
+  { number: 3, name: "attempt", type: "int32" },
+  { number: 4, name: "level", type: "enum" },
   { number: 5, name: "message", type: "string" },
 ]);
 
 /** Why an attempt ended without success. */
 export interface JobError {
-  /**
-   * The reason as a word for programs: "failed", "permanent", "timeout", "interrupted", "cancelled",
-   * "released", or a word that the handler chooses, of at most 64 characters.
-   */
+  /** A word for programs that the handler chose, of at most 64 characters; empty if it chose none. */
   reason: string;
   /** A message for people. At most 4,096 bytes of UTF-8; longer text is cut. */
   message: string;
+  /** Why the attempt or the job ended, in the service's terms. */
+  cause: FailureCause;
 }
 
 export const JobError = new MessageType<JobError>("signalbox.v1.JobError", () => [
   { number: 1, name: "reason", type: "string" },
   { number: 2, name: "message", type: "string" },
+  { number: 3, name: "cause", type: "enum" },
 ]);
 
 /** One run of a job. */
 export interface Attempt {
-  /** The number of the attempt, from 1. The run after a released one has the same number. */
+  /**
+   * The number of the attempt, from 1. Each start of the job has the next number, so that a job's id and an
+   * attempt's number name one run.
+   */
   number: number;
   /** The name of the node that ran it; empty for callers without the scope admin. */
   node: string;
@@ -223,15 +267,18 @@ export interface Attempt {
   outcome: AttemptOutcome;
   /** Why the attempt ended. Unset if it succeeded or still runs. */
   error?: JobError | undefined;
+  /** Whether the attempt uses up one of max_attempts. A running attempt does; a released one does not. */
+  counted: boolean;
 }
 
 export const Attempt = new MessageType<Attempt>("signalbox.v1.Attempt", () => [
-  { number: 1, name: "number", type: "uint32" },
+  { number: 1, name: "number", type: "int32" },
   { number: 2, name: "node", type: "string" },
   { number: 3, name: "startedAt", type: Timestamp },
   { number: 4, name: "endedAt", type: Timestamp },
   { number: 5, name: "outcome", type: "enum" },
   { number: 6, name: "error", type: JobError },
+  { number: 8, name: "counted", type: "bool" },
 ]);
 
 /** The result that a handler returned. */
@@ -271,9 +318,12 @@ export interface Job {
   startedAt?: Timestamp | undefined;
   /** When the job became final. Unset before that. */
   finishedAt?: Timestamp | undefined;
-  /** The number of the latest attempt; 0 before the first. */
+  /**
+   * The number of the latest attempt; 0 before the first. It counts every start and is never used again;
+   * attempts_used says how much of the budget is used.
+   */
   attempt: number;
-  /** As in JobSpec; each call of Retry adds the same number to the attempt that was reached. */
+  /** As in JobSpec. */
   maxAttempts: number;
   /** As in JobSpec. */
   labels: Map<string, string>;
@@ -295,12 +345,20 @@ export interface Job {
   timeout?: Duration | undefined;
   /** As in JobSpec. Unset: the kind's soft timeout applies, if any. */
   softTimeout?: Duration | undefined;
-  /** The attempts, oldest first, at most the last 1,000. Only in GetJob. */
+  /**
+   * The last 100 attempts, oldest first, with error messages cut to 1,024 bytes; ListAttempts has all of
+   * them. Only in GetJob.
+   */
   attempts: Attempt[];
-  /** The last 200 log lines, oldest first. Only in GetJob. */
+  /** The last 200 log lines, oldest first; ListLogLines has them too. Only in GetJob. */
   log: LogLine[];
   /** The payload. Only in GetJob with include_payload. */
   payload: Uint8Array;
+  /**
+   * How many of max_attempts are used up: the attempts since the job was enqueued or last retried, a running
+   * one included, without those that were released.
+   */
+  attemptsUsed: number;
 }
 
 export const Job = new MessageType<Job>("signalbox.v1.Job", () => [
@@ -310,13 +368,13 @@ export const Job = new MessageType<Job>("signalbox.v1.Job", () => [
   { number: 4, name: "queue", type: "string" },
   { number: 5, name: "priority", type: "int32" },
   { number: 6, name: "state", type: "enum" },
-  { number: 7, name: "sequence", type: "uint64" },
+  { number: 7, name: "sequence", type: "int64" },
   { number: 8, name: "createdAt", type: Timestamp },
   { number: 9, name: "dueAt", type: Timestamp },
   { number: 10, name: "startedAt", type: Timestamp },
   { number: 11, name: "finishedAt", type: Timestamp },
-  { number: 12, name: "attempt", type: "uint32" },
-  { number: 13, name: "maxAttempts", type: "uint32" },
+  { number: 12, name: "attempt", type: "int32" },
+  { number: 13, name: "maxAttempts", type: "int32" },
   { number: 14, name: "labels", type: "string", rule: "map" },
   { number: 15, name: "idempotencyKey", type: "string" },
   { number: 16, name: "cancelRequested", type: "bool" },
@@ -330,4 +388,36 @@ export const Job = new MessageType<Job>("signalbox.v1.Job", () => [
   { number: 24, name: "attempts", type: Attempt, rule: "list" },
   { number: 25, name: "log", type: LogLine, rule: "list" },
   { number: 26, name: "payload", type: "bytes" },
+  { number: 60, name: "attemptsUsed", type: "int32" },
+]);
+
+/**
+ * Selects jobs: those that match every field that is set. An empty filter matches all jobs. Methods that
+ * cannot filter by a field refuse it.
+ */
+export interface JobFilter {
+  /** The user of the jobs. At most 256 bytes. */
+  userId: string;
+  /** The queue of the jobs. At most 128 characters. */
+  queue: string;
+  /** Jobs of any of these kinds. At most 32, each of at most 128 characters. */
+  kinds: string[];
+  /** Jobs in any of these states. Default: every state. */
+  states: JobState[];
+  /** Jobs that have all of these labels. At most 8. */
+  labels: Map<string, string>;
+  /** Jobs created at or after this time. Default: no bound. */
+  createdFrom?: Timestamp | undefined;
+  /** Jobs created before this time. Default: no bound. */
+  createdTo?: Timestamp | undefined;
+}
+
+export const JobFilter = new MessageType<JobFilter>("signalbox.v1.JobFilter", () => [
+  { number: 1, name: "userId", type: "string" },
+  { number: 2, name: "queue", type: "string" },
+  { number: 3, name: "kinds", type: "string", rule: "list" },
+  { number: 4, name: "states", type: "enum", rule: "list" },
+  { number: 5, name: "labels", type: "string", rule: "map" },
+  { number: 6, name: "createdFrom", type: Timestamp },
+  { number: 7, name: "createdTo", type: Timestamp },
 ]);

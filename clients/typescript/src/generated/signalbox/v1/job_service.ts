@@ -2,8 +2,19 @@
 
 import { StreamMethod, UnaryMethod } from "../../../grpc/method.js";
 import { MessageType } from "../../../protobuf/message.js";
+import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
-import { Job, JobError, JobResult, JobSpec, JobState, LogLine, Progress } from "./job.js";
+import { Attempt, Job, JobError, JobFilter, JobResult, JobSpec, JobState, LogLevel, LogLine, Progress } from "./job.js";
+
+/** What a call did with a job that was to be enqueued. Later versions may add values. */
+export enum EnqueueDisposition {
+  /** Never sent. */
+  UNSPECIFIED = 0,
+  /** The job is new. */
+  CREATED = 1,
+  /** A job with the same id or idempotency key and the same content existed. */
+  SAME_REQUEST = 2,
+}
 
 /**
  * The type of a lifecycle event. Later versions may add values; the event's state and sequence are valid for
@@ -28,6 +39,8 @@ export enum JobEventType {
   CANCELLED = 7,
   /** JobService.Retry returned the job to PENDING. */
   RETRIED = 8,
+  /** JobService.Cancel asked the handler of the running job to stop. The job is still RUNNING. */
+  CANCEL_REQUESTED = 14,
 }
 
 /** The request of JobService.Enqueue. */
@@ -50,11 +63,14 @@ export interface EnqueueResponse {
   job?: Job | undefined;
   /** Whether the job is new. False if it existed already. */
   created: boolean;
+  /** What the call did. */
+  disposition: EnqueueDisposition;
 }
 
 export const EnqueueResponse = new MessageType<EnqueueResponse>("signalbox.v1.EnqueueResponse", () => [
   { number: 1, name: "job", type: Job },
   { number: 2, name: "created", type: "bool" },
+  { number: 3, name: "disposition", type: "enum" },
 ]);
 
 /** The request of JobService.EnqueueBatch. */
@@ -83,16 +99,22 @@ export interface EnqueuedJob {
   jobId: string;
   /** Whether the job is new. False if it existed already. */
   created: boolean;
+  /** What the call did with this item. */
+  disposition: EnqueueDisposition;
+  /** The number of the job's last lifecycle event; 1 for a new job. */
+  sequence: bigint;
 }
 
 export const EnqueuedJob = new MessageType<EnqueuedJob>("signalbox.v1.EnqueuedJob", () => [
   { number: 1, name: "jobId", type: "string" },
   { number: 2, name: "created", type: "bool" },
+  { number: 3, name: "disposition", type: "enum" },
+  { number: 4, name: "sequence", type: "int64" },
 ]);
 
 /** The request of JobService.GetJob. */
 export interface GetJobRequest {
-  /** The job's id. Required; a UUID. */
+  /** Required. The job's id, a UUID. */
   jobId: string;
   /** Whether to return the payload too. Default: false. */
   includePayload: boolean;
@@ -105,7 +127,7 @@ export const GetJobRequest = new MessageType<GetJobRequest>("signalbox.v1.GetJob
 
 /** The response of JobService.GetJob. */
 export interface GetJobResponse {
-  /** The job with its attempts, log, progress and result. */
+  /** The job with its last attempts, log, progress and result. */
   job?: Job | undefined;
 }
 
@@ -113,41 +135,23 @@ export const GetJobResponse = new MessageType<GetJobResponse>("signalbox.v1.GetJ
   { number: 1, name: "job", type: Job },
 ]);
 
-/** The request of JobService.ListJobs. Empty filters match everything. */
+/** The request of JobService.ListJobs. */
 export interface ListJobsRequest {
-  /** The user of the jobs. At most 256 bytes. */
-  userId: string;
-  /** The queue of the jobs. At most 128 characters. */
-  queue: string;
-  /** The kind of the jobs. At most 128 characters. */
-  kind: string;
-  /** Jobs in any of these states. Default: every state. */
-  states: JobState[];
-  /** Jobs that have all of these labels. At most 8. */
-  labels: Map<string, string>;
-  /** Jobs created at or after this time. Default: no bound. */
-  createdFrom?: Timestamp | undefined;
-  /** Jobs created before this time. Default: no bound. */
-  createdTo?: Timestamp | undefined;
-  /** The number of jobs of a page. 0 (unset): 50. At most 1,000. */
+  /** The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to 1,000. */
   pageSize: number;
   /**
-   * The next_page_token of the previous page, which the same caller received for the same filters. Default:
+   * The next_page_token of the previous page, which the same caller received for the same filter. Default:
    * the first page.
    */
   pageToken: string;
+  /** The jobs to return. Default: all of them. */
+  filter?: JobFilter | undefined;
 }
 
 export const ListJobsRequest = new MessageType<ListJobsRequest>("signalbox.v1.ListJobsRequest", () => [
-  { number: 1, name: "userId", type: "string" },
-  { number: 2, name: "queue", type: "string" },
-  { number: 3, name: "kind", type: "string" },
-  { number: 4, name: "states", type: "enum", rule: "list" },
-  { number: 5, name: "labels", type: "string", rule: "map" },
-  { number: 6, name: "createdFrom", type: Timestamp },
-  { number: 7, name: "createdTo", type: Timestamp },
-  { number: 8, name: "pageSize", type: "uint32" },
+  { number: 8, name: "pageSize", type: "int32" },
   { number: 9, name: "pageToken", type: "string" },
+  { number: 10, name: "filter", type: JobFilter },
 ]);
 
 /** The response of JobService.ListJobs. */
@@ -159,7 +163,8 @@ export interface ListJobsResponse {
   jobs: Job[];
   /**
    * The token of the next page; empty: this is the last page. The token is opaque, and must not be stored,
-   * because a server of another version may refuse it.
+   * because a server of another version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    */
   nextPageToken: string;
 }
@@ -169,44 +174,121 @@ export const ListJobsResponse = new MessageType<ListJobsResponse>("signalbox.v1.
   { number: 2, name: "nextPageToken", type: "string" },
 ]);
 
+/** The request of JobService.ListAttempts. */
+export interface ListAttemptsRequest {
+  /** Required. The job's id, a UUID. */
+  jobId: string;
+  /** The number of attempts of a page. 0 (unset): 50. More than 500 are cut to 500. */
+  pageSize: number;
+  /** The next_page_token of the previous page. Default: the first page. */
+  pageToken: string;
+}
+
+export const ListAttemptsRequest = new MessageType<ListAttemptsRequest>("signalbox.v1.ListAttemptsRequest", () => [
+  { number: 1, name: "jobId", type: "string" },
+  { number: 2, name: "pageSize", type: "int32" },
+  { number: 3, name: "pageToken", type: "string" },
+]);
+
+/** The response of JobService.ListAttempts. */
+export interface ListAttemptsResponse {
+  /** The attempts, oldest first. */
+  attempts: Attempt[];
+  /** The token of the next page; empty: this is the last page. */
+  nextPageToken: string;
+}
+
+export const ListAttemptsResponse = new MessageType<ListAttemptsResponse>("signalbox.v1.ListAttemptsResponse", () => [
+  { number: 1, name: "attempts", type: Attempt, rule: "list" },
+  { number: 2, name: "nextPageToken", type: "string" },
+]);
+
+/** The request of JobService.ListLogLines. */
+export interface ListLogLinesRequest {
+  /** Required. The job's id, a UUID. */
+  jobId: string;
+  /** Only lines after the one with this number. Default: 0 (every line). */
+  afterLine: bigint;
+  /** The number of lines of a page. 0 (unset): 50. More than 500 are cut to 500. */
+  pageSize: number;
+  /** The next_page_token of the previous page. Default: the first page. */
+  pageToken: string;
+  /** Only lines of this level or a higher one. Default: every line. */
+  minLevel: LogLevel;
+}
+
+export const ListLogLinesRequest = new MessageType<ListLogLinesRequest>("signalbox.v1.ListLogLinesRequest", () => [
+  { number: 1, name: "jobId", type: "string" },
+  { number: 2, name: "afterLine", type: "int64" },
+  { number: 3, name: "pageSize", type: "int32" },
+  { number: 4, name: "pageToken", type: "string" },
+  { number: 5, name: "minLevel", type: "enum" },
+]);
+
+/** The response of JobService.ListLogLines. */
+export interface ListLogLinesResponse {
+  /** The lines, oldest first. */
+  lines: LogLine[];
+  /** The token of the next page; empty: this is the last page. */
+  nextPageToken: string;
+}
+
+export const ListLogLinesResponse = new MessageType<ListLogLinesResponse>("signalbox.v1.ListLogLinesResponse", () => [
+  { number: 1, name: "lines", type: LogLine, rule: "list" },
+  { number: 2, name: "nextPageToken", type: "string" },
+]);
+
 /** The request of JobService.Watch: named jobs, or the jobs of a user or a queue. */
 export interface WatchRequest {
-  /** The jobs to watch, 1 to 1,000. Not together with user_id or queue. */
+  /** The jobs to watch, 1 to 1,000. Not together with `filter`. */
   jobs: WatchedJob[];
-  /** Watch the jobs of this user, in every queue or in `queue`. At most 256 bytes. */
-  userId: string;
-  /** Watch the jobs in this queue, of every user or of `user_id`. */
-  queue: string;
   /**
    * Whether to send the existing log lines, and new ones as they are written (only with `jobs`). A slow
-   * reader may miss lines; GetJob has the last 200. Default: false.
+   * reader may miss lines; ListLogLines has the last 200. Default: false.
    */
   includeLog: boolean;
+  /**
+   * Watch the jobs that match the filter. At least one of user_id and queue must be set. Other fields of the
+   * filter get INVALID_ARGUMENT, because a watch cannot select by them.
+   */
+  filter?: JobFilter | undefined;
+  /**
+   * The latest resume_token of an earlier watch for the same jobs or filter: the watch goes on where that
+   * token was sent. `after_sequence` and `after_log_line` are ignored then. If the server cannot go on there,
+   * for example because the token is too old, the watch begins with snapshots, and `opened` says so. A token
+   * that was sent for other jobs or another filter gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+   */
+  resumeToken: string;
 }
 
 export const WatchRequest = new MessageType<WatchRequest>("signalbox.v1.WatchRequest", () => [
   { number: 1, name: "jobs", type: WatchedJob, rule: "list" },
-  { number: 2, name: "userId", type: "string" },
-  { number: 3, name: "queue", type: "string" },
   { number: 4, name: "includeLog", type: "bool" },
+  { number: 5, name: "filter", type: JobFilter },
+  { number: 6, name: "resumeToken", type: "string" },
 ]);
 
 /** A job to watch, and the event from which to resume. */
 export interface WatchedJob {
-  /** The job's id. Required; a UUID. */
+  /** Required. The job's id, a UUID. */
   jobId: string;
   /**
-   * The sequence of the last event that the caller has. 0 (unset): the watch begins with a snapshot of the
-   * job (followed by its final event, if the job is final already), and later events follow. Above 0 there is
-   * no snapshot: all events after this one are sent, then the latest progress. OUT_OF_RANGE if it is beyond
-   * the job's sequence.
+   * The sequence of the last event that the caller has. The stream goes on with the next one. 0 (unset): the
+   * watch begins with a snapshot of the job (followed by its final event, if the job is final already), and
+   * later events follow. OUT_OF_RANGE if it is beyond the job's sequence.
    */
   afterSequence: bigint;
+  /**
+   * The number of the last log line that the caller has; later lines are sent, with include_log. 0 (unset):
+   * every line that is kept.
+   */
+  afterLogLine: bigint;
 }
 
 export const WatchedJob = new MessageType<WatchedJob>("signalbox.v1.WatchedJob", () => [
   { number: 1, name: "jobId", type: "string" },
-  { number: 2, name: "afterSequence", type: "uint64" },
+  { number: 2, name: "afterSequence", type: "int64" },
+  { number: 3, name: "afterLogLine", type: "int64" },
 ]);
 
 /** One message of a watch. */
@@ -217,20 +299,34 @@ export interface WatchResponse {
    */
   event?:
     /**
-     * The first message of each job that is watched with after_sequence 0: its current state, without its
-     * history. If the job is final already, its final event follows. A job that is watched with
-     * after_sequence above 0 has no snapshot: the events after that one are sent, then the latest progress.
+     * The current state of a job, without its history. It is sent for each job when the watch begins, unless
+     * the watch resumes there. If the job is final already, its final event follows.
      */
     | { case: "snapshot"; value: JobSnapshot }
     /** A lifecycle event. */
     | { case: "lifecycle"; value: JobEvent }
     /** The latest progress of a running job. */
     | { case: "progress"; value: ProgressEvent }
-    /** Sent every 15 s and, with snapshot_complete, once after all snapshots. */
+    /** Shows that the stream is alive. */
     | { case: "heartbeat"; value: Heartbeat }
     /** Log lines that a handler has written. */
     | { case: "log"; value: LogEvent }
+    /**
+     * A job of the watch does not exist, or was removed. No more events of it follow; other jobs of the watch
+     * are not affected. A watch that names one job that does not exist gets NOT_FOUND instead.
+     */
+    | { case: "removed"; value: JobRemoved }
+    /** The first message of each watch. */
+    | { case: "opened"; value: WatchOpened }
+    /** All snapshots have been sent. Sent once, also if there were none. */
+    | { case: "snapshotsComplete"; value: SnapshotsComplete }
     | undefined;
+  /**
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token. Sent with heartbeat and
+   * snapshots_complete, and with other messages where that costs little; empty: the token of before is still
+   * valid, and a watch that resumes there repeats what came since.
+   */
+  resumeToken: string;
 }
 
 export const WatchResponse = new MessageType<WatchResponse>("signalbox.v1.WatchResponse", () => [
@@ -239,6 +335,45 @@ export const WatchResponse = new MessageType<WatchResponse>("signalbox.v1.WatchR
   { number: 3, name: "progress", type: ProgressEvent, oneof: "event" },
   { number: 4, name: "heartbeat", type: Heartbeat, oneof: "event" },
   { number: 5, name: "log", type: LogEvent, oneof: "event" },
+  { number: 6, name: "removed", type: JobRemoved, oneof: "event" },
+  { number: 7, name: "opened", type: WatchOpened, oneof: "event" },
+  { number: 8, name: "snapshotsComplete", type: SnapshotsComplete, oneof: "event" },
+  { number: 15, name: "resumeToken", type: "string" },
+]);
+
+/** The watch has begun. */
+export interface WatchOpened {
+  /**
+   * Whether the watch goes on where resume_token was sent. If false, snapshots follow, as for a watch without
+   * a token.
+   */
+  resumed: boolean;
+  /**
+   * The time between two heartbeats. A client that has received nothing for three times as long should
+   * connect again.
+   */
+  heartbeatInterval?: Duration | undefined;
+}
+
+export const WatchOpened = new MessageType<WatchOpened>("signalbox.v1.WatchOpened", () => [
+  { number: 1, name: "resumed", type: "bool" },
+  { number: 2, name: "heartbeatInterval", type: Duration },
+]);
+
+/** All snapshots of the watch have been sent. */
+export interface SnapshotsComplete {
+}
+
+export const SnapshotsComplete = new MessageType<SnapshotsComplete>("signalbox.v1.SnapshotsComplete", () => []);
+
+/** A job that does not exist, or was removed after its retention. */
+export interface JobRemoved {
+  /** The job's id. */
+  jobId: string;
+}
+
+export const JobRemoved = new MessageType<JobRemoved>("signalbox.v1.JobRemoved", () => [
+  { number: 1, name: "jobId", type: "string" },
 ]);
 
 /** The state of a job when the watch begins or catches up. */
@@ -283,11 +418,11 @@ export interface JobEvent {
 
 export const JobEvent = new MessageType<JobEvent>("signalbox.v1.JobEvent", () => [
   { number: 1, name: "jobId", type: "string" },
-  { number: 2, name: "sequence", type: "uint64" },
+  { number: 2, name: "sequence", type: "int64" },
   { number: 3, name: "type", type: "enum" },
   { number: 4, name: "state", type: "enum" },
   { number: 5, name: "at", type: Timestamp },
-  { number: 6, name: "attempt", type: "uint32" },
+  { number: 6, name: "attempt", type: "int32" },
   { number: 7, name: "node", type: "string" },
   { number: 8, name: "error", type: JobError },
   { number: 9, name: "dueAt", type: Timestamp },
@@ -309,21 +444,18 @@ export interface ProgressEvent {
 
 export const ProgressEvent = new MessageType<ProgressEvent>("signalbox.v1.ProgressEvent", () => [
   { number: 1, name: "jobId", type: "string" },
-  { number: 2, name: "attempt", type: "uint32" },
+  { number: 2, name: "attempt", type: "int32" },
   { number: 3, name: "progress", type: Progress },
 ]);
 
-/** Shows that the stream is alive. */
+/** Shows that the stream is alive. Sent every WatchOpened.heartbeat_interval. */
 export interface Heartbeat {
   /** When it was sent (the server's clock). */
   at?: Timestamp | undefined;
-  /** Whether all snapshots have been sent; true in one heartbeat only. */
-  snapshotComplete: boolean;
 }
 
 export const Heartbeat = new MessageType<Heartbeat>("signalbox.v1.Heartbeat", () => [
   { number: 1, name: "at", type: Timestamp },
-  { number: 2, name: "snapshotComplete", type: "bool" },
 ]);
 
 /** Log lines of one job. */
@@ -341,15 +473,21 @@ export const LogEvent = new MessageType<LogEvent>("signalbox.v1.LogEvent", () =>
 
 /** The request of JobService.Cancel. */
 export interface CancelRequest {
-  /** The job's id. Required; a UUID. */
+  /** Required. The job's id, a UUID. */
   jobId: string;
-  /** The reason, which is kept in the job's error. Default: empty. At most 1,024 bytes. */
-  reason: string;
+  /** A note for people, which becomes the message of the job's error. Default: empty. At most 1,024 bytes. */
+  note: string;
+  /**
+   * The sequence that the job must have; another one gets ABORTED (SEQUENCE_MISMATCH), and nothing is done. 0
+   * (unset): any.
+   */
+  expectedSequence: bigint;
 }
 
 export const CancelRequest = new MessageType<CancelRequest>("signalbox.v1.CancelRequest", () => [
   { number: 1, name: "jobId", type: "string" },
-  { number: 2, name: "reason", type: "string" },
+  { number: 2, name: "note", type: "string" },
+  { number: 3, name: "expectedSequence", type: "int64" },
 ]);
 
 /** The response of JobService.Cancel. */
@@ -364,12 +502,18 @@ export const CancelResponse = new MessageType<CancelResponse>("signalbox.v1.Canc
 
 /** The request of JobService.Retry. */
 export interface RetryRequest {
-  /** The job's id. Required; a UUID. */
+  /** Required. The job's id, a UUID. */
   jobId: string;
+  /**
+   * The sequence that the job must have; another one gets ABORTED (SEQUENCE_MISMATCH), and nothing is done. 0
+   * (unset): any.
+   */
+  expectedSequence: bigint;
 }
 
 export const RetryRequest = new MessageType<RetryRequest>("signalbox.v1.RetryRequest", () => [
   { number: 1, name: "jobId", type: "string" },
+  { number: 2, name: "expectedSequence", type: "int64" },
 ]);
 
 /** The response of JobService.Retry. */
@@ -398,29 +542,35 @@ export const JobService = {
   enqueueBatch: new UnaryMethod(
     "/signalbox.v1.JobService/EnqueueBatch", EnqueueBatchRequest, EnqueueBatchResponse,
   ),
-  /**
-   * Returns one job with its attempts, log, progress and result. With long errors of many attempts the
-   * response may have up to about 8 MiB; a gRPC client accepts 4 MiB unless it is configured otherwise.
-   */
+  /** Returns one job with its last attempts, log, progress and result. */
   getJob: new UnaryMethod("/signalbox.v1.JobService/GetJob", GetJobRequest, GetJobResponse),
-  /** Returns the jobs that match every filter, newest first. */
+  /** Returns the jobs that match the filter, newest first. */
   listJobs: new UnaryMethod("/signalbox.v1.JobService/ListJobs", ListJobsRequest, ListJobsResponse),
+  /** Returns the attempts of a job, oldest first. */
+  listAttempts: new UnaryMethod(
+    "/signalbox.v1.JobService/ListAttempts", ListAttemptsRequest, ListAttemptsResponse,
+  ),
+  /** Returns the log lines of a job that are kept, oldest first. */
+  listLogLines: new UnaryMethod(
+    "/signalbox.v1.JobService/ListLogLines", ListLogLinesRequest, ListLogLinesResponse,
+  ),
   /**
    * Streams a snapshot of each job, then every lifecycle event of each job in order, with a sequence that has
-   * no gaps, and the latest progress (earlier progress may be omitted). A watch of named jobs ends with OK
-   * after the last final event; a watch of a user or queue stays open. After any other end the client should
-   * connect again and resume.
+   * no gaps, and the latest progress (earlier progress may be omitted). The first message is `opened`. A
+   * watch of named jobs ends with OK after the last final event; a watch with a filter stays open. After any
+   * other end the client should connect again and resume, by the latest resume_token or by after_sequence.
    */
   watch: new StreamMethod("/signalbox.v1.JobService/Watch", WatchRequest, WatchResponse),
   /**
    * Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a RUNNING job is asked to stop;
    * the job becomes CANCELLED when the handler has ended, or after a grace time (watch the job to see it). A
-   * final job is returned unchanged. The call is idempotent.
+   * final job is returned unchanged. The call is idempotent; the first note is kept.
    */
   cancel: new UnaryMethod("/signalbox.v1.JobService/Cancel", CancelRequest, CancelResponse),
   /**
    * Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts; its history is kept. Jobs in
-   * other states get FAILED_PRECONDITION.
+   * other states get FAILED_PRECONDITION. The call is safe to repeat with expected_sequence: a repeated call
+   * gets ABORTED.
    */
   retry: new UnaryMethod("/signalbox.v1.JobService/Retry", RetryRequest, RetryResponse),
 };

@@ -91,6 +91,134 @@ nonisolated enum Signalbox_V1_JobState: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// The level of a log line. Later versions may add values.
+nonisolated enum Signalbox_V1_LogLevel: SwiftProtobuf.Enum, Swift.CaseIterable {
+  typealias RawValue = Int
+
+  /// The level is not known.
+  case unspecified // = 0
+
+  /// Details for whoever looks for a fault.
+  case debug // = 1
+
+  /// What a run normally says.
+  case info // = 2
+
+  /// Something unexpected that did not end the attempt.
+  case warning // = 3
+
+  /// Something that failed.
+  case error // = 4
+  case UNRECOGNIZED(Int)
+
+  init() {
+    self = .unspecified
+  }
+
+  init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unspecified
+    case 1: self = .debug
+    case 2: self = .info
+    case 3: self = .warning
+    case 4: self = .error
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  var rawValue: Int {
+    switch self {
+    case .unspecified: return 0
+    case .debug: return 1
+    case .info: return 2
+    case .warning: return 3
+    case .error: return 4
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  static let allCases: [Signalbox_V1_LogLevel] = [
+    .unspecified,
+    .debug,
+    .info,
+    .warning,
+    .error,
+  ]
+
+}
+
+/// Why an attempt or a job ended without success, in the service's terms. Later
+/// versions may add values; clients treat a value that they do not know as
+/// FAILURE_CAUSE_UNSPECIFIED, and go by the state of the job.
+nonisolated enum Signalbox_V1_FailureCause: SwiftProtobuf.Enum, Swift.CaseIterable {
+  typealias RawValue = Int
+
+  /// The cause is not known.
+  case unspecified // = 0
+
+  /// The handler ended with an error. More attempts may follow.
+  case handler // = 1
+
+  /// The handler ended with an error, and said that another attempt would too.
+  case handlerPermanent // = 2
+
+  /// The hard timeout stopped the attempt.
+  case timeout // = 3
+
+  /// The node of the attempt died.
+  case interrupted // = 4
+
+  /// The job was cancelled.
+  case cancelled // = 5
+
+  /// The node shut down and released the run.
+  case released // = 6
+  case UNRECOGNIZED(Int)
+
+  init() {
+    self = .unspecified
+  }
+
+  init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unspecified
+    case 1: self = .handler
+    case 2: self = .handlerPermanent
+    case 3: self = .timeout
+    case 4: self = .interrupted
+    case 5: self = .cancelled
+    case 6: self = .released
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  var rawValue: Int {
+    switch self {
+    case .unspecified: return 0
+    case .handler: return 1
+    case .handlerPermanent: return 2
+    case .timeout: return 3
+    case .interrupted: return 4
+    case .cancelled: return 5
+    case .released: return 6
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  static let allCases: [Signalbox_V1_FailureCause] = [
+    .unspecified,
+    .handler,
+    .handlerPermanent,
+    .timeout,
+    .interrupted,
+    .cancelled,
+    .released,
+  ]
+
+}
+
 /// The outcome of an attempt. Later versions may add values.
 nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIterable {
   typealias RawValue = Int
@@ -113,8 +241,8 @@ nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIter
   /// The node of the attempt died.
   case interrupted // = 5
 
-  /// The node shut down and released the run, which does not count as an
-  /// attempt.
+  /// The node shut down and released the run, which uses up no attempt of the
+  /// budget.
   case released // = 6
 
   /// The job was cancelled while the attempt ran.
@@ -169,7 +297,9 @@ nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIter
 
 /// How long to wait before the next attempt of a job that failed:
 /// initial_delay × factor^(n − 1) after the n-th failure, never more than
-/// max_delay, then changed at random by up to ± jitter of itself.
+/// max_delay, then changed at random by up to ± jitter of itself. A policy is
+/// used as a whole: a field that is not set has the default that is documented
+/// here, whatever other policies say.
 nonisolated struct Signalbox_V1_RetryPolicy: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -185,8 +315,15 @@ nonisolated struct Signalbox_V1_RetryPolicy: Sendable {
   /// Clears the value of `initialDelay`. Subsequent reads from it will return its default value.
   mutating func clearInitialDelay() {self._initialDelay = nil}
 
-  /// The factor by which each further delay grows. 0 (unset): 2. 1 to 100.
-  var factor: Double = 0
+  /// The factor by which each further delay grows. Unset: 2. 1 to 100.
+  var factor: Double {
+    get {_factor ?? 0}
+    set {_factor = newValue}
+  }
+  /// Returns true if `factor` has been explicitly set.
+  var hasFactor: Bool {self._factor != nil}
+  /// Clears the value of `factor`. Subsequent reads from it will return its default value.
+  mutating func clearFactor() {self._factor = nil}
 
   /// The longest delay. Unset: 1 hour. 0 s to 30 days.
   var maxDelay: SwiftProtobuf.Google_Protobuf_Duration {
@@ -200,33 +337,47 @@ nonisolated struct Signalbox_V1_RetryPolicy: Sendable {
 
   /// The share of the delay by which it is changed at random, 0 to 1. Unset: 0
   /// (exact delays).
-  var jitter: Double = 0
+  var jitter: Double {
+    get {_jitter ?? 0}
+    set {_jitter = newValue}
+  }
+  /// Returns true if `jitter` has been explicitly set.
+  var hasJitter: Bool {self._jitter != nil}
+  /// Clears the value of `jitter`. Subsequent reads from it will return its default value.
+  mutating func clearJitter() {self._jitter = nil}
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
   fileprivate var _initialDelay: SwiftProtobuf.Google_Protobuf_Duration? = nil
+  fileprivate var _factor: Double? = nil
   fileprivate var _maxDelay: SwiftProtobuf.Google_Protobuf_Duration? = nil
+  fileprivate var _jitter: Double? = nil
 }
 
 /// A job as a caller requests it. All of it is kept unchanged; Job has what the
 /// service adds.
+///
+/// Times and durations are kept to the microsecond; what is finer is cut off. A
+/// negative duration gets INVALID_ARGUMENT.
 nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The kind, which selects the handler. Required; 1 to 128 characters of a–z, A–Z, 0–9,
-  /// '.', '_', '-', '/'. Must be handled by a live node.
+  /// Required. The kind, which selects the handler: 1 to 128 characters of a–z,
+  /// A–Z, 0–9, '.', '_', '-', '/'. A kind that no live node handles gets
+  /// FAILED_PRECONDITION (KIND_UNKNOWN).
   var kind: String {
     get {_storage._kind}
     set {_uniqueStorage()._kind = newValue}
   }
 
-  /// The user on whose behalf the job runs. Required; 1 to 256 bytes of UTF-8 without control
-  /// characters (U+0000 to U+001F, U+007F to U+009F). Limits and fairness are
-  /// per user and queue. User ids are compared by their bytes.
+  /// Required. The user, team or tenant on whose behalf the job runs: 1 to 256
+  /// bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to
+  /// U+009F). Limits and fairness are per user and queue. User ids are compared
+  /// by their bytes.
   var userID: String {
     get {_storage._userID}
     set {_uniqueStorage()._userID = newValue}
@@ -254,27 +405,35 @@ nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
     set {_uniqueStorage()._contentType = newValue}
   }
 
-  /// A UUID that the caller chooses as the job's id (any version, 36
-  /// characters). Default: a new UUID of version 7.
+  /// A UUID that the caller chooses as the job's id: any version, 36
+  /// characters in any case; it is kept and returned in lower case. Default: a
+  /// new UUID of version 7. All users share the ids, so a name that others can
+  /// guess belongs into idempotency_key.
   var jobID: String {
     get {_storage._jobID}
     set {_uniqueStorage()._jobID = newValue}
   }
 
   /// A key that is unique for each user, and makes the call idempotent: the same
-  /// key with the same content returns the first job. Default: none. At most 256 bytes of UTF-8 without control
-  /// characters.
+  /// key with the same content returns the first job. The content is the same if
+  /// all fields are equal after defaults are filled in, except job_id and
+  /// idempotency_key; later changes of the job do not matter. Default: none. At
+  /// most 256 bytes of UTF-8 without control characters.
   var idempotencyKey: String {
     get {_storage._idempotencyKey}
     set {_uniqueStorage()._idempotencyKey = newValue}
   }
 
   /// The priority among the jobs of a user in a queue: −100 to 100, higher
-  /// first. Default: 0.
+  /// first. Unset: 0.
   var priority: Int32 {
-    get {_storage._priority}
+    get {_storage._priority ?? 0}
     set {_uniqueStorage()._priority = newValue}
   }
+  /// Returns true if `priority` has been explicitly set.
+  var hasPriority: Bool {_storage._priority != nil}
+  /// Clears the value of `priority`. Subsequent reads from it will return its default value.
+  mutating func clearPriority() {_uniqueStorage()._priority = nil}
 
   /// The earliest start. Default: at once.
   var due: OneOf_Due? {
@@ -301,7 +460,7 @@ nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
   }
 
   /// The budget of attempts. 0 (unset): 3. 1 to 100.
-  var maxAttempts: UInt32 {
+  var maxAttempts: Int32 {
     get {_storage._maxAttempts}
     set {_uniqueStorage()._maxAttempts = newValue}
   }
@@ -317,7 +476,7 @@ nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
   mutating func clearRetryPolicy() {_uniqueStorage()._retryPolicy = nil}
 
   /// The hard limit of one attempt, which is then stopped and fails with the
-  /// reason "timeout". Unset: the kind's timeout. 1 ms to 30 days.
+  /// cause TIMEOUT. Unset: the kind's timeout. 1 ms to 30 days.
   var timeout: SwiftProtobuf.Google_Protobuf_Duration {
     get {_storage._timeout ?? SwiftProtobuf.Google_Protobuf_Duration()}
     set {_uniqueStorage()._timeout = newValue}
@@ -338,9 +497,10 @@ nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
   /// Clears the value of `softTimeout`. Subsequent reads from it will return its default value.
   mutating func clearSoftTimeout() {_uniqueStorage()._softTimeout = nil}
 
-  /// Labels by which jobs can be found. At most 32; keys 1 to 64 bytes, values
-  /// at most 256 bytes of UTF-8, without control characters. Keys are compared
-  /// by their bytes.
+  /// Labels by which jobs can be found. At most 32. Keys: 1 to 63 characters of
+  /// a–z, A–Z, 0–9, '.', '_', '-', '/', the first a letter or digit; keys that
+  /// begin with "signalbox." or "signalbox/" are refused. Values: at most 256
+  /// bytes of UTF-8 without control characters.
   var labels: Dictionary<String,String> {
     get {_storage._labels}
     set {_uniqueStorage()._labels = newValue}
@@ -371,17 +531,24 @@ nonisolated struct Signalbox_V1_Progress: Sendable {
   /// The current stage of the work. Default: empty. At most 128 bytes.
   var stage: String = String()
 
-  /// The fraction of the work that is done, 0 to 1. Default: 0.
-  var fraction: Double = 0
+  /// The fraction of the whole attempt that is done, 0 to 1. Unset: not known.
+  var fraction: Double {
+    get {_fraction ?? 0}
+    set {_fraction = newValue}
+  }
+  /// Returns true if `fraction` has been explicitly set.
+  var hasFraction: Bool {self._fraction != nil}
+  /// Clears the value of `fraction`. Subsequent reads from it will return its default value.
+  mutating func clearFraction() {self._fraction = nil}
 
   /// A message for people. Default: empty. At most 1,024 bytes.
   var message: String = String()
 
-  /// The number of steps done, out of `steps`. Default: 0.
-  var step: UInt32 = 0
+  /// How many steps, bytes or other units are done, out of `total`. Default: 0.
+  var done: Int64 = 0
 
-  /// The total number of steps; 0: steps are not counted.
-  var steps: UInt32 = 0
+  /// How many units there are; 0: they are not counted.
+  var total: Int64 = 0
 
   /// When the service received the report (the server's clock).
   var updatedAt: SwiftProtobuf.Google_Protobuf_Timestamp {
@@ -397,6 +564,7 @@ nonisolated struct Signalbox_V1_Progress: Sendable {
 
   init() {}
 
+  fileprivate var _fraction: Double? = nil
   fileprivate var _updatedAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
 }
 
@@ -407,7 +575,7 @@ nonisolated struct Signalbox_V1_LogLine: Sendable {
   // methods supported on all messages.
 
   /// The number of the line, from 1, over all attempts of the job.
-  var number: UInt64 = 0
+  var number: Int64 = 0
 
   /// When the service received the line.
   var at: SwiftProtobuf.Google_Protobuf_Timestamp {
@@ -420,10 +588,10 @@ nonisolated struct Signalbox_V1_LogLine: Sendable {
   mutating func clearAt() {self._at = nil}
 
   /// The attempt that wrote the line, from 1.
-  var attempt: UInt32 = 0
+  var attempt: Int32 = 0
 
-  /// The level: "debug", "info", "warning" or "error".
-  var level: String = String()
+  /// The level.
+  var level: Signalbox_V1_LogLevel = .unspecified
 
   /// The text. At most 4,096 bytes of UTF-8.
   var message: String = String()
@@ -441,13 +609,15 @@ nonisolated struct Signalbox_V1_JobError: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The reason as a word for programs: "failed", "permanent", "timeout", "interrupted",
-  /// "cancelled", "released", or a word that the handler chooses, of at most 64
-  /// characters.
+  /// A word for programs that the handler chose, of at most 64 characters; empty
+  /// if it chose none.
   var reason: String = String()
 
   /// A message for people. At most 4,096 bytes of UTF-8; longer text is cut.
   var message: String = String()
+
+  /// Why the attempt or the job ended, in the service's terms.
+  var cause: Signalbox_V1_FailureCause = .unspecified
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -460,9 +630,9 @@ nonisolated struct Signalbox_V1_Attempt: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The number of the attempt, from 1. The run after a released one has the
-  /// same number.
-  var number: UInt32 = 0
+  /// The number of the attempt, from 1. Each start of the job has the next
+  /// number, so that a job's id and an attempt's number name one run.
+  var number: Int32 = 0
 
   /// The name of the node that ran it; empty for callers without the scope
   /// admin.
@@ -500,6 +670,10 @@ nonisolated struct Signalbox_V1_Attempt: Sendable {
   var hasError: Bool {self._error != nil}
   /// Clears the value of `error`. Subsequent reads from it will return its default value.
   mutating func clearError() {self._error = nil}
+
+  /// Whether the attempt uses up one of max_attempts. A running attempt does; a
+  /// released one does not.
+  var counted: Bool = false
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -571,7 +745,7 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
 
   /// The number of the job's last lifecycle event. Events are numbered from 1
   /// (enqueued), without gaps.
-  var sequence: UInt64 {
+  var sequence: Int64 {
     get {_storage._sequence}
     set {_uniqueStorage()._sequence = newValue}
   }
@@ -616,15 +790,15 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `finishedAt`. Subsequent reads from it will return its default value.
   mutating func clearFinishedAt() {_uniqueStorage()._finishedAt = nil}
 
-  /// The number of the latest attempt; 0 before the first.
-  var attempt: UInt32 {
+  /// The number of the latest attempt; 0 before the first. It counts every start
+  /// and is never used again; attempts_used says how much of the budget is used.
+  var attempt: Int32 {
     get {_storage._attempt}
     set {_uniqueStorage()._attempt = newValue}
   }
 
-  /// As in JobSpec; each call of Retry adds the same number to the attempt that
-  /// was reached.
-  var maxAttempts: UInt32 {
+  /// As in JobSpec.
+  var maxAttempts: Int32 {
     get {_storage._maxAttempts}
     set {_uniqueStorage()._maxAttempts = newValue}
   }
@@ -713,13 +887,15 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `softTimeout`. Subsequent reads from it will return its default value.
   mutating func clearSoftTimeout() {_uniqueStorage()._softTimeout = nil}
 
-  /// The attempts, oldest first, at most the last 1,000. Only in GetJob.
+  /// The last 100 attempts, oldest first, with error messages cut to 1,024
+  /// bytes; ListAttempts has all of them. Only in GetJob.
   var attempts: [Signalbox_V1_Attempt] {
     get {_storage._attempts}
     set {_uniqueStorage()._attempts = newValue}
   }
 
-  /// The last 200 log lines, oldest first. Only in GetJob.
+  /// The last 200 log lines, oldest first; ListLogLines has them too. Only in
+  /// GetJob.
   var log: [Signalbox_V1_LogLine] {
     get {_storage._log}
     set {_uniqueStorage()._log = newValue}
@@ -731,11 +907,69 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
     set {_uniqueStorage()._payload = newValue}
   }
 
+  /// How many of max_attempts are used up: the attempts since the job was
+  /// enqueued or last retried, a running one included, without those that were
+  /// released.
+  var attemptsUsed: Int32 {
+    get {_storage._attemptsUsed}
+    set {_uniqueStorage()._attemptsUsed = newValue}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// Selects jobs: those that match every field that is set. An empty filter
+/// matches all jobs. Methods that cannot filter by a field refuse it.
+nonisolated struct Signalbox_V1_JobFilter: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The user of the jobs. At most 256 bytes.
+  var userID: String = String()
+
+  /// The queue of the jobs. At most 128 characters.
+  var queue: String = String()
+
+  /// Jobs of any of these kinds. At most 32, each of at most 128 characters.
+  var kinds: [String] = []
+
+  /// Jobs in any of these states. Default: every state.
+  var states: [Signalbox_V1_JobState] = []
+
+  /// Jobs that have all of these labels. At most 8.
+  var labels: Dictionary<String,String> = [:]
+
+  /// Jobs created at or after this time. Default: no bound.
+  var createdFrom: SwiftProtobuf.Google_Protobuf_Timestamp {
+    get {_createdFrom ?? SwiftProtobuf.Google_Protobuf_Timestamp()}
+    set {_createdFrom = newValue}
+  }
+  /// Returns true if `createdFrom` has been explicitly set.
+  var hasCreatedFrom: Bool {self._createdFrom != nil}
+  /// Clears the value of `createdFrom`. Subsequent reads from it will return its default value.
+  mutating func clearCreatedFrom() {self._createdFrom = nil}
+
+  /// Jobs created before this time. Default: no bound.
+  var createdTo: SwiftProtobuf.Google_Protobuf_Timestamp {
+    get {_createdTo ?? SwiftProtobuf.Google_Protobuf_Timestamp()}
+    set {_createdTo = newValue}
+  }
+  /// Returns true if `createdTo` has been explicitly set.
+  var hasCreatedTo: Bool {self._createdTo != nil}
+  /// Clears the value of `createdTo`. Subsequent reads from it will return its default value.
+  mutating func clearCreatedTo() {self._createdTo = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _createdFrom: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
+  fileprivate var _createdTo: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
 }
 
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
@@ -746,13 +980,21 @@ nonisolated extension Signalbox_V1_JobState: SwiftProtobuf._ProtoNameProviding {
   static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0JOB_STATE_UNSPECIFIED\0\u{1}JOB_STATE_PENDING\0\u{1}JOB_STATE_RUNNING\0\u{1}JOB_STATE_SUCCEEDED\0\u{1}JOB_STATE_FAILED\0\u{1}JOB_STATE_CANCELLED\0")
 }
 
+nonisolated extension Signalbox_V1_LogLevel: SwiftProtobuf._ProtoNameProviding {
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0LOG_LEVEL_UNSPECIFIED\0\u{1}LOG_LEVEL_DEBUG\0\u{1}LOG_LEVEL_INFO\0\u{1}LOG_LEVEL_WARNING\0\u{1}LOG_LEVEL_ERROR\0")
+}
+
+nonisolated extension Signalbox_V1_FailureCause: SwiftProtobuf._ProtoNameProviding {
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0FAILURE_CAUSE_UNSPECIFIED\0\u{1}FAILURE_CAUSE_HANDLER\0\u{1}FAILURE_CAUSE_HANDLER_PERMANENT\0\u{1}FAILURE_CAUSE_TIMEOUT\0\u{1}FAILURE_CAUSE_INTERRUPTED\0\u{1}FAILURE_CAUSE_CANCELLED\0\u{1}FAILURE_CAUSE_RELEASED\0")
+}
+
 nonisolated extension Signalbox_V1_AttemptOutcome: SwiftProtobuf._ProtoNameProviding {
   static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ATTEMPT_OUTCOME_UNSPECIFIED\0\u{1}ATTEMPT_OUTCOME_RUNNING\0\u{1}ATTEMPT_OUTCOME_SUCCEEDED\0\u{1}ATTEMPT_OUTCOME_FAILED\0\u{1}ATTEMPT_OUTCOME_TIMED_OUT\0\u{1}ATTEMPT_OUTCOME_INTERRUPTED\0\u{1}ATTEMPT_OUTCOME_RELEASED\0\u{1}ATTEMPT_OUTCOME_CANCELLED\0")
 }
 
 nonisolated extension Signalbox_V1_RetryPolicy: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RetryPolicy"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}initial_delay\0\u{1}factor\0\u{3}max_delay\0\u{1}jitter\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}initial_delay\0\u{1}factor\0\u{3}max_delay\0\u{1}jitter\0\u{c}\u{5}\u{5}")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -761,9 +1003,9 @@ nonisolated extension Signalbox_V1_RetryPolicy: SwiftProtobuf.Message, SwiftProt
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._initialDelay) }()
-      case 2: try { try decoder.decodeSingularDoubleField(value: &self.factor) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self._factor) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._maxDelay) }()
-      case 4: try { try decoder.decodeSingularDoubleField(value: &self.jitter) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self._jitter) }()
       default: break
       }
     }
@@ -777,23 +1019,23 @@ nonisolated extension Signalbox_V1_RetryPolicy: SwiftProtobuf.Message, SwiftProt
     try { if let v = self._initialDelay {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
-    if self.factor.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.factor, fieldNumber: 2)
-    }
+    try { if let v = self._factor {
+      try visitor.visitSingularDoubleField(value: v, fieldNumber: 2)
+    } }()
     try { if let v = self._maxDelay {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
     } }()
-    if self.jitter.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.jitter, fieldNumber: 4)
-    }
+    try { if let v = self._jitter {
+      try visitor.visitSingularDoubleField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_RetryPolicy, rhs: Signalbox_V1_RetryPolicy) -> Bool {
     if lhs._initialDelay != rhs._initialDelay {return false}
-    if lhs.factor != rhs.factor {return false}
+    if lhs._factor != rhs._factor {return false}
     if lhs._maxDelay != rhs._maxDelay {return false}
-    if lhs.jitter != rhs.jitter {return false}
+    if lhs._jitter != rhs._jitter {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -801,7 +1043,7 @@ nonisolated extension Signalbox_V1_RetryPolicy: SwiftProtobuf.Message, SwiftProt
 
 nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".JobSpec"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}user_id\0\u{1}queue\0\u{1}payload\0\u{3}content_type\0\u{3}job_id\0\u{3}idempotency_key\0\u{1}priority\0\u{3}run_at\0\u{1}delay\0\u{3}max_attempts\0\u{3}retry_policy\0\u{1}timeout\0\u{3}soft_timeout\0\u{1}labels\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}user_id\0\u{1}queue\0\u{1}payload\0\u{3}content_type\0\u{3}job_id\0\u{3}idempotency_key\0\u{1}priority\0\u{3}run_at\0\u{1}delay\0\u{3}max_attempts\0\u{3}retry_policy\0\u{1}timeout\0\u{3}soft_timeout\0\u{1}labels\0\u{b}tenant_id\0\u{c},\u{1}")
 
   fileprivate class _StorageClass {
     var _kind: String = String()
@@ -811,9 +1053,9 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
     var _contentType: String = String()
     var _jobID: String = String()
     var _idempotencyKey: String = String()
-    var _priority: Int32 = 0
+    var _priority: Int32? = nil
     var _due: Signalbox_V1_JobSpec.OneOf_Due?
-    var _maxAttempts: UInt32 = 0
+    var _maxAttempts: Int32 = 0
     var _retryPolicy: Signalbox_V1_RetryPolicy? = nil
     var _timeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
     var _softTimeout: SwiftProtobuf.Google_Protobuf_Duration? = nil
@@ -867,7 +1109,7 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
         case 5: try { try decoder.decodeSingularStringField(value: &_storage._contentType) }()
         case 6: try { try decoder.decodeSingularStringField(value: &_storage._jobID) }()
         case 7: try { try decoder.decodeSingularStringField(value: &_storage._idempotencyKey) }()
-        case 8: try { try decoder.decodeSingularSInt32Field(value: &_storage._priority) }()
+        case 8: try { try decoder.decodeSingularInt32Field(value: &_storage._priority) }()
         case 9: try {
           var v: SwiftProtobuf.Google_Protobuf_Timestamp?
           var hadOneofValue = false
@@ -894,7 +1136,7 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
             _storage._due = .delay(v)
           }
         }()
-        case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._maxAttempts) }()
+        case 11: try { try decoder.decodeSingularInt32Field(value: &_storage._maxAttempts) }()
         case 12: try { try decoder.decodeSingularMessageField(value: &_storage._retryPolicy) }()
         case 13: try { try decoder.decodeSingularMessageField(value: &_storage._timeout) }()
         case 14: try { try decoder.decodeSingularMessageField(value: &_storage._softTimeout) }()
@@ -932,9 +1174,9 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
       if !_storage._idempotencyKey.isEmpty {
         try visitor.visitSingularStringField(value: _storage._idempotencyKey, fieldNumber: 7)
       }
-      if _storage._priority != 0 {
-        try visitor.visitSingularSInt32Field(value: _storage._priority, fieldNumber: 8)
-      }
+      try { if let v = _storage._priority {
+        try visitor.visitSingularInt32Field(value: v, fieldNumber: 8)
+      } }()
       switch _storage._due {
       case .runAt?: try {
         guard case .runAt(let v)? = _storage._due else { preconditionFailure() }
@@ -947,7 +1189,7 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
       case nil: break
       }
       if _storage._maxAttempts != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._maxAttempts, fieldNumber: 11)
+        try visitor.visitSingularInt32Field(value: _storage._maxAttempts, fieldNumber: 11)
       }
       try { if let v = _storage._retryPolicy {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
@@ -995,7 +1237,7 @@ nonisolated extension Signalbox_V1_JobSpec: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Signalbox_V1_Progress: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Progress"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stage\0\u{1}fraction\0\u{1}message\0\u{1}step\0\u{1}steps\0\u{3}updated_at\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stage\0\u{1}fraction\0\u{1}message\0\u{1}done\0\u{1}total\0\u{3}updated_at\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1004,10 +1246,10 @@ nonisolated extension Signalbox_V1_Progress: SwiftProtobuf.Message, SwiftProtobu
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.stage) }()
-      case 2: try { try decoder.decodeSingularDoubleField(value: &self.fraction) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self._fraction) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.message) }()
-      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.step) }()
-      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.steps) }()
+      case 4: try { try decoder.decodeSingularInt64Field(value: &self.done) }()
+      case 5: try { try decoder.decodeSingularInt64Field(value: &self.total) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._updatedAt) }()
       default: break
       }
@@ -1022,17 +1264,17 @@ nonisolated extension Signalbox_V1_Progress: SwiftProtobuf.Message, SwiftProtobu
     if !self.stage.isEmpty {
       try visitor.visitSingularStringField(value: self.stage, fieldNumber: 1)
     }
-    if self.fraction.bitPattern != 0 {
-      try visitor.visitSingularDoubleField(value: self.fraction, fieldNumber: 2)
-    }
+    try { if let v = self._fraction {
+      try visitor.visitSingularDoubleField(value: v, fieldNumber: 2)
+    } }()
     if !self.message.isEmpty {
       try visitor.visitSingularStringField(value: self.message, fieldNumber: 3)
     }
-    if self.step != 0 {
-      try visitor.visitSingularUInt32Field(value: self.step, fieldNumber: 4)
+    if self.done != 0 {
+      try visitor.visitSingularInt64Field(value: self.done, fieldNumber: 4)
     }
-    if self.steps != 0 {
-      try visitor.visitSingularUInt32Field(value: self.steps, fieldNumber: 5)
+    if self.total != 0 {
+      try visitor.visitSingularInt64Field(value: self.total, fieldNumber: 5)
     }
     try { if let v = self._updatedAt {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
@@ -1042,10 +1284,10 @@ nonisolated extension Signalbox_V1_Progress: SwiftProtobuf.Message, SwiftProtobu
 
   static func ==(lhs: Signalbox_V1_Progress, rhs: Signalbox_V1_Progress) -> Bool {
     if lhs.stage != rhs.stage {return false}
-    if lhs.fraction != rhs.fraction {return false}
+    if lhs._fraction != rhs._fraction {return false}
     if lhs.message != rhs.message {return false}
-    if lhs.step != rhs.step {return false}
-    if lhs.steps != rhs.steps {return false}
+    if lhs.done != rhs.done {return false}
+    if lhs.total != rhs.total {return false}
     if lhs._updatedAt != rhs._updatedAt {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -1062,10 +1304,10 @@ nonisolated extension Signalbox_V1_LogLine: SwiftProtobuf.Message, SwiftProtobuf
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 1: try { try decoder.decodeSingularInt64Field(value: &self.number) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._at) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
-      case 4: try { try decoder.decodeSingularStringField(value: &self.level) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self.attempt) }()
+      case 4: try { try decoder.decodeSingularEnumField(value: &self.level) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.message) }()
       default: break
       }
@@ -1078,16 +1320,16 @@ nonisolated extension Signalbox_V1_LogLine: SwiftProtobuf.Message, SwiftProtobuf
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
     if self.number != 0 {
-      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 1)
+      try visitor.visitSingularInt64Field(value: self.number, fieldNumber: 1)
     }
     try { if let v = self._at {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
     } }()
     if self.attempt != 0 {
-      try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 3)
+      try visitor.visitSingularInt32Field(value: self.attempt, fieldNumber: 3)
     }
-    if !self.level.isEmpty {
-      try visitor.visitSingularStringField(value: self.level, fieldNumber: 4)
+    if self.level != .unspecified {
+      try visitor.visitSingularEnumField(value: self.level, fieldNumber: 4)
     }
     if !self.message.isEmpty {
       try visitor.visitSingularStringField(value: self.message, fieldNumber: 5)
@@ -1108,7 +1350,7 @@ nonisolated extension Signalbox_V1_LogLine: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Signalbox_V1_JobError: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".JobError"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{1}message\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{1}message\0\u{1}cause\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1118,6 +1360,7 @@ nonisolated extension Signalbox_V1_JobError: SwiftProtobuf.Message, SwiftProtobu
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.message) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.cause) }()
       default: break
       }
     }
@@ -1130,12 +1373,16 @@ nonisolated extension Signalbox_V1_JobError: SwiftProtobuf.Message, SwiftProtobu
     if !self.message.isEmpty {
       try visitor.visitSingularStringField(value: self.message, fieldNumber: 2)
     }
+    if self.cause != .unspecified {
+      try visitor.visitSingularEnumField(value: self.cause, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_JobError, rhs: Signalbox_V1_JobError) -> Bool {
     if lhs.reason != rhs.reason {return false}
     if lhs.message != rhs.message {return false}
+    if lhs.cause != rhs.cause {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1143,7 +1390,7 @@ nonisolated extension Signalbox_V1_JobError: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Signalbox_V1_Attempt: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Attempt"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}node\0\u{3}started_at\0\u{3}ended_at\0\u{1}outcome\0\u{1}error\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}node\0\u{3}started_at\0\u{3}ended_at\0\u{1}outcome\0\u{1}error\0\u{2}\u{2}counted\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1151,12 +1398,13 @@ nonisolated extension Signalbox_V1_Attempt: SwiftProtobuf.Message, SwiftProtobuf
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
+      case 1: try { try decoder.decodeSingularInt32Field(value: &self.number) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.node) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._startedAt) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._endedAt) }()
       case 5: try { try decoder.decodeSingularEnumField(value: &self.outcome) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._error) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.counted) }()
       default: break
       }
     }
@@ -1168,7 +1416,7 @@ nonisolated extension Signalbox_V1_Attempt: SwiftProtobuf.Message, SwiftProtobuf
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
     if self.number != 0 {
-      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 1)
+      try visitor.visitSingularInt32Field(value: self.number, fieldNumber: 1)
     }
     if !self.node.isEmpty {
       try visitor.visitSingularStringField(value: self.node, fieldNumber: 2)
@@ -1185,6 +1433,9 @@ nonisolated extension Signalbox_V1_Attempt: SwiftProtobuf.Message, SwiftProtobuf
     try { if let v = self._error {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
     } }()
+    if self.counted != false {
+      try visitor.visitSingularBoolField(value: self.counted, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1195,6 +1446,7 @@ nonisolated extension Signalbox_V1_Attempt: SwiftProtobuf.Message, SwiftProtobuf
     if lhs._endedAt != rhs._endedAt {return false}
     if lhs.outcome != rhs.outcome {return false}
     if lhs._error != rhs._error {return false}
+    if lhs.counted != rhs.counted {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1237,7 +1489,7 @@ nonisolated extension Signalbox_V1_JobResult: SwiftProtobuf.Message, SwiftProtob
 
 nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Job"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}kind\0\u{3}user_id\0\u{1}queue\0\u{1}priority\0\u{1}state\0\u{1}sequence\0\u{3}created_at\0\u{3}due_at\0\u{3}started_at\0\u{3}finished_at\0\u{1}attempt\0\u{3}max_attempts\0\u{1}labels\0\u{3}idempotency_key\0\u{3}cancel_requested\0\u{1}progress\0\u{1}result\0\u{1}error\0\u{3}content_type\0\u{3}retry_policy\0\u{1}timeout\0\u{3}soft_timeout\0\u{1}attempts\0\u{1}log\0\u{1}payload\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}kind\0\u{3}user_id\0\u{1}queue\0\u{1}priority\0\u{1}state\0\u{1}sequence\0\u{3}created_at\0\u{3}due_at\0\u{3}started_at\0\u{3}finished_at\0\u{1}attempt\0\u{3}max_attempts\0\u{1}labels\0\u{3}idempotency_key\0\u{3}cancel_requested\0\u{1}progress\0\u{1}result\0\u{1}error\0\u{3}content_type\0\u{3}retry_policy\0\u{1}timeout\0\u{3}soft_timeout\0\u{1}attempts\0\u{1}log\0\u{1}payload\0\u{4}\"attempts_used\0\u{b}tenant_id\0\u{c}\u{1b}\u{3}\u{c}&\u{1}\u{c},\u{1}")
 
   fileprivate class _StorageClass {
     var _id: String = String()
@@ -1246,13 +1498,13 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
     var _queue: String = String()
     var _priority: Int32 = 0
     var _state: Signalbox_V1_JobState = .unspecified
-    var _sequence: UInt64 = 0
+    var _sequence: Int64 = 0
     var _createdAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
     var _dueAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
     var _startedAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
     var _finishedAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
-    var _attempt: UInt32 = 0
-    var _maxAttempts: UInt32 = 0
+    var _attempt: Int32 = 0
+    var _maxAttempts: Int32 = 0
     var _labels: Dictionary<String,String> = [:]
     var _idempotencyKey: String = String()
     var _cancelRequested: Bool = false
@@ -1266,6 +1518,7 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
     var _attempts: [Signalbox_V1_Attempt] = []
     var _log: [Signalbox_V1_LogLine] = []
     var _payload: Data = Data()
+    var _attemptsUsed: Int32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -1302,6 +1555,7 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
       _attempts = source._attempts
       _log = source._log
       _payload = source._payload
+      _attemptsUsed = source._attemptsUsed
     }
   }
 
@@ -1326,13 +1580,13 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
         case 4: try { try decoder.decodeSingularStringField(value: &_storage._queue) }()
         case 5: try { try decoder.decodeSingularInt32Field(value: &_storage._priority) }()
         case 6: try { try decoder.decodeSingularEnumField(value: &_storage._state) }()
-        case 7: try { try decoder.decodeSingularUInt64Field(value: &_storage._sequence) }()
+        case 7: try { try decoder.decodeSingularInt64Field(value: &_storage._sequence) }()
         case 8: try { try decoder.decodeSingularMessageField(value: &_storage._createdAt) }()
         case 9: try { try decoder.decodeSingularMessageField(value: &_storage._dueAt) }()
         case 10: try { try decoder.decodeSingularMessageField(value: &_storage._startedAt) }()
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._finishedAt) }()
-        case 12: try { try decoder.decodeSingularUInt32Field(value: &_storage._attempt) }()
-        case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._maxAttempts) }()
+        case 12: try { try decoder.decodeSingularInt32Field(value: &_storage._attempt) }()
+        case 13: try { try decoder.decodeSingularInt32Field(value: &_storage._maxAttempts) }()
         case 14: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._labels) }()
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._idempotencyKey) }()
         case 16: try { try decoder.decodeSingularBoolField(value: &_storage._cancelRequested) }()
@@ -1346,6 +1600,7 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
         case 24: try { try decoder.decodeRepeatedMessageField(value: &_storage._attempts) }()
         case 25: try { try decoder.decodeRepeatedMessageField(value: &_storage._log) }()
         case 26: try { try decoder.decodeSingularBytesField(value: &_storage._payload) }()
+        case 60: try { try decoder.decodeSingularInt32Field(value: &_storage._attemptsUsed) }()
         default: break
         }
       }
@@ -1377,7 +1632,7 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
         try visitor.visitSingularEnumField(value: _storage._state, fieldNumber: 6)
       }
       if _storage._sequence != 0 {
-        try visitor.visitSingularUInt64Field(value: _storage._sequence, fieldNumber: 7)
+        try visitor.visitSingularInt64Field(value: _storage._sequence, fieldNumber: 7)
       }
       try { if let v = _storage._createdAt {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
@@ -1392,10 +1647,10 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
         try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
       } }()
       if _storage._attempt != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._attempt, fieldNumber: 12)
+        try visitor.visitSingularInt32Field(value: _storage._attempt, fieldNumber: 12)
       }
       if _storage._maxAttempts != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._maxAttempts, fieldNumber: 13)
+        try visitor.visitSingularInt32Field(value: _storage._maxAttempts, fieldNumber: 13)
       }
       if !_storage._labels.isEmpty {
         try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: _storage._labels, fieldNumber: 14)
@@ -1436,6 +1691,9 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
       if !_storage._payload.isEmpty {
         try visitor.visitSingularBytesField(value: _storage._payload, fieldNumber: 26)
       }
+      if _storage._attemptsUsed != 0 {
+        try visitor.visitSingularInt32Field(value: _storage._attemptsUsed, fieldNumber: 60)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1471,10 +1729,75 @@ nonisolated extension Signalbox_V1_Job: SwiftProtobuf.Message, SwiftProtobuf._Me
         if _storage._attempts != rhs_storage._attempts {return false}
         if _storage._log != rhs_storage._log {return false}
         if _storage._payload != rhs_storage._payload {return false}
+        if _storage._attemptsUsed != rhs_storage._attemptsUsed {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_JobFilter: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".JobFilter"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}user_id\0\u{1}queue\0\u{1}kinds\0\u{1}states\0\u{1}labels\0\u{3}created_from\0\u{3}created_to\0\u{b}tenant_id\0\u{c}\u{12}\u{1}")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.userID) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.queue) }()
+      case 3: try { try decoder.decodeRepeatedStringField(value: &self.kinds) }()
+      case 4: try { try decoder.decodeRepeatedEnumField(value: &self.states) }()
+      case 5: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.labels) }()
+      case 6: try { try decoder.decodeSingularMessageField(value: &self._createdFrom) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._createdTo) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.userID.isEmpty {
+      try visitor.visitSingularStringField(value: self.userID, fieldNumber: 1)
+    }
+    if !self.queue.isEmpty {
+      try visitor.visitSingularStringField(value: self.queue, fieldNumber: 2)
+    }
+    if !self.kinds.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.kinds, fieldNumber: 3)
+    }
+    if !self.states.isEmpty {
+      try visitor.visitPackedEnumField(value: self.states, fieldNumber: 4)
+    }
+    if !self.labels.isEmpty {
+      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.labels, fieldNumber: 5)
+    }
+    try { if let v = self._createdFrom {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    } }()
+    try { if let v = self._createdTo {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_JobFilter, rhs: Signalbox_V1_JobFilter) -> Bool {
+    if lhs.userID != rhs.userID {return false}
+    if lhs.queue != rhs.queue {return false}
+    if lhs.kinds != rhs.kinds {return false}
+    if lhs.states != rhs.states {return false}
+    if lhs.labels != rhs.labels {return false}
+    if lhs._createdFrom != rhs._createdFrom {return false}
+    if lhs._createdTo != rhs._createdTo {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -74,6 +74,32 @@ internal enum Signalbox_V1_JobService: Sendable {
                 type: .unary
             )
         }
+        /// Namespace for "ListAttempts" metadata.
+        internal enum ListAttempts: Sendable {
+            /// Request type for "ListAttempts".
+            internal typealias Input = Signalbox_V1_ListAttemptsRequest
+            /// Response type for "ListAttempts".
+            internal typealias Output = Signalbox_V1_ListAttemptsResponse
+            /// Descriptor for "ListAttempts".
+            internal static let descriptor = GRPCCore.MethodDescriptor(
+                service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "signalbox.v1.JobService"),
+                method: "ListAttempts",
+                type: .unary
+            )
+        }
+        /// Namespace for "ListLogLines" metadata.
+        internal enum ListLogLines: Sendable {
+            /// Request type for "ListLogLines".
+            internal typealias Input = Signalbox_V1_ListLogLinesRequest
+            /// Response type for "ListLogLines".
+            internal typealias Output = Signalbox_V1_ListLogLinesResponse
+            /// Descriptor for "ListLogLines".
+            internal static let descriptor = GRPCCore.MethodDescriptor(
+                service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "signalbox.v1.JobService"),
+                method: "ListLogLines",
+                type: .unary
+            )
+        }
         /// Namespace for "Watch" metadata.
         internal enum Watch: Sendable {
             /// Request type for "Watch".
@@ -119,6 +145,8 @@ internal enum Signalbox_V1_JobService: Sendable {
             EnqueueBatch.descriptor,
             GetJob.descriptor,
             ListJobs.descriptor,
+            ListAttempts.descriptor,
+            ListLogLines.descriptor,
             Watch.descriptor,
             Cancel.descriptor,
             Retry.descriptor
@@ -166,6 +194,9 @@ extension Signalbox_V1_JobService {
     /// > A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
     /// > google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
     /// > the call will not succeed later either.
+    /// > 
+    /// > No response of a method has more than 4 MiB, which is what gRPC clients
+    /// > accept unless they are configured otherwise.
     internal protocol ClientProtocol: Sendable {
         /// Call the "Enqueue" method.
         ///
@@ -224,9 +255,7 @@ extension Signalbox_V1_JobService {
         ///
         /// > Source IDL Documentation:
         /// >
-        /// > Returns one job with its attempts, log, progress and result. With long
-        /// > errors of many attempts the response may have up to about 8 MiB; a gRPC
-        /// > client accepts 4 MiB unless it is configured otherwise.
+        /// > Returns one job with its last attempts, log, progress and result.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_GetJobRequest` message.
@@ -249,7 +278,7 @@ extension Signalbox_V1_JobService {
         ///
         /// > Source IDL Documentation:
         /// >
-        /// > Returns the jobs that match every filter, newest first.
+        /// > Returns the jobs that match the filter, newest first.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_ListJobsRequest` message.
@@ -268,15 +297,62 @@ extension Signalbox_V1_JobService {
             onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListJobsResponse>) async throws -> Result
         ) async throws -> Result where Result: Sendable
 
+        /// Call the "ListAttempts" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > Returns the attempts of a job, oldest first.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Signalbox_V1_ListAttemptsRequest` message.
+        ///   - serializer: A serializer for `Signalbox_V1_ListAttemptsRequest` messages.
+        ///   - deserializer: A deserializer for `Signalbox_V1_ListAttemptsResponse` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        func listAttempts<Result>(
+            request: GRPCCore.ClientRequest<Signalbox_V1_ListAttemptsRequest>,
+            serializer: some GRPCCore.MessageSerializer<Signalbox_V1_ListAttemptsRequest>,
+            deserializer: some GRPCCore.MessageDeserializer<Signalbox_V1_ListAttemptsResponse>,
+            options: GRPCCore.CallOptions,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListAttemptsResponse>) async throws -> Result
+        ) async throws -> Result where Result: Sendable
+
+        /// Call the "ListLogLines" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > Returns the log lines of a job that are kept, oldest first.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Signalbox_V1_ListLogLinesRequest` message.
+        ///   - serializer: A serializer for `Signalbox_V1_ListLogLinesRequest` messages.
+        ///   - deserializer: A deserializer for `Signalbox_V1_ListLogLinesResponse` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        func listLogLines<Result>(
+            request: GRPCCore.ClientRequest<Signalbox_V1_ListLogLinesRequest>,
+            serializer: some GRPCCore.MessageSerializer<Signalbox_V1_ListLogLinesRequest>,
+            deserializer: some GRPCCore.MessageDeserializer<Signalbox_V1_ListLogLinesResponse>,
+            options: GRPCCore.CallOptions,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListLogLinesResponse>) async throws -> Result
+        ) async throws -> Result where Result: Sendable
+
         /// Call the "Watch" method.
         ///
         /// > Source IDL Documentation:
         /// >
         /// > Streams a snapshot of each job, then every lifecycle event of each job in
         /// > order, with a sequence that has no gaps, and the latest progress (earlier
-        /// > progress may be omitted). A watch of named jobs ends with OK after the last
-        /// > final event; a watch of a user or queue stays open. After any other end the
-        /// > client should connect again and resume.
+        /// > progress may be omitted). The first message is `opened`. A watch of named
+        /// > jobs ends with OK after the last final event; a watch with a filter stays
+        /// > open. After any other end the client should connect again and resume, by
+        /// > the latest resume_token or by after_sequence.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_WatchRequest` message.
@@ -302,7 +378,7 @@ extension Signalbox_V1_JobService {
         /// > Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
         /// > RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
         /// > ended, or after a grace time (watch the job to see it). A final job is
-        /// > returned unchanged. The call is idempotent.
+        /// > returned unchanged. The call is idempotent; the first note is kept.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_CancelRequest` message.
@@ -326,7 +402,8 @@ extension Signalbox_V1_JobService {
         /// > Source IDL Documentation:
         /// >
         /// > Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-        /// > its history is kept. Jobs in other states get FAILED_PRECONDITION.
+        /// > its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+        /// > is safe to repeat with expected_sequence: a repeated call gets ABORTED.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_RetryRequest` message.
@@ -377,6 +454,9 @@ extension Signalbox_V1_JobService {
     /// > A call that exceeds a quota of the user gets RESOURCE_EXHAUSTED with
     /// > google.rpc.QuotaFailure and google.rpc.RetryInfo. If the latter is missing,
     /// > the call will not succeed later either.
+    /// > 
+    /// > No response of a method has more than 4 MiB, which is what gRPC clients
+    /// > accept unless they are configured otherwise.
     internal struct Client<Transport>: ClientProtocol where Transport: GRPCCore.ClientTransport {
         private let client: GRPCCore.GRPCClient<Transport>
 
@@ -467,9 +547,7 @@ extension Signalbox_V1_JobService {
         ///
         /// > Source IDL Documentation:
         /// >
-        /// > Returns one job with its attempts, log, progress and result. With long
-        /// > errors of many attempts the response may have up to about 8 MiB; a gRPC
-        /// > client accepts 4 MiB unless it is configured otherwise.
+        /// > Returns one job with its last attempts, log, progress and result.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_GetJobRequest` message.
@@ -503,7 +581,7 @@ extension Signalbox_V1_JobService {
         ///
         /// > Source IDL Documentation:
         /// >
-        /// > Returns the jobs that match every filter, newest first.
+        /// > Returns the jobs that match the filter, newest first.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_ListJobsRequest` message.
@@ -533,15 +611,84 @@ extension Signalbox_V1_JobService {
             )
         }
 
+        /// Call the "ListAttempts" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > Returns the attempts of a job, oldest first.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Signalbox_V1_ListAttemptsRequest` message.
+        ///   - serializer: A serializer for `Signalbox_V1_ListAttemptsRequest` messages.
+        ///   - deserializer: A deserializer for `Signalbox_V1_ListAttemptsResponse` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        internal func listAttempts<Result>(
+            request: GRPCCore.ClientRequest<Signalbox_V1_ListAttemptsRequest>,
+            serializer: some GRPCCore.MessageSerializer<Signalbox_V1_ListAttemptsRequest>,
+            deserializer: some GRPCCore.MessageDeserializer<Signalbox_V1_ListAttemptsResponse>,
+            options: GRPCCore.CallOptions = .defaults,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListAttemptsResponse>) async throws -> Result = { response in
+                try response.message
+            }
+        ) async throws -> Result where Result: Sendable {
+            try await self.client.unary(
+                request: request,
+                descriptor: Signalbox_V1_JobService.Method.ListAttempts.descriptor,
+                serializer: serializer,
+                deserializer: deserializer,
+                options: options,
+                onResponse: handleResponse
+            )
+        }
+
+        /// Call the "ListLogLines" method.
+        ///
+        /// > Source IDL Documentation:
+        /// >
+        /// > Returns the log lines of a job that are kept, oldest first.
+        ///
+        /// - Parameters:
+        ///   - request: A request containing a single `Signalbox_V1_ListLogLinesRequest` message.
+        ///   - serializer: A serializer for `Signalbox_V1_ListLogLinesRequest` messages.
+        ///   - deserializer: A deserializer for `Signalbox_V1_ListLogLinesResponse` messages.
+        ///   - options: Options to apply to this RPC.
+        ///   - handleResponse: A closure which handles the response and returns its result to
+        ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+        ///       already finished.
+        /// - Returns: The result of `handleResponse`.
+        internal func listLogLines<Result>(
+            request: GRPCCore.ClientRequest<Signalbox_V1_ListLogLinesRequest>,
+            serializer: some GRPCCore.MessageSerializer<Signalbox_V1_ListLogLinesRequest>,
+            deserializer: some GRPCCore.MessageDeserializer<Signalbox_V1_ListLogLinesResponse>,
+            options: GRPCCore.CallOptions = .defaults,
+            onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListLogLinesResponse>) async throws -> Result = { response in
+                try response.message
+            }
+        ) async throws -> Result where Result: Sendable {
+            try await self.client.unary(
+                request: request,
+                descriptor: Signalbox_V1_JobService.Method.ListLogLines.descriptor,
+                serializer: serializer,
+                deserializer: deserializer,
+                options: options,
+                onResponse: handleResponse
+            )
+        }
+
         /// Call the "Watch" method.
         ///
         /// > Source IDL Documentation:
         /// >
         /// > Streams a snapshot of each job, then every lifecycle event of each job in
         /// > order, with a sequence that has no gaps, and the latest progress (earlier
-        /// > progress may be omitted). A watch of named jobs ends with OK after the last
-        /// > final event; a watch of a user or queue stays open. After any other end the
-        /// > client should connect again and resume.
+        /// > progress may be omitted). The first message is `opened`. A watch of named
+        /// > jobs ends with OK after the last final event; a watch with a filter stays
+        /// > open. After any other end the client should connect again and resume, by
+        /// > the latest resume_token or by after_sequence.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_WatchRequest` message.
@@ -576,7 +723,7 @@ extension Signalbox_V1_JobService {
         /// > Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
         /// > RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
         /// > ended, or after a grace time (watch the job to see it). A final job is
-        /// > returned unchanged. The call is idempotent.
+        /// > returned unchanged. The call is idempotent; the first note is kept.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_CancelRequest` message.
@@ -611,7 +758,8 @@ extension Signalbox_V1_JobService {
         /// > Source IDL Documentation:
         /// >
         /// > Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-        /// > its history is kept. Jobs in other states get FAILED_PRECONDITION.
+        /// > its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+        /// > is safe to repeat with expected_sequence: a repeated call gets ABORTED.
         ///
         /// - Parameters:
         ///   - request: A request containing a single `Signalbox_V1_RetryRequest` message.
@@ -715,9 +863,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Returns one job with its attempts, log, progress and result. With long
-    /// > errors of many attempts the response may have up to about 8 MiB; a gRPC
-    /// > client accepts 4 MiB unless it is configured otherwise.
+    /// > Returns one job with its last attempts, log, progress and result.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `Signalbox_V1_GetJobRequest` message.
@@ -746,7 +892,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Returns the jobs that match every filter, newest first.
+    /// > Returns the jobs that match the filter, newest first.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `Signalbox_V1_ListJobsRequest` message.
@@ -771,15 +917,74 @@ extension Signalbox_V1_JobService.ClientProtocol {
         )
     }
 
+    /// Call the "ListAttempts" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Returns the attempts of a job, oldest first.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `Signalbox_V1_ListAttemptsRequest` message.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    internal func listAttempts<Result>(
+        request: GRPCCore.ClientRequest<Signalbox_V1_ListAttemptsRequest>,
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListAttemptsResponse>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        try await self.listAttempts(
+            request: request,
+            serializer: GRPCProtobuf.ProtobufSerializer<Signalbox_V1_ListAttemptsRequest>(),
+            deserializer: GRPCProtobuf.ProtobufDeserializer<Signalbox_V1_ListAttemptsResponse>(),
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+
+    /// Call the "ListLogLines" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Returns the log lines of a job that are kept, oldest first.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `Signalbox_V1_ListLogLinesRequest` message.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    internal func listLogLines<Result>(
+        request: GRPCCore.ClientRequest<Signalbox_V1_ListLogLinesRequest>,
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListLogLinesResponse>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        try await self.listLogLines(
+            request: request,
+            serializer: GRPCProtobuf.ProtobufSerializer<Signalbox_V1_ListLogLinesRequest>(),
+            deserializer: GRPCProtobuf.ProtobufDeserializer<Signalbox_V1_ListLogLinesResponse>(),
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+
     /// Call the "Watch" method.
     ///
     /// > Source IDL Documentation:
     /// >
     /// > Streams a snapshot of each job, then every lifecycle event of each job in
     /// > order, with a sequence that has no gaps, and the latest progress (earlier
-    /// > progress may be omitted). A watch of named jobs ends with OK after the last
-    /// > final event; a watch of a user or queue stays open. After any other end the
-    /// > client should connect again and resume.
+    /// > progress may be omitted). The first message is `opened`. A watch of named
+    /// > jobs ends with OK after the last final event; a watch with a filter stays
+    /// > open. After any other end the client should connect again and resume, by
+    /// > the latest resume_token or by after_sequence.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `Signalbox_V1_WatchRequest` message.
@@ -809,7 +1014,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
     /// > RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
     /// > ended, or after a grace time (watch the job to see it). A final job is
-    /// > returned unchanged. The call is idempotent.
+    /// > returned unchanged. The call is idempotent; the first note is kept.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `Signalbox_V1_CancelRequest` message.
@@ -839,7 +1044,8 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > Source IDL Documentation:
     /// >
     /// > Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-    /// > its history is kept. Jobs in other states get FAILED_PRECONDITION.
+    /// > its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+    /// > is safe to repeat with expected_sequence: a repeated call gets ABORTED.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `Signalbox_V1_RetryRequest` message.
@@ -945,9 +1151,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Returns one job with its attempts, log, progress and result. With long
-    /// > errors of many attempts the response may have up to about 8 MiB; a gRPC
-    /// > client accepts 4 MiB unless it is configured otherwise.
+    /// > Returns one job with its last attempts, log, progress and result.
     ///
     /// - Parameters:
     ///   - message: request message to send.
@@ -980,7 +1184,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Returns the jobs that match every filter, newest first.
+    /// > Returns the jobs that match the filter, newest first.
     ///
     /// - Parameters:
     ///   - message: request message to send.
@@ -1009,15 +1213,82 @@ extension Signalbox_V1_JobService.ClientProtocol {
         )
     }
 
+    /// Call the "ListAttempts" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Returns the attempts of a job, oldest first.
+    ///
+    /// - Parameters:
+    ///   - message: request message to send.
+    ///   - metadata: Additional metadata to send, defaults to empty.
+    ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    internal func listAttempts<Result>(
+        _ message: Signalbox_V1_ListAttemptsRequest,
+        metadata: GRPCCore.Metadata = [:],
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListAttemptsResponse>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        let request = GRPCCore.ClientRequest<Signalbox_V1_ListAttemptsRequest>(
+            message: message,
+            metadata: metadata
+        )
+        return try await self.listAttempts(
+            request: request,
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+
+    /// Call the "ListLogLines" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Returns the log lines of a job that are kept, oldest first.
+    ///
+    /// - Parameters:
+    ///   - message: request message to send.
+    ///   - metadata: Additional metadata to send, defaults to empty.
+    ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    internal func listLogLines<Result>(
+        _ message: Signalbox_V1_ListLogLinesRequest,
+        metadata: GRPCCore.Metadata = [:],
+        options: GRPCCore.CallOptions = .defaults,
+        onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<Signalbox_V1_ListLogLinesResponse>) async throws -> Result = { response in
+            try response.message
+        }
+    ) async throws -> Result where Result: Sendable {
+        let request = GRPCCore.ClientRequest<Signalbox_V1_ListLogLinesRequest>(
+            message: message,
+            metadata: metadata
+        )
+        return try await self.listLogLines(
+            request: request,
+            options: options,
+            onResponse: handleResponse
+        )
+    }
+
     /// Call the "Watch" method.
     ///
     /// > Source IDL Documentation:
     /// >
     /// > Streams a snapshot of each job, then every lifecycle event of each job in
     /// > order, with a sequence that has no gaps, and the latest progress (earlier
-    /// > progress may be omitted). A watch of named jobs ends with OK after the last
-    /// > final event; a watch of a user or queue stays open. After any other end the
-    /// > client should connect again and resume.
+    /// > progress may be omitted). The first message is `opened`. A watch of named
+    /// > jobs ends with OK after the last final event; a watch with a filter stays
+    /// > open. After any other end the client should connect again and resume, by
+    /// > the latest resume_token or by after_sequence.
     ///
     /// - Parameters:
     ///   - message: request message to send.
@@ -1051,7 +1322,7 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > Cancels a job. A PENDING job becomes CANCELLED at once. The handler of a
     /// > RUNNING job is asked to stop; the job becomes CANCELLED when the handler has
     /// > ended, or after a grace time (watch the job to see it). A final job is
-    /// > returned unchanged. The call is idempotent.
+    /// > returned unchanged. The call is idempotent; the first note is kept.
     ///
     /// - Parameters:
     ///   - message: request message to send.
@@ -1085,7 +1356,8 @@ extension Signalbox_V1_JobService.ClientProtocol {
     /// > Source IDL Documentation:
     /// >
     /// > Returns a FAILED or CANCELLED job to PENDING with a new budget of attempts;
-    /// > its history is kept. Jobs in other states get FAILED_PRECONDITION.
+    /// > its history is kept. Jobs in other states get FAILED_PRECONDITION. The call
+    /// > is safe to repeat with expected_sequence: a repeated call gets ABORTED.
     ///
     /// - Parameters:
     ///   - message: request message to send.

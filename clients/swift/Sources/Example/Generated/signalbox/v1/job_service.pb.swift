@@ -22,6 +22,52 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
+/// What a call did with a job that was to be enqueued. Later versions may add
+/// values.
+nonisolated enum Signalbox_V1_EnqueueDisposition: SwiftProtobuf.Enum, Swift.CaseIterable {
+  typealias RawValue = Int
+
+  /// Never sent.
+  case unspecified // = 0
+
+  /// The job is new.
+  case created // = 1
+
+  /// A job with the same id or idempotency key and the same content existed.
+  case sameRequest // = 2
+  case UNRECOGNIZED(Int)
+
+  init() {
+    self = .unspecified
+  }
+
+  init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unspecified
+    case 1: self = .created
+    case 2: self = .sameRequest
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  var rawValue: Int {
+    switch self {
+    case .unspecified: return 0
+    case .created: return 1
+    case .sameRequest: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  static let allCases: [Signalbox_V1_EnqueueDisposition] = [
+    .unspecified,
+    .created,
+    .sameRequest,
+  ]
+
+}
+
 /// The type of a lifecycle event. Later versions may add values; the event's
 /// state and sequence are valid for these too.
 nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -53,6 +99,10 @@ nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterab
 
   /// JobService.Retry returned the job to PENDING.
   case retried // = 8
+
+  /// JobService.Cancel asked the handler of the running job to stop. The job is
+  /// still RUNNING.
+  case cancelRequested // = 14
   case UNRECOGNIZED(Int)
 
   init() {
@@ -70,6 +120,7 @@ nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterab
     case 6: self = .failed
     case 7: self = .cancelled
     case 8: self = .retried
+    case 14: self = .cancelRequested
     default: self = .UNRECOGNIZED(rawValue)
     }
   }
@@ -85,6 +136,7 @@ nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterab
     case .failed: return 6
     case .cancelled: return 7
     case .retried: return 8
+    case .cancelRequested: return 14
     case .UNRECOGNIZED(let i): return i
     }
   }
@@ -100,6 +152,7 @@ nonisolated enum Signalbox_V1_JobEventType: SwiftProtobuf.Enum, Swift.CaseIterab
     .failed,
     .cancelled,
     .retried,
+    .cancelRequested,
   ]
 
 }
@@ -148,6 +201,9 @@ nonisolated struct Signalbox_V1_EnqueueResponse: Sendable {
   /// Whether the job is new. False if it existed already.
   var created: Bool = false
 
+  /// What the call did.
+  var disposition: Signalbox_V1_EnqueueDisposition = .unspecified
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -195,6 +251,12 @@ nonisolated struct Signalbox_V1_EnqueuedJob: Sendable {
   /// Whether the job is new. False if it existed already.
   var created: Bool = false
 
+  /// What the call did with this item.
+  var disposition: Signalbox_V1_EnqueueDisposition = .unspecified
+
+  /// The number of the job's last lifecycle event; 1 for a new job.
+  var sequence: Int64 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -206,7 +268,7 @@ nonisolated struct Signalbox_V1_GetJobRequest: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The job's id. Required; a UUID.
+  /// Required. The job's id, a UUID.
   var jobID: String = String()
 
   /// Whether to return the payload too. Default: false.
@@ -223,7 +285,7 @@ nonisolated struct Signalbox_V1_GetJobResponse: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The job with its attempts, log, progress and result.
+  /// The job with its last attempts, log, progress and result.
   var job: Signalbox_V1_Job {
     get {_job ?? Signalbox_V1_Job()}
     set {_job = newValue}
@@ -240,60 +302,35 @@ nonisolated struct Signalbox_V1_GetJobResponse: Sendable {
   fileprivate var _job: Signalbox_V1_Job? = nil
 }
 
-/// The request of JobService.ListJobs. Empty filters match everything.
+/// The request of JobService.ListJobs.
 nonisolated struct Signalbox_V1_ListJobsRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The user of the jobs. At most 256 bytes.
-  var userID: String = String()
+  /// The number of jobs of a page. 0 (unset): 50. More than 1,000 are cut to
+  /// 1,000.
+  var pageSize: Int32 = 0
 
-  /// The queue of the jobs. At most 128 characters.
-  var queue: String = String()
-
-  /// The kind of the jobs. At most 128 characters.
-  var kind: String = String()
-
-  /// Jobs in any of these states. Default: every state.
-  var states: [Signalbox_V1_JobState] = []
-
-  /// Jobs that have all of these labels. At most 8.
-  var labels: Dictionary<String,String> = [:]
-
-  /// Jobs created at or after this time. Default: no bound.
-  var createdFrom: SwiftProtobuf.Google_Protobuf_Timestamp {
-    get {_createdFrom ?? SwiftProtobuf.Google_Protobuf_Timestamp()}
-    set {_createdFrom = newValue}
-  }
-  /// Returns true if `createdFrom` has been explicitly set.
-  var hasCreatedFrom: Bool {self._createdFrom != nil}
-  /// Clears the value of `createdFrom`. Subsequent reads from it will return its default value.
-  mutating func clearCreatedFrom() {self._createdFrom = nil}
-
-  /// Jobs created before this time. Default: no bound.
-  var createdTo: SwiftProtobuf.Google_Protobuf_Timestamp {
-    get {_createdTo ?? SwiftProtobuf.Google_Protobuf_Timestamp()}
-    set {_createdTo = newValue}
-  }
-  /// Returns true if `createdTo` has been explicitly set.
-  var hasCreatedTo: Bool {self._createdTo != nil}
-  /// Clears the value of `createdTo`. Subsequent reads from it will return its default value.
-  mutating func clearCreatedTo() {self._createdTo = nil}
-
-  /// The number of jobs of a page. 0 (unset): 50. At most 1,000.
-  var pageSize: UInt32 = 0
-
-  /// The next_page_token of the previous page, which the same caller received for
-  /// the same filters. Default: the first page.
+  /// The next_page_token of the previous page, which the same caller received
+  /// for the same filter. Default: the first page.
   var pageToken: String = String()
+
+  /// The jobs to return. Default: all of them.
+  var filter: Signalbox_V1_JobFilter {
+    get {_filter ?? Signalbox_V1_JobFilter()}
+    set {_filter = newValue}
+  }
+  /// Returns true if `filter` has been explicitly set.
+  var hasFilter: Bool {self._filter != nil}
+  /// Clears the value of `filter`. Subsequent reads from it will return its default value.
+  mutating func clearFilter() {self._filter = nil}
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 
-  fileprivate var _createdFrom: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
-  fileprivate var _createdTo: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
+  fileprivate var _filter: Signalbox_V1_JobFilter? = nil
 }
 
 /// The response of JobService.ListJobs.
@@ -309,7 +346,88 @@ nonisolated struct Signalbox_V1_ListJobsResponse: Sendable {
 
   /// The token of the next page; empty: this is the last page. The token is
   /// opaque, and must not be stored, because a server of another version may
-  /// refuse it.
+  /// refuse it. It gives no rights: every page is checked as the first is.
+  var nextPageToken: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// The request of JobService.ListAttempts.
+nonisolated struct Signalbox_V1_ListAttemptsRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Required. The job's id, a UUID.
+  var jobID: String = String()
+
+  /// The number of attempts of a page. 0 (unset): 50. More than 500 are cut to
+  /// 500.
+  var pageSize: Int32 = 0
+
+  /// The next_page_token of the previous page. Default: the first page.
+  var pageToken: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// The response of JobService.ListAttempts.
+nonisolated struct Signalbox_V1_ListAttemptsResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The attempts, oldest first.
+  var attempts: [Signalbox_V1_Attempt] = []
+
+  /// The token of the next page; empty: this is the last page.
+  var nextPageToken: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// The request of JobService.ListLogLines.
+nonisolated struct Signalbox_V1_ListLogLinesRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Required. The job's id, a UUID.
+  var jobID: String = String()
+
+  /// Only lines after the one with this number. Default: 0 (every line).
+  var afterLine: Int64 = 0
+
+  /// The number of lines of a page. 0 (unset): 50. More than 500 are cut to 500.
+  var pageSize: Int32 = 0
+
+  /// The next_page_token of the previous page. Default: the first page.
+  var pageToken: String = String()
+
+  /// Only lines of this level or a higher one. Default: every line.
+  var minLevel: Signalbox_V1_LogLevel = .unspecified
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// The response of JobService.ListLogLines.
+nonisolated struct Signalbox_V1_ListLogLinesResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The lines, oldest first.
+  var lines: [Signalbox_V1_LogLine] = []
+
+  /// The token of the next page; empty: this is the last page.
   var nextPageToken: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -323,24 +441,39 @@ nonisolated struct Signalbox_V1_WatchRequest: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The jobs to watch, 1 to 1,000. Not together with user_id or queue.
+  /// The jobs to watch, 1 to 1,000. Not together with `filter`.
   var jobs: [Signalbox_V1_WatchedJob] = []
 
-  /// Watch the jobs of this user, in every queue or in `queue`. At most 256
-  /// bytes.
-  var userID: String = String()
-
-  /// Watch the jobs in this queue, of every user or of `user_id`.
-  var queue: String = String()
-
   /// Whether to send the existing log lines, and new ones as they are written
-  /// (only with `jobs`). A slow reader may miss lines; GetJob has the last 200.
-  /// Default: false.
+  /// (only with `jobs`). A slow reader may miss lines; ListLogLines has the last
+  /// 200. Default: false.
   var includeLog: Bool = false
+
+  /// Watch the jobs that match the filter. At least one of user_id and queue must
+  /// be set. Other fields of the filter get INVALID_ARGUMENT, because a watch
+  /// cannot select by them.
+  var filter: Signalbox_V1_JobFilter {
+    get {_filter ?? Signalbox_V1_JobFilter()}
+    set {_filter = newValue}
+  }
+  /// Returns true if `filter` has been explicitly set.
+  var hasFilter: Bool {self._filter != nil}
+  /// Clears the value of `filter`. Subsequent reads from it will return its default value.
+  mutating func clearFilter() {self._filter = nil}
+
+  /// The latest resume_token of an earlier watch for the same jobs or filter: the
+  /// watch goes on where that token was sent. `after_sequence` and
+  /// `after_log_line` are ignored then. If the server cannot go on there, for
+  /// example because the token is too old, the watch begins with snapshots, and
+  /// `opened` says so. A token that was sent for other jobs or another filter
+  /// gets INVALID_ARGUMENT. Default: none. At most 8,192 bytes.
+  var resumeToken: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
+
+  fileprivate var _filter: Signalbox_V1_JobFilter? = nil
 }
 
 /// A job to watch, and the event from which to resume.
@@ -349,15 +482,18 @@ nonisolated struct Signalbox_V1_WatchedJob: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The job's id. Required; a UUID.
+  /// Required. The job's id, a UUID.
   var jobID: String = String()
 
-  /// The sequence of the last event that the caller has. 0 (unset): the watch
-  /// begins with a snapshot of the job (followed by its final event, if the job
-  /// is final already), and later events follow. Above 0 there is no snapshot:
-  /// all events after this one are sent, then the latest progress. OUT_OF_RANGE
-  /// if it is beyond the job's sequence.
-  var afterSequence: UInt64 = 0
+  /// The sequence of the last event that the caller has. The stream goes on with
+  /// the next one. 0 (unset): the watch begins with a snapshot of the job
+  /// (followed by its final event, if the job is final already), and later events
+  /// follow. OUT_OF_RANGE if it is beyond the job's sequence.
+  var afterSequence: Int64 = 0
+
+  /// The number of the last log line that the caller has; later lines are sent,
+  /// with include_log. 0 (unset): every line that is kept.
+  var afterLogLine: Int64 = 0
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -374,11 +510,9 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
   /// a newer server may send other members.
   var event: Signalbox_V1_WatchResponse.OneOf_Event? = nil
 
-  /// The first message of each job that is watched with after_sequence 0: its
-  /// current state, without its history. If the job is final already, its
-  /// final event follows. A job that is watched with after_sequence above 0
-  /// has no snapshot: the events after that one are sent, then the latest
-  /// progress.
+  /// The current state of a job, without its history. It is sent for each job
+  /// when the watch begins, unless the watch resumes there. If the job is final
+  /// already, its final event follows.
   var snapshot: Signalbox_V1_JobSnapshot {
     get {
       if case .snapshot(let v)? = event {return v}
@@ -405,7 +539,7 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
     set {event = .progress(newValue)}
   }
 
-  /// Sent every 15 s and, with snapshot_complete, once after all snapshots.
+  /// Shows that the stream is alive.
   var heartbeat: Signalbox_V1_Heartbeat {
     get {
       if case .heartbeat(let v)? = event {return v}
@@ -423,27 +557,121 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
     set {event = .log(newValue)}
   }
 
+  /// A job of the watch does not exist, or was removed. No more events of it
+  /// follow; other jobs of the watch are not affected. A watch that names one
+  /// job that does not exist gets NOT_FOUND instead.
+  var removed: Signalbox_V1_JobRemoved {
+    get {
+      if case .removed(let v)? = event {return v}
+      return Signalbox_V1_JobRemoved()
+    }
+    set {event = .removed(newValue)}
+  }
+
+  /// The first message of each watch.
+  var opened: Signalbox_V1_WatchOpened {
+    get {
+      if case .opened(let v)? = event {return v}
+      return Signalbox_V1_WatchOpened()
+    }
+    set {event = .opened(newValue)}
+  }
+
+  /// All snapshots have been sent. Sent once, also if there were none.
+  var snapshotsComplete: Signalbox_V1_SnapshotsComplete {
+    get {
+      if case .snapshotsComplete(let v)? = event {return v}
+      return Signalbox_V1_SnapshotsComplete()
+    }
+    set {event = .snapshotsComplete(newValue)}
+  }
+
+  /// Where the watch can go on after it was cut, for WatchRequest.resume_token.
+  /// Sent with heartbeat and snapshots_complete, and with other messages where
+  /// that costs little; empty: the token of before is still valid, and a watch
+  /// that resumes there repeats what came since.
+  var resumeToken: String = String()
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   /// The event. Ignore a message in which none of these members is set, because
   /// a newer server may send other members.
   nonisolated enum OneOf_Event: Equatable, Sendable {
-    /// The first message of each job that is watched with after_sequence 0: its
-    /// current state, without its history. If the job is final already, its
-    /// final event follows. A job that is watched with after_sequence above 0
-    /// has no snapshot: the events after that one are sent, then the latest
-    /// progress.
+    /// The current state of a job, without its history. It is sent for each job
+    /// when the watch begins, unless the watch resumes there. If the job is final
+    /// already, its final event follows.
     case snapshot(Signalbox_V1_JobSnapshot)
     /// A lifecycle event.
     case lifecycle(Signalbox_V1_JobEvent)
     /// The latest progress of a running job.
     case progress(Signalbox_V1_ProgressEvent)
-    /// Sent every 15 s and, with snapshot_complete, once after all snapshots.
+    /// Shows that the stream is alive.
     case heartbeat(Signalbox_V1_Heartbeat)
     /// Log lines that a handler has written.
     case log(Signalbox_V1_LogEvent)
+    /// A job of the watch does not exist, or was removed. No more events of it
+    /// follow; other jobs of the watch are not affected. A watch that names one
+    /// job that does not exist gets NOT_FOUND instead.
+    case removed(Signalbox_V1_JobRemoved)
+    /// The first message of each watch.
+    case opened(Signalbox_V1_WatchOpened)
+    /// All snapshots have been sent. Sent once, also if there were none.
+    case snapshotsComplete(Signalbox_V1_SnapshotsComplete)
 
   }
+
+  init() {}
+}
+
+/// The watch has begun.
+nonisolated struct Signalbox_V1_WatchOpened: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Whether the watch goes on where resume_token was sent. If false, snapshots
+  /// follow, as for a watch without a token.
+  var resumed: Bool = false
+
+  /// The time between two heartbeats. A client that has received nothing for
+  /// three times as long should connect again.
+  var heartbeatInterval: SwiftProtobuf.Google_Protobuf_Duration {
+    get {_heartbeatInterval ?? SwiftProtobuf.Google_Protobuf_Duration()}
+    set {_heartbeatInterval = newValue}
+  }
+  /// Returns true if `heartbeatInterval` has been explicitly set.
+  var hasHeartbeatInterval: Bool {self._heartbeatInterval != nil}
+  /// Clears the value of `heartbeatInterval`. Subsequent reads from it will return its default value.
+  mutating func clearHeartbeatInterval() {self._heartbeatInterval = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _heartbeatInterval: SwiftProtobuf.Google_Protobuf_Duration? = nil
+}
+
+/// All snapshots of the watch have been sent.
+nonisolated struct Signalbox_V1_SnapshotsComplete: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+/// A job that does not exist, or was removed after its retention.
+nonisolated struct Signalbox_V1_JobRemoved: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The job's id.
+  var jobID: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 }
@@ -484,7 +712,7 @@ nonisolated struct Signalbox_V1_JobEvent: @unchecked Sendable {
   }
 
   /// The number of the event: one more than that of the job's previous event.
-  var sequence: UInt64 {
+  var sequence: Int64 {
     get {_storage._sequence}
     set {_uniqueStorage()._sequence = newValue}
   }
@@ -512,7 +740,7 @@ nonisolated struct Signalbox_V1_JobEvent: @unchecked Sendable {
   mutating func clearAt() {_uniqueStorage()._at = nil}
 
   /// The attempt that the event belongs to; 0 if none.
-  var attempt: UInt32 {
+  var attempt: Int32 {
     get {_storage._attempt}
     set {_uniqueStorage()._attempt = newValue}
   }
@@ -590,7 +818,7 @@ nonisolated struct Signalbox_V1_ProgressEvent: Sendable {
   var jobID: String = String()
 
   /// The attempt that reported the progress.
-  var attempt: UInt32 = 0
+  var attempt: Int32 = 0
 
   /// The progress.
   var progress: Signalbox_V1_Progress {
@@ -609,7 +837,7 @@ nonisolated struct Signalbox_V1_ProgressEvent: Sendable {
   fileprivate var _progress: Signalbox_V1_Progress? = nil
 }
 
-/// Shows that the stream is alive.
+/// Shows that the stream is alive. Sent every WatchOpened.heartbeat_interval.
 nonisolated struct Signalbox_V1_Heartbeat: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -624,9 +852,6 @@ nonisolated struct Signalbox_V1_Heartbeat: Sendable {
   var hasAt: Bool {self._at != nil}
   /// Clears the value of `at`. Subsequent reads from it will return its default value.
   mutating func clearAt() {self._at = nil}
-
-  /// Whether all snapshots have been sent; true in one heartbeat only.
-  var snapshotComplete: Bool = false
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -658,12 +883,16 @@ nonisolated struct Signalbox_V1_CancelRequest: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The job's id. Required; a UUID.
+  /// Required. The job's id, a UUID.
   var jobID: String = String()
 
-  /// The reason, which is kept in the job's error. Default: empty. At most 1,024
-  /// bytes.
-  var reason: String = String()
+  /// A note for people, which becomes the message of the job's error. Default:
+  /// empty. At most 1,024 bytes.
+  var note: String = String()
+
+  /// The sequence that the job must have; another one gets ABORTED
+  /// (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+  var expectedSequence: Int64 = 0
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -699,8 +928,12 @@ nonisolated struct Signalbox_V1_RetryRequest: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// The job's id. Required; a UUID.
+  /// Required. The job's id, a UUID.
   var jobID: String = String()
+
+  /// The sequence that the job must have; another one gets ABORTED
+  /// (SEQUENCE_MISMATCH), and nothing is done. 0 (unset): any.
+  var expectedSequence: Int64 = 0
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -734,8 +967,12 @@ nonisolated struct Signalbox_V1_RetryResponse: Sendable {
 
 fileprivate nonisolated let _protobuf_package = "signalbox.v1"
 
+nonisolated extension Signalbox_V1_EnqueueDisposition: SwiftProtobuf._ProtoNameProviding {
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ENQUEUE_DISPOSITION_UNSPECIFIED\0\u{1}ENQUEUE_DISPOSITION_CREATED\0\u{1}ENQUEUE_DISPOSITION_SAME_REQUEST\0")
+}
+
 nonisolated extension Signalbox_V1_JobEventType: SwiftProtobuf._ProtoNameProviding {
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0JOB_EVENT_TYPE_UNSPECIFIED\0\u{1}JOB_EVENT_TYPE_ENQUEUED\0\u{1}JOB_EVENT_TYPE_STARTED\0\u{1}JOB_EVENT_TYPE_RETRY_SCHEDULED\0\u{1}JOB_EVENT_TYPE_RELEASED\0\u{1}JOB_EVENT_TYPE_SUCCEEDED\0\u{1}JOB_EVENT_TYPE_FAILED\0\u{1}JOB_EVENT_TYPE_CANCELLED\0\u{1}JOB_EVENT_TYPE_RETRIED\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0JOB_EVENT_TYPE_UNSPECIFIED\0\u{1}JOB_EVENT_TYPE_ENQUEUED\0\u{1}JOB_EVENT_TYPE_STARTED\0\u{1}JOB_EVENT_TYPE_RETRY_SCHEDULED\0\u{1}JOB_EVENT_TYPE_RELEASED\0\u{1}JOB_EVENT_TYPE_SUCCEEDED\0\u{1}JOB_EVENT_TYPE_FAILED\0\u{1}JOB_EVENT_TYPE_CANCELLED\0\u{1}JOB_EVENT_TYPE_RETRIED\0\u{2}\u{6}JOB_EVENT_TYPE_CANCEL_REQUESTED\0")
 }
 
 nonisolated extension Signalbox_V1_EnqueueRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -774,7 +1011,7 @@ nonisolated extension Signalbox_V1_EnqueueRequest: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Signalbox_V1_EnqueueResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".EnqueueResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}created\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}created\0\u{1}disposition\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -784,6 +1021,7 @@ nonisolated extension Signalbox_V1_EnqueueResponse: SwiftProtobuf.Message, Swift
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._job) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.created) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.disposition) }()
       default: break
       }
     }
@@ -800,12 +1038,16 @@ nonisolated extension Signalbox_V1_EnqueueResponse: SwiftProtobuf.Message, Swift
     if self.created != false {
       try visitor.visitSingularBoolField(value: self.created, fieldNumber: 2)
     }
+    if self.disposition != .unspecified {
+      try visitor.visitSingularEnumField(value: self.disposition, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_EnqueueResponse, rhs: Signalbox_V1_EnqueueResponse) -> Bool {
     if lhs._job != rhs._job {return false}
     if lhs.created != rhs.created {return false}
+    if lhs.disposition != rhs.disposition {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -873,7 +1115,7 @@ nonisolated extension Signalbox_V1_EnqueueBatchResponse: SwiftProtobuf.Message, 
 
 nonisolated extension Signalbox_V1_EnqueuedJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".EnqueuedJob"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{1}created\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{1}created\0\u{1}disposition\0\u{1}sequence\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -883,6 +1125,8 @@ nonisolated extension Signalbox_V1_EnqueuedJob: SwiftProtobuf.Message, SwiftProt
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.created) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.disposition) }()
+      case 4: try { try decoder.decodeSingularInt64Field(value: &self.sequence) }()
       default: break
       }
     }
@@ -895,12 +1139,20 @@ nonisolated extension Signalbox_V1_EnqueuedJob: SwiftProtobuf.Message, SwiftProt
     if self.created != false {
       try visitor.visitSingularBoolField(value: self.created, fieldNumber: 2)
     }
+    if self.disposition != .unspecified {
+      try visitor.visitSingularEnumField(value: self.disposition, fieldNumber: 3)
+    }
+    if self.sequence != 0 {
+      try visitor.visitSingularInt64Field(value: self.sequence, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_EnqueuedJob, rhs: Signalbox_V1_EnqueuedJob) -> Bool {
     if lhs.jobID != rhs.jobID {return false}
     if lhs.created != rhs.created {return false}
+    if lhs.disposition != rhs.disposition {return false}
+    if lhs.sequence != rhs.sequence {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -977,7 +1229,7 @@ nonisolated extension Signalbox_V1_GetJobResponse: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Signalbox_V1_ListJobsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".ListJobsRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}user_id\0\u{1}queue\0\u{1}kind\0\u{1}states\0\u{1}labels\0\u{3}created_from\0\u{3}created_to\0\u{3}page_size\0\u{3}page_token\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{4}\u{8}page_size\0\u{3}page_token\0\u{1}filter\0\u{b}user_id\0\u{b}queue\0\u{b}kind\0\u{b}states\0\u{b}labels\0\u{b}created_from\0\u{b}created_to\0\u{c}\u{1}\u{7}")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -985,15 +1237,9 @@ nonisolated extension Signalbox_V1_ListJobsRequest: SwiftProtobuf.Message, Swift
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.userID) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.queue) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.kind) }()
-      case 4: try { try decoder.decodeRepeatedEnumField(value: &self.states) }()
-      case 5: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.labels) }()
-      case 6: try { try decoder.decodeSingularMessageField(value: &self._createdFrom) }()
-      case 7: try { try decoder.decodeSingularMessageField(value: &self._createdTo) }()
-      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.pageSize) }()
+      case 8: try { try decoder.decodeSingularInt32Field(value: &self.pageSize) }()
       case 9: try { try decoder.decodeSingularStringField(value: &self.pageToken) }()
+      case 10: try { try decoder.decodeSingularMessageField(value: &self._filter) }()
       default: break
       }
     }
@@ -1004,46 +1250,22 @@ nonisolated extension Signalbox_V1_ListJobsRequest: SwiftProtobuf.Message, Swift
     // allocates stack space for every if/case branch local when no optimizations
     // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
     // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.userID.isEmpty {
-      try visitor.visitSingularStringField(value: self.userID, fieldNumber: 1)
-    }
-    if !self.queue.isEmpty {
-      try visitor.visitSingularStringField(value: self.queue, fieldNumber: 2)
-    }
-    if !self.kind.isEmpty {
-      try visitor.visitSingularStringField(value: self.kind, fieldNumber: 3)
-    }
-    if !self.states.isEmpty {
-      try visitor.visitPackedEnumField(value: self.states, fieldNumber: 4)
-    }
-    if !self.labels.isEmpty {
-      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.labels, fieldNumber: 5)
-    }
-    try { if let v = self._createdFrom {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
-    } }()
-    try { if let v = self._createdTo {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
-    } }()
     if self.pageSize != 0 {
-      try visitor.visitSingularUInt32Field(value: self.pageSize, fieldNumber: 8)
+      try visitor.visitSingularInt32Field(value: self.pageSize, fieldNumber: 8)
     }
     if !self.pageToken.isEmpty {
       try visitor.visitSingularStringField(value: self.pageToken, fieldNumber: 9)
     }
+    try { if let v = self._filter {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_ListJobsRequest, rhs: Signalbox_V1_ListJobsRequest) -> Bool {
-    if lhs.userID != rhs.userID {return false}
-    if lhs.queue != rhs.queue {return false}
-    if lhs.kind != rhs.kind {return false}
-    if lhs.states != rhs.states {return false}
-    if lhs.labels != rhs.labels {return false}
-    if lhs._createdFrom != rhs._createdFrom {return false}
-    if lhs._createdTo != rhs._createdTo {return false}
     if lhs.pageSize != rhs.pageSize {return false}
     if lhs.pageToken != rhs.pageToken {return false}
+    if lhs._filter != rhs._filter {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1084,54 +1306,9 @@ nonisolated extension Signalbox_V1_ListJobsResponse: SwiftProtobuf.Message, Swif
   }
 }
 
-nonisolated extension Signalbox_V1_WatchRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".WatchRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}jobs\0\u{3}user_id\0\u{1}queue\0\u{3}include_log\0")
-
-  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.jobs) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.userID) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.queue) }()
-      case 4: try { try decoder.decodeSingularBoolField(value: &self.includeLog) }()
-      default: break
-      }
-    }
-  }
-
-  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.jobs.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.jobs, fieldNumber: 1)
-    }
-    if !self.userID.isEmpty {
-      try visitor.visitSingularStringField(value: self.userID, fieldNumber: 2)
-    }
-    if !self.queue.isEmpty {
-      try visitor.visitSingularStringField(value: self.queue, fieldNumber: 3)
-    }
-    if self.includeLog != false {
-      try visitor.visitSingularBoolField(value: self.includeLog, fieldNumber: 4)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  static func ==(lhs: Signalbox_V1_WatchRequest, rhs: Signalbox_V1_WatchRequest) -> Bool {
-    if lhs.jobs != rhs.jobs {return false}
-    if lhs.userID != rhs.userID {return false}
-    if lhs.queue != rhs.queue {return false}
-    if lhs.includeLog != rhs.includeLog {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  static let protoMessageName: String = _protobuf_package + ".WatchedJob"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{3}after_sequence\0")
+nonisolated extension Signalbox_V1_ListAttemptsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ListAttemptsRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{3}page_size\0\u{3}page_token\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1140,7 +1317,217 @@ nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProto
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.afterSequence) }()
+      case 2: try { try decoder.decodeSingularInt32Field(value: &self.pageSize) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.pageToken) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.jobID.isEmpty {
+      try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
+    }
+    if self.pageSize != 0 {
+      try visitor.visitSingularInt32Field(value: self.pageSize, fieldNumber: 2)
+    }
+    if !self.pageToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.pageToken, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_ListAttemptsRequest, rhs: Signalbox_V1_ListAttemptsRequest) -> Bool {
+    if lhs.jobID != rhs.jobID {return false}
+    if lhs.pageSize != rhs.pageSize {return false}
+    if lhs.pageToken != rhs.pageToken {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_ListAttemptsResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ListAttemptsResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}attempts\0\u{3}next_page_token\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.attempts) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.nextPageToken) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.attempts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.attempts, fieldNumber: 1)
+    }
+    if !self.nextPageToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.nextPageToken, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_ListAttemptsResponse, rhs: Signalbox_V1_ListAttemptsResponse) -> Bool {
+    if lhs.attempts != rhs.attempts {return false}
+    if lhs.nextPageToken != rhs.nextPageToken {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_ListLogLinesRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ListLogLinesRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{3}after_line\0\u{3}page_size\0\u{3}page_token\0\u{3}min_level\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
+      case 2: try { try decoder.decodeSingularInt64Field(value: &self.afterLine) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self.pageSize) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.pageToken) }()
+      case 5: try { try decoder.decodeSingularEnumField(value: &self.minLevel) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.jobID.isEmpty {
+      try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
+    }
+    if self.afterLine != 0 {
+      try visitor.visitSingularInt64Field(value: self.afterLine, fieldNumber: 2)
+    }
+    if self.pageSize != 0 {
+      try visitor.visitSingularInt32Field(value: self.pageSize, fieldNumber: 3)
+    }
+    if !self.pageToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.pageToken, fieldNumber: 4)
+    }
+    if self.minLevel != .unspecified {
+      try visitor.visitSingularEnumField(value: self.minLevel, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_ListLogLinesRequest, rhs: Signalbox_V1_ListLogLinesRequest) -> Bool {
+    if lhs.jobID != rhs.jobID {return false}
+    if lhs.afterLine != rhs.afterLine {return false}
+    if lhs.pageSize != rhs.pageSize {return false}
+    if lhs.pageToken != rhs.pageToken {return false}
+    if lhs.minLevel != rhs.minLevel {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_ListLogLinesResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".ListLogLinesResponse"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lines\0\u{3}next_page_token\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.lines) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.nextPageToken) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.lines.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.lines, fieldNumber: 1)
+    }
+    if !self.nextPageToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.nextPageToken, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_ListLogLinesResponse, rhs: Signalbox_V1_ListLogLinesResponse) -> Bool {
+    if lhs.lines != rhs.lines {return false}
+    if lhs.nextPageToken != rhs.nextPageToken {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_WatchRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".WatchRequest"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}jobs\0\u{4}\u{3}include_log\0\u{1}filter\0\u{3}resume_token\0\u{b}user_id\0\u{b}queue\0\u{c}\u{2}\u{1}\u{c}\u{3}\u{1}")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.jobs) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.includeLog) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._filter) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.resumeToken) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.jobs.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.jobs, fieldNumber: 1)
+    }
+    if self.includeLog != false {
+      try visitor.visitSingularBoolField(value: self.includeLog, fieldNumber: 4)
+    }
+    try { if let v = self._filter {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
+    if !self.resumeToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.resumeToken, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_WatchRequest, rhs: Signalbox_V1_WatchRequest) -> Bool {
+    if lhs.jobs != rhs.jobs {return false}
+    if lhs.includeLog != rhs.includeLog {return false}
+    if lhs._filter != rhs._filter {return false}
+    if lhs.resumeToken != rhs.resumeToken {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".WatchedJob"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{3}after_sequence\0\u{3}after_log_line\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
+      case 2: try { try decoder.decodeSingularInt64Field(value: &self.afterSequence) }()
+      case 3: try { try decoder.decodeSingularInt64Field(value: &self.afterLogLine) }()
       default: break
       }
     }
@@ -1151,7 +1538,10 @@ nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProto
       try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
     }
     if self.afterSequence != 0 {
-      try visitor.visitSingularUInt64Field(value: self.afterSequence, fieldNumber: 2)
+      try visitor.visitSingularInt64Field(value: self.afterSequence, fieldNumber: 2)
+    }
+    if self.afterLogLine != 0 {
+      try visitor.visitSingularInt64Field(value: self.afterLogLine, fieldNumber: 3)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1159,6 +1549,7 @@ nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProto
   static func ==(lhs: Signalbox_V1_WatchedJob, rhs: Signalbox_V1_WatchedJob) -> Bool {
     if lhs.jobID != rhs.jobID {return false}
     if lhs.afterSequence != rhs.afterSequence {return false}
+    if lhs.afterLogLine != rhs.afterLogLine {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1166,7 +1557,7 @@ nonisolated extension Signalbox_V1_WatchedJob: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension Signalbox_V1_WatchResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".WatchResponse"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}snapshot\0\u{1}lifecycle\0\u{1}progress\0\u{1}heartbeat\0\u{1}log\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}snapshot\0\u{1}lifecycle\0\u{1}progress\0\u{1}heartbeat\0\u{1}log\0\u{1}removed\0\u{1}opened\0\u{3}snapshots_complete\0\u{4}\u{7}resume_token\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1239,6 +1630,46 @@ nonisolated extension Signalbox_V1_WatchResponse: SwiftProtobuf.Message, SwiftPr
           self.event = .log(v)
         }
       }()
+      case 6: try {
+        var v: Signalbox_V1_JobRemoved?
+        var hadOneofValue = false
+        if let current = self.event {
+          hadOneofValue = true
+          if case .removed(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.event = .removed(v)
+        }
+      }()
+      case 7: try {
+        var v: Signalbox_V1_WatchOpened?
+        var hadOneofValue = false
+        if let current = self.event {
+          hadOneofValue = true
+          if case .opened(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.event = .opened(v)
+        }
+      }()
+      case 8: try {
+        var v: Signalbox_V1_SnapshotsComplete?
+        var hadOneofValue = false
+        if let current = self.event {
+          hadOneofValue = true
+          if case .snapshotsComplete(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.event = .snapshotsComplete(v)
+        }
+      }()
+      case 15: try { try decoder.decodeSingularStringField(value: &self.resumeToken) }()
       default: break
       }
     }
@@ -1270,13 +1701,117 @@ nonisolated extension Signalbox_V1_WatchResponse: SwiftProtobuf.Message, SwiftPr
       guard case .log(let v)? = self.event else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
     }()
+    case .removed?: try {
+      guard case .removed(let v)? = self.event else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    }()
+    case .opened?: try {
+      guard case .opened(let v)? = self.event else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    }()
+    case .snapshotsComplete?: try {
+      guard case .snapshotsComplete(let v)? = self.event else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    }()
     case nil: break
+    }
+    if !self.resumeToken.isEmpty {
+      try visitor.visitSingularStringField(value: self.resumeToken, fieldNumber: 15)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_WatchResponse, rhs: Signalbox_V1_WatchResponse) -> Bool {
     if lhs.event != rhs.event {return false}
+    if lhs.resumeToken != rhs.resumeToken {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_WatchOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".WatchOpened"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}resumed\0\u{3}heartbeat_interval\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.resumed) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._heartbeatInterval) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.resumed != false {
+      try visitor.visitSingularBoolField(value: self.resumed, fieldNumber: 1)
+    }
+    try { if let v = self._heartbeatInterval {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_WatchOpened, rhs: Signalbox_V1_WatchOpened) -> Bool {
+    if lhs.resumed != rhs.resumed {return false}
+    if lhs._heartbeatInterval != rhs._heartbeatInterval {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_SnapshotsComplete: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".SnapshotsComplete"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_SnapshotsComplete, rhs: Signalbox_V1_SnapshotsComplete) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Signalbox_V1_JobRemoved: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".JobRemoved"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.jobID.isEmpty {
+      try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Signalbox_V1_JobRemoved, rhs: Signalbox_V1_JobRemoved) -> Bool {
+    if lhs.jobID != rhs.jobID {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1322,11 +1857,11 @@ nonisolated extension Signalbox_V1_JobEvent: SwiftProtobuf.Message, SwiftProtobu
 
   fileprivate class _StorageClass {
     var _jobID: String = String()
-    var _sequence: UInt64 = 0
+    var _sequence: Int64 = 0
     var _type: Signalbox_V1_JobEventType = .unspecified
     var _state: Signalbox_V1_JobState = .unspecified
     var _at: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
-    var _attempt: UInt32 = 0
+    var _attempt: Int32 = 0
     var _node: String = String()
     var _error: Signalbox_V1_JobError? = nil
     var _dueAt: SwiftProtobuf.Google_Protobuf_Timestamp? = nil
@@ -1376,11 +1911,11 @@ nonisolated extension Signalbox_V1_JobEvent: SwiftProtobuf.Message, SwiftProtobu
         // enabled. https://github.com/apple/swift-protobuf/issues/1034
         switch fieldNumber {
         case 1: try { try decoder.decodeSingularStringField(value: &_storage._jobID) }()
-        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._sequence) }()
+        case 2: try { try decoder.decodeSingularInt64Field(value: &_storage._sequence) }()
         case 3: try { try decoder.decodeSingularEnumField(value: &_storage._type) }()
         case 4: try { try decoder.decodeSingularEnumField(value: &_storage._state) }()
         case 5: try { try decoder.decodeSingularMessageField(value: &_storage._at) }()
-        case 6: try { try decoder.decodeSingularUInt32Field(value: &_storage._attempt) }()
+        case 6: try { try decoder.decodeSingularInt32Field(value: &_storage._attempt) }()
         case 7: try { try decoder.decodeSingularStringField(value: &_storage._node) }()
         case 8: try { try decoder.decodeSingularMessageField(value: &_storage._error) }()
         case 9: try { try decoder.decodeSingularMessageField(value: &_storage._dueAt) }()
@@ -1404,7 +1939,7 @@ nonisolated extension Signalbox_V1_JobEvent: SwiftProtobuf.Message, SwiftProtobu
         try visitor.visitSingularStringField(value: _storage._jobID, fieldNumber: 1)
       }
       if _storage._sequence != 0 {
-        try visitor.visitSingularUInt64Field(value: _storage._sequence, fieldNumber: 2)
+        try visitor.visitSingularInt64Field(value: _storage._sequence, fieldNumber: 2)
       }
       if _storage._type != .unspecified {
         try visitor.visitSingularEnumField(value: _storage._type, fieldNumber: 3)
@@ -1416,7 +1951,7 @@ nonisolated extension Signalbox_V1_JobEvent: SwiftProtobuf.Message, SwiftProtobu
         try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
       } }()
       if _storage._attempt != 0 {
-        try visitor.visitSingularUInt32Field(value: _storage._attempt, fieldNumber: 6)
+        try visitor.visitSingularInt32Field(value: _storage._attempt, fieldNumber: 6)
       }
       if !_storage._node.isEmpty {
         try visitor.visitSingularStringField(value: _storage._node, fieldNumber: 7)
@@ -1481,7 +2016,7 @@ nonisolated extension Signalbox_V1_ProgressEvent: SwiftProtobuf.Message, SwiftPr
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
+      case 2: try { try decoder.decodeSingularInt32Field(value: &self.attempt) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._progress) }()
       default: break
       }
@@ -1497,7 +2032,7 @@ nonisolated extension Signalbox_V1_ProgressEvent: SwiftProtobuf.Message, SwiftPr
       try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
     }
     if self.attempt != 0 {
-      try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 2)
+      try visitor.visitSingularInt32Field(value: self.attempt, fieldNumber: 2)
     }
     try { if let v = self._progress {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
@@ -1516,7 +2051,7 @@ nonisolated extension Signalbox_V1_ProgressEvent: SwiftProtobuf.Message, SwiftPr
 
 nonisolated extension Signalbox_V1_Heartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}at\0\u{3}snapshot_complete\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}at\0\u{b}snapshot_complete\0\u{c}\u{2}\u{1}")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1525,7 +2060,6 @@ nonisolated extension Signalbox_V1_Heartbeat: SwiftProtobuf.Message, SwiftProtob
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._at) }()
-      case 2: try { try decoder.decodeSingularBoolField(value: &self.snapshotComplete) }()
       default: break
       }
     }
@@ -1539,15 +2073,11 @@ nonisolated extension Signalbox_V1_Heartbeat: SwiftProtobuf.Message, SwiftProtob
     try { if let v = self._at {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
-    if self.snapshotComplete != false {
-      try visitor.visitSingularBoolField(value: self.snapshotComplete, fieldNumber: 2)
-    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_Heartbeat, rhs: Signalbox_V1_Heartbeat) -> Bool {
     if lhs._at != rhs._at {return false}
-    if lhs.snapshotComplete != rhs.snapshotComplete {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1590,7 +2120,7 @@ nonisolated extension Signalbox_V1_LogEvent: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Signalbox_V1_CancelRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".CancelRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{1}reason\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{1}note\0\u{3}expected_sequence\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1599,7 +2129,8 @@ nonisolated extension Signalbox_V1_CancelRequest: SwiftProtobuf.Message, SwiftPr
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.note) }()
+      case 3: try { try decoder.decodeSingularInt64Field(value: &self.expectedSequence) }()
       default: break
       }
     }
@@ -1609,15 +2140,19 @@ nonisolated extension Signalbox_V1_CancelRequest: SwiftProtobuf.Message, SwiftPr
     if !self.jobID.isEmpty {
       try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
     }
-    if !self.reason.isEmpty {
-      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 2)
+    if !self.note.isEmpty {
+      try visitor.visitSingularStringField(value: self.note, fieldNumber: 2)
+    }
+    if self.expectedSequence != 0 {
+      try visitor.visitSingularInt64Field(value: self.expectedSequence, fieldNumber: 3)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_CancelRequest, rhs: Signalbox_V1_CancelRequest) -> Bool {
     if lhs.jobID != rhs.jobID {return false}
-    if lhs.reason != rhs.reason {return false}
+    if lhs.note != rhs.note {return false}
+    if lhs.expectedSequence != rhs.expectedSequence {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1659,7 +2194,7 @@ nonisolated extension Signalbox_V1_CancelResponse: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Signalbox_V1_RetryRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".RetryRequest"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}job_id\0\u{3}expected_sequence\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1668,6 +2203,7 @@ nonisolated extension Signalbox_V1_RetryRequest: SwiftProtobuf.Message, SwiftPro
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.jobID) }()
+      case 2: try { try decoder.decodeSingularInt64Field(value: &self.expectedSequence) }()
       default: break
       }
     }
@@ -1677,11 +2213,15 @@ nonisolated extension Signalbox_V1_RetryRequest: SwiftProtobuf.Message, SwiftPro
     if !self.jobID.isEmpty {
       try visitor.visitSingularStringField(value: self.jobID, fieldNumber: 1)
     }
+    if self.expectedSequence != 0 {
+      try visitor.visitSingularInt64Field(value: self.expectedSequence, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Signalbox_V1_RetryRequest, rhs: Signalbox_V1_RetryRequest) -> Bool {
     if lhs.jobID != rhs.jobID {return false}
+    if lhs.expectedSequence != rhs.expectedSequence {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
