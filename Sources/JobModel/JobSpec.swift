@@ -20,6 +20,16 @@ package struct JobSpec: Sendable, Hashable {
     package var softTimeout: Duration?
     package var labels: [ExactText: ExactText]
 
+    /// How many attempts of the budget are used up, without those that were released: 0 before the first and after
+    /// a Retry.
+    ///
+    /// - Parameters:
+    ///   - attempt: the number of the latest attempt. It counts every start.
+    ///   - lastAttempt: the number of the last attempt that the budget allows. Each released attempt raises it by 1.
+    package func attemptsUsed(attempt: Int, lastAttempt: Int) -> Int {
+        maxAttempts - (lastAttempt - attempt)
+    }
+
     /// The approximate bytes that the spec takes in memory while it waits to be written.
     package var bytes: Int {
         var bytes = 512 + payload.count + contentType.utf8.count + (idempotencyKey?.utf8.count ?? 0)

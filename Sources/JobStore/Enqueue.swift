@@ -444,6 +444,6 @@ struct InsertedJob: Sendable {
         guard let token, let startedAt else { return nil }
         return ClaimedRun(
             key: JobKey(number: number, lane: lane, id: job.id), spec: job.spec, token: token, attempt: 1,
-            maxAttempts: job.spec.maxAttempts, sequence: 2, startedAt: startedAt, lastLogLine: 0)
+            lastAttempt: job.spec.maxAttempts, sequence: 2, startedAt: startedAt, lastLogLine: 0)
     }
 }

@@ -49,7 +49,7 @@ struct ReturnRuns: Command {
     let reasons: [String]
     let messages: [String]
     let delaysMilliseconds: [Int64]
-    /// Whether the attempt of each run counts.
+    /// Whether the attempt of each run counts. Otherwise one more is allowed.
     let counts: [Bool]
 
     static let statement = ParameterizedStatement<Self>(
@@ -71,7 +71,7 @@ struct ReturnRuns: Command {
             UPDATE live SET
                 state = (CASE WHEN old.delay_ms <= 0 THEN 'ready' ELSE 'scheduled' END)::live_state,
                 due_at = now() + old.delay_ms * interval '1 millisecond', sequence = live.sequence + 1,
-                attempt = CASE WHEN old.counts THEN live.attempt ELSE live.attempt - 1 END,
+                max_attempts = CASE WHEN old.counts THEN live.max_attempts ELSE live.max_attempts + 1 END,
                 token = NULL, node = NULL, started_at = NULL
             FROM old
             WHERE \(.lookUp("live.number", "old.number")) AND live.token = old.token AND old.cancel_requested_at IS NULL

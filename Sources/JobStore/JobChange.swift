@@ -55,7 +55,7 @@ struct JobChange: Sendable {
                 attempts.append(
                     Attempt(
                         number: change.attempt, node: change.node ?? "", startedAt: startedAt,
-                        endedAt: change.at, outcome: outcome, error: change.error))
+                        endedAt: change.at, outcome: outcome, error: change.error, isCounted: outcome != .released))
             }
         }
         return attempts

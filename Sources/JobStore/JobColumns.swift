@@ -131,7 +131,7 @@ extension JobColumn {
     }
 
     /// The name of the column in a read. It needs one of its own, because other columns may have the same name:
-    /// `max_attempts` grows with each retry.
+    /// `max_attempts` of `live` is the number of the last attempt that is allowed.
     fileprivate static func alias(_ name: String) -> String { "spec_\(name)" }
 
     fileprivate func isRead(by readers: Readers) -> Bool {

@@ -19,7 +19,7 @@ extension SQL {
         \(.specColumns(of: "j", for: .records)),
         \(state) AS state,
         coalesce(f.sequence, l.sequence) AS sequence, coalesce(f.attempt, l.attempt) AS attempt,
-        coalesce(f.max_attempts, l.max_attempts) AS max_attempts, coalesce(l.due_at, j.due_at) AS due_at,
+        coalesce(f.max_attempts, l.max_attempts) AS last_attempt, coalesce(l.due_at, j.due_at) AS due_at,
         coalesce(f.started_at, l.started_at, h.started_at) AS started_at, f.finished_at,
         l.cancel_requested_at IS NOT NULL AS cancel_requested,
         CASE WHEN f.number IS NOT NULL THEN f.reason ELSE h.reason END AS error_reason,

@@ -14,7 +14,7 @@ struct RecordReader {
     private let state: Column<String>
     private let sequence: Column<Int64>
     private let attempt: Column<Int32>
-    private let maxAttempts: Column<Int32>
+    private let lastAttempt: Column<Int32>
     private let dueAt: Column<Timestamp>
     private let startedAt: Column<Timestamp?>
     private let finishedAt: Column<Timestamp?>
@@ -37,7 +37,7 @@ struct RecordReader {
         state = try rows.column("state")
         sequence = try rows.column("sequence")
         attempt = try rows.column("attempt")
-        maxAttempts = try rows.column("max_attempts")
+        lastAttempt = try rows.column("last_attempt")
         dueAt = try rows.column("due_at")
         startedAt = try rows.column("started_at")
         finishedAt = try rows.column("finished_at")
@@ -56,13 +56,13 @@ struct RecordReader {
         let id = try row[id]
         var spec = JobSpec(kind: try row[kind], userID: try row[userID], queue: try row[queue])
         try self.spec.read(row, into: &spec, of: id)
-        // The number of allowed attempts grows with each retry.
-        spec.maxAttempts = Int(try row[maxAttempts])
         var record = JobRecord(
             number: number, id: id, spec: spec,
             state: try row.word(state, "state", of: "job \(id)"), sequence: try row[sequence],
             createdAt: try row[createdAt], dueAt: try row[dueAt])
         record.attempt = Int(try row[attempt])
+        record.attemptsUsed = spec.attemptsUsed(
+            attempt: record.attempt, lastAttempt: Int(try row[lastAttempt]))
         record.startedAt = try row[startedAt]
         record.finishedAt = try row[finishedAt]
         record.cancelRequested = try row[cancelRequested]
@@ -117,7 +117,7 @@ extension SQL {
     static func runColumns(of run: String) -> SQL {
         """
         \(sql: run).number, \(sql: run).lane, job.id, \(sql: run).token, \(sql: run).attempt,
-            \(sql: run).max_attempts, \(sql: run).sequence, \(sql: run).started_at, kind.name AS kind,
+            \(sql: run).max_attempts AS last_attempt, \(sql: run).sequence, \(sql: run).started_at, kind.name AS kind,
             \(.specColumns(of: "job", for: .recordsAndRuns))
         """
     }
@@ -131,7 +131,7 @@ struct RunReader {
     private let id: Column<JobID>
     private let token: Column<Int64>
     private let attempt: Column<Int32>
-    private let maxAttempts: Column<Int32>
+    private let lastAttempt: Column<Int32>
     private let sequence: Column<Int64>
     private let startedAt: Column<Timestamp>
     private let spec: SpecReader
@@ -150,7 +150,7 @@ struct RunReader {
         id = try result.column("id")
         token = try result.column("token")
         attempt = try result.column("attempt")
-        maxAttempts = try result.column("max_attempts")
+        lastAttempt = try result.column("last_attempt")
         sequence = try result.column("sequence")
         startedAt = try result.column("started_at")
         kind = try result.column("kind")
@@ -178,7 +178,7 @@ struct RunReader {
         return ClaimedRun(
             key: JobKey(number: try row[number], lane: try row[lane], id: id), spec: spec,
             token: try row[token],
-            attempt: Int(try row[attempt]), maxAttempts: Int(try row[maxAttempts]),
+            attempt: Int(try row[attempt]), lastAttempt: Int(try row[lastAttempt]),
             sequence: try row[sequence],
             startedAt: try row[startedAt], checkpoint: checkpoint, lastLogLine: lastLogLine)
     }

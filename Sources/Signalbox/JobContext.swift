@@ -31,10 +31,16 @@ public struct JobContext: Sendable {
     public var labels: [String: String] {
         Dictionary(run.labels.map { ($0.key.text, $0.value.text) }, uniquingKeysWith: { first, _ in first })
     }
-    /// The number of this attempt, from 1.
+    /// The number of this attempt, from 1. Each start of the job has the next one, so that the job's id and this number
+    /// name one run.
     public var attempt: Int { run.attempt }
-    /// Whether no attempt follows this one.
-    public var isLastAttempt: Bool { run.attempt >= run.maxAttempts }
+    /// How many attempts of the job's budget are used up, this one included: those since the job was enqueued or last
+    /// retried by a caller, without those that were released because their node shut down.
+    public var attemptsUsed: Int { run.attemptsUsed }
+    /// The job's budget of attempts, as its caller has set it.
+    public var maxAttempts: Int { run.maxAttempts }
+    /// Whether no attempt follows this one if it fails.
+    public var isLastAttempt: Bool { attemptsUsed >= maxAttempts }
     /// The job's payload, which is also there if the handler has a typed input.
     public var payload: JobPayload { JobPayload(run.payload, contentType: run.contentType) }
     /// The time at which the hard timeout ends this attempt, by cancelling its task.

@@ -31,9 +31,9 @@ public struct HandlerTest<Handler: RawJobHandler>: Sendable {
     public var priority = 0
     /// The job's labels.
     public var labels: [String: String] = [:]
-    /// The number of the attempt, from 1.
+    /// The number of the attempt, from 1. It is also `JobContext.attemptsUsed`: no attempt before was released.
     public var attempt = 1
-    /// The number of attempts that the job has.
+    /// The job's budget of attempts.
     public var maxAttempts = 3
     /// The checkpoint that an attempt before has saved, as JSON: that of another outcome, for example.
     public var checkpoint: Data?

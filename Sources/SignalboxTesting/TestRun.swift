@@ -20,6 +20,7 @@ final class TestRun: Run {
     let priority: Int
     let labels: [ExactText: ExactText]
     let attempt: Int
+    var attemptsUsed: Int { attempt }
     let maxAttempts: Int
     let payload: [UInt8]
     let contentType: String

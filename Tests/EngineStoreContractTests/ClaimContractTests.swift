@@ -27,7 +27,7 @@ import Testing
                     initialDelay: .seconds(1), factor: 3, maxDelay: .seconds(9), jitter: 0.5),
                 timeout: .seconds(8), softTimeout: .seconds(7), labels: ["a": "b"])
             #expect(run.spec == spec)
-            #expect(run.attempt == 1 && run.maxAttempts == 4 && run.sequence == 2)
+            #expect(run.attempt == 1 && run.lastAttempt == 4 && run.sequence == 2)
             #expect(run.checkpoint == nil && run.lastLogLine == 0)
             let job = try await bench.record(run.key.id)
             #expect(job.state == .running && job.attempt == 1 && job.startedAt == run.startedAt)

@@ -97,7 +97,7 @@ private struct Script {
         let claimed = try await nodes[node].claim(draw(1..<4), limit: 2, from: cursors[node])
         cursors[node] = claimed.cursor
         runs += claimed.runs.map { ($0, node) }
-        let started = claimed.runs.map { "\(name($0.key.id))/\($0.attempt)/\($0.maxAttempts)/\($0.sequence)" }
+        let started = claimed.runs.map { "\(name($0.key.id))/\($0.attempt)/\($0.lastAttempt)/\($0.sequence)" }
             .sorted()
         return "claim \(started) \(claimed.cursor.lane == 0) \(claimed.hasMore) \(claimed.foundLanes)"
     }
@@ -116,7 +116,7 @@ private struct Script {
             .success, .failure, .again(), .again(after: .seconds(50_000)), .released, .cancelled,
         ]
         var verdict = verdicts[draw(0..<verdicts.count)]
-        if case .again(_, _, _, true) = verdict, run.attemptOfBudget >= run.spec.maxAttempts {
+        if case .again(_, _, _, true) = verdict, run.attemptsUsed >= run.spec.maxAttempts {
             verdict = .failure
         }
         return "finish \(name(run.key.id)) \(try await nodes[node].finish(run, verdict))"
@@ -191,9 +191,9 @@ private struct Script {
             let events = try await bench.one.store.history(job).map {
                 "\($0.type.rawValue)\($0.sequence)/\($0.attempt)"
             }
-            let attempts = job.attempts.map { "\($0.number)\($0.node)\($0.outcome)" }
+            let attempts = job.attempts.map { "\($0.number)\($0.node)\($0.outcome)\($0.isCounted)" }
             all.append(
-                "\(name(id)) \(job.state) \(job.sequence) \(job.attempt)/\(job.spec.maxAttempts) \(job.cancelRequested) "
+                "\(name(id)) \(job.state) \(job.sequence) \(job.attempt)/\(job.attemptsUsed)/\(job.spec.maxAttempts) \(job.cancelRequested) "
                     + "\(job.error?.reason ?? "-") \(job.result != nil) \(events) \(attempts)")
         }
         return all

@@ -67,13 +67,30 @@ import Testing
     @Test(arguments: Implementation.allCases)
     func releasedAttemptDoesNotCount(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in
-            let first = try await bench.start()
+            let first = try await bench.start { $0.maxAttempts = 2 }
+            var job = try await bench.record(first.key.id)
+            #expect(job.attempt == 1 && job.attemptsUsed == 1)
             #expect(try await bench.one.finish(first, .released) == .written)
-            #expect(try await bench.record(first.key.id).attempt == 0)
+            job = try await bench.record(first.key.id)
+            #expect(job.attempt == 1 && job.attemptsUsed == 0 && job.spec.maxAttempts == 2)
             let again = try await bench.claimed(first.key.id)
-            #expect(again.attempt == 1 && again.sequence == 4 && again.token > first.token)
-            #expect(
-                try await bench.record(first.key.id).attempts.map(\.outcome) == [.released, .running])
+            #expect(again.attempt == 2 && again.attemptsUsed == 1 && again.spec.maxAttempts == 2)
+            #expect(again.sequence == 4 && again.token > first.token)
+            try await bench.one.finish(again, .again())
+            let last = try await bench.claimed(first.key.id)
+            #expect(last.attempt == 3 && last.attemptsUsed == 2)
+            job = try await bench.record(first.key.id)
+            #expect(job.attempt == 3 && job.attemptsUsed == 2 && job.spec.maxAttempts == 2)
+            #expect(job.attempts.map(\.number) == [1, 2, 3])
+            #expect(job.attempts.map(\.outcome) == [.released, .failed, .running])
+            #expect(job.attempts.map(\.isCounted) == [false, true, true])
+            // A Retry begins the budget again, and the numbers go on.
+            try await bench.one.finish(last, .failure)
+            #expect(try await bench.record(first.key.id).attemptsUsed == 2)
+            try await bench.one.store.requestRetry(first.key.id, for: .all)
+            job = try await bench.record(first.key.id)
+            #expect(job.attempt == 3 && job.attemptsUsed == 0 && job.spec.maxAttempts == 2)
+            #expect(try await bench.claimed(first.key.id).attemptsUsed == 1)
         }
     }
 

@@ -18,6 +18,7 @@ final class FakeRun: Run {
     let priority = 0
     let labels: [ExactText: ExactText] = [:]
     let attempt: Int
+    var attemptsUsed: Int { attempt }
     let maxAttempts = 3
     let payload: [UInt8]
     let contentType: String

@@ -102,7 +102,7 @@ import Testing
             // A claim that was under way may have taken it, and has given it back without running it.
             while try await bench.job(late)?.state != .pending {}
             let job = try #require(await bench.job(late))
-            #expect(job.attempt == 0 && job.attempts.allSatisfy { $0.outcome == .released })
+            #expect(job.attemptsUsed == 0 && job.attempts.allSatisfy { $0.outcome == .released })
             #expect(bench.node.handles("k") && !bench.node.handles("other"))
             // A run that it has goes on.
             #expect(try await bench.job(running)?.state == .running)

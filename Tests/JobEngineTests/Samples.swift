@@ -11,7 +11,7 @@ extension ClaimedRun {
         return ClaimedRun(
             key: JobKey(number: token, lane: 1, id: .version7(at: .now)), spec: spec, token: token,
             attempt: 1,
-            maxAttempts: spec.maxAttempts, sequence: 2, startedAt: .now, lastLogLine: 0)
+            lastAttempt: spec.maxAttempts, sequence: 2, startedAt: .now, lastLogLine: 0)
     }
 }
 

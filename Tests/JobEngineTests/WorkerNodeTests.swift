@@ -229,7 +229,7 @@ import Testing
             await bench.node.shutdown(grace: .milliseconds(10))
             #expect(await bench.events(upTo: .released) == [.released])
             let job = try #require(await bench.job(id))
-            #expect(job.state == .pending && job.attempt == 0)
+            #expect(job.state == .pending && job.attempt == 1 && job.attemptsUsed == 0)
             #expect(job.attempts.map(\.outcome) == [.released])
             #expect(try await bench.store.nodes().map(\.isAlive) == [false])
         }
@@ -262,7 +262,7 @@ import Testing
             await bench.node.shutdown(grace: .zero)
             _ = try await last
             let left = try await bench.store.list(JobFilter(), before: nil, size: 10).jobs
-            #expect(left.allSatisfy { $0.state == .pending && $0.attempt == 0 })
+            #expect(left.allSatisfy { $0.state == .pending && $0.attemptsUsed == 0 })
         }
     }
 

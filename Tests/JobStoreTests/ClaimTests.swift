@@ -32,7 +32,7 @@ import Testing
             var wanted = spec
             wanted.due = run.spec.due
             #expect(run.spec == wanted)
-            #expect(run.attempt == 1 && run.attemptOfBudget == 1 && run.sequence == 2)
+            #expect(run.attempt == 1 && run.attemptsUsed == 1 && run.sequence == 2)
             #expect(run.checkpoint == nil && run.lastLogLine == 0)
             let job = try await bench.job(run.key.id)
             #expect(job.state == .running && job.attempt == 1 && job.startedAt == run.startedAt)

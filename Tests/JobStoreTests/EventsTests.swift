@@ -119,7 +119,7 @@ import Testing
                 job.attempts.map(\.outcome) == [
                     .failed, .released, .interrupted, .timedOut, .failed, .cancelled, .succeeded,
                 ])
-            #expect(job.attempts.map(\.number) == [1, 2, 2, 3, 4, 5, 6])
+            #expect(job.attempts.map(\.number) == [1, 2, 3, 4, 5, 6, 7])
             #expect(job.attempts.allSatisfy { $0.node == "one" && $0.endedAt != nil })
             #expect(job.attempts.last?.error == nil)
             #expect(job.attempts[5].error?.message == "why")

@@ -80,7 +80,7 @@ import Testing
             let first = try await bench.start()
             #expect(try await bench.finish(first, .released) == .written)
             let again = try #require(try await bench.claim().first)
-            #expect(again.attempt == 1 && again.sequence == 4)
+            #expect(again.attempt == 2 && again.attemptsUsed == 1 && again.sequence == 4)
         }
     }
 

@@ -167,7 +167,7 @@ import Testing
             try await bench.store.save([update(first, nil, lines(1...3))])
             try await bench.finish(first, .released)
             let again = try #require(try await bench.claim().first)
-            #expect(again.attempt == 1)
+            #expect(again.attempt == 2)
             #expect(again.checkpoint == [5])
             #expect(again.lastLogLine == 3)
         }

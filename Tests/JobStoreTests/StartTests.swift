@@ -84,7 +84,7 @@ import Testing
             let run = try #require(starter.runs.first)
             #expect(starter.runs.count == 1 && starter.grants == (all: 1, open: 0))
             #expect(run.key.id == job.id && run.spec.payload == [1, 2] && run.spec.queue == "q")
-            #expect(run.attempt == 1 && run.attemptOfBudget == 1 && run.sequence == 2)
+            #expect(run.attempt == 1 && run.attemptsUsed == 1 && run.sequence == 2)
             let kept = try await bench.job(job.id)
             #expect(kept.state == .running && kept.attempt == 1 && kept.startedAt == run.startedAt)
             #expect(bench.changes.events(of: job.id).map(\.type) == [.enqueued, .started])

@@ -120,7 +120,7 @@ extension ModelTables {
         let hasLeftSomething = job.sequence > 2
         return ClaimedRun(
             key: job.key, spec: specOfRun(job, payload: job.spec.payload), token: job.run?.token ?? 0,
-            attempt: job.attempt, maxAttempts: job.maxAttempts, sequence: job.sequence,
+            attempt: job.attempt, lastAttempt: job.lastAttempt, sequence: job.sequence,
             startedAt: job.run?.startedAt ?? job.createdAt,
             checkpoint: hasLeftSomething ? job.checkpoint : nil,
             lastLogLine: hasLeftSomething ? job.log.last?.number ?? 0 : 0)
@@ -130,7 +130,7 @@ extension ModelTables {
     func bare(_ job: ModelJob) -> ClaimedRun {
         ClaimedRun(
             key: job.key, spec: specOfRun(job, payload: []), token: job.run?.token ?? 0, attempt: job.attempt,
-            maxAttempts: job.maxAttempts, sequence: job.sequence,
+            lastAttempt: job.lastAttempt, sequence: job.sequence,
             startedAt: job.run?.startedAt ?? job.createdAt, lastLogLine: 0)
     }
 

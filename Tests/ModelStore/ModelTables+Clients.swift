@@ -40,7 +40,7 @@ extension ModelTables {
             ModelJob(
                 number: lastJob, id: job.id, lane: lane.number, spec: job.spec, createdAt: now,
                 mayConflict: job.mayConflict, isReady: dueAt <= now, dueAt: dueAt,
-                maxAttempts: job.spec.maxAttempts))
+                lastAttempt: job.spec.maxAttempts))
         let index = jobs.count - 1
         let key = jobs[index].key
         let added = add(.enqueued, to: index, at: now, attempt: 0, dueAt: dueAt)
@@ -54,7 +54,7 @@ extension ModelTables {
         {
             result.events.append((start(index, on: node, at: now), key))
             result.run = ClaimedRun(
-                key: key, spec: job.spec, token: lastToken, attempt: 1, maxAttempts: job.spec.maxAttempts,
+                key: key, spec: job.spec, token: lastToken, attempt: 1, lastAttempt: job.spec.maxAttempts,
                 sequence: 2, startedAt: now, lastLogLine: 0)
         }
         if defects.contains(.dropsAcknowledgedJob), key.number.isMultiple(of: 5) { jobs.removeLast() }
@@ -117,7 +117,7 @@ extension ModelTables {
         if defects.contains(.retryForgetsJob), let last = jobs[index].events.last { return (last, key) }
         jobs[index].isReady = true
         jobs[index].dueAt = now
-        jobs[index].maxAttempts = jobs[index].attempt + jobs[index].spec.maxAttempts
+        jobs[index].lastAttempt = jobs[index].attempt + jobs[index].spec.maxAttempts
         jobs[index].error = nil
         jobs[index].result = nil
         jobs[index].startedAt = nil

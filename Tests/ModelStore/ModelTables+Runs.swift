@@ -38,7 +38,7 @@ extension ModelTables {
             jobs[index].isReady = delay <= .zero
             jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds))
             jobs[index].error = error
-            if !countsAttempt || defects.contains(.forgetsAttempt) { jobs[index].attempt -= 1 }
+            if !countsAttempt || defects.contains(.forgetsAttempt) { jobs[index].lastAttempt += 1 }
             event = add(
                 type, to: index, at: now, attempt: attempt, node: finished.node, error: error,
                 dueAt: jobs[index].dueAt)
@@ -53,6 +53,7 @@ extension ModelTables {
         jobs[index].attempts[last].error = event.error
         jobs[index].attempts[last].outcome =
             Attempt.Outcome(endedBy: event.type, reason: event.error?.reason) ?? .running
+        jobs[index].attempts[last].isCounted = event.type != .released
         return (.written, event)
     }
 

@@ -23,7 +23,8 @@ package struct ModelJob: Sendable {
     package internal(set) var isReady: Bool
     package internal(set) var dueAt: Timestamp
     package internal(set) var attempt = 0
-    package internal(set) var maxAttempts: Int
+    /// The number of the last attempt that the budget allows.
+    package internal(set) var lastAttempt: Int
     package internal(set) var run: Run?
     /// Not nil: somebody asked for the end of the run.
     package internal(set) var cancelReason: String?
@@ -40,17 +41,17 @@ package struct ModelJob: Sendable {
     package var sequence: Int64 { events.last?.sequence ?? 0 }
     var key: JobKey { JobKey(number: number, lane: lane, id: id) }
 
-    /// As a read of the store gives it: the budget in place of what was asked for, no payload, and no id of the request.
+    /// The record that a read of the store returns: without the payload and the id of the request.
     package var record: JobRecord {
         var spec = spec
         spec.payload = []
         spec.jobID = nil
         spec.due = .after(.zero)
-        spec.maxAttempts = maxAttempts
         return JobRecord(
             number: number, id: id, spec: spec, state: state, sequence: sequence, createdAt: createdAt,
             dueAt: dueAt,
             startedAt: startedAt, finishedAt: finishedAt, attempt: attempt,
+            attemptsUsed: spec.attemptsUsed(attempt: attempt, lastAttempt: lastAttempt),
             cancelRequested: cancelReason != nil,
             progress: progress.flatMap { $0.attempt == attempt ? $0.progress : nil }, result: result,
             error: error,

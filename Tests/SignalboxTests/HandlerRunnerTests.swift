@@ -36,6 +36,7 @@ import Testing
         let labels: [ExactText: ExactText] = [:]
         var contentType = "application/json"
         let attempt = 1
+        var attemptsUsed: Int { attempt }
         let maxAttempts = 1
         var payload: [UInt8] = []
         var checkpoint: [UInt8]?

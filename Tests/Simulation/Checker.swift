@@ -9,7 +9,10 @@ package struct Checker: Sendable {
     private struct Seen {
         var state: JobState
         var sequence: Int64
+        /// The number of starts, of which the last one is the job's attempt.
         var attempt: Int
+        /// The starts since the job was enqueued or retried, without those that were released.
+        var attemptsUsed: Int
         var isCancelRequested: Bool
         var token: Int64?
     }
@@ -64,13 +67,13 @@ package struct Checker: Sendable {
             {
                 continue
             }
-            checkEvents(of: job, since: seen)
+            let attemptsUsed = checkEvents(of: job, since: seen)
             if let token = job.run?.token, token != seen?.token {
                 tokens.append(token)
                 startedLanes.insert(job.lane)
             }
             jobs[job.number] = Seen(
-                state: job.state, sequence: job.sequence, attempt: job.attempt,
+                state: job.state, sequence: job.sequence, attempt: job.attempt, attemptsUsed: attemptsUsed,
                 isCancelRequested: job.cancelReason != nil, token: job.run?.token)
         }
         for token in tokens.sorted() {
@@ -88,10 +91,12 @@ package struct Checker: Sendable {
         }
     }
 
-    private mutating func checkEvents(of job: ModelJob, since seen: Seen?) {
+    /// - Returns: how many attempts of the budget are used up according to the events.
+    private mutating func checkEvents(of job: ModelJob, since seen: Seen?) -> Int {
         var state = seen?.state
         var sequence = seen?.sequence ?? 0
         var attempt = seen?.attempt ?? 0
+        var attemptsUsed = seen?.attemptsUsed ?? 0
         for event in job.events where event.sequence > sequence {
             let name = "event \(event.sequence) (\(event.type.rawValue)) of job \(job.number)"
             if event.sequence != sequence + 1 { fail(.sequenceHasNoGap, "\(name) follows event \(sequence)") }
@@ -102,10 +107,12 @@ package struct Checker: Sendable {
                 fail(.eventsFollowTheTable, "\(name) leaves the state \(state?.rawValue ?? "none")")
             }
             switch event.type {
-            case .started: attempt += 1
-            case .released: attempt -= 1
-            case .enqueued, .retryScheduled, .succeeded, .failed, .cancelled, .retried, .cancelRequested:
-                break
+            case .started:
+                attempt += 1
+                attemptsUsed += 1
+            case .released: attemptsUsed -= 1
+            case .retried: attemptsUsed = 0
+            case .enqueued, .retryScheduled, .succeeded, .failed, .cancelled, .cancelRequested: break
             }
             if seen?.isCancelRequested ?? false, [.retryScheduled, .released].contains(event.type) {
                 fail(.cancelIsKept, "\(name) puts back a job that was asked to stop")
@@ -121,12 +128,18 @@ package struct Checker: Sendable {
         if state != job.state {
             fail(.eventsFollowTheTable, "job \(job.number) is \(job.state.rawValue) without an event")
         }
-        if attempt != job.attempt || attempt < 0 || attempt > job.maxAttempts {
+        let record = job.record
+        if attempt != record.attempt || attemptsUsed != record.attemptsUsed
+            || !(0...job.spec.maxAttempts).contains(attemptsUsed)
+            || record.spec.maxAttempts != job.spec.maxAttempts
+        {
             fail(
                 .attemptsAreCounted,
-                "job \(job.number) is at attempt \(job.attempt) of \(job.maxAttempts); its events say \(attempt)"
+                "job \(job.number) is at attempt \(record.attempt) and has used \(record.attemptsUsed) of "
+                    + "\(job.spec.maxAttempts); its events say \(attempt) and \(attemptsUsed)"
             )
         }
+        return attemptsUsed
     }
 
     // MARK: Answers

@@ -12,7 +12,8 @@ package enum Rule: String, Sendable, Hashable, CaseIterable {
     case eventsFollowTheTable
     /// The events of a job are numbered from 1 without gaps.
     case sequenceHasNoGap
-    /// Attempts are counted: a start is one more, a run that was given back does not count, none exceeds the budget.
+    /// Each start has the next number, and uses up one attempt of the budget unless its run was released. A Retry
+    /// begins the budget again, and no job exceeds it.
     case attemptsAreCounted
     /// A write under a token that the job does not have changes nothing.
     case staleWriteIsRefused

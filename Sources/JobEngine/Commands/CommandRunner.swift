@@ -290,6 +290,7 @@ private struct CommandRun: Sendable {
         for (name, value) in runner.environment { variables[.init(rawValue: name)!] = value }
         variables["SIGNALBOX_JOB_ID"] = run.jobID.description
         variables["SIGNALBOX_ATTEMPT"] = String(run.attempt)
+        variables["SIGNALBOX_ATTEMPTS_USED"] = String(run.attemptsUsed)
         variables["SIGNALBOX_MAX_ATTEMPTS"] = String(run.maxAttempts)
         variables["SIGNALBOX_KIND"] = run.kind
         variables["SIGNALBOX_USER_ID"] = run.userID

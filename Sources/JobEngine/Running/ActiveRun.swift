@@ -172,7 +172,7 @@ final class ActiveRun: Sendable {
         _ end: RunEnd, _ onFinished: @escaping OnFinished, backoff: Backoff = .writing
     ) {
         let verdict = OutcomeRules.verdict(
-            of: end, attempt: claimed.attemptOfBudget, maxAttempts: claimed.spec.maxAttempts,
+            of: end, attempt: claimed.attemptsUsed, maxAttempts: claimed.spec.maxAttempts,
             policy: claimed.spec.retryPolicy, random: context.runtime.random())
         context.store.finish(FinishedRun(claimed, node: context.node, verdict: verdict)) { [self] outcome in
             switch outcome {
@@ -242,7 +242,8 @@ extension ActiveRun: Run {
     var priority: Int { claimed.spec.priority }
     var labels: [ExactText: ExactText] { claimed.spec.labels }
     var attempt: Int { claimed.attempt }
-    var maxAttempts: Int { claimed.maxAttempts }
+    var attemptsUsed: Int { claimed.attemptsUsed }
+    var maxAttempts: Int { claimed.spec.maxAttempts }
     var payload: [UInt8] { claimed.spec.payload }
     var contentType: String { claimed.spec.contentType.text }
     var checkpoint: [UInt8]? { claimed.checkpoint }

@@ -65,8 +65,11 @@ package protocol Run: Sendable {
     var queue: String { get }
     var priority: Int { get }
     var labels: [ExactText: ExactText] { get }
-    /// From 1.
+    /// The number of the attempt, from 1. Each start of the job has the next one.
     var attempt: Int { get }
+    /// How many attempts of the budget are used up, this one included and released ones not. From 1.
+    var attemptsUsed: Int { get }
+    /// The budget of attempts: no attempt follows once `attemptsUsed` reaches it.
     var maxAttempts: Int { get }
     var payload: [UInt8] { get }
     var contentType: String { get }

@@ -5,9 +5,10 @@ package final class ClaimedRun: Sendable {
     package let spec: JobSpec
     /// The run's fencing token. It grows with every claim, and a write with an older one has no effect.
     package let token: Int64
+    /// The number of this attempt. Each start of the job has the next one.
     package let attempt: Int
-    /// The total number of attempts that the job may have, which grows with every Retry.
-    package let maxAttempts: Int
+    /// The number of the last attempt that the budget allows. It grows with each release and each Retry.
+    package let lastAttempt: Int
     package let sequence: Int64
     package let startedAt: Timestamp
     package let checkpoint: [UInt8]?
@@ -15,22 +16,24 @@ package final class ClaimedRun: Sendable {
     package let lastLogLine: Int64
 
     package init(
-        key: JobKey, spec: JobSpec, token: Int64, attempt: Int, maxAttempts: Int, sequence: Int64,
+        key: JobKey, spec: JobSpec, token: Int64, attempt: Int, lastAttempt: Int, sequence: Int64,
         startedAt: Timestamp, checkpoint: [UInt8]? = nil, lastLogLine: Int64
     ) {
         self.key = key
         self.spec = spec
         self.token = token
         self.attempt = attempt
-        self.maxAttempts = maxAttempts
+        self.lastAttempt = lastAttempt
         self.sequence = sequence
         self.startedAt = startedAt
         self.checkpoint = checkpoint
         self.lastLogLine = lastLogLine
     }
 
-    /// The number of this attempt since the last Retry, from 1.
-    package var attemptOfBudget: Int { attempt - (maxAttempts - spec.maxAttempts) }
+    /// How many attempts of the budget are used up, this one included and released ones not. From 1.
+    package var attemptsUsed: Int {
+        spec.attemptsUsed(attempt: attempt, lastAttempt: lastAttempt)
+    }
 
     package func startedEvent(node: String) -> JobEvent {
         JobEvent(
