@@ -62,14 +62,15 @@ public struct JobContext: Sendable {
     /// Reports how far the attempt is, without waiting. Watchers see it at once; only the latest report is kept.
     ///
     /// - Parameters:
-    ///   - fraction: 0 to 1.
+    ///   - fraction: the fraction of the whole attempt that is done, 0 to 1. Watchers never see it fall: a smaller one than
+    ///     before has no effect.
     ///   - message: for people, at most 1,024 bytes.
     ///   - stage: the current activity, at most 128 bytes.
     public func report(fraction: Double, message: String = "", stage: String = "") {
         run.report(stage: stage, fraction: fraction, message: message, done: 0, total: 0)
     }
 
-    /// Reports how many steps are done, from which the fraction is computed. Otherwise it is like
+    /// Reports how many steps, bytes or other units are done, from which the fraction is computed. Otherwise it is like
     /// `report(fraction:message:stage:)`.
     ///
     /// - Parameters:

@@ -40,6 +40,18 @@ import Testing
         #expect(times == [10, 11, 12, 20])
     }
 
+    @Test func fractionNeverFalls() {
+        var updates = PendingUpdates(lastLogLine: 0)
+        let fractions: [Double?] = [nil, 0.25, 0.5, 0.4, nil, 0, 0.75].map { fraction in
+            updates.report(
+                Progress(
+                    stage: "", fraction: fraction, message: "", done: 0, total: 0,
+                    updatedAt: Timestamp(microseconds: 1))
+            ).fraction
+        }
+        #expect(fractions == [nil, 0.25, 0.5, 0.5, 0.5, 0.5, 0.75])
+    }
+
     @Test func oneSaveAtATime() throws {
         var updates = PendingUpdates(lastLogLine: 0)
         _ = updates.report(progress("a", at: 1))

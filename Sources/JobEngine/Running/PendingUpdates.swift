@@ -9,6 +9,8 @@ struct PendingUpdates {
 
     private var progress: Progress?
     private var lastReportAt = Timestamp(microseconds: 0)
+    /// The largest fraction that was reported.
+    private var fractionMax: Double?
     private var log: [LogLine] = []
     private var lastLogLine: Int64
     private var isSaving = false
@@ -22,12 +24,15 @@ struct PendingUpdates {
     /// Nothing waits to be saved, and nothing is being saved.
     var isEmpty: Bool { !isSaving && progress == nil && log.isEmpty }
 
-    /// Replaces the progress. Its time is moved behind that of the one before, whatever the clock does: that is how they
-    /// are told apart.
+    /// Replaces the progress. Its time is moved behind that of the one before, whatever the clock does, because the times
+    /// tell reports apart. Its fraction is never less than one that was reported before: a report without a fraction, or
+    /// with a smaller one, has the largest so far.
     mutating func report(_ report: Progress) -> Progress {
         var report = report
         report.updatedAt = max(report.updatedAt, lastReportAt.advanced(by: .microseconds(1)))
         lastReportAt = report.updatedAt
+        fractionMax = [fractionMax, report.fraction].compactMap(\.self).max()
+        report.fraction = fractionMax
         progress = report
         return report
     }
