@@ -122,6 +122,7 @@ let package = Package(
                 .embedInCode("Migrations/0005_audit.sql"),
                 .embedInCode("Migrations/0006_audit_source.sql"), .embedInCode("Migrations/0007_secret.sql"),
                 .embedInCode("Migrations/0008_constraint_names.sql"),
+                .embedInCode("Migrations/0009_attempts.sql"),
             ],
             swiftSettings: settings),
         .target(

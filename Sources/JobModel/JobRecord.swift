@@ -24,7 +24,8 @@ package struct JobRecord: Sendable, Hashable {
 
     package init(
         number: Int64, id: JobID, spec: JobSpec, state: JobState, sequence: Int64, createdAt: Timestamp,
-        dueAt: Timestamp, startedAt: Timestamp? = nil, finishedAt: Timestamp? = nil, attempt: Int = 0, attemptsUsed: Int = 0,
+        dueAt: Timestamp, startedAt: Timestamp? = nil, finishedAt: Timestamp? = nil, attempt: Int = 0,
+        attemptsUsed: Int = 0,
         cancelRequested: Bool = false, progress: Progress? = nil, result: JobResult? = nil,
         error: JobError? = nil, attempts: [Attempt] = [], log: [LogLine] = []
     ) {
@@ -48,7 +49,7 @@ package struct JobRecord: Sendable, Hashable {
     }
 }
 
-/// The reason why an attempt, or a job, ended without success.
+/// Why an attempt or a job ended without success.
 package struct JobError: Sendable, Hashable {
     /// A word for programs that the handler chose, of at most 64 bytes; empty if it chose none.
     package var reason: String
@@ -56,18 +57,16 @@ package struct JobError: Sendable, Hashable {
     package var message: String
     package var cause: FailureCause
 
-    package init(reason: String, message: String, cause: FailureCause = .handler) {
+    /// Cuts text that is too long.
+    ///
+    /// - Parameter reason: the word that the handler chose. The cause's own word, such as "failed" from a handler that
+    ///   failed, says nothing more than the cause, and is left out.
+    package init(reason: String = "", message: String, cause: FailureCause) {
         self.cause = cause
-        self.reason = reason.cut(toBytes: JobLimits.errorReasonBytesMax)
+        // exact: the causes' words are ASCII.
+        self.reason = reason == cause.word ? "" : reason.cut(toBytes: JobLimits.errorReasonBytesMax)
         self.message = message.cut(toBytes: JobLimits.errorMessageBytesMax)
     }
-
-    package static let reasonFailed = "failed"
-    package static let reasonPermanent = "permanent"
-    package static let reasonTimeout = "timeout"
-    package static let reasonInterrupted = "interrupted"
-    package static let reasonCancelled = "cancelled"
-    package static let reasonReleased = "released"
 }
 
 /// Why an attempt or a job ended without success, in the service's terms. The raw values are stored.
@@ -80,8 +79,18 @@ package enum FailureCause: String, Sendable, Hashable, CaseIterable {
     /// The node of the attempt died.
     case interrupted
     case cancelled
-    /// The node shut down and gave the run back.
+    /// The node shut down and released the run.
     case released
+
+    /// The word for the cause among the reasons of errors. The releases before 0009_attempts knew causes by these words
+    /// only, and nodes that still run them do.
+    package var word: String {
+        switch self {
+        case .handler: "failed"
+        case .handlerPermanent: "permanent"
+        case .timeout, .interrupted, .cancelled, .released: rawValue
+        }
+    }
 }
 
 /// The result that a handler returned.
@@ -122,6 +131,7 @@ package struct Progress: Sendable, Hashable {
 
 /// A line of a job's log, written by its handler.
 package struct LogLine: Sendable, Hashable {
+    /// The raw values are stored.
     package enum Level: String, Sendable, Hashable {
         case debug, info, warning, error
     }

@@ -163,7 +163,11 @@ package enum JobLimits {
     package static let progressMessageBytesMax = 1024
     package static let errorReasonBytesMax = 64
     package static let errorMessageBytesMax = 4096
-    package static let attemptsReturnedMax = 1000
+    /// The last attempts of a job that are returned with it, and the most bytes of each one's message.
+    package static let attemptsReturnedMax = 100
+    package static let attemptMessageBytesMax = 1024
+    /// The most rows of a job's history that are read at once.
+    package static let historyRowsMax = 1000
 
     package static let defaultQueue = "default"
     package static let defaultContentType: ExactText = "application/json"

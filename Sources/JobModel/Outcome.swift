@@ -1,13 +1,13 @@
 /// The end of a run as the worker saw it.
 package enum RunEnd: Sendable, Equatable {
     case succeeded(JobResult)
-    /// The handler threw an error.
-    case failed(JobError, isPermanent: Bool, retryAfter: Duration?)
+    /// The handler threw an error. The cause `handlerPermanent` rules out another attempt.
+    case failed(JobError, retryAfter: Duration?)
     /// The hard timeout stopped the run.
     case timedOut
     /// The run was stopped because the job was cancelled.
     case cancelled(reason: String)
-    /// The node shuts down and gives the run back.
+    /// The node shuts down and releases the run.
     case released
     /// The node died.
     case interrupted(Interruption)
@@ -17,51 +17,50 @@ package enum RunEnd: Sendable, Equatable {
 package enum Verdict: Sendable, Equatable {
     /// The job becomes final, by an event that leads to a final state.
     case final(JobEventType, JobError?, JobResult?)
-    /// The job waits again. `countsAttempt` is false for a run that was given back.
+    /// The job waits again. `countsAttempt` is false for a run that was released.
     case again(JobEventType, JobError, after: Duration, countsAttempt: Bool)
 }
 
 /// The rules for what the end of a run means for its job. It is not decided anywhere else.
 package enum OutcomeRules {
     /// - Parameters:
-    ///   - attempt: the attempt that ended, from 1, counted from the job's last Retry.
+    ///   - attemptsUsed: how many attempts of the budget are used up, the one that ended included.
+    ///   - maxAttempts: the budget.
     ///   - random: a number in 0 ..< 1 for the policy's jitter. It costs a system call, so it is only evaluated
     ///     when it is needed.
     package static func verdict(
-        of end: RunEnd, attempt: Int, maxAttempts: Int, policy: RetryPolicy, random: @autoclosure () -> Double
+        of end: RunEnd, attemptsUsed: Int, maxAttempts: Int, policy: RetryPolicy,
+        random: @autoclosure () -> Double
     ) -> Verdict {
         func retried(_ error: JobError, after delay: Duration?) -> Verdict {
-            guard attempt < maxAttempts else { return .final(.failed, error, nil) }
+            guard attemptsUsed < maxAttempts else { return .final(.failed, error, nil) }
             // A handler may return any delay, but the database cannot store every one.
             let wait =
                 delay.map { min(max(.zero, $0), JobLimits.retryDelayMax) }
-                ?? policy.delay(afterFailures: attempt, random: random())
+                ?? policy.delay(afterFailures: attemptsUsed, random: random())
             return .again(.retryScheduled, error, after: wait, countsAttempt: true)
         }
         switch end {
         case .succeeded(let result):
             return .final(.succeeded, nil, result)
-        case .failed(let error, isPermanent: true, _):
+        case .failed(let error, _) where error.cause == .handlerPermanent:
             return .final(.failed, error, nil)
-        case .failed(let error, isPermanent: false, let retryAfter):
+        case .failed(let error, let retryAfter):
             return retried(error, after: retryAfter)
         case .timedOut:
             return retried(
-                JobError(reason: JobError.reasonTimeout, message: "the attempt ran into its timeout"),
-                after: nil)
+                JobError(message: "the attempt ran into its timeout", cause: .timeout), after: nil)
         case .cancelled(let reason):
-            return .final(.cancelled, JobError(reason: JobError.reasonCancelled, message: reason), nil)
+            return .final(.cancelled, JobError(message: reason, cause: .cancelled), nil)
         case .released:
             return .again(
-                .released, JobError(reason: JobError.reasonReleased, message: "its node shut down"),
-                after: .zero, countsAttempt: false)
+                .released, JobError(message: "its node shut down", cause: .released), after: .zero,
+                countsAttempt: false)
         case .interrupted(.fail):
-            return .final(
-                .failed, JobError(reason: JobError.reasonInterrupted, message: "its node died"), nil)
+            return .final(.failed, JobError(message: "its node died", cause: .interrupted), nil)
         case .interrupted(.retry):
             // The job did not cause the interruption, so there is no delay.
-            return retried(
-                JobError(reason: JobError.reasonInterrupted, message: "its node died"), after: .zero)
+            return retried(JobError(message: "its node died", cause: .interrupted), after: .zero)
         }
     }
 }
@@ -69,18 +68,17 @@ package enum OutcomeRules {
 extension Attempt.Outcome {
     /// The outcome of an attempt that an event ended; nil for an event that ends no attempt.
     ///
-    /// - Parameter reason: the reason of the event's error. Handlers choose their own words, so any word except
-    ///   the service's own means a failure.
-    package init?(endedBy type: JobEventType, reason: String?) {
+    /// - Parameter cause: the cause of the event's error.
+    package init?(endedBy type: JobEventType, cause: FailureCause?) {
         switch type {
         case .succeeded: self = .succeeded
         case .cancelled: self = .cancelled
         case .released: self = .released
         case .retryScheduled, .failed:
-            switch reason {
-            case JobError.reasonTimeout: self = .timedOut
-            case JobError.reasonInterrupted: self = .interrupted
-            default: self = .failed
+            switch cause {
+            case .timeout: self = .timedOut
+            case .interrupted: self = .interrupted
+            case .handler, .handlerPermanent, .cancelled, .released, nil: self = .failed
             }
         case .enqueued, .started, .retried, .cancelRequested: return nil
         }

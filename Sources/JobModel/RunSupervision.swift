@@ -99,20 +99,19 @@ package struct RunSupervision: Sendable {
         case (.released, .success(let value)), (nil, .success(let value)): .succeeded(value)
         case (.released, .failure): .released
         case (nil, .failure(let error)):
-            .failed(error.error, isPermanent: error.isPermanent, retryAfter: error.retryAfter)
+            .failed(error.error, retryAfter: error.retryAfter)
         }
     }
 }
 
 /// The reason why a handler did not return a result.
 package struct RunEndError: Error, Sendable, Equatable {
+    /// Its cause is `handler` or `handlerPermanent`.
     package var error: JobError
-    package var isPermanent: Bool
     package var retryAfter: Duration?
 
-    package init(error: JobError, isPermanent: Bool = false, retryAfter: Duration? = nil) {
+    package init(error: JobError, retryAfter: Duration? = nil) {
         self.error = error
-        self.isPermanent = isPermanent
         self.retryAfter = retryAfter
     }
 }

@@ -22,6 +22,7 @@ package enum ErrorReason: String, Sendable, CaseIterable {
     case jobState = "JOB_STATE"
     case kindUnknown = "KIND_UNKNOWN"
     case watchTooSlow = "WATCH_TOO_SLOW"
+    case sequenceMismatch = "SEQUENCE_MISMATCH"
     case sequenceBeyondEnd = "SEQUENCE_BEYOND_END"
     case quotaExceeded = "QUOTA_EXCEEDED"
     case payloadTooLarge = "PAYLOAD_TOO_LARGE"
@@ -51,6 +52,7 @@ extension ServiceError {
         case .conflict(_, .jobID, index: _): .jobIDTaken
         case .conflict(_, .idempotencyKey, index: _): .idempotencyKeyTaken
         case .wrongState: .jobState
+        case .sequenceMismatch: .sequenceMismatch
         case .outOfRange: .sequenceBeyondEnd
         case .readerTooSlow: .watchTooSlow
         case .shuttingDown: .shuttingDown
@@ -75,6 +77,8 @@ extension ServiceError {
         case .conflict(let id, _, let index):
             ["jobId": "\(id)"].merging(index.map { ["index": "\($0)"] } ?? [:]) { first, _ in first }
         case .wrongState(let id, let state): ["jobId": "\(id)", "state": state.rawValue]
+        case .sequenceMismatch(let id, let expected, let actual):
+            ["jobId": "\(id)", "expected": "\(expected)", "actual": "\(actual)"]
         case .outOfRange(let id, let sequence, let after):
             ["jobId": "\(id)", "sequence": "\(sequence)", "afterSequence": "\(after)"]
         // An error names no more than the first of the fields (`StatusDetails.violationsMax`).

@@ -170,19 +170,30 @@ package struct JobOperations: Sendable {
     }
 
     /// Asks for a job's end. Returns the job as it is then: one that is running goes on until its handler has stopped.
+    ///
+    /// - Parameter expectedSequence: the sequence that the job must have; 0: any.
     package func cancel(
-        _ id: JobID, reason: ExactText = "", by caller: Caller
+        _ id: JobID, note: ExactText = "", expectedSequence: Int64 = 0, by caller: Caller
     ) async throws(ServiceError) -> JobRecord {
         var check = FieldCheck()
-        check.text(reason, "note", bytesMax: JobLimits.cancelNoteBytesMax, required: false)
+        check.text(note, "note", bytesMax: JobLimits.cancelNoteBytesMax, required: false)
+        Self.check(expectedSequence, &check)
         try ServiceError.check(check.violations)
         return try await ServiceError.mapping(job: id, isWrite: true) { () async throws(StoreError) in
-            try await store.cancel(id, reason: reason.text, by: caller)
+            try await store.cancel(
+                id, note: note.text, expectedSequence: expectedSequence, by: caller)
         }.visible(to: caller)
     }
 
     /// Puts a failed or cancelled job back into its queue, where it counts against the quotas like one that is enqueued.
-    package func retry(_ id: JobID, by caller: Caller) async throws(ServiceError) -> JobRecord {
+    ///
+    /// - Parameter expectedSequence: the sequence that the job must have; 0: any.
+    package func retry(
+        _ id: JobID, expectedSequence: Int64 = 0, by caller: Caller
+    ) async throws(ServiceError) -> JobRecord {
+        var check = FieldCheck()
+        Self.check(expectedSequence, &check)
+        try ServiceError.check(check.violations)
         var demand: UserQuotas.Demand?
         if quotas.limitsEnqueues {
             let size = try await ServiceError.mapping { () async throws(StoreError) in
@@ -194,7 +205,8 @@ package struct JobOperations: Sendable {
         try await quotas.admit(demand)
         let result: Result<JobRecord, StoreError>
         do throws(StoreError) {
-            result = .success(try await store.retry(id, by: caller))
+            result = .success(
+                try await store.retry(id, expectedSequence: expectedSequence, by: caller))
         } catch {
             result = .failure(error)
         }
@@ -203,5 +215,9 @@ package struct JobOperations: Sendable {
         case .success(let job): return job.visible(to: caller)
         case .failure(let error): throw ServiceError(error, job: id, isWrite: true)
         }
+    }
+
+    private static func check(_ expectedSequence: Int64, _ check: inout FieldCheck) {
+        check.require(expectedSequence >= 0, "expected_sequence", .outOfRange, "must be 0 or more")
     }
 }

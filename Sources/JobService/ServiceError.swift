@@ -24,6 +24,8 @@ package enum ServiceError: Error, Sendable, Equatable {
     case conflict(JobID, Taken, index: Int?)
     /// The job is in a state that does not allow the operation.
     case wrongState(JobID, JobState)
+    /// The job does not have the sequence that the caller expects. Nothing was done.
+    case sequenceMismatch(JobID, expected: Int64, actual: Int64)
     /// A watch was to continue after an event that the job has not reached: it is at `sequence`.
     case outOfRange(JobID, sequence: Int64, after: Int64)
     /// The reader of a watch is so slow that events were lost. It can start the watch again.
@@ -60,6 +62,9 @@ package enum ServiceError: Error, Sendable, Equatable {
             case .wrongState(let state):
                 id.map { .wrongState($0, state) }
                     ?? .broken("a job has the wrong state in an operation on none")
+            case .sequenceMismatch(let expected, let actual):
+                id.map { .sequenceMismatch($0, expected: expected, actual: actual) }
+                    ?? .broken("a job has another sequence in an operation on none")
             case .stale: .broken("an operation of a caller has lost a lease, which callers do not have")
             case .schema(let text), .broken(let text): .broken(text)
             }
@@ -101,6 +106,8 @@ extension ServiceError {
         case .conflict(_, let taken, let index):
             "\(index.map { "jobs[\($0)]: " } ?? "")a job with this \(taken == .jobID ? "id" : "idempotency key") has other content"
         case .wrongState(_, let state): "the job is \(state.rawValue), not failed or cancelled"
+        case .sequenceMismatch(let id, let expected, let actual):
+            "job \(id) is at sequence \(actual), not \(expected): nothing was done"
         case .outOfRange(let id, let sequence, let after):
             "job \(id) is at sequence \(sequence), before \(after)"
         case .readerTooSlow: "the reader is too slow for this watch: start it again"

@@ -2,13 +2,16 @@ package import JobModel
 import Postgres
 import Support
 
-/// Cancels a waiting job at once, and asks a running one to stop. It returns no row when the job is final, is in
-/// a state of a newer version, or was claimed or given back between the snapshot and the lock. The conditions on
-/// the state are written so that the planner cannot use a partial index.
+/// Cancels a waiting job at once, and asks a running one to stop, which is an event of its own. It returns no row when
+/// the job is final, was asked already, has another sequence than expected, is in a state of a newer version, or was
+/// claimed or given back between the snapshot and the lock. The conditions on the state are written so that the
+/// planner cannot use a partial index.
 struct CancelJob: Command, Audited {
     let node: Int32
     let id: JobID
-    let reason: String
+    let note: String
+    /// The sequence that the job must have; 0: any.
+    let expectedSequence: Int64
     let caller: Caller
 
     static let statement = ParameterizedStatement<Self>(
@@ -19,33 +22,44 @@ struct CancelJob: Command, Audited {
         ), gone AS (
             DELETE FROM live USING target
             WHERE \(.lookUp("live.number", "target.number")) AND live.token IS NULL
-                AND live.state IN ('scheduled', 'ready')
+                AND live.state IN ('scheduled', 'ready') AND \(isExpected)
             RETURNING live.number, live.lane, live.sequence + 1 AS sequence, live.attempt, live.max_attempts
         ), added AS (
             INSERT INTO finished (
-                number, state, sequence, attempt, max_attempts, finished_at, reason, message)
-            SELECT number, 'cancelled', sequence, attempt, max_attempts, now(), 'cancelled', \(\.reason) FROM gone
+                number, state, sequence, attempt, max_attempts, finished_at, cause, reason, message)
+            SELECT number, 'cancelled', sequence, attempt, max_attempts, now(), 'cancelled', 'cancelled', \(\.note)
+            FROM gone
         ), asked AS (
-            UPDATE live SET cancel_requested_at = now(), cancel_reason = \(\.reason)
+            UPDATE live SET cancel_requested_at = now(), cancel_reason = \(\.note),
+                sequence = live.sequence + 1
             FROM target
             WHERE \(.lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND live.state::text = 'running'
-                AND cancel_requested_at IS NULL
-            RETURNING live.number, live.lane, live.token, live.node
+                AND cancel_requested_at IS NULL AND \(isExpected)
+            RETURNING live.number, live.lane, live.sequence, live.attempt, live.token, live.node
+        ), kept AS (
+            INSERT INTO history (number, sequence, type, attempt, node, at, cause, reason, message)
+            SELECT number, sequence, 'cancel_requested', attempt, node, now(), 'cancelled', 'cancelled', \(\.note)
+            FROM asked
         ), \(announcing), audited AS (
             \(.auditing(
                 "cancel", by: .caller, jobs: "ARRAY[\(\.id)]",
                 from: "(SELECT FROM gone UNION ALL SELECT FROM asked) done"))
         )
-        SELECT number, lane, sequence, attempt, now() AS at, NULL::bigint AS token, NULL::int AS node FROM gone
+        SELECT gone.number, gone.lane, gone.sequence, gone.attempt, now() AS at, NULL::bigint AS token,
+            NULL::int AS node, NULL::text AS node_name
+        FROM gone
         UNION ALL
-        SELECT number, lane, 0, 0, now(), token, node FROM asked
+        SELECT asked.number, asked.lane, asked.sequence, asked.attempt, now(), asked.token, asked.node, node.name
+        FROM asked LEFT JOIN node ON node.id = asked.node
         """)
+
+    private static let isExpected = SQL<Self>.isExpected("live.sequence", \.expectedSequence)
 
     private static let announcing = SQL<Self>.announcing(
         """
         SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM gone
         UNION ALL
-        SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[0::bigint], true FROM asked
+        SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], true FROM asked
         """)
 }
 
@@ -53,6 +67,8 @@ struct CancelJob: Command, Audited {
 struct RetryJob: Command, Audited {
     let node: Int32
     let id: JobID
+    /// The sequence that the job must have; 0: any.
+    let expectedSequence: Int64
     let caller: Caller
 
     static let statement = ParameterizedStatement<Self>(
@@ -64,12 +80,13 @@ struct RetryJob: Command, Audited {
         ), old AS (
             DELETE FROM finished
             WHERE number = (SELECT number FROM target) AND state IN ('failed', 'cancelled')
+                AND \(.isExpected("sequence", \.expectedSequence))
             RETURNING *
         ), kept AS (
             INSERT INTO history (
-                number, sequence, type, attempt, node, started_at, at, reason, message)
+                number, sequence, type, attempt, node, started_at, at, cause, reason, message)
             SELECT number, sequence, (state::text)::event_type, attempt, node, started_at, finished_at,
-                reason, message
+                cause, reason, message
             FROM old
         ), undone AS (
             INSERT INTO history (number, sequence, type, attempt, at, due_at)
@@ -82,53 +99,93 @@ struct RetryJob: Command, Audited {
             RETURNING number, lane, sequence, attempt, due_at
         ), \(.announcing("SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM back")),
         audited AS (\(.auditing("retry", by: .caller, jobs: "ARRAY[\(\.id)]", from: "back")))
-        SELECT number, lane, sequence, attempt, due_at AS at, NULL::bigint AS token, NULL::int AS node FROM back
+        SELECT number, lane, sequence, attempt, due_at AS at, NULL::bigint AS token, NULL::int AS node,
+            NULL::text AS node_name
+        FROM back
         """)
+}
+
+extension SQL {
+    /// The condition that a job has the sequence that the caller expects; 0: any.
+    fileprivate static func isExpected(
+        _ column: String, _ expected: any KeyPath<Input, Int64> & Sendable
+    ) -> SQL {
+        "(\(expected) = 0 OR \(sql: column) = \(expected))"
+    }
+}
+
+extension JobRecord {
+    /// - Parameter expected: 0: any.
+    fileprivate func checkSequence(_ expected: Int64) throws(StoreError) {
+        guard expected == 0 || sequence == expected else {
+            throw .sequenceMismatch(expected: expected, actual: sequence)
+        }
+    }
 }
 
 extension JobStore {
     /// Cancels a job, or asks its run to stop; see `JobService.Cancel`. Returns the job after the change.
+    ///
+    /// - Parameter expectedSequence: the sequence that the job must have; 0: any. Otherwise nothing is changed, and this
+    ///   throws `sequenceMismatch`.
     package func cancel(
-        _ id: JobID, reason: String, by caller: Caller
+        _ id: JobID, note: String, expectedSequence: Int64 = 0, by caller: Caller
     ) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         for _ in 0..<5 {
             let change = try await write("cancel") { connection throws(PostgresError) -> ChangedRow? in
                 try ChangedRow(
-                    connection.execute(CancelJob(node: node, id: id, reason: reason, caller: caller)), of: id)
+                    connection.execute(
+                        CancelJob(
+                            node: node, id: id, note: note, expectedSequence: expectedSequence, caller: caller
+                        )),
+                    of: id)
             }
             guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
             guard let change else {
                 // There was nothing to change, or the job changed between the snapshot and the lock.
+                try job.checkSequence(expectedSequence)
                 if job.state.isFinal || job.cancelRequested { return job }
                 continue
             }
+            var changes: [LocalChange] = [
+                .event(
+                    JobEvent(
+                        jobID: id, sequence: change.sequence,
+                        type: change.token == nil ? .cancelled : .cancelRequested, at: change.at,
+                        attempt: change.attempt, node: change.nodeName,
+                        error: JobError(message: note, cause: .cancelled),
+                        kind: job.spec.kind,
+                        userID: job.spec.userID, queue: job.spec.queue),
+                    change.key)
+            ]
             if let token = change.token, let owner = change.node {
-                publish([.cancelRequested(change.key, token: token, node: owner, reason: reason)])
-            } else {
-                publish([
-                    .event(
-                        JobEvent(
-                            jobID: id, sequence: change.sequence, type: .cancelled, at: change.at,
-                            attempt: change.attempt,
-                            error: JobError(reason: JobError.reasonCancelled, message: reason),
-                            kind: job.spec.kind, userID: job.spec.userID, queue: job.spec.queue),
-                        change.key)
-                ])
+                changes.append(.cancelRequested(change.key, token: token, node: owner, reason: note))
             }
+            publish(changes)
             return job
         }
         throw .unavailable("the job changes too fast to be cancelled: try again")
     }
 
     /// Puts a failed or cancelled job back; see `JobService.Retry`. Returns the job after the change.
-    package func retry(_ id: JobID, by caller: Caller) async throws(StoreError) -> JobRecord {
+    ///
+    /// - Parameter expectedSequence: as in `cancel`.
+    package func retry(
+        _ id: JobID, expectedSequence: Int64 = 0, by caller: Caller
+    ) async throws(StoreError) -> JobRecord {
         let node = nodeNumber
         let change = try await write("retry") { connection throws(PostgresError) -> ChangedRow? in
-            try ChangedRow(connection.execute(RetryJob(node: node, id: id, caller: caller)), of: id)
+            try ChangedRow(
+                connection.execute(
+                    RetryJob(node: node, id: id, expectedSequence: expectedSequence, caller: caller)),
+                of: id)
         }
         guard let job = try await jobAfterWrite(id, for: caller.users) else { throw .notFound }
-        guard let change else { throw .wrongState(job.state) }
+        guard let change else {
+            try job.checkSequence(expectedSequence)
+            throw .wrongState(job.state)
+        }
         publish([
             .event(
                 JobEvent(
@@ -160,6 +217,7 @@ extension JobStore {
         /// The token and the node of a run that was asked to stop.
         let token: Int64?
         let node: Int32?
+        let nodeName: String?
 
         /// Nil if the statement changed nothing.
         init?(_ result: QueryResult, of id: JobID) throws(PostgresError) {
@@ -172,6 +230,7 @@ extension JobStore {
             at = try row[result.column("at")]
             token = try row[result.column("token")]
             node = try row[result.column("node")]
+            nodeName = try row[result.column("node_name")]
         }
     }
 }

@@ -8,6 +8,7 @@ struct FinishRuns: Command {
     let numbers: [Int64]
     let tokens: [Int64]
     let states: [String]
+    let causes: [String?]
     let reasons: [String?]
     let messages: [String?]
     let results: [[UInt8]?]
@@ -20,20 +21,21 @@ struct FinishRuns: Command {
         """
         WITH input AS (
             SELECT unnest(\(\.numbers)) AS number, unnest(\(\.tokens)) AS token, unnest(\(\.states)) AS state,
-                unnest(\(\.reasons)) AS reason, unnest(\(\.messages)) AS message,
+                unnest(\(\.causes)) AS cause, unnest(\(\.reasons)) AS reason,
+                unnest(\(\.messages)) AS message,
                 unnest(\(\.results)) AS result, unnest(\(\.resultTypes)) AS result_type
         ), gone AS (
             DELETE FROM live USING input
             WHERE \(.lookUp("live.number", "input.number")) AND live.token = input.token
             RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
-                live.max_attempts, live.node, live.started_at, input.state, input.reason, input.message,
-                input.result, input.result_type
+                live.max_attempts, live.node, live.started_at, input.state, input.cause, input.reason,
+                input.message, input.result, input.result_type
         ), added AS (
             INSERT INTO finished (
-                number, state, sequence, attempt, max_attempts, node, started_at, finished_at, reason,
+                number, state, sequence, attempt, max_attempts, node, started_at, finished_at, cause, reason,
                 message, result, result_type)
             SELECT number, state::final_state, sequence, attempt, max_attempts, node, started_at, now(),
-                reason, message, result, result_type
+                cause, reason, message, result, result_type
             FROM gone
         ), \(.announcing("gone", node: \.node))
         SELECT token, sequence, now() AS at FROM gone
@@ -46,6 +48,7 @@ struct ReturnRuns: Command {
     let numbers: [Int64]
     let tokens: [Int64]
     let types: [String]
+    let causes: [String?]
     let reasons: [String]
     let messages: [String]
     let delaysMilliseconds: [Int64]
@@ -57,12 +60,12 @@ struct ReturnRuns: Command {
         """
         WITH input AS (
             SELECT * FROM unnest(
-                \(\.numbers), \(\.tokens), \(\.types), \(\.reasons), \(\.messages), \(\.delaysMilliseconds),
-                \(\.counts))
-            AS t (number, token, type, reason, message, delay_ms, counts)
+                \(\.numbers), \(\.tokens), \(\.types), \(\.causes), \(\.reasons), \(\.messages),
+                \(\.delaysMilliseconds), \(\.counts))
+            AS t (number, token, type, cause, reason, message, delay_ms, counts)
         ), old AS MATERIALIZED (
             SELECT live.number, live.token, live.started_at, live.node, live.attempt, input.type,
-                input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
+                input.cause, input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
                 live.cancel_reason
             FROM live
             JOIN input ON \(.lookUp("live.number", "input.number")) AND live.token = input.token
@@ -78,9 +81,9 @@ struct ReturnRuns: Command {
             RETURNING live.number, live.lane, live.sequence, live.due_at
         ), kept AS (
             INSERT INTO history (
-                number, sequence, type, attempt, node, started_at, at, due_at, reason, message)
+                number, sequence, type, attempt, node, started_at, at, due_at, cause, reason, message)
             SELECT number, back.sequence, old.type::event_type, old.attempt, old.node, old.started_at, now(),
-                back.due_at, old.reason, old.message
+                back.due_at, old.cause, old.reason, old.message
             FROM back JOIN old USING (number)
         ), \(.announcing("back", node: \.node))
         SELECT old.token, back.sequence, now() AS at, back.due_at, old.cancel_reason
@@ -173,7 +176,8 @@ extension FinishRuns {
         }
         self.init(
             node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), states: states,
-            reasons: errors.map { $0?.reason }, messages: errors.map { $0?.message },
+            causes: errors.map { $0?.keptCause }, reasons: errors.map { $0?.keptReason },
+            messages: errors.map { $0?.message },
             results: results.map { $0?.data }, resultTypes: results.map { $0?.contentType })
     }
 }
@@ -193,8 +197,8 @@ extension ReturnRuns {
         }
         self.init(
             node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), types: types,
-            reasons: errors.map(\.reason), messages: errors.map(\.message), delaysMilliseconds: delays,
-            counts: counts)
+            causes: errors.map(\.keptCause), reasons: errors.map(\.keptReason),
+            messages: errors.map(\.message), delaysMilliseconds: delays, counts: counts)
     }
 }
 

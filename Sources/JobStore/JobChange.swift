@@ -12,7 +12,8 @@ struct JobChange: Sendable {
     var type: JobEventType
     var attempt: Int
     var node: String?
-    /// If set, the event before this one was the start of the attempt.
+    /// If set, this is the end of an attempt. The event before it was the attempt's start, or the request to stop it, which
+    /// has a row of its own and was preceded by the start.
     var startedAt: Timestamp?
     var at: Timestamp
     var dueAt: Timestamp?
@@ -23,8 +24,14 @@ struct JobChange: Sendable {
     static func events(_ changes: [JobChange], after: Int64) -> [JobEvent] {
         var events: [JobEvent] = []
         for change in changes {
-            if let startedAt = change.startedAt, change.sequence - 1 > after {
-                events.append(change.event(change.sequence - 1, .started, at: startedAt))
+            if let startedAt = change.startedAt {
+                let hadStopRequest =
+                    events.last?.type == .cancelRequested && events.last?.sequence == change.sequence - 1
+                let start = change.sequence - (hadStopRequest ? 2 : 1)
+                if start > after {
+                    let started = change.event(start, .started, at: startedAt)
+                    events.insert(started, at: hadStopRequest ? events.count - 1 : events.count)
+                }
             }
             guard change.sequence > after else { continue }
             var event = change.event(change.sequence, change.type, at: change.at)
@@ -46,7 +53,7 @@ struct JobChange: Sendable {
                         number: change.attempt, node: change.node ?? "", startedAt: change.at, endedAt: nil,
                         outcome: .running, error: nil))
             } else if let startedAt = change.startedAt {
-                guard let outcome = Attempt.Outcome(endedBy: change.type, reason: change.error?.reason) else {
+                guard let outcome = Attempt.Outcome(endedBy: change.type, cause: change.error?.cause) else {
                     throw PostgresError(
                         .decoding,
                         "event \(change.sequence) of job \(change.key.id) ends a run as \(change.type.rawValue)"
@@ -55,7 +62,8 @@ struct JobChange: Sendable {
                 attempts.append(
                     Attempt(
                         number: change.attempt, node: change.node ?? "", startedAt: startedAt,
-                        endedAt: change.at, outcome: outcome, error: change.error, isCounted: outcome != .released))
+                        endedAt: change.at, outcome: outcome, error: change.error,
+                        isCounted: outcome != .released))
             }
         }
         return attempts

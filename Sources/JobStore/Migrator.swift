@@ -45,6 +45,7 @@ package enum Migrator {
         Migration(number: 7, name: "0007_secret", sql: text(PackageResources._007_secret_sql)),
         Migration(
             number: 8, name: "0008_constraint_names", sql: text(PackageResources._008_constraint_names_sql)),
+        Migration(number: 9, name: "0009_attempts", sql: text(PackageResources._009_attempts_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -22,9 +22,10 @@ extension SQL {
         coalesce(f.max_attempts, l.max_attempts) AS last_attempt, coalesce(l.due_at, j.due_at) AS due_at,
         coalesce(f.started_at, l.started_at, h.started_at) AS started_at, f.finished_at,
         l.cancel_requested_at IS NOT NULL AS cancel_requested,
+        CASE WHEN f.number IS NOT NULL THEN f.cause ELSE h.cause END AS error_cause,
         CASE WHEN f.number IS NOT NULL THEN f.reason ELSE h.reason END AS error_reason,
         CASE WHEN f.number IS NOT NULL THEN f.message ELSE h.message END AS error_message,
-        p.stage, p.fraction, p.message, p.step, p.steps, p.updated_at
+        p.stage, p.fraction, p.message, p.step, p.steps, p.done, p.total, p.updated_at
         """
     }
 
@@ -36,7 +37,8 @@ extension SQL {
         LEFT JOIN finished f ON \(.lookUp("f.number", "j.number"))
         LEFT JOIN progress p ON \(.lookUp("p.number", "j.number")) AND p.attempt = coalesce(f.attempt, l.attempt)
         LEFT JOIN LATERAL (
-            SELECT reason, message, started_at FROM history WHERE history.number = j.number
+            SELECT cause, reason, message, started_at FROM history
+            WHERE history.number = j.number AND type <> 'cancel_requested'
             ORDER BY sequence DESC LIMIT 1) h ON f.number IS NULL
         """
     }
@@ -85,12 +87,14 @@ struct FindPayload: Command {
 struct FindEvents: Command {
     let numbers: [Int64]
     let after: [Int64]
-    let historyMax = Int64(JobLimits.attemptsReturnedMax)
+    let historyMax: Int64
     let resultBytesMax = Int32(JobLimits.eventResultBytesMax)
 
-    init(after sequences: [Int64: Int64]) {
+    /// - Parameter historyMax: the most rows of each history that are read.
+    init(after sequences: [Int64: Int64], historyMax: Int = JobLimits.historyRowsMax) {
         numbers = Array(sequences.keys)
         after = Array(sequences.values)
+        self.historyMax = Int64(historyMax)
     }
 
     /// Reads the beginning of a history that is too long: a caller that follows a job reads on from there.
@@ -102,26 +106,31 @@ struct FindEvents: Command {
     private static func events(history order: SQL<Self>) -> SQL<Self> {
         """
         SELECT j.number, j.id, k.name AS kind, j.user_id, q.name AS queue, e.sequence, e.type, e.attempt,
-            node.name AS node, e.started_at, e.at, e.due_at, e.reason, e.message, e.result, e.result_type, j.lane
+            node.name AS node, e.started_at, e.at, e.due_at, e.cause, e.reason, e.message, e.result, e.result_type, j.lane
         FROM unnest(\(\.numbers), \(\.after)) AS wanted (number, after)
         JOIN job j ON \(.lookUp("j.number", "wanted.number"))
         JOIN lane ON lane.id = j.lane JOIN queue q ON q.id = lane.queue JOIN kind k ON k.id = j.kind
         CROSS JOIN LATERAL (
             SELECT 1::bigint AS sequence, 'enqueued' AS type, 0 AS attempt, NULL::int AS node,
-                NULL::timestamptz AS started_at, j.created_at AS at, j.due_at, NULL::text AS reason,
-                NULL::text AS message, NULL::bytea AS result, NULL::text AS result_type
+                NULL::timestamptz AS started_at, j.created_at AS at, j.due_at, NULL::text AS cause,
+                NULL::text AS reason, NULL::text AS message, NULL::bytea AS result, NULL::text AS result_type
             WHERE wanted.after < 1
             UNION ALL
-            (SELECT sequence, type::text, attempt, node, started_at, at, due_at, reason, message, NULL, NULL
+            (SELECT sequence, type::text, attempt, node, started_at, at, due_at, cause, reason, message, NULL,
+                NULL
             FROM history WHERE history.number = wanted.number AND sequence > wanted.after
             ORDER BY sequence \(order) LIMIT \(\.historyMax))
             UNION ALL
-            SELECT sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL
+            SELECT start.sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL, NULL
             -- Equivalent to state = 'running', from which the planner might choose to walk the index of all running jobs.
-            FROM live
-            WHERE live.number = wanted.number AND started_at IS NOT NULL AND sequence > wanted.after
+            FROM live CROSS JOIN LATERAL (
+                -- After a request to stop, the last event is that request, which is in `history`, and the start is before it.
+                SELECT live.sequence - (EXISTS (
+                    SELECT FROM history h WHERE h.number = live.number AND h.sequence = live.sequence))::int
+                    AS sequence) start
+            WHERE live.number = wanted.number AND started_at IS NOT NULL AND start.sequence > wanted.after
             UNION ALL
-            SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, reason, message,
+            SELECT sequence, state::text, attempt, node, started_at, finished_at, NULL, cause, reason, message,
                 CASE WHEN octet_length(result) <= \(\.resultBytesMax) THEN result END, result_type
             FROM finished WHERE finished.number = wanted.number AND sequence > wanted.after
         ) e
@@ -160,7 +169,7 @@ struct FindProgress: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_progress",
         """
-        SELECT number, attempt, stage, fraction, message, step, steps, updated_at, job.id
+        SELECT number, attempt, stage, fraction, message, step, steps, done, total, updated_at, job.id
         FROM progress JOIN job USING (number) WHERE number = ANY (\(\.numbers))
         """)
 }
@@ -217,7 +226,7 @@ extension JobStore {
         }
     }
 
-    /// The job with its attempts, its log and, if wanted, its payload.
+    /// The job with its last attempts, its log and, if wanted, its payload. The messages of the attempts are cut.
     package func jobWithHistory(
         _ id: JobID, for users: UserScope, payload: Bool
     ) async throws(StoreError) -> JobRecord? {
@@ -225,14 +234,24 @@ extension JobStore {
         return try await read("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
-                    Query(FindEvents.last, FindEvents(after: [found.number: 0])),
+                    // An attempt has at most three rows: the request to stop it, its end, and the Retry after that.
+                    Query(
+                        FindEvents.last,
+                        FindEvents(
+                            after: [found.number: 0], historyMax: 3 * JobLimits.attemptsReturnedMax)),
                     Query(FindLogs([(number: found.number, after: 0)])),
                 ] + (payload ? [Query(FindPayload(number: found.number))] : []))
             var job = found
             var changes: [JobChange] = []
             let changeReader = try ChangeReader(results[0])
             for row in results[0] { changes.append(try changeReader.change(row)) }
-            job.attempts = try JobChange.attempts(changes)
+            job.attempts = try JobChange.attempts(changes).suffix(JobLimits.attemptsReturnedMax).map {
+                var attempt = $0
+                if let message = attempt.error?.message {
+                    attempt.error?.message = message.cut(toBytes: JobLimits.attemptMessageBytesMax)
+                }
+                return attempt
+            }
             let logReader = try LogReader(results[1])
             for row in results[1] { job.log.append(try logReader.line(row)) }
             if payload, let row = results[2].first {

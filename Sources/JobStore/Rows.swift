@@ -19,8 +19,7 @@ struct RecordReader {
     private let startedAt: Column<Timestamp?>
     private let finishedAt: Column<Timestamp?>
     private let cancelRequested: Column<Bool>
-    private let errorReason: Column<String?>
-    private let errorMessage: Column<String?>
+    private let error: ErrorReader
     private let progressStage: Column<String?>
     private let progress: ProgressReader
     private let result: Column<[UInt8]?>
@@ -42,8 +41,7 @@ struct RecordReader {
         startedAt = try rows.column("started_at")
         finishedAt = try rows.column("finished_at")
         cancelRequested = try rows.column("cancel_requested")
-        errorReason = try rows.column("error_reason")
-        errorMessage = try rows.column("error_message")
+        error = try ErrorReader(rows, prefix: "error_")
         progressStage = try rows.column("stage")
         progress = try ProgressReader(rows)
         result = try rows.column("result")
@@ -66,9 +64,7 @@ struct RecordReader {
         record.startedAt = try row[startedAt]
         record.finishedAt = try row[finishedAt]
         record.cancelRequested = try row[cancelRequested]
-        if let reason = try row[errorReason] {
-            record.error = JobError(reason: reason, message: try row[errorMessage] ?? "")
-        }
+        record.error = try error.error(row, of: "job \(id)")
         if try row[progressStage] != nil { record.progress = try progress.progress(row) }
         if let data = try row[result] {
             record.result = JobResult(data: data, contentType: try row[resultType] ?? "")
@@ -86,6 +82,40 @@ struct RecordReader {
     }
 }
 
+/// Reads why a run or a job ended without success: the columns `cause`, `reason` and `message`.
+struct ErrorReader {
+    private let cause: Column<String?>
+    private let reason: Column<String?>
+    private let message: Column<String?>
+
+    /// - Parameter prefix: what the names of the columns begin with in the result.
+    init(_ rows: QueryResult, prefix: String = "") throws(PostgresError) {
+        cause = try rows.column(prefix + "cause")
+        reason = try rows.column(prefix + "reason")
+        message = try rows.column(prefix + "message")
+    }
+
+    /// Nil: there was none.
+    ///
+    /// - Parameter subject: names the row in errors.
+    func error(_ row: Row, of subject: @autoclosure () -> String) throws(PostgresError) -> JobError? {
+        guard let reason = try row[reason] else { return nil }
+        let known: FailureCause? = try row.word(cause, "cause", of: subject())
+        // A node of the release before knows causes as reasons only. Other reasons are the handler's.
+        let cause =
+            known ?? FailureCause.allCases.first { ExactText($0.word) == ExactText(reason) } ?? .handler
+        return JobError(reason: reason, message: try row[message] ?? "", cause: cause)
+    }
+}
+
+extension JobError {
+    /// The value of the column `cause`.
+    var keptCause: String? { cause.rawValue }
+
+    /// The value of the column `reason`, which is never empty.
+    var keptReason: String { reason.isEmpty ? cause.word : reason }
+}
+
 /// Reads the columns of `progress` that say how far a run is.
 struct ProgressReader {
     private let stage: Column<String>
@@ -93,6 +123,8 @@ struct ProgressReader {
     private let message: Column<String>
     private let step: Column<Int32>
     private let steps: Column<Int32>
+    private let done: Column<Int64?>
+    private let total: Column<Int64?>
     private let updatedAt: Column<Timestamp>
 
     init(_ result: QueryResult) throws(PostgresError) {
@@ -101,13 +133,23 @@ struct ProgressReader {
         message = try result.column("message")
         step = try result.column("step")
         steps = try result.column("steps")
+        done = try result.column("done")
+        total = try result.column("total")
         updatedAt = try result.column("updated_at")
     }
 
     func progress(_ row: Row) throws(PostgresError) -> Progress {
+        // A fraction that is not a number is not known (`Progress.init`).
         Progress(
             stage: try row[stage], fraction: try row[fraction], message: try row[message],
-            done: Int64(try row[step]), total: Int64(try row[steps]), updatedAt: try row[updatedAt])
+            done: Self.count(try row[done], cut: try row[step]),
+            total: Self.count(try row[total], cut: try row[steps]), updatedAt: try row[updatedAt])
+    }
+
+    /// - Parameter cut: the same number in 32 bits. If it is another one, a node of the release before has written it since.
+    private static func count(_ whole: Int64?, cut: Int32) -> Int64 {
+        guard let whole, Int32(clamping: whole) == cut else { return Int64(cut) }
+        return whole
     }
 }
 
@@ -226,8 +268,7 @@ struct ChangeReader {
     private let startedAt: Column<Timestamp?>
     private let at: Column<Timestamp>
     private let dueAt: Column<Timestamp?>
-    private let reason: Column<String?>
-    private let message: Column<String?>
+    private let error: ErrorReader
     private let result: Column<[UInt8]?>
     private let resultType: Column<ExactText?>
     private let lane: Column<Int64>
@@ -245,8 +286,7 @@ struct ChangeReader {
         startedAt = try rows.column("started_at")
         at = try rows.column("at")
         dueAt = try rows.column("due_at")
-        reason = try rows.column("reason")
-        message = try rows.column("message")
+        error = try ErrorReader(rows)
         result = try rows.column("result")
         resultType = try rows.column("result_type")
         lane = try rows.column("lane")
@@ -255,8 +295,6 @@ struct ChangeReader {
     func change(_ row: Row) throws(PostgresError) -> JobChange {
         let id = try row[id]
         let sequence = try row[sequence]
-        var error: JobError?
-        if let reason = try row[reason] { error = JobError(reason: reason, message: try row[message] ?? "") }
         var result: JobResult?
         if let data = try row[self.result] {
             result = JobResult(data: data, contentType: try row[resultType] ?? "")
@@ -266,6 +304,7 @@ struct ChangeReader {
             userID: try row[userID], queue: try row[queue], sequence: sequence,
             type: try row.word(type, "event type", of: "event \(sequence) of job \(id)"),
             attempt: Int(try row[attempt]), node: try row[node], startedAt: try row[startedAt],
-            at: try row[at], dueAt: try row[dueAt], error: error, result: result)
+            at: try row[at], dueAt: try row[dueAt],
+            error: try error.error(row, of: "event \(sequence) of job \(id)"), result: result)
     }
 }

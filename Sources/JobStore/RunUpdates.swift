@@ -22,6 +22,9 @@ struct SaveProgress: Command {
     let stages: [String]
     let fractions: [Double]
     let messages: [String]
+    let done: [Int64]
+    let totals: [Int64]
+    /// `done` and `totals` in 32 bits, for nodes of the release before 0009_attempts.
     let step: [Int32]
     let steps: [Int32]
     let updatedAt: [Timestamp]
@@ -32,15 +35,16 @@ struct SaveProgress: Command {
         WITH input AS (
             SELECT t.*, live.lane FROM unnest(
                 \(\.numbers), \(\.tokens), \(\.attempts), \(\.stages), \(\.fractions), \(\.messages), \(\.step),
-                \(\.steps), \(\.updatedAt))
-            AS t (number, token, attempt, stage, fraction, message, step, steps, updated_at)
+                \(\.steps), \(\.done), \(\.totals), \(\.updatedAt))
+            AS t (number, token, attempt, stage, fraction, message, step, steps, done, total, updated_at)
             JOIN live ON \(.lookUp("live.number", "t.number")) AND live.token = t.token
         ), \(.announcing("input", node: \.node, sequence: "0::bigint"))
-        INSERT INTO progress (number, attempt, stage, fraction, message, step, steps, updated_at)
-        SELECT number, attempt, stage, fraction, message, step, steps, updated_at FROM input ORDER BY number
+        INSERT INTO progress (number, attempt, stage, fraction, message, step, steps, done, total, updated_at)
+        SELECT number, attempt, stage, fraction, message, step, steps, done, total, updated_at FROM input
+        ORDER BY number
         ON CONFLICT (number) DO UPDATE SET attempt = excluded.attempt, stage = excluded.stage,
             fraction = excluded.fraction, message = excluded.message, step = excluded.step,
-            steps = excluded.steps, updated_at = excluded.updated_at
+            steps = excluded.steps, done = excluded.done, total = excluded.total, updated_at = excluded.updated_at
         """)
 }
 
@@ -162,8 +166,11 @@ extension SaveProgress {
         self.init(
             node: node, numbers: updates.map(\.key.number), tokens: updates.map(\.token),
             attempts: updates.map { Int32($0.attempt) }, stages: progress.map(\.stage),
+            // Nodes of the release before 0009_attempts read NaN as 0.
             fractions: progress.map { $0.fraction ?? .nan }, messages: progress.map(\.message),
-            step: progress.map { Int32(clamping: $0.done) }, steps: progress.map { Int32(clamping: $0.total) },
+            done: progress.map(\.done), totals: progress.map(\.total),
+            step: progress.map { Int32(clamping: $0.done) },
+            steps: progress.map { Int32(clamping: $0.total) },
             updatedAt: progress.map(\.updatedAt))
     }
 }

@@ -258,7 +258,7 @@ package struct WatchBuffer: Sendable {
         }
         events.append(update)
         // The progress of an attempt is of no use after its end.
-        if event.type != .started { progress[event.jobID] = nil }
+        if event.state != .running { progress[event.jobID] = nil }
         if namesJobs || positions[event.jobID] != nil || positions.count < Self.positionsMax {
             let known = max(positions[event.jobID]?.known ?? 0, event.sequence)
             setPosition(

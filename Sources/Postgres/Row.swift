@@ -110,7 +110,20 @@ package struct Row {
     package func word<Word: RawRepresentable<String>>(
         _ column: Column<String>, _ name: String, of location: @autoclosure () -> String
     ) throws(PostgresError) -> Word {
-        let text = try self[column]
+        try word(try self[column], name, of: location())
+    }
+
+    /// The same for a column that may be NULL.
+    package func word<Word: RawRepresentable<String>>(
+        _ column: Column<String?>, _ name: String, of location: @autoclosure () -> String
+    ) throws(PostgresError) -> Word? {
+        guard let text = try self[column] else { return nil }
+        return try word(text, name, of: location())
+    }
+
+    private func word<Word: RawRepresentable<String>>(
+        _ text: String, _ name: String, of location: @autoclosure () -> String
+    ) throws(PostgresError) -> Word {
         guard let word = Word(rawValue: text) else {
             let value = "\(name) \"\(text)\""
             throw PostgresError(

@@ -146,7 +146,7 @@ struct EmbeddedJobs: JobQueue {
     func cancel(_ id: UUID, reason: String) async throws -> Job {
         Job(
             try await run { operations, caller throws(ServiceError) in
-                try await operations.jobs.cancel(JobID(id), reason: ExactText(reason), by: caller)
+                try await operations.jobs.cancel(JobID(id), note: ExactText(reason), by: caller)
             })
     }
 
@@ -172,7 +172,8 @@ extension SignalboxError {
         var job: JobID?
         switch error {
         case .quotaExceeded(_, let user, _), .tooManyQueues(let user): quota = "user:\(user)"
-        case .notFound(let id), .conflict(let id, _, _), .outOfRange(let id, _, _), .wrongState(let id, _):
+        case .notFound(let id), .conflict(let id, _, _), .outOfRange(let id, _, _), .wrongState(let id, _),
+            .sequenceMismatch(let id, _, _):
             job = id
         case .invalid, .pageTokenInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .readerTooSlow,
             .shuttingDown, .overloaded, .unavailable, .outcomeUnknown, .cancelled, .broken:

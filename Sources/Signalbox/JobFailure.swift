@@ -1,6 +1,6 @@
 /// An error with which a handler decides what happens next, and what the job's user reads.
 public struct JobFailure: Error, Sendable, Hashable {
-    /// The reason, a word for programs of at most 64 bytes.
+    /// A word for programs that names the failure, of at most 64 bytes. Empty: there is none.
     public var reason: String
     /// A message for the job's user, of at most 4,096 bytes.
     public var message: String
@@ -13,7 +13,7 @@ public struct JobFailure: Error, Sendable, Hashable {
 
     /// A failure that ends the job.
     public static func permanent(
-        _ message: String, reason: String = "permanent", details: String? = nil
+        _ message: String, reason: String = "", details: String? = nil
     ) -> JobFailure {
         JobFailure(
             reason: reason, message: message, isPermanent: true, retryAfter: nil, details: details)
@@ -22,7 +22,7 @@ public struct JobFailure: Error, Sendable, Hashable {
     /// A failure after which the job is retried, after the delay `after` or, if it is nil, that of its retry
     /// policy.
     public static func retry(
-        _ message: String, reason: String = "failed", after: Duration? = nil, details: String? = nil
+        _ message: String, reason: String = "", after: Duration? = nil, details: String? = nil
     ) -> JobFailure {
         JobFailure(
             reason: reason, message: message, isPermanent: false, retryAfter: after, details: details)

@@ -40,12 +40,16 @@ package struct JobServiceHandlers: Sendable {
             .unary(JobServiceMethod.cancel, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try CancelRequest.read(bytes)
                 let id = try JobID(request.jobID, field: "job_id")
-                let job = try await jobs.cancel(id, reason: request.note, by: context.caller)
+                let job = try await jobs.cancel(
+                    id, note: request.note, expectedSequence: request.expectedSequence, by: context.caller)
                 return JobResponse(job: job).encode()
             },
             .unary(JobServiceMethod.retry, maxRequestBytes: Self.requestBytesMax) { bytes, context in
-                let id = try JobID(RetryRequest.read(bytes).jobID, field: "job_id")
-                return JobResponse(job: try await jobs.retry(id, by: context.caller)).encode()
+                let request = try RetryRequest.read(bytes)
+                let id = try JobID(request.jobID, field: "job_id")
+                let job = try await jobs.retry(
+                    id, expectedSequence: request.expectedSequence, by: context.caller)
+                return JobResponse(job: job).encode()
             },
         ]
     }

@@ -87,7 +87,7 @@ extension ServiceError {
         case .conflict: .alreadyExists
         case .wrongState, .unknownKind: .failedPrecondition
         case .outOfRange: .outOfRange
-        case .readerTooSlow: .aborted
+        case .readerTooSlow, .sequenceMismatch: .aborted
         case .shuttingDown, .overloaded, .unavailable, .outcomeUnknown: .unavailable
         case .cancelled: .cancelled
         case .broken: .internalError

@@ -54,7 +54,9 @@ public final class TestAttempt: Sendable {
 
 extension JobFailure {
     fileprivate init(_ failure: RunFailure) {
-        let kept = JobError(reason: failure.reason, message: failure.message)
+        let kept = JobError(
+            reason: failure.reason, message: failure.message,
+            cause: failure.isPermanent ? .handlerPermanent : .handler)
         self = .permanent(kept.message, reason: kept.reason, details: failure.details)
         isPermanent = failure.isPermanent
         retryAfter = failure.retryAfter

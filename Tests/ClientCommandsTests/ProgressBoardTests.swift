@@ -83,7 +83,7 @@ import Testing
 
     @Test func aRetryIsPrinted() {
         var board = ProgressBoard()
-        let error = JobError(reason: "failed", message: "boom")
+        let error = JobError(message: "boom", cause: .handler)
         board.apply(.lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))
         #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, failed: boom"])
     }

@@ -178,7 +178,7 @@ import Testing
 
     @Test func messagesOfAWatch() throws {
         let event = Sample.event(
-            .retryScheduled, sequence: 3, error: JobError(reason: "failed", message: "boom"))
+            .retryScheduled, sequence: 3, error: JobError(message: "boom", cause: .handler))
         #expect(
             try JSONLine.text(WatchView(.lifecycle(event))) == """
                 {"lifecycle":{"at":"2024-07-03T10:00:03Z","attempt":1,\
@@ -222,7 +222,7 @@ import Testing
     /// Every text of a job that another user has written, on the terminal of an operator.
     @Test func nothingOfAJobDrivesTheTerminal() throws {
         let evil = "\u{1B}]0;x\u{7}\u{9B}2J\r\n\u{202E}\u{200B}\u{61C}\u{85}\u{2028}"
-        let error = JobError(reason: evil, message: evil)
+        let error = JobError(reason: evil, message: evil, cause: .handler)
         var job = Sample.job(.failed, sequence: 3, progress: Sample.progress(0.5, message: evil))
         job.spec.kind = "k" + evil
         job.spec.payload = Array(evil.utf8)
@@ -284,7 +284,7 @@ import Testing
             Attempt(
                 number: 1, node: "node-a", startedAt: Sample.start,
                 endedAt: Sample.start.advanced(by: .seconds(2)), outcome: .timedOut,
-                error: JobError(reason: "timeout", message: ""))
+                error: JobError(message: "", cause: .timeout))
         ]
         let lines = JobText.lines(job, includesPayload: true)
         #expect(lines.contains("error:    permanent: no such voice"))

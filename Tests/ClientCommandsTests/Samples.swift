@@ -17,7 +17,7 @@ enum Sample {
             startedAt: state == .pending ? nil : start,
             finishedAt: state.isFinal ? start.advanced(by: .milliseconds(12_500)) : nil,
             attempt: state == .pending ? 0 : 1, progress: progress,
-            error: state == .failed ? JobError(reason: "permanent", message: "no such voice") : nil)
+            error: state == .failed ? JobError(message: "no such voice", cause: .handlerPermanent) : nil)
     }
 
     static func event(

@@ -20,7 +20,7 @@ import Testing
             #expect(due.promoted == 1)
             #expect(try #require(due.next) > .seconds(390_000))
             #expect(try await bench.one.claim().runs.map(\.key.id) == [soon.id])
-            try await store.requestCancel(later.id, reason: "", for: .all)
+            try await store.requestCancel(later.id, note: "", for: .all)
             #expect(try await store.promoteDue() == (0, nil))
         }
     }

@@ -73,21 +73,33 @@ import Testing
         try await ContractBench.with(implementation) { bench in
             let store = bench.one.store
             let waiting = try await bench.enqueue { $0.due = .after(.seconds(100)) }
-            try await store.requestCancel(waiting.id, reason: "why", for: .all)
+            try await store.requestCancel(waiting.id, note: "why", for: .all)
             var job = try await bench.record(waiting.id)
             #expect(job.state == .cancelled && job.sequence == 2 && job.attempt == 0)
-            #expect(job.error == JobError(reason: "cancelled", message: "why"))
+            #expect(job.error == JobError(message: "why", cause: .cancelled))
             #expect(try await bench.events(waiting.id).map(\.type) == [.enqueued, .cancelled])
             #expect(bench.one.changes.events(of: waiting.id).map(\.sequence) == [1, 2])
             let run = try await bench.start()
-            try await store.requestCancel(run.key.id, reason: "first", for: .all)
-            try await store.requestCancel(run.key.id, reason: "second", for: .all)
+            try await store.requestCancel(run.key.id, note: "first", for: .all)
+            try await store.requestCancel(run.key.id, note: "second", for: .all)
             job = try await bench.record(run.key.id)
-            #expect(job.state == .running && job.cancelRequested && job.sequence == 2)
+            #expect(job.state == .running && job.cancelRequested && job.sequence == 3)
+            // The run goes on: the request is no error of an attempt yet.
+            #expect(job.error == nil && job.attempts.map(\.outcome) == [.running])
+            #expect(job.attempts.map(\.startedAt) == [run.startedAt])
             #expect(try await store.cancelRequests().map(\.reason) == ["first"])
             #expect(bench.one.changes.cancels.map(\.reason) == ["first"])
-            try await bench.one.finish(run, .success)
-            try await store.requestCancel(run.key.id, reason: "late", for: .all)
+            let events = try await bench.events(run.key.id)
+            #expect(events.map(\.type) == [.enqueued, .started, .cancelRequested])
+            #expect(events.last?.error == JobError(message: "first", cause: .cancelled))
+            #expect(events.last?.state == .running && events.last?.attempt == 1 && events.last?.node == "one")
+            #expect(bench.one.changes.events(of: run.key.id) == events)
+            #expect(try await bench.one.finish(run, .success) == .written)
+            let whole = try await bench.events(run.key.id)
+            #expect(whole.map(\.type) == [.enqueued, .started, .cancelRequested, .succeeded])
+            #expect(bench.one.changes.events(of: run.key.id) == whole)
+            #expect(try await bench.record(run.key.id).attempts.map(\.outcome) == [.succeeded])
+            try await store.requestCancel(run.key.id, note: "late", for: .all)
             #expect(try await bench.record(run.key.id).state == .succeeded)
         }
     }
@@ -121,19 +133,64 @@ import Testing
     }
 
     @Test(arguments: Implementation.allCases)
+    func otherSequenceThanExpectedChangesNothing(_ implementation: Implementation) async throws {
+        try await ContractBench.with(implementation) { bench in
+            let store = bench.one.store
+            func mismatch(
+                _ expected: Int64, actual: Int64, _ body: (Int64) async throws -> Void
+            ) async throws {
+                await #expect(throws: StoreError.sequenceMismatch(expected: expected, actual: actual)) {
+                    try await body(expected)
+                }
+            }
+            let waiting = try await bench.enqueue()
+            func cancel(_ id: JobID) -> (Int64) async throws -> Void {
+                { try await store.requestCancel(id, note: "why", expectedSequence: $0, for: .all) }
+            }
+            func retry(_ id: JobID) -> (Int64) async throws -> Void {
+                { try await store.requestRetry(id, expectedSequence: $0, for: .all) }
+            }
+            try await mismatch(2, actual: 1, cancel(waiting.id))
+            #expect(try await bench.record(waiting.id).state == .pending)
+            let run = try await bench.claimed(waiting.id)
+            try await mismatch(1, actual: 2, cancel(waiting.id))
+            try await mismatch(1, actual: 2, retry(waiting.id))
+            #expect(try await !bench.record(waiting.id).cancelRequested)
+            try await cancel(waiting.id)(2)
+            // A repeated call has no effect.
+            try await mismatch(2, actual: 3, cancel(waiting.id))
+            try await cancel(waiting.id)(3)
+            try await bench.one.finish(run, .cancelled)
+            try await mismatch(3, actual: 4, cancel(waiting.id))
+            try await mismatch(3, actual: 4, retry(waiting.id))
+            #expect(try await bench.record(waiting.id).state == .cancelled)
+            try await retry(waiting.id)(4)
+            try await mismatch(4, actual: 5, retry(waiting.id))
+            try await cancel(waiting.id)(5)
+            let types = try await bench.events(waiting.id).map(\.type)
+            #expect(
+                types == [.enqueued, .started, .cancelRequested, .cancelled, .retried, .cancelled])
+            await #expect(throws: StoreError.wrongState(.pending)) {
+                let other = try await bench.enqueue()
+                try await store.requestRetry(other.id, expectedSequence: 1, for: .all)
+            }
+        }
+    }
+
+    @Test(arguments: Implementation.allCases)
     func jobOfAnotherUserIsNotFound(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in
             let job = try await bench.enqueue()
             for users: UserScope in [.only(["v"]), .only([])] {
                 await #expect(throws: StoreError.notFound) {
-                    try await bench.one.store.requestCancel(job.id, reason: "", for: users)
+                    try await bench.one.store.requestCancel(job.id, note: "", for: users)
                 }
                 await #expect(throws: StoreError.notFound) {
                     try await bench.one.store.requestRetry(job.id, for: users)
                 }
             }
             await #expect(throws: StoreError.notFound) {
-                try await bench.one.store.requestCancel(Self.id, reason: "", for: .all)
+                try await bench.one.store.requestCancel(Self.id, note: "", for: .all)
             }
             #expect(try await bench.record(job.id).state == .pending)
         }

@@ -127,12 +127,12 @@ struct ContractBench: Sendable {
 
 extension Verdict {
     static let success = Verdict.final(.succeeded, nil, JobResult(data: [7], contentType: "x/y"))
-    static let failure = Verdict.final(.failed, JobError(reason: "failed", message: "oops"), nil)
-    static let cancelled = Verdict.final(.cancelled, JobError(reason: "cancelled", message: "why"), nil)
+    static let failure = Verdict.final(.failed, JobError(message: "oops", cause: .handler), nil)
+    static let cancelled = Verdict.final(.cancelled, JobError(message: "why", cause: .cancelled), nil)
     static let released = Verdict.again(
-        .released, JobError(reason: "released", message: "m"), after: .zero, countsAttempt: false)
+        .released, JobError(message: "m", cause: .released), after: .zero, countsAttempt: false)
 
-    static func again(after delay: Duration = .zero, reason: String = "failed") -> Verdict {
-        .again(.retryScheduled, JobError(reason: reason, message: "m"), after: delay, countsAttempt: true)
+    static func again(after delay: Duration = .zero, cause: FailureCause = .handler) -> Verdict {
+        .again(.retryScheduled, JobError(message: "m", cause: cause), after: delay, countsAttempt: true)
     }
 }

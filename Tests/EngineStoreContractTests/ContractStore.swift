@@ -13,14 +13,26 @@ protocol ContractStore: EngineStore {
     func observe(_ observer: @escaping @Sendable ([LocalChange]) -> Void)
     func startJobs(with starter: any RunStarter)
     func enqueue(_ job: NewJob) async throws(StoreError) -> Enqueued
-    func requestCancel(_ id: JobID, reason: String, for users: UserScope) async throws(StoreError)
-    func requestRetry(_ id: JobID, for users: UserScope) async throws(StoreError)
+    func requestCancel(
+        _ id: JobID, note: String, expectedSequence: Int64, for users: UserScope
+    ) async throws(StoreError)
+    func requestRetry(_ id: JobID, expectedSequence: Int64, for users: UserScope) async throws(StoreError)
     func pause(_ isPaused: Bool, queue: ExactText) async throws(StoreError)
     func limitQueue(_ queue: ExactText, to limit: Int) async throws(StoreError)
     func limitUser(_ userID: ExactText, queue: ExactText, to limit: Int?) async throws(StoreError)
     /// With its attempts and its log, and without its payload.
     func record(_ id: JobID) async throws(StoreError) -> JobRecord?
     func history(_ job: JobRecord) async throws(StoreError) -> [JobEvent]
+}
+
+extension ContractStore {
+    func requestCancel(_ id: JobID, note: String, for users: UserScope) async throws(StoreError) {
+        try await requestCancel(id, note: note, expectedSequence: 0, for: users)
+    }
+
+    func requestRetry(_ id: JobID, for users: UserScope) async throws(StoreError) {
+        try await requestRetry(id, expectedSequence: 0, for: users)
+    }
 }
 
 /// A store under test that several nodes use.
@@ -82,12 +94,14 @@ struct PostgresCluster: ContractCluster {
 }
 
 extension JobStore: ContractStore {
-    func requestCancel(_ id: JobID, reason: String, for users: UserScope) async throws(StoreError) {
-        _ = try await cancel(id, reason: reason, by: .with(users))
+    func requestCancel(
+        _ id: JobID, note: String, expectedSequence: Int64, for users: UserScope
+    ) async throws(StoreError) {
+        _ = try await cancel(id, note: note, expectedSequence: expectedSequence, by: .with(users))
     }
 
-    func requestRetry(_ id: JobID, for users: UserScope) async throws(StoreError) {
-        _ = try await retry(id, by: .with(users))
+    func requestRetry(_ id: JobID, expectedSequence: Int64, for users: UserScope) async throws(StoreError) {
+        _ = try await retry(id, expectedSequence: expectedSequence, by: .with(users))
     }
 
     func pause(_ isPaused: Bool, queue: ExactText) async throws(StoreError) {
@@ -155,12 +169,14 @@ struct ModelCluster: ContractCluster {
 }
 
 extension ModelStore: ContractStore {
-    func requestCancel(_ id: JobID, reason: String, for users: UserScope) throws(StoreError) {
-        _ = try cancel(id, reason: reason, for: users)
+    func requestCancel(
+        _ id: JobID, note: String, expectedSequence: Int64, for users: UserScope
+    ) throws(StoreError) {
+        _ = try cancel(id, note: note, expectedSequence: expectedSequence, for: users)
     }
 
-    func requestRetry(_ id: JobID, for users: UserScope) throws(StoreError) {
-        _ = try retry(id, for: users)
+    func requestRetry(_ id: JobID, expectedSequence: Int64, for users: UserScope) throws(StoreError) {
+        _ = try retry(id, expectedSequence: expectedSequence, for: users)
     }
 
     func pause(_ isPaused: Bool, queue: ExactText) throws(StoreError) {

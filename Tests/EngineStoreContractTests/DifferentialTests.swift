@@ -127,7 +127,7 @@ private struct Script {
         let id = ids[draw(0..<ids.count)]
         let store = nodes[node].store
         return await outcome {
-            try await store.requestCancel(id, reason: "why", for: .all)
+            try await store.requestCancel(id, note: "why", for: .all)
             return "cancel \(name(id))"
         }
     }
@@ -194,7 +194,7 @@ private struct Script {
             let attempts = job.attempts.map { "\($0.number)\($0.node)\($0.outcome)\($0.isCounted)" }
             all.append(
                 "\(name(id)) \(job.state) \(job.sequence) \(job.attempt)/\(job.attemptsUsed)/\(job.spec.maxAttempts) \(job.cancelRequested) "
-                    + "\(job.error?.reason ?? "-") \(job.result != nil) \(events) \(attempts)")
+                    + "\(job.error?.cause.rawValue ?? "-") \(job.result != nil) \(events) \(attempts)")
         }
         return all
     }

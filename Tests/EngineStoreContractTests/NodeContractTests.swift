@@ -69,8 +69,8 @@ import Testing
             let stray = try await bench.start { $0.userID = "v" }
             try await bench.enqueue { $0.userID = "w" }
             let foreign = try #require(try await two.claim().runs.first)
-            try await two.store.requestCancel(known.key.id, reason: "why", for: .all)
-            try await two.store.requestCancel(foreign.key.id, reason: "not here", for: .all)
+            try await two.store.requestCancel(known.key.id, note: "why", for: .all)
+            try await two.store.requestCancel(foreign.key.id, note: "not here", for: .all)
             let renewal = try await bench.one.renew(known: [known.token])
             #expect(renewal.cancels.map(\.token) == [known.token] && renewal.cancels.map(\.reason) == ["why"])
             let found = try #require(renewal.strays.first)
@@ -102,7 +102,7 @@ import Testing
             let runs = try await two.claim().runs
             #expect(runs.count == 3)
             let cancelled = try #require(runs.first { $0.spec.userID == "c" })
-            try await bench.one.store.requestCancel(cancelled.key.id, reason: "stop", for: .all)
+            try await bench.one.store.requestCancel(cancelled.key.id, note: "stop", for: .all)
             #expect(try await bench.one.store.orphans().runs.isEmpty)
             try await bench.cluster.pass(.seconds(1100))
             let orphans = try await bench.one.store.orphans()
@@ -115,9 +115,9 @@ import Testing
                 #expect(orphan.cancelReason == (run.key == cancelled.key ? "stop" : nil))
             }
             let orphan = try #require(orphans.runs.first { $0.run.spec.userID == "a" })
-            #expect(try await bench.one.finish(orphan.run, .again(reason: "interrupted")) == .written)
+            #expect(try await bench.one.finish(orphan.run, .again(cause: .interrupted)) == .written)
             // The second one to end it has lost: another rescuer, or the run itself.
-            #expect(try await bench.one.finish(orphan.run, .again(reason: "interrupted")) == .stale)
+            #expect(try await bench.one.finish(orphan.run, .again(cause: .interrupted)) == .stale)
             #expect(try await two.finish(orphan.run, .success) == .stale)
             #expect(try await bench.one.store.orphans().runs.count == 2)
             let again = try await bench.claimed(orphan.run.key.id)

@@ -45,7 +45,7 @@ import Testing
             #expect(try await bench.one.finish(first, .again(after: .seconds(100))) == .written)
             var job = try await bench.record(first.key.id)
             #expect(job.state == .pending && job.attempt == 1 && job.sequence == 3)
-            #expect(job.error?.reason == "failed" && job.startedAt == first.startedAt)
+            #expect(job.error?.cause == .handler && job.startedAt == first.startedAt)
             #expect(job.attempts.map(\.outcome) == [.failed])
             let event = try #require(bench.one.changes.events(of: first.key.id).last)
             #expect(event.dueAt == event.at.advanced(by: .seconds(100)))
@@ -123,7 +123,7 @@ import Testing
             }
             let old = try await bench.start()
             #expect(
-                try await commit([(old, .again(reason: "interrupted")), (old, .again())]) == [
+                try await commit([(old, .again(cause: .interrupted)), (old, .again())]) == [
                     .written, .stale,
                 ])
             let new = try await bench.claimed(old.key.id)
@@ -142,7 +142,7 @@ import Testing
     func cancelThatCameFirstHoldsUpAnotherAttempt(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in
             let run = try await bench.start()
-            try await bench.one.store.requestCancel(run.key.id, reason: "stop it", for: .all)
+            try await bench.one.store.requestCancel(run.key.id, note: "stop it", for: .all)
             #expect(try await bench.one.finish(run, .again()) == .cancelRequested(reason: "stop it"))
             #expect(try await bench.one.finish(run, .released) == .cancelRequested(reason: "stop it"))
             #expect(try await bench.record(run.key.id).state == .running)
@@ -156,7 +156,7 @@ import Testing
     func successOutweighsACancelThatCameLate(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in
             let run = try await bench.start()
-            try await bench.one.store.requestCancel(run.key.id, reason: "", for: .all)
+            try await bench.one.store.requestCancel(run.key.id, note: "", for: .all)
             #expect(try await bench.one.finish(run, .success) == .written)
             #expect(try await bench.record(run.key.id).state == .succeeded)
         }

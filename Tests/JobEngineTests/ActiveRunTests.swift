@@ -22,14 +22,14 @@ import Testing
     private static let succeeded = Verdict.final(.succeeded, nil, ScriptedRunner.done)
 
     private static func cancelled(_ reason: String) -> Verdict {
-        .final(.cancelled, JobError(reason: JobError.reasonCancelled, message: reason), nil)
+        .final(.cancelled, JobError(message: reason, cause: .cancelled), nil)
     }
 
     /// The node began to stop, or the job was cancelled, while its claim was on the way.
     @Test(arguments: [true, false])
     func runThatIsStoppedBeforeItBeginsDoesNotBegin(_ isGivenUp: Bool) async throws {
         let released = Verdict.again(
-            .released, JobError(reason: JobError.reasonReleased, message: "its node shut down"), after: .zero,
+            .released, JobError(message: "its node shut down", cause: .released), after: .zero,
             countsAttempt: false)
         let ends: [(RunSupervision.StopReason, [Verdict])] = [
             (.released, [released]), (.cancelled(reason: "why"), [Self.cancelled("why")]), (.leaseLost, []),

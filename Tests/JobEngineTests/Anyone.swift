@@ -22,8 +22,8 @@ extension JobStore {
         try await list(filter, for: .all, before: before, size: size)
     }
 
-    func cancel(_ id: JobID, reason: String) async throws(StoreError) -> JobRecord {
-        try await cancel(id, reason: reason, by: .anyone)
+    func cancel(_ id: JobID, note: String) async throws(StoreError) -> JobRecord {
+        try await cancel(id, note: note, by: .anyone)
     }
 
     func setPaused(_ isPaused: Bool, queue: String) async throws(StoreError) {

@@ -10,10 +10,10 @@ import Testing
 
     @Test func readsEveryRecord() {
         #expect(
-            records(#"{"progress":{"stage":"speak","fraction":0.5,"message":"m","step":1,"steps":4}}"#)
+            records(#"{"progress":{"stage":"speak","fraction":0.5,"message":"m","done":1,"total":4}}"#)
                 == [
                     .progress(
-                        CommandProgress(stage: "speak", fraction: 0.5, message: "m", step: 1, steps: 4))
+                        CommandProgress(stage: "speak", fraction: 0.5, message: "m", done: 1, total: 4))
                 ])
         #expect(records(#"{"log":"text"}"#) == [.log(.info, "text")])
         #expect(records(#"{"log":{"level":"warn","message":"text"}}"#) == [.log(.warning, "text")])
@@ -37,17 +37,28 @@ import Testing
                 == [.result(JobResult(data: Array("null".utf8), contentType: "application/json"))])
     }
 
-    @Test func findsTheFractionInTheSteps() {
+    @Test func computesTheFractionFromTheUnitsDone() {
         #expect(
-            records(#"{"progress":{"step":1,"steps":4}}"#)
-                == [.progress(CommandProgress(fraction: 0.25, step: 1, steps: 4))])
+            records(#"{"progress":{"done":1,"total":4}}"#)
+                == [.progress(CommandProgress(fraction: 0.25, done: 1, total: 4))])
+        // Without a total it is not known.
+        #expect(
+            records(#"{"progress":{"done":1}}"#)
+                == [.progress(CommandProgress(fraction: nil, done: 1))])
+    }
+
+    @Test(arguments: [
+        ("-1", 0), ("2.9", 2), ("5000000000", 5_000_000_000), ("1e300", Int64.max), ("null", 0),
+    ])
+    func countsInUnitsOf64Bits(_ text: String, _ done: Int64) {
+        #expect(records(#"{"progress":{"done":\#(text)}}"#) == [.progress(CommandProgress(done: done))])
     }
 
     @Test func takesSeveralFromOneLine() {
         #expect(
-            records(#"{"checkpoint":{"step":2},"progress":{"step":2,"steps":2}}"#)
+            records(#"{"checkpoint":{"step":2},"progress":{"done":2,"total":2}}"#)
                 == [
-                    .progress(CommandProgress(fraction: 1, step: 2, steps: 2)),
+                    .progress(CommandProgress(fraction: 1, done: 2, total: 2)),
                     .checkpoint(Array(#"{"step":2}"#.utf8)),
                 ])
     }

@@ -150,7 +150,7 @@ import Testing
         runs.stop(7, reason: "why")
         let grant = try #require(pools.beginClaim(for: pool))
         runs.start([.sample(token: 7, kind: "a")], under: grant)
-        let cancelled = JobError(reason: JobError.reasonCancelled, message: "why")
+        let cancelled = JobError(message: "why", cause: .cancelled)
         #expect(store.verdicts == [.final(.cancelled, cancelled, nil)])
     }
 

@@ -111,7 +111,7 @@ import Testing
             _ = await bench.events(upTo: .failed)
             #expect(
                 try await bench.job(id)?.error
-                    == JobError(reason: "failed", message: "the checkpoint could not be saved"))
+                    == JobError(message: "the checkpoint could not be saved", cause: .handler))
         }
     }
 
@@ -121,7 +121,7 @@ import Testing
             let id = try await bench.enqueue { $0.maxAttempts = 2 }
             _ = await bench.events(upTo: .failed)
             let job = try #require(await bench.job(id))
-            #expect(job.state == .failed && job.attempt == 2 && job.error?.reason == "failed")
+            #expect(job.state == .failed && job.attempt == 2 && job.error?.cause == .handler)
         }
     }
 
@@ -131,7 +131,7 @@ import Testing
             let id = try await bench.enqueue()
             let events = await bench.events(upTo: .failed)
             #expect(events == [.enqueued, .started, .failed])
-            #expect(try await bench.job(id)?.error == JobError(reason: "permanent", message: "no"))
+            #expect(try await bench.job(id)?.error == JobError(message: "no", cause: .handlerPermanent))
         }
     }
 
@@ -167,7 +167,7 @@ import Testing
                 await bench.events(upTo: .failed)
                     == [.enqueued, .started, .retryScheduled, .started, .failed])
             let job = try #require(await bench.job(hard))
-            #expect(job.error?.reason == "timeout" && job.attempts.map(\.outcome) == [.timedOut, .timedOut])
+            #expect(job.error?.cause == .timeout && job.attempts.map(\.outcome) == [.timedOut, .timedOut])
         }
     }
 
@@ -184,7 +184,7 @@ import Testing
                 $0.maxAttempts = 1
             }
             _ = await bench.events(upTo: .failed)
-            #expect(try await bench.job(id)?.error?.reason == "timeout")
+            #expect(try await bench.job(id)?.error?.cause == .timeout)
             open.finish()
         }
     }
@@ -204,7 +204,7 @@ import Testing
         try await NodeBench.with(runner, configure: { $0.grace = .seconds(600) }) { bench in
             let id = try await bench.enqueue()
             for await word in steps where word == "began" { break }
-            _ = try await bench.store.cancel(id, reason: "enough")
+            _ = try await bench.store.cancel(id, note: "enough")
             await bench.node.shutdown(grace: .zero)
             for await word in steps where word == "given up" { break }
             #expect(try await bench.job(id)?.state == .cancelled)
@@ -215,8 +215,8 @@ import Testing
         try await NodeBench.with(ScriptedRunner { _ in try await ScriptedRunner.forever() }) { bench in
             let id = try await bench.enqueue()
             _ = await bench.events(upTo: .started)
-            _ = try await bench.store.cancel(id, reason: "enough")
-            #expect(await bench.events(upTo: .cancelled) == [.cancelled])
+            _ = try await bench.store.cancel(id, note: "enough")
+            #expect(await bench.events(upTo: .cancelled) == [.cancelRequested, .cancelled])
             let job = try #require(await bench.job(id))
             #expect(job.state == .cancelled && job.error?.message == "enough")
         }

@@ -46,12 +46,27 @@ import Testing
             [-1, 0, 0.25, 1, 2, .nan, .infinity, -.infinity, nil].map { progress($0).fraction }
                 == [0, 0, 0.25, 1, 1, nil, 1, 0, nil])
         let error = JobError(
-            reason: String(repeating: "r", count: 65), message: String(repeating: "m", count: 4097))
+            reason: String(repeating: "r", count: 65), message: String(repeating: "m", count: 4097),
+            cause: .handler)
         #expect(error.reason.utf8.count == 64 && error.message.utf8.count == 4096)
         let line = LogLine(
             number: 1, at: Timestamp(microseconds: 0), attempt: 1, level: .info,
             message: String(repeating: "m", count: 5000))
         #expect(line.message.utf8.count == 4096)
+    }
+
+    /// The cause says it already. A handler's word is not taken for a cause.
+    @Test func wordOfTheCauseIsNoReason() {
+        for cause in FailureCause.allCases {
+            #expect(
+                JobError(reason: cause.word, message: "m", cause: cause)
+                    == JobError(message: "m", cause: cause))
+        }
+        for word in ["timeout", "cancelled", "permanent", "quota"] {
+            let error = JobError(reason: word, message: "m", cause: .handler)
+            #expect(error.reason == word && error.cause == .handler)
+        }
+        #expect(Set(FailureCause.allCases.map(\.word)).count == FailureCause.allCases.count)
     }
 
     /// A letter with a million marks is one character, whose end nobody needs to find.

@@ -47,7 +47,7 @@ import Testing
         #expect(
             JobEventType.allCases.map(\.rawValue) == [
                 "enqueued", "started", "retry_scheduled", "released", "succeeded", "failed", "cancelled",
-                "retried",
+                "retried", "cancel_requested",
             ])
         #expect(
             JobState.allCases.map(\.rawValue) == ["pending", "running", "succeeded", "failed", "cancelled"])

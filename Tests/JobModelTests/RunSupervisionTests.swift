@@ -6,7 +6,7 @@ import Testing
     private let start = ContinuousClock.now
     private let result = JobResult(data: [1], contentType: "x")
     private let failure = RunEndError(
-        error: JobError(reason: "failed", message: "m"), isPermanent: true, retryAfter: .seconds(1))
+        error: JobError(message: "m", cause: .handlerPermanent), retryAfter: .seconds(1))
 
     private func supervision(soft: Duration? = .seconds(5)) -> RunSupervision {
         RunSupervision(now: start, timeout: .seconds(10), softTimeout: soft, grace: .seconds(3))
@@ -108,7 +108,7 @@ import Testing
         #expect(run.end(.success(result)) == .succeeded(result))
         #expect(
             run.end(.failure(failure))
-                == .failed(failure.error, isPermanent: true, retryAfter: .seconds(1)))
+                == .failed(failure.error, retryAfter: .seconds(1)))
     }
 
     @Test func endAfterEachReason() {

@@ -35,15 +35,15 @@ import Testing
             let spec = JobSpec(kind: "k", userID: "u")
             let first = try await store.enqueue(NewJob(spec: spec, now: .now, by: ada)).job.id
             #expect(try await audit(bench) == ["ada token 10.0.0.1:1234 enqueue \(first)"])
-            _ = try await store.cancel(first, reason: "secret reason", by: bob)
+            _ = try await store.cancel(first, note: "secret reason", by: bob)
             // It is final: nothing changes.
-            _ = try await store.cancel(first, reason: "", by: ada)
+            _ = try await store.cancel(first, note: "", by: ada)
             _ = try await store.retry(first, by: bob)
             #expect(await refusal { _ = try await store.retry(first, by: ada) } == .wrongState(.pending))
             let run = try #require(try await bench.claim().first)
-            _ = try await store.cancel(first, reason: "", by: ada)
+            _ = try await store.cancel(first, note: "", by: ada)
             // It is asked to stop already.
-            _ = try await store.cancel(first, reason: "", by: bob)
+            _ = try await store.cancel(first, note: "", by: bob)
             try await bench.finish(run, .cancelled)
             #expect(
                 try await audit(bench) == [
@@ -191,7 +191,7 @@ import Testing
             let store = bench.store
             let waiting = try await bench.enqueue()
             let cancelled = try await bench.enqueue()
-            _ = try await store.cancel(cancelled.id, reason: "")
+            _ = try await store.cancel(cancelled.id, note: "")
             try await store.setPaused(true, queue: "paused", by: ada)
             let before = try await bench.count("audit")
             try await bench.script(
@@ -200,7 +200,7 @@ import Testing
             let changes: [() async throws -> Void] = [
                 { _ = try await store.enqueue(NewJob(spec: spec, now: .now, by: ada)) },
                 { _ = try await store.enqueueBatch([NewJob(spec: spec, now: .now, by: ada)]) },
-                { _ = try await store.cancel(waiting.id, reason: "", by: ada) },
+                { _ = try await store.cancel(waiting.id, note: "", by: ada) },
                 { _ = try await store.retry(cancelled.id, by: ada) },
                 { try await store.setPaused(false, queue: "paused", by: ada) },
                 { try await store.setPaused(true, queue: "default", by: ada) },

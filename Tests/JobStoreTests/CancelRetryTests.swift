@@ -19,12 +19,12 @@ import Testing
         try await Bench.with { bench in
             for due in [JobSpec.Due.after(.zero), .after(.seconds(100))] {
                 let job = try await bench.enqueue(JobSpec(kind: "k", userID: "u", due: due))
-                let cancelled = try await bench.store.cancel(job.id, reason: "no more")
+                let cancelled = try await bench.store.cancel(job.id, note: "no more")
                 #expect(cancelled.state == .cancelled && cancelled.sequence == 2)
-                #expect(cancelled.error == JobError(reason: "cancelled", message: "no more"))
+                #expect(cancelled.error == JobError(message: "no more", cause: .cancelled))
                 #expect(cancelled.startedAt == nil && cancelled.finishedAt != nil)
                 // Once more changes nothing.
-                #expect(try await bench.store.cancel(job.id, reason: "other") == cancelled)
+                #expect(try await bench.store.cancel(job.id, note: "other") == cancelled)
             }
             #expect(try await bench.claim().isEmpty)
         }
@@ -34,7 +34,7 @@ import Testing
         try await Bench.with { bench in
             let run = try await bench.start()
             for reason in ["first", "second"] {
-                #expect(try await bench.store.cancel(run.key.id, reason: reason).cancelRequested)
+                #expect(try await bench.store.cancel(run.key.id, note: reason).cancelRequested)
             }
             let asked = bench.changes.all.filter { if case .cancelRequested = $0 { true } else { false } }
             #expect(asked.count == 1)
@@ -56,13 +56,13 @@ import Testing
         try await Bench.with { bench in
             let run = try await bench.start()
             try await bench.finish(run, .success)
-            #expect(try await bench.store.cancel(run.key.id, reason: "").state == .succeeded)
+            #expect(try await bench.store.cancel(run.key.id, note: "").state == .succeeded)
         }
     }
 
     @Test func unknownJob() async throws {
         try await Bench.with { bench in
-            #expect(await refusal { _ = try await bench.store.cancel(unknown, reason: "") } == .notFound)
+            #expect(await refusal { _ = try await bench.store.cancel(unknown, note: "") } == .notFound)
             #expect(await refusal { _ = try await bench.store.retry(unknown) } == .notFound)
             let (job, whole) = (
                 try await bench.store.job(unknown),
@@ -84,7 +84,7 @@ import Testing
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for job in jobs {
                     group.addTask {
-                        let answer = try await bench.store.cancel(job.id, reason: "r")
+                        let answer = try await bench.store.cancel(job.id, note: "r")
                         #expect(answer.state == .cancelled || answer.cancelRequested)
                     }
                 }
@@ -116,7 +116,9 @@ import Testing
             try await bench.finish(second, .failure)
             let back = try await bench.store.retry(run.key.id)
             #expect(back.state == .pending && back.attempt == 2 && back.sequence == 6)
-            #expect(back.spec.maxAttempts == 2 && back.attemptsUsed == 0 && back.error == nil && back.finishedAt == nil)
+            #expect(
+                back.spec.maxAttempts == 2 && back.attemptsUsed == 0 && back.error == nil
+                    && back.finishedAt == nil)
             #expect(back.spec.priority == 3)
             let third = try #require(try await bench.claim().first)
             #expect(third.attempt == 3 && third.attemptsUsed == 1 && third.lastAttempt == 4)
@@ -143,7 +145,7 @@ import Testing
             try await bench.finish(run, .success)
             #expect(await refusal { _ = try await bench.store.retry(job.id) } == .wrongState(.succeeded))
             let other = try await bench.enqueue()
-            _ = try await bench.store.cancel(other.id, reason: "")
+            _ = try await bench.store.cancel(other.id, note: "")
             #expect(try await bench.store.retry(other.id).state == .pending)
             #expect(try await bench.claim().map(\.key.id) == [other.id])
         }

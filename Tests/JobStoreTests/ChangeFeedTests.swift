@@ -134,7 +134,7 @@ import Testing
         try await with([worker]) { bench, _ in
             let run = try await bench.start()
             let peer = try await bench.peer()
-            _ = try await peer.cancel(run.key.id, reason: "enough", by: .anyone)
+            _ = try await peer.cancel(run.key.id, note: "enough", by: .anyone)
             #expect(await worker.calls(upTo: .wake(hasCancels: true)).last == .wake(hasCancels: true))
         }
     }

@@ -400,7 +400,7 @@ import Testing
             #expect(try #require(due.next) > .seconds(4900))
             #expect(try await bench.claim().map(\.key.id) == [soon.id])
             #expect(try await bench.job(later.id).state == .pending)
-            _ = try await bench.store.cancel(later.id, reason: "")
+            _ = try await bench.store.cancel(later.id, note: "")
             #expect(try await bench.store.promoteDue().next == nil)
         }
     }

@@ -10,15 +10,15 @@ import Testing
         let first = try await bench.start(JobSpec(kind: "k", userID: "u", queue: "q", maxAttempts: 5))
         try await bench.finish(first, .again())
         try await bench.finish(try await next(), .released)
-        try await bench.finish(try await next(), .again(reason: "interrupted"))
-        try await bench.finish(try await next(), .again(reason: "timeout"))
+        try await bench.finish(try await next(), .again(cause: .interrupted))
+        try await bench.finish(try await next(), .again(cause: .timeout))
         try await bench.finish(try await next(), .failure)
         _ = try await bench.store.retry(first.key.id)
         let run = try await next()
-        _ = try await bench.store.cancel(first.key.id, reason: "why")
+        _ = try await bench.store.cancel(first.key.id, note: "why")
         try await bench.finish(run, .cancelled)
         _ = try await bench.store.retry(first.key.id)
-        _ = try await bench.store.cancel(first.key.id, reason: "waits")
+        _ = try await bench.store.cancel(first.key.id, note: "waits")
         _ = try await bench.store.retry(first.key.id)
         try await bench.finish(try await next(), .success)
         return first
@@ -26,8 +26,8 @@ import Testing
 
     private static let types: [JobEventType] = [
         .enqueued, .started, .retryScheduled, .started, .released, .started, .retryScheduled, .started,
-        .retryScheduled, .started, .failed, .retried, .started, .cancelled, .retried, .cancelled, .retried,
-        .started, .succeeded,
+        .retryScheduled, .started, .failed, .retried, .started, .cancelRequested, .cancelled, .retried,
+        .cancelled, .retried, .started, .succeeded,
     ]
 
     @Test func everySuffixIsWhole() async throws {
@@ -45,7 +45,7 @@ import Testing
                 let rest = try await bench.store.events(after: [key.number: Int64(after)])[key.number] ?? []
                 #expect(rest == Array(all.dropFirst(after)), "after \(after)")
             }
-            // What was told at once is what the database says later.
+            // The events that were published at once are those that the database has.
             #expect(bench.changes.events(of: key.id) == all)
         }
     }
@@ -94,7 +94,7 @@ import Testing
             }
             #expect(got == 3001 && reads == 2)
             let whole = try #require(await bench.store.jobWithHistory(job.id, payload: false))
-            #expect(whole.attempts.map(\.number) == Array(501...1500))
+            #expect(whole.attempts.map(\.number) == Array(1401...1500))
         }
     }
 
@@ -122,7 +122,8 @@ import Testing
             #expect(job.attempts.map(\.number) == [1, 2, 3, 4, 5, 6, 7])
             #expect(job.attempts.allSatisfy { $0.node == "one" && $0.endedAt != nil })
             #expect(job.attempts.last?.error == nil)
-            #expect(job.attempts[5].error?.message == "why")
+            #expect(job.attempts[5].error == JobError(message: "why", cause: .cancelled))
+            #expect(job.attempts.map(\.isCounted) == [true, false, true, true, true, true, true])
             let run = try await bench.start()
             let running = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
             #expect(
@@ -131,6 +132,31 @@ import Testing
                         number: 1, node: "one", startedAt: run.startedAt, endedAt: nil, outcome: .running,
                         error: nil)
                 ])
+        }
+    }
+
+    /// The lists stay within bounds, however often a job was cancelled while it ran and retried.
+    @Test func lastAttemptsWithShortMessages() async throws {
+        try await Bench.with { bench in
+            let job = try await bench.enqueue()
+            let node = bench.store.nodeNumber
+            try await bench.script(
+                """
+                INSERT INTO history (number, sequence, type, attempt, at, started_at, node, cause, reason, message)
+                SELECT \(job.number), 4 * i - 2 + e.n, e.type::event_type, i, now(),
+                    CASE WHEN e.n = 2 THEN now() END, CASE WHEN e.n < 3 THEN \(node) END, 'cancelled', 'cancelled',
+                    repeat('é', 2000)
+                FROM generate_series(1, 150) i
+                CROSS JOIN (VALUES (1, 'cancel_requested'), (2, 'cancelled'), (3, 'retried')) AS e (n, type);
+                UPDATE live SET sequence = 601 WHERE number = \(job.number)
+                """)
+            let whole = try #require(await bench.store.jobWithHistory(job.id, payload: false))
+            #expect(whole.attempts.map(\.number) == Array(51...150))
+            #expect(
+                whole.attempts.allSatisfy { $0.outcome == .cancelled && $0.error?.message.utf8.count == 1024 }
+            )
+            let events = try #require(try await bench.store.events(after: [job.number: 0])[job.number])
+            #expect(events.map(\.sequence) == Array(1...601))
         }
     }
 }

@@ -24,7 +24,7 @@ import Testing
             #expect(try await bench.finish(run, .failure) == .written)
             let job = try await bench.job(run.key.id)
             #expect(job.state == .failed && job.result == nil)
-            #expect(job.error == JobError(reason: "failed", message: "oops"))
+            #expect(job.error == JobError(message: "oops", cause: .handler))
         }
     }
 
@@ -60,7 +60,7 @@ import Testing
             #expect(try await bench.finish(first, .again(after: .seconds(100))) == .written)
             var job = try await bench.job(first.key.id)
             #expect(job.state == .pending && job.attempt == 1 && job.sequence == 3)
-            #expect(job.error?.reason == "failed" && job.startedAt == first.startedAt)
+            #expect(job.error?.cause == .handler && job.startedAt == first.startedAt)
             #expect(try await bench.claim().isEmpty)
             try await bench.script("UPDATE live SET due_at = now()")
             #expect(try await bench.store.promoteDue().promoted == 1)
@@ -129,7 +129,7 @@ import Testing
     @Test func cancelThatCameFirstIsNotOverlooked() async throws {
         try await Bench.with { bench in
             let run = try await bench.start()
-            let asked = try await bench.store.cancel(run.key.id, reason: "stop it")
+            let asked = try await bench.store.cancel(run.key.id, note: "stop it")
             #expect(asked.state == .running && asked.cancelRequested)
             #expect(try await bench.finish(run, .again()) == .cancelRequested(reason: "stop it"))
             #expect(try await bench.finish(run, .released) == .cancelRequested(reason: "stop it"))
@@ -143,7 +143,7 @@ import Testing
     @Test func successOutweighsACancelThatCameLate() async throws {
         try await Bench.with { bench in
             let run = try await bench.start()
-            _ = try await bench.store.cancel(run.key.id, reason: "")
+            _ = try await bench.store.cancel(run.key.id, note: "")
             #expect(try await bench.finish(run, .success) == .written)
             #expect(try await bench.job(run.key.id).state == .succeeded)
         }

@@ -41,7 +41,7 @@ import Testing
                 ("history", { _ = try await store.jobWithHistory(job.id, payload: false) }),
                 ("list", { _ = try await store.list(JobFilter(), before: nil, size: 10) }),
                 ("snapshot", { _ = try await store.liveJobs([other.number, job.number]) }),
-                ("cancel", { _ = try await store.cancel(job.id, reason: "") }),
+                ("cancel", { _ = try await store.cancel(job.id, note: "") }),
                 ("retry", { _ = try await store.retry(job.id) }),
             ]
             for (name, read) in reads {
@@ -72,7 +72,7 @@ import Testing
             try await bench.script("ALTER TABLE live DROP CONSTRAINT cancel_request_needs_run")
             let run = try await bench.start()
             try await bench.script("UPDATE live SET state = 'draining'")
-            let text = await failure { _ = try await bench.store.cancel(run.key.id, reason: "") }
+            let text = await failure { _ = try await bench.store.cancel(run.key.id, note: "") }
             #expect(text?.contains("state \"draining\" of job \(run.key.id)") == true)
             #expect(try await bench.count("live WHERE cancel_requested_at IS NULL") == 1)
         }
@@ -113,7 +113,7 @@ import Testing
                 """)
             for read in [
                 { _ = try await bench.store.job(job.id) },
-                { _ = try await bench.store.cancel(job.id, reason: "") },
+                { _ = try await bench.store.cancel(job.id, note: "") },
                 { _ = try await bench.store.retry(job.id) },
             ] as [() async throws -> Void] {
                 #expect(await failure(read)?.contains("state \"expired\" of job \(job.id)") == true)
@@ -152,6 +152,29 @@ import Testing
             // Its state is known, so it runs.
             #expect(try await bench.job(job.id).state == .pending)
             #expect(Set(try await bench.claim().map(\.key.id)) == [job.id, other.id])
+        }
+    }
+
+    @Test func causeOfAnError() async throws {
+        try await Bench.with { bench in
+            let (failed, again) = (try await bench.start(), try await bench.start())
+            try await bench.finish(failed, .failure)
+            try await bench.finish(again, .again())
+            for table in ["finished", "history"] {
+                try await bench.script(
+                    """
+                    DROP TRIGGER \(table)_immutable ON \(table);
+                    UPDATE \(table) SET cause = 'replaced', reason = 'replaced'
+                    """)
+            }
+            for run in [failed, again] {
+                let read = await failure { _ = try await bench.store.job(run.key.id) }
+                #expect(read?.contains("cause \"replaced\" of job \(run.key.id)") == true)
+                let text = await failure { _ = try await bench.store.events(after: [run.key.number: 0]) }
+                #expect(text?.contains("cause \"replaced\" of event 3 of job \(run.key.id)") == true)
+            }
+            let known = try await bench.store.knownEvents(after: [failed.key.number: 0])
+            #expect(known.unknown.map(\.job) == [failed.key.id])
         }
     }
 

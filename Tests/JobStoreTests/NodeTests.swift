@@ -92,7 +92,7 @@ import Testing
             let runs = try await bench.claim(by: peer)
             #expect(runs.count == 3)
             let cancelled = try #require(runs.first { $0.spec.userID == "c" })
-            _ = try await bench.store.cancel(cancelled.key.id, reason: "stop")
+            _ = try await bench.store.cancel(cancelled.key.id, note: "stop")
             #expect(try await bench.store.orphans().runs.isEmpty)
             try await expire(bench, peer)
             let orphans = try await bench.store.orphans().runs
@@ -105,9 +105,9 @@ import Testing
                 #expect(orphan.cancelReason == (run.key == cancelled.key ? "stop" : nil))
             }
             let orphan = try #require(orphans.first { $0.run.spec.userID == "a" })
-            #expect(try await bench.finish(orphan.run, .again(reason: "interrupted")) == .written)
+            #expect(try await bench.finish(orphan.run, .again(cause: .interrupted)) == .written)
             // Whoever is second has lost: another rescuer, or the run itself.
-            #expect(try await bench.finish(orphan.run, .again(reason: "interrupted")) == .stale)
+            #expect(try await bench.finish(orphan.run, .again(cause: .interrupted)) == .stale)
             #expect(try await bench.finish(orphan.run, .success, by: peer) == .stale)
             #expect(try await bench.store.orphans().runs.count == 2)
             let again = try #require(try await bench.claim().first)

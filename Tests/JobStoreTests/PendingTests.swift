@@ -22,7 +22,7 @@ import Testing
                     JobSpec(kind: "k", userID: "a", queue: queue, payload: [1], due: .after(.seconds(100))))
             }
             let gone = try await bench.enqueue(JobSpec(kind: "k", userID: "a", payload: [1, 2]))
-            _ = try await bench.store.cancel(gone.id, reason: "")
+            _ = try await bench.store.cancel(gone.id, note: "")
             try await bench.enqueue(JobSpec(kind: "k", userID: "b", payload: []))
             let wanted: [String: PendingAmount] = [
                 "a": .init(jobs: 4, bytes: 200_002), "b": .init(jobs: 1, bytes: 0), "nobody": .zero,

@@ -35,14 +35,14 @@ import Testing
     private static let progress = Planned(
         SaveProgress(
             node: 1, numbers: [1], tokens: [1], attempts: [1], stages: [], fractions: [], messages: [],
-            step: [],
-            steps: [], updatedAt: []))
+            done: [], totals: [], step: [], steps: [], updatedAt: []))
     private static let log = Planned(
         SaveLog(
             node: 1, numbers: [1], tokens: [1], lines: [1], times: [], attempts: [], levels: [], messages: [])
     )
     private static let trimLog = Planned(TrimLog(numbers: [1], tokens: [1], firstLines: [1]))
-    private static let cancel = Planned(CancelJob(node: 1, id: id, reason: "", caller: caller))
+    private static let cancel = Planned(
+        CancelJob(node: 1, id: id, note: "", expectedSequence: 1, caller: caller))
     private static let jobs = Planned(FindJobs(ids: [], resultBytesMax: 0, users: .only(["u"])))
     private static let ofUser = Planned(
         SnapshotJobs.ofUsers,
@@ -52,7 +52,7 @@ import Testing
         SnapshotJobs.ofQueue,
         SnapshotJobs(users: .all, queue: "q", after: 0, scannedMax: 50_000, size: 1000, lanesMax: 10_000))
     private static let byID = [
-        Planned(RetryJob(node: 1, id: id, caller: caller)),
+        Planned(RetryJob(node: 1, id: id, expectedSequence: 0, caller: caller)),
         Planned(FindNumbers(ids: [], users: .only(["u"]))),
         Planned(FindPayloadSize(id: id, users: .only(["u"]))),
     ]

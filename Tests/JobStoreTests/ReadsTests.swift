@@ -23,7 +23,7 @@ import Testing
             let c = try await bench.start(JobSpec(kind: "k", userID: "a", queue: "q"))
             let d = try await bench.enqueue(JobSpec(kind: "k2", userID: "a", queue: "p", labels: ["x": "2"]))
             let e = try await bench.enqueue(JobSpec(kind: "k2", userID: "b", due: .after(.seconds(100))))
-            _ = try await bench.store.cancel(e.id, reason: "")
+            _ = try await bench.store.cancel(e.id, note: "")
             let names = [a.key.id: "a", b.key.id: "b", c.key.id: "c", d.id: "d", e.id: "e"]
             func list(_ change: (inout JobFilter) -> Void) async throws -> String {
                 let page = try await bench.store.list(filter(change), before: nil, size: 10)

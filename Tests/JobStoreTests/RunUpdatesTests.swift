@@ -43,6 +43,32 @@ import Testing
         }
     }
 
+    @Test func unknownFractionAndLargeCounts() async throws {
+        try await Bench.with { bench in
+            let run = try await bench.start()
+            func shown() async throws -> [Progress?] {
+                let latest = try await bench.store.progress(of: [run.key.number])[run.key.number]
+                return [try await bench.job(run.key.id).progress, latest?.progress]
+            }
+            for (done, total): (Int64, Int64) in [(0, 0), (5_000_000_000, .max), (7, 5_000_000_000)] {
+                let progress = Progress(
+                    stage: "", fraction: nil, message: "", done: done, total: total,
+                    updatedAt: Timestamp(microseconds: 5))
+                try await bench.store.save([update(run, progress)])
+                #expect(try await shown() == [progress, progress])
+            }
+            // A node of the release before writes the old columns only.
+            try await bench.script("UPDATE progress SET step = 3, steps = 9, fraction = 0.5")
+            let old = Progress(
+                stage: "", fraction: 0.5, message: "", done: 3, total: 9,
+                updatedAt: Timestamp(microseconds: 5))
+            #expect(try await shown() == [old, old])
+            // Its rows may have no other columns.
+            try await bench.script("UPDATE progress SET done = NULL, total = NULL")
+            #expect(try await shown() == [old, old])
+        }
+    }
+
     /// Each short job says its last words just before its end.
     @Test func callsAtOnceShareCommits() async throws {
         try await Bench.with { bench in

@@ -35,13 +35,12 @@ import Testing
                 node: 1, kinds: [], lanes: [], userLimits: [], firstKinds: [], lastKinds: [], slots: 1,
                 share: 1)),
         Planned(FinishRuns([], node: 1)), Planned(ReturnRuns([], node: 1)),
-        Planned(CancelJob(node: 1, id: id, reason: "", caller: caller)),
-        Planned(RetryJob(node: 1, id: id, caller: caller)),
+        Planned(CancelJob(node: 1, id: id, note: "", expectedSequence: 0, caller: caller)),
+        Planned(RetryJob(node: 1, id: id, expectedSequence: 0, caller: caller)),
         Planned(
             SaveProgress(
                 node: 1, numbers: [], tokens: [], attempts: [], stages: [], fractions: [], messages: [],
-                step: [],
-                steps: [], updatedAt: [])),
+                done: [], totals: [], step: [], steps: [], updatedAt: [])),
         Planned(
             SaveLog(
                 node: 1, numbers: [], tokens: [], lines: [], times: [], attempts: [], levels: [], messages: []

@@ -22,7 +22,9 @@ import Testing
 
     /// Tries to bring an event about with the store's own operation. Returns how it was refused, or nil: where nothing
     /// changes, the caller compares the events.
-    private func attempt(_ event: JobEventType, _ run: ClaimedRun, _ bench: Bench) async throws -> String? {
+    private func attempt(
+        _ event: JobEventType, in state: JobState, _ run: ClaimedRun, _ bench: Bench
+    ) async throws -> String? {
         func finish(_ verdict: Verdict) async throws -> String? {
             let outcome = try await bench.finish(run, verdict)
             return outcome == .written ? nil : "\(outcome)"
@@ -38,10 +40,12 @@ import Testing
         case .succeeded: return try await finish(.success)
         case .failed: return try await finish(.failure)
         case .cancelled:
-            let asked = try await bench.store.cancel(run.key.id, reason: "why")
-            return asked.cancelRequested ? try await finish(.cancelled) : nil
+            if state == .running { return try await finish(.cancelled) }
+            _ = try await bench.store.cancel(run.key.id, note: "why")
+            return nil
         case .cancelRequested:
-            _ = try await bench.store.cancel(run.key.id, reason: "why")
+            // Of a waiting job the call brings about the event `cancelled`.
+            if state != .pending { _ = try await bench.store.cancel(run.key.id, note: "why") }
             return nil
         case .retried: return await refusal { _ = try await bench.store.retry(run.key.id) }
         }
@@ -63,7 +67,7 @@ import Testing
             let number = run.key.number
             let before = try #require(try await bench.store.events(after: [number: 0])[number])
             #expect(before.last?.state == state)
-            let refusal = try await attempt(event, run, bench)
+            let refusal = try await attempt(event, in: state, run, bench)
             let after = try #require(try await bench.store.events(after: [number: 0])[number])
             let record = try await bench.job(run.key.id)
             #expect(record.state == after.last?.state && record.sequence == after.last?.sequence)

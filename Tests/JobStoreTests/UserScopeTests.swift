@@ -30,7 +30,7 @@ import Testing
             "\(try await store.payloadSize(id, for: users) as Any)",
         ]
         for change in [
-            { _ = try await store.cancel(id, reason: "r", by: caller(users)) },
+            { _ = try await store.cancel(id, note: "r", by: caller(users)) },
             { _ = try await store.retry(id, by: caller(users)) },
         ] as [() async throws -> Void] {
             answers.append("\(await refusal(change) as Any)")
@@ -80,8 +80,8 @@ import Testing
             }
             let retried = try await bench.store.retry(ids[1], by: caller(users))
             #expect(retried.state == .pending)
-            #expect(try await bench.store.cancel(ids[3], reason: "", by: caller(users)).state == .cancelled)
-            #expect(try await bench.store.cancel(ids[2], reason: "", by: caller(users)).cancelRequested)
+            #expect(try await bench.store.cancel(ids[3], note: "", by: caller(users)).state == .cancelled)
+            #expect(try await bench.store.cancel(ids[2], note: "", by: caller(users)).cancelRequested)
         }
     }
 

@@ -146,7 +146,7 @@ import Testing
                 let finished = FinishedRun(
                     run, node: "n",
                     verdict: .again(
-                        .released, JobError(reason: "released", message: ""), after: .zero,
+                        .released, JobError(message: "", cause: .released), after: .zero,
                         countsAttempt: false))
                 _ = try await store.finish(finished)
                 wanted += [.started, .released]
@@ -422,7 +422,7 @@ import Testing
             let finished = FinishedRun(
                 run, node: "n",
                 verdict: .again(
-                    .released, JobError(reason: "released", message: ""), after: .zero, countsAttempt: false))
+                    .released, JobError(message: "", cause: .released), after: .zero, countsAttempt: false))
             _ = try await bench.store.finish(finished)
             let next = try await bench.claim(by: bench.peer)
             #expect(try await bench.follow(subscription, upTo: .started) == [.released, .started])

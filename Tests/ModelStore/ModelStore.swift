@@ -163,24 +163,29 @@ package final class ModelStore: EngineStore {
         return result
     }
 
-    package func cancel(_ id: JobID, reason: String, for users: UserScope = .all) throws(StoreError)
-        -> JobRecord?
-    {
+    package func cancel(
+        _ id: JobID, note: String, expectedSequence: Int64 = 0, for users: UserScope = .all
+    ) throws(StoreError) -> JobRecord? {
         let change = try database.transaction { tables, now throws(StoreError) in
-            try tables.cancel(id, reason: reason, for: users, at: now)
+            try tables.cancel(
+                id, note: note, expectedSequence: expectedSequence, for: users, at: now)
         }
         switch change {
         case .nothing: break
         case .cancelled(let event, let key): publish([.event(event, key)])
-        case .asked(let key, let token, let node):
-            publish([.cancelRequested(key, token: token, node: node, reason: reason)])
+        case .asked(let event, let key, let token, let node):
+            publish([
+                .event(event, key), .cancelRequested(key, token: token, node: node, reason: note),
+            ])
         }
         return job(id)
     }
 
-    package func retry(_ id: JobID, for users: UserScope = .all) throws(StoreError) -> JobRecord? {
+    package func retry(
+        _ id: JobID, expectedSequence: Int64 = 0, for users: UserScope = .all
+    ) throws(StoreError) -> JobRecord? {
         let (event, key) = try database.transaction { tables, now throws(StoreError) in
-            try tables.retry(id, for: users, at: now)
+            try tables.retry(id, expectedSequence: expectedSequence, for: users, at: now)
         }
         publish([.event(event, key)])
         return job(id)

@@ -13,7 +13,7 @@ package struct ModelEnqueued: Sendable {
 package enum ModelCancelled: Sendable {
     case nothing
     case cancelled(JobEvent, JobKey)
-    case asked(JobKey, token: Int64, node: Int32)
+    case asked(JobEvent, JobKey, token: Int64, node: Int32)
 }
 
 extension ModelTables {
@@ -80,15 +80,16 @@ extension ModelTables {
     }
 
     package mutating func cancel(
-        _ id: JobID, reason: String, for users: UserScope, at now: Timestamp
+        _ id: JobID, note: String, expectedSequence: Int64, for users: UserScope, at now: Timestamp
     ) throws(StoreError) -> ModelCancelled {
         guard let index = jobs.firstIndex(where: { $0.id == id && users.contains($0.spec.userID) }) else {
             throw .notFound
         }
         let key = jobs[index].key
+        try checkSequence(expectedSequence, of: jobs[index])
+        let error = JobError(message: note, cause: .cancelled)
         switch jobs[index].state {
         case .pending:
-            let error = JobError(reason: JobError.reasonCancelled, message: reason)
             jobs[index].isReady = false
             jobs[index].error = error
             jobs[index].startedAt = nil
@@ -97,19 +98,30 @@ extension ModelTables {
             return .cancelled(event, key)
         case .running:
             guard jobs[index].cancelReason == nil, let run = jobs[index].run else { return .nothing }
-            if !defects.contains(.losesCancel) { jobs[index].cancelReason = reason }
-            return .asked(key, token: run.token, node: run.node)
+            if !defects.contains(.losesCancel) { jobs[index].cancelReason = note }
+            let event = add(
+                .cancelRequested, to: index, at: now, attempt: jobs[index].attempt,
+                node: node(run.node)?.name ?? "", error: error)
+            return .asked(event, key, token: run.token, node: run.node)
         case .succeeded, .failed, .cancelled:
             return .nothing
         }
     }
 
+    /// - Parameter expected: 0: any.
+    private func checkSequence(_ expected: Int64, of job: ModelJob) throws(StoreError) {
+        guard expected == 0 || job.sequence == expected else {
+            throw .sequenceMismatch(expected: expected, actual: job.sequence)
+        }
+    }
+
     package mutating func retry(
-        _ id: JobID, for users: UserScope, at now: Timestamp
+        _ id: JobID, expectedSequence: Int64, for users: UserScope, at now: Timestamp
     ) throws(StoreError) -> (event: JobEvent, key: JobKey) {
         guard let index = jobs.firstIndex(where: { $0.id == id && users.contains($0.spec.userID) }) else {
             throw .notFound
         }
+        try checkSequence(expectedSequence, of: jobs[index])
         guard JobEventType.retried.from.contains(jobs[index].state) else {
             throw .wrongState(jobs[index].state)
         }

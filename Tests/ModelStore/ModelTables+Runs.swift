@@ -52,7 +52,7 @@ extension ModelTables {
         jobs[index].attempts[last].endedAt = now
         jobs[index].attempts[last].error = event.error
         jobs[index].attempts[last].outcome =
-            Attempt.Outcome(endedBy: event.type, reason: event.error?.reason) ?? .running
+            Attempt.Outcome(endedBy: event.type, cause: event.error?.cause) ?? .running
         jobs[index].attempts[last].isCounted = event.type != .released
         return (.written, event)
     }

@@ -29,6 +29,7 @@ import Testing
         .unknownKind("a", field: "b"), .quotaExceeded(.rate, user: "a", retryAfter: .seconds(1)),
         .tooManyQueues(user: "a"), .notFound(id), .conflict(id, .jobID, index: 1),
         .conflict(id, .idempotencyKey, index: 1), .wrongState(id, .running),
+        .sequenceMismatch(id, expected: 3, actual: 4),
         .outOfRange(id, sequence: 1, after: 2), .readerTooSlow, .shuttingDown, .overloaded,
         .unavailable("a"), .outcomeUnknown("a"), .cancelled, .broken("a"),
     ]

@@ -53,6 +53,14 @@ import Testing
         #expect(details.errorInfo?.metadata["jobId"] == "\(Self.id)")
     }
 
+    @Test func errorAboutASequence() throws {
+        let status = Self.status(.sequenceMismatch(Self.id, expected: 3, actual: 4))
+        #expect(status.code == .aborted)
+        let details = try status.decodedDetails
+        #expect(details.errorInfo?.reason == "SEQUENCE_MISMATCH" && details.retryDelay == nil)
+        #expect(details.errorInfo?.metadata == ["jobId": "\(Self.id)", "expected": "3", "actual": "4"])
+    }
+
     @Test func errorsAboutAState() throws {
         let state = Self.status(.wrongState(Self.id, .running))
         #expect(state.code == .failedPrecondition)

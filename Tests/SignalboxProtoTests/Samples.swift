@@ -45,11 +45,11 @@ enum Samples {
             startedAt: at(1_700_000_061), finishedAt: at(-1, 750_000), attempt: 2, attemptsUsed: 1, cancelRequested: true,
             progress: progress,
             result: JobResult(data: [0, 255], contentType: "application/octet-stream"),
-            error: JobError(reason: "timeout", message: "too slow"),
+            error: JobError(message: "too slow", cause: .timeout),
             attempts: [
                 Attempt(
                     number: 1, node: "n1", startedAt: at(1_700_000_001), endedAt: at(1_700_000_002),
-                    outcome: .interrupted, error: JobError(reason: "interrupted", message: "gone")),
+                    outcome: .interrupted, error: JobError(message: "gone", cause: .interrupted)),
                 Attempt(
                     number: 2, node: "n2", startedAt: at(1_700_000_061), endedAt: nil, outcome: .timedOut,
                     error: nil),
@@ -75,7 +75,7 @@ enum Samples {
     static var event: JobEvent {
         JobEvent(
             jobID: id, sequence: 4, type: .retryScheduled, at: at(1_700_000_003), attempt: 1,
-            node: "n1", error: JobError(reason: "failed", message: "no"), dueAt: at(1_700_000_009),
+            node: "n1", error: JobError(message: "no", cause: .handler), dueAt: at(1_700_000_009),
             result: JobResult(data: [1], contentType: "a/b"), kind: "speech/make", userID: "ué",
             queue: "night")
     }

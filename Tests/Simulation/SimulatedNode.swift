@@ -123,7 +123,7 @@ final class SimulatedNode: Sendable {
     func cancel(_ id: JobID) {
         let world = world
         store.call("cancel") { store throws(StoreError) in
-            _ = try store.cancel(id, reason: "asked to")
+            _ = try store.cancel(id, note: "asked to")
             store.database.read { tables in world.check { $0.cancelled(id, tables) } }
         } completion: { _ in
         }

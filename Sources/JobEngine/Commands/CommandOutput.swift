@@ -17,19 +17,21 @@ package enum CommandRecord: Sendable, Equatable {
 
 package struct CommandProgress: Sendable, Equatable {
     package var stage: String
-    package var fraction: Double
+    /// Nil: it is not known.
+    package var fraction: Double?
     package var message: String
-    package var step: Int
-    package var steps: Int
+    package var done: Int64
+    /// 0: units are not counted.
+    package var total: Int64
 
     package init(
-        stage: String = "", fraction: Double = 0, message: String = "", step: Int = 0, steps: Int = 0
+        stage: String = "", fraction: Double? = nil, message: String = "", done: Int64 = 0, total: Int64 = 0
     ) {
         self.stage = stage
         self.fraction = fraction
         self.message = message
-        self.step = step
-        self.steps = steps
+        self.done = done
+        self.total = total
     }
 }
 
@@ -226,15 +228,20 @@ package enum CommandOutput {
     }
 
     private static func progress(_ value: ArraySlice<UInt8>) throws(WrongShape) -> CommandProgress {
-        func whole(_ number: Double?) -> Int { Int(min(max(number ?? 0, 0), Double(Int32.max))) }
         guard let fields = Fields(value) else { throw WrongShape() }
-        let step = whole(try fields.value("step", as: Double.self))
-        let steps = whole(try fields.value("steps", as: Double.self))
+        let done = try count("done", of: fields)
+        let total = try count("total", of: fields)
         return CommandProgress(
             stage: try fields.value("stage", as: String.self) ?? "",
             fraction: try fields.value("fraction", as: Double.self)
-                ?? (steps > 0 ? Double(step) / Double(steps) : 0),
-            message: try fields.value("message", as: String.self) ?? "", step: step, steps: steps)
+                ?? (total > 0 ? Double(done) / Double(total) : nil),
+            message: try fields.value("message", as: String.self) ?? "", done: done, total: total)
+    }
+
+    /// A number of 0 or more. JSON has no integers, so a fraction is cut off, and a number over 2⁵³ may be inexact.
+    private static func count(_ name: StaticString, of fields: Fields) throws(WrongShape) -> Int64 {
+        guard let number = try fields.value(name, as: Double.self) else { return 0 }
+        return Int64(exactly: max(number, 0).rounded(.down)) ?? .max
     }
 
     private static func log(_ value: ArraySlice<UInt8>) throws(WrongShape) -> CommandRecord {

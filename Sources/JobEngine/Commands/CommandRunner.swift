@@ -271,7 +271,7 @@ private struct CommandRun: Sendable {
         case .progress(let progress):
             run.report(
                 stage: progress.stage, fraction: progress.fraction, message: progress.message,
-                done: Int64(progress.step), total: Int64(progress.steps))
+                done: progress.done, total: progress.total)
         case .log(let level, let message): run.log(level, message)
         case .checkpoint(let bytes): try await run.save(checkpoint: bytes)
         case .result(let result): outcome.reported = result
@@ -279,8 +279,7 @@ private struct CommandRun: Sendable {
         case .error(let reason, let message): outcome.error = (reason, message)
         case .violation(let message):
             throw RunFailure(
-                reason: JobError.reasonPermanent, message: "the output of the command is invalid: " + message,
-                isPermanent: true)
+                message: "the output of the command is invalid: " + message, isPermanent: true)
         }
     }
 
@@ -382,7 +381,7 @@ private struct CommandOutcome: Sendable {
         let room = JobLimits.errorMessageBytesMax - CommandOutcome.errorTailBytesMax - 1
         if !tail.isEmpty { message = message.cut(toBytes: room) + "\n" + tail }
         return RunFailure(
-            reason: error?.reason ?? (isPermanent ? JobError.reasonPermanent : JobError.reasonFailed),
+            reason: error?.reason ?? "",
             message: message.cut(toBytes: JobLimits.errorMessageBytesMax), isPermanent: isPermanent,
             retryAfter: retryAfter)
     }

@@ -36,7 +36,7 @@ struct OrphanRescue: Sendable {
         let end: RunEnd =
             orphan.cancelReason.map { .cancelled(reason: $0) } ?? .interrupted(orphan.onInterruption)
         let verdict = OutcomeRules.verdict(
-            of: end, attempt: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,
+            of: end, attemptsUsed: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,
             policy: run.spec.retryPolicy, random: runtime.random())
         do throws(StoreError) {
             guard try await store.finish(FinishedRun(run, node: orphan.node, verdict: verdict)) == .written

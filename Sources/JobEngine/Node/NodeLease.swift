@@ -94,7 +94,7 @@ final class NodeLease: Sendable {
         guard !runs.has(run.token) else { return }
         func end(_ end: RunEnd) async -> FinishResult? {
             let verdict = OutcomeRules.verdict(
-                of: end, attempt: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,
+                of: end, attemptsUsed: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,
                 policy: run.spec.retryPolicy, random: 0)
             return try? await store.finish(FinishedRun(run, node: configuration.name, verdict: verdict))
         }

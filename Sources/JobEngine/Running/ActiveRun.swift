@@ -58,8 +58,7 @@ final class ActiveRun: Sendable {
         }
         guard mayBegin else {
             let error = RunEndError(
-                error: JobError(
-                    reason: JobError.reasonFailed, message: "the run was stopped before it began"))
+                error: JobError(message: "the run was stopped before it began", cause: .handler))
             return ended(state.withLock { $0.supervision.end(.failure(error)) }, onFinished)
         }
         // The handler's is the only task of a run: to start another for each costs as much as all else that a short run
@@ -90,13 +89,13 @@ final class ActiveRun: Sendable {
             return .failure(
                 RunEndError(
                     error: JobError(
-                        reason: failure.isPermanent && failure.reason == JobError.reasonFailed
-                            ? JobError.reasonPermanent : failure.reason, message: failure.message),
-                    isPermanent: failure.isPermanent, retryAfter: failure.retryAfter))
+                        reason: failure.reason, message: failure.message,
+                        cause: failure.isPermanent ? .handlerPermanent : .handler),
+                    retryAfter: failure.retryAfter))
         } catch {
             logFailure("\(error)")
             let message = "the handler threw an error of type \(type(of: error))"
-            return .failure(RunEndError(error: JobError(reason: JobError.reasonFailed, message: message)))
+            return .failure(RunEndError(error: JobError(message: message, cause: .handler)))
         }
     }
 
@@ -141,7 +140,7 @@ final class ActiveRun: Sendable {
             complete(
                 .failure(
                     RunEndError(
-                        error: JobError(reason: JobError.reasonFailed, message: "the handler did not stop"))))
+                        error: JobError(message: "the handler did not stop", cause: .handler))))
         }
     }
 
@@ -172,7 +171,7 @@ final class ActiveRun: Sendable {
         _ end: RunEnd, _ onFinished: @escaping OnFinished, backoff: Backoff = .writing
     ) {
         let verdict = OutcomeRules.verdict(
-            of: end, attempt: claimed.attemptsUsed, maxAttempts: claimed.spec.maxAttempts,
+            of: end, attemptsUsed: claimed.attemptsUsed, maxAttempts: claimed.spec.maxAttempts,
             policy: claimed.spec.retryPolicy, random: context.runtime.random())
         context.store.finish(FinishedRun(claimed, node: context.node, verdict: verdict)) { [self] outcome in
             switch outcome {
@@ -347,11 +346,11 @@ extension RunEnd {
     fileprivate var word: String {
         switch self {
         case .succeeded: "succeeded"
-        case .failed(let error, _, _): error.reason
-        case .timedOut: JobError.reasonTimeout
-        case .cancelled: JobError.reasonCancelled
-        case .released: JobError.reasonReleased
-        case .interrupted: JobError.reasonInterrupted
+        case .failed(let error, _): error.reason.isEmpty ? error.cause.word : error.reason
+        case .timedOut: FailureCause.timeout.word
+        case .cancelled: FailureCause.cancelled.word
+        case .released: FailureCause.released.word
+        case .interrupted: FailureCause.interrupted.word
         }
     }
 }

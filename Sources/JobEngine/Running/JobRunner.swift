@@ -34,7 +34,7 @@ package protocol JobRunner: Sendable {
 
 /// A failure with details that the runner chooses.
 package struct RunFailure: Error, Sendable, Hashable {
-    /// A word for programs, at most 64 bytes.
+    /// A word for programs, at most 64 bytes; empty: none.
     package var reason: String
     /// For the job's user, at most 4,096 bytes.
     package var message: String
@@ -46,7 +46,7 @@ package struct RunFailure: Error, Sendable, Hashable {
     package var details: String?
 
     package init(
-        reason: String = JobError.reasonFailed, message: String, isPermanent: Bool = false,
+        reason: String = "", message: String, isPermanent: Bool = false,
         retryAfter: Duration? = nil, details: String? = nil
     ) {
         self.reason = reason

@@ -26,7 +26,6 @@ package enum TestRunners {
 
     fileprivate static func wrongPayload(of kind: String, _ what: String) -> RunFailure {
         RunFailure(
-            reason: JobError.reasonPermanent,
             message: "the payload of \(kind) \(what)".cut(toBytes: JobLimits.errorMessageBytesMax),
             isPermanent: true)
     }
@@ -138,9 +137,7 @@ package struct TestFailRunner: JobRunner {
             throw TestRunners.wrongPayload(of: run.kind, "needs retry_after_ms from 0 to 30 days")
         }
         if payload.permanent == true {
-            throw RunFailure(
-                reason: JobError.reasonPermanent, message: "failed permanently, as requested",
-                isPermanent: true)
+            throw RunFailure(message: "failed permanently, as requested", isPermanent: true)
         }
         if run.attempt <= payload.times ?? 0 {
             throw RunFailure(

@@ -15,6 +15,8 @@ package enum StoreError: Error, Sendable, Equatable {
     case notFound
     /// The job's state does not allow the operation.
     case wrongState(JobState)
+    /// The job does not have the sequence that the caller expects. Nothing was written.
+    case sequenceMismatch(expected: Int64, actual: Int64)
     /// The run has lost its lease. Nothing was written.
     case stale
     /// The database has another schema than this program needs.
