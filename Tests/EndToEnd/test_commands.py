@@ -33,7 +33,7 @@ printf '"user":"%s","queue":"%s","type":"%s"}}\n' \
 """,
     "shell.tell": r"""
 echo '{"log":{"level":"info","message":"began"}}'
-echo '{"progress":{"stage":"work","fraction":0.5,"message":"half","step":1,"steps":2}}'
+echo '{"progress":{"stage":"work","fraction":0.5,"message":"half","done":1,"total":2}}'
 echo 'this is not JSON'
 echo '{"log":{"level":"warning","message":"é"}}'
 echo '{"result":[1,2]}'
