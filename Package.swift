@@ -123,6 +123,7 @@ let package = Package(
                 .embedInCode("Migrations/0006_audit_source.sql"), .embedInCode("Migrations/0007_secret.sql"),
                 .embedInCode("Migrations/0008_constraint_names.sql"),
                 .embedInCode("Migrations/0009_attempts.sql"),
+                .embedInCode("Migrations/0010_lane_user_limit.sql"),
             ],
             swiftSettings: settings),
         .target(

@@ -4,7 +4,7 @@ package import Support
 package enum Scope: String, Sendable, Hashable, CaseIterable {
     /// Allows Enqueue, EnqueueBatch and Retry.
     case enqueue = "jobs.enqueue"
-    /// Allows GetJob, ListJobs and Watch.
+    /// Allows GetJob, ListJobs, ListAttempts, ListLogLines and Watch.
     case read = "jobs.read"
     case cancel = "jobs.cancel"
     /// Allows the AdminService: queues, limits, nodes.

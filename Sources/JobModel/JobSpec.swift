@@ -132,7 +132,7 @@ package enum JobLimits {
     package static let timeoutMax: Duration = .seconds(30 * 86_400)
     package static let factorRange = 1.0...100.0
     package static let labelsMax = 32
-    package static let labelKeyBytesMax = 64
+    package static let labelKeyBytesMax = 63
     package static let labelValueBytesMax = 256
     package static let batchJobsMax = 10_000
     /// The most bytes of a request with a batch. Where a batch is not a message, its payloads together count.
@@ -142,6 +142,12 @@ package enum JobLimits {
     package static let pageTokenBytesMax = 256
     package static let pageSizeDefault = 50
     package static let pageSizeMax = 1000
+    /// The largest page of a job's attempts or log lines.
+    package static let historyPageSizeMax = 500
+    /// The largest page of queues whose jobs are counted.
+    package static let countedQueuesMax = 100
+    /// The most live jobs that are counted in each queue and state.
+    package static let jobsCountedMax = 10_000
     package static let listLabelsMax = 8
     package static let listKindsMax = 32
     /// The limit of a resume token in a request. Those that the server makes are shorter.

@@ -91,7 +91,9 @@ package struct JobSpecDraft: Sendable {
         check.duration(timeout, "timeout", within: timeouts, "1 ms to 30 days")
         check.duration(softTimeout, "soft_timeout", within: timeouts, "1 ms to 30 days")
         if let timeout, let softTimeout {
-            check.require(softTimeout < timeout, "soft_timeout", .outOfRange, "is not less than timeout")
+            // They are kept in whole milliseconds.
+            check.require(
+                softTimeout.milliseconds < timeout.milliseconds, "soft_timeout", .outOfRange, "is not less than timeout")
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
         let type = contentType.nonEmpty ?? JobLimits.defaultContentType
@@ -180,17 +182,35 @@ package struct FieldCheck {
     package mutating func labels(_ labels: [(key: ExactText, value: ExactText)], countMax: Int) {
         require(labels.count <= countMax, "labels", .tooLong, "are more than \(countMax)")
         for (key, value) in labels.prefix(countMax) {
-            plainText(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
+            labelKey(key)
             plainText(value, "labels", bytesMax: JobLimits.labelValueBytesMax, required: false)
         }
     }
 
+    /// Keys may become parts of addresses, of metrics and of a language for filters, so they are narrower than values.
+    private mutating func labelKey(_ key: ExactText) {
+        name(key, "labels", bytesMax: JobLimits.labelKeyBytesMax, required: true)
+        let first = key.utf8.first ?? UInt8(ascii: "a")
+        require(
+            !Self.isNameByte(first) || Self.isLetterOrDigit(first), "labels", .malformed,
+            "has a key that does not begin with a letter or digit")
+        require(
+            !key.starts(with: "signalbox.") && !key.starts(with: "signalbox/"), "labels", .malformed,
+            "has a key that begins with \"signalbox.\" or \"signalbox/\", which are for the service")
+    }
+
     package static func isNameByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "/"): true
+        default: isLetterOrDigit(byte)
+        }
+    }
+
+    private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
             UInt8(ascii: "0")...UInt8(ascii: "9"):
             true
-        case UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "/"): true
         default: false
         }
     }

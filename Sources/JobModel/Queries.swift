@@ -1,11 +1,12 @@
 package import FoundationEssentials
 package import Support
 
-/// The filter of ListJobs, which returns the jobs that match all given fields, newest first.
+/// Selects jobs: those that match all given fields.
 package struct JobFilter: Sendable, Hashable {
     package var userID: ExactText?
     package var queue: String?
-    package var kind: String?
+    /// The wanted kinds; empty: every kind.
+    package var kinds: Set<String> = []
     /// The wanted states; empty: every state.
     package var states: Set<JobState> = []
     package var labels: [ExactText: ExactText] = [:]
@@ -15,7 +16,7 @@ package struct JobFilter: Sendable, Hashable {
     package init() {}
 }
 
-/// The numbers of jobs in a queue.
+/// The numbers of jobs in a queue. At most `JobLimits.jobsCountedMax` of each state are counted.
 package struct QueueStats: Sendable, Hashable {
     package var queue: String
     /// The jobs that wait, including those that are not due yet.
@@ -28,7 +29,7 @@ package struct QueueStats: Sendable, Hashable {
     package var oldestPendingAge: Duration?
     package var enqueuedPerSecond: Double
     package var finishedPerSecond: Double
-    /// Whether not all jobs were counted: then each number of 10,000 or more may be less than the truth.
+    /// Whether not all jobs were counted: then the numbers may be less than the truth.
     package var isCapped: Bool
 
     package init(

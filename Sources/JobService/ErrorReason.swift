@@ -8,6 +8,7 @@ package enum ErrorReason: String, Sendable, CaseIterable {
     case fieldsInvalid = "FIELDS_INVALID"
     case unknownField = "UNKNOWN_FIELD"
     case pageTokenInvalid = "PAGE_TOKEN_INVALID"
+    case maskInvalid = "MASK_INVALID"
     case messageMalformed = "MESSAGE_MALFORMED"
     case credentialsMissing = "CREDENTIALS_MISSING"
     case credentialsInvalid = "CREDENTIALS_INVALID"
@@ -16,6 +17,7 @@ package enum ErrorReason: String, Sendable, CaseIterable {
     case methodNotAllowed = "METHOD_NOT_ALLOWED"
     case userNotAllowed = "USER_NOT_ALLOWED"
     case jobNotFound = "JOB_NOT_FOUND"
+    case queueNotFound = "QUEUE_NOT_FOUND"
     case serviceNotFound = "SERVICE_NOT_FOUND"
     case jobIDTaken = "JOB_ID_TAKEN"
     case idempotencyKeyTaken = "IDEMPOTENCY_KEY_TAKEN"
@@ -43,12 +45,14 @@ extension ServiceError {
         case .invalid(let violations):
             violations.contains { $0.reason == .unknownField } ? .unknownField : .fieldsInvalid
         case .pageTokenInvalid: .pageTokenInvalid
+        case .maskInvalid: .maskInvalid
         case .payloadTooLarge: .payloadTooLarge
         case .userNotAllowed: .userNotAllowed
         case .unknownKind: .kindUnknown
         case .quotaExceeded: .quotaExceeded
         case .tooManyQueues: .tooManyQueues
         case .notFound: .jobNotFound
+        case .queueNotFound: .queueNotFound
         case .conflict(_, .jobID, index: _): .jobIDTaken
         case .conflict(_, .idempotencyKey, index: _): .idempotencyKeyTaken
         case .wrongState: .jobState
@@ -74,6 +78,8 @@ extension ServiceError {
         case .quotaExceeded(let quota, let user, _): ["quota": quota.rawValue, "userId": user.text]
         case .tooManyQueues(let user): ["userId": user.text, "limit": "\(JobLimits.queuesPerUserMax)"]
         case .notFound(let id): ["jobId": "\(id)"]
+        case .queueNotFound(let queue): ["queue": queue]
+        case .maskInvalid(let field, _): ["field": field]
         case .conflict(let id, _, let index):
             ["jobId": "\(id)"].merging(index.map { ["index": "\($0)"] } ?? [:]) { first, _ in first }
         case .wrongState(let id, let state): ["jobId": "\(id)", "state": state.rawValue]

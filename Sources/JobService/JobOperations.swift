@@ -114,11 +114,10 @@ package struct JobOperations: Sendable {
         }
     }
 
-    /// Adds all jobs or none. Returns each job's id, and whether it is new, in the order of the drafts. The caller
-    /// bounds their number (`JobLimits.batchJobsMax`).
+    /// Adds all jobs or none. Returns a result for each job, in the order of the drafts. The caller bounds their number (`JobLimits.batchJobsMax`).
     package func enqueueBatch(
         _ drafts: [JobSpecDraft], found: [FieldViolation] = [], by caller: Caller
-    ) async throws(ServiceError) -> [(id: JobID, isNew: Bool)] {
+    ) async throws(ServiceError) -> [EnqueuedItem] {
         var violations = found
         let now = Timestamp.now
         var jobs: [NewJob] = []
@@ -135,7 +134,7 @@ package struct JobOperations: Sendable {
         try await kinds.admit(jobs.map(\.spec.kind)) { "jobs[\($0)].kind" }
         let demand = quotas.demand(of: jobs)
         try await quotas.admit(demand)
-        let result: Result<[(id: JobID, isNew: Bool)], StoreError>
+        let result: Result<[EnqueuedItem], StoreError>
         do throws(StoreError) {
             result = .success(try await store.enqueueBatch(jobs))
         } catch {

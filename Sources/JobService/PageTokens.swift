@@ -3,16 +3,38 @@ import Foundation
 import JobModel
 import Support
 
-/// Makes and reads page tokens: where the next page of a list begins, for the same filters and the same caller.
+/// A list of which there are pages: the method and its filters. A page token is for one list.
+struct PagedList: Sendable {
+    fileprivate private(set) var context = Data()
+
+    /// - Parameter filters: in an order that the method fixes. Nil and the empty text are different filters.
+    init(_ method: String, _ filters: String?...) {
+        add("signalbox page token 2")
+        add(method)
+        for filter in filters { add(filter) }
+    }
+
+    /// Each text is written behind its length, so that different lists of texts give different bytes.
+    mutating func add(_ text: String?) {
+        withUnsafeBytes(of: Int64(text?.utf8.count ?? -1).bigEndian) { context.append(contentsOf: $0) }
+        if let text { context.append(contentsOf: text.utf8) }
+    }
+}
+
+/// Makes and reads page tokens. A token contains the position behind which the next page begins, and when it was made. It is
+/// for the same list and the same caller, and is valid for three days. It gives no rights.
 ///
-/// A token contains a job's number in the database, which would tell how many jobs all users have had. So it is encrypted
-/// and authenticated, and a token that was not made for these filters and this caller is refused.
+/// A position may be a job's number in the database, which would tell how many jobs all users have had. So a token is
+/// encrypted and authenticated.
 package struct PageTokens: Sendable {
     /// The name of the secret in the database. All nodes share it, so each can read the tokens of the others.
     package static let secretName: StaticString = "page_token"
 
-    /// The length of a token: nonce, number and authentication tag are 36 bytes, written in base64.
-    private static let tokenBytes = 48
+    /// How long a token is valid.
+    static let lifetime: Duration = .seconds(3 * 86_400)
+
+    /// The length of a token: nonce, position, time and authentication tag are 44 bytes, written in base64.
+    private static let tokenBytes = 60
 
     private let secret: SymmetricKey
 
@@ -21,51 +43,44 @@ package struct PageTokens: Sendable {
         self.secret = SymmetricKey(data: secret)
     }
 
-    func encode(_ number: Int64, _ filter: JobFilter, for caller: Caller) throws(ServiceError) -> String {
-        let bytes = withUnsafeBytes(of: number.bigEndian) { Data($0) }
+    func encode(
+        _ position: Int64, of list: PagedList, for caller: Caller, now: Timestamp
+    ) throws(ServiceError) -> String {
+        var bytes = Data()
+        for number in [position, now.microseconds] {
+            withUnsafeBytes(of: number.bigEndian) { bytes.append(contentsOf: $0) }
+        }
         do {
-            return try ChaChaPoly.seal(bytes, using: key(filter, caller)).combined.base64EncodedString()
+            return try ChaChaPoly.seal(bytes, using: key(list, caller)).combined.base64EncodedString()
         } catch {
             throw .broken("a page token could not be encrypted: \(error)")
         }
     }
 
-    /// Nil where the token was not made for these filters and this caller.
-    func decode(_ token: String, _ filter: JobFilter, for caller: Caller) -> Int64? {
-        guard token.utf8.count == Self.tokenBytes, let sealed = Data(base64Encoded: token),
+    /// The position in a token; nil if the token is empty, which stands for the first page. Throws `pageTokenInvalid` if the
+    /// token was made for another list or caller, or is too old.
+    func decode(
+        _ token: ExactText, of list: PagedList, for caller: Caller, now: Timestamp
+    ) throws(ServiceError) -> Int64? {
+        guard !token.isEmpty else { return nil }
+        guard token.utf8.count == Self.tokenBytes, let sealed = Data(base64Encoded: token.text),
             let box = try? ChaChaPoly.SealedBox(combined: sealed),
-            let bytes = try? ChaChaPoly.open(box, using: key(filter, caller)), bytes.count == 8
-        else { return nil }
-        return Int64(bitPattern: bytes.reduce(0) { $0 << 8 | UInt64($1) })
+            let bytes = try? ChaChaPoly.open(box, using: key(list, caller)), bytes.count == 16
+        else { throw .pageTokenInvalid }
+        let numbers = [bytes.prefix(8), bytes.suffix(8)].map { part in
+            Int64(bitPattern: part.reduce(0) { $0 << 8 | UInt64($1) })
+        }
+        guard now <= Timestamp(microseconds: numbers[1]).advanced(by: Self.lifetime) else {
+            throw .pageTokenInvalid
+        }
+        return numbers[0]
     }
 
     /// Each list and caller has a key of its own, so that random nonces of 96 bits suffice for all tokens of one key.
-    private func key(_ filter: JobFilter, _ caller: Caller) -> SymmetricKey {
-        var context = Context()
-        context.add("signalbox page token 1")
-        context.add(caller.source.rawValue)
-        context.add(caller.name)
-        context.add(filter.userID?.text)
-        context.add(filter.queue)
-        context.add(filter.kind)
-        context.add(filter.states.map(\.rawValue).sorted().joined(separator: ","))
-        context.add(filter.createdFrom.map { "\($0.microseconds)" })
-        context.add(filter.createdTo.map { "\($0.microseconds)" })
-        // In the order of their bytes, because a dictionary has none.
-        for (key, value) in filter.labels.sorted(by: { $0.key < $1.key }) {
-            context.add(key.text)
-            context.add(value.text)
-        }
-        return HKDF<SHA256>.deriveKey(inputKeyMaterial: secret, info: context.bytes, outputByteCount: 32)
-    }
-
-    /// Concatenates texts, each after its length, so that different lists of texts give different bytes.
-    private struct Context {
-        private(set) var bytes = Data()
-
-        mutating func add(_ text: String?) {
-            withUnsafeBytes(of: Int64(text?.utf8.count ?? -1).bigEndian) { bytes.append(contentsOf: $0) }
-            if let text { bytes.append(contentsOf: text.utf8) }
-        }
+    private func key(_ list: PagedList, _ caller: Caller) -> SymmetricKey {
+        var list = list
+        list.add(caller.source.rawValue)
+        list.add(caller.name)
+        return HKDF<SHA256>.deriveKey(inputKeyMaterial: secret, info: list.context, outputByteCount: 32)
     }
 }

@@ -6,8 +6,10 @@ package import Support
 package enum ServiceError: Error, Sendable, Equatable {
     /// Fields of the request are wrong. There is at least one violation.
     case invalid([FieldViolation])
-    /// The page token was made for other filters or another caller, or not by this service.
+    /// The page token was made for another list or another caller, or not by this service, or is too old.
     case pageTokenInvalid
+    /// The field names a field that a call does not change. `allowed` is the one that it may name.
+    case maskInvalid(field: String, allowed: String)
     /// The payload in this field has more than `JobLimits.payloadBytesMax` bytes.
     case payloadTooLarge(field: String, bytes: Int)
     /// The field names a user for whom the caller may not act. The error does not tell whether that user has any jobs.
@@ -20,6 +22,8 @@ package enum ServiceError: Error, Sendable, Equatable {
     case tooManyQueues(user: ExactText)
     /// There is no such job among those of the caller's users.
     case notFound(JobID)
+    /// No job, setting or limit has named this queue yet.
+    case queueNotFound(String)
     /// The id or the idempotency key belongs to the job `JobID`, which has other content. `index` is the position in a batch.
     case conflict(JobID, Taken, index: Int?)
     /// The job is in a state that does not allow the operation.
@@ -92,7 +96,7 @@ extension ServiceError {
     /// The message for the caller. It has no text of the database or of a library.
     package var message: String {
         switch self {
-        case .invalid, .pageTokenInvalid: Self.text(of: fieldViolations)
+        case .invalid, .pageTokenInvalid, .maskInvalid: Self.text(of: fieldViolations)
         case .unknownKind(let kind, let field): "\(field) no live node handles \(kind)"
         case .payloadTooLarge(let field, let bytes):
             "\(field) has \(bytes) bytes, at most \(JobLimits.payloadBytesMax)"
@@ -103,6 +107,7 @@ extension ServiceError {
         case .tooManyQueues:
             "the user would have jobs in more than \(JobLimits.queuesPerUserMax) queues"
         case .notFound(let id): "there is no job \(id)"
+        case .queueNotFound(let queue): "there is no queue \(queue)"
         case .conflict(_, let taken, let index):
             "\(index.map { "jobs[\($0)]: " } ?? "")a job with this \(taken == .jobID ? "id" : "idempotency key") has other content"
         case .wrongState(_, let state): "the job is \(state.rawValue), not failed or cancelled"
@@ -129,7 +134,12 @@ extension ServiceError {
             [
                 FieldViolation(
                     field: "page_token", reason: .malformed,
-                    description: "was not made by this service for these filters")
+                    description: "was not made by this service for this list and caller, or is over 3 days old")
+            ]
+        case .maskInvalid(let field, let allowed):
+            [
+                FieldViolation(
+                    field: field, reason: .notAllowedHere, description: "is not \(allowed), which alone can be changed")
             ]
         default: []
         }
@@ -158,13 +168,18 @@ extension ServiceError {
 
 extension JobID {
     /// The id that a caller has written into a field.
-    package init(_ text: ExactText, field: String) throws(ServiceError) {
+    ///
+    /// - Parameter violations: fields that were found wrong before. They are reported together with this one.
+    package init(
+        _ text: ExactText, field: String, found violations: [FieldViolation] = []
+    ) throws(ServiceError) {
         guard let id = JobID(text.text) else {
             let description = text.isEmpty ? "is required" : "is not a UUID of 36 characters"
-            throw .invalid([
-                FieldViolation(
-                    field: field, reason: text.isEmpty ? .required : .malformed, description: description)
-            ])
+            throw .invalid(
+                violations + [
+                    FieldViolation(
+                        field: field, reason: text.isEmpty ? .required : .malformed, description: description)
+                ])
         }
         self = id
     }

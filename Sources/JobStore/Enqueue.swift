@@ -54,14 +54,17 @@ struct FindExisting: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_existing",
         """
-        SELECT t.ordinal, j.id, j.digest
+        SELECT t.ordinal, j.id, j.digest, j.idempotency_key, coalesce(l.sequence, f.sequence) AS sequence
         FROM unnest(\(\.ids), \(\.users), \(\.keys)) WITH ORDINALITY AS t(id, user_id, key, ordinal)
         JOIN LATERAL (
-            SELECT id, digest FROM job WHERE job.id = t.id
+            SELECT id, number, digest, idempotency_key FROM job WHERE job.id = t.id
             UNION ALL
-            SELECT id, digest FROM job WHERE job.user_id = t.user_id AND job.idempotency_key = t.key
+            SELECT id, number, digest, idempotency_key FROM job
+            WHERE job.user_id = t.user_id AND job.idempotency_key = t.key
             LIMIT 1
         ) j ON true
+        LEFT JOIN live l ON \(.lookUp("l.number", "j.number"))
+        LEFT JOIN finished f ON \(.lookUp("f.number", "j.number"))
         """)
 }
 
@@ -80,7 +83,7 @@ extension JobStore {
             switch outcome {
             case .success(.new(let inserted)):
                 completion(.success(Enqueued(job: inserted.record(job), isNew: true)))
-            case .success(.existing(let id)):
+            case .success(.existing(let id, sequence: _)):
                 readExisting(id, for: job) { completion($0.map { Enqueued(job: $0, isNew: false) }) }
             case .failure(let error):
                 completion(.failure(error))
@@ -96,8 +99,8 @@ extension JobStore {
         return try result.get()
     }
 
-    /// Adds all jobs or none, in one transaction. Returns each job's id and whether it is new, in order.
-    package func enqueueBatch(_ jobs: [NewJob]) async throws(StoreError) -> [(id: JobID, isNew: Bool)] {
+    /// Adds all jobs or none, in one transaction. Returns a result for each job, in order.
+    package func enqueueBatch(_ jobs: [NewJob]) async throws(StoreError) -> [EnqueuedItem] {
         let (batch, indexes) = try Self.distinct(jobs)
         let bytes = batch.reduce(0) { $0 + $1.spec.bytes }
         let hasRoom = batchBytes.withLock { waiting in
@@ -137,17 +140,17 @@ extension JobStore {
             }
             return outcomes
         }
-        var answers: [(id: JobID, isNew: Bool)] = []
+        var answers: [EnqueuedItem] = []
         answers.reserveCapacity(jobs.count)
         var changes: [LocalChange] = []
         changes.reserveCapacity(batch.count)
         for (index, (job, outcome)) in zip(batch, outcomes).enumerated() {
             switch outcome {
             case .success(.new(let inserted)):
-                answers.append((job.id, true))
+                answers.append(EnqueuedItem(id: job.id, isNew: true, sequence: 1))
                 changes.append(inserted.localChange(job))
-            case .success(.existing(let id)):
-                answers.append((id, false))
+            case .success(.existing(let id, let sequence)):
+                answers.append(EnqueuedItem(id: id, isNew: false, sequence: sequence))
             case .failure(.conflict(let id, _)):
                 throw .conflict(id, index: indexes?.firstIndex(of: index) ?? index)
             case .failure(let error):
@@ -159,7 +162,9 @@ extension JobStore {
         var wasAnswered = [Bool](repeating: false, count: batch.count)
         return indexes.map { index in
             defer { wasAnswered[index] = true }
-            return (answers[index].id, answers[index].isNew && !wasAnswered[index])
+            var answer = answers[index]
+            answer.isNew = answer.isNew && !wasAnswered[index]
+            return answer
         }
     }
 
@@ -184,7 +189,7 @@ extension JobStore {
         var indexes: [Int] = []
         for (index, job) in jobs.enumerated() {
             if let first = indexByID[job.id] {
-                guard RequestDigest.digest(of: batch[first].spec) == RequestDigest.digest(of: job.spec) else {
+                guard RequestDigest.isSame(job.spec, as: batch[first].spec) else {
                     throw .conflict(job.id, index: index)
                 }
                 indexes.append(first)
@@ -220,13 +225,10 @@ extension JobStore {
                 outcomes[index] = outcome
             }
             if firsts.count == open.count { return outcomes }
-            var digests: [Int: [UInt8]] = [:]
             open = open.filter { index in
                 guard let first = firstByID[jobs[index].id], first != index else { return false }
-                let digest = digests[first] ?? RequestDigest.digest(of: jobs[first].spec)
-                digests[first] = digest
-                guard RequestDigest.digest(of: jobs[index].spec) == digest else { return true }
-                outcomes[index] = outcomes[first].map { .existing($0.id(of: jobs[first])) }
+                guard RequestDigest.isSame(jobs[index].spec, as: jobs[first].spec) else { return true }
+                outcomes[index] = outcomes[first].map { $0.again(of: jobs[first]) }
                 return false
             }
             // The remaining jobs have other content: by now their ids are taken, unless the first job was
@@ -326,23 +328,33 @@ extension JobStore {
         let missing = jobs.indices.filter { isMissing[$0] }
         guard !missing.isEmpty else { return outcomes }
         let existing = try execute([Query(FindExisting(missing.map { jobs[$0] }))])[0]
-        for (ordinal, id, digest) in try Self.read(existing) {
-            let index = missing[ordinal]
-            let isSame = digest.map { $0 == digests[index] } ?? false
-            outcomes[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
+        for (index, outcome) in try Self.read(existing, for: missing.map { jobs[$0] }) {
+            outcomes[missing[index]] = outcome
         }
         return outcomes
     }
 
-    /// The rows of `FindExisting`, with the index of the job that was looked up.
+    /// The outcomes of the rows of `FindExisting`, by the index of the job that was looked up.
     private static func read(
-        _ result: QueryResult
-    ) throws(PostgresError) -> [(index: Int, id: JobID, digest: [UInt8]?)] {
+        _ result: QueryResult, for jobs: [NewJob]
+    ) throws(PostgresError) -> [(index: Int, outcome: Result<EnqueueOutcome, StoreError>)] {
         let ordinal: Column<Int64> = try result.column("ordinal")
         let id: Column<JobID> = try result.column("id")
         let digest: Column<[UInt8]?> = try result.column("digest")
-        var found: [(index: Int, id: JobID, digest: [UInt8]?)] = []
-        for row in result { found.append((Int(try row[ordinal]) - 1, try row[id], try row[digest])) }
+        let key: Column<ExactText?> = try result.column("idempotency_key")
+        let sequence: Column<Int64?> = try result.column("sequence")
+        var found: [(index: Int, outcome: Result<EnqueueOutcome, StoreError>)] = []
+        for row in result {
+            let index = Int(try row[ordinal]) - 1
+            let id = try row[id]
+            let own = RequestDigest.digest(of: jobs[index].spec, key: try row[key])
+            guard try row[digest] == own else {
+                found.append((index, .failure(.conflict(id, index: 0))))
+                continue
+            }
+            let existing = try row[sequence].map { EnqueueOutcome.existing(id, sequence: $0) }
+            found.append((index, existing.map { .success($0) } ?? .failure(vanished)))
+        }
         return found
     }
 
@@ -353,12 +365,9 @@ extension JobStore {
         let indexes = jobs.indices.filter { jobs[$0].mayConflict }
         guard !indexes.isEmpty else { return [:] }
         var existing: [Int: Result<EnqueueOutcome, StoreError>] = [:]
-        for (ordinal, id, digest) in try Self.read(
-            try connection.execute(FindExisting(indexes.map { jobs[$0] })))
-        {
-            let index = indexes[ordinal]
-            let isSame = digest == RequestDigest.digest(of: jobs[index].spec)
-            existing[index] = isSame ? .success(.existing(id)) : .failure(.conflict(id, index: 0))
+        let wanted = indexes.map { jobs[$0] }
+        for (index, outcome) in try Self.read(try connection.execute(FindExisting(wanted)), for: wanted) {
+            existing[indexes[index]] = outcome
         }
         return existing
     }
@@ -377,13 +386,13 @@ extension JobStore {
 enum EnqueueOutcome: Sendable {
     case new(InsertedJob)
     /// There is a job with the same id or key, and the same content.
-    case existing(JobID)
+    case existing(JobID, sequence: Int64)
 
-    /// The id of the job that exists now.
-    func id(of job: NewJob) -> JobID {
+    /// The outcome of the same request right after this one, which was for `job`.
+    func again(of job: NewJob) -> EnqueueOutcome {
         switch self {
-        case .new: job.id
-        case .existing(let id): id
+        case .new: .existing(job.id, sequence: 1)
+        case .existing: self
         }
     }
 }

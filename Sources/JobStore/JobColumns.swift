@@ -205,11 +205,24 @@ struct SpecReader {
     }
 }
 
-/// A digest by which a repeated request is recognized: SHA-256 over every field that the caller sets, each with
-/// its length. Digests are stored in `job`, so a new field must not change the digests of requests that do not
-/// set it.
+/// A digest by which a repeated request is recognized: SHA-256 over every field that the caller sets, after defaults, except
+/// the job's id, and each with its length. Digests are stored in `job`, and nodes of other versions compare them, so a new
+/// field must not change the digests of requests that do not set it.
+///
+/// The digest covers the idempotency key too, because earlier versions stored it so. But requests that differ in their key
+/// alone have the same content, so they are compared with the key of the job that exists.
 enum RequestDigest {
+    /// Whether both requests have the same content.
+    static func isSame(_ spec: JobSpec, as first: JobSpec) -> Bool {
+        digest(of: spec, key: first.idempotencyKey) == digest(of: first)
+    }
+
     static func digest(of spec: JobSpec) -> [UInt8] {
+        digest(of: spec, key: spec.idempotencyKey)
+    }
+
+    /// - Parameter key: stands for the spec's own idempotency key.
+    static func digest(of spec: JobSpec, key: ExactText?) -> [UInt8] {
         var hash = SHA256()
         func add(_ bytes: some Collection<UInt8>) {
             var length = UInt64(bytes.count).littleEndian
@@ -221,7 +234,7 @@ enum RequestDigest {
         add(spec.userID.text)
         add(spec.queue)
         add(spec.contentType.text)
-        add(spec.idempotencyKey?.text ?? "")
+        add(key?.text ?? "")
         add(spec.payload)
         switch spec.due {
         case .after(let delay): add("after \(delay.microseconds)")

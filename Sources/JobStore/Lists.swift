@@ -6,7 +6,8 @@ import Support
 struct ListJobs: Sendable {
     let users: UserScope
     let queue: String?
-    let kind: String?
+    /// The wanted kinds; empty: all kinds.
+    let kinds: [String]
     /// The wanted states; empty: all states.
     let states: [String]
     let labels: String?
@@ -83,7 +84,8 @@ struct ListJobs: Sendable {
         WHERE \(.isAllowed("j.user_id", \.users))
             AND (\(\.queue) IS NULL OR (SELECT queue FROM lane WHERE lane.id = j.lane)
                 = (SELECT id FROM queue WHERE name = \(\.queue)))
-            AND (\(\.kind) IS NULL OR j.kind = (SELECT id FROM kind WHERE name = \(\.kind)))
+            AND (cardinality(\(\.kinds)) = 0
+                OR j.kind = ANY (ARRAY(SELECT id FROM kind WHERE name = ANY (\(\.kinds)))))
             AND (\(\.labels)::jsonb IS NULL OR j.labels @> \(\.labels)::jsonb)
             AND (\(\.createdFrom) IS NULL OR j.created_at >= \(\.createdFrom))
             AND (\(\.createdTo) IS NULL OR j.created_at < \(\.createdTo))
@@ -140,7 +142,7 @@ extension JobStore {
             share = max(1, scannedMax / Int64(users.count))
         }
         let list = ListJobs(
-            users: wanted, queue: filter.queue, kind: filter.kind, states: filter.states.map(\.rawValue),
+            users: wanted, queue: filter.queue, kinds: Array(filter.kinds), states: filter.states.map(\.rawValue),
             labels: Labels.json(filter.labels), createdFrom: filter.createdFrom, createdTo: filter.createdTo,
             before: before ?? .max, scannedMax: scannedMax, size: Int64(size), share: share)
         return try await read("list", isLong: true) { connection throws(PostgresError) in

@@ -46,6 +46,8 @@ package enum Migrator {
         Migration(
             number: 8, name: "0008_constraint_names", sql: text(PackageResources._008_constraint_names_sql)),
         Migration(number: 9, name: "0009_attempts", sql: text(PackageResources._009_attempts_sql)),
+        Migration(
+            number: 10, name: "0010_lane_user_limit", sql: text(PackageResources._010_lane_user_limit_sql)),
     ]
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

@@ -87,8 +87,8 @@ struct FindPayload: Command {
 struct FindEvents: Command {
     let numbers: [Int64]
     let after: [Int64]
-    let historyMax: Int64
-    let resultBytesMax = Int32(JobLimits.eventResultBytesMax)
+    var historyMax: Int64
+    var resultBytesMax = Int32(JobLimits.eventResultBytesMax)
 
     /// - Parameter historyMax: the most rows of each history that are read.
     init(after sequences: [Int64: Int64], historyMax: Int = JobLimits.historyRowsMax) {
@@ -103,7 +103,8 @@ struct FindEvents: Command {
     /// Reads the end of a history that is too long.
     static let last = ParameterizedStatement<Self>("find_last_events", events(history: "DESC"))
 
-    private static func events(history order: SQL<Self>) -> SQL<Self> {
+    /// - Parameter condition: further conditions on the rows of the history.
+    static func events(history order: SQL<Self>, _ condition: SQL<Self> = "") -> SQL<Self> {
         """
         SELECT j.number, j.id, k.name AS kind, j.user_id, q.name AS queue, e.sequence, e.type, e.attempt,
             node.name AS node, e.started_at, e.at, e.due_at, e.cause, e.reason, e.message, e.result, e.result_type, j.lane
@@ -118,7 +119,7 @@ struct FindEvents: Command {
             UNION ALL
             (SELECT sequence, type::text, attempt, node, started_at, at, due_at, cause, reason, message, NULL,
                 NULL
-            FROM history WHERE history.number = wanted.number AND sequence > wanted.after
+            FROM history WHERE history.number = wanted.number AND sequence > wanted.after \(condition)
             ORDER BY sequence \(order) LIMIT \(\.historyMax))
             UNION ALL
             SELECT start.sequence, 'started', attempt, node, NULL, started_at, NULL, NULL, NULL, NULL, NULL, NULL

@@ -131,7 +131,8 @@ struct Assembly: Sendable {
         let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
         jobs = JobOperations(store: store, kinds: kinds, quotas: quotas, pageTokens: pageTokens)
         watches = WatchOperations(store: store, hub: hub, quotas: quotas)
-        admin = AdminOperations(store: store, defaultUserLimit: settings.userLimit)
+        admin = AdminOperations(
+            store: store, defaultUserLimit: settings.userLimit, pageTokens: pageTokens)
         let info = InfoOperations(
             version: signalboxVersion, node: settings.nodeName, heartbeatInterval: hub.heartbeatInterval,
             retention: settings.retention)

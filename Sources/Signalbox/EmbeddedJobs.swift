@@ -130,17 +130,16 @@ struct EmbeddedJobs: JobQueue {
         var query = JobListQuery()
         query.userID = filter.userID ?? ""
         query.queue = ExactText(filter.queue ?? "")
-        query.kind = ExactText(filter.kind ?? "")
+        query.kinds = filter.kinds.map { ExactText($0) }
         query.states = filter.states
         query.labels = filter.labels.map { (key: $0.key, value: $0.value) }
         query.createdFrom = filter.createdFrom
         query.createdTo = filter.createdTo
-        query.pageSize = size
-        query.pageToken = ExactText(token ?? "")
+        query.page = PageRequest(size: size, token: ExactText(token ?? ""))
         let page = try await run { [query] operations, caller throws(ServiceError) in
             try await operations.jobs.list(query, for: caller)
         }
-        return SignalboxJobs.JobPage(page.jobs, nextToken: ExactText(page.nextToken))
+        return SignalboxJobs.JobPage(page.items, nextToken: ExactText(page.nextToken))
     }
 
     func cancel(_ id: UUID, reason: String) async throws -> Job {
@@ -175,8 +174,8 @@ extension SignalboxError {
         case .notFound(let id), .conflict(let id, _, _), .outOfRange(let id, _, _), .wrongState(let id, _),
             .sequenceMismatch(let id, _, _):
             job = id
-        case .invalid, .pageTokenInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .readerTooSlow,
-            .shuttingDown, .overloaded, .unavailable, .outcomeUnknown, .cancelled, .broken:
+        case .invalid, .pageTokenInvalid, .maskInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .queueNotFound,
+            .readerTooSlow, .shuttingDown, .overloaded, .unavailable, .outcomeUnknown, .cancelled, .broken:
             break
         }
         self.init(

@@ -1,6 +1,7 @@
 import JobModel
 package import JobService
 import SignalboxProto
+import NIOCore
 package import GRPC
 import Support
 
@@ -15,52 +16,79 @@ package struct AdminServiceHandlers: Sendable {
         self.admin = admin
     }
 
-    package var methods: [Method] {
+    package var methods: [Method] { queueMethods + limitMethods + [method(AdminServiceMethod.listNodes, listNodes)] }
+
+    private var queueMethods: [Method] {
         [
-            .unary(AdminServiceMethod.listQueues, maxRequestBytes: Self.requestBytesMax) { bytes, _ in
-                _ = try ListQueuesRequest.read(bytes)
-                return ListQueuesResponse(queues: try await admin.queues(), nextPageToken: "").encode()
-            },
-            .unary(AdminServiceMethod.listNodes, maxRequestBytes: Self.requestBytesMax) { bytes, context in
-                _ = try ListNodesRequest.read(bytes)
-                return ListNodesResponse(
-                    nodes: try await admin.nodes(for: context.caller), nextPageToken: ""
+            method(AdminServiceMethod.getQueue) { (request: GetQueueRequest, violations, _) in
+                QueueResponse(
+                    queue: try await admin.queue(request.queue, stats: request.includeStats, found: violations)
                 ).encode()
             },
-            .unary(AdminServiceMethod.pauseQueue, maxRequestBytes: Self.requestBytesMax) { bytes, context in
-                var violations: [FieldViolation] = []
-                let request = try PauseQueueRequest.decode(bytes, into: &violations)
-                try await admin.pause(queue: request.queue, found: violations, by: context.caller)
-                return QueueResponse(
-                    queue: QueueRecord(name: request.queue.text, isPaused: true)
+            method(AdminServiceMethod.listQueues) { (request: ListQueuesRequest, violations, caller) in
+                try await admin.queues(
+                    PageRequest(size: request.pageSize, token: request.pageToken),
+                    stats: request.includeStats, found: violations, for: caller
+                ).encode { ListQueuesResponse(queues: $0, nextPageToken: $1).encode() }
+            },
+            method(AdminServiceMethod.pauseQueue) { (request: PauseQueueRequest, violations, caller) in
+                QueueResponse(
+                    queue: try await admin.pause(queue: request.queue, found: violations, by: caller)
                 ).encode()
             },
-            .unary(AdminServiceMethod.resumeQueue, maxRequestBytes: Self.requestBytesMax) { bytes, context in
-                var violations: [FieldViolation] = []
-                let request = try ResumeQueueRequest.decode(bytes, into: &violations)
-                try await admin.resume(queue: request.queue, found: violations, by: context.caller)
-                return QueueResponse(
-                    queue: QueueRecord(name: request.queue.text, isPaused: false)
+            method(AdminServiceMethod.resumeQueue) { (request: ResumeQueueRequest, violations, caller) in
+                QueueResponse(
+                    queue: try await admin.resume(queue: request.queue, found: violations, by: caller)
                 ).encode()
-            },
-            .unary(AdminServiceMethod.updateUserLimit, maxRequestBytes: Self.requestBytesMax) {
-                bytes, context in
-                var violations: [FieldViolation] = []
-                let request = try UpdateUserLimitRequest.decode(bytes, into: &violations)
-                guard let limit = request.limit else { throw ServiceError.invalid(violations) }
-                let result = try await admin.setUserLimit(
-                    limit.maxRunning, userID: limit.userID, queue: limit.queue, found: violations,
-                    by: context.caller)
-                return UserLimitResponse(limit: UserLimitMessage(result)).encode()
-            },
-            .unary(AdminServiceMethod.getUserLimit, maxRequestBytes: Self.requestBytesMax) { bytes, context in
-                var violations: [FieldViolation] = []
-                let request = try GetUserLimitRequest.decode(bytes, into: &violations)
-                let limit = try await admin.userLimit(
-                    userID: request.userID, queue: request.queue, found: violations, for: context.caller)
-                return UserLimitResponse(limit: UserLimitMessage(limit)).encode()
             },
         ]
+    }
+
+    private var limitMethods: [Method] {
+        [
+            method(AdminServiceMethod.getUserLimit) { (request: GetUserLimitRequest, violations, caller) in
+                let limit = try await admin.userLimit(
+                    userID: request.userID, queue: request.queue, found: violations, for: caller)
+                return UserLimitResponse(limit: UserLimitMessage(limit)).encode()
+            },
+            method(AdminServiceMethod.listUserLimits) { (request: ListUserLimitsRequest, violations, caller) in
+                try await admin.userLimits(
+                    userID: request.userID, queue: request.queue,
+                    PageRequest(size: request.pageSize, token: request.pageToken), found: violations,
+                    for: caller
+                ).encode {
+                    ListUserLimitsResponse(limits: $0.map { UserLimitMessage($0) }, nextPageToken: $1).encode()
+                }
+            },
+            method(AdminServiceMethod.updateUserLimit) { (request: UpdateUserLimitRequest, violations, caller) in
+                guard let limit = request.limit else { throw ServiceError.invalid(violations) }
+                let change = UserLimitChange(
+                    userID: limit.userID, queue: limit.queue, maxRunning: limit.maxRunning,
+                    mask: request.updateMask?.paths ?? [])
+                let result = try await admin.updateUserLimit(change, found: violations, by: caller)
+                return UserLimitResponse(limit: UserLimitMessage(result)).encode()
+            },
+        ]
+    }
+
+    private func listNodes(
+        _ request: ListNodesRequest, _ violations: [FieldViolation], for caller: Caller
+    ) async throws -> ByteBuffer {
+        try await admin.nodes(
+            PageRequest(size: request.pageSize, token: request.pageToken), found: violations, for: caller
+        ).encode { ListNodesResponse(nodes: $0, nextPageToken: $1).encode() }
+    }
+
+    /// - Parameter body: gets the request, the fields of it that are wrong in themselves, and the caller.
+    private func method<Request: RequestMessage>(
+        _ path: String,
+        _ body: @escaping @Sendable (Request, [FieldViolation], Caller) async throws -> ByteBuffer
+    ) -> Method {
+        .unary(path, maxRequestBytes: Self.requestBytesMax) { bytes, context in
+            var violations: [FieldViolation] = []
+            let request = try Request.decode(bytes, into: &violations)
+            return try await body(request, violations, context.caller)
+        }
     }
 }
 

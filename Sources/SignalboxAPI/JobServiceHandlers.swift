@@ -12,9 +12,6 @@ package struct JobServiceHandlers: Sendable {
     /// The largest Enqueue message: a payload at its limit, and the other fields at theirs.
     private static let enqueueBytesMax = JobLimits.payloadBytesMax + (64 << 10)
 
-    /// The largest page. Clients of gRPC accept 4 MiB unless they are configured otherwise. A single job is far smaller.
-    private static let pageBytesMax = 3 << 20
-
     private let jobs: JobOperations
 
     package init(jobs: JobOperations) {
@@ -36,6 +33,12 @@ package struct JobServiceHandlers: Sendable {
             },
             .unary(JobServiceMethod.listJobs, maxRequestBytes: Self.requestBytesMax) {
                 try await listJobs($0, for: $1.caller)
+            },
+            .unary(JobServiceMethod.listAttempts, maxRequestBytes: Self.requestBytesMax) {
+                try await listAttempts($0, for: $1.caller)
+            },
+            .unary(JobServiceMethod.listLogLines, maxRequestBytes: Self.requestBytesMax) {
+                try await listLogLines($0, for: $1.caller)
             },
             .unary(JobServiceMethod.cancel, maxRequestBytes: Self.requestBytesMax) { bytes, context in
                 let request = try CancelRequest.read(bytes)
@@ -67,7 +70,7 @@ package struct JobServiceHandlers: Sendable {
 
     private static func encode(_ enqueued: Enqueued) -> ByteBuffer {
         EnqueueResponse(
-            job: enqueued.job, created: enqueued.isNew, disposition: enqueued.isNew ? .created : .sameRequest
+            job: enqueued.job, created: enqueued.isNew, disposition: enqueued.disposition
         ).encode()
     }
 
@@ -75,7 +78,12 @@ package struct JobServiceHandlers: Sendable {
         var violations: [FieldViolation] = []
         let request = try EnqueueBatchRequest.decode(bytes, into: &violations)
         let enqueued = try await jobs.enqueueBatch(request.jobs, found: violations, by: caller)
-        return EnqueueBatchResponse(jobs: enqueued.map { .init(jobID: $0.id, created: $0.isNew, disposition: $0.isNew ? .created : .sameRequest, sequence: 1) }).encode()
+        return EnqueueBatchResponse(
+            jobs: enqueued.map {
+                .init(
+                    jobID: $0.id, created: $0.isNew, disposition: $0.disposition, sequence: $0.sequence)
+            }
+        ).encode()
     }
 
     private func getJob(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
@@ -92,25 +100,35 @@ package struct JobServiceHandlers: Sendable {
         if let filter = request.filter {
             query.userID = filter.userID
             query.queue = filter.queue
-            query.kind = filter.kinds.first ?? ""
+            query.kinds = filter.kinds
             query.states = filter.states
             query.labels = filter.labels
             query.createdFrom = filter.createdFrom
             query.createdTo = filter.createdTo
         }
-        query.pageSize = request.pageSize
-        query.pageToken = request.pageToken
-        return try Self.encode(try await jobs.list(query, found: violations, for: caller))
+        query.page = PageRequest(size: request.pageSize, token: request.pageToken)
+        return try await jobs.list(query, found: violations, for: caller).encode {
+            ListJobsResponse(jobs: $0, nextPageToken: $1).encode()
+        }
     }
 
-    /// Leaves the jobs for which a message has no room to the next page.
-    static func encode(_ page: JobListPage, bytesMax: Int = pageBytesMax) throws -> ByteBuffer {
-        var page = page
-        while true {
-            let bytes = ListJobsResponse(jobs: page.jobs, nextPageToken: ExactText(page.nextToken)).encode()
-            guard bytes.readableBytes > bytesMax, page.jobs.count > 1 else { return bytes }
-            let fitting = page.jobs.count * bytesMax / bytes.readableBytes
-            try page.shorten(to: min(fitting, page.jobs.count - 1))
+    private func listAttempts(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
+        var violations: [FieldViolation] = []
+        let request = try ListAttemptsRequest.decode(bytes, into: &violations)
+        let id = try JobID(request.jobID, field: "job_id", found: violations)
+        let page = PageRequest(size: request.pageSize, token: request.pageToken)
+        return try await jobs.attempts(of: id, page, found: violations, for: caller).encode {
+            ListAttemptsResponse(attempts: $0, nextPageToken: $1).encode()
         }
+    }
+
+    private func listLogLines(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
+        var violations: [FieldViolation] = []
+        let request = try ListLogLinesRequest.decode(bytes, into: &violations)
+        let id = try JobID(request.jobID, field: "job_id", found: violations)
+        let page = PageRequest(size: request.pageSize, token: request.pageToken)
+        return try await jobs.logLines(
+            of: id, after: request.afterLine, from: request.minLevel, page, found: violations, for: caller
+        ).encode { ListLogLinesResponse(lines: $0, nextPageToken: $1).encode() }
     }
 }

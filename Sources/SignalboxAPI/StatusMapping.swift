@@ -32,6 +32,9 @@ package enum StatusMapping {
         case .notFound(let id), .conflict(let id, _, index: _):
             details.resource = .init(
                 type: "signalbox.v1.Job", name: "\(id)", description: error.message)
+        case .queueNotFound(let queue):
+            details.resource = .init(
+                type: "signalbox.v1.Queue", name: queue, description: error.message)
         case .wrongState(let id, _):
             details.precondition = .init(
                 type: error.reason.rawValue, subject: "\(id)", description: error.message)
@@ -80,10 +83,10 @@ package enum StatusMapping {
 extension ServiceError {
     fileprivate var code: Status.Code {
         switch self {
-        case .invalid, .pageTokenInvalid: .invalidArgument
+        case .invalid, .pageTokenInvalid, .maskInvalid: .invalidArgument
         case .payloadTooLarge, .quotaExceeded, .tooManyQueues: .resourceExhausted
         case .userNotAllowed: .permissionDenied
-        case .notFound: .notFound
+        case .notFound, .queueNotFound: .notFound
         case .conflict: .alreadyExists
         case .wrongState, .unknownKind: .failedPrecondition
         case .outOfRange: .outOfRange

@@ -127,7 +127,7 @@ public struct SignalboxClient: JobQueue {
         var message = JobFilterMessage()
         message.userID = filter.userID ?? ""
         message.queue = ExactText(filter.queue ?? "")
-        message.kinds = filter.kind.map { [ExactText($0)] } ?? []
+        message.kinds = filter.kinds.map { ExactText($0) }
         message.states = filter.states
         message.labels = filter.labels.map { (key: $0.key, value: $0.value) }
         message.createdFrom = filter.createdFrom

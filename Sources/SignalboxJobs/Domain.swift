@@ -186,7 +186,7 @@ extension JobFilter {
         var filter = JobModel.JobFilter()
         filter.userID = userID.map { ExactText($0) }
         filter.queue = queue
-        filter.kind = kind
+        filter.kinds = kind.map { [$0] } ?? []
         filter.states = Set(states.map(\.ofDomain))
         for (key, value) in labels { filter.labels[ExactText(key)] = ExactText(value) }
         filter.createdFrom = createdFrom.map { Timestamp($0) }

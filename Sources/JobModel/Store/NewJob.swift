@@ -26,3 +26,24 @@ package struct Enqueued: Sendable {
         self.isNew = isNew
     }
 }
+
+extension Enqueued {
+    package var disposition: EnqueueDisposition { isNew ? .created : .sameRequest }
+}
+
+/// The result of enqueueing a job of a batch.
+package struct EnqueuedItem: Sendable {
+    package var id: JobID
+    /// Whether the job was added. Otherwise it existed already, with the same content.
+    package var isNew: Bool
+    /// The number of the job's last event; 1 for a new job.
+    package var sequence: Int64
+
+    package init(id: JobID, isNew: Bool, sequence: Int64) {
+        self.id = id
+        self.isNew = isNew
+        self.sequence = sequence
+    }
+
+    package var disposition: EnqueueDisposition { isNew ? .created : .sameRequest }
+}
