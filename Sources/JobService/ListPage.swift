@@ -1,4 +1,4 @@
-import JobModel
+package import JobModel
 package import Support
 
 /// The page of a list that a caller wants, as it was written.
@@ -34,7 +34,7 @@ package struct ListPage<Item: Sendable>: Sendable {
     private let token: @Sendable (Int64) throws(ServiceError) -> String
 
     /// - Parameter token: the token of the page behind a position.
-    init(
+    package init(
         _ page: Page<Item>, token: @escaping @Sendable (Int64) throws(ServiceError) -> String
     ) throws(ServiceError) {
         items = page.items

@@ -29,7 +29,7 @@ struct CountQueues: Command {
     /// The numbers of the queues.
     let queues: [Int32]
     /// The most live jobs that it counts in each queue and state.
-    let jobsMax = Int64(JobLimits.jobsCountedMax)
+    var jobsMax = Int64(JobLimits.jobsCountedMax)
     /// The most lanes of each queue in which it looks for live jobs.
     let lanesMax: Int64
     /// The most final jobs, and the most new jobs, that it reads. There is no index of them by queue, so it reads the newest

@@ -30,5 +30,7 @@ extension JobStore {
         try await setPaused(isPaused, queue: queue, by: .anyone)
     }
 
-    func nodes() async throws(StoreError) -> [NodeRecord] { try await nodes(for: .all) }
+    func nodes() async throws(StoreError) -> [NodeRecord] {
+        try await nodes(for: .all, before: nil, size: 100).items
+    }
 }

@@ -110,12 +110,12 @@ import Testing
         }
         for attempts in [0, 1, 100] { #expect(fields { $0.maxAttempts = attempts } == []) }
         for attempts in [-1, 101] { #expect(fields { $0.maxAttempts = attempts } == ["job.max_attempts"]) }
-        for factor in [0, 1, 1.5, 100] { #expect(fields { $0.retryFactor = factor } == []) }
-        for factor in [0.99, 100.01, -1, .infinity, .nan] {
+        for factor in [1, 1.5, 100] { #expect(fields { $0.retryFactor = factor } == []) }
+        for factor in [0, 0.99, -.infinity, 100.01, -1, .infinity, .nan] {
             #expect(fields { $0.retryFactor = factor } == ["job.retry_policy.factor"])
         }
         for jitter in [0, 0.5, 1] { #expect(fields { $0.retryJitter = jitter } == []) }
-        for jitter in [-0.01, 1.01, .nan] {
+        for jitter in [-0.01, 1.01, .infinity, -.infinity, .nan] {
             #expect(fields { $0.retryJitter = jitter } == ["job.retry_policy.jitter"])
         }
     }
@@ -169,10 +169,27 @@ import Testing
         }
         #expect(fields { $0.labels = many(32) } == [])
         #expect(fields { $0.labels = many(33) } == ["job.labels"])
-        #expect(fields { $0.labels = [(text(64), text(256))] } == [])
-        #expect(fields { $0.labels = [(text(65), "")] } == ["job.labels"])
+        #expect(fields { $0.labels = [(text(63), text(256))] } == [])
+        #expect(fields { $0.labels = [(text(64), "")] } == ["job.labels"])
         #expect(fields { $0.labels = [("", "v")] } == ["job.labels"])
         #expect(fields { $0.labels = [("k", text(257))] } == ["job.labels"])
+    }
+
+    @Test func labelKeys() {
+        for key in ["a", "Z", "0", "a.b_c-d/E", "signalbox", "signalboxes.a", "Signalbox.a", "a/"] as [ExactText] {
+            #expect(fields { $0.labels = [(key, "é ä")] } == [])
+        }
+        let wrong: [ExactText] = [
+            ".a", "_a", "-a", "/a", "a b", "é", "a:b", "a\u{0}", "signalbox.", "signalbox/a", "signalbox.queue",
+        ]
+        for key in wrong {
+            let violations = check { $0.labels = [(key, "")] }.violations
+            #expect(violations.map(\.field) == ["job.labels"] && violations[0].reason == .malformed)
+        }
+        // A filter has the same rule.
+        var filter = FieldCheck(path: "filter.")
+        filter.labels([("signalbox.a", ""), ("b", "")], countMax: 1)
+        #expect(filter.violations.map(\.field) == ["filter.labels", "filter.labels"])
     }
 
     @Test func payloads() {

@@ -18,14 +18,14 @@ import Testing
         _ bench: ServiceBench, size: Int, shortenedTo count: Int? = nil, for caller: Caller
     ) async throws -> [JobID] {
         var ids: [JobID] = []
-        var query = query { $0.pageSize = size }
+        var query = query { $0.page.size = size }
         repeat {
             var page = try await bench.jobs.list(query, for: caller)
             if let count { try page.shorten(to: count) }
-            #expect(page.jobs.count <= count ?? size)
-            ids += page.jobs.map(\.id)
-            query.pageToken = ExactText(page.nextToken)
-        } while !query.pageToken.isEmpty && ids.count < 100
+            #expect(page.items.count <= count ?? size)
+            ids += page.items.map(\.id)
+            query.page.token = ExactText(page.nextToken)
+        } while !query.page.token.isEmpty && ids.count < 100
         return ids
     }
 
@@ -45,26 +45,26 @@ import Testing
             }
             var page = try await bench.jobs.list(query(), for: .root)
             try page.shorten(to: 0)
-            #expect(page.jobs.count == 1 && !page.nextToken.isEmpty)
+            #expect(page.items.count == 1 && !page.nextToken.isEmpty)
         }
     }
 
     @Test func aTokenIsForItsFiltersAndItsCaller() async throws {
         try await ServiceBench.with { bench in
             for _ in 0..<4 { try await bench.enqueue("b") }
-            let token = try await bench.jobs.list(query { $0.pageSize = 2 }, for: .root).nextToken
+            let token = try await bench.jobs.list(query { $0.page.size = 2 }, for: .root).nextToken
             let next = query {
-                $0.pageSize = 2
-                $0.pageToken = ExactText(token)
+                $0.page.size = 2
+                $0.page.token = ExactText(token)
             }
             let elsewhere = query {
                 $0.queue = "q"
-                $0.pageToken = ExactText(token)
+                $0.page.token = ExactText(token)
             }
             let refusal = ServiceError.pageTokenInvalid
             await #expect(throws: refusal) { try await bench.jobs.list(next, for: .of("b")) }
             await #expect(throws: refusal) { try await bench.jobs.list(elsewhere, for: .root) }
-            #expect(try await bench.jobs.list(next, for: .root).jobs.count == 2)
+            #expect(try await bench.jobs.list(next, for: .root).items.count == 2)
         }
     }
 
@@ -72,16 +72,19 @@ import Testing
         try await ServiceBench.with { bench in
             let found = [
                 FieldViolation(
-                    field: "states", reason: .unknownValue, description: "has an unknown state: 9")
+                    field: "filter.states", reason: .unknownValue, description: "has an unknown state: 9")
             ]
             let wrong = query {
-                $0.pageSize = 1001
+                $0.page.size = -1
+                $0.kinds = ["k", "not a kind"]
                 $0.queue = "not a name"
             }
             let error = await #expect(throws: ServiceError.self) {
                 try await bench.jobs.list(wrong, found: found, for: .root)
             }
-            #expect(error?.fieldViolations.map(\.field) == ["states", "queue", "page_size"])
+            #expect(error?.fieldViolations.map(\.field) == [
+                    "filter.states", "filter.queue", "filter.kinds[1]", "page_size",
+                ])
         }
     }
 }

@@ -9,22 +9,45 @@ import Testing
     private let tokens = PageTokens(secret: Array(0..<32))
     private let ada = Caller(name: "ada", source: .token, address: "127.0.0.1:1", users: .all)
 
-    private func filter(_ change: (inout JobFilter) -> Void = { _ in }) -> JobFilter {
+    private let now = Timestamp(microseconds: 1_700_000_000_000_000)
+    private let list = PagedList(JobFilter())
+
+    private func filter(_ change: (inout JobFilter) -> Void = { _ in }) -> PagedList {
         var filter = JobFilter()
         change(&filter)
-        return filter
+        return PagedList(filter)
+    }
+
+    /// The position in a token; nil if it is refused.
+    private func position(
+        _ token: String, _ list: PagedList, _ caller: Caller, tokens: PageTokens? = nil, now: Timestamp? = nil
+    ) -> Int64? {
+        (try? (tokens ?? self.tokens).decode(ExactText(token), of: list, for: caller, now: now ?? self.now))
+            ?? nil
     }
 
     @Test func aTokenIsReadAgain() throws {
         for number in [0, 1, -1, 12345, Int64.max, .min] {
-            let token = try tokens.encode(number, filter(), for: ada)
-            #expect(tokens.decode(token, filter(), for: ada) == number)
+            let token = try tokens.encode(number, of: list, for: ada, now: now)
+            #expect(position(token, list, ada) == number)
             // Another node, with the same secret, reads it too, and from whichever address the caller calls.
             var elsewhere = ada
             elsewhere.address = "127.0.0.1:2"
-            #expect(
-                PageTokens(secret: Array(0..<32)).decode(token, filter(), for: elsewhere) == number)
-            #expect(PageTokens(secret: Array(1..<33)).decode(token, filter(), for: ada) == nil)
+            #expect(position(token, list, elsewhere, tokens: PageTokens(secret: Array(0..<32))) == number)
+            #expect(position(token, list, ada, tokens: PageTokens(secret: Array(1..<33))) == nil)
+        }
+        #expect(try tokens.decode("", of: list, for: ada, now: now) == nil)
+    }
+
+    @Test func aTokenIsValidForThreeDays() throws {
+        let token = try tokens.encode(7, of: list, for: ada, now: now)
+        let days = Duration.seconds(3 * 86_400)
+        #expect(position(token, list, ada, now: now.advanced(by: days)) == 7)
+        // The clock of another node may be behind.
+        #expect(position(token, list, ada, now: now.advanced(by: .seconds(-60))) == 7)
+        #expect(throws: ServiceError.pageTokenInvalid) {
+            try tokens.decode(
+                ExactText(token), of: list, for: ada, now: now.advanced(by: days + .microseconds(1)))
         }
     }
 
@@ -33,8 +56,8 @@ import Testing
         let number: Int64 = 0x0123_4567_89AB_CDEF
         var seen: Set<String> = []
         for _ in 0..<100 {
-            let token = try tokens.encode(number, filter(), for: ada)
-            #expect(token.utf8.count == 48 && seen.insert(token).inserted)
+            let token = try tokens.encode(number, of: list, for: ada, now: now)
+            #expect(token.utf8.count == 60 && seen.insert(token).inserted)
             let bytes = try #require(Data(base64Encoded: token))
             for part in [withUnsafeBytes(of: number.bigEndian) { Data($0) }, Data("\(number)".utf8)] {
                 #expect(bytes.range(of: part) == nil)
@@ -44,30 +67,32 @@ import Testing
     }
 
     @Test func everyChangeOfATokenIsFound() throws {
-        let token = try tokens.encode(7, filter(), for: ada)
+        let token = try tokens.encode(7, of: list, for: ada, now: now)
         let bytes = try #require(Data(base64Encoded: token))
         for index in bytes.indices {
             for bit in 0..<8 {
                 var changed = bytes
                 changed[index] ^= 1 << bit
-                #expect(tokens.decode(changed.base64EncodedString(), filter(), for: ada) == nil)
+                #expect(position(changed.base64EncodedString(), list, ada) == nil)
             }
         }
-        // A token of the last version: number and checksum.
-        let old = Data(count: 16).base64EncodedString()
-        for text in [
-            "", "x", old, String(token.dropLast()), token + "A", token + "====", "\n" + token,
+        // Tokens of earlier versions were shorter.
+        let old = [16, 36].map { Data(count: $0).base64EncodedString() }
+        for text in old + [
+            "x", String(token.dropLast()), token + "A", token + "====", "\n" + token,
             String(repeating: "\u{301}", count: 10_000),
         ] {
-            #expect(tokens.decode(text, filter(), for: ada) == nil)
+            #expect(throws: ServiceError.pageTokenInvalid) {
+                try tokens.decode(ExactText(text), of: list, for: ada, now: now)
+            }
         }
     }
 
     @Test func aTokenIsForTheSameListAndCaller() throws {
-        let now = Timestamp(microseconds: 5)
-        let filters: [JobFilter] = [
+        let lists: [PagedList] = [
             filter(), filter { $0.userID = "a" }, filter { $0.userID = "" }, filter { $0.queue = "a" },
-            filter { $0.kind = "a" }, filter { $0.userID = "\u{E9}" }, filter { $0.userID = "e\u{301}" },
+            filter { $0.kinds = ["a"] }, filter { $0.kinds = ["a", "b"] }, filter { $0.userID = "\u{E9}" },
+            filter { $0.userID = "e\u{301}" },
             filter { $0.states = [.pending] }, filter { $0.states = [.pending, .running] },
             filter { $0.createdFrom = now }, filter { $0.createdTo = now },
             filter { $0.labels = ["a": "bc"] }, filter { $0.labels = ["ab": "c"] },
@@ -78,29 +103,40 @@ import Testing
                 $0.userID = "a"
                 $0.queue = "b"
             },
+            PagedList("ListQueues"), PagedList("ListNodes"), PagedList("ListAttempts", "a"),
+            PagedList("ListAttempts", "b"), PagedList("ListLogLines", "a", "0", nil),
+            PagedList("ListLogLines", "a", "0", "info"), PagedList("ListLogLines", "a", "1", nil),
         ]
         var callers = [ada, ada, ada]
         callers[1].name = "bob"
         callers[2].source = .jwt
-        for (index, list) in filters.enumerated() {
+        for (index, list) in lists.enumerated() {
             for (callerIndex, caller) in callers.enumerated() {
-                let token = try tokens.encode(7, list, for: caller)
-                for (other, filter) in filters.enumerated() {
-                    #expect((tokens.decode(token, filter, for: caller) == 7) == (other == index))
+                let token = try tokens.encode(7, of: list, for: caller, now: now)
+                for (other, list) in lists.enumerated() {
+                    #expect((position(token, list, caller) == 7) == (other == index))
                 }
                 for (other, caller) in callers.enumerated() {
-                    #expect((tokens.decode(token, list, for: caller) == 7) == (other == callerIndex))
+                    #expect((position(token, list, caller) == 7) == (other == callerIndex))
                 }
             }
         }
     }
 
-    @Test func theOrderOfLabelsDoesNotMatter() throws {
+    @Test func theOrderOfLabelsAndKindsDoesNotMatter() throws {
         let pairs: [(ExactText, ExactText)] = (0..<8).map { ("k\($0)", "v") }
-        let token = try tokens.encode(7, filter { $0.labels = .init(uniqueKeysWithValues: pairs) }, for: ada)
+        let kinds = (0..<8).map { "k\($0)" }
+        let first = filter {
+            $0.labels = .init(uniqueKeysWithValues: pairs)
+            $0.kinds = Set(kinds)
+        }
+        let token = try tokens.encode(7, of: first, for: ada, now: now)
         for _ in 0..<20 {
-            let shuffled = filter { $0.labels = .init(uniqueKeysWithValues: pairs.shuffled()) }
-            #expect(tokens.decode(token, shuffled, for: ada) == 7)
+            let shuffled = filter {
+                $0.labels = .init(uniqueKeysWithValues: pairs.shuffled())
+                $0.kinds = Set(kinds.shuffled())
+            }
+            #expect(position(token, shuffled, ada) == 7)
         }
     }
 }

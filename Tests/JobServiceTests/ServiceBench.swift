@@ -49,7 +49,8 @@ struct ServiceBench: Sendable {
                             quotas: quotas,
                             pageTokens: PageTokens(secret: Array(0..<32))),
                         watches: WatchOperations(store: store, hub: hub, quotas: quotas),
-                        admin: AdminOperations(store: store, defaultUserLimit: 3), kinds: kinds))
+                        admin: AdminOperations(
+                            store: store, defaultUserLimit: 3, pageTokens: PageTokens(secret: Array(0..<32))), kinds: kinds))
             }
         }
     }

@@ -64,17 +64,20 @@ import Testing
                 query.userID = "a"
                 return query
             }()
-            await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
+            await #expect(throws: ServiceError.userNotAllowed(field: "filter.user_id")) {
                 try await bench.jobs.list(query, for: caller)
             }
             await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
                 try await bench.watches.begin(WatchQuery(userID: "a"), by: caller)
             }
-            await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
-                try await bench.admin.setUserLimit(1, userID: "a", by: caller)
+            await #expect(throws: ServiceError.userNotAllowed(field: "limit.user_id")) {
+                try await bench.admin.updateUserLimit(UserLimitChange(userID: "a", maxRunning: 1), by: caller)
             }
             await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
                 try await bench.admin.userLimit(userID: "a", for: caller)
+            }
+            await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
+                try await bench.admin.userLimits(userID: "a", for: caller)
             }
         }
     }
@@ -95,27 +98,6 @@ import Testing
                 #expect(seen.allSatisfy { $0.state == .succeeded && ($0.result != nil) == mayRead })
                 #expect(seen[1].attempts.map(\.node) == [seesNodes ? "one" : ""])
             }
-        }
-    }
-
-    @Test func limits() async throws {
-        try await ServiceBench.with { bench in
-            let caller = Caller.of("a")
-            #expect(try await bench.admin.userLimit(userID: "a", for: caller).maxRunning == 3)
-            let set = try await bench.admin.setUserLimit(7, userID: "a", queue: "q", by: caller)
-            #expect(set.maxRunning == 7 && set.isOverridden && set.queue == "q")
-            #expect(try await bench.admin.setUserLimit(nil, userID: "a", queue: "q", by: caller).maxRunning == 3)
-            let tooMuch = [
-                FieldViolation(field: "limit", reason: .outOfRange, description: "is over 100,000")
-            ]
-            await #expect(throws: ServiceError.invalid(tooMuch)) {
-                try await bench.admin.setUserLimit(100_001, userID: "a", by: caller)
-            }
-            try await bench.admin.pause(queue: "q", by: caller)
-            #expect(try await bench.admin.queues("q").map(\.isPaused) == [true])
-            try await bench.admin.resume(queue: "q", by: caller)
-            #expect(try await bench.admin.queues("q").map(\.isPaused) == [false])
-            #expect(try await Set(bench.admin.nodes(for: caller).map(\.name)) == ["one", "two"])
         }
     }
 }

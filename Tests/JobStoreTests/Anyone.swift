@@ -52,7 +52,14 @@ extension JobStore {
         try await setUserLimit(limit, userID: userID, queue: queue, by: .anyone)
     }
 
-    func nodes() async throws(StoreError) -> [NodeRecord] { try await nodes(for: .all) }
+    func nodes() async throws(StoreError) -> [NodeRecord] {
+        try await nodes(for: .all, before: nil, size: 100).items
+    }
+
+    /// All queues with their numbers.
+    func countedQueues() async throws(StoreError) -> [QueueRecord] {
+        try await queues(after: nil, size: 100, stats: true).items
+    }
 }
 
 extension JobStore {

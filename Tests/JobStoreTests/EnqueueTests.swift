@@ -76,7 +76,7 @@ import Testing
                 try other.commitEnqueues([user, again, fresh, queue], connection)
             }
             guard case .failure(.conflict(Self.id, 0)) = outcomes[0],
-                case .success(.existing(key)) = outcomes[1], case .success(.new) = outcomes[2],
+                case .success(.existing(key, sequence: 1)) = outcomes[1], case .success(.new) = outcomes[2],
                 case .failure(.conflict(key, 0)) = outcomes[3]
             else {
                 Issue.record("\(outcomes)")
@@ -170,7 +170,7 @@ import Testing
             _ = try await bench.enqueue(spec)
             let changes: [(inout JobSpec) -> Void] = [
                 { $0.kind = "k2" }, { $0.userID = "u2" }, { $0.queue = "q" }, { $0.payload = [1] },
-                { $0.contentType = "text/plain" }, { $0.idempotencyKey = "a" }, { $0.priority = 1 },
+                { $0.contentType = "text/plain" }, { $0.priority = 1 },
                 { $0.due = .after(.seconds(1)) }, { $0.due = .at(Timestamp(microseconds: 0)) },
                 { $0.maxAttempts = 1 }, { $0.retryPolicy.initialDelay = .zero },
                 { $0.retryPolicy.factor = 3 },
@@ -185,6 +185,72 @@ import Testing
                     await conflict { _ = try await bench.store.enqueue(job) }?.0 == Self.id, "change \(index)"
                 )
             }
+        }
+    }
+
+    /// The key is no part of the content, although the digest covers it.
+    @Test func anotherKeyForTheSameContent() async throws {
+        try await Bench.with { bench in
+            let store = bench.store
+            for (number, key) in (["a", nil] as [ExactText?]).enumerated() {
+                let id = JobID.version7(at: .now)
+                let spec = JobSpec(kind: "k", userID: "u", jobID: id, idempotencyKey: key, priority: number)
+                #expect(try await store.enqueue(NewJob(spec: spec, now: .now)).isNew)
+                for other in ["a\(number)", "b\(number)", nil] as [ExactText?] {
+                    var again = spec
+                    again.idempotencyKey = other
+                    let job = NewJob(spec: again, now: .now)
+                    let answer = try await store.enqueue(job)
+                    #expect(!answer.isNew && answer.job.id == id && answer.job.spec.idempotencyKey == key)
+                    #expect(try await store.enqueueBatch([job]).map(\.isNew) == [false])
+                    again.priority = 50
+                    let changed = NewJob(spec: again, now: .now)
+                    #expect(await conflict { _ = try await store.enqueue(changed) }?.0 == id)
+                }
+            }
+            // In one commit, and in one batch.
+            let id = JobID.version7(at: .now)
+            let twins = (["x", "y", nil] as [ExactText?]).map {
+                NewJob(spec: JobSpec(kind: "k", userID: "u", jobID: id, idempotencyKey: $0), now: .now)
+            }
+            #expect(try await store.enqueueBatch(twins).map(\.isNew) == [true, false, false])
+            let outcomes = try await bench.database.run("commit") { connection throws(PostgresError) in
+                try store.commitEnqueues(twins, connection)
+            }
+            #expect(
+                outcomes.allSatisfy { if case .success(.existing(id, sequence: 1)) = $0 { true } else { false } })
+        }
+    }
+
+    /// Digests that earlier versions have stored must still be found equal.
+    @Test func theDigestStaysAsItWas() {
+        let spec = JobSpec(
+            kind: "k", userID: "u", queue: "q", payload: [1, 2], contentType: "text/plain", jobID: Self.id,
+            idempotencyKey: "key", priority: -3, due: .after(.milliseconds(1500)), maxAttempts: 7,
+            retryPolicy: RetryPolicy(
+                initialDelay: .seconds(2), factor: 1.5, maxDelay: .seconds(60), jitter: 0.25),
+            timeout: .seconds(20), softTimeout: .seconds(10), labels: ["a": "1", "é": ""])
+        func hex(_ spec: JobSpec) -> String {
+            RequestDigest.digest(of: spec).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        }
+        #expect(hex(spec) == "87de1211ced30d74c0ef40f2b2f1c03442be55f5e7cdbb63edb22da46f4d699b")
+        #expect(hex(JobSpec(kind: "k", userID: "u", jobID: Self.id)) == "3f6bc633799da490227b9c873741c221cf0ce9a1fa5de1207f15d9641c229ffd")
+    }
+
+    @Test func aBatchNamesTheSequenceOfExistingJobs() async throws {
+        try await Bench.with { bench in
+            func job(_ key: ExactText) -> NewJob {
+                NewJob(spec: JobSpec(kind: "k", userID: "u", idempotencyKey: key), now: .now)
+            }
+            let done = try await bench.store.enqueueBatch([job("done"), job("runs")])[0].id
+            let runs = try await bench.claim()
+            #expect(runs.count == 2)
+            try await bench.finish(try #require(runs.first { $0.key.id == done }), .success)
+            let waiting = job("waits")
+            let answers = try await bench.store.enqueueBatch([job("done"), job("runs"), waiting, job("new")])
+            #expect(answers.map(\.isNew) == [false, false, true, true])
+            #expect(answers.map(\.sequence) == [3, 2, 1, 1])
+            #expect(answers.map(\.disposition) == [.sameRequest, .sameRequest, .created, .created])
         }
     }
 

@@ -113,7 +113,7 @@ import Testing
                 for _ in 0..<8 {
                     group.addTask {
                         called.yield()
-                        _ = try await bench.store.queueStats(nil)
+                        _ = try await bench.store.countedQueues()
                     }
                 }
                 try await group.waitForAll()

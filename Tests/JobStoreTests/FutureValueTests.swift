@@ -53,7 +53,7 @@ import Testing
             var pending = JobFilter()
             pending.states = [.pending, .running]
             #expect(try await store.list(pending, before: nil, size: 10).jobs.map(\.id) == [other.id])
-            let stats = try #require(try await store.queueStats(nil).first?.stats)
+            let stats = try #require(try await store.countedQueues().first?.stats)
             #expect(stats.pending == 1 && stats.running == 0)
             // Nodes go on with the others.
             #expect(try await store.promoteDue().promoted == 0)

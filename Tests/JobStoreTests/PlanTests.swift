@@ -61,6 +61,10 @@ import Testing
         Planned(CountPending.jobsAndBytes, CountPending(users: ["u", "v"], jobsMax: 1000)),
     ]
     private static let ofUsers = list(ListJobs.ofUsers, .only(["u", "v"]), scannedMax: 10_000, share: 5000)
+    private static let counts = Planned(CountQueues(queues: [1, 2], lanesMax: 1000, scannedMax: 1000))
+    private static let limits = [ListUserLimits.all, ListUserLimits.ofUsers].map {
+        Planned($0, ListUserLimits(users: .only(["u"]), queue: nil, after: 0, size: 50))
+    }
     private static let trimAudit = Planned(TrimAudit(retentionMilliseconds: 1000, countMax: 1000))
     private static let events = Planned(FindEvents(after: [1: 0]))
 
@@ -68,8 +72,8 @@ import Testing
         ([
             lanes, claim, start, finish, giveBack, progress, log, trimLog, cancel, jobs, ofUser, ofQueue,
             ofUsers,
-            trimAudit, events,
-        ] + byID + pending).map(\.prepare).joined() + "SET signalbox.locked_lanes = '1,2';"
+            trimAudit, events, counts,
+        ] + byID + pending + limits).map(\.prepare).joined() + "SET signalbox.locked_lanes = '1,2';"
 
     private static func list(
         _ statement: ParameterizedStatement<ListJobs>, _ users: UserScope, scannedMax: Int64, share: Int64 = 0
@@ -77,7 +81,7 @@ import Testing
         Planned(
             statement,
             ListJobs(
-                users: users, queue: nil, kind: nil, states: [], labels: nil, createdFrom: nil,
+                users: users, queue: nil, kinds: [], states: [], labels: nil, createdFrom: nil,
                 createdTo: nil,
                 before: 1_000_000, scannedMax: scannedMax, size: 20, share: share))
     }
@@ -119,6 +123,15 @@ import Testing
         let ofUsers = try Self.ofUsers.plan(connection)
         #expect(ofUsers.split(separator: "job_user").count == 3, "\(comment): \(ofUsers)")
         expectConditions(ofUsers, comment)
+        let counts = try Self.counts.plan(connection)
+        for index in ["lane_queue", "live_ready", "live_running", "live_scheduled_lane", "finished_at"] {
+            #expect(counts.contains(index), "\(comment): \(counts)")
+        }
+        #expect(!counts.contains("Seq Scan"), "\(comment): \(counts)")
+        for sql in Self.limits {
+            let limits = try sql.plan(connection)
+            #expect(!limits.contains("Seq Scan"), "\(comment): \(limits)")
+        }
         let trim = try Self.trimAudit.plan(connection)
         #expect(trim.contains("Tid Scan") && trim.contains("audit_entry_pkey"), "\(comment): \(trim)")
         let events = try Self.events.plan(connection)
@@ -277,6 +290,22 @@ import Testing
             let claim = try Self.claim.plan(connection)
             expectConditions(claim, "a deep lane")
             #expect(claim.contains("Tid Scan on live "), "\(claim)")
+        }
+    }
+
+    /// A list of limits reads those that were set, and not every lane.
+    @Test func limitsOfManyLanes() async throws {
+        try await withTables { connection in
+            try connection.executeScript(
+                """
+                INSERT INTO queue (name) VALUES ('q');
+                INSERT INTO lane (queue, user_id, user_limit)
+                SELECT 1, 'u' || i, CASE WHEN i % 1000 = 0 THEN 1 END FROM generate_series(1, 5000) i;
+                ANALYZE lane;
+                """)
+            try connection.executeScript(Self.limits[0].prepare)
+            let plan = try Self.limits[0].plan(connection, Self.analyze)
+            #expect(plan.contains("lane_user_limit") && !plan.contains("Removed by Filter: 4"), "\(plan)")
         }
     }
 

@@ -1,4 +1,5 @@
 import JobModel
+import Postgres
 import Support
 import Testing
 
@@ -33,7 +34,9 @@ import Testing
             #expect(try await list { _ in } == "edcba")
             #expect(try await list { $0.userID = "a" } == "dca")
             #expect(try await list { $0.queue = "q" } == "cb")
-            #expect(try await list { $0.kind = "k2" } == "ed")
+            #expect(try await list { $0.kinds = ["k2"] } == "ed")
+            #expect(try await list { $0.kinds = ["k2", "k", "none"] } == "edcba")
+            #expect(try await list { $0.kinds = ["none"] } == "")
             #expect(try await list { $0.states = [.pending] } == "d")
             #expect(try await list { $0.states = [.running, .succeeded] } == "ca")
             #expect(try await list { $0.states = [.failed, .cancelled] } == "eb")
@@ -45,7 +48,7 @@ import Testing
                 try await list {
                     $0.userID = "a"
                     $0.queue = "p"
-                    $0.kind = "k"
+                    $0.kinds = ["k", "k2"]
                     $0.states = [.succeeded]
                     $0.labels = ["y": "2"]
                 } == "a")
@@ -94,7 +97,7 @@ import Testing
             }
             for user in [nil, "u"] {
                 let wanted = filter {
-                    $0.kind = "rare"
+                    $0.kinds = ["rare"]
                     $0.userID = user.map { ExactText($0) }
                 }
                 let first = try await bench.store.list(wanted, before: nil, size: 5)
@@ -127,7 +130,7 @@ import Testing
             let rest = try await bench.store.list(
                 filter {
                     $0.createdFrom = earlier
-                    $0.kind = "none"
+                    $0.kinds = ["none"]
                 }, before: nil, size: 5)
             #expect(rest.jobs.isEmpty && rest.next != nil)
         }
@@ -211,14 +214,50 @@ import Testing
             try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q"))
             try await bench.enqueue(JobSpec(kind: "k", userID: "u", queue: "q", due: .after(.seconds(60))))
             try await bench.enqueue()
-            let queue = try #require(try await bench.store.queueStats("q").first)
+            let queue = try #require(try await bench.store.queue("q", stats: true))
             let stats = try #require(queue.stats)
             #expect(stats.pending == 2 && stats.notDue == 1 && stats.running == 1)
             #expect(stats.succeeded == 2 && stats.failed == 1 && stats.cancelled == 1)
             #expect(stats.oldestPendingAge != nil && !queue.isPaused)
             #expect(stats.enqueuedPerSecond == 7.0 / 60 && stats.finishedPerSecond == 4.0 / 60)
-            #expect(try await bench.store.queueStats(nil).map(\.name) == ["default", "q"])
-            #expect(try await bench.store.queueStats("none").isEmpty)
+            #expect(!stats.isCapped && stats.queue == "q")
+            #expect(try await bench.store.countedQueues().map(\.name) == ["default", "q"])
+            #expect(try await bench.store.countedQueues().last?.stats?.succeeded == 2)
+            #expect(try await bench.store.queue("none", stats: true) == nil)
+            #expect(try await bench.store.queue("q", stats: false)?.stats == nil)
+        }
+    }
+
+    /// Counting stops at each bound, and says so.
+    @Test func countsAreBounded() async throws {
+        try await Bench.with { bench in
+            let users: [ExactText] = ["a", "b", "c"]
+            for user in users {
+                for verdict: Verdict in [.success, .failure] {
+                    try await bench.finish(try await bench.start(JobSpec(kind: "k", userID: user)), verdict)
+                }
+            }
+            for user in users {
+                for due in [Duration.zero, .zero, .seconds(60)] {
+                    try await bench.enqueue(JobSpec(kind: "k", userID: user, due: .after(due)))
+                }
+            }
+            _ = try await bench.claim(3, limit: 1)
+            func count(_ jobsMax: Int64, lanes lanesMax: Int64, scanned scannedMax: Int64) async throws -> [String] {
+                try await bench.database.run("count") { connection throws(PostgresError) in
+                    let result = try connection.execute(
+                        CountQueues(queues: [1], jobsMax: jobsMax, lanesMax: lanesMax, scannedMax: scannedMax))
+                    let row = try result.onlyRow
+                    let names = ["ready", "scheduled", "running", "succeeded", "failed"]
+                    var values: [String] = []
+                    for name in names { values.append("\(try row[result.column(name)] as Int64)") }
+                    return values + [try row[result.column("capped")] ? "capped" : "all"]
+                }
+            }
+            #expect(try await count(3, lanes: 3, scanned: 6) == ["3", "3", "3", "3", "3", "all"])
+            #expect(try await count(2, lanes: 3, scanned: 6) == ["2", "2", "2", "3", "3", "capped"])
+            #expect(try await count(3, lanes: 2, scanned: 6) == ["2", "2", "2", "3", "3", "capped"])
+            #expect(try await count(3, lanes: 3, scanned: 5).last == "capped")
         }
     }
 }

@@ -14,12 +14,13 @@ import Testing
     private static let jobs = InsertJobs(
         node: 1, jobs: [], lanes: [], digests: [], callers: JobCallers([]), offer: nil)
     private static let list = ListJobs(
-        users: .all, queue: nil, kind: nil, states: [], labels: nil, createdFrom: nil, createdTo: nil,
+        users: .all, queue: nil, kinds: [], states: [], labels: nil, createdFrom: nil, createdTo: nil,
         before: 1,
         scannedMax: 1, size: 1, share: 1)
     private static let snapshot = SnapshotJobs(
         users: .all, queue: nil, after: 0, scannedMax: 1, size: 1, lanesMax: 1)
     private static let pending = CountPending(users: [], jobsMax: 1)
+    private static let limits = ListUserLimits(users: .all, queue: nil, after: 0, size: 1)
     private static let paused = SetPaused(queue: "q", caller: caller)
 
     private static let parameterized = [
@@ -70,7 +71,11 @@ import Testing
         Planned(FindCancels(node: 1)), Planned(FindStrays(node: 1, known: [])), Planned(CountPeers(node: 1)),
         Planned(EndNode(node: 1)), Planned(FindOrphans(policies: [])),
         Planned(FindUnknownPolicies(policies: [])),
-        Planned(PromoteDue(countMax: 1)), Planned(CountQueues(queue: nil)), Planned(ListNodes(users: .all)),
+        Planned(PromoteDue(countMax: 1)), Planned(FindQueue(name: "")),
+        Planned(ListQueues(after: 0, size: 1)), Planned(CountQueues(queues: [], lanesMax: 1, scannedMax: 1)),
+        Planned(ListNodes(users: .all, before: 1, size: 1)), Planned(FindEvents.attempts, FindEvents(after: [:])),
+        Planned(FindLogPage(number: 1, after: 0, levels: nil, size: 1)),
+        Planned(ListUserLimits.all, limits), Planned(ListUserLimits.ofUsers, limits),
         Planned(SetPaused.pause, paused), Planned(SetPaused.resume, paused),
         Planned(SetQueueLimit(queue: "", limit: 1, caller: caller)),
         Planned(SetUserLimit(queue: "", userID: "", limit: 1, caller: caller)),

@@ -163,14 +163,14 @@ import Testing
             for spec in specs { jobs.append(try await bench.enqueue(spec)) }
             for users in [["a", "b"], ["a", "busy"], ["a", "b", "busy", "nobody"], ["nobody", "else"]] {
                 for change in [
-                    { _ in }, { $0.kind = "rare" }, { $0.queue = "q" }, { $0.states = [.succeeded] },
+                    { _ in }, { $0.kinds = ["rare"] }, { $0.queue = "q" }, { $0.states = [.succeeded] },
                     { $0.userID = ExactText(users[0]) },
                 ] as [(inout JobFilter) -> Void] {
                     var filter = JobFilter()
                     change(&filter)
                     let wanted = jobs.filter { job in
                         users.contains(job.spec.userID.text)
-                            && (filter.kind.map { $0 == job.spec.kind } ?? true)
+                            && (filter.kinds.isEmpty || filter.kinds.contains(job.spec.kind))
                             && (filter.queue.map { $0 == job.spec.queue } ?? true) && filter.states.isEmpty
                             && (filter.userID.map { $0 == job.spec.userID } ?? true)
                     }
@@ -254,7 +254,7 @@ import Testing
             for (users, jobs) in [
                 (UserScope.all, [mine.key.id, theirs.key.id]), (.only(["a"]), [mine.key.id]), (.only([]), []),
             ] {
-                let node = try #require(try await bench.store.nodes(for: users).first)
+                let node = try #require(try await bench.store.nodes(for: users, before: nil, size: 1).items.first)
                 #expect(node.runningJobs == jobs && node.running == 2)
             }
         }

@@ -77,11 +77,12 @@ struct APIBench: Sendable {
                 configuration.eventLoopThreads = 1
                 configuration.admission = Callers(byName: callers)
                 configuration.errorMapper = StatusMapping.status
+                let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
                 let jobs = JobOperations(
                     store: store, kinds: KnownKinds(store: store, isOwn: { $0 == "k" }), quotas: quotas,
-                    pageTokens: PageTokens(secret: try await store.secret(PageTokens.secretName)))
+                    pageTokens: pageTokens)
                 let watches = WatchOperations(store: store, hub: hub, quotas: quotas)
-                let admin = AdminOperations(store: store, defaultUserLimit: 3)
+                let admin = AdminOperations(store: store, defaultUserLimit: 3, pageTokens: pageTokens)
                 let info = InfoOperations(
                     version: "1.2.3", node: "one", heartbeatInterval: hub.heartbeatInterval,
                     retention: .seconds(99))

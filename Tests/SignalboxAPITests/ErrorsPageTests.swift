@@ -25,7 +25,8 @@ import Testing
     private static let serviceErrors: [ServiceError] = [
         .invalid([FieldViolation(field: "a", reason: .required, description: "is required")]),
         .invalid([FieldViolation(field: "a", reason: .unknownField, description: "is unknown")]),
-        .pageTokenInvalid, .payloadTooLarge(field: "a", bytes: 9), .userNotAllowed(field: "a"),
+        .pageTokenInvalid, .maskInvalid(field: "a", allowed: "b"), .queueNotFound("a"),
+        .payloadTooLarge(field: "a", bytes: 9), .userNotAllowed(field: "a"),
         .unknownKind("a", field: "b"), .quotaExceeded(.rate, user: "a", retryAfter: .seconds(1)),
         .tooManyQueues(user: "a"), .notFound(id), .conflict(id, .jobID, index: 1),
         .conflict(id, .idempotencyKey, index: 1), .wrongState(id, .running),

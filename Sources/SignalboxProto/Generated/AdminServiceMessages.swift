@@ -124,7 +124,8 @@ package struct QueueResponse: ResponseMessage, Hashable {
 
 /// The request of AdminService.ListQueues.
 package struct ListQueuesRequest: RequestMessage, Hashable {
-    /// The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000.
+    /// The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000; with include_stats,
+    /// more than 100 to 100.
     package var pageSize: Int
     /// The next_page_token of the previous page. Default: the first page.
     package var pageToken: ExactText

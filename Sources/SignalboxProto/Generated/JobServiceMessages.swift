@@ -308,9 +308,9 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
     /// The jobs, newest first, without attempts, log, payload and result. A page may be short or even empty
     /// although more follow, because a call scans a bounded number of jobs and returns at most about 3 MiB.
     package var jobs: [JobRecord]
-    /// The token of the next page; empty: this is the last page. The token is opaque, and must not be stored,
-    /// because a server of another version may refuse it. It gives no rights: every page is checked as the
-    /// first is.
+    /// The token of the next page; empty: this is the last page. The token is opaque, valid for 3 days, and
+    /// must not be stored, because a server of another version may refuse it. It gives no rights: every page
+    /// is checked as the first is.
     package var nextPageToken: ExactText
 
     package init(jobs: [JobRecord], nextPageToken: ExactText) {

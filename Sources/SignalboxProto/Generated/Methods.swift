@@ -34,7 +34,7 @@ package enum AdminServiceMethod {
     package static let listQueues = "/signalbox.v1.AdminService/ListQueues"
     /// Stops the jobs of the queue from starting, on all nodes. Running jobs continue.
     package static let pauseQueue = "/signalbox.v1.AdminService/PauseQueue"
-    /// Undoes PauseQueue.
+    /// Undoes PauseQueue. A queue that does not exist gets NOT_FOUND.
     package static let resumeQueue = "/signalbox.v1.AdminService/ResumeQueue"
     /// Returns every node that is alive, or was alive in the last hour, newest first.
     package static let listNodes = "/signalbox.v1.AdminService/ListNodes"

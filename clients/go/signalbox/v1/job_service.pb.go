@@ -640,8 +640,9 @@ type ListJobsResponse struct {
 	// bounded number of jobs and returns at most about 3 MiB.
 	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// The token of the next page; empty: this is the last page. The token is
-	// opaque, and must not be stored, because a server of another version may
-	// refuse it. It gives no rights: every page is checked as the first is.
+	// opaque, valid for 3 days, and must not be stored, because a server of another
+	// version may refuse it. It gives no rights: every page is checked as the first
+	// is.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 }
 

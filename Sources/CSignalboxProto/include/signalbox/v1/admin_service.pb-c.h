@@ -71,7 +71,9 @@ struct  Signalbox__V1__Queue
 
 
 /*
- * The jobs of a queue, by state.
+ * The jobs of a queue, by state. Counting has a bounded cost: of each live state
+ * up to 10,000 jobs are counted, and of the final jobs of all queues the last
+ * 20,000.
  */
 struct  Signalbox__V1__QueueStats
 {
@@ -105,7 +107,8 @@ struct  Signalbox__V1__QueueStats
    */
   int64_t cancelled;
   /*
-   * How long the oldest due job has waited. Unset: no job is due.
+   * How long the oldest due job has waited, of those that were counted. Unset: no
+   * job is due.
    */
   Google__Protobuf__Duration *oldest_pending_age;
   /*
@@ -117,8 +120,8 @@ struct  Signalbox__V1__QueueStats
    */
   double finished_per_second;
   /*
-   * Whether the jobs were not all counted: then each number of 10,000 or more
-   * may be less than the truth.
+   * Whether the jobs were not all counted: then the numbers may be less than the
+   * truth.
    */
   protobuf_c_boolean capped;
 };
@@ -171,7 +174,7 @@ struct  Signalbox__V1__ListQueuesRequest
   ProtobufCMessage base;
   /*
    * The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to
-   * 1,000.
+   * 1,000; with include_stats, more than 100 to 100.
    */
   int32_t page_size;
   /*

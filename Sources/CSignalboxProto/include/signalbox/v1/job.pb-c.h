@@ -245,8 +245,9 @@ typedef enum {
 /*
  * A job as a caller requests it. All of it is kept unchanged; Job has what the
  * service adds.
- * Times and durations are kept to the microsecond; what is finer is cut off. A
- * negative duration gets INVALID_ARGUMENT.
+ * run_at and delay are kept to the microsecond, timeouts and the delays of
+ * retries to the millisecond; what is finer is cut off. A negative duration gets
+ * INVALID_ARGUMENT.
  */
 struct  Signalbox__V1__JobSpec
 {

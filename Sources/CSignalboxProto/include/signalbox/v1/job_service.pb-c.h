@@ -301,8 +301,9 @@ struct  Signalbox__V1__ListJobsResponse
   Signalbox__V1__Job **jobs;
   /*
    * The token of the next page; empty: this is the last page. The token is
-   * opaque, and must not be stored, because a server of another version may
-   * refuse it. It gives no rights: every page is checked as the first is.
+   * opaque, valid for 3 days, and must not be stored, because a server of another
+   * version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    */
   ProtobufCBinaryData next_page_token;
 };

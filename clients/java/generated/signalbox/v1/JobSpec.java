@@ -7,8 +7,9 @@ package signalbox.v1;
  * <pre>
  * A job as a caller requests it. All of it is kept unchanged; Job has what the
  * service adds.
- * Times and durations are kept to the microsecond; what is finer is cut off. A
- * negative duration gets INVALID_ARGUMENT.
+ * run_at and delay are kept to the microsecond, timeouts and the delays of
+ * retries to the millisecond; what is finer is cut off. A negative duration gets
+ * INVALID_ARGUMENT.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.JobSpec}
@@ -1151,8 +1152,9 @@ java.lang.String defaultValue) {
    * <pre>
    * A job as a caller requests it. All of it is kept unchanged; Job has what the
    * service adds.
-   * Times and durations are kept to the microsecond; what is finer is cut off. A
-   * negative duration gets INVALID_ARGUMENT.
+   * run_at and delay are kept to the microsecond, timeouts and the delays of
+   * retries to the millisecond; what is finer is cut off. A negative duration gets
+   * INVALID_ARGUMENT.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.JobSpec}

@@ -126,8 +126,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
-   * opaque, and must not be stored, because a server of another version may
-   * refuse it. It gives no rights: every page is checked as the first is.
+   * opaque, valid for 3 days, and must not be stored, because a server of another
+   * version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -149,8 +150,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
-   * opaque, and must not be stored, because a server of another version may
-   * refuse it. It gives no rights: every page is checked as the first is.
+   * opaque, valid for 3 days, and must not be stored, because a server of another
+   * version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -923,8 +925,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
-     * opaque, and must not be stored, because a server of another version may
-     * refuse it. It gives no rights: every page is checked as the first is.
+     * opaque, valid for 3 days, and must not be stored, because a server of another
+     * version may refuse it. It gives no rights: every page is checked as the first
+     * is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -945,8 +948,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
-     * opaque, and must not be stored, because a server of another version may
-     * refuse it. It gives no rights: every page is checked as the first is.
+     * opaque, valid for 3 days, and must not be stored, because a server of another
+     * version may refuse it. It gives no rights: every page is checked as the first
+     * is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -968,8 +972,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
-     * opaque, and must not be stored, because a server of another version may
-     * refuse it. It gives no rights: every page is checked as the first is.
+     * opaque, valid for 3 days, and must not be stored, because a server of another
+     * version may refuse it. It gives no rights: every page is checked as the first
+     * is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -987,8 +992,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
-     * opaque, and must not be stored, because a server of another version may
-     * refuse it. It gives no rights: every page is checked as the first is.
+     * opaque, valid for 3 days, and must not be stored, because a server of another
+     * version may refuse it. It gives no rights: every page is checked as the first
+     * is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1003,8 +1009,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The token of the next page; empty: this is the last page. The token is
-     * opaque, and must not be stored, because a server of another version may
-     * refuse it. It gives no rights: every page is checked as the first is.
+     * opaque, valid for 3 days, and must not be stored, because a server of another
+     * version may refuse it. It gives no rights: every page is checked as the first
+     * is.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>

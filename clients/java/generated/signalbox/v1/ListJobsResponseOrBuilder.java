@@ -64,8 +64,9 @@ public interface ListJobsResponseOrBuilder extends
   /**
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
-   * opaque, and must not be stored, because a server of another version may
-   * refuse it. It gives no rights: every page is checked as the first is.
+   * opaque, valid for 3 days, and must not be stored, because a server of another
+   * version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -75,8 +76,9 @@ public interface ListJobsResponseOrBuilder extends
   /**
    * <pre>
    * The token of the next page; empty: this is the last page. The token is
-   * opaque, and must not be stored, because a server of another version may
-   * refuse it. It gives no rights: every page is checked as the first is.
+   * opaque, valid for 3 days, and must not be stored, because a server of another
+   * version may refuse it. It gives no rights: every page is checked as the first
+   * is.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -111,7 +111,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeQueue(self, request, context):
-        """Undoes PauseQueue.
+        """Undoes PauseQueue. A queue that does not exist gets NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,7 +22,10 @@ export const Queue = new MessageType<Queue>("signalbox.v1.Queue", () => [
   { number: 4, name: "stats", type: QueueStats },
 ]);
 
-/** The jobs of a queue, by state. */
+/**
+ * The jobs of a queue, by state. Counting has a bounded cost: of each live state up to 10,000 jobs are
+ * counted, and of the final jobs of all queues the last 20,000.
+ */
 export interface QueueStats {
   /** The name of the queue. */
   queue: string;
@@ -38,13 +41,13 @@ export interface QueueStats {
   failed: bigint;
   /** The number of cancelled jobs within retention. */
   cancelled: bigint;
-  /** How long the oldest due job has waited. Unset: no job is due. */
+  /** How long the oldest due job has waited, of those that were counted. Unset: no job is due. */
   oldestPendingAge?: Duration | undefined;
   /** Jobs enqueued per second, over the last minute. */
   enqueuedPerSecond: number;
   /** Jobs that became final per second, over the last minute. */
   finishedPerSecond: number;
-  /** Whether the jobs were not all counted: then each number of 10,000 or more may be less than the truth. */
+  /** Whether the jobs were not all counted: then the numbers may be less than the truth. */
   capped: boolean;
 }
 
@@ -87,7 +90,10 @@ export const GetQueueResponse = new MessageType<GetQueueResponse>("signalbox.v1.
 
 /** The request of AdminService.ListQueues. */
 export interface ListQueuesRequest {
-  /** The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000. */
+  /**
+   * The number of queues of a page. 0 (unset): 50. More than 1,000 are cut to 1,000; with include_stats, more
+   * than 100 to 100.
+   */
   pageSize: number;
   /** The next_page_token of the previous page. Default: the first page. */
   pageToken: string;
@@ -338,7 +344,7 @@ export const AdminService = {
   listQueues: new UnaryMethod("/signalbox.v1.AdminService/ListQueues", ListQueuesRequest, ListQueuesResponse),
   /** Stops the jobs of the queue from starting, on all nodes. Running jobs continue. */
   pauseQueue: new UnaryMethod("/signalbox.v1.AdminService/PauseQueue", PauseQueueRequest, PauseQueueResponse),
-  /** Undoes PauseQueue. */
+  /** Undoes PauseQueue. A queue that does not exist gets NOT_FOUND. */
   resumeQueue: new UnaryMethod(
     "/signalbox.v1.AdminService/ResumeQueue", ResumeQueueRequest, ResumeQueueResponse,
   ),

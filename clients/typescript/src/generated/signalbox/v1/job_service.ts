@@ -162,9 +162,9 @@ export interface ListJobsResponse {
    */
   jobs: Job[];
   /**
-   * The token of the next page; empty: this is the last page. The token is opaque, and must not be stored,
-   * because a server of another version may refuse it. It gives no rights: every page is checked as the first
-   * is.
+   * The token of the next page; empty: this is the last page. The token is opaque, valid for 3 days, and must
+   * not be stored, because a server of another version may refuse it. It gives no rights: every page is
+   * checked as the first is.
    */
   nextPageToken: string;
 }
