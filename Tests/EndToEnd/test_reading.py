@@ -51,7 +51,7 @@ def test_a_page_is_no_larger_than_asked_for(client, crowd):
 
 def test_a_page_is_no_larger_than_clients_accept(api, client):
     user = unique("large")
-    labels = {f"{n:064}": "v" * 256 for n in range(32)}
+    labels = {f"{n:063}": "v" * 256 for n in range(32)}
     spec = job_pb2.JobSpec(kind="test.noop", user_id=user, labels=labels, delay=Duration(seconds=3600))
     ids = []
     for _ in range(3):
