@@ -20,7 +20,7 @@ struct ProgressBoard: Sendable {
         self.glyphs = glyphs
     }
 
-    mutating func apply(_ message: WatchResponse) {
+    mutating func apply(_ message: WatchEvent) {
         switch message {
         case .snapshot(let job):
             var bar = ProgressBar(id: job.id, kind: job.spec.kind, state: job.state)

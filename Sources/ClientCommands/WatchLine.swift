@@ -3,7 +3,7 @@ import SignalboxProto
 
 /// The messages of a watch as plain lines, which begin with the job's id.
 enum WatchLine {
-    static func lines(for message: WatchResponse) -> [String] {
+    static func lines(for message: WatchEvent) -> [String] {
         switch message {
         case .snapshot(let job): ["\(job.id) \(text(job))"]
         case .lifecycle(let event): ["\(event.jobID) \(text(event))"]

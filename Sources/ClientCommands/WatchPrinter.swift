@@ -29,7 +29,7 @@ actor WatchPrinter {
         self.write = write
     }
 
-    func show(_ message: WatchResponse) throws {
+    func show(_ message: WatchEvent) throws {
         switch style {
         case .bars:
             board.apply(message)

@@ -46,8 +46,8 @@ struct WatchView: Encodable {
     private(set) var log: LogEvent?
 
     /// Nil for messages that have no name here.
-    init?(_ response: WatchResponse) {
-        switch response {
+    init?(_ event: WatchEvent) {
+        switch event {
         case .snapshot(let job): snapshot = Snapshot(job: JobView(job))
         case .lifecycle(let event):
             lifecycle = Lifecycle(

@@ -92,7 +92,7 @@ struct Watcher {
             wasReached = true
             lastHeard = .now
             backoff.reset()
-            let message: WatchResponse = try .decodeAnswer(bytes)
+            let message = try WatchResponse.decodeAnswer(bytes).event
             if let update = session.receive(message) { try await printer.show(update) }
             if case .snapshotsComplete = message, case .all = session.subject {
                 try await lookUpMissing(service)

@@ -20,11 +20,11 @@ extension WatchItem {
     /// The message of an item.
     var message: ByteBuffer {
         switch self {
-        case .snapshot(let job): WatchResponse.snapshot(job).encode()
+        case .snapshot(let job): WatchResponse(.snapshot(job)).encode()
         case .update(let update): update.message
-        case .log(let id, let lines): WatchResponse.log(id, lines).encode()
-        case .heartbeat(let at): WatchResponse.heartbeat(at: at).encode()
-        case .snapshotsComplete: WatchResponse.snapshotsComplete.encode()
+        case .log(let id, let lines): WatchResponse(.log(id, lines)).encode()
+        case .heartbeat(let at): WatchResponse(.heartbeat(at: at)).encode()
+        case .snapshotsComplete: WatchResponse(.snapshotsComplete).encode()
         }
     }
 }
@@ -46,9 +46,9 @@ extension WatchUpdate {
 
     private var encoded: ByteBuffer {
         switch content {
-        case .event(let event): WatchResponse.lifecycle(event).encode()
+        case .event(let event): WatchResponse(.lifecycle(event)).encode()
         case .progress(let attempt, let progress):
-            WatchResponse.progress(job, attempt: attempt, progress).encode()
+            WatchResponse(.progress(job, attempt: attempt, progress)).encode()
         }
     }
 }

@@ -74,7 +74,7 @@ actor RemoteWatch {
             if !session.isOver { throw Status(.unavailable, "the server has ended the watch") }
             return
         }
-        let message = try WatchResponse.decodeAnswer(bytes)
+        let message = try WatchResponse.decodeAnswer(bytes).event
         retry.receives(now: now())
         if case .lifecycle = message { retry.progresses() }
         add(session.receive(message))
@@ -113,7 +113,7 @@ actor RemoteWatch {
         }
     }
 
-    private func add(_ message: WatchResponse?) {
+    private func add(_ message: WatchEvent?) {
         switch message {
         case .snapshot(let job): updates.append(.snapshot(Job(job)))
         case .lifecycle(let event): updates.append(.event(SignalboxJobs.JobEvent(event)))

@@ -71,7 +71,7 @@ package struct WatchSession: Sendable {
     }
 
     /// The new part of a message. Nil: it has none.
-    package mutating func receive(_ message: WatchResponse) -> WatchResponse? {
+    package mutating func receive(_ message: WatchEvent) -> WatchEvent? {
         switch message {
         case .snapshot(let job):
             // The last event of a named job follows its snapshot, and has the result.
@@ -110,7 +110,7 @@ package struct WatchSession: Sendable {
     }
 
     /// The update for the present state of a job when no event follows.
-    private mutating func take(_ job: JobRecord) -> WatchResponse? {
+    private mutating func take(_ job: JobRecord) -> WatchEvent? {
         let before = known[job.id]?.sequence ?? 0
         note(job.id, max(before, job.sequence), before > job.sequence ? nil : job.state)
         // The latest progress may be new although the sequence is known.
@@ -131,7 +131,7 @@ package struct WatchSession: Sendable {
     }
 
     /// The update for a job that was looked up. The record is nil if the job does not exist any more.
-    package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchResponse? {
+    package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchEvent? {
         guard let job else {
             known[id] = nil
             return nil

@@ -1,10 +1,10 @@
 import CSignalboxProto
 package import JobModel
 package import NIOCore
-import Support
+package import Support
 
-/// One message of a watch. Its cases are the domain's types, so it is written by hand.
-package enum WatchResponse: ResponseMessage, Hashable {
+/// What one message of a watch says. Its cases are the domain's types, so it is written by hand.
+package enum WatchEvent: Sendable, Hashable {
     /// Encoding leaves out the attempts, the log and the payload.
     case snapshot(JobRecord)
     case lifecycle(JobEvent)
@@ -16,22 +16,36 @@ package enum WatchResponse: ResponseMessage, Hashable {
     case snapshotsComplete
     /// A kind of message that this version does not know. It comes from decoding only.
     case other
+}
+
+/// One message of a watch.
+package struct WatchResponse: ResponseMessage, Hashable {
+    package var event: WatchEvent
+    /// Where a later watch can go on; empty: the token of an earlier message is still the latest.
+    package var resumeToken: ExactText
+
+    package init(_ event: WatchEvent, resumeToken: ExactText = "") {
+        self.event = event
+        self.resumeToken = resumeToken
+    }
 
     package static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> WatchResponse {
         try unsafe decode(bytes, signalbox__v1__watch_response__unpack) { message, reader in
-            unsafe reader.watchResponse(message)
+            unsafe WatchResponse(
+                reader.watchEvent(message), resumeToken: reader.answer(message.resume_token, "resume_token"))
         }
     }
 
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__watch_response__init) { message, arena in
-            unsafe arena.fill(&message, with: self)
+            unsafe arena.fill(&message, with: event)
+            unsafe message.resume_token = arena.text(resumeToken)
         }
     }
 }
 
 extension FieldReader {
-    fileprivate mutating func watchResponse(_ message: Signalbox__V1__WatchResponse) -> WatchResponse {
+    fileprivate mutating func watchEvent(_ message: Signalbox__V1__WatchResponse) -> WatchEvent {
         switch unsafe message.event_case {
         case SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOT:
             let job = unsafe message.snapshot?.pointee.job
@@ -89,8 +103,8 @@ extension FieldReader {
 }
 
 extension MessageArena {
-    fileprivate func fill(_ message: inout Signalbox__V1__WatchResponse, with response: WatchResponse) {
-        switch response {
+    fileprivate func fill(_ message: inout Signalbox__V1__WatchResponse, with event: WatchEvent) {
+        switch event {
         case .snapshot(let record):
             unsafe message.event_case = SIGNALBOX__V1__WATCH_RESPONSE__EVENT_SNAPSHOT
             unsafe message.snapshot = make(signalbox__v1__job_snapshot__init) {
