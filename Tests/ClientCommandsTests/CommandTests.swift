@@ -117,13 +117,13 @@ import Testing
             switch watched.afterSequence {
             case 0:
                 try await writer.write(
-                    WatchResponse.snapshot(Sample.job(.pending, sequence: 1)).encode())
+                    WatchResponse(.snapshot(Sample.job(.pending, sequence: 1))).encode())
                 let started = Sample.event(.started, sequence: 2)
-                try await writer.write(WatchResponse.lifecycle(started).encode())
+                try await writer.write(WatchResponse(.lifecycle(started)).encode())
                 throw Status(.unavailable, "shutting down")
             case 2:
                 let ended = Sample.event(type, sequence: 3)
-                try await writer.write(WatchResponse.lifecycle(ended).encode())
+                try await writer.write(WatchResponse(.lifecycle(ended)).encode())
             default:
                 throw Status(.internalError, "asked after \(watched.afterSequence)")
             }

@@ -49,7 +49,7 @@ import Testing
         var watch = try await bench.watch(
             WatchRequest(filter: JobFilterMessage(userID: ExactText(user))), as: user)
         while let bytes = try await watch.next() {
-            if case .snapshotsComplete = try WatchResponse.decode(bytes) { break }
+            if case .snapshotsComplete = try WatchResponse.decode(bytes).event { break }
         }
         return watch
     }
@@ -71,7 +71,7 @@ import Testing
                 """, bench)
             let status = await #expect(throws: Status.self) {
                 while let bytes = try await watch.next() {
-                    if case .lifecycle(let event) = try WatchResponse.decode(bytes) {
+                    if case .lifecycle(let event) = try WatchResponse.decode(bytes).event {
                         #expect(event.jobID == job.id && event.sequence == 1)
                     }
                 }
@@ -80,7 +80,7 @@ import Testing
             let next = try await bench.enqueue("b", as: "b")
             var received: JobID?
             while received == nil, let bytes = try await other.next() {
-                if case .lifecycle(let event) = try WatchResponse.decode(bytes) { received = event.jobID }
+                if case .lifecycle(let event) = try WatchResponse.decode(bytes).event { received = event.jobID }
             }
             #expect(received == next.id)
         }

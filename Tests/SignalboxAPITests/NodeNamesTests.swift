@@ -21,7 +21,7 @@ import Testing
         var nodes: [JobEventType: String?] = [:]
         var isChanged = false
         while nodes[.succeeded] == nil, let bytes = try await watch.next() {
-            switch try WatchResponse.decode(bytes) {
+            switch try WatchResponse.decode(bytes).event {
             case .lifecycle(let event) where event.jobID == job: nodes[event.type] = .some(event.node)
             case .snapshotsComplete:
                 if !isChanged { try await change() }

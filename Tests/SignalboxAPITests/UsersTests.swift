@@ -178,8 +178,8 @@ import Testing
             )
             var watch = try await bench.watch(
                 WatchRequest(filter: JobFilterMessage(queue: "default")), as: "b")
-            func next() async throws -> WatchResponse {
-                try WatchResponse.decode(try #require(try await watch.next()))
+            func next() async throws -> WatchEvent {
+                try WatchResponse.decode(try #require(try await watch.next())).event
             }
             guard case .snapshot(let job) = try await next() else { throw Unexpected() }
             #expect(job.id == mine.id)

@@ -11,7 +11,7 @@ import Testing
         var session = WatchSession(.jobs([Sample.id]))
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)")])
         #expect(session.receive(.snapshot(Sample.job(.pending, sequence: 1))) != nil)
-        let started = WatchResponse.lifecycle(Sample.event(.started, sequence: 2))
+        let started = WatchEvent.lifecycle(Sample.event(.started, sequence: 2))
         #expect(session.receive(started) == started)
         #expect(session.receive(started) == nil)
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
@@ -28,7 +28,7 @@ import Testing
         // The event has the result; a connection that is lost before it begins there.
         #expect(!session.isOver)
         #expect(session.request().jobs == [.init(jobID: "\(Sample.id)", afterSequence: 2)])
-        let last = WatchResponse.lifecycle(Sample.event(.succeeded, sequence: 3))
+        let last = WatchEvent.lifecycle(Sample.event(.succeeded, sequence: 3))
         #expect(session.receive(last) == last)
         #expect(session.receive(last) == nil)
         #expect(session.isOver)
@@ -75,13 +75,13 @@ import Testing
         #expect(session.request().filter?.userID == "ada")
         _ = session.receive(.snapshot(Sample.job(.pending, sequence: 1)))
         _ = session.receive(.snapshot(Sample.job(.running, id: Sample.other, sequence: 2)))
-        let complete = WatchResponse.snapshotsComplete
+        let complete = WatchEvent.snapshotsComplete
         #expect(session.receive(complete) == complete)
         #expect(session.unaccounted().isEmpty)
 
         // Again: one has moved on, the other has ended meanwhile.
         _ = session.request()
-        let moved = WatchResponse.snapshot(Sample.job(.running, sequence: 2))
+        let moved = WatchEvent.snapshot(Sample.job(.running, sequence: 2))
         #expect(session.receive(moved) == moved)
         #expect(session.receive(moved) == nil)
         #expect(session.receive(complete) == nil)

@@ -45,20 +45,20 @@ import Testing
             let request = try WatchRequest.decode(bytes, into: &violations)
             switch request.jobs[0].afterSequence {
             case 0:
-                let heartbeat = WatchResponse.snapshotsComplete
-                try await writer.write(WatchResponse.snapshot(Sample.job(.pending, sequence: 1)).encode())
+                let heartbeat = WatchResponse(.snapshotsComplete)
+                try await writer.write(WatchResponse(.snapshot(Sample.job(.pending, sequence: 1))).encode())
                 try await writer.write(heartbeat.encode())
-                try await writer.write(WatchResponse.lifecycle(Sample.event(.started, sequence: 2)).encode())
+                try await writer.write(WatchResponse(.lifecycle(Sample.event(.started, sequence: 2))).encode())
                 throw Status(.unavailable, "shutting down")
             case 2:
-                let progress = WatchResponse.progress(Sample.id, attempt: 1, Sample.progress(0.5))
+                let progress = WatchResponse(.progress(Sample.id, attempt: 1, Sample.progress(0.5)))
                 try await writer.write(progress.encode())
                 if request.includeLog {
                     let line = LogLine(
                         number: 1, at: Sample.start, attempt: 1, level: .warning, message: "hm")
-                    try await writer.write(WatchResponse.log(Sample.id, [line]).encode())
+                    try await writer.write(WatchResponse(.log(Sample.id, [line])).encode())
                 }
-                try await writer.write(WatchResponse.lifecycle(Sample.event(last, sequence: 3)).encode())
+                try await writer.write(WatchResponse(.lifecycle(Sample.event(last, sequence: 3))).encode())
             default:
                 throw Status(.internalError, "asked after \(request.jobs[0].afterSequence)")
             }
@@ -123,7 +123,7 @@ import Testing
 
     @Test func aJobThatTakesLongerIsNotWaitedFor() async throws {
         let watch = Method.serverStreaming(JobServiceMethod.watch) { _, _, writer in
-            try await writer.write(WatchResponse.snapshot(Sample.job()).encode())
+            try await writer.write(WatchResponse(.snapshot(Sample.job())).encode())
             try await FakeServer.waitForCancellation()
         }
         try await FakeServer.with([watch]) { port async throws in
@@ -156,7 +156,7 @@ import Testing
             var violations: [FieldViolation] = []
             let request = try WatchRequest.decode(bytes, into: &violations)
             #expect(request.filter?.userID == "ada" && request.filter?.queue == "q")
-            try await writer.write(WatchResponse.snapshot(Sample.job()).encode())
+            try await writer.write(WatchResponse(.snapshot(Sample.job())).encode())
             do {
                 try await FakeServer.waitForCancellation()
             } catch {
@@ -176,7 +176,7 @@ import Testing
     /// - Returns: the updates until the watch ended by itself; with the clock moving on by a minute each time that it is
     ///   read, which is at each message and each error.
     private func endedWatch(
-        _ answer: @escaping @Sendable (_ connection: Int) -> WatchResponse
+        _ answer: @escaping @Sendable (_ connection: Int) -> WatchEvent
     ) async throws -> (connections: Int, updates: Int, error: SignalboxError?) {
         let count = Mutex(0)
         let method = Method.serverStreaming(JobServiceMethod.watch) { _, _, writer in
@@ -184,7 +184,7 @@ import Testing
                 count += 1
                 return count
             }
-            try await writer.write(answer(connection).encode())
+            try await writer.write(WatchResponse(answer(connection)).encode())
             throw Status(.internalError, "an event that cannot be read")
         }
         let updates = Mutex(0)

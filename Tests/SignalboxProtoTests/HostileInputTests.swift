@@ -31,7 +31,7 @@ import Testing
         let messages = [
             EnqueueRequest(job: Samples.draft).encode(),
             GetJobResponse(job: Samples.record, includePayload: true).encode(),
-            WatchResponse.lifecycle(Samples.event).encode(),
+            WatchResponse(.lifecycle(Samples.event)).encode(),
             ServerReflectionRequest(
                 question: .fileContainingExtension(ExtensionRequest(containingType: "t", extensionNumber: 1))
             ).encode(),
