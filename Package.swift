@@ -127,7 +127,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
-            name: "JobWatch", dependencies: ["JobModel", "JobStore", "Support", deque, logging],
+            name: "JobWatch", dependencies: ["JobModel", "JobStore", "Support", crypto, deque, logging],
             swiftSettings: settings),
         .target(
             name: "JobEngine",

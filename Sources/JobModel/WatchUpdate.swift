@@ -1,11 +1,13 @@
 import Synchronization
 
-/// A message that watches send about a job: an event or progress. All watches share one object, so that the
+/// A message that watches send about a job: an event, progress, or that the job is gone. All watches share one object, so that the
 /// message is encoded once.
 package final class WatchUpdate: Sendable {
     package enum Content: Sendable, Hashable {
         case event(JobEvent)
         case progress(attempt: Int, Progress)
+        /// The job does not exist, or does not any more.
+        case removed
     }
 
     /// The cached product of a message.
@@ -19,10 +21,10 @@ package final class WatchUpdate: Sendable {
 
     package let content: Content
     package let job: JobID
-    /// The sequence of an event; 0 for progress. It is a copy from the content, which is large, because every
+    /// The sequence of an event; 0 for anything else. It is a copy from the content, which is large, because every
     /// watch reads it.
     package let sequence: Int64
-    /// The time at which the event happened or the progress was reported.
+    /// The time at which the event happened or the progress was reported. 0 for a removal.
     package let at: Timestamp
     private let made = AtomicLazyReference<Made>()
     private let nodeless = AtomicLazyReference<WatchUpdate>()
@@ -39,6 +41,13 @@ package final class WatchUpdate: Sendable {
         self.job = job
         sequence = 0
         at = progress.updatedAt
+    }
+
+    package init(removed job: JobID) {
+        content = .removed
+        self.job = job
+        sequence = 0
+        at = Timestamp(microseconds: 0)
     }
 
     /// The object that `make` returns, which is cached. Calls at the same time may each call `make`, but all get

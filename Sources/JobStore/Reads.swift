@@ -64,6 +64,21 @@ struct FindJobs: Command {
         """)
 }
 
+/// Finds how far jobs are.
+struct FindSequences: Command {
+    let numbers: [Int64]
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_sequences",
+        """
+        SELECT j.number, j.id, coalesce(f.sequence, l.sequence) AS sequence, f.number IS NOT NULL AS is_final
+        FROM unnest(\(\.numbers)) AS wanted (number) JOIN job j ON \(.lookUp("j.number", "wanted.number"))
+        LEFT JOIN live l ON \(.lookUp("l.number", "j.number"))
+        LEFT JOIN finished f ON \(.lookUp("f.number", "j.number"))
+        WHERE \(.isWhole)
+        """)
+}
+
 /// Finds the numbers and the users of jobs.
 struct FindNumbers: Command {
     let ids: [JobID]
@@ -223,6 +238,24 @@ extension JobStore {
             let userID: Column<ExactText> = try result.column("user_id")
             var found: [JobID: (number: Int64, userID: ExactText)] = [:]
             for row in result { found[try row[id]] = (try row[number], try row[userID]) }
+            return found
+        }
+    }
+
+    /// The sequence of each job's last event, and whether the job is final, by the numbers of those that exist.
+    package func sequences(
+        of numbers: [Int64]
+    ) async throws(StoreError) -> [Int64: (id: JobID, sequence: Int64, isFinal: Bool)] {
+        try await read("sequences") { connection throws(PostgresError) in
+            let result = try connection.execute(FindSequences(numbers: numbers))
+            let number: Column<Int64> = try result.column("number")
+            let id: Column<JobID> = try result.column("id")
+            let sequence: Column<Int64> = try result.column("sequence")
+            let isFinal: Column<Bool> = try result.column("is_final")
+            var found: [Int64: (id: JobID, sequence: Int64, isFinal: Bool)] = [:]
+            for row in result {
+                found[try row[number]] = (try row[id], try row[sequence], try row[isFinal])
+            }
             return found
         }
     }

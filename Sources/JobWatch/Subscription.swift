@@ -1,4 +1,6 @@
 package import JobModel
+package import JobStore
+import Support
 import Synchronization
 
 /// One watch: what it still has to send, and how it wakes its reader.
@@ -22,6 +24,8 @@ package final class Subscription: Sendable {
     private struct State: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
+        /// Something may have been sent since the last resume token.
+        var hasMoved = true
         var isOver = false
         /// `take` has returned `wait`, and the waker has not been called since.
         var isWaiting = false
@@ -81,7 +85,10 @@ package final class Subscription: Sendable {
         state.withLock { state in
             if state.isOver { return .over }
             let action = state.buffer.next()
-            guard case .wait = action else { return .action(action) }
+            guard case .wait = action else {
+                state.hasMoved = true
+                return .action(action)
+            }
             if state.heartbeatIsDue {
                 state.heartbeatIsDue = false
                 return .heartbeat
@@ -91,12 +98,48 @@ package final class Subscription: Sendable {
         }
     }
 
-    package func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool) {
+    /// - Parameter logLine: the last line of the job's log that the client has.
+    package func track(_ job: JobID, delivered sequence: Int64, isFinal: Bool, logLine: Int64 = 0) {
         change { state in
             state.buffer.track(job, delivered: sequence, isFinal: isFinal)
-            if includesLog { state.lastLogLine[job] = state.lastLogLine[job] ?? 0 }
+            if includesLog { state.lastLogLine[job] = state.lastLogLine[job] ?? logLine }
         }
     }
+
+    /// Adds a named job that does not exist, which the client knows.
+    package func track(removed job: JobID) {
+        change { $0.buffer.track(removed: job) }
+    }
+
+    /// The resume token of what was sent so far. Nil: the token of before is as good, or there is none.
+    ///
+    /// A watch of named jobs needs a new one only after something was sent. A place in the change log gets too old in its
+    /// time, so each heartbeat of a watch of a user or a queue has one, unless more is still to be sent.
+    package func resumeToken() -> String? {
+        guard case .all(let userID, let queue, _) = target else { return jobsToken() }
+        // In this order: what happens before this place has been received when the buffer is looked at.
+        guard let place = hub.place, state.withLock({ $0.buffer.hasSentAll }) else { return nil }
+        return hub.tokens.encode(.changes(place), of: .all(userID: userID, queue: queue))
+    }
+
+    /// The resume token of a watch that has sent all of its beginning.
+    ///
+    /// - Parameter place: everything before it was sent, by a watch of a user or a queue. Nil: such a watch has no token.
+    package func resumeToken(at place: ChangePlace?) -> String? {
+        guard case .all(let userID, let queue, _) = target else { return jobsToken() }
+        return place.flatMap { hub.tokens.encode(.changes($0), of: .all(userID: userID, queue: queue)) }
+    }
+
+    private func jobsToken() -> String? {
+        let places = state.withLock { state -> [JobID: JobPlace]? in
+            guard state.hasMoved.take() else { return nil }
+            return state.buffer.places { state.lastLogLine[$0] ?? 0 }
+        }
+        return places.flatMap { hub.tokens.encode(.jobs($0), of: .jobs(Array($0.keys))) }
+    }
+
+    /// Whether it is of the jobs of a lane.
+    package func includes(_ lane: LaneName) -> Bool { target.includes(lane) }
 
     /// The saved lines that have not been sent yet. They count as sent from here on.
     package func unsent(_ lines: [LogLine], of job: JobID) -> [LogLine] {
@@ -113,13 +156,13 @@ package final class Subscription: Sendable {
         state.withLock { includesLog ? $0.lastLogLine[job] : nil }
     }
 
-    package func caughtUp(_ events: [JobID: [JobEvent]]) {
-        change { $0.buffer.caughtUp(events) }
+    package func caughtUp(_ events: [JobID: [JobEvent]], removed: Set<JobID> = []) {
+        change { $0.buffer.caughtUp(events, removed: removed) }
     }
 
     /// False for progress that has to be sent to it again once it is saved (`WatchBuffer.receive`).
     @discardableResult
-    func receive(_ update: WatchUpdate) -> Bool {
+    package func receive(_ update: WatchUpdate) -> Bool {
         var hasIt = false
         change { hasIt = $0.buffer.receive(update) }
         return hasIt
@@ -140,7 +183,8 @@ package final class Subscription: Sendable {
         }
     }
 
-    func noteEvents(of job: JobID, upTo sequence: Int64) {
+    /// There may be events of a job up to `sequence`, which have to be read from the database.
+    package func noteEvents(of job: JobID, upTo sequence: Int64) {
         change { $0.buffer.noteEvents(of: job, upTo: sequence) }
     }
 

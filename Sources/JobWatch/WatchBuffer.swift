@@ -32,7 +32,7 @@ package struct WatchBuffer: Sendable {
         /// Read the events of these jobs after their sequences, and call `caughtUp`.
         case read([JobID: Int64])
         case wait
-        /// Every watched job is final and its last event is sent.
+        /// Every watched job is final or removed, and its last event is sent.
         case end
         /// A user's or queue's watch whose reader is too slow: end it, the client starts again.
         case overflow
@@ -46,8 +46,9 @@ package struct WatchBuffer: Sendable {
         var known: Int64
         /// The time of the latest progress received, by which it is recognized when it is published again.
         var progressAt: Timestamp?
-        /// Whether the job is final after `delivered`.
+        /// Whether the job is final after `delivered`, or removed.
         var isFinal: Bool
+        var isRemoved = false
         var isBehind: Bool { known > delivered }
     }
 
@@ -87,6 +88,37 @@ package struct WatchBuffer: Sendable {
         let known = max(positions[job]?.known ?? takeEarly(job), sequence)
         setPosition(job, Position(delivered: sequence, known: known, isFinal: isFinal))
         if namesJobs, known > sequence || isRechecked { behind.insert(job) }
+    }
+
+    /// Adds a named job that does not exist, which the client knows.
+    package mutating func track(removed job: JobID) {
+        setPosition(job, Position(delivered: 0, known: 0, isFinal: true, isRemoved: true))
+        _ = takeEarly(job)
+    }
+
+    /// How far the client is with each named job. `lastLogLine` is the last line of a job that was received.
+    package func places(lastLogLine: (JobID) -> Int64) -> [JobID: JobPlace] {
+        var unsent: [JobID: WatchUpdate] = [:]
+        for update in events where unsent[update.job] == nil { unsent[update.job] = update }
+        var places: [JobID: JobPlace] = [:]
+        for job in positions.keys {
+            guard let position = positions[job] else { continue }
+            let next = unsent[job]
+            if position.isRemoved, next == nil {
+                places[job] = .removed
+                continue
+            }
+            // The next update may also be the job's removal, which has no sequence.
+            let sequence = next.map { $0.sequence - 1 }.flatMap { $0 >= 0 ? $0 : nil } ?? position.delivered
+            let logLine = logLines[job]?.first.map { $0.number - 1 } ?? lastLogLine(job)
+            places[job] = .sent(sequence: sequence, logLine: logLine)
+        }
+        return places
+    }
+
+    /// Whether all that was received was sent, but for progress.
+    package var hasSentAll: Bool {
+        events.isEmpty && behind.isEmpty && inFlight.isEmpty && logLines.isEmpty && !hasOverflowed
     }
 
     /// Takes an event that was committed, or progress.
@@ -192,7 +224,8 @@ package struct WatchBuffer: Sendable {
     }
 
     /// Takes the events that `read` asked for: all events of each job after its sequence, or at least the first of them.
-    package mutating func caughtUp(_ read: [JobID: [JobEvent]]) {
+    /// Those of `removed` do not exist any more.
+    package mutating func caughtUp(_ read: [JobID: [JobEvent]], removed: Set<JobID> = []) {
         let asked = inFlight
         inFlight = [:]
         for (job, list) in read {
@@ -208,6 +241,19 @@ package struct WatchBuffer: Sendable {
             positions[job] = position
             if position.isBehind { behind.insert(job) }
         }
+        if namesJobs { for job in removed where positions[job]?.isRemoved == false { remove(job) } }
+    }
+
+    private mutating func remove(_ job: JobID) {
+        guard let position = positions[job] else { return }
+        events.append(WatchUpdate(removed: job))
+        progress[job] = nil
+        logLines[job] = nil
+        behind.remove(job)
+        setPosition(
+            job,
+            Position(
+                delivered: position.delivered, known: position.delivered, isFinal: true, isRemoved: true))
     }
 
     /// Whether `next` has anything but `wait`.

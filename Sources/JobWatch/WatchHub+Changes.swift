@@ -83,6 +83,10 @@ extension WatchHub: ChangeSubscriber {
         recheckIfNeeded()
     }
 
+    package func delivered(upTo place: ChangePlace) {
+        state.withLock { $0.place = place }
+    }
+
     /// Named jobs are looked at again. What has happened to the jobs of a user or a queue cannot be found out, so those
     /// watches end and their clients begin again with a snapshot.
     package func changesWereMissed() {

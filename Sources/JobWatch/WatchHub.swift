@@ -36,6 +36,8 @@ package final class WatchHub: Sendable {
         /// Such a commit may still take place until then: the database may go on with it for as long as a statement may
         /// take.
         var recheckAgainAt: ContinuousClock.Instant?
+        /// All watches of users and queues have received what has happened before.
+        var place: ChangePlace?
         /// A cache of the users and queues of lanes.
         var lanes: [Int64: LaneName] = [:]
         /// Values of a newer version that have been logged.
@@ -64,20 +66,28 @@ package final class WatchHub: Sendable {
     private static let commitTimeMax: Duration = .seconds(12)
 
     package let store: JobStore
+    package let tokens: ResumeTokens
     /// The time between two heartbeats of a watch.
     package let heartbeatInterval: Duration
     let configuration: Configuration
     let logger: Logger
     let state: Mutex<State>
 
-    package init(store: JobStore, configuration: Configuration = Configuration(), logger: Logger) {
+    package init(
+        store: JobStore, tokens: ResumeTokens, configuration: Configuration = Configuration(), logger: Logger
+    ) {
         self.store = store
+        self.tokens = tokens
         self.configuration = configuration
         self.logger = logger
         let seconds = max(1, min(configuration.heartbeatSeconds, Int(UInt8.max)))
         heartbeatInterval = .seconds(seconds)
         state = Mutex(State(beats: Array(repeating: SlotList(), count: seconds)))
     }
+
+    /// The place in the change log up to which all watches of users and queues have received the changes. Nil: the change
+    /// feed has not begun.
+    package var place: ChangePlace? { state.withLock(\.place) }
 
     // MARK: Watches
 

@@ -105,7 +105,8 @@ struct Assembly: Sendable {
         }
 
         let changes = ChangeFeed(store: store, configuration: Self.changes(settings), logger: logger)
-        let hub = WatchHub(store: store, logger: logger)
+        let resumeTokens = ResumeTokens(secret: try await store.secret(ResumeTokens.secretName))
+        let hub = WatchHub(store: store, tokens: resumeTokens, logger: logger)
         let node = WorkerNode(
             store: store, runners: runners, configuration: Self.node(settings), logger: logger,
             publish: { changes.publish([$0]) }, onPeers: { changes.setPeers($0) })

@@ -104,7 +104,8 @@ extension JobWatch {
                 }, includesLog: includesLog)
         case .all(let userID, let queue):
             WatchQuery(
-                userID: ExactText(userID ?? ""), queue: ExactText(queue ?? ""), includesLog: includesLog)
+                filter: .init(userID: ExactText(userID ?? ""), queue: ExactText(queue ?? "")),
+                includesLog: includesLog)
         }
     }
 }
@@ -116,12 +117,13 @@ extension JobUpdate {
         case .snapshot(let job): self = .snapshot(Job(job))
         case .log(let id, let lines): self = .log(jobID: id.uuid, lines.map { Job.LogLine($0) })
         case .snapshotsComplete: self = .isCurrent
-        case .heartbeat: return nil
+        case .opened, .heartbeat: return nil
         case .update(let update):
             switch update.content {
             case .event(let event): self = .event(SignalboxJobs.JobEvent(event))
             case .progress(let attempt, let progress):
                 self = .progress(jobID: update.job.uuid, attempt: attempt, Job.Progress(progress))
+            case .removed: return nil
             }
         }
     }

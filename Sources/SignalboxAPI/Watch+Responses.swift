@@ -3,6 +3,7 @@ import JobService
 import SignalboxProto
 import NIOCore
 package import GRPC
+import Support
 
 /// A watch as the server of gRPC pulls it.
 extension Watch: ResponseSource {
@@ -23,8 +24,12 @@ extension WatchItem {
         case .snapshot(let job): WatchResponse(.snapshot(job)).encode()
         case .update(let update): update.message
         case .log(let id, let lines): WatchResponse(.log(id, lines)).encode()
-        case .heartbeat(let at): WatchResponse(.heartbeat(at: at)).encode()
-        case .snapshotsComplete: WatchResponse(.snapshotsComplete).encode()
+        case .opened(let isResumed, let heartbeatInterval):
+            WatchResponse(.opened(resumed: isResumed, heartbeatInterval: heartbeatInterval)).encode()
+        case .heartbeat(let at, let token):
+            WatchResponse(.heartbeat(at: at), resumeToken: ExactText(token ?? "")).encode()
+        case .snapshotsComplete(let token):
+            WatchResponse(.snapshotsComplete, resumeToken: ExactText(token ?? "")).encode()
         }
     }
 }
@@ -49,6 +54,7 @@ extension WatchUpdate {
         case .event(let event): WatchResponse(.lifecycle(event)).encode()
         case .progress(let attempt, let progress):
             WatchResponse(.progress(job, attempt: attempt, progress)).encode()
+        case .removed: WatchResponse(.removed(job)).encode()
         }
     }
 }

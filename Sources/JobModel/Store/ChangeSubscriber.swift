@@ -21,6 +21,9 @@ package protocol ChangeSubscriber: AnyObject, Sendable {
     /// are none. If it throws, the same changes are read and delivered again.
     func deliver(_ changes: [RemoteChange]) async throws(StoreError)
 
+    /// Reports that every subscriber has received all changes before a position.
+    func delivered(upTo place: ChangePlace)
+
     /// Reports that the feed has lost its position in the log, so some changes may never be delivered.
     func changesWereMissed()
 }
@@ -29,6 +32,7 @@ extension ChangeSubscriber {
     package func wake(hasCancels: Bool) {}
     package var interest: ChangeInterest { .cancels }
     package func deliver(_ changes: [RemoteChange]) async throws(StoreError) {}
+    package func delivered(upTo place: ChangePlace) {}
     package func changesWereMissed() {}
 }
 

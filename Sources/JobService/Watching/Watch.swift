@@ -10,7 +10,7 @@ package enum WatchStep: Sendable {
     /// Events have to be read from the database. `nextStep` is to be called again once this has returned; an error ends the
     /// watch.
     case work(@Sendable () async throws(ServiceError) -> Void)
-    /// The watch is over. Nil: all of its jobs are final.
+    /// The watch is over. Nil: all of its jobs are final or removed.
     case end(ServiceError?)
 }
 
@@ -28,7 +28,7 @@ extension Watch {
     /// The next step. It does not block.
     package func nextStep() -> WatchStep {
         switch take() {
-        case .heartbeat: .item(.heartbeat(at: .now))
+        case .heartbeat: .item(.heartbeat(at: .now, resumeToken: resumeToken()))
         case .over: .end(.shuttingDown)
         case .action(.send(let update)): .item(.update(namesNodes ? update : update.withoutNode()))
         case .action(.sendLog(let id, let lines)): .item(.log(id, lines))
@@ -58,8 +58,17 @@ extension Watch {
         let events = try await ServiceError.mapping { [wanted] () async throws(StoreError) in
             try await hub.store.events(after: wanted)
         }
-        // A job that was removed meanwhile has no more events.
         let byID = sequences.keys.map { [numbers] id in (id, numbers[id].flatMap { events[$0] } ?? []) }
-        caughtUp(Dictionary(uniqueKeysWithValues: byID))
+        // A job without events may have been removed meanwhile.
+        let removed = try await removed(among: byID.lazy.filter { $0.1.isEmpty }.map(\.0))
+        caughtUp(Dictionary(uniqueKeysWithValues: byID), removed: removed)
+    }
+
+    private func removed(among ids: [JobID]) async throws(ServiceError) -> Set<JobID> {
+        guard !ids.isEmpty else { return [] }
+        let found = try await ServiceError.mapping { () async throws(StoreError) in
+            try await hub.store.locators(of: ids, for: users)
+        }
+        return Set(ids.filter { found[$0] == nil })
     }
 }

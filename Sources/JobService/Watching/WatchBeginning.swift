@@ -6,11 +6,40 @@ import JobWatch
 package struct WatchBeginning {
     /// A job that the caller has named.
     struct Job {
+        /// Where the watch of the job begins.
+        enum Start {
+            case snapshot
+            /// After an event and a log line that the caller has named; 0: with a snapshot, and with the first line.
+            case after(Int64, logLine: Int64)
+            /// Where the watch goes on that is resumed.
+            case place(JobPlace)
+        }
+
         let id: JobID
-        /// The job's number in the database.
-        let number: Int64
-        /// The last event that the caller has; 0: it wants a snapshot.
-        let after: Int64
+        /// The job's number in the database. Nil: there is no such job among those of the caller's users.
+        let number: Int64?
+        let start: Start
+
+        /// The last event that the caller has. Nil: it wants a snapshot.
+        var after: Int64? {
+            switch start {
+            case .snapshot, .after(0, logLine: _): nil
+            case .after(let sequence, logLine: _), .place(.sent(let sequence, logLine: _)): sequence
+            // The job exists once more.
+            case .place(.removed): 0
+            }
+        }
+
+        var logLine: Int64 {
+            switch start {
+            case .snapshot, .place(.removed): 0
+            case .after(_, logLine: let line), .place(.sent(_, logLine: let line)): line
+            }
+        }
+
+        var isKnownAsRemoved: Bool {
+            if case .place(.removed) = start { true } else { false }
+        }
     }
 
     /// The next read.
@@ -21,27 +50,38 @@ package struct WatchBeginning {
         /// The live jobs of a user or a queue: first those of the page that was read last, then the page that begins after
         /// the number `next`; nil: that was the last page.
         case scope(queue: String?, numbers: ArraySlice<Int64>, next: Int64?)
-        /// Nothing; a heartbeat says that the state is complete.
+        /// What was missed of the jobs of a user or a queue: their events, and then the progress of those that have
+        /// reported any.
+        case missed(ArraySlice<MissedChanges.Job>, progress: ArraySlice<Int64>)
+        /// Nothing; it is still to be said that the state is complete.
         case complete
         case nothing
     }
 
-    /// Jobs that are read at once. They are kept while the reader takes its time, and a thousand slow readers must not
+    /// Jobs whose state is read at once. They are kept while the reader takes its time, and a thousand slow readers must not
     /// fill the memory.
     private static let jobsReadAtOnce = 8
+    private static let progressReadAtOnce = 500
 
     private let watch: Watch
     private let store: JobStore
     private let users: UserScope
     private var reading: Reading
+    /// For a user or a queue: everything before it is in the items of the beginning. Nil: it is not known.
+    private let place: ChangePlace?
     /// The items that were read and not pulled yet, the next one last.
     private var items: [WatchItem] = []
 
-    init(_ watch: Watch, store: JobStore, users: UserScope, reading: Reading) {
+    init(
+        _ watch: Watch, store: JobStore, users: UserScope, isResumed: Bool, reading: Reading,
+        place: ChangePlace? = nil
+    ) {
         self.watch = watch
         self.store = store
         self.users = users
         self.reading = reading
+        self.place = place
+        items = [.opened(isResumed: isResumed, heartbeatInterval: watch.hub.heartbeatInterval)]
     }
 
     /// Whether `next` may read the whole log of a job, of up to 800 KiB. A server that reads for many callers bounds how
@@ -63,7 +103,7 @@ package struct WatchBeginning {
             switch reading {
             case .jobs(let jobs, let all):
                 let rest = jobs.dropFirst(Self.jobsReadAtOnce)
-                items = try await state(of: jobs.prefix(Self.jobsReadAtOnce)).reversed()
+                items = try await state(of: jobs.prefix(Self.jobsReadAtOnce), isOnly: all.count == 1).reversed()
                 // A log is read after all jobs are tracked. What is saved before that is read; what is saved after it
                 // comes through the subscription.
                 reading =
@@ -85,9 +125,19 @@ package struct WatchBeginning {
                 } else {
                     reading = .complete
                 }
+            case .missed(let jobs, let reported):
+                if !jobs.isEmpty {
+                    items = try await events(of: jobs.prefix(Self.jobsReadAtOnce)).reversed()
+                    reading = .missed(jobs.dropFirst(Self.jobsReadAtOnce), progress: reported)
+                } else if !reported.isEmpty {
+                    try await receiveProgress(of: reported.prefix(Self.progressReadAtOnce))
+                    reading = .missed([], progress: reported.dropFirst(Self.progressReadAtOnce))
+                } else {
+                    reading = .complete
+                }
             case .complete:
                 reading = .nothing
-                return .snapshotsComplete
+                return .snapshotsComplete(resumeToken: watch.resumeToken(at: place))
             case .nothing: return nil
             }
         }
@@ -96,7 +146,7 @@ package struct WatchBeginning {
     // MARK: Named jobs
 
     /// Snapshots of the jobs, or the events that the caller has missed. The subscription follows from there on.
-    private func state(of jobs: ArraySlice<Job>) async throws(ServiceError) -> [WatchItem] {
+    private func state(of jobs: ArraySlice<Job>, isOnly: Bool) async throws(ServiceError) -> [WatchItem] {
         let found = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.jobs(jobs.map(\.id), for: users, resultBytesMax: 0)
         }
@@ -104,41 +154,72 @@ package struct WatchBeginning {
         var items: [WatchItem] = []
         var sequences: [Int64: Int64] = [:]
         for job in jobs {
-            guard let record = records[job.id] else { throw .notFound(job.id) }
-            guard job.after <= record.sequence else {
-                throw .outOfRange(job.id, sequence: record.sequence, after: job.after)
+            // A job that was removed and added again since the subscription is another one.
+            guard let record = records[job.id], record.number == job.number else {
+                guard !isOnly else { throw .notFound(job.id) }
+                watch.track(removed: job.id)
+                if !job.isKnownAsRemoved { items.append(.update(WatchUpdate(removed: job.id))) }
+                continue
             }
-            if job.after == 0 {
+            if let after = job.after {
+                guard after <= record.sequence else {
+                    throw .outOfRange(job.id, sequence: record.sequence, after: after)
+                }
+                sequences[record.number] = after
+            } else {
                 items.append(.snapshot(record))
                 // The last event of a job that is already final is sent too.
-                if record.state.isFinal { sequences[job.number] = record.sequence - 1 }
-            } else {
-                sequences[job.number] = job.after
+                if record.state.isFinal { sequences[record.number] = record.sequence - 1 }
             }
-            watch.track(job.id, delivered: record.sequence, isFinal: record.state.isFinal)
         }
-        let events = try await ServiceError.mapping { [sequences] () async throws(StoreError) in
-            try await store.events(after: sequences)
-        }
+        let events = try await events(after: sequences)
         for job in jobs {
-            guard sequences[job.number] != nil, let record = records[job.id] else { continue }
+            guard let record = records[job.id], record.number == job.number else { continue }
             // Later ones come through the subscription, which knows the job up to its sequence.
-            for event in events[job.number] ?? [] where event.sequence <= record.sequence {
-                let update = WatchUpdate(event)
-                items.append(.update(watch.namesNodes ? update : update.withoutNode()))
-            }
-            if let progress = record.progress, record.state == .running, job.after != 0 {
+            items += (events[record.number] ?? []).filter { $0.sequence <= record.sequence }.map(item)
+            watch.track(
+                job.id, delivered: record.sequence, isFinal: record.state.isFinal, logLine: job.logLine)
+            if let progress = record.progress, record.state == .running, job.after != nil {
                 items.append(.update(WatchUpdate(of: job.id, attempt: record.attempt, progress)))
             }
         }
         return items
     }
 
-    private func log(of job: Job) async throws(ServiceError) -> [WatchItem] {
-        let saved = try await ServiceError.mapping { () async throws(StoreError) in
-            try await store.logs(of: [(number: job.number, after: 0)])
+    /// The events of each job after a sequence, without gaps: a history that is too long for one read is read on.
+    private func events(
+        after sequences: [Int64: Int64]
+    ) async throws(ServiceError) -> [Int64: [JobEvent]] {
+        var events: [Int64: [JobEvent]] = [:]
+        var wanted = sequences
+        while !wanted.isEmpty {
+            let read = try await ServiceError.mapping { [wanted] () async throws(StoreError) in
+                try await store.events(after: wanted)
+            }
+            for (number, after) in wanted {
+                var last = after
+                for event in read[number] ?? [] where event.sequence == last + 1 {
+                    events[number, default: []].append(event)
+                    last = event.sequence
+                }
+                let hasMore = last > after && last < read[number]?.last?.sequence ?? 0
+                wanted[number] = hasMore ? last : nil
+            }
         }
-        let lines = watch.unsent(saved[job.number] ?? [], of: job.id)
+        return events
+    }
+
+    private func item(_ event: JobEvent) -> WatchItem {
+        let update = WatchUpdate(event)
+        return .update(watch.namesNodes ? update : update.withoutNode())
+    }
+
+    private func log(of job: Job) async throws(ServiceError) -> [WatchItem] {
+        guard let number = job.number else { return [] }
+        let saved = try await ServiceError.mapping { () async throws(StoreError) in
+            try await store.logs(of: [(number: number, after: job.logLine)])
+        }
+        let lines = watch.unsent(saved[number] ?? [], of: job.id)
         return lines.isEmpty ? [] : [.log(job.id, lines)]
     }
 
@@ -158,5 +239,30 @@ package struct WatchBeginning {
         }
         for job in jobs { watch.track(job.id, delivered: job.sequence, isFinal: false) }
         return jobs.map { .snapshot($0) }
+    }
+
+    // MARK: What was missed of a user or a queue
+
+    /// The events of jobs after those that the client has.
+    private func events(of jobs: ArraySlice<MissedChanges.Job>) async throws(ServiceError) -> [WatchItem] {
+        let events = try await events(
+            after: Dictionary(uniqueKeysWithValues: jobs.map { ($0.number, $0.after) }))
+        var items: [WatchItem] = []
+        for job in jobs {
+            // A job that was removed meanwhile has no events.
+            guard let list = events[job.number], let last = list.last else { continue }
+            items += list.map(item)
+            watch.track(last.jobID, delivered: last.sequence, isFinal: last.state.isFinal)
+        }
+        return items
+    }
+
+    private func receiveProgress(of numbers: ArraySlice<Int64>) async throws(ServiceError) {
+        let latest = try await ServiceError.mapping { () async throws(StoreError) in
+            try await store.progress(of: Array(numbers))
+        }
+        for (job, attempt, progress) in latest.values {
+            watch.receive(WatchUpdate(of: job, attempt: attempt, progress))
+        }
     }
 }

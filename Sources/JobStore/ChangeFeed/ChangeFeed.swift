@@ -101,6 +101,7 @@ package final class ChangeFeed: Sendable {
     package func open() async throws(StoreError) {
         let cursor = try await store.openChanges()
         state.withLock { $0.opened = cursor }
+        reportDelivery(upTo: cursor)
     }
 
     /// Reads the log and notifies the other nodes, until the task is cancelled.
@@ -129,6 +130,7 @@ package final class ChangeFeed: Sendable {
                     cursor = try await store.openChanges()
                     for subscriber in subscribers { subscriber.changesWereMissed() }
                     wakeSubscribers(hasCancels: true)
+                    if let cursor { reportDelivery(upTo: cursor) }
                 }
             } catch {
                 logger.warning("could not read the change log", metadata: ["error": "\(error)"])
@@ -145,11 +147,17 @@ package final class ChangeFeed: Sendable {
         let batch = try await store.changes(since: cursor, interest)
         guard self.interest == interest else { return nil }
         for subscriber in subscribers { try await subscriber.deliver(batch.changes) }
+        reportDelivery(upTo: batch.cursor)
         if batch.hasRemote {
             setPeers(true)
             wakeSubscribers(hasCancels: batch.hasCancels)
         }
         return batch
+    }
+
+    private func reportDelivery(upTo cursor: ChangeCursor) {
+        guard let place = cursor.place else { return }
+        for subscriber in subscribers { subscriber.delivered(upTo: place) }
     }
 
     private func notifyLoop() async {

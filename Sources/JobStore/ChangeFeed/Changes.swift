@@ -17,24 +17,34 @@ package struct ChangeCursor: Sendable {
     /// The beginning of the read. Rows that are still to be read must have been kept since then, however many
     /// pages the read takes.
     package var takenAt: ContinuousClock.Instant { base.takenAt }
+
+    /// The position up to which everything has been read; nil between the pages of a read.
+    package var place: ChangePlace? { reading == nil ? base.place : nil }
 }
 
-/// A snapshot, as `pg_snapshot` writes it: `xmin:xmax:xip,…`. Transactions from `xmax` on and those in `xip` are not
-/// visible in it.
+/// A snapshot of the database, and this node's time of it.
 struct ChangeSnapshot: Sendable {
-    var xmax: String
-    var xip: [String]
+    var place: ChangePlace
     /// A time that is not later than the snapshot.
     var takenAt: ContinuousClock.Instant
 
-    /// Nil for text that is not a snapshot.
-    init?(_ text: String, takenAt: ContinuousClock.Instant) {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 3, !parts[1].isEmpty else { return nil }
-        xmax = String(parts[1])
-        xip = parts[2].split(separator: ",").map(String.init)
+    init(_ place: ChangePlace, takenAt: ContinuousClock.Instant) {
+        self.place = place
         self.takenAt = takenAt
     }
+
+    /// Reads the form in which `pg_snapshot` is written: `xmin:xmax:xip,…`. Nil for text that is not a snapshot.
+    init?(_ text: String, at: Timestamp, takenAt: ContinuousClock.Instant) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 3, let xmax = UInt64(parts[1]) else { return nil }
+        let inProgress = parts[2].split(separator: ",")
+        let xip = inProgress.compactMap { UInt64($0) }
+        guard xip.count == inProgress.count else { return nil }
+        self.init(ChangePlace(xmax: xmax, xip: xip, at: at), takenAt: takenAt)
+    }
+
+    var xmax: String { String(place.xmax) }
+    var xip: [String] { place.xip.map { String($0) } }
 }
 
 package struct ChangeBatch: Sendable {
@@ -61,7 +71,7 @@ package struct LaneName: Sendable {
 }
 
 extension Statement {
-    static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text AS snapshot")
+    static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text AS snapshot, now() AS at")
 
     static let currentSchema = Statement(
         "current_schema", "SELECT coalesce(current_schema()::text, '') AS name")
@@ -91,11 +101,11 @@ struct ReadChanges: Command {
     static let statement = ParameterizedStatement<Self>(
         "read_changes",
         """
-        SELECT now.snapshot::text AS snapshot, c.id, c.xid::text::bigint AS xid, c.node <> \(\.node) AS is_remote,
+        SELECT now.snapshot::text AS snapshot, now.at, c.id, c.xid::text::bigint AS xid, c.node <> \(\.node) AS is_remote,
             c.cancels, CASE WHEN \(\.includesJobs) THEN c.jobs END AS jobs,
             CASE WHEN \(\.includesJobs) THEN c.lanes END AS lanes,
             CASE WHEN \(\.includesJobs) THEN c.sequences END AS sequences
-        FROM (SELECT pg_current_snapshot() AS snapshot) AS now LEFT JOIN LATERAL (
+        FROM (SELECT pg_current_snapshot() AS snapshot, now() AS at) AS now LEFT JOIN LATERAL (
             SELECT * FROM (
                 (SELECT * FROM change
                 WHERE xid = ANY (ARRAY(SELECT x::xid8 FROM unnest(\(\.xip)) x)) AND \(isWanted)
@@ -163,6 +173,9 @@ extension JobStore {
     private static let lastXID = String(UInt64.max)
     /// The time for which changes are kept. A node that still holds its lease reads them much earlier.
     package static let changesKept: Duration = .seconds(120)
+    /// The age up to which a position is good to read on from. The rest of `changesKept` is for transactions that had begun
+    /// long before they were visible, and for the read itself.
+    package static let changesResumable: Duration = .seconds(90)
 
     /// The current position. A read that begins there misses no later commit.
     package func openChanges() async throws(StoreError) -> ChangeCursor {
@@ -170,17 +183,28 @@ extension JobStore {
             base: try await run("open_changes") { connection throws(PostgresError) in
                 let now = ContinuousClock.now
                 let result = try connection.execute(.openChanges)
-                return try Self.snapshot(try result.onlyRow[result.column("snapshot")], takenAt: now)
+                let row = try result.onlyRow
+                return try Self.snapshot(
+                    try row[result.column("snapshot")], at: try row[result.column("at")], takenAt: now)
             })
     }
 
     private static func snapshot(
-        _ text: String, takenAt: ContinuousClock.Instant
+        _ text: String, at: Timestamp, takenAt: ContinuousClock.Instant
     ) throws(PostgresError) -> ChangeSnapshot {
-        guard let snapshot = ChangeSnapshot(text, takenAt: takenAt) else {
+        guard let snapshot = ChangeSnapshot(text, at: at, takenAt: takenAt) else {
             throw PostgresError(.decoding, "\(text) is not a snapshot")
         }
         return snapshot
+    }
+
+    /// The cursor for reading on from a position that some node had. Nil: rows after it may have been removed, or it is not
+    /// of this database.
+    package func cursor(at place: ChangePlace) async throws(StoreError) -> ChangeCursor? {
+        let now = try await openChanges().base
+        let age = Duration.microseconds(now.place.at.microseconds - place.at.microseconds)
+        guard age <= Self.changesResumable, place.xmax <= now.place.xmax else { return nil }
+        return ChangeCursor(base: ChangeSnapshot(place, takenAt: now.takenAt))
     }
 
     /// The changes that were committed since a position.
@@ -198,6 +222,7 @@ extension JobStore {
                     afterID: cursor.reading?.id ?? 0, node: node, includesJobs: interest != .cancels,
                     includesOwn: interest == .allNodes, countMax: Int64(Self.changesPerRead)))
             let snapshot: Column<String> = try result.column("snapshot")
+            let at: Column<Timestamp> = try result.column("at")
             let id: Column<Int64?> = try result.column("id")
             let xid: Column<Int64> = try result.column("xid")
             let isRemote: Column<Bool> = try result.column("is_remote")
@@ -209,7 +234,7 @@ extension JobStore {
             var until = cursor.reading?.until
             var last: (xid: Int64, id: Int64) = (0, 0)
             for row in result {
-                if until == nil { until = try Self.snapshot(try row[snapshot], takenAt: now) }
+                if until == nil { until = try Self.snapshot(try row[snapshot], at: try row[at], takenAt: now) }
                 guard let id = try row[id] else { continue }
                 last = (try row[xid], id)
                 if try row[isRemote] { batch.hasRemote = true }

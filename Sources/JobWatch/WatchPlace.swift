@@ -1,0 +1,25 @@
+package import JobModel
+package import Support
+
+/// How far a watch has come: everything before it was sent, so that a later watch of the same subject can begin here.
+package enum WatchPlace: Sendable, Hashable {
+    /// Of each job that the watch names.
+    case jobs([JobID: JobPlace])
+    /// In the change log, of a watch of a user or a queue.
+    case changes(ChangePlace)
+}
+
+/// How far a watch has come with one job.
+package enum JobPlace: Sendable, Hashable {
+    /// The last event and the last log line that were sent; 0: none.
+    case sent(sequence: Int64, logLine: Int64)
+    /// The watch has said that the job does not exist.
+    case removed
+}
+
+/// What a watch is of, as its caller has written it.
+package enum WatchSubject: Sendable, Hashable {
+    /// Named jobs, in any order.
+    case jobs([JobID])
+    case all(userID: ExactText?, queue: String?)
+}
