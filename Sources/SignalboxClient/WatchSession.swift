@@ -35,6 +35,8 @@ package struct WatchSession: Sendable {
     package let subject: Subject
     private let includesLog: Bool
     private var known: [JobID: Known] = [:]
+    /// Named jobs that do not exist.
+    private var removed: Set<JobID> = []
     private var connection = 0
     private var isComplete = false
 
@@ -103,6 +105,7 @@ package struct WatchSession: Sendable {
             return message
         case .removed(let id):
             known[id] = nil
+            removed.insert(id)
             return nil
         case .heartbeat, .opened, .other:
             return nil
@@ -146,7 +149,7 @@ package struct WatchSession: Sendable {
     }
 
     private func isFinal(_ id: JobID) -> Bool {
-        known[id]?.state?.isFinal == true
+        removed.contains(id) || known[id]?.state?.isFinal == true
     }
 
     /// Whether a named job ended without success.

@@ -24,7 +24,8 @@ struct ServiceBench: Sendable {
     let kinds: [Int32]
 
     static func with<R: Sendable>(
-        _ limits: UserQuotas.Limits = UserQuotas.Limits(), _ body: (ServiceBench) async throws -> R
+        _ limits: UserQuotas.Limits = UserQuotas.Limits(), heartbeatSeconds: Int = 15,
+        _ body: (ServiceBench) async throws -> R
     ) async throws -> R {
         let quiet = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
         return try await TestDatabase.withSchema { schema in
@@ -35,7 +36,11 @@ struct ServiceBench: Sendable {
                 _ = try await register(
                     "two", ["other"], in: JobStore(database: database, leaseDatabase: database))
                 let changes = ChangeFeed(store: store, logger: quiet)
-                let hub = WatchHub(store: store, logger: quiet)
+                var watching = WatchHub.Configuration()
+                watching.heartbeatSeconds = heartbeatSeconds
+                let hub = WatchHub(
+                    store: store, tokens: ResumeTokens(secret: Array(0..<32)), configuration: watching,
+                    logger: quiet)
                 changes.subscribe(hub)
                 try await changes.open()
                 let running = [Task { await changes.run() }, Task { await hub.run() }]
@@ -85,6 +90,12 @@ struct ServiceBench: Sendable {
         #expect(try await store.finish(finished) == .written)
     }
 
+    func script(_ sql: String) async throws {
+        try await database.run("script") { connection throws(PostgresError) in
+            try connection.executeScript(sql)
+        }
+    }
+
     func count(_ sql: String) async throws -> Int {
         try await database.run("count") { connection throws(PostgresError) in
             Int(try connection.execute(Statement(nil, "SELECT count(*) FROM \(sql)")).onlyRow.int64(0))
@@ -124,6 +135,8 @@ extension JobSpecDraft {
 struct WatchReader: ~Copyable {
     private var beginning: WatchBeginning
     private var watch: Watch?
+    /// The latest resume token that was received.
+    private(set) var token: ExactText = ""
     private let signal = AutoResetEvent()
 
     init(_ beginning: WatchBeginning) {
@@ -151,18 +164,25 @@ struct WatchReader: ~Copyable {
     }
 
     /// The next item that is no heartbeat of an idle watch.
-    mutating func line() async throws(ServiceError) -> String? {
+    mutating func line(stopsAtHeartbeats: Bool = false) async throws(ServiceError) -> String? {
         while let item = try await next() {
             switch item {
+            case .opened(isResumed: true, _): return "resumed"
+            case .opened(isResumed: false, _): continue
             case .snapshot(let job): return "snapshot \(job.state)"
             case .update(let update):
                 switch update.content {
                 case .event(let event): return "\(event.type) \(event.node ?? "-")"
-                case .progress(_, let progress): return "progress \(progress.fraction)"
+                case .progress(_, let progress): return "progress \(progress.fraction ?? 0)"
+                case .removed: return "removed"
                 }
             case .log(_, let lines): return "log \(lines.map(\.message).joined(separator: ","))"
-            case .snapshotsComplete: return "complete"
-            case .heartbeat: continue
+            case .snapshotsComplete(let new):
+                token = ExactText(new ?? "")
+                return "complete"
+            case .heartbeat(_, let new):
+                if let new { token = ExactText(new) }
+                if stopsAtHeartbeats { return "heartbeat" }
             }
         }
         return nil

@@ -31,7 +31,7 @@ import Testing
             await error { () async throws(ServiceError) in
                 var watch = try await bench.watches.begin(query, by: caller)
                 defer { watch.close() }
-                _ = try await watch.next()
+                while try await watch.next() != nil {}
             },
         ]
     }
@@ -67,8 +67,8 @@ import Testing
             await #expect(throws: ServiceError.userNotAllowed(field: "filter.user_id")) {
                 try await bench.jobs.list(query, for: caller)
             }
-            await #expect(throws: ServiceError.userNotAllowed(field: "user_id")) {
-                try await bench.watches.begin(WatchQuery(userID: "a"), by: caller)
+            await #expect(throws: ServiceError.userNotAllowed(field: "filter.user_id")) {
+                try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: caller)
             }
             await #expect(throws: ServiceError.userNotAllowed(field: "limit.user_id")) {
                 try await bench.admin.updateUserLimit(UserLimitChange(userID: "a", maxRunning: 1), by: caller)

@@ -121,7 +121,7 @@ import Testing
                 var large: [Bool] = []
                 repeat { large.append(beginning.nextMayBeLarge) } while try await beginning.next() != nil
                 beginning.close()
-                #expect(large == [false, log, false])
+                #expect(large == [false, false, log, false])
             }
         }
     }
@@ -136,7 +136,7 @@ import Testing
         try await ServiceBench.with { bench in
             for _ in 0..<20 { try await bench.enqueue("a") }
             try await bench.enqueue("b")
-            var reader = WatchReader(try await bench.watches.begin(WatchQuery(userID: "a"), by: .of("a")))
+            var reader = WatchReader(try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: .of("a")))
             for _ in 0..<20 { #expect(try await reader.line() == "snapshot pending") }
             #expect(try await reader.line() == "complete")
             try await bench.enqueue("b")
@@ -152,10 +152,15 @@ import Testing
         try await ServiceBench.with { bench in
             let job = WatchQuery.Job(id: "0197a0de-0000-4000-8000-00000000abcd")
             let queries: [(WatchQuery, String)] = [
-                (WatchQuery(), "jobs"), (WatchQuery(jobs: [job], userID: "a"), "jobs"),
-                (WatchQuery(userID: "a", includesLog: true), "include_log"),
+                (WatchQuery(), "jobs"), (WatchQuery(jobs: [job], filter: .init(userID: "a")), "jobs"),
+                (WatchQuery(filter: .init(userID: "a"), includesLog: true), "include_log"),
                 (WatchQuery(jobs: [job, job]), "jobs[1].job_id"),
                 (WatchQuery(jobs: [job, .init(id: "x")]), "jobs[1].job_id"),
+                (WatchQuery(jobs: [.init(id: job.id, afterSequence: -1)]), "jobs[0].after_sequence"),
+                (WatchQuery(jobs: [.init(id: job.id, afterLogLine: -1)]), "jobs[0].after_log_line"),
+                (WatchQuery(filter: .init()), "filter"),
+                (WatchQuery(filter: .init(userID: "a\n")), "filter.user_id"),
+                (WatchQuery(filter: .init(queue: "a b")), "filter.queue"),
             ]
             for (query, field) in queries {
                 let error = await #expect(throws: ServiceError.self) {
@@ -182,16 +187,16 @@ import Testing
                     #expect(try await reader.line() == "started one")
                 }
                 await #expect(throws: refusal) {
-                    try await bench.watches.begin(WatchQuery(userID: "a"), by: .root)
+                    try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: .root)
                 }
                 // A caller who may act for all users watches a queue without counting.
-                try await bench.watches.begin(WatchQuery(queue: "default"), by: .root).close()
+                try await bench.watches.begin(WatchQuery(filter: .init(queue: "default")), by: .root).close()
                 await #expect(throws: refusal) {
-                    try await bench.watches.begin(WatchQuery(queue: "default"), by: .of("a"))
+                    try await bench.watches.begin(WatchQuery(filter: .init(queue: "default")), by: .of("a"))
                 }
                 reader.close()
             }
-            try await bench.watches.begin(WatchQuery(userID: "a"), by: .root).close()
+            try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: .root).close()
         }
     }
 }

@@ -221,12 +221,12 @@ import Testing
 
     @Test func snapshotsOfPostgres() {
         let now = ContinuousClock.now
-        let some = ChangeSnapshot("10:20:10,14,15", takenAt: now)
+        let some = ChangeSnapshot("10:20:10,14,15", at: Timestamp(microseconds: 7), takenAt: now)
         #expect(some?.xmax == "20" && some?.xip == ["10", "14", "15"])
-        let none = ChangeSnapshot("20:20:", takenAt: now)
+        let none = ChangeSnapshot("20:20:", at: Timestamp(microseconds: 7), takenAt: now)
         #expect(none?.xmax == "20" && none?.xip == [])
         for text in ["", "20", "20:20", "20::", "1:2:3:4"] {
-            #expect(ChangeSnapshot(text, takenAt: now)?.xmax == nil, "\(text)")
+            #expect(ChangeSnapshot(text, at: Timestamp(microseconds: 7), takenAt: now)?.xmax == nil, "\(text)")
         }
     }
 

@@ -258,7 +258,7 @@ import Testing
             let insert = "INSERT INTO change (node, jobs, lanes, sequences) VALUES (2, '{1}', '{1}', '{1}')"
             for _ in 0..<200 { try connection.executeScript(insert) }
             let text = try connection.execute(.openChanges).onlyRow.string(0)
-            let snapshot = try #require(ChangeSnapshot(text, takenAt: .now))
+            let snapshot = try #require(ChangeSnapshot(text, at: .now, takenAt: .now))
             for _ in 0..<3 { try connection.executeScript(insert) }
             let read = Planned(
                 ReadChanges(

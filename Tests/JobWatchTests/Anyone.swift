@@ -1,5 +1,6 @@
 import JobModel
 import JobStore
+import JobWatch
 
 // What a caller asks for that may act for all.
 
@@ -19,4 +20,8 @@ extension JobStore {
     func numbers(of ids: [JobID]) async throws(StoreError) -> [JobID: Int64] {
         try await locators(of: ids, for: .all).mapValues { $0.number }
     }
+}
+
+extension ResumeTokens {
+    static let test = ResumeTokens(secret: Array(0..<32))
 }

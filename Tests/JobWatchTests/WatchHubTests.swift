@@ -105,7 +105,8 @@ import Testing
                 let changes = ChangeFeed(store: store, configuration: reading, logger: logger)
                 var configuration = WatchHub.Configuration()
                 configuration.lanesMax = lanesMax
-                let hub = WatchHub(store: store, configuration: configuration, logger: logger)
+                let hub = WatchHub(
+                    store: store, tokens: .test, configuration: configuration, logger: logger)
                 changes.subscribe(hub)
                 try await changes.open()
                 let running = Task { await changes.run() }
@@ -196,7 +197,7 @@ import Testing
     @Test func eventsWithoutAPositionAreSentOnce() async throws {
         try await with { bench in
             let changes = ChangeFeed(store: bench.store, logger: Logger(label: "tests"))
-            let hub = WatchHub(store: bench.store, logger: Logger(label: "tests"))
+            let hub = WatchHub(store: bench.store, tokens: .test, logger: Logger(label: "tests"))
             changes.subscribe(hub)
             try await changes.open()
             let subscription = hub.subscribe(userID: "u", queue: nil, users: .all)

@@ -15,7 +15,7 @@ import Testing
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase { database in
                 let store = JobStore(database: database, leaseDatabase: database)
-                try body(WatchHub(store: store, logger: Logger(label: "tests")))
+                try body(WatchHub(store: store, tokens: .test, logger: Logger(label: "tests")))
             }
         }
     }

@@ -66,7 +66,8 @@ struct APIBench: Sendable {
                     lease: .seconds(600)
                 ).kinds.map(\.value)
                 let changes = ChangeFeed(store: store, logger: quiet)
-                let hub = WatchHub(store: store, logger: quiet)
+                let hub = WatchHub(
+                    store: store, tokens: ResumeTokens(secret: Array(0..<32)), logger: quiet)
                 changes.subscribe(hub)
                 try await changes.open()
                 let running = [Task { await changes.run() }, Task { await hub.run() }]

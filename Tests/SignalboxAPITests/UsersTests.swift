@@ -181,6 +181,9 @@ import Testing
             func next() async throws -> WatchEvent {
                 try WatchResponse.decode(try #require(try await watch.next())).event
             }
+            guard case .opened(resumed: false, heartbeatInterval: .seconds(15)) = try await next() else {
+                throw Unexpected()
+            }
             guard case .snapshot(let job) = try await next() else { throw Unexpected() }
             #expect(job.id == mine.id)
             guard case .snapshotsComplete = try await next() else { throw Unexpected() }

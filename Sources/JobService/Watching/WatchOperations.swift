@@ -202,7 +202,6 @@ package struct WatchOperations: Sendable {
         // The watch of a queue by a caller who may act for all users does not count against any of them.
         let counted: Set<ExactText> = if case .only(let users) = users { users } else { [] }
         let onClose = try quotas.openWatch(of: counted)
-        let first = hub.place
         let watch = hub.subscribe(
             userID: userID, queue: queue, users: userID == nil ? caller.users : .all,
             namesNodes: caller.seesNodes, onClose: onClose)
@@ -214,12 +213,16 @@ package struct WatchOperations: Sendable {
                     watch, store: store, users: users, isResumed: true,
                     reading: .missed(missed.jobs[...], progress: missed.reported[...]), place: missed.place)
             }
+            // The snapshots, which are read later, include all that is before it.
+            let now = try await ServiceError.mapping { () async throws(StoreError) in
+                try await store.openChanges()
+            }
+            return WatchBeginning(
+                watch, store: store, users: users, isResumed: false,
+                reading: .scope(queue: queue, numbers: [], next: 0), place: now.place)
         } catch {
             watch.close()
             throw error
         }
-        return WatchBeginning(
-            watch, store: store, users: users, isResumed: false,
-            reading: .scope(queue: queue, numbers: [], next: 0), place: first)
     }
 }
