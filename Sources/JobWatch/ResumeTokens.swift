@@ -61,7 +61,8 @@ package struct ResumeTokens: Sendable {
     /// Each subject has a key of its own, so that random nonces of 96 bits suffice for all tokens of one key.
     private func key(of digest: [UInt8]) -> SymmetricKey {
         HKDF<SHA256>.deriveKey(
-            inputKeyMaterial: secret, info: Data("signalbox resume token 1".utf8) + digest, outputByteCount: 32)
+            inputKeyMaterial: secret, info: Data("signalbox resume token 1".utf8) + digest,
+            outputByteCount: 32)
     }
 
     private static func digest(of subject: WatchSubject) -> [UInt8] {

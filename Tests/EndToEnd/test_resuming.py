@@ -29,8 +29,10 @@ def held(api: Api) -> Iterator[str]:
     """A queue in which no job starts before the end of the block."""
     queue = unique("held")
     api.admin.PauseQueue(admin_service_pb2.PauseQueueRequest(queue=queue))
-    yield queue
-    api.admin.ResumeQueue(admin_service_pb2.ResumeQueueRequest(queue=queue))
+    try:
+        yield queue
+    finally:
+        api.admin.ResumeQueue(admin_service_pb2.ResumeQueueRequest(queue=queue))
 
 
 def named(*jobs: str, token: str = "", log: bool = False) -> WatchRequest:

@@ -59,7 +59,8 @@ import Testing
             // In any order.
             let second = try await beginning(bench, named(ids.reversed(), after: first.token))
             #expect(second.lines == ["resumed", "started one", "succeeded one", "complete"])
-            #expect(try await beginning(bench, named(ids, after: second.token)).lines == ["resumed", "complete"])
+            #expect(
+                try await beginning(bench, named(ids, after: second.token)).lines == ["resumed", "complete"])
             // Tokens stay good.
             #expect(try await beginning(bench, named(ids, after: first.token)).lines == second.lines)
             // By another caller, with the caller's rights.
@@ -301,7 +302,8 @@ import Testing
             let run = try await bench.claim()
             let first = try await beginning(bench, user("a"))
             let progress = Progress(
-                stage: "", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 1))
+                stage: "", fraction: 0.5, message: "", done: 0, total: 0,
+                updatedAt: Timestamp(microseconds: 1))
             try await bench.store.save([
                 RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [])
             ])

@@ -136,7 +136,8 @@ import Testing
         try await ServiceBench.with { bench in
             for _ in 0..<20 { try await bench.enqueue("a") }
             try await bench.enqueue("b")
-            var reader = WatchReader(try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: .of("a")))
+            var reader = WatchReader(
+                try await bench.watches.begin(WatchQuery(filter: .init(userID: "a")), by: .of("a")))
             for _ in 0..<20 { #expect(try await reader.line() == "snapshot pending") }
             #expect(try await reader.line() == "complete")
             try await bench.enqueue("b")

@@ -226,7 +226,8 @@ import Testing
         let none = ChangeSnapshot("20:20:", at: Timestamp(microseconds: 7), takenAt: now)
         #expect(none?.xmax == "20" && none?.xip == [])
         for text in ["", "20", "20:20", "20::", "1:2:3:4"] {
-            #expect(ChangeSnapshot(text, at: Timestamp(microseconds: 7), takenAt: now)?.xmax == nil, "\(text)")
+            #expect(
+                ChangeSnapshot(text, at: Timestamp(microseconds: 7), takenAt: now)?.xmax == nil, "\(text)")
         }
     }
 

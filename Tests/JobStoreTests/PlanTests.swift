@@ -53,7 +53,7 @@ import Testing
         SnapshotJobs(users: .all, queue: "q", after: 0, scannedMax: 50_000, size: 1000, lanesMax: 10_000))
     private static let byID = [
         Planned(RetryJob(node: 1, id: id, expectedSequence: 0, caller: caller)),
-        Planned(FindNumbers(ids: [], users: .only(["u"]))),
+        Planned(FindNumbers(ids: [], users: .only(["u"]))), Planned(FindSequences(numbers: [])),
         Planned(FindPayloadSize(id: id, users: .only(["u"]))),
     ]
     private static let pending = [

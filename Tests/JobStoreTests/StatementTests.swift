@@ -49,7 +49,7 @@ import Testing
         Planned(TrimLog(numbers: [], tokens: [], firstLines: [])),
         Planned(SaveCheckpoint(number: 1, token: 1, data: [])),
         Planned(FindJobs(ids: [], resultBytesMax: 1, users: .all)),
-        Planned(FindNumbers(ids: [], users: .all)),
+        Planned(FindNumbers(ids: [], users: .all)), Planned(FindSequences(numbers: [])),
         Planned(FindPayload(number: 1)), Planned(FindEvents(after: [:])),
         Planned(FindEvents.last, FindEvents(after: [:])), Planned(FindLogs([])),
         Planned(FindProgress(numbers: [])), Planned(ListJobs.all, list), Planned(ListJobs.ofUser, list),

@@ -8,7 +8,8 @@ import Testing
     private let tokens = ResumeTokens(secret: Array(0..<32))
     private static let ids = (0..<1000).map { WatchBufferTests.id($0) }
     private let place = WatchPlace.changes(
-        ChangePlace(xmax: 1_000_000, xip: [999_990, 12, 0], at: Timestamp(microseconds: 1_700_000_000_000_000)))
+        ChangePlace(
+            xmax: 1_000_000, xip: [999_990, 12, 0], at: Timestamp(microseconds: 1_700_000_000_000_000)))
     private let ada = WatchSubject.all(userID: "ada", queue: nil)
 
     private func jobs(_ count: Int, sequence: Int64, logLine: Int64) -> WatchPlace {
@@ -22,7 +23,8 @@ import Testing
     @Test func aTokenIsReadAgain() throws {
         let mixed = WatchPlace.jobs([
             Self.ids[0]: .sent(sequence: 0, logLine: 0), Self.ids[1]: .removed,
-            Self.ids[2]: .sent(sequence: .max, logLine: .max), Self.ids[3]: .sent(sequence: 127, logLine: 128),
+            Self.ids[2]: .sent(sequence: .max, logLine: .max),
+            Self.ids[3]: .sent(sequence: 127, logLine: 128),
         ])
         let named = WatchSubject.jobs(Array(Self.ids.prefix(4)))
         for (place, subject) in [(mixed, named), (place, ada)] {
@@ -42,7 +44,8 @@ import Testing
     }
 
     @Test func aThousandJobsFit() throws {
-        let token = try #require(tokens.encode(jobs(1000, sequence: 16_000, logLine: 2_000_000), of: .jobs(Self.ids)))
+        let token = try #require(
+            tokens.encode(jobs(1000, sequence: 16_000, logLine: 2_000_000), of: .jobs(Self.ids)))
         #expect(token.utf8.count <= JobLimits.resumeTokenBytesMax)
         #expect(
             tokens.decode(ExactText(token), of: .jobs(Self.ids))

@@ -80,7 +80,9 @@ import Testing
             let next = try await bench.enqueue("b", as: "b")
             var received: JobID?
             while received == nil, let bytes = try await other.next() {
-                if case .lifecycle(let event) = try WatchResponse.decode(bytes).event { received = event.jobID }
+                if case .lifecycle(let event) = try WatchResponse.decode(bytes).event {
+                    received = event.jobID
+                }
             }
             #expect(received == next.id)
         }

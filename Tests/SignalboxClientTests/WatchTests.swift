@@ -48,7 +48,8 @@ import Testing
                 let heartbeat = WatchResponse(.snapshotsComplete)
                 try await writer.write(WatchResponse(.snapshot(Sample.job(.pending, sequence: 1))).encode())
                 try await writer.write(heartbeat.encode())
-                try await writer.write(WatchResponse(.lifecycle(Sample.event(.started, sequence: 2))).encode())
+                try await writer.write(
+                    WatchResponse(.lifecycle(Sample.event(.started, sequence: 2))).encode())
                 throw Status(.unavailable, "shutting down")
             case 2:
                 let progress = WatchResponse(.progress(Sample.id, attempt: 1, Sample.progress(0.5)))

@@ -121,7 +121,8 @@ import Testing
         let time = Wire.number(1, seconds) + Wire.number(2, nanos)
         #expect(
             try EnqueueRequest.violations(Wire.bytes(1, Wire.bytes(9, time))).map(\.field) == ["job.run_at"])
-        #expect(try ListJobsRequest.violations(Wire.bytes(10, Wire.bytes(6, time))).map(\.field)
+        #expect(
+            try ListJobsRequest.violations(Wire.bytes(10, Wire.bytes(6, time))).map(\.field)
                 == ["filter.created_from"])
     }
 
@@ -169,7 +170,8 @@ import Testing
 
     @Test(arguments: [0, 6, 99, -1, Int64(Int32.max)])
     func unknownStates(_ value: Int64) throws {
-        #expect(try ListJobsRequest.violations(Wire.bytes(10, Wire.number(4, value))).map(\.field)
+        #expect(
+            try ListJobsRequest.violations(Wire.bytes(10, Wire.number(4, value))).map(\.field)
                 == ["filter.states"])
         let packed = Wire.bytes(4, Wire.varint(1) + Wire.varint(UInt64(bitPattern: value)))
         #expect(try ListJobsRequest.violations(Wire.bytes(10, packed)).map(\.field) == ["filter.states"])
@@ -189,10 +191,11 @@ import Testing
         #expect(try EnqueueRequest.clean(Wire.buffer(Wire.bytes(1, labels))).job?.labels.count == 33)
     }
 
-    @Test func largeNumbersAreClamped() throws {
-        let watched = Wire.bytes(1, Wire.text(1, "j") + Wire.number(2, -1))
+    /// The service refuses them, by the names of their fields.
+    @Test func numbersBelowZeroAreKept() throws {
+        let watched = Wire.bytes(1, Wire.text(1, "j") + Wire.number(2, -1) + Wire.number(3, -2))
         let request = try WatchRequest.clean(Wire.buffer(watched))
-        #expect(request.jobs == [.init(jobID: "j", afterSequence: .max)])
+        #expect(request.jobs == [.init(jobID: "j", afterSequence: -1, afterLogLine: -2)])
     }
 
     @Test func clientsRefuseWhatTheyDoNotKnow() throws {

@@ -103,7 +103,8 @@ package struct WatchBeginning {
             switch reading {
             case .jobs(let jobs, let all):
                 let rest = jobs.dropFirst(Self.jobsReadAtOnce)
-                items = try await state(of: jobs.prefix(Self.jobsReadAtOnce), isOnly: all.count == 1).reversed()
+                items = try await state(of: jobs.prefix(Self.jobsReadAtOnce), isOnly: all.count == 1)
+                    .reversed()
                 // A log is read after all jobs are tracked. What is saved before that is read; what is saved after it
                 // comes through the subscription.
                 reading =

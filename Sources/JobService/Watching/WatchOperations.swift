@@ -95,14 +95,16 @@ package struct WatchOperations: Sendable {
             query.filter == nil || query.jobs.isEmpty, "jobs", .notAllowedHere,
             "may not be given together with filter")
         check.require(
-            query.filter == nil || !query.includesLog, "include_log", .notAllowedHere, "is only for named jobs")
+            query.filter == nil || !query.includesLog, "include_log", .notAllowedHere,
+            "is only for named jobs")
         for (index, job) in query.jobs.enumerated() {
             check.require(job.afterSequence >= 0, "jobs[\(index)].after_sequence", .outOfRange, "is negative")
             check.require(job.afterLogLine >= 0, "jobs[\(index)].after_log_line", .outOfRange, "is negative")
         }
         guard let filter = query.filter else { return check.violations }
         check.require(
-            !filter.userID.isEmpty || !filter.queue.isEmpty, "filter", .required, "must have user_id or queue")
+            !filter.userID.isEmpty || !filter.queue.isEmpty, "filter", .required, "must have user_id or queue"
+        )
         var inFilter = FieldCheck(path: "filter.", violations: check.violations)
         inFilter.userID(filter.userID, required: false)
         inFilter.name(filter.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
@@ -207,7 +209,8 @@ package struct WatchOperations: Sendable {
             namesNodes: caller.seesNodes, onClose: onClose)
         do throws(ServiceError) {
             if case .changes(let place) = place,
-                let missed = try await MissedChanges.read(watch, store, since: place, users: users, queue: queue)
+                let missed = try await MissedChanges.read(
+                    watch, store, since: place, users: users, queue: queue)
             {
                 return WatchBeginning(
                     watch, store: store, users: users, isResumed: true,

@@ -71,7 +71,8 @@ package struct LaneName: Sendable {
 }
 
 extension Statement {
-    static let openChanges = Statement("open_changes", "SELECT pg_current_snapshot()::text AS snapshot, now() AS at")
+    static let openChanges = Statement(
+        "open_changes", "SELECT pg_current_snapshot()::text AS snapshot, now() AS at")
 
     static let currentSchema = Statement(
         "current_schema", "SELECT coalesce(current_schema()::text, '') AS name")
@@ -234,7 +235,9 @@ extension JobStore {
             var until = cursor.reading?.until
             var last: (xid: Int64, id: Int64) = (0, 0)
             for row in result {
-                if until == nil { until = try Self.snapshot(try row[snapshot], at: try row[at], takenAt: now) }
+                if until == nil {
+                    until = try Self.snapshot(try row[snapshot], at: try row[at], takenAt: now)
+                }
                 guard let id = try row[id] else { continue }
                 last = (try row[xid], id)
                 if try row[isRemote] { batch.hasRemote = true }
