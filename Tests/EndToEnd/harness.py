@@ -429,7 +429,7 @@ def is_event(kind: signalbox.JobEventType, job_id: str | None = None) -> Any:
 
 def is_complete(item: Any) -> bool:
     """For `until`: the watch has begun."""
-    return isinstance(item, signalbox.SnapshotComplete)
+    return isinstance(item, signalbox.SnapshotsComplete)
 
 
 def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:

@@ -9,15 +9,15 @@ from concurrent import futures
 
 import grpc
 import pytest
-from test_watch import event, heartbeat, snapshot
+from test_watch import complete, event, opened, snapshot
 
 import signalbox
 import signalbox.aio
-from signalbox import JobEvent, JobState, SnapshotComplete
+from signalbox import JobEvent, JobState, SnapshotsComplete
 from signalbox._backoff import Backoff
 from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
-RUNNING, SUCCEEDED, FAILED, CANCELLED = 2, 3, 4, 5
+PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = 1, 2, 3, 4, 5
 
 
 class Script(job_service_pb2_grpc.JobServiceServicer):
@@ -26,6 +26,7 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
     def __init__(self) -> None:
         self.watches: list = []
         self.gets: list = []
+        self.pages: list = []
         self.requests: list = []
         #: Set when the service has seen the end of the last watch's call.
         self.is_over = threading.Event()
@@ -52,7 +53,14 @@ class Script(job_service_pb2_grpc.JobServiceServicer):
         return job_service_pb2.GetJobResponse(job=answer)
 
     def Retry(self, request, context):
-        return self.GetJob(request, context)
+        return job_service_pb2.RetryResponse(job=self.GetJob(request, context).job)
+
+    def ListAttempts(self, request, context):
+        self.requests.append(request)
+        return self.pages.pop(0)
+
+    def ListLogLines(self, request, context):
+        return self.ListAttempts(request, context)
 
 
 @pytest.fixture
@@ -91,19 +99,19 @@ def test_a_watch_survives_lost_connections(how, script):
         (
             [
                 *(snapshot("a", 1), snapshot("b", 3, SUCCEEDED)),
-                *(event("b", 3, SUCCEEDED), heartbeat(True), event("a", 2, RUNNING)),
+                *(event("b", 3, SUCCEEDED), complete(), event("a", 2, RUNNING)),
             ],
             lost,
         ),
         ([], grpc.StatusCode.INTERNAL),
-        ([event("a", 3), heartbeat(True)], None),
+        ([event("a", 3), complete()], None),
         # A gap, which a service never leaves.
-        ([heartbeat(True), event("a", 5, SUCCEEDED)], "stay"),
-        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED), heartbeat(True)], None),
+        ([complete(), event("a", 5, SUCCEEDED)], "stay"),
+        ([event("a", 4, RUNNING), event("a", 5, SUCCEEDED), complete()], None),
     ]
     items = collect(how, target, "a", "b")
     assert [item.sequence for item in items if isinstance(item, JobEvent)] == [3, 2, 3, 4, 5]
-    assert sum(isinstance(item, SnapshotComplete) for item in items) == 1
+    assert sum(isinstance(item, SnapshotsComplete) for item in items) == 1
     after = [{job.job_id: job.after_sequence for job in request.jobs} for request in service.requests]
     assert after == [{"a": 0, "b": 0}] + [{"a": 2}] * 2 + [{"a": 3}] * 2
 
@@ -112,10 +120,10 @@ def test_a_watch_survives_lost_connections(how, script):
 def test_a_users_watch_fetches_what_it_missed(how, script):
     service, target = script
     service.watches = [
-        ([snapshot("a", 1), snapshot("b", 1), heartbeat(True)], grpc.StatusCode.UNAVAILABLE),
-        ([snapshot("a", 2, RUNNING), heartbeat(True)], grpc.StatusCode.PERMISSION_DENIED),
+        ([snapshot("a", 1), snapshot("b", 1), complete()], grpc.StatusCode.UNAVAILABLE),
+        ([snapshot("a", 2, RUNNING), complete()], grpc.StatusCode.PERMISSION_DENIED),
         # The fill stays open, because a still runs.
-        ([event("a", 2, RUNNING), event("b", 2, RUNNING), event("b", 3, SUCCEEDED), heartbeat(True)], "stay"),
+        ([event("a", 2, RUNNING), event("b", 2, RUNNING), event("b", 3, SUCCEEDED), complete()], "stay"),
     ]
     with pytest.raises(signalbox.PermissionDenied):
         collect(how, target, user_id="u")
@@ -125,18 +133,18 @@ def test_a_users_watch_fetches_what_it_missed(how, script):
 
 def test_entering_a_watch_connects_and_iterating_goes_on_with_that_stream(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), complete(), event("a", 2, SUCCEEDED)], None)]
     with signalbox.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
         with watch:
             assert len(service.requests) == 1
-            assert [type(item).__name__ for item in watch] == ["Snapshot", "SnapshotComplete", "JobEvent"]
+            assert [type(item).__name__ for item in watch] == ["Snapshot", "SnapshotsComplete", "JobEvent"]
 
 
 async def test_entering_a_watch_connects_for_asyncio_too(script):
     service, target = script
-    service.watches = [([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)]
+    service.watches = [([snapshot("a", 1), complete(), event("a", 2, SUCCEEDED)], None)]
     async with signalbox.aio.Client(target) as client:
         watch = client.watch("a", timeout=20)
         assert not service.requests
@@ -144,7 +152,7 @@ async def test_entering_a_watch_connects_for_asyncio_too(script):
             assert len(service.requests) == 1
             assert [type(item).__name__ async for item in watch] == [
                 "Snapshot",
-                "SnapshotComplete",
+                "SnapshotsComplete",
                 "JobEvent",
             ]
 
@@ -175,15 +183,19 @@ def test_a_watch_has_a_deadline(how, script):
 
 
 @both
-def test_reads_are_tried_again_and_retry_is_not(how, script):
+def test_reads_are_repeated_and_retry_only_with_the_expected_sequence(how, script):
     service, target = script
     lost = grpc.StatusCode.UNAVAILABLE
-    service.gets = [lost, lost, job_pb2.Job(id="a", state=SUCCEEDED), lost]
+    final, pending = job_pb2.Job(id="a", state=SUCCEEDED), job_pb2.Job(id="a", state=PENDING)
+    service.gets = [lost, lost, final, lost, lost, pending, grpc.StatusCode.ABORTED]
     if how == "blocking":
         with signalbox.Client(target) as client:
             assert client.get("a").state is JobState.SUCCEEDED
             with pytest.raises(signalbox.Unavailable):
                 client.retry("a")
+            assert client.retry("a", expected_sequence=3).state is JobState.PENDING
+            with pytest.raises(signalbox.Aborted):
+                client.retry("a", expected_sequence=3)
     else:
 
         async def run() -> None:
@@ -191,9 +203,13 @@ def test_reads_are_tried_again_and_retry_is_not(how, script):
                 assert (await client.get("a")).state is JobState.SUCCEEDED
                 with pytest.raises(signalbox.Unavailable):
                     await client.retry("a")
+                assert (await client.retry("a", expected_sequence=3)).state is JobState.PENDING
+                with pytest.raises(signalbox.Aborted):
+                    await client.retry("a", expected_sequence=3)
 
         asyncio.run(run())
     assert not service.gets
+    assert [request.expected_sequence for request in service.requests[3:]] == [0, 3, 3, 3]
 
 
 def test_close_ends_the_iteration_from_another_thread(script):
@@ -307,7 +323,7 @@ def test_close_ends_a_watch_that_just_connects(script, monkeypatch):
 
 
 #: A user's watch that was cut early, and then has something to fetch as it tells that it has begun.
-CUT_EARLY: list = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE), ([heartbeat(True)], "stay")]
+CUT_EARLY: list = [([snapshot("a", 1)], grpc.StatusCode.UNAVAILABLE), ([complete()], "stay")]
 
 
 @whose
@@ -317,7 +333,7 @@ def test_a_watch_that_is_closed_fetches_nothing_any_more(whose, script):
     with signalbox.Client(target) as client:
         watch = client.watch(user_id="u", timeout=20)
         for item in watch:
-            if isinstance(item, SnapshotComplete):
+            if isinstance(item, SnapshotsComplete):
                 (watch if whose == "watch" else client).close()
     assert len(service.requests) == 2
 
@@ -329,32 +345,81 @@ async def test_a_watch_that_is_closed_fetches_nothing_any_more_for_asyncio_too(w
     async with signalbox.aio.Client(target) as client:
         watch = client.watch(user_id="u", timeout=20)
         async for item in watch:
-            if isinstance(item, SnapshotComplete):
+            if isinstance(item, SnapshotsComplete):
                 await (watch if whose == "watch" else client).close()
     assert len(service.requests) == 2
 
 
-def test_silence_is_the_end_of_a_connection(script, monkeypatch):
+#: A watch whose server sends a heartbeat every 0.1 s, and falls silent; and the watch that goes on from there.
+SILENT: list = [
+    ([opened(interval_s=0.1), snapshot("a", 1), complete("t")], "stay"),
+    ([opened(resumed=True), event("a", 2, SUCCEEDED), complete()], None),
+]
+
+
+def test_silence_is_the_end_of_a_connection(script):
     service, target = script
-    monkeypatch.setattr("signalbox._client.SILENCE_S", 0.2)
-    service.watches = [
-        ([snapshot("a", 1), heartbeat(True)], "stay"),
-        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
-    ]
+    service.watches = list(SILENT)
     items = collect("blocking", target, "a")
-    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotsComplete", "JobEvent"]
+    assert [request.resume_token for request in service.requests] == ["", "t"]
 
 
-async def test_silence_is_the_end_of_a_connection_for_asyncio_too(script, monkeypatch):
+async def test_silence_is_the_end_of_a_connection_for_asyncio_too(script):
     service, target = script
-    monkeypatch.setattr("signalbox.aio.SILENCE_S", 0.2)
-    service.watches = [
-        ([snapshot("a", 1), heartbeat(True)], "stay"),
-        ([event("a", 2, SUCCEEDED), heartbeat(True)], None),
-    ]
+    service.watches = list(SILENT)
     async with signalbox.aio.Client(target) as client:
         items = [item async for item in client.watch("a", timeout=20)]
-    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotComplete", "JobEvent"]
+    assert [type(item).__name__ for item in items] == ["Snapshot", "SnapshotsComplete", "JobEvent"]
+    assert [request.resume_token for request in service.requests] == ["", "t"]
+
+
+@both
+def test_a_watch_can_go_on_from_the_token_of_another(how, script):
+    service, target = script
+    service.watches = [([opened(resumed=True), complete("t2"), event("a", 7, SUCCEEDED)], None)]
+    items = collect(how, target, "a", resume_token="t1")
+    assert [type(item).__name__ for item in items] == ["SnapshotsComplete", "JobEvent"]
+    assert [request.resume_token for request in service.requests] == ["t1"]
+
+
+def test_the_token_of_a_watch(script):
+    service, target = script
+    service.watches = [([opened(), snapshot("a", 1), complete("t1"), event("a", 2, SUCCEEDED)], None)]
+    with signalbox.Client(target) as client, client.watch("a", timeout=20) as watch:
+        assert watch.resume_token == ""
+        list(watch)
+        assert watch.resume_token == "t1"
+
+
+@both
+def test_every_page_of_a_list(how, script):
+    service, target = script
+    service.pages = [
+        job_service_pb2.ListAttemptsResponse(attempts=[{"number": 1}, {"number": 2}], next_page_token="p2"),
+        job_service_pb2.ListAttemptsResponse(next_page_token="p3"),
+        job_service_pb2.ListAttemptsResponse(attempts=[{"number": 3}]),
+        job_service_pb2.ListLogLinesResponse(lines=[{"number": 4}], next_page_token="p2"),
+        job_service_pb2.ListLogLinesResponse(lines=[{"number": 5}]),
+    ]
+    if how == "blocking":
+        with signalbox.Client(target) as client:
+            numbers = [item.number for item in client.list_attempts("a", page_size=2)]
+            lines = client.list_log_lines("a", after_line=3, min_level=signalbox.LogLevel.WARNING)
+            numbers += [item.number for item in lines]
+    else:
+
+        async def run() -> list[int]:
+            async with signalbox.aio.Client(target) as client:
+                numbers = [item.number async for item in client.list_attempts("a", page_size=2)]
+                lines = client.list_log_lines("a", after_line=3, min_level=signalbox.LogLevel.WARNING)
+                return numbers + [item.number async for item in lines]
+
+        numbers = asyncio.run(run())
+    assert numbers == [1, 2, 3, 4, 5]
+    assert [request.page_token for request in service.requests] == ["", "p2", "p3", "", "p2"]
+    assert [request.page_size for request in service.requests[:3]] == [2, 2, 2]
+    assert [(request.after_line, request.min_level) for request in service.requests[3:]] == [(3, 3)] * 2
 
 
 def test_what_a_final_job_gives(script):
@@ -362,14 +427,14 @@ def test_what_a_final_job_gives(script):
     result = job_pb2.JobResult(data=b'{"x":1}', content_type="application/json; charset=utf-8")
     raw = job_pb2.JobResult(data=b"\x00", content_type="audio/mpeg")
     service.watches = [
-        ([snapshot("a", 3, state), event("a", 3, state), heartbeat(True)], None)
+        ([snapshot("a", 3, state), event("a", 3, state), complete()], None)
         for state in [SUCCEEDED] * 3 + [FAILED, CANCELLED]
     ]
     service.gets = [
         job_pb2.Job(id="a", state=SUCCEEDED, result=result),
         job_pb2.Job(id="a", state=SUCCEEDED, result=raw),
         job_pb2.Job(id="a", state=SUCCEEDED),
-        job_pb2.Job(id="a", state=FAILED, error=job_pb2.JobError(reason="timeout", message="too slow")),
+        job_pb2.Job(id="a", state=FAILED, error=job_pb2.JobError(cause=job_pb2.FAILURE_CAUSE_TIMEOUT, message="too slow")),
         job_pb2.Job(id="a", state=CANCELLED),
     ]
     with signalbox.Client(target) as client:

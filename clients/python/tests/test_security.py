@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from authority import LOOPBACK, Authority, Pair
-from test_watch import event, heartbeat, snapshot
+from test_watch import complete, event, snapshot
 
 import signalbox
 import signalbox.aio
@@ -206,7 +206,7 @@ def use(how: str, target: str, body: str, **options: Any) -> Any:
             return list(watch)
 
 
-ENDED: tuple[list, Any] = ([snapshot("a", 1), heartbeat(True), event("a", 2, SUCCEEDED)], None)
+ENDED: tuple[list, Any] = ([snapshot("a", 1), complete(), event("a", 2, SUCCEEDED)], None)
 
 
 @both
@@ -249,7 +249,7 @@ def test_a_coroutine_function_gives_the_token_for_asyncio(plain):
 def test_a_watch_outlives_the_token_that_it_began_with(how, plain):
     expired = grpc.StatusCode.UNAUTHENTICATED
     plain.service.watches = [
-        ([snapshot("a", 1), heartbeat(True)], expired),
+        ([snapshot("a", 1), complete()], expired),
         ([event("a", 2, SUCCEEDED)], None),
     ]
     items = use(how, plain.target, "watch", token=counting())

@@ -14,7 +14,21 @@ from harness import BINARY, PATIENCE_S, Server, events_of, is_complete, is_event
 
 import signalbox
 import signalbox.aio
-from signalbox import JobEvent, JobEventType, JobState, NewJob, RetryPolicy, Snapshot, SnapshotComplete
+from signalbox import (
+    EnqueueDisposition,
+    FailureCause,
+    JobEvent,
+    JobEventType,
+    JobRemoved,
+    JobState,
+    LogLevel,
+    NewJob,
+    Queue,
+    RetryPolicy,
+    Snapshot,
+    SnapshotsComplete,
+    UserLimit,
+)
 
 pytestmark = [
     pytest.mark.server,
@@ -109,14 +123,21 @@ async def test_the_same_for_asyncio(aclient, user):
     job = await aclient.enqueue("test.fail", {"permanent": True}, user_id=user)
     with pytest.raises(signalbox.JobFailed) as failed:
         await aclient.result(job.id, timeout=30)
-    assert failed.value.job.error is not None and failed.value.job.error.reason == "permanent"
+    error = failed.value.job.error
+    assert error is not None and error.cause is FailureCause.HANDLER_PERMANENT
     with pytest.raises(signalbox.FailedPrecondition):
         waiting = await aclient.enqueue("test.noop", user_id=user, delay=FAR)
         await aclient.retry(waiting.id)
-    assert (await aclient.cancel(waiting.id, reason="enough")).state is JobState.CANCELLED
+    cancelled = await aclient.cancel(waiting.id, note="enough", expected_sequence=1)
+    assert cancelled.state is JobState.CANCELLED and cancelled.error is not None
+    assert (cancelled.error.cause, cancelled.error.message) == (FailureCause.CANCELLED, "enough")
     with pytest.raises(signalbox.JobCancelled):
         await aclient.result(waiting.id, timeout=30)
-    assert (await aclient.retry(job.id)).state is JobState.PENDING
+    with pytest.raises(signalbox.Aborted) as stale:
+        await aclient.retry(job.id, expected_sequence=1)
+    sequence = failed.value.job.sequence
+    assert dict(stale.value.metadata) == {"expected": "1", "actual": str(sequence)}
+    assert (await aclient.retry(job.id, expected_sequence=sequence)).state is JobState.PENDING
 
 
 async def test_batch_list_and_pages_for_asyncio(aclient, user):
@@ -129,16 +150,20 @@ async def test_batch_list_and_pages_for_asyncio(aclient, user):
 
 async def test_administration_for_asyncio(aclient, user):
     queue = f"queue-{user}"
-    await aclient.pause(queue)
+    assert (await aclient.pause(queue)).paused
     job = await aclient.enqueue("test.echo", 1, user_id=user, queue=queue)
-    (stats,) = await aclient.queue_stats(queue)
-    assert stats.paused and stats.pending == 1
-    await aclient.resume(queue)
+    found = await aclient.get_queue(queue, include_stats=True)
+    assert found.paused and found.stats is not None and found.stats.pending == 1
+    assert Queue(queue, True, None) in [item async for item in aclient.list_queues(page_size=1)]
+    assert not (await aclient.resume(queue)).paused
     assert await aclient.result(job.id, timeout=30) == 1
-    assert (await aclient.set_limit(user, 9, queue=queue)).limit == 9
-    assert (await aclient.get_limit(user, queue=queue)).is_override
-    assert not (await aclient.set_limit(user, None, queue=queue)).is_override
-    assert any(node.alive for node in await aclient.nodes())
+    assert (await aclient.update_limit(user, 9, queue=queue)).max_running == 9
+    limit = await aclient.get_limit(user, queue=queue)
+    assert limit == UserLimit(user, queue, 9, overridden=True, running=0)
+    assert [item async for item in aclient.list_limits(user_id=user)] == [limit]
+    assert (await aclient.update_limit(user, 0, queue=queue)).max_running == 0
+    assert not (await aclient.update_limit(user, None, queue=queue)).overridden
+    assert [node.alive async for node in aclient.list_nodes()].count(True) == 1
     assert await aclient.health()
 
 
@@ -155,12 +180,59 @@ async def test_server_info_for_asyncio(aclient, client):
     assert replace(await aclient.server_info(), at=None) == replace(client.server_info(), at=None)
 
 
+def test_attempts_and_log_lines_by_page(client, user):
+    policy = RetryPolicy(timedelta(0), jitter=0.0)
+    job = client.enqueue("test.fail", {"times": 2, "message": "no"}, user_id=user, retry_policy=policy)
+    assert job.disposition is EnqueueDisposition.CREATED
+    final = client.wait(job.id, timeout=30)
+    attempts = list(client.list_attempts(job.id, page_size=1))
+    assert tuple(attempts) == final.attempts
+    assert [(item.number, item.counted) for item in attempts] == [(1, True), (2, True), (3, True)]
+    assert attempts[0].error is not None and attempts[0].error.cause is FailureCause.HANDLER
+    assert (final.attempt, final.attempts_used) == (3, 3)
+
+    job = client.enqueue("test.log", {"lines": 5}, user_id=user)
+    final = client.wait(job.id, timeout=30)
+    lines = list(client.list_log_lines(job.id, page_size=2))
+    assert tuple(lines) == final.log and [line.number for line in lines] == [1, 2, 3, 4, 5]
+    assert {line.level for line in lines} == {LogLevel.INFO}
+    assert [line.number for line in client.list_log_lines(job.id, after_line=3)] == [4, 5]
+    assert list(client.list_log_lines(job.id, min_level=LogLevel.WARNING)) == []
+    with pytest.raises(signalbox.NotFound):
+        next(client.list_attempts(str(uuid.uuid4())))
+
+
+def test_a_job_that_does_not_exist_does_not_end_the_watch_of_another(client, user):
+    job, unknown = client.enqueue("test.echo", 1, user_id=user), str(uuid.uuid4())
+    with client.watch([unknown, job.id], timeout=30) as watch:
+        items = list(watch)
+    assert JobRemoved(unknown) in items and events_of(items)[-1].type is JobEventType.SUCCEEDED
+
+
+def test_a_watch_goes_on_from_a_token_in_another_process(client, user):
+    """As far as the server can tell, a new client is another process."""
+    held = client.enqueue("test.noop", user_id=user, delay=FAR)
+    with client.watch(user_id=user, timeout=30) as watch:
+        until(watch, is_complete)
+        token = watch.resume_token
+    assert token
+    client.cancel(held.id)
+    done = client.enqueue("test.echo", 1, user_id=user)
+    client.wait(done.id, timeout=30)
+    with client.watch(user_id=user, resume_token=token, timeout=30) as watch:
+        items = until(watch, is_event(JobEventType.SUCCEEDED, done.id))
+    # Events, not snapshots: the watch goes on where the token was sent.
+    assert not [item for item in items if isinstance(item, Snapshot)]
+    events = {(event.job_id, event.sequence) for event in events_of(items)}
+    assert events == {(held.id, 2), (done.id, 1), (done.id, 2), (done.id, 3)}
+
+
 def test_a_watch_from_snapshot_to_end(client, user):
     job = client.enqueue("test.fail", {"times": 1}, user_id=user, retry_policy=RetryPolicy(timedelta(0)))
     with client.watch(job.id, timeout=30) as watch:
         items = list(watch)
         assert watch.sequences == {job.id: 5}
-    assert isinstance(items[0], Snapshot) and any(isinstance(item, SnapshotComplete) for item in items)
+    assert isinstance(items[0], Snapshot) and any(isinstance(item, SnapshotsComplete) for item in items)
     sequences = [item.sequence for item in items if isinstance(item, JobEvent)]
     # If the job was final already, there is only its last event.
     assert sequences == list(range(min(items[0].job.sequence + 1, 5), 6))
@@ -176,7 +248,7 @@ def test_a_watch_of_a_job_that_was_final_already_gives_its_result(client, user):
         event.type is JobEventType.SUCCEEDED and event.result is not None and event.result.json() == {"a": 1}
     )
     with client.watch(job.id, after={job.id: event.sequence}, timeout=30) as watch:
-        assert [type(item) for item in watch] == [SnapshotComplete]
+        assert [type(item) for item in watch] == [SnapshotsComplete]
 
 
 async def test_tasks_that_watch_can_be_cancelled(aclient, user):
@@ -184,7 +256,7 @@ async def test_tasks_that_watch_can_be_cancelled(aclient, user):
 
     async def follow() -> None:
         async for item in aclient.watch(user_id=user):
-            if isinstance(item, SnapshotComplete):
+            if isinstance(item, SnapshotsComplete):
                 began.set()
 
     task = asyncio.create_task(follow())
@@ -197,7 +269,7 @@ async def test_tasks_that_watch_can_be_cancelled(aclient, user):
 async def test_two_watches_of_one_client(aclient, user):
     async with aclient.watch(user_id=user, timeout=30) as watch:
         async for item in watch:
-            if isinstance(item, SnapshotComplete):
+            if isinstance(item, SnapshotsComplete):
                 job = await aclient.enqueue("test.echo", 1, user_id=user)
                 assert (await aclient.wait(job.id, timeout=30)).state is JobState.SUCCEEDED
             if isinstance(item, JobEvent) and item.type is JobEventType.SUCCEEDED:

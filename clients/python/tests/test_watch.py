@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from signalbox import (
     JobEvent,
+    JobRemoved,
     LogEvent,
     NotFound,
     ProgressEvent,
     ResourceExhausted,
     ServiceError,
     Snapshot,
-    SnapshotComplete,
+    SnapshotsComplete,
     Unavailable,
 )
 from signalbox._backoff import Backoff
 from signalbox._errors import make_error
-from signalbox._watch import FINAL_KEPT, Next, WatchMachine
+from signalbox._watch import DEFAULT_SILENCE_S, FINAL_KEPT, Next, WatchMachine
 from signalbox.v1 import job_pb2, job_service_pb2
 
 PENDING, RUNNING, SUCCEEDED = 1, 2, 3
@@ -41,8 +43,26 @@ def event(id: str, sequence: int, state: int = PENDING) -> job_service_pb2.Watch
     )
 
 
-def heartbeat(complete: bool = False) -> job_service_pb2.WatchResponse:
-    return job_service_pb2.WatchResponse(heartbeat=job_service_pb2.Heartbeat(snapshot_complete=complete))
+def heartbeat(token: str = "") -> job_service_pb2.WatchResponse:
+    return job_service_pb2.WatchResponse(heartbeat=job_service_pb2.Heartbeat(), resume_token=token)
+
+
+def complete(token: str = "") -> job_service_pb2.WatchResponse:
+    return job_service_pb2.WatchResponse(
+        snapshots_complete=job_service_pb2.SnapshotsComplete(), resume_token=token
+    )
+
+
+def opened(resumed: bool = False, interval_s: float = 15.0) -> job_service_pb2.WatchResponse:
+    interval = Duration()
+    interval.FromMicroseconds(int(interval_s * 1e6))
+    return job_service_pb2.WatchResponse(
+        opened=job_service_pb2.WatchOpened(resumed=resumed, heartbeat_interval=interval)
+    )
+
+
+def removed(id: str) -> job_service_pb2.WatchResponse:
+    return job_service_pb2.WatchResponse(removed=job_service_pb2.JobRemoved(job_id=id))
 
 
 def log(id: str, *numbers: int) -> job_service_pb2.WatchResponse:
@@ -81,9 +101,9 @@ def test_a_job_from_snapshot_to_its_end():
     watch = machine("a")
     assert cursors(watch.request()) == {"a": 0}
     items = feed(
-        watch, snapshot("a", 1), heartbeat(complete=True), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)
+        watch, snapshot("a", 1), complete(), event("a", 2, RUNNING), event("a", 3, SUCCEEDED)
     )
-    assert [type(item) for item in items] == [Snapshot, SnapshotComplete, JobEvent, JobEvent]
+    assert [type(item) for item in items] == [Snapshot, SnapshotsComplete, JobEvent, JobEvent]
     assert watch.ended(None, 0) is None
     assert watch.sequences() == {"a": 3}
 
@@ -91,8 +111,8 @@ def test_a_job_from_snapshot_to_its_end():
 def test_a_job_that_was_final_already():
     watch = machine("a")
     watch.request()
-    items = feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), heartbeat(complete=True))
-    assert [type(item) for item in items] == [Snapshot, JobEvent, SnapshotComplete]
+    items = feed(watch, snapshot("a", 3, SUCCEEDED), event("a", 3, SUCCEEDED), complete())
+    assert [type(item) for item in items] == [Snapshot, JobEvent, SnapshotsComplete]
     assert watch.ended(None, 0) is None
     assert watch.sequences() == {"a": 3}
 
@@ -103,17 +123,17 @@ def test_a_cut_between_the_snapshot_of_a_final_job_and_its_last_event():
     feed(watch, snapshot("a", 3, SUCCEEDED))
     assert watch.ended(LOST, 0) is not None
     assert cursors(watch.request()) == {"a": 2}
-    assert sequences(feed(watch, event("a", 3, SUCCEEDED), heartbeat(complete=True))) == [3]
+    assert sequences(feed(watch, event("a", 3, SUCCEEDED), complete())) == [3]
     assert watch.ended(None, 0) is None
 
 
 def test_a_cut_connection_is_resumed_without_gap_or_repeat():
     watch = machine("a", "b")
     watch.request()
-    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, RUNNING))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), complete(), event("a", 2, RUNNING))
     assert watch.ended(LOST, 0) == pytest.approx(0.1)
     assert cursors(watch.request()) == {"a": 2, "b": 1}
-    items = feed(watch, event("a", 3), event("a", 4, RUNNING), heartbeat(complete=True), event("a", 5))
+    items = feed(watch, event("a", 3), event("a", 4, RUNNING), complete(), event("a", 5))
     assert sequences(items) == [3, 4, 5] and len(items) == 3
 
 
@@ -151,18 +171,18 @@ def test_a_gap_makes_it_resume():
 def test_after_goes_on_where_another_watch_was():
     watch = machine("a", after={"a": 4})
     assert cursors(watch.request()) == {"a": 4}
-    assert sequences(feed(watch, event("a", 5), event("a", 6, SUCCEEDED), heartbeat(complete=True))) == [5, 6]
+    assert sequences(feed(watch, event("a", 5), event("a", 6, SUCCEEDED), complete())) == [5, 6]
     assert watch.ended(None, 0) is None
 
 
 def test_after_the_last_event_of_a_job_there_is_nothing_left():
     watch = machine("a", "b", after={"a": 3, "b": 1})
     watch.request()
-    assert not sequences(feed(watch, heartbeat(complete=True)))
+    assert not sequences(feed(watch, complete()))
     # Only the service can tell that a has no more events: it ends the stream.
     assert watch.ended(LOST, 0) is not None
     watch.request()
-    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    feed(watch, event("b", 2, SUCCEEDED), complete())
     assert watch.ended(None, 0) is None
 
 
@@ -245,33 +265,165 @@ def no_job(id: str = "") -> ServiceError:
 def test_a_job_whose_end_was_told_is_not_asked_for_again():
     watch = machine("a", "b")
     watch.request()
-    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True), event("a", 2, SUCCEEDED))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), complete(), event("a", 2, SUCCEEDED))
     watch.ended(LOST, 0)
     assert cursors(watch.request()) == {"b": 1}
-    feed(watch, event("b", 2, SUCCEEDED), heartbeat(complete=True))
+    feed(watch, event("b", 2, SUCCEEDED), complete())
     assert watch.ended(None, 0) is None
     assert watch.sequences() == {"a": 2, "b": 2}
 
 
-def test_a_job_removed_before_its_end_was_told_fails_the_watch_only_after_the_others():
+def test_a_job_that_is_removed_does_not_end_the_watch_of_the_others():
     watch = machine("a", "b")
     watch.request()
-    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
+    items = feed(watch, snapshot("a", 1), snapshot("b", 1), complete(), removed("a"), removed("a"), removed("c"))
+    assert [item.job_id for item in items if isinstance(item, JobRemoved)] == ["a"]
     watch.ended(LOST, 0)
-    watch.request()
-    assert watch.ended(no_job("a"), 0) == 0.0
     assert cursors(watch.request()) == {"b": 1}
-    assert sequences(feed(watch, heartbeat(complete=True), event("b", 2, SUCCEEDED))) == [2]
-    with pytest.raises(NotFound) as gone:
-        watch.ended(None, 0)
-    assert gone.value.resource_name == "a"
+    assert sequences(feed(watch, complete(), event("b", 2, SUCCEEDED))) == [2]
+    assert watch.ended(None, 0) is None
 
 
-def test_a_job_that_never_was_fails_the_watch_of_others_at_once():
-    watch = machine("a", "b", after={"a": 1})
+def test_a_job_that_never_was_does_not_end_the_watch_of_the_others():
+    watch = machine("a", "b")
+    watch.request()
+    items = feed(watch, removed("b"), snapshot("a", 1), complete(), event("a", 2, SUCCEEDED))
+    assert [type(item) for item in items] == [JobRemoved, Snapshot, SnapshotsComplete, JobEvent]
+    assert watch.ended(None, 0) is None
+
+
+def test_the_watch_of_one_job_that_was_removed_raises():
+    watch = machine("a", after={"a": 1})
     watch.request()
     with pytest.raises(NotFound):
-        watch.ended(no_job("b"), 0)
+        watch.ended(no_job("a"), 0)
+
+
+def test_a_message_that_is_not_known_is_ignored():
+    watch = machine("a")
+    watch.request()
+    assert feed(watch, job_service_pb2.WatchResponse(), snapshot("a", 1)) != []
+    feed(watch, job_service_pb2.WatchResponse(resume_token="t"))
+    assert watch.resume_token == "t"
+
+
+def test_the_server_says_how_long_it_may_be_silent():
+    watch = machine("a")
+    watch.request()
+    assert watch.silence_s == DEFAULT_SILENCE_S
+    assert feed(watch, opened(interval_s=2.5)) == [] and watch.silence_s == 7.5
+    # Another node may have another interval.
+    watch.ended(LOST, 0)
+    watch.request()
+    assert watch.silence_s == DEFAULT_SILENCE_S
+    feed(watch, opened(interval_s=0))
+    assert watch.silence_s == DEFAULT_SILENCE_S
+
+
+# Resuming by token.
+
+
+def test_the_latest_token_is_sent_and_events_that_come_again_are_dropped():
+    watch = machine("a", "b")
+    assert watch.request().resume_token == ""
+    feed(watch, opened(), snapshot("a", 1), snapshot("b", 1), complete("t1"), event("a", 2, RUNNING))
+    feed(watch, heartbeat("t2"), event("a", 3), event("b", 2, SUCCEEDED))
+    watch.ended(LOST, 0)
+    request = watch.request()
+    # The same jobs as before, because the token belongs to them.
+    assert request.resume_token == "t2" and cursors(request) == {"a": 3, "b": 2}
+    items = feed(watch, opened(resumed=True), event("a", 3), event("b", 2, SUCCEEDED), complete("t3"), event("a", 4))
+    assert sequences(items) == [4] and watch.resume_token == "t3"
+
+
+def test_a_token_that_is_too_old_for_named_jobs_is_given_up_for_the_sequences():
+    watch = machine("a", "b")
+    watch.request()
+    feed(watch, opened(), snapshot("a", 1), snapshot("b", 1), complete("t1"), event("b", 2, SUCCEEDED))
+    watch.ended(LOST, 0)
+    assert watch.request().resume_token == "t1"
+    assert watch.receive(opened(resumed=False)).next is Next.RECONNECT
+    assert watch.ended(None, 0) is not None
+    request = watch.request()
+    assert request.resume_token == "" and cursors(request) == {"a": 1}
+    # The tokens of this stream belong to the jobs that it names.
+    feed(watch, opened(), complete("t2"))
+    watch.ended(LOST, 0)
+    request = watch.request()
+    assert request.resume_token == "t2" and cursors(request) == {"a": 1}
+
+
+def test_a_token_that_is_too_old_does_not_end_a_watch_that_goes_on_after_another():
+    watch = machine("a", after={"a": 3}, resume_token="old")
+    watch.request()
+    assert watch.receive(opened(resumed=False)).next is Next.RECONNECT
+    assert watch.ended(None, 0) is not None and cursors(watch.request()) == {"a": 3}
+
+
+def test_the_token_of_a_message_after_a_gap_is_not_kept():
+    watch = machine("a")
+    watch.request()
+    feed(watch, opened(), snapshot("a", 1), complete("t1"))
+    gap = event("a", 3)
+    gap.resume_token = "t2"
+    assert watch.receive(gap).next is Next.RECONNECT
+    watch.ended(None, 0)
+    request = watch.request()
+    assert request.resume_token == "" and cursors(request) == {"a": 1}
+
+
+def test_a_token_of_another_process_is_enough():
+    watch = machine("a", resume_token="t")
+    assert watch.request().resume_token == "t"
+    assert sequences(feed(watch, opened(resumed=True), complete(), event("a", 7, SUCCEEDED))) == [7]
+    assert watch.ended(None, 0) is None
+    # The job was final when the token was sent.
+    watch = machine("a", resume_token="t")
+    watch.request()
+    feed(watch, opened(resumed=True), complete())
+    assert watch.ended(None, 0) is None
+    # The token is too old, and there are no sequences: the watch begins anew.
+    watch = machine("a", resume_token="t")
+    watch.request()
+    assert len(feed(watch, opened(resumed=False), snapshot("a", 4), complete())) == 2
+
+
+def test_a_users_watch_that_resumes_by_token_fetches_nothing():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, opened(), snapshot("a", 1), snapshot("b", 1), complete("t1"), event("a", 2))
+    watch.ended(LOST, 0)
+    request = watch.request()
+    assert (request.resume_token, request.filter.user_id) == ("t1", "u")
+    # Jobs that are new, and jobs that became final meanwhile, are not lost.
+    items = feed(
+        watch,
+        *(opened(resumed=True), complete("t2"), event("a", 2), event("c", 1), event("c", 2, SUCCEEDED)),
+    )
+    assert [(item.job_id, item.sequence) for item in items] == [("c", 1), ("c", 2)]
+    assert watch.fill_request() is None
+
+
+def test_a_users_watch_whose_token_is_too_old_fetches_what_it_missed():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, opened(), snapshot("a", 1), snapshot("b", 1), complete("t1"))
+    watch.ended(LOST, 0)
+    watch.request()
+    feed(watch, opened(resumed=False), snapshot("a", 3, RUNNING))
+    assert watch.receive(complete("t2")).next is Next.FILL
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    # If the connection is lost before these are fetched, the token is beyond them.
+    watch.fill_ended(LOST)
+    watch.ended(LOST, 0)
+    assert watch.request().resume_token == ""
+    feed(watch, opened(), snapshot("a", 3, RUNNING))
+    assert watch.receive(complete("t3")).next is Next.FILL
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    fill(watch, opened(), event("a", 2), event("a", 3), event("b", 2, SUCCEEDED))
+    assert watch.fill_request() is None
+    watch.ended(LOST, 0)
+    assert watch.request().resume_token == "t3"
 
 
 def test_progress_and_log_lines():
@@ -279,28 +431,28 @@ def test_progress_and_log_lines():
     assert watch.request().include_log
     feed(watch, snapshot("a", 2, RUNNING))
     assert [line.number for line in feed(watch, log("a", 1, 2))[0].lines] == [1, 2]
-    watch.request()
-    # The lines that are there come again, then the latest progress.
-    items = feed(watch, log("a", 1, 2, 3), progress("a", 0.5), heartbeat(complete=True), log("a", 3))
+    assert watch.request().jobs[0].after_log_line == 2
+    # Lines that come again are dropped; then the latest progress.
+    items = feed(watch, log("a", 1, 2, 3), progress("a", 0.5), complete(), log("a", 3))
     assert isinstance(items[0], LogEvent) and [line.number for line in items[0].lines] == [3]
     assert isinstance(items[1], ProgressEvent) and items[1].progress.fraction == 0.5
-    assert [type(item) for item in items[2:]] == [SnapshotComplete]
+    assert [type(item) for item in items[2:]] == [SnapshotsComplete]
 
 
 def test_the_snapshot_of_a_users_job_that_is_known_gives_its_progress():
     watch = machine(user_id="u")
     watch.request()
-    feed(watch, snapshot("a", 2, RUNNING), heartbeat(complete=True))
+    feed(watch, snapshot("a", 2, RUNNING), complete())
     watch.request()
     latest = job_pb2.Progress(stage="s", fraction=0.5)
-    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=latest), heartbeat(complete=True))
+    items = feed(watch, snapshot("a", 2, RUNNING, attempt=1, progress=latest), complete())
     assert [type(item) for item in items] == [ProgressEvent] and items[0].progress.fraction == 0.5
 
 
 def test_a_users_watch_never_ends_by_itself():
     watch = machine(user_id="u")
-    assert watch.request().user_id == "u"
-    items = feed(watch, heartbeat(complete=True), event("a", 1), event("a", 2, SUCCEEDED))
+    assert watch.request().filter.user_id == "u"
+    items = feed(watch, complete(), event("a", 1), event("a", 2, SUCCEEDED))
     assert sequences(items) == [1, 2]
     assert watch.ended(None, 0) is not None
 
@@ -310,7 +462,7 @@ def cut_and_resume(watch: WatchMachine, *snapshots: job_service_pb2.WatchRespons
     watch.ended(LOST, 0)
     watch.request()
     items = feed(watch, *snapshots)
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    assert watch.receive(complete()).next is Next.FILL
     return items
 
 
@@ -321,14 +473,14 @@ def fill(watch: WatchMachine, *messages: job_service_pb2.WatchResponse) -> list:
         step = watch.receive_fill(message)
         assert step.next is Next.READ
         items += step.items
-    assert watch.receive_fill(heartbeat(complete=True)).next is Next.FILL
+    assert watch.receive_fill(complete()).next is Next.FILL
     return items
 
 
 def test_a_users_watch_fetches_what_it_missed():
     watch = machine(user_id="u")
     watch.request()
-    feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), heartbeat(complete=True), event("c", 2))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), complete(), event("c", 2))
     # a moved on and still runs, b became final and is not told of any more, c stayed, d is new.
     items = cut_and_resume(watch, snapshot("a", 3, RUNNING), snapshot("c", 2), snapshot("d", 2))
     assert [item.job.id for item in items] == ["d"]
@@ -340,55 +492,44 @@ def test_a_users_watch_fetches_what_it_missed():
     assert sequences(feed(watch, event("a", 3), event("a", 4))) == [4]
 
 
-def test_a_job_that_is_gone_is_not_asked_for_again():
+def test_a_job_that_was_removed_is_not_asked_for_again():
     watch = machine(user_id="u")
     watch.request()
-    feed(watch, snapshot("a", 1), snapshot("b", 1), heartbeat(complete=True))
+    feed(watch, snapshot("a", 1), snapshot("b", 1), snapshot("c", 1), complete())
     cut_and_resume(watch)
-    assert cursors(watch.fill_request()) == {"a": 1, "b": 1}
+    assert cursors(watch.fill_request()) == {"a": 1, "b": 1, "c": 1}
+    items = fill(watch, removed("a"), event("b", 2, SUCCEEDED), removed("c"))
+    assert [type(item) for item in items] == [JobRemoved, JobEvent, JobRemoved]
+    assert watch.fill_request() is None and not watch._known
+
+
+def test_a_fill_whose_only_job_was_removed():
+    watch = machine(user_id="u")
+    watch.request()
+    feed(watch, snapshot("a", 1), complete())
+    cut_and_resume(watch)
+    assert cursors(watch.fill_request()) == {"a": 1}
     assert watch.fill_ended(no_job("a"))
-    assert cursors(watch.fill_request()) == {"b": 1}
-    assert watch.fill_ended(no_job("b"))
     assert watch.fill_request() is None and not watch._known
-
-
-def test_jobs_that_are_gone_take_nothing_from_others_although_the_service_does_not_name_them():
-    ids = [f"job-{number}" for number in range(10)]
-    gone = {"job-3", "job-8"}
-    watch = machine(user_id="u")
-    watch.request()
-    feed(watch, *(snapshot(id, 1) for id in ids), heartbeat(complete=True))
-    cut_and_resume(watch)
-    told = []
-    for _ in range(20):
-        if (request := watch.fill_request()) is None:
-            break
-        asked = cursors(request).keys()
-        if asked & gone:
-            assert watch.fill_ended(no_job())
-        else:
-            told += fill(watch, *(event(id, 2, SUCCEEDED) for id in asked))
-    assert watch.fill_request() is None and not watch._known
-    assert [item.job_id for item in told] == [id for id in ids if id not in gone]
 
 
 def test_a_fill_that_is_cut_begins_again_with_the_connection():
     watch = machine(queue="q")
     watch.request()
-    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    feed(watch, snapshot("a", 1), complete())
     watch.request()
-    watch.receive(heartbeat(complete=True))
+    watch.receive(complete())
     assert watch.fill_request() is not None
     assert not watch.fill_ended(LOST)
     assert watch.ended(LOST, 0) is not None
     watch.request()
-    assert watch.receive(heartbeat(complete=True)).next is Next.FILL
+    assert watch.receive(complete()).next is Next.FILL
 
 
 def test_a_gap_in_a_queues_watch_is_filled():
     watch = machine(queue="q")
     watch.request()
-    feed(watch, heartbeat(complete=True), event("a", 1))
+    feed(watch, complete(), event("a", 1))
     assert watch.receive(event("a", 3)).next is Next.FILL
     assert watch.fill_request() is not None
     assert sequences(fill(watch, event("a", 2), event("a", 3))) == [2, 3]
@@ -397,7 +538,7 @@ def test_a_gap_in_a_queues_watch_is_filled():
 def test_the_memory_of_final_jobs_is_bounded():
     watch = machine(queue="q")
     watch.request()
-    feed(watch, snapshot("a", 1), heartbeat(complete=True))
+    feed(watch, snapshot("a", 1), complete())
     for number in range(FINAL_KEPT + 5):
         watch.receive(event(f"job-{number}", 1, SUCCEEDED))
     assert len(watch._final) == FINAL_KEPT and watch._known.keys() == {"a"} and not watch._seen

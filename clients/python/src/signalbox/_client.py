@@ -25,28 +25,35 @@ from signalbox.v1 import (
 from ._backoff import UnaryRetry
 from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._errors import DeadlineExceeded, JobCancelled, JobFailed, ServiceError, from_rpc_error
-from ._requests import job_spec, list_request, watch_ids
+from ._requests import job_spec, limit_request, list_request, watch_ids
 from ._security import TLS, Metadata, Security, Token
 from ._types import (
+    Attempt,
     Enqueued,
     EnqueuedItem,
     Job,
     JobState,
+    LogLevel,
+    LogLine,
     NewJob,
     Node,
     Page,
-    QueueStats,
+    Queue,
     RetryPolicy,
     ServerInfo,
     UserLimit,
     WatchItem,
+    attempt_from,
+    enqueued_from,
+    enqueued_item_from,
     job_from,
+    log_line_from,
     node_from,
-    queue_stats_from,
+    queue_from,
     server_info_from,
     user_limit_from,
 )
-from ._watch import SILENCE_S, Next, WatchMachine, silence_error
+from ._watch import Next, WatchMachine, silence_error
 
 
 class Client:
@@ -62,7 +69,7 @@ class Client:
     Raises ValueError for a token without TLS to another machine, where it could be read on the network,
     unless `insecure` is True.
 
-    Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
+    Calls are repeated after UNAVAILABLE, because that changes nothing twice; `retry` only with `expected_sequence`.
     """
 
     def __init__(
@@ -127,6 +134,15 @@ class Client:
             if self._is_closed.wait(delay):
                 raise error
 
+    def _pages(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
+        """Every page of a list; `timeout` is that of each call."""
+        while True:
+            answer = self._call(method, request, timeout)
+            yield answer
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
     # Jobs
 
     def enqueue(
@@ -139,7 +155,7 @@ class Client:
         content_type: str | None = None,
         job_id: str | None = None,
         idempotency_key: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         max_attempts: int | None = None,
@@ -178,9 +194,7 @@ class Client:
         )
         request = job_service_pb2.EnqueueRequest(job=job_spec(job))
         answer = self._call(self._jobs.Enqueue, request, timeout)
-        # The id is new, so if the service says that the job existed, an earlier try of this call took effect.
-        own_id = not job_id and not idempotency_key
-        return Enqueued(job_from(answer.job), answer.created or own_id)
+        return enqueued_from(answer, is_own_id=not job_id and not idempotency_key)
 
     def enqueue_batch(
         self, jobs: Iterable[NewJob], *, timeout: float | None = None
@@ -190,7 +204,7 @@ class Client:
         request = job_service_pb2.EnqueueBatchRequest(jobs=[job_spec(job) for job in jobs])
         answer = self._call(self._jobs.EnqueueBatch, request, timeout)
         return tuple(
-            EnqueuedItem(item.job_id, item.created or not (job.job_id or job.idempotency_key))
+            enqueued_item_from(item, is_own_id=not (job.job_id or job.idempotency_key))
             for item, job in zip(answer.jobs, jobs, strict=True)
         )
 
@@ -204,7 +218,7 @@ class Client:
         *,
         user_id: str | None = None,
         queue: str | None = None,
-        kind: str | None = None,
+        kinds: str | Iterable[str] = (),
         states: Iterable[JobState] = (),
         labels: Mapping[str, str] | None = None,
         created_from: datetime | None = None,
@@ -215,7 +229,7 @@ class Client:
     ) -> Page:
         """One page of the jobs that match every filter, newest first. It may be short, even empty."""
         request = list_request(
-            user_id, queue, kind, states, labels, created_from, created_to, page_size, page_token
+            user_id, queue, kinds, states, labels, created_from, created_to, page_size, page_token
         )
         answer = self._call(self._jobs.ListJobs, request, timeout)
         return Page(tuple(job_from(job) for job in answer.jobs), answer.next_page_token)
@@ -225,7 +239,7 @@ class Client:
         *,
         user_id: str | None = None,
         queue: str | None = None,
-        kind: str | None = None,
+        kinds: str | Iterable[str] = (),
         states: Iterable[JobState] = (),
         labels: Mapping[str, str] | None = None,
         created_from: datetime | None = None,
@@ -234,34 +248,63 @@ class Client:
         timeout: float | None = None,
     ) -> Iterator[Job]:
         """Every job that matches, newest first; pages are fetched as they are needed."""
-        states, token = tuple(states), ""
-        while True:
-            page = self.list_page(
-                user_id=user_id,
-                queue=queue,
-                kind=kind,
-                states=states,
-                labels=labels,
-                created_from=created_from,
-                created_to=created_to,
-                page_size=page_size,
-                page_token=token,
-                timeout=timeout,
-            )
-            yield from page.jobs
-            token = page.next_page_token
-            if not token:
-                return
+        request = list_request(user_id, queue, kinds, states, labels, created_from, created_to, page_size, "")
+        for answer in self._pages(self._jobs.ListJobs, request, timeout):
+            yield from map(job_from, answer.jobs)
 
-    def cancel(self, job_id: str, *, reason: str = "", timeout: float | None = None) -> Job:
-        """Asks for a job's end, and gives it as it is now. One that runs ends later: wait for it."""
-        request = job_service_pb2.CancelRequest(job_id=job_id, reason=reason)
+    def list_attempts(
+        self, job_id: str, *, page_size: int = 0, timeout: float | None = None
+    ) -> Iterator[Attempt]:
+        """Every attempt of a job, oldest first; pages are fetched as they are needed. Raises NotFound."""
+        request = job_service_pb2.ListAttemptsRequest(job_id=job_id, page_size=page_size)
+        for answer in self._pages(self._jobs.ListAttempts, request, timeout):
+            yield from map(attempt_from, answer.attempts)
+
+    def list_log_lines(
+        self,
+        job_id: str,
+        *,
+        after_line: int = 0,
+        min_level: LogLevel = LogLevel.UNSPECIFIED,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[LogLine]:
+        """The log lines of a job that are kept (the last 200), oldest first; pages are fetched as they are needed.
+
+        `after_line`: only lines after the one with this number. `min_level`: only lines of this level or a higher
+        one. Raises NotFound.
+        """
+        # The stubs know only their own enum.
+        level: Any = int(min_level)
+        request = job_service_pb2.ListLogLinesRequest(
+            job_id=job_id, after_line=after_line, page_size=page_size, min_level=level
+        )
+        for answer in self._pages(self._jobs.ListLogLines, request, timeout):
+            yield from map(log_line_from, answer.lines)
+
+    def cancel(
+        self, job_id: str, *, note: str = "", expected_sequence: int = 0, timeout: float | None = None
+    ) -> Job:
+        """Cancels a job, and returns it as it is now. A running job ends later: wait for it.
+
+        `note` is for people, and becomes the message of the job's error. `expected_sequence`: the sequence that the
+        job must have. Raises Aborted if it has another one, which may be because an earlier try of this call
+        cancelled it.
+        """
+        request = job_service_pb2.CancelRequest(
+            job_id=job_id, note=note, expected_sequence=expected_sequence
+        )
         return job_from(self._call(self._jobs.Cancel, request, timeout).job)
 
-    def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
-        """Puts a failed or cancelled job back to pending. Raises FailedPrecondition in other states."""
-        request = job_service_pb2.RetryRequest(job_id=job_id)
-        return job_from(self._call(self._jobs.Retry, request, timeout, safe=False).job)
+    def retry(self, job_id: str, *, expected_sequence: int = 0, timeout: float | None = None) -> Job:
+        """Returns a failed or cancelled job to pending. Raises FailedPrecondition in other states.
+
+        With `expected_sequence`, the sequence that the job must have, the call is repeated after UNAVAILABLE. Raises
+        Aborted if the job has another one, which may be because an earlier try of this call took effect.
+        """
+        request = job_service_pb2.RetryRequest(job_id=job_id, expected_sequence=expected_sequence)
+        answer = self._call(self._jobs.Retry, request, timeout, safe=expected_sequence != 0)
+        return job_from(answer.job)
 
     def watch(
         self,
@@ -270,19 +313,23 @@ class Client:
         user_id: str = "",
         queue: str = "",
         after: Mapping[str, int] | None = None,
+        resume_token: str = "",
         include_log: bool = False,
         timeout: float | None = None,
         give_up_after: float | None = 300.0,
     ) -> Watch:
         """Watches up to 1,000 jobs until all are final, or everything of a user or queue until closed.
 
-        Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. A lost
-        connection is made again and the watch resumes. `after` has the sequences (job id to number)
-        to resume from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
-        there was no message for `give_up_after` seconds. Raises ResourceExhausted at once where the user
-        may have no more watches; after a lost connection it waits until it may.
+        Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. After a lost
+        connection the watch connects again and resumes. `resume_token` and `after` (sequences by job id) are where an
+        earlier watch of the same jobs, user or queue was: its `resume_token` and `sequences`. Raises DeadlineExceeded
+        after `timeout` seconds, and the last error when there was no message for `give_up_after` seconds. If the
+        user's quota allows no more watches, raises ResourceExhausted at once, but waits for room after a lost
+        connection.
         """
-        return Watch(self, job_ids, user_id, queue, after, include_log, timeout, give_up_after)
+        return Watch(
+            self, job_ids, user_id, queue, after, resume_token, include_log, timeout, give_up_after
+        )
 
     def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Waits until a job is final, and returns it, however it ended. Raises DeadlineExceeded."""
@@ -300,38 +347,54 @@ class Client:
 
     # Administration
 
-    def queue_stats(self, queue: str = "", *, timeout: float | None = None) -> tuple[QueueStats, ...]:
-        """The counts of one queue, or of every queue."""
-        request = admin_service_pb2.GetQueueStatsRequest(queue=queue)
-        answer = self._call(self._admin.GetQueueStats, request, timeout)
-        return tuple(queue_stats_from(stats) for stats in answer.queues)
+    def get_queue(self, queue: str, *, include_stats: bool = False, timeout: float | None = None) -> Queue:
+        """One queue, with its jobs counted if `include_stats`. Raises NotFound."""
+        request = admin_service_pb2.GetQueueRequest(queue=queue, include_stats=include_stats)
+        return queue_from(self._call(self._admin.GetQueue, request, timeout).queue)
 
-    def nodes(self, *, timeout: float | None = None) -> tuple[Node, ...]:
-        """Every node that is alive, or was in the last hour."""
-        answer = self._call(self._admin.ListNodes, admin_service_pb2.ListNodesRequest(), timeout)
-        return tuple(node_from(node) for node in answer.nodes)
+    def list_queues(
+        self, *, include_stats: bool = False, page_size: int = 0, timeout: float | None = None
+    ) -> Iterator[Queue]:
+        """Every queue, in the order of the names; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListQueuesRequest(include_stats=include_stats, page_size=page_size)
+        for answer in self._pages(self._admin.ListQueues, request, timeout):
+            yield from map(queue_from, answer.queues)
 
-    def pause(self, queue: str, *, timeout: float | None = None) -> None:
-        """No job of the queue starts from now on."""
-        self._call(self._admin.PauseQueue, admin_service_pb2.PauseQueueRequest(queue=queue), timeout)
+    def list_nodes(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Node]:
+        """Every node that is alive, or was in the last hour, newest first; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListNodesRequest(page_size=page_size)
+        for answer in self._pages(self._admin.ListNodes, request, timeout):
+            yield from map(node_from, answer.nodes)
 
-    def resume(self, queue: str, *, timeout: float | None = None) -> None:
+    def pause(self, queue: str, *, timeout: float | None = None) -> Queue:
+        """Stops the jobs of the queue from starting. Running jobs continue."""
+        request = admin_service_pb2.PauseQueueRequest(queue=queue)
+        return queue_from(self._call(self._admin.PauseQueue, request, timeout).queue)
+
+    def resume(self, queue: str, *, timeout: float | None = None) -> Queue:
         """Undoes pause."""
-        self._call(self._admin.ResumeQueue, admin_service_pb2.ResumeQueueRequest(queue=queue), timeout)
+        request = admin_service_pb2.ResumeQueueRequest(queue=queue)
+        return queue_from(self._call(self._admin.ResumeQueue, request, timeout).queue)
 
-    def set_limit(
-        self, user_id: str, limit: int | None, *, queue: str = "", timeout: float | None = None
+    def update_limit(
+        self, user_id: str, max_running: int | None, *, queue: str = "", timeout: float | None = None
     ) -> UserLimit:
         """Sets how many jobs of a user may run at once in a queue. None removes the user's own limit."""
-        request = admin_service_pb2.SetUserLimitRequest(
-            user_id=user_id, queue=queue, limit=limit or 0, clear=limit is None
-        )
-        return user_limit_from(self._call(self._admin.SetUserLimit, request, timeout).limit)
+        request = limit_request(user_id, max_running, queue)
+        return user_limit_from(self._call(self._admin.UpdateUserLimit, request, timeout).limit)
 
     def get_limit(self, user_id: str, *, queue: str = "", timeout: float | None = None) -> UserLimit:
-        """The limit in force."""
+        """The limit that applies to a user in a queue."""
         request = admin_service_pb2.GetUserLimitRequest(user_id=user_id, queue=queue)
         return user_limit_from(self._call(self._admin.GetUserLimit, request, timeout).limit)
+
+    def list_limits(
+        self, *, user_id: str = "", queue: str = "", page_size: int = 0, timeout: float | None = None
+    ) -> Iterator[UserLimit]:
+        """The limits that were set for users, in the order of user and queue; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListUserLimitsRequest(user_id=user_id, queue=queue, page_size=page_size)
+        for answer in self._pages(self._admin.ListUserLimits, request, timeout):
+            yield from map(user_limit_from, answer.limits)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """The server's version, features and limits, and who this client is to it. Needs no scope.
@@ -374,6 +437,7 @@ class Watch(Iterator[WatchItem]):
         user_id: str,
         queue: str,
         after: Mapping[str, int] | None,
+        resume_token: str,
         include_log: bool,
         timeout: float | None,
         give_up_after: float | None,
@@ -385,6 +449,7 @@ class Watch(Iterator[WatchItem]):
             user_id,
             queue,
             after,
+            resume_token,
             include_log,
             give_up_after,
             renews=client._security.renews,
@@ -417,8 +482,14 @@ class Watch(Iterator[WatchItem]):
 
     @property
     def sequences(self) -> dict[str, int]:
-        """Where each job is; as `after` of a later watch, also in another process, it goes on from here."""
+        """The sequence of each job; as `after` of a later watch, also in another process, it goes on from here."""
         return self._machine.sequences()
+
+    @property
+    def resume_token(self) -> str:
+        """The latest token of the service; given to a later watch of the same jobs, user or queue, also in another
+        process, it goes on from here, and may repeat the latest items. Empty before the first one."""
+        return self._machine.resume_token
 
     def close(self) -> None:
         """The iteration ends."""
@@ -507,34 +578,41 @@ class _Stream:
         watch._call = self._call
         if watch._closed.is_set():
             self._call.cancel()
-        self._over = threading.Event()
+        self._is_over = False
         # Until when the read under way may take; None: the caller holds us up, not the service.
         self._read_until: float | None = None
+        # Set when the stream is over, or must be looked at earlier than the thread thought.
+        self._changed = threading.Event()
         self.silence_error: ServiceError | None = None
         threading.Thread(target=self._listen, name="signalbox-watch-silence", daemon=True).start()
 
     def _listen(self) -> None:
-        wait = SILENCE_S
-        while not self._over.wait(wait):
-            until = self._read_until
-            wait = SILENCE_S if until is None else until - time.monotonic()
+        while not self._is_over:
+            silence_s, until = self._watch._machine.silence_s, self._read_until
+            wait = silence_s if until is None else until - time.monotonic()
             if wait <= 0:
-                self.silence_error = silence_error()
+                self.silence_error = silence_error(silence_s)
                 self._call.cancel()
                 return
+            self._changed.wait(wait)
+            self._changed.clear()
 
     def wait_for_headers(self) -> None:
         """Waits for the headers, which the service sends once the watch is open.
 
         A failure is raised when the stream is read.
         """
-        self._read_until = time.monotonic() + SILENCE_S
+        self._read_until = time.monotonic() + self._watch._machine.silence_s
         self._call.initial_metadata()
         self._read_until = None
 
     def __iter__(self) -> Iterator[job_service_pb2.WatchResponse]:
+        silence_s = self._watch._machine.silence_s
         while True:
-            self._read_until = time.monotonic() + SILENCE_S
+            before, silence_s = silence_s, self._watch._machine.silence_s
+            self._read_until = time.monotonic() + silence_s
+            if silence_s < before:
+                self._changed.set()
             try:
                 message = next(self._call)
             except StopIteration:
@@ -550,6 +628,7 @@ class _Stream:
         self.end()
 
     def end(self) -> None:
-        self._over.set()
+        self._is_over = True
+        self._changed.set()
         self._call.cancel()
         self._watch._call = self._outer

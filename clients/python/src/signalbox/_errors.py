@@ -113,7 +113,11 @@ class FailedPrecondition(ServiceError):
 
 
 class OutOfRange(ServiceError):
-    """A sequence beyond the job's own."""
+    """A sequence is beyond the job's own."""
+
+
+class Aborted(ServiceError):
+    """The job's sequence is not the expected one (`metadata`: expected, actual), and nothing was done."""
 
 
 class ResourceExhausted(ServiceError):
@@ -148,8 +152,11 @@ class JobUnsuccessful(SignalboxError):
     """A job became final without success; `job` is how it ended."""
 
     def __init__(self, job: Job) -> None:
-        reason = f" ({job.error.reason}: {job.error.message})" if job.error else ""
-        super().__init__(f"job {job.id} is {job.state.name}{reason}")
+        why = ""
+        if job.error:
+            # The handler's word says more, if it chose one.
+            why = f" ({job.error.reason or job.error.cause.name.lower()}: {job.error.message})"
+        super().__init__(f"job {job.id} is {job.state.name}{why}")
         self.job = job
 
 
@@ -167,6 +174,7 @@ _BY_CODE: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
+    grpc.StatusCode.ABORTED: Aborted,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

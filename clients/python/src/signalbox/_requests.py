@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from signalbox.v1 import job_pb2, job_service_pb2
+from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 
 from ._types import JobState, NewJob, RetryPolicy
 
@@ -22,7 +23,7 @@ WATCHED_JOBS_MAX = 1_000
 
 
 def uuid7() -> str:
-    """A new UUID of version 7 (RFC 9562, section 5.7): sorts by the time it was made."""
+    """A new UUID of version 7 (RFC 9562, section 5.7): ids sort by the time at which they were made."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
@@ -30,7 +31,7 @@ def uuid7() -> str:
 
 
 def timestamp(value: datetime) -> Timestamp:
-    """Refuses a time without zone: which moment it means is a guess."""
+    """Raises ValueError for a time without a zone, because it does not name one moment."""
     if value.tzinfo is None:
         raise ValueError("a datetime must be aware (have a tzinfo)")
     message = Timestamp()
@@ -47,8 +48,8 @@ def duration(value: timedelta) -> Duration:
 def encode_payload(payload: Any, content_type: str | None) -> tuple[bytes, str]:
     """The payload's bytes and its media type.
 
-    Bytes go as they are (application/octet-stream unless said otherwise), None is empty, and whatever
-    else is encoded as JSON.
+    Bytes are sent unchanged (as application/octet-stream by default), None is empty, and anything else is encoded as
+    JSON.
     """
     if payload is None:
         return b"", content_type or ""
@@ -60,7 +61,8 @@ def encode_payload(payload: Any, content_type: str | None) -> tuple[bytes, str]:
 
 
 def retry_policy(policy: RetryPolicy) -> job_pb2.RetryPolicy:
-    message = job_pb2.RetryPolicy(factor=policy.factor or 0.0, jitter=policy.jitter or 0.0)
+    # None leaves a field unset, which is not the same as 0.
+    message = job_pb2.RetryPolicy(factor=policy.factor, jitter=policy.jitter)
     if policy.initial_delay is not None:
         message.initial_delay.CopyFrom(duration(policy.initial_delay))
     if policy.max_delay is not None:
@@ -69,7 +71,7 @@ def retry_policy(policy: RetryPolicy) -> job_pb2.RetryPolicy:
 
 
 def job_spec(job: NewJob) -> job_pb2.JobSpec:
-    """With a new id when there is neither an id nor a key, so that it is safe to send it twice."""
+    """Makes a new id if the job has neither an id nor a key, so that the call can be repeated."""
     if job.run_at is not None and job.delay is not None:
         raise ValueError("run_at and delay exclude each other")
     payload, content_type = encode_payload(job.payload, job.content_type)
@@ -101,7 +103,7 @@ def job_spec(job: NewJob) -> job_pb2.JobSpec:
 def list_request(
     user_id: str | None,
     queue: str | None,
-    kind: str | None,
+    kinds: str | Iterable[str],
     states: Iterable[JobState],
     labels: Mapping[str, str] | None,
     created_from: datetime | None,
@@ -111,20 +113,24 @@ def list_request(
 ) -> job_service_pb2.ListJobsRequest:
     # The stubs know only their own enum.
     numbers: Any = [int(state) for state in states]
-    message = job_service_pb2.ListJobsRequest(
+    selected = job_pb2.JobFilter(
         user_id=user_id or "",
         queue=queue or "",
-        kind=kind or "",
+        kinds=[kinds] if isinstance(kinds, str) else kinds,
         states=numbers,
         labels=labels or {},
-        page_size=page_size,
-        page_token=page_token,
     )
     if created_from is not None:
-        message.created_from.CopyFrom(timestamp(created_from))
+        selected.created_from.CopyFrom(timestamp(created_from))
     if created_to is not None:
-        message.created_to.CopyFrom(timestamp(created_to))
-    return message
+        selected.created_to.CopyFrom(timestamp(created_to))
+    return job_service_pb2.ListJobsRequest(filter=selected, page_size=page_size, page_token=page_token)
+
+
+def limit_request(user_id: str, max_running: int | None, queue: str) -> admin_service_pb2.UpdateUserLimitRequest:
+    """Sets the user's own limit, or removes it if `max_running` is None: the mask names a field that is not set."""
+    limit = admin_service_pb2.UserLimit(user_id=user_id, queue=queue, max_running=max_running)
+    return admin_service_pb2.UpdateUserLimitRequest(limit=limit, update_mask=FieldMask(paths=["max_running"]))
 
 
 def watch_ids(job_ids: str | Iterable[str] | None) -> Sequence[str]:

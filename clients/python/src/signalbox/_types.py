@@ -17,7 +17,11 @@ from signalbox.v1 import admin_service_pb2, info_service_pb2, job_pb2, job_servi
 
 
 class JobState(enum.IntEnum):
-    """Where a job is in its life. PENDING and RUNNING are live, the other three final."""
+    """The state of a job. PENDING and RUNNING are live, the other three are final.
+
+    signalbox.v1 adds no state. Of all other enums, UNSPECIFIED also stands for a value that this version does not
+    know.
+    """
 
     UNSPECIFIED = 0
     PENDING = 1
@@ -44,8 +48,38 @@ class AttemptOutcome(enum.IntEnum):
     CANCELLED = 7
 
 
+class FailureCause(enum.IntEnum):
+    """Why an attempt or a job ended without success, in the service's terms."""
+
+    UNSPECIFIED = 0
+    HANDLER = 1
+    HANDLER_PERMANENT = 2
+    TIMEOUT = 3
+    INTERRUPTED = 4
+    CANCELLED = 5
+    RELEASED = 6
+
+
+class LogLevel(enum.IntEnum):
+    """The level of a log line."""
+
+    UNSPECIFIED = 0
+    DEBUG = 1
+    INFO = 2
+    WARNING = 3
+    ERROR = 4
+
+
+class EnqueueDisposition(enum.IntEnum):
+    """What a call did with a job that was to be enqueued: added it, or found that it had been added before."""
+
+    UNSPECIFIED = 0
+    CREATED = 1
+    SAME_REQUEST = 2
+
+
 class JobEventType(enum.IntEnum):
-    """A change of a job's state."""
+    """The type of a lifecycle event. The event's state and sequence are valid for an UNSPECIFIED one too."""
 
     UNSPECIFIED = 0
     ENQUEUED = 1
@@ -56,14 +90,15 @@ class JobEventType(enum.IntEnum):
     FAILED = 6
     CANCELLED = 7
     RETRIED = 8
+    CANCEL_REQUESTED = 14
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait between attempts. What is None is left to the service.
+    """How long to wait between attempts. A field that is None has the service's default: 5 s, 2, 1 hour, 0.
 
-    After the n-th failure: initial_delay × factor^(n − 1), at most max_delay, moved at random by up to
-    ± jitter of itself. Defaults of the service: 5 s, 2, 1 hour, 0.
+    After the n-th failure: initial_delay × factor^(n − 1), at most max_delay, changed at random by up to
+    ± jitter of itself.
     """
 
     initial_delay: timedelta | None = None
@@ -83,7 +118,7 @@ class NewJob:
     content_type: str | None = None
     job_id: str | None = None
     idempotency_key: str | None = None
-    priority: int = 0
+    priority: int | None = None
     run_at: datetime | None = None
     delay: timedelta | None = None
     max_attempts: int | None = None
@@ -95,38 +130,47 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why an attempt ended without success: a word for programs, a text for people."""
+    """Why an attempt ended without success: the service's `cause`, the handler's `reason` (a word for programs; empty if
+    it chose none), and a message for people."""
 
     reason: str
     message: str
+    cause: FailureCause = FailureCause.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running attempt is. fraction is 0 to 1; steps is 0 when they are not counted."""
+    """How far a running attempt is.
+
+    `fraction` is that of the whole attempt, 0 to 1; None: not known. `done` and `total` count steps, bytes or other
+    units; a `total` of 0: they are not counted.
+    """
 
     stage: str
-    fraction: float
+    fraction: float | None
     message: str
-    step: int
-    steps: int
+    done: int
+    total: int
     updated_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line that a handler wrote. number counts up from 1 within a job."""
+    """A line that a handler wrote. `number` counts from 1, over all attempts of the job."""
 
     number: int
     at: datetime | None
     attempt: int
-    level: str
+    level: LogLevel
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of a job. node is empty unless the caller has the scope admin."""
+    """One run of a job. No other run of the job has its number.
+
+    `node` is empty unless the caller has the scope admin. `counted`: the attempt uses up one of max_attempts.
+    """
 
     number: int
     node: str
@@ -134,6 +178,7 @@ class Attempt:
     ended_at: datetime | None
     outcome: AttemptOutcome
     error: JobError | None
+    counted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +195,10 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the service described it. Times are aware, in UTC."""
+    """A job as the service described it. Times are aware, in UTC.
+
+    `attempt` counts every start of the job; `attempts_used` those that used up one of `max_attempts`.
+    """
 
     id: str
     kind: str
@@ -178,6 +226,7 @@ class Job:
     attempts: tuple[Attempt, ...]
     log: tuple[LogLine, ...]
     payload: bytes
+    attempts_used: int
 
     @property
     def is_final(self) -> bool:
@@ -186,10 +235,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """A job, and whether it is new: False when the same id or key was enqueued before."""
+    """A job, and whether it is new: False if a job with this id or key existed."""
 
     job: Job
     created: bool
+    disposition: EnqueueDisposition
 
     @property
     def id(self) -> str:
@@ -198,15 +248,17 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class EnqueuedItem:
-    """The outcome for one job of a batch."""
+    """The result of one job of a batch. `sequence` is the number of the job's last event; 1 for a new job."""
 
     job_id: str
     created: bool
+    disposition: EnqueueDisposition
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, and the token of the next page (empty: that was all)."""
+    """Some jobs, and the token of the next page (empty: this is the last page)."""
 
     jobs: tuple[Job, ...]
     next_page_token: str
@@ -214,21 +266,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The present state of a job, which is the first item of each watched job."""
+    """The current state of a job, which is the first item of each watched job."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotComplete:
-    """Sent once, after the snapshots of all jobs that existed when the watch began."""
+class SnapshotsComplete:
+    """All snapshots of jobs that existed when the watch began have been given. Given once."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A lifecycle change. sequence is one more than that of the job's event before.
+    """A lifecycle event. `sequence` is one more than that of the job's previous event.
 
-    node is empty where there is none, and unless the caller has the scope admin.
+    `node` is empty if there is none, and unless the caller has the scope admin.
     """
 
     job_id: str
@@ -263,16 +315,26 @@ class LogEvent:
     lines: tuple[LogLine, ...]
 
 
-WatchItem = Snapshot | SnapshotComplete | JobEvent | ProgressEvent | LogEvent
+@dataclass(frozen=True, slots=True)
+class JobRemoved:
+    """A job of the watch does not exist, or was removed after its retention. No more events of it follow."""
+
+    job_id: str
+
+
+WatchItem = Snapshot | SnapshotsComplete | JobEvent | ProgressEvent | LogEvent | JobRemoved
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue: how many jobs by state, and how fast it moves (per second, over the last minute)."""
+    """The jobs of a queue by state, and its rates per second, over the last minute.
 
-    queue: str
+    `pending` includes `not_due`. `capped`: the jobs were not all counted, and each number of 10,000 or more may be less
+    than the truth.
+    """
+
     pending: int
-    scheduled: int
+    not_due: int
     running: int
     succeeded: int
     failed: int
@@ -280,7 +342,16 @@ class QueueStats:
     oldest_pending_age: timedelta | None
     enqueued_per_second: float
     finished_per_second: float
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue. `stats` is None unless it was asked for."""
+
+    name: str
     paused: bool
+    stats: QueueStats | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,17 +372,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class UserLimit:
-    """How many jobs of a user may run at once in a queue, and how many do."""
+    """How many jobs of a user may run at once in a queue, and how many do.
+
+    `overridden`: the limit was set for this user; otherwise it is the queue's. `max_running` is None if the service did
+    not say.
+    """
 
     user_id: str
     queue: str
-    limit: int
-    is_override: bool
+    max_running: int | None
+    overridden: bool
     running: int
 
 
 class Stability(enum.IntEnum):
-    """How much clients can rely on a feature. UNSPECIFIED stands for a value that this version does not know."""
+    """How much clients can rely on a feature."""
 
     UNSPECIFIED = 0
     EXPERIMENTAL = 1
@@ -389,7 +464,10 @@ def _span(message: Message, name: str) -> timedelta | None:
 
 
 def _error(message: Any) -> JobError | None:
-    return JobError(message.error.reason, message.error.message) if message.HasField("error") else None
+    if not message.HasField("error"):
+        return None
+    error: job_pb2.JobError = message.error
+    return JobError(error.reason, error.message, _known(FailureCause, error.cause))
 
 
 def _result(message: Any) -> JobResult | None:
@@ -399,16 +477,17 @@ def _result(message: Any) -> JobResult | None:
 def progress_from(message: job_pb2.Progress) -> Progress:
     return Progress(
         message.stage,
-        message.fraction,
+        message.fraction if message.HasField("fraction") else None,
         message.message,
-        message.step,
-        message.steps,
+        message.done,
+        message.total,
         _time(message, "updated_at"),
     )
 
 
 def log_line_from(message: job_pb2.LogLine) -> LogLine:
-    return LogLine(message.number, _time(message, "at"), message.attempt, message.level, message.message)
+    level = _known(LogLevel, message.level)
+    return LogLine(message.number, _time(message, "at"), message.attempt, level, message.message)
 
 
 def attempt_from(message: job_pb2.Attempt) -> Attempt:
@@ -419,15 +498,16 @@ def attempt_from(message: job_pb2.Attempt) -> Attempt:
         _time(message, "ended_at"),
         _known(AttemptOutcome, message.outcome),
         _error(message),
+        message.counted,
     )
 
 
 def retry_policy_from(message: job_pb2.RetryPolicy) -> RetryPolicy:
     return RetryPolicy(
         _span(message, "initial_delay"),
-        message.factor or None,
+        message.factor if message.HasField("factor") else None,
         _span(message, "max_delay"),
-        message.jitter or None,
+        message.jitter if message.HasField("jitter") else None,
     )
 
 
@@ -459,7 +539,22 @@ def job_from(message: job_pb2.Job) -> Job:
         attempts=tuple(attempt_from(item) for item in message.attempts),
         log=tuple(log_line_from(line) for line in message.log),
         payload=message.payload,
+        attempts_used=message.attempts_used,
     )
+
+
+def enqueued_from(message: job_service_pb2.EnqueueResponse, is_own_id: bool) -> Enqueued:
+    """`is_own_id`: the client made the job's id, which is new; so if the service says that the job existed, an earlier try
+    of the same call added it."""
+    if is_own_id:
+        return Enqueued(job_from(message.job), True, EnqueueDisposition.CREATED)
+    return Enqueued(job_from(message.job), message.created, _known(EnqueueDisposition, message.disposition))
+
+
+def enqueued_item_from(message: job_service_pb2.EnqueuedJob, is_own_id: bool) -> EnqueuedItem:
+    """`is_own_id`: as for enqueued_from."""
+    disposition = EnqueueDisposition.CREATED if is_own_id else _known(EnqueueDisposition, message.disposition)
+    return EnqueuedItem(message.job_id, message.created or is_own_id, disposition, message.sequence)
 
 
 def job_event_from(message: job_service_pb2.JobEvent) -> JobEvent:
@@ -482,9 +577,8 @@ def job_event_from(message: job_service_pb2.JobEvent) -> JobEvent:
 
 def queue_stats_from(message: admin_service_pb2.QueueStats) -> QueueStats:
     return QueueStats(
-        message.queue,
         message.pending,
-        message.scheduled,
+        message.not_due,
         message.running,
         message.succeeded,
         message.failed,
@@ -492,8 +586,13 @@ def queue_stats_from(message: admin_service_pb2.QueueStats) -> QueueStats:
         _span(message, "oldest_pending_age"),
         message.enqueued_per_second,
         message.finished_per_second,
-        message.paused,
+        message.capped,
     )
+
+
+def queue_from(message: admin_service_pb2.Queue) -> Queue:
+    stats = queue_stats_from(message.stats) if message.HasField("stats") else None
+    return Queue(message.name, message.paused, stats)
 
 
 def node_from(message: admin_service_pb2.Node) -> Node:
@@ -512,7 +611,8 @@ def node_from(message: admin_service_pb2.Node) -> Node:
 
 
 def user_limit_from(message: admin_service_pb2.UserLimit) -> UserLimit:
-    return UserLimit(message.user_id, message.queue, message.limit, message.is_override, message.running)
+    max_running = message.max_running if message.HasField("max_running") else None
+    return UserLimit(message.user_id, message.queue, max_running, message.overridden, message.running)
 
 
 def server_info_from(message: info_service_pb2.GetServerInfoResponse) -> ServerInfo:
@@ -543,7 +643,7 @@ def server_info_from(message: info_service_pb2.GetServerInfoResponse) -> ServerI
 
 
 def _known(kind: Any, value: int) -> Any:
-    """A newer server may know more values than we do."""
+    """The value as this enum; UNSPECIFIED if it is one that a newer server has added."""
     try:
         return kind(value)
     except ValueError:

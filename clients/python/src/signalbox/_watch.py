@@ -8,9 +8,10 @@ event is given twice and none is left out, however often the connection is lost:
                     │               └─ Next.READ, RECONNECT (a gap), or FILL
                     └─ ended(error) ──► None: all done, or seconds to wait before the next request()
 
-A watch of named jobs resumes by `after_sequence`. A watch of a user or queue cannot name where it was, so
-after a reconnection its snapshots tell which jobs moved on meanwhile, and what they missed is fetched with
-watches of those jobs (fill_request) while the new stream waits.
+A watch resumes by the latest `resume_token`; events that come again are dropped by their sequence. If there is no
+token yet, or the server cannot go on from it, a watch of named jobs resumes by `after_sequence`. A watch of a user
+or queue then begins with snapshots, which show the jobs that moved on meanwhile; the events that these jobs missed
+are fetched with watches of those jobs (fill_request) while the new stream waits.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from ._backoff import Backoff
 from ._errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated, Unavailable, make_error
 from ._requests import WATCHED_JOBS_MAX
 from ._types import (
+    JobRemoved,
     JobState,
     LogEvent,
     ProgressEvent,
     Snapshot,
-    SnapshotComplete,
+    SnapshotsComplete,
     WatchItem,
     job_event_from,
     job_from,
@@ -40,9 +42,11 @@ from ._types import (
     progress_from,
 )
 
-#: Three heartbeats of 15 s missed: the connection is dead, whatever the network says.
-SILENCE_S = 45.0
-#: How many final jobs of a user or queue are remembered (one may be put back by Retry).
+#: How long a connection may be silent, in seconds, before the server has said how often it sends heartbeats.
+DEFAULT_SILENCE_S = 45.0
+#: A connection is dead after this many missed heartbeats, whatever the network says.
+HEARTBEATS_MISSED = 3
+#: How many final jobs of a user or queue are remembered (Retry may return one to PENDING).
 FINAL_KEPT = 10_000
 
 _FINAL = frozenset((int(JobState.SUCCEEDED), int(JobState.FAILED), int(JobState.CANCELLED)))
@@ -83,16 +87,24 @@ class _Known:
 
     #: The sequence of the last lifecycle event given, or of the first snapshot; 0: nothing was given yet.
     sequence: int = 0
-    #: None: no message was received about the job, and the caller's `after` does not say.
+    #: None: no message was received about the job.
     is_final: bool | None = None
+    #: The service said that the job does not exist any more.
+    is_removed: bool = False
     log_number: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more is expected of the job."""
+        return bool(self.is_final) or self.is_removed
 
 
 class WatchMachine:
     """One watch, over all its connections.
 
-    `give_up_s`: how long without any message until the last error is raised; None: never. `renews`: each
-    connection has a new token, so that the end of one that was good is not the end of the watch.
+    `after` and `resume_token` are where an earlier watch was. `give_up_s`: how long without any message until the last
+    error is raised; None: never. `renews`: each connection has a new token, so that the watch survives the end of a
+    token that was good.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class WatchMachine:
         user_id: str = "",
         queue: str = "",
         after: Mapping[str, int] | None = None,
+        resume_token: str = "",
         include_log: bool = False,
         give_up_s: float | None = 300.0,
         backoff: Backoff | None = None,
@@ -120,46 +133,66 @@ class WatchMachine:
         self._heard = False
         self._backoff = backoff or Backoff()
         self._known: dict[str, _Known] = {id: _Known((after or {}).get(id, 0)) for id in job_ids}
-        # The error of the last named job that was removed before its end was received.
-        self._removed: NotFound | None = None
         # The final jobs of a watch of a user or queue, oldest first, apart from the live ones.
         self._final: OrderedDict[str, _Known] = OrderedDict()
         self._told_complete = False
+        #: The latest token of the service; empty: none yet, or the last one is no longer of use.
+        self.resume_token = resume_token
+        # The jobs of the requests that the token belongs to; a request with the token must name the same ones.
+        self._asked: tuple[str, ...] = tuple(job_ids)
+        # Whether this connection goes on where the token was sent.
+        self._resumed = False
+        # Whether we end this connection ourselves, so that its end says nothing about the jobs.
+        self._reconnects = False
+        #: How long this connection may be silent, in seconds.
+        self.silence_s = DEFAULT_SILENCE_S
         # The jobs of this connection's snapshots, until these are complete.
         self._seen: set[str] = set()
-        # Jobs that moved on unseen, in the order in which that was found, and those of them now asked for.
+        # Jobs that moved on unseen, in the order in which that was found, and those of them that a fill asks for.
         self._behind: dict[str, None] = {}
         self._filling: list[str] = []
-        #: The most jobs that one fill requests.
-        self._fill_max = WATCHED_JOBS_MAX
 
     def sequences(self) -> dict[str, int]:
-        """Where each job is; given as `after` to a later watch it goes on from here."""
+        """The sequence of each job; given as `after` to a later watch it goes on from here."""
         return {id: known.sequence for id, known in self._known.items() if known.sequence}
 
     def request(self) -> job_service_pb2.WatchRequest:
-        """Asks for a (new) stream, from where we are."""
-        self._heard = False
+        """The request of a (new) stream that goes on from here."""
+        if self._behind:
+            # The token is beyond events that a fill should have fetched.
+            self.resume_token = ""
+        self._heard = self._resumed = self._reconnects = False
+        self.silence_s = DEFAULT_SILENCE_S
         self._seen.clear()
         self._behind.clear()
         self._filling.clear()
-        self._fill_max = WATCHED_JOBS_MAX
-        request = job_service_pb2.WatchRequest(
-            user_id=self._user_id, queue=self._queue, include_log=self._include_log
-        )
-        if self._by_job:
-            for id, known in self._known.items():
-                # A job whose end was received may have been removed since, and would fail the watch of the others.
-                if not known.is_final:
-                    request.jobs.add(job_id=id, after_sequence=known.sequence)
+        request = job_service_pb2.WatchRequest(include_log=self._include_log, resume_token=self.resume_token)
+        if not self._by_job:
+            request.filter.user_id = self._user_id
+            request.filter.queue = self._queue
+            return request
+        if not self.resume_token:
+            self._asked = tuple(id for id, known in self._known.items() if not known.is_over)
+        for id in self._asked:
+            self._ask(request, id)
         return request
 
+    def _ask(self, request: job_service_pb2.WatchRequest, id: str) -> None:
+        known = self._get(id)
+        line = known.log_number if self._include_log else 0
+        request.jobs.add(job_id=id, after_sequence=known.sequence, after_log_line=line)
+
     def receive(self, message: job_service_pb2.WatchResponse) -> Step:
-        """A message of the stream."""
+        """A message of the stream. One without a known event has no items."""
         self._was_open = self._heard = True
-        self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
+        if which == "opened":
+            # It does not show that the watch works: each watch begins with it, also one that fails at once.
+            self._opened(message.opened, step)
+            self._reconnects = step.next is Next.RECONNECT
+            return step
+        self._failing_since = None
         if which == "snapshot":
             self._snapshot(message.snapshot, step)
         elif which == "lifecycle":
@@ -171,88 +204,77 @@ class WatchMachine:
         elif which == "log":
             self._log(message.log, step)
         elif which == "heartbeat":
-            self._heartbeat(message.heartbeat, step)
+            # The stream has lived for a while.
+            self._backoff.reset()
+        elif which == "removed":
+            self._remove(message.removed.job_id, step)
+        elif which == "snapshots_complete":
+            self._snapshots_complete(step)
+        if step.next is Next.RECONNECT:
+            self._reconnects = True
+        elif message.resume_token:
+            self.resume_token = message.resume_token
         return step
 
     def ended(self, error: ServiceError | None, now: float) -> float | None:
-        """The stream ended: with OK (None) or an error. Gives None when the watch is done, else the seconds
-        to wait before the next request; raises what cannot be helped."""
-        was_removed = isinstance(error, NotFound) and self._remove(error)
+        """The stream ended: with OK (None) or an error. Returns None when the watch is done, else the seconds
+        to wait before the next request; raises an error that another try would not help."""
         has_expired = isinstance(error, Unauthenticated) and self._renews and self._heard
-        if error is not None and error.code in _HOPELESS and not was_removed and not has_expired:
+        if error is not None and error.code in _HOPELESS and not has_expired:
             raise error
         if isinstance(error, ResourceExhausted) and not self._was_open:
             # The first connection fails at once, as any other call. A later one retries, because the connection
             # that was lost may still count as a watch.
             raise error
-        if self._by_job and all(self._is_over(known, error) for known in self._known.values()):
-            if self._removed is not None:
-                raise self._removed
+        is_over = self._by_job and all(self._is_over(known, error) for known in self._known.values())
+        if is_over and not self._reconnects:
             return None
-        if was_removed:
-            return 0.0
         if self._failing_since is None:
             self._failing_since = now
         if self._give_up_s is not None and now - self._failing_since >= self._give_up_s:
             raise error or Unavailable(grpc.StatusCode.UNAVAILABLE, "the watch ended too many times in a row")
         return self._backoff.next_delay(error)
 
-    def _remove(self, error: NotFound) -> bool:
-        """Removes the job that an error names. Returns whether that job existed before: the others are then watched
-        without it, and the error is raised after their end. The error for an unknown job is raised at once."""
-        known = self._known.get(error.resource_name)
-        if not self._by_job or known is None or known.sequence == 0:
-            return False
-        del self._known[error.resource_name]
-        self._removed = error
-        return True
-
-    @staticmethod
-    def _is_over(known: _Known, error: ServiceError | None) -> bool:
-        if known.is_final is None:
-            # `after` was its last event: the service had nothing to tell, and ended the stream.
-            return known.sequence > 0 and error is None
-        return known.is_final
+    def _is_over(self, known: _Known, error: ServiceError | None) -> bool:
+        if known.is_final is None and not known.is_removed:
+            # The watch went on after the job's last event: the service had nothing to send, and ended the stream.
+            return error is None and (known.sequence > 0 or self._resumed)
+        return known.is_over
 
     # Jobs that moved on while a watch of a user or queue was cut.
 
     def fill_request(self) -> job_service_pb2.WatchRequest | None:
-        """Asks for what the next jobs missed; None: nothing (more) is missing."""
-        self._filling = list(self._behind)[: self._fill_max]
+        """A request for what the next jobs missed; None: nothing (more) is missing."""
+        self._filling = list(self._behind)[:WATCHED_JOBS_MAX]
         if not self._filling:
             return None
         request = job_service_pb2.WatchRequest()
         for id in self._filling:
-            request.jobs.add(job_id=id, after_sequence=self._get(id).sequence)
+            self._ask(request, id)
         return request
 
     def receive_fill(self, message: job_service_pb2.WatchResponse) -> Step:
-        """A message of a fill's stream. FILL: it has given all we need; go on with the next fill_request."""
+        """A message of a fill's stream. FILL: the fill is complete; go on with the next fill_request."""
         self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
         if which == "lifecycle":
             self._lifecycle(message.lifecycle, step)
-        elif which == "heartbeat" and message.heartbeat.snapshot_complete:
-            # All that was missed came before it. What happens from here on is on the watch's own stream, which
-            # must not wait until these jobs are final.
+        elif which == "removed":
+            self._remove(message.removed.job_id, step)
+        elif which == "snapshots_complete":
+            # All that was missed came before it. Later events come on the watch's own stream, which must not wait
+            # until these jobs are final.
             self._filled()
             step.next = Next.FILL
         return step
 
     def fill_ended(self, error: ServiceError | None) -> bool:
         """A fill's stream ended by itself. True: go on with the next fill_request; False: reconnect."""
-        if isinstance(error, NotFound):
-            gone = error.resource_name if len(self._filling) > 1 else self._filling[0]
-            if gone in self._filling:
-                # Removed since. There is nothing left to tell about it, but about the others.
-                self._behind.pop(gone, None)
-                self._known.pop(gone, None)
-                self._final.pop(gone, None)
-            else:
-                # The service does not say which: fewer at once, down to that one.
-                self._fill_max = len(self._filling) // 2
-            return True
+        if isinstance(error, NotFound) and len(self._filling) == 1:
+            # The only job of the fill was removed.
+            self._forget(self._filling[0])
+            error = None
         if error is None:
             self._filled()
             return True
@@ -262,7 +284,6 @@ class WatchMachine:
         for id in self._filling:
             self._behind.pop(id, None)
         self._filling = []
-        self._fill_max = min(2 * self._fill_max, WATCHED_JOBS_MAX)
 
     # Each kind of message.
 
@@ -284,6 +305,25 @@ class WatchMachine:
         if len(self._final) > FINAL_KEPT:
             self._final.popitem(last=False)
 
+    def _forget(self, id: str) -> None:
+        self._behind.pop(id, None)
+        if self._by_job:
+            self._known[id].is_removed = True
+        else:
+            self._known.pop(id, None)
+            self._final.pop(id, None)
+
+    def _opened(self, opened: job_service_pb2.WatchOpened, step: Step) -> None:
+        interval = opened.heartbeat_interval.ToTimedelta().total_seconds()
+        self.silence_s = HEARTBEATS_MISSED * interval if interval > 0 else DEFAULT_SILENCE_S
+        self._resumed = opened.resumed
+        if self.resume_token and not opened.resumed:
+            # The server cannot go on from the token.
+            self.resume_token = ""
+            if self._by_job and any(known.sequence for known in self._known.values()):
+                # It can from the sequences, which it ignored.
+                step.next = Next.RECONNECT
+
     def _snapshot(self, snapshot: job_service_pb2.JobSnapshot, step: Step) -> None:
         job = snapshot.job
         if not self._wants(job.id):
@@ -294,7 +334,7 @@ class WatchMachine:
             # If the job is final already, its last event follows, which has the result and ends the job's part.
             self._set(job.id, job.sequence - (job.state in _FINAL), is_final=False)
             step.items.append(Snapshot(job_from(job)))
-        # From here on: a user or queue again after a reconnection.
+        # Otherwise a user or queue is watched again after a reconnection.
         elif job.sequence == known.sequence:
             if job.HasField("progress") and job.state == job_pb2.JOB_STATE_RUNNING:
                 step.items.append(ProgressEvent(job.id, job.attempt, progress_from(job.progress)))
@@ -308,9 +348,10 @@ class WatchMachine:
         if event.sequence <= known.sequence:
             return
         if known.sequence != 0 and event.sequence != known.sequence + 1:
-            # Never expected. There is more of it than we know; what is missing is asked for again.
+            # The service never leaves a gap; if there is one, the missing events are asked for again.
             known.is_final = False
             if self._by_job or self._filling:
+                self.resume_token = ""
                 step.next = Next.RECONNECT
             else:
                 self._behind[event.job_id] = None
@@ -329,24 +370,26 @@ class WatchMachine:
             known.log_number = lines[-1].number
             step.items.append(LogEvent(event.job_id, lines))
 
-    def _heartbeat(self, heartbeat: job_service_pb2.Heartbeat, step: Step) -> None:
-        if not heartbeat.snapshot_complete:
-            # The stream has lived for a while.
-            self._backoff.reset()
+    def _remove(self, id: str, step: Step) -> None:
+        if not self._wants(id) or self._get(id).is_removed:
             return
-        if not self._by_job:
+        self._forget(id)
+        step.items.append(JobRemoved(id))
+
+    def _snapshots_complete(self, step: Step) -> None:
+        if not self._by_job and not self._resumed:
             for id in self._known:
-                # It was live when we last heard, and is not among the live ones any more.
+                # It was live when the last message of it came, and is not among the live ones any more.
                 if id not in self._seen:
                     self._behind[id] = None
-            self._seen.clear()
-            if self._behind:
-                step.next = Next.FILL
+        self._seen.clear()
+        if self._behind:
+            step.next = Next.FILL
         if not self._told_complete:
             self._told_complete = True
-            step.items.append(SnapshotComplete())
+            step.items.append(SnapshotsComplete())
 
 
-def silence_error() -> ServiceError:
-    """The error of a connection that received no message for SILENCE_S."""
-    return make_error(grpc.StatusCode.UNAVAILABLE, f"no message from the server for {SILENCE_S:g} s")
+def silence_error(seconds: float) -> ServiceError:
+    """The error of a connection that received no message for so long."""
+    return make_error(grpc.StatusCode.UNAVAILABLE, f"no message from the server for {seconds:g} s")

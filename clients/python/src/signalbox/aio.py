@@ -27,28 +27,35 @@ from ._backoff import UnaryRetry
 from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._client import result_of
 from ._errors import Cancelled, DeadlineExceeded, ServiceError, from_rpc_error
-from ._requests import job_spec, list_request, watch_ids
+from ._requests import job_spec, limit_request, list_request, watch_ids
 from ._security import TLS, AsyncToken, Metadata, Security
 from ._types import (
+    Attempt,
     Enqueued,
     EnqueuedItem,
     Job,
     JobState,
+    LogLevel,
+    LogLine,
     NewJob,
     Node,
     Page,
-    QueueStats,
+    Queue,
     RetryPolicy,
     ServerInfo,
     UserLimit,
     WatchItem,
+    attempt_from,
+    enqueued_from,
+    enqueued_item_from,
     job_from,
+    log_line_from,
     node_from,
-    queue_stats_from,
+    queue_from,
     server_info_from,
     user_limit_from,
 )
-from ._watch import SILENCE_S, Next, WatchMachine, silence_error
+from ._watch import Next, WatchMachine, silence_error
 
 
 class Client:
@@ -63,7 +70,7 @@ class Client:
     Raises ValueError for a token without TLS to another machine, where it could be read on the network,
     unless `insecure` is True.
 
-    Every method but `retry` may be sent again after UNAVAILABLE, since that changes nothing twice.
+    Calls are repeated after UNAVAILABLE, because that changes nothing twice; `retry` only with `expected_sequence`.
     """
 
     def __init__(
@@ -141,6 +148,15 @@ class Client:
                 raise error
             await asyncio.sleep(delay)
 
+    async def _pages(self, method: Any, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+        """Every page of a list; `timeout` is that of each call."""
+        while True:
+            answer = await self._call(method, request, timeout)
+            yield answer
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
     # Jobs
 
     async def enqueue(
@@ -153,7 +169,7 @@ class Client:
         content_type: str | None = None,
         job_id: str | None = None,
         idempotency_key: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         max_attempts: int | None = None,
@@ -192,9 +208,7 @@ class Client:
         )
         request = job_service_pb2.EnqueueRequest(job=job_spec(job))
         answer = await self._call(self._jobs.Enqueue, request, timeout)
-        # The id is new, so if the service says that the job existed, an earlier try of this call took effect.
-        own_id = not job_id and not idempotency_key
-        return Enqueued(job_from(answer.job), answer.created or own_id)
+        return enqueued_from(answer, is_own_id=not job_id and not idempotency_key)
 
     async def enqueue_batch(
         self, jobs: Iterable[NewJob], *, timeout: float | None = None
@@ -204,7 +218,7 @@ class Client:
         request = job_service_pb2.EnqueueBatchRequest(jobs=[job_spec(job) for job in jobs])
         answer = await self._call(self._jobs.EnqueueBatch, request, timeout)
         return tuple(
-            EnqueuedItem(item.job_id, item.created or not (job.job_id or job.idempotency_key))
+            enqueued_item_from(item, is_own_id=not (job.job_id or job.idempotency_key))
             for item, job in zip(answer.jobs, jobs, strict=True)
         )
 
@@ -218,7 +232,7 @@ class Client:
         *,
         user_id: str | None = None,
         queue: str | None = None,
-        kind: str | None = None,
+        kinds: str | Iterable[str] = (),
         states: Iterable[JobState] = (),
         labels: Mapping[str, str] | None = None,
         created_from: datetime | None = None,
@@ -229,7 +243,7 @@ class Client:
     ) -> Page:
         """One page of the jobs that match every filter, newest first. It may be short, even empty."""
         request = list_request(
-            user_id, queue, kind, states, labels, created_from, created_to, page_size, page_token
+            user_id, queue, kinds, states, labels, created_from, created_to, page_size, page_token
         )
         answer = await self._call(self._jobs.ListJobs, request, timeout)
         return Page(tuple(job_from(job) for job in answer.jobs), answer.next_page_token)
@@ -239,7 +253,7 @@ class Client:
         *,
         user_id: str | None = None,
         queue: str | None = None,
-        kind: str | None = None,
+        kinds: str | Iterable[str] = (),
         states: Iterable[JobState] = (),
         labels: Mapping[str, str] | None = None,
         created_from: datetime | None = None,
@@ -248,35 +262,66 @@ class Client:
         timeout: float | None = None,
     ) -> AsyncIterator[Job]:
         """Every job that matches, newest first; pages are fetched as they are needed."""
-        states, token = tuple(states), ""
-        while True:
-            page = await self.list_page(
-                user_id=user_id,
-                queue=queue,
-                kind=kind,
-                states=states,
-                labels=labels,
-                created_from=created_from,
-                created_to=created_to,
-                page_size=page_size,
-                page_token=token,
-                timeout=timeout,
-            )
-            for job in page.jobs:
-                yield job
-            token = page.next_page_token
-            if not token:
-                return
+        request = list_request(user_id, queue, kinds, states, labels, created_from, created_to, page_size, "")
+        async for answer in self._pages(self._jobs.ListJobs, request, timeout):
+            for item in answer.jobs:
+                yield job_from(item)
 
-    async def cancel(self, job_id: str, *, reason: str = "", timeout: float | None = None) -> Job:
-        """Asks for a job's end, and gives it as it is now. One that runs ends later: wait for it."""
-        request = job_service_pb2.CancelRequest(job_id=job_id, reason=reason)
+    async def list_attempts(
+        self, job_id: str, *, page_size: int = 0, timeout: float | None = None
+    ) -> AsyncIterator[Attempt]:
+        """Every attempt of a job, oldest first; pages are fetched as they are needed. Raises NotFound."""
+        request = job_service_pb2.ListAttemptsRequest(job_id=job_id, page_size=page_size)
+        async for answer in self._pages(self._jobs.ListAttempts, request, timeout):
+            for item in answer.attempts:
+                yield attempt_from(item)
+
+    async def list_log_lines(
+        self,
+        job_id: str,
+        *,
+        after_line: int = 0,
+        min_level: LogLevel = LogLevel.UNSPECIFIED,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[LogLine]:
+        """The log lines of a job that are kept (the last 200), oldest first; pages are fetched as they are needed.
+
+        `after_line`: only lines after the one with this number. `min_level`: only lines of this level or a higher
+        one. Raises NotFound.
+        """
+        # The stubs know only their own enum.
+        level: Any = int(min_level)
+        request = job_service_pb2.ListLogLinesRequest(
+            job_id=job_id, after_line=after_line, page_size=page_size, min_level=level
+        )
+        async for answer in self._pages(self._jobs.ListLogLines, request, timeout):
+            for item in answer.lines:
+                yield log_line_from(item)
+
+    async def cancel(
+        self, job_id: str, *, note: str = "", expected_sequence: int = 0, timeout: float | None = None
+    ) -> Job:
+        """Cancels a job, and returns it as it is now. A running job ends later: wait for it.
+
+        `note` is for people, and becomes the message of the job's error. `expected_sequence`: the sequence that the
+        job must have. Raises Aborted if it has another one, which may be because an earlier try of this call
+        cancelled it.
+        """
+        request = job_service_pb2.CancelRequest(
+            job_id=job_id, note=note, expected_sequence=expected_sequence
+        )
         return job_from((await self._call(self._jobs.Cancel, request, timeout)).job)
 
-    async def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
-        """Puts a failed or cancelled job back to pending. Raises FailedPrecondition in other states."""
-        request = job_service_pb2.RetryRequest(job_id=job_id)
-        return job_from((await self._call(self._jobs.Retry, request, timeout, safe=False)).job)
+    async def retry(self, job_id: str, *, expected_sequence: int = 0, timeout: float | None = None) -> Job:
+        """Returns a failed or cancelled job to pending. Raises FailedPrecondition in other states.
+
+        With `expected_sequence`, the sequence that the job must have, the call is repeated after UNAVAILABLE. Raises
+        Aborted if the job has another one, which may be because an earlier try of this call took effect.
+        """
+        request = job_service_pb2.RetryRequest(job_id=job_id, expected_sequence=expected_sequence)
+        answer = await self._call(self._jobs.Retry, request, timeout, safe=expected_sequence != 0)
+        return job_from(answer.job)
 
     def watch(
         self,
@@ -285,19 +330,23 @@ class Client:
         user_id: str = "",
         queue: str = "",
         after: Mapping[str, int] | None = None,
+        resume_token: str = "",
         include_log: bool = False,
         timeout: float | None = None,
         give_up_after: float | None = 300.0,
     ) -> Watch:
         """Watches up to 1,000 jobs until all are final, or everything of a user or queue until closed.
 
-        Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. A lost
-        connection is made again and the watch resumes. `after` has the sequences (job id to number)
-        to resume from. Raises DeadlineExceeded after `timeout` seconds, and the last error when
-        there was no message for `give_up_after` seconds. Raises ResourceExhausted at once where the user
-        may have no more watches; after a lost connection it waits until it may.
+        Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. After a lost
+        connection the watch connects again and resumes. `resume_token` and `after` (sequences by job id) are where an
+        earlier watch of the same jobs, user or queue was: its `resume_token` and `sequences`. Raises DeadlineExceeded
+        after `timeout` seconds, and the last error when there was no message for `give_up_after` seconds. If the
+        user's quota allows no more watches, raises ResourceExhausted at once, but waits for room after a lost
+        connection.
         """
-        return Watch(self, job_ids, user_id, queue, after, include_log, timeout, give_up_after)
+        return Watch(
+            self, job_ids, user_id, queue, after, resume_token, include_log, timeout, give_up_after
+        )
 
     async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """Waits until a job is final, and returns it, however it ended. Raises DeadlineExceeded."""
@@ -315,38 +364,57 @@ class Client:
 
     # Administration
 
-    async def queue_stats(self, queue: str = "", *, timeout: float | None = None) -> tuple[QueueStats, ...]:
-        """The counts of one queue, or of every queue."""
-        request = admin_service_pb2.GetQueueStatsRequest(queue=queue)
-        answer = await self._call(self._admin.GetQueueStats, request, timeout)
-        return tuple(queue_stats_from(stats) for stats in answer.queues)
+    async def get_queue(self, queue: str, *, include_stats: bool = False, timeout: float | None = None) -> Queue:
+        """One queue, with its jobs counted if `include_stats`. Raises NotFound."""
+        request = admin_service_pb2.GetQueueRequest(queue=queue, include_stats=include_stats)
+        return queue_from((await self._call(self._admin.GetQueue, request, timeout)).queue)
 
-    async def nodes(self, *, timeout: float | None = None) -> tuple[Node, ...]:
-        """Every node that is alive, or was in the last hour."""
-        answer = await self._call(self._admin.ListNodes, admin_service_pb2.ListNodesRequest(), timeout)
-        return tuple(node_from(node) for node in answer.nodes)
+    async def list_queues(
+        self, *, include_stats: bool = False, page_size: int = 0, timeout: float | None = None
+    ) -> AsyncIterator[Queue]:
+        """Every queue, in the order of the names; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListQueuesRequest(include_stats=include_stats, page_size=page_size)
+        async for answer in self._pages(self._admin.ListQueues, request, timeout):
+            for item in answer.queues:
+                yield queue_from(item)
 
-    async def pause(self, queue: str, *, timeout: float | None = None) -> None:
-        """No job of the queue starts from now on."""
-        await self._call(self._admin.PauseQueue, admin_service_pb2.PauseQueueRequest(queue=queue), timeout)
+    async def list_nodes(self, *, page_size: int = 0, timeout: float | None = None) -> AsyncIterator[Node]:
+        """Every node that is alive, or was in the last hour, newest first; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListNodesRequest(page_size=page_size)
+        async for answer in self._pages(self._admin.ListNodes, request, timeout):
+            for item in answer.nodes:
+                yield node_from(item)
 
-    async def resume(self, queue: str, *, timeout: float | None = None) -> None:
+    async def pause(self, queue: str, *, timeout: float | None = None) -> Queue:
+        """Stops the jobs of the queue from starting. Running jobs continue."""
+        request = admin_service_pb2.PauseQueueRequest(queue=queue)
+        return queue_from((await self._call(self._admin.PauseQueue, request, timeout)).queue)
+
+    async def resume(self, queue: str, *, timeout: float | None = None) -> Queue:
         """Undoes pause."""
-        await self._call(self._admin.ResumeQueue, admin_service_pb2.ResumeQueueRequest(queue=queue), timeout)
+        request = admin_service_pb2.ResumeQueueRequest(queue=queue)
+        return queue_from((await self._call(self._admin.ResumeQueue, request, timeout)).queue)
 
-    async def set_limit(
-        self, user_id: str, limit: int | None, *, queue: str = "", timeout: float | None = None
+    async def update_limit(
+        self, user_id: str, max_running: int | None, *, queue: str = "", timeout: float | None = None
     ) -> UserLimit:
         """Sets how many jobs of a user may run at once in a queue. None removes the user's own limit."""
-        request = admin_service_pb2.SetUserLimitRequest(
-            user_id=user_id, queue=queue, limit=limit or 0, clear=limit is None
-        )
-        return user_limit_from((await self._call(self._admin.SetUserLimit, request, timeout)).limit)
+        request = limit_request(user_id, max_running, queue)
+        return user_limit_from((await self._call(self._admin.UpdateUserLimit, request, timeout)).limit)
 
     async def get_limit(self, user_id: str, *, queue: str = "", timeout: float | None = None) -> UserLimit:
-        """The limit in force."""
+        """The limit that applies to a user in a queue."""
         request = admin_service_pb2.GetUserLimitRequest(user_id=user_id, queue=queue)
         return user_limit_from((await self._call(self._admin.GetUserLimit, request, timeout)).limit)
+
+    async def list_limits(
+        self, *, user_id: str = "", queue: str = "", page_size: int = 0, timeout: float | None = None
+    ) -> AsyncIterator[UserLimit]:
+        """The limits that were set for users, in the order of user and queue; pages are fetched as they are needed."""
+        request = admin_service_pb2.ListUserLimitsRequest(user_id=user_id, queue=queue, page_size=page_size)
+        async for answer in self._pages(self._admin.ListUserLimits, request, timeout):
+            for item in answer.limits:
+                yield user_limit_from(item)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """The server's version, features and limits, and who this client is to it. Needs no scope.
@@ -377,6 +445,7 @@ class Watch(AsyncIterator[WatchItem]):
         user_id: str,
         queue: str,
         after: Mapping[str, int] | None,
+        resume_token: str,
         include_log: bool,
         timeout: float | None,
         give_up_after: float | None,
@@ -388,6 +457,7 @@ class Watch(AsyncIterator[WatchItem]):
             user_id,
             queue,
             after,
+            resume_token,
             include_log,
             give_up_after,
             renews=client._security.renews,
@@ -411,7 +481,7 @@ class Watch(AsyncIterator[WatchItem]):
             return self
         try:
             # The service sends its headers once the watch is open. A failure is raised when the stream is read.
-            await asyncio.wait_for(self._first.initial_metadata(), SILENCE_S)
+            await asyncio.wait_for(self._first.initial_metadata(), self._machine.silence_s)
         except (TimeoutError, asyncio.TimeoutError):
             self._first.cancel()
         except BaseException:
@@ -426,8 +496,14 @@ class Watch(AsyncIterator[WatchItem]):
 
     @property
     def sequences(self) -> dict[str, int]:
-        """Where each job is; as `after` of a later watch, also in another process, it goes on from here."""
+        """The sequence of each job; as `after` of a later watch, also in another process, it goes on from here."""
         return self._machine.sequences()
+
+    @property
+    def resume_token(self) -> str:
+        """The latest token of the service; given to a later watch of the same jobs, user or queue, also in another
+        process, it goes on from here, and may repeat the latest items. Empty before the first one."""
+        return self._machine.resume_token
 
     async def close(self) -> None:
         """The iteration ends, also one that another task waits in."""
@@ -443,7 +519,7 @@ class Watch(AsyncIterator[WatchItem]):
             if call is None:
                 return
             try:
-                while (message := await _read(call)) is not None:
+                while (message := await _read(call, machine.silence_s)) is not None:
                     step = machine.receive(message)
                     for item in step.items:
                         yield item
@@ -478,7 +554,7 @@ class Watch(AsyncIterator[WatchItem]):
 
     async def _open(self, request: job_service_pb2.WatchRequest) -> Any:
         """A new stream; None: the watch was closed while a token was awaited."""
-        within = SILENCE_S if self._deadline is None else self._deadline - time.monotonic()
+        within = self._machine.silence_s if self._deadline is None else self._deadline - time.monotonic()
         try:
             metadata = await self._client._show(within, self._calls)
         except Cancelled:
@@ -520,7 +596,7 @@ class _Fill:
                 self.is_lost = True
                 return
             try:
-                while (message := await _read(call)) is not None:
+                while (message := await _read(call, machine.silence_s)) is not None:
                     step = machine.receive_fill(message)
                     for item in step.items:
                         yield item
@@ -539,18 +615,18 @@ class _Fill:
                 return
 
 
-async def _read(call: Any) -> job_service_pb2.WatchResponse | None:
+async def _read(call: Any, silence_s: float) -> job_service_pb2.WatchResponse | None:
     """The next message; None at an end with OK. Raises ServiceError, also when nothing is heard."""
     # In a task of its own, for grpc tells of a call that was cancelled (by close) as if the task that reads had
     # been; a cancellation of our own task must not be taken for that.
     reading = asyncio.create_task(call.read())
     try:
-        await asyncio.wait((reading,), timeout=SILENCE_S)
+        await asyncio.wait((reading,), timeout=silence_s)
     finally:
         is_over = reading.done()
         reading.cancel()
     if not is_over:
-        raise silence_error()
+        raise silence_error(silence_s)
     if reading.cancelled():
         raise Cancelled(grpc.StatusCode.CANCELLED, "the watch was closed")
     try:
