@@ -16,16 +16,17 @@ UNAVAILABLE, which is safe because the client chooses the job's id.
                                 enqueues a job, opens COUNT watches of it on one connection, cancels each after its
                                 first message, prints {"left":COUNT}, cancels the job
 
-A watch prints a line for each message but heartbeats:
+A watch prints these lines:
 
     {"job_id":"…","created":true}                                               only run, and first
     {"event":"snapshot","state":"PENDING","sequence":1}
     {"event":"lifecycle","type":"STARTED","state":"RUNNING","sequence":2}
-    {"event":"progress","fraction":0.5,"attempt":1}
+    {"event":"progress","fraction":0.5,"attempt":1}                             null or left out: not known
     {"event":"reconnect","code":"UNAVAILABLE"}                                  it resumes, with back-off
     {"event":"end","state":"SUCCEEDED","result":"<as text>"}                    last
 
-Without a message for 30 s while it tries to resume, it gives up.
+It resumes by the latest resume_token, and prints no event twice. Without a message for 30 s while it tries to resume, it
+gives up.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Program:
         except queue.Empty:
             raise AssertionError(f"no line within {patience:.0f} s from {self._describe()}") from None
         if text is None:
-            # For whoever asks again.
+            # For the next call.
             self._waiting.put(None)
             return None
         line = json.loads(text)

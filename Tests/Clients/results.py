@@ -18,6 +18,7 @@ COLUMNS = {
     "test_a_call_is_repeated_when_the_service_asks_for_it": "error details",
     "test_a_watch_resumes_when_its_connection_is_cut": "resume",
     "test_a_watch_of_a_final_job_resumes_after_its_snapshot": "resume",
+    "test_a_watch_resumes_by_the_latest_token": "resume",
     "test_tls_and_a_token": "TLS, token",
     "test_another_authority_is_not_trusted": "other authority",
     "test_a_wrong_token_is_refused": "wrong token",
@@ -26,6 +27,11 @@ COLUMNS = {
 }
 HEADINGS = list(dict.fromkeys(COLUMNS.values()))
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+
+
+def _link(language: Language) -> str:
+    """The language's name in the table, which leads to the page of its client."""
+    return f"[{language.title}](../clients/{language.name}/README.md)"
 
 
 class Results:
@@ -68,17 +74,17 @@ class Results:
         assert begin and end, f"{self._page} has no part for results"
         rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("| ")}
         for language in self._outcomes:
-            rows[LANGUAGES[language].title] = self._row(language)
+            rows[_link(LANGUAGES[language])] = self._row(language)
         headings = ["", "tested with", "build", "tests", *HEADINGS]
         table = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-        table += [rows[language.title] for language in LANGUAGES.values() if language.title in rows]
+        table += [rows[_link(language)] for language in LANGUAGES.values() if _link(language) in rows]
         return before + BEGIN + "\n".join(table) + "\n" + END + after
 
     def _row(self, language: str) -> str:
         build = f"{self._build_s[language]:.0f} s" if language in self._build_s else "failed"
         outcomes = self._outcomes[language]
         cells = [
-            LANGUAGES[language].title,
+            _link(LANGUAGES[language]),
             self._versions.get(language, ""),
             build,
             f"{self._test_s.get(language, 0.0):.0f} s",

@@ -24,9 +24,11 @@ from example import Example, Line
 from google.rpc import error_details_pb2, status_pb2
 from harness import PATIENCE_S, Api, Cluster, Proxy, Server
 from signalbox import Client, JobState
-from signalbox.v1 import job_pb2, job_service_pb2
+from signalbox.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 SLEEP = "test.sleep"
+#: The longest response of the service.
+RESPONSE_BYTES_MAX = 4 << 20
 #: How soon the server notices that a client has left a watch.
 LEFT_S = 10.0
 
@@ -110,7 +112,7 @@ def test_a_watch_resumes_when_its_connection_is_cut(example: Example, proxy: Pro
 
 
 class BrokenWatches(grpc.GenericRpcHandler):
-    """A server that passes calls on to another one, but ends its first watch after one message."""
+    """A server that passes calls on to another one, but ends its first watch after the first snapshot."""
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target)
@@ -128,7 +130,8 @@ class BrokenWatches(grpc.GenericRpcHandler):
     def _watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         for message in self._channel.unary_stream("/signalbox.v1.JobService/Watch")(request, timeout=PATIENCE_S):
             yield message
-            if not self._has_broken_a_watch:
+            event = job_service_pb2.WatchResponse.FromString(message).WhichOneof("event")
+            if event == "snapshot" and not self._has_broken_a_watch:
                 self._has_broken_a_watch = True
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
 
@@ -152,6 +155,67 @@ def test_a_watch_of_a_final_job_resumes_after_its_snapshot(
     assert reconnect == {"event": "reconnect", "code": "UNAVAILABLE"}
     assert last == {"event": "lifecycle", "type": "SUCCEEDED", "state": "SUCCEEDED", "sequence": 3}
     assert end["event"] == "end" and end["state"] == "SUCCEEDED"
+
+
+class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
+    """A server with one job. Its first watch breaks after a token, and the second one goes on from the token before."""
+
+    def __init__(self) -> None:
+        self.job_id = str(uuid.uuid4())
+        self.requests: list[job_service_pb2.WatchRequest] = []
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def _event(self, sequence: int, kind: int, state: int, token: str = "") -> job_service_pb2.WatchResponse:
+        event = job_service_pb2.JobEvent(job_id=self.job_id, sequence=sequence, type=kind, state=state)
+        return job_service_pb2.WatchResponse(lifecycle=event, resume_token=token)
+
+    def Watch(
+        self, request: job_service_pb2.WatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[job_service_pb2.WatchResponse]:
+        self.requests.append(request)
+        is_first = len(self.requests) == 1
+        opened = job_service_pb2.WatchOpened(resumed=not is_first, heartbeat_interval={"seconds": 15})
+        yield job_service_pb2.WatchResponse(opened=opened)
+        if is_first:
+            job = job_pb2.Job(id=self.job_id, state=job_pb2.JOB_STATE_PENDING, sequence=1)
+            yield job_service_pb2.WatchResponse(snapshot=job_service_pb2.JobSnapshot(job=job))
+            complete = job_service_pb2.SnapshotsComplete()
+            yield job_service_pb2.WatchResponse(snapshots_complete=complete, resume_token="a token")
+        yield self._event(2, job_service_pb2.JOB_EVENT_TYPE_STARTED, job_pb2.JOB_STATE_RUNNING)
+        if is_first:
+            # A fraction that is not known, and a message of a newer service.
+            progress = job_service_pb2.ProgressEvent(job_id=self.job_id, attempt=1, progress=job_pb2.Progress())
+            yield job_service_pb2.WatchResponse(progress=progress)
+            yield job_service_pb2.WatchResponse()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
+        yield self._event(3, job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED, job_pb2.JOB_STATE_SUCCEEDED)
+
+    def GetJob(
+        self, request: job_service_pb2.GetJobRequest, _: grpc.ServicerContext
+    ) -> job_service_pb2.GetJobResponse:
+        return job_service_pb2.GetJobResponse(job=job_pb2.Job(id=request.job_id, state=job_pb2.JOB_STATE_SUCCEEDED))
+
+    def close(self) -> None:
+        self._server.stop(None).wait(PATIENCE_S)
+
+
+@pytest.fixture
+def token_watches() -> Iterator[TokenWatches]:
+    yield from closing(TokenWatches())
+
+
+def test_a_watch_resumes_by_the_latest_token(example: Example, token_watches: TokenWatches):
+    """A token is valid until the next one, so the events since then come again, and are printed once."""
+    lines = example.run("watch", token_watches.job_id, address=token_watches.address)
+    assert [request.resume_token for request in token_watches.requests] == ["", "a token"]
+    assert {request.jobs[0].job_id for request in token_watches.requests} == {token_watches.job_id}
+    assert [line["sequence"] for line in events(lines, "lifecycle")] == [2, 3]
+    (progress,) = events(lines, "progress")
+    assert progress.get("fraction") is None
+    assert [line["event"] for line in lines] == ["snapshot", "lifecycle", "progress", "reconnect", "lifecycle", "end"]
 
 
 class FinalJob(grpc.GenericRpcHandler):
@@ -193,9 +257,13 @@ def final_job() -> Iterator[FinalJob]:
 
 
 def test_a_large_job_is_read(example: Example, final_job: FinalJob):
-    """Most gRPC libraries refuse a response of more than 4 MiB by default."""
-    final_job.job.payload = bytes(8 << 20)
+    """No response has more than 4 MiB, and no client needs to be configured for one of that size."""
     final_job.job.result.data = b"done"
+    response = job_service_pb2.GetJobResponse(job=final_job.job)
+    response.job.payload = bytes(RESPONSE_BYTES_MAX)
+    response.job.payload = bytes(2 * RESPONSE_BYTES_MAX - response.ByteSize())
+    assert response.ByteSize() == RESPONSE_BYTES_MAX
+    final_job.job.CopyFrom(response.job)
     (end,) = example.run("watch", final_job.job.id, address=final_job.address)
     assert end == {"event": "end", "state": "SUCCEEDED", "result": "done"}
 
@@ -382,7 +450,7 @@ def test_watches_that_are_left_end_on_the_server(
     lines = example.run("leave", str(WATCHES_MAX), STUBBORN, user, payload, address=holding.address)
     assert lines[-1] == {"left": WATCHES_MAX}
     reach(lambda: all_watches(user), LEFT_S, "every watch that was left has ended")
-    (job,) = client.list(user_id=user, kind=STUBBORN)
+    (job,) = client.list(user_id=user, kinds=STUBBORN)
     assert job.state is JobState.RUNNING and job.cancel_requested
     end_stubborn(pipe)
     assert client.wait(job.id, timeout=PATIENCE_S).state is JobState.CANCELLED

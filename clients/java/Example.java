@@ -66,9 +66,6 @@ public final class Example implements AutoCloseable {
   /** For how long a broken watch tries to resume without receiving a message. */
   private static final long RESUME_MAX_S = 30;
 
-  /** GetJob may return about 8 MiB; gRPC accepts 4 MiB unless it is configured otherwise. */
-  private static final int MESSAGE_BYTES_MAX = 16 << 20;
-
   /** A watch that ended with one of these would end the same way again. */
   private static final Set<Status.Code> PERMANENT =
       EnumSet.of(
@@ -120,7 +117,6 @@ public final class Example implements AutoCloseable {
             : TlsChannelCredentials.newBuilder().trustManager(new File(authorities)).build();
     ManagedChannelBuilder<?> builder =
         Grpc.newChannelBuilder(address.isEmpty() ? "localhost:7600" : address, credentials)
-            .maxInboundMessageSize(MESSAGE_BYTES_MAX)
             // A connection that does not answer a PING is dead.
             .keepAliveTime(30, TimeUnit.SECONDS)
             .keepAliveTimeout(10, TimeUnit.SECONDS);
@@ -145,7 +141,7 @@ public final class Example implements AutoCloseable {
     if (command.equals("run") && count == 3) {
       run(arguments[1], arguments[2], arguments[3]);
     } else if (command.equals("watch") && (count == 1 || count == 2)) {
-      watch(arguments[1], count == 1 ? 0 : Long.parseLong(arguments[2]));
+      watch(watchRequest(arguments[1], count == 1 ? 0 : Long.parseLong(arguments[2])));
     } else if (command.equals("cancel") && (count == 1 || count == 2)) {
       print("state", name(cancel(arguments[1], count == 1 ? "" : arguments[2]).getState()));
     } else if (command.equals("invalid") && count == 0) {
@@ -162,7 +158,7 @@ public final class Example implements AutoCloseable {
     EnqueueResponse response = enqueue(kind, user, payload);
     String jobId = response.getJob().getId();
     print("job_id", jobId, "created", response.getCreated());
-    watch(jobId, 0);
+    watch(watchRequest(jobId, 0));
   }
 
   /** Adds a job under an id of our own, so that a repeated call does not add another one. */
@@ -179,7 +175,7 @@ public final class Example implements AutoCloseable {
   }
 
   private Job cancel(String jobId, String note) throws InterruptedException, IOException {
-    CancelRequest request = CancelRequest.newBuilder().setJobId(jobId).setReason(note).build();
+    CancelRequest request = CancelRequest.newBuilder().setJobId(jobId).setNote(note).build();
     return call(JobServiceBlockingStub::cancel, request).getJob();
   }
 
@@ -210,17 +206,21 @@ public final class Example implements AutoCloseable {
 
   /**
    * Prints what happens to a job until it is final. When the stream breaks, another one resumes
-   * after the last event that was printed, so that no event is missed or repeated.
+   * after the last event that was printed, so that no event is missed or repeated. The request has
+   * how far the watch came.
    */
-  private void watch(String jobId, long afterSequence) throws InterruptedException, IOException {
-    long sequence = afterSequence;
+  private void watch(WatchRequest.Builder request) throws InterruptedException, IOException {
     Backoff backoff = new Backoff();
     Deadline giveUp = null;
     while (true) {
       try {
-        Iterator<WatchResponse> messages = jobs.watch(watchRequest(jobId, sequence));
+        Iterator<WatchResponse> messages = jobs.watch(request.build());
         while (messages.hasNext()) {
-          sequence = show(messages.next(), sequence);
+          WatchResponse message = messages.next();
+          show(message, request.getJobsBuilder(0));
+          if (!message.getResumeToken().isEmpty()) {
+            request.setResumeToken(message.getResumeToken());
+          }
           backoff = new Backoff();
           giveUp = null;
         }
@@ -238,44 +238,53 @@ public final class Example implements AutoCloseable {
       }
     }
     // An event has a result of at most 64 KiB; GetJob returns any.
-    GetJobRequest request = GetJobRequest.newBuilder().setJobId(jobId).build();
-    Job job = call(JobServiceBlockingStub::getJob, request).getJob();
+    String jobId = request.getJobs(0).getJobId();
+    GetJobRequest get = GetJobRequest.newBuilder().setJobId(jobId).build();
+    Job job = call(JobServiceBlockingStub::getJob, get).getJob();
     String result = job.getResult().getData().toStringUtf8();
     print("event", "end", "state", name(job.getState()), "result", result);
   }
 
-  private static WatchRequest watchRequest(String jobId, long afterSequence) {
+  private static WatchRequest.Builder watchRequest(String jobId, long afterSequence) {
     WatchedJob.Builder job =
         WatchedJob.newBuilder().setJobId(jobId).setAfterSequence(afterSequence);
-    return WatchRequest.newBuilder().addJobs(job).build();
+    return WatchRequest.newBuilder().addJobs(job);
   }
 
-  /** Prints a message of a watch, and returns the sequence from which the watch would resume. */
-  private long show(WatchResponse message, long sequence) {
+  /** Prints a message of a watch, and keeps in `watched` how far the watch came. */
+  private void show(WatchResponse message, WatchedJob.Builder watched) {
     switch (message.getEventCase()) {
       case SNAPSHOT:
         var job = message.getSnapshot().getJob();
         print("event", "snapshot", "state", name(job.getState()), "sequence", job.getSequence());
         // The last event of a job that is final already follows its snapshot.
-        return FINAL.contains(job.getState()) ? job.getSequence() - 1 : job.getSequence();
+        long sequence = job.getSequence() - (FINAL.contains(job.getState()) ? 1 : 0);
+        watched.setAfterSequence(Math.max(sequence, watched.getAfterSequence()));
+        break;
       case LIFECYCLE:
         var event = message.getLifecycle();
+        if (event.getSequence() <= watched.getAfterSequence()) {
+          // A stream that resumes by a token may repeat the latest events.
+          break;
+        }
+        watched.setAfterSequence(event.getSequence());
         print(
             "event", "lifecycle",
             "type", event.getType().name().replaceFirst("^JOB_EVENT_TYPE_", ""),
             "state", name(event.getState()),
             "sequence", event.getSequence());
-        return event.getSequence();
+        break;
       case PROGRESS:
-        var progress = message.getProgress();
+        var progress = message.getProgress().getProgress();
         print(
             "event", "progress",
-            "fraction", progress.getProgress().getFraction(),
-            "attempt", progress.getAttempt());
-        return sequence;
+            // Null if it is not known.
+            "fraction", progress.hasFraction() ? (Double) progress.getFraction() : null,
+            "attempt", message.getProgress().getAttempt());
+        break;
       default:
-        // A heartbeat, or a message of a newer service.
-        return sequence;
+        // A message that needs no line, or one of a newer service.
+        break;
     }
   }
 
@@ -313,7 +322,7 @@ public final class Example implements AutoCloseable {
       // A call ends when the context in which it was started is cancelled.
       Context.CancellableContext context = Context.current().withCancellation();
       contexts.add(context);
-      context.run(() -> watches.add(jobs.watch(watchRequest(jobId, 0))));
+      context.run(() -> watches.add(jobs.watch(watchRequest(jobId, 0).build())));
     }
     for (int index = 0; index < count; index++) {
       watches.get(index).next();

@@ -53,8 +53,6 @@ class Example
   RESUME_MAX_S = 30
 
   CHANNEL_ARGUMENTS = {
-    # GetJob may return about 8 MiB; gRPC accepts 4 MiB unless it is configured otherwise.
-    'grpc.max_receive_message_length' => 16 << 20,
     # After a lost connection the channel would wait for up to two minutes before it connects again.
     'grpc.initial_reconnect_backoff_ms' => 100,
     'grpc.max_reconnect_backoff_ms' => 1_000,
@@ -89,7 +87,7 @@ class Example
   def execute(command = nil, *arguments)
     case [command, arguments.size]
     in ['run', 3] then run(*arguments)
-    in ['watch', 1 | 2] then watch(arguments[0], Integer(arguments.fetch(1, '0'), 10))
+    in ['watch', 1 | 2] then watch(watch_request(arguments[0], Integer(arguments.fetch(1, '0'), 10)))
     in ['cancel', 1 | 2] then print_line(state: state_name(cancel(*arguments).state))
     in ['invalid', 0] then invalid
     in ['leave', 4] then leave(Integer(arguments[0], 10), *arguments[1..])
@@ -102,7 +100,7 @@ class Example
   def run(kind, user, payload)
     response = enqueue(kind, user, payload)
     print_line(job_id: response.job.id, created: response.created)
-    watch(response.job.id, 0)
+    watch(watch_request(response.job.id))
   end
 
   # Adds a job under an id of our own, so that a repeated call does not add another one.
@@ -112,7 +110,7 @@ class Example
   end
 
   def cancel(job_id, note = '')
-    call(:cancel, CancelRequest.new(job_id: job_id, reason: note)).job
+    call(:cancel, CancelRequest.new(job_id: job_id, note: note)).job
   end
 
   # Makes a call that is safe to repeat, and repeats it while the service is unavailable.
@@ -131,13 +129,15 @@ class Example
   end
 
   # Prints what happens to a job until it is final. When the stream breaks, another one resumes after
-  # the last event that was printed, so that no event is missed or repeated.
-  def watch(job_id, sequence)
+  # the last event that was printed, so that no event is missed or repeated. The request has how far
+  # the watch came.
+  def watch(request)
     backoff = Backoff.new
     failing_since = nil
     begin
-      @jobs.watch(watch_request(job_id, sequence), metadata: @metadata) do |message|
-        sequence = show(message) || sequence
+      @jobs.watch(request, metadata: @metadata) do |message|
+        show(message, request.jobs.first)
+        request.resume_token = message.resume_token unless message.resume_token.empty?
         backoff = Backoff.new
         failing_since = nil
       end
@@ -149,31 +149,37 @@ class Example
       sleep(backoff.next(e))
       retry
     end
-    show_end(job_id)
+    show_end(request.jobs.first.job_id)
   end
 
-  def watch_request(job_id, sequence)
+  def watch_request(job_id, sequence = 0)
     WatchRequest.new(jobs: [WatchedJob.new(job_id: job_id, after_sequence: sequence)])
   end
 
-  # Prints a message of a watch, and returns the sequence after which the watch would resume, if it has one.
-  def show(message)
+  # Prints a message of a watch, and keeps in `watched` how far the watch came.
+  def show(message, watched)
     case message.event
     when :snapshot
       job = message.snapshot.job
       print_line(event: 'snapshot', state: state_name(job.state), sequence: job.sequence)
       # The last event of a job that is final already follows its snapshot.
-      FINAL.include?(job.state) ? job.sequence - 1 : job.sequence
+      sequence = FINAL.include?(job.state) ? job.sequence - 1 : job.sequence
+      watched.after_sequence = [sequence, watched.after_sequence].max
     when :lifecycle
       event = message.lifecycle
+      # A stream that resumes by a token may repeat the latest events.
+      return if event.sequence <= watched.after_sequence
+
+      watched.after_sequence = event.sequence
       print_line(event: 'lifecycle', type: event.type.to_s.delete_prefix('JOB_EVENT_TYPE_'),
                  state: state_name(event.state), sequence: event.sequence)
-      event.sequence
     when :progress
-      progress = message.progress
-      print_line(event: 'progress', fraction: progress.progress.fraction, attempt: progress.attempt)
+      progress = message.progress.progress
+      # Nil if it is not known.
+      fraction = progress.fraction if progress.has_fraction?
+      print_line(event: 'progress', fraction: fraction, attempt: message.progress.attempt)
     end
-    # Anything else is a heartbeat, or comes from a newer service.
+    # Any other message needs no line, or comes from a newer service.
   end
 
   # An event has a result of at most 64 KiB; GetJob returns any.
@@ -197,7 +203,7 @@ class Example
   def leave(count, kind, user, payload)
     job_id = enqueue(kind, user, payload).job.id
     # An operation can be cancelled. `execute` sends the request, and returns an enumerator of the messages.
-    operations = Array.new(count) { @jobs.watch(watch_request(job_id, 0), metadata: @metadata, return_op: true) }
+    operations = Array.new(count) { @jobs.watch(watch_request(job_id), metadata: @metadata, return_op: true) }
     operations.zip(operations.map(&:execute)) do |operation, messages|
       messages.next
       operation.cancel

@@ -65,8 +65,6 @@ Connection Connection::from_environment() {
     if (address.empty()) throw std::runtime_error("SIGNALBOX_ADDRESS is not set: host:port of the server");
 
     grpc::ChannelArguments arguments;
-    // A job with many attempts may have more than the 4 MiB that gRPC accepts by default.
-    arguments.SetMaxReceiveMessageSize(16 << 20);
     // A connection that does not answer a ping is dead.
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);

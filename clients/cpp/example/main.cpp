@@ -46,7 +46,7 @@ api::Job enqueue(Connection &connection, const std::string &kind, const std::str
 api::Job cancel(Connection &connection, const std::string &job_id, const std::string &note) {
     api::CancelRequest request;
     request.set_job_id(job_id);
-    request.set_reason(note);
+    request.set_note(note);
     return connection.call(&api::JobService::Stub::Cancel, request).job();
 }
 
@@ -100,14 +100,14 @@ void leave(Connection &connection, size_t count, const std::string &kind, const 
 bool run(Connection &connection, const std::string &command, const std::vector<std::string> &arguments) {
     const size_t count = arguments.size();
     if (command == "run" && count == 3) {
-        api::WatchedJob watched;
-        watched.set_job_id(enqueue(connection, arguments[0], arguments[1], arguments[2]).id());
-        watch(connection, watched);
+        api::WatchRequest request;
+        request.add_jobs()->set_job_id(enqueue(connection, arguments[0], arguments[1], arguments[2]).id());
+        watch(connection, request);
     } else if (command == "watch" && (count == 1 || count == 2)) {
-        api::WatchedJob watched;
-        watched.set_job_id(arguments[0]);
-        if (count == 2) watched.set_after_sequence(std::stoll(arguments[1]));
-        watch(connection, watched);
+        api::WatchRequest request;
+        request.add_jobs()->set_job_id(arguments[0]);
+        if (count == 2) request.mutable_jobs(0)->set_after_sequence(std::stoll(arguments[1]));
+        watch(connection, request);
     } else if (command == "cancel" && (count == 1 || count == 2)) {
         const api::Job job = cancel(connection, arguments[0], count == 2 ? arguments[1] : "");
         show({{"state", state_name(job.state())}});

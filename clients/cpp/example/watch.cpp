@@ -1,5 +1,6 @@
 #include "watch.h"
 
+#include <algorithm>
 #include <iostream>
 
 namespace api = signalbox::v1;
@@ -17,7 +18,7 @@ std::string without_prefix(const std::string &name, const std::string &prefix) {
 
 // The sequence after which a watch resumes that has received only this snapshot. The snapshot of a final job is
 // followed by the job's last event, which has the same sequence and is still to come.
-uint64_t resume_sequence(const api::Job &job) {
+int64_t resume_sequence(const api::Job &job) {
     switch (job.state()) {
     case api::JOB_STATE_SUCCEEDED:
     case api::JOB_STATE_FAILED:
@@ -33,12 +34,14 @@ void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
     switch (message.event_case()) {
     case api::WatchResponse::kSnapshot: {
         const api::Job &job = message.snapshot().job();
-        watched.set_after_sequence(resume_sequence(job));
+        watched.set_after_sequence(std::max(resume_sequence(job), watched.after_sequence()));
         show({{"event", "snapshot"}, {"state", state_name(job.state())}, {"sequence", job.sequence()}});
         break;
     }
     case api::WatchResponse::kLifecycle: {
         const api::JobEvent &event = message.lifecycle();
+        // A stream that resumes by a token may repeat the latest events.
+        if (event.sequence() <= watched.after_sequence()) break;
         watched.set_after_sequence(event.sequence());
         show({{"event", "lifecycle"},
               {"type", without_prefix(api::JobEventType_Name(event.type()), "JOB_EVENT_TYPE_")},
@@ -47,12 +50,15 @@ void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
         break;
     }
     case api::WatchResponse::kProgress: {
-        const api::ProgressEvent &event = message.progress();
-        show({{"event", "progress"}, {"fraction", event.progress().fraction()}, {"attempt", event.attempt()}});
+        const api::Progress &progress = message.progress().progress();
+        // Null if it is not known.
+        nlohmann::ordered_json fraction;
+        if (progress.has_fraction()) fraction = progress.fraction();
+        show({{"event", "progress"}, {"fraction", fraction}, {"attempt", message.progress().attempt()}});
         break;
     }
     default:
-        // Heartbeats, and what a newer service sends.
+        // Messages that need no line, and messages of a newer service.
         break;
     }
 }
@@ -63,17 +69,16 @@ struct StreamEnd {
     bool has_received = false;
 };
 
-// Reads one stream to its end.
-StreamEnd read_stream(Connection &connection, api::WatchedJob &watched) {
-    api::WatchRequest request;
-    *request.add_jobs() = watched;
+// Reads one stream to its end, and keeps in the request how far it came: the next stream begins there.
+StreamEnd read_stream(Connection &connection, api::WatchRequest &request) {
     auto context = connection.context();
     auto stream = connection.jobs().Watch(context.get(), request);
     api::WatchResponse message;
     StreamEnd end;
     while (stream->Read(&message)) {
         end.has_received = true;
-        receive(message, watched);
+        receive(message, *request.mutable_jobs(0));
+        if (!message.resume_token().empty()) request.set_resume_token(message.resume_token());
     }
     end.status = stream->Finish();
     return end;
@@ -105,12 +110,12 @@ void show_end(Connection &connection, const std::string &job_id) {
 
 }  // namespace
 
-void watch(Connection &connection, api::WatchedJob watched) {
+void watch(Connection &connection, api::WatchRequest request) {
     Backoff backoff;
     auto give_up_at = Clock::now() + resume_max;
     while (true) {
-        const auto [status, has_received] = read_stream(connection, watched);
-        if (status.ok()) return show_end(connection, watched.job_id());
+        const auto [status, has_received] = read_stream(connection, request);
+        if (status.ok()) return show_end(connection, request.jobs(0).job_id());
         if (has_received) {
             backoff = Backoff();
             give_up_at = Clock::now() + resume_max;

@@ -7,9 +7,9 @@
 
 #include "connection.h"
 
-// Prints what happens to a job until it is final. When the connection is lost it resumes after the last event that it
-// has, so that every event is printed once. Throws CallFailed.
-void watch(Connection &connection, signalbox::v1::WatchedJob watched);
+// Prints what happens to the one job of the request until it is final. When the connection is lost it resumes after the
+// last event that it has, so that every event is printed once. Throws CallFailed.
+void watch(Connection &connection, signalbox::v1::WatchRequest request);
 
 // Prints one line of the output.
 void show(const nlohmann::ordered_json &line);

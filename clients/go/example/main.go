@@ -52,15 +52,15 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		return watch(jobs, &signalbox.WatchedJob{JobId: job.GetId()})
+		return watch(jobs, watchOf(job.GetId()))
 	case command == "watch" && (len(args) == 1 || len(args) == 2):
-		watched := &signalbox.WatchedJob{JobId: args[0]}
+		request := watchOf(args[0])
 		if len(args) == 2 {
-			if _, err := fmt.Sscan(args[1], &watched.AfterSequence); err != nil {
+			if _, err := fmt.Sscan(args[1], &request.Jobs[0].AfterSequence); err != nil {
 				return fmt.Errorf("AFTER_SEQUENCE: %w", err)
 			}
 		}
-		return watch(jobs, watched)
+		return watch(jobs, request)
 	case command == "cancel" && (len(args) == 1 || len(args) == 2):
 		job, err := cancel(jobs, args[0], strings.Join(args[1:], ""))
 		if err != nil {
@@ -104,7 +104,7 @@ func enqueue(jobs signalbox.JobServiceClient, kind, user, payload string) (*sign
 func cancel(jobs signalbox.JobServiceClient, id, note string) (*signalbox.Job, error) {
 	var response *signalbox.CancelResponse
 	err := repeat(func(ctx context.Context) (err error) {
-		response, err = jobs.Cancel(ctx, &signalbox.CancelRequest{JobId: id, Reason: note})
+		response, err = jobs.Cancel(ctx, &signalbox.CancelRequest{JobId: id, Note: note})
 		return err
 	})
 	return response.GetJob(), err
@@ -135,7 +135,7 @@ func leave(jobs signalbox.JobServiceClient, count int, kind, user, payload strin
 	if err != nil {
 		return err
 	}
-	request := &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{{JobId: job.GetId()}}}
+	request := watchOf(job.GetId())
 	streams := make([]signalbox.JobService_WatchClient, count)
 	stops := make([]context.CancelFunc, count)
 	for i := range streams {

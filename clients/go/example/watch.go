@@ -17,15 +17,20 @@ import (
 // resumeMax limits how long a watch that was interrupted tries to resume without receiving a message.
 const resumeMax = 30 * time.Second
 
+// watchOf returns the request of a watch of one job.
+func watchOf(id string) *signalbox.WatchRequest {
+	return &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{{JobId: id}}}
+}
+
 // watch prints what happens to a job until it is final. When the connection is lost it resumes after the last event
 // that it has, so that every event is printed once.
-func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error {
+func watch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest) error {
 	var delays backoff
 	giveUpAt := time.Now().Add(resumeMax)
 	for {
-		hasReceived, err := readWatch(jobs, watched)
+		hasReceived, err := readWatch(jobs, request)
 		if err == io.EOF {
-			return showEnd(jobs, watched.GetJobId())
+			return showEnd(jobs, request.GetJobs()[0].GetJobId())
 		}
 		if hasReceived {
 			delays = backoff{}
@@ -39,12 +44,13 @@ func watch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) error
 	}
 }
 
-// readWatch reads one stream to its end, and keeps in watched how far it came. It returns whether there was a message,
-// and why the stream ended: io.EOF means that the job is final.
-func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (hasReceived bool, err error) {
+// readWatch reads one stream to its end, and keeps in the request how far it came: the next stream begins there. It
+// returns whether there was a message, and why the stream ended: io.EOF means that the job is final.
+func readWatch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest) (hasReceived bool, err error) {
+	watched := request.GetJobs()[0]
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	stream, err := jobs.Watch(ctx, &signalbox.WatchRequest{Jobs: []*signalbox.WatchedJob{watched}})
+	stream, err := jobs.Watch(ctx, request)
 	if err != nil {
 		return false, err
 	}
@@ -54,13 +60,22 @@ func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (
 			return hasReceived, err
 		}
 		hasReceived = true
+		if token := message.GetResumeToken(); token != "" {
+			request.ResumeToken = token
+		}
 		switch event := message.GetEvent().(type) {
 		case *signalbox.WatchResponse_Snapshot:
 			job := event.Snapshot.GetJob()
-			watched.AfterSequence = resumeSequence(job)
+			if sequence := resumeSequence(job); sequence > watched.AfterSequence {
+				watched.AfterSequence = sequence
+			}
 			show(line{"event": "snapshot", "state": stateName(job.GetState()), "sequence": job.GetSequence()})
 		case *signalbox.WatchResponse_Lifecycle:
 			change := event.Lifecycle
+			if change.GetSequence() <= watched.AfterSequence {
+				// A stream that resumes by a token may repeat the latest events.
+				continue
+			}
 			watched.AfterSequence = change.GetSequence()
 			show(line{
 				"event":    "lifecycle",
@@ -71,24 +86,32 @@ func readWatch(jobs signalbox.JobServiceClient, watched *signalbox.WatchedJob) (
 		case *signalbox.WatchResponse_Progress:
 			show(line{
 				"event":    "progress",
-				"fraction": event.Progress.GetProgress().GetFraction(),
+				"fraction": fractionOf(event.Progress.GetProgress()),
 				"attempt":  event.Progress.GetAttempt(),
 			})
 		default:
-			// Heartbeats, and what a newer service sends.
+			// Messages that need no line, and messages of a newer service.
 		}
 	}
 }
 
 // resumeSequence is the sequence after which a watch resumes that has received only this snapshot. The snapshot of a
 // final job is followed by the job's last event, which has the same sequence and is still to come.
-func resumeSequence(job *signalbox.Job) uint64 {
+func resumeSequence(job *signalbox.Job) int64 {
 	switch job.GetState() {
 	case signalbox.JobState_JOB_STATE_SUCCEEDED, signalbox.JobState_JOB_STATE_FAILED,
 		signalbox.JobState_JOB_STATE_CANCELLED:
 		return job.GetSequence() - 1
 	}
 	return job.GetSequence()
+}
+
+// fractionOf returns nil if the fraction is not known.
+func fractionOf(progress *signalbox.Progress) *float64 {
+	if progress == nil {
+		return nil
+	}
+	return progress.Fraction
 }
 
 // showEnd prints the state of a final job, and its result. An event has the result too, but not a large one.

@@ -20,8 +20,6 @@ import type { Init } from "./protobuf/message.js";
 const CALL_TIMEOUT_MS = 10_000;
 /** The time for which a watch that was interrupted tries to resume without receiving a message, in milliseconds. */
 const RESUME_MAX_MS = 30_000;
-/** The longest response, in bytes. A job with many attempts may have more than the 4 MiB of other gRPC clients. */
-const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 
 const USAGE = `usage: example run KIND USER PAYLOAD
        example watch JOB_ID [AFTER_SEQUENCE]
@@ -94,45 +92,59 @@ async function enqueue(channel: Channel, kind: string, userId: string, payload: 
 /** The states in which a job has ended. */
 const FINAL_STATES = new Set([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]);
 
-/**
- * Prints a message of a watch. Returns the sequence after which the watch would resume, or undefined if the message
- * does not change it.
- */
-function show(event: WatchResponse["event"]): bigint | undefined {
+/** How far a watch of one job came: the next stream begins there. */
+interface Position {
+  readonly jobId: string;
+  afterSequence: bigint;
+  resumeToken: string;
+}
+
+/** Prints a message of a watch, and keeps how far the watch came. */
+function show({ event, resumeToken }: WatchResponse, position: Position): void {
+  if (resumeToken !== "") position.resumeToken = resumeToken;
   switch (event?.case) {
     case "snapshot": {
       const { state = JobState.UNSPECIFIED, sequence = 0n } = event.value.job ?? {};
       print({ event: "snapshot", state: JobState[state], sequence: Number(sequence) });
       // The job's last event has the sequence of a final snapshot, and follows it.
-      return FINAL_STATES.has(state) ? sequence - 1n : sequence;
+      const resumeAfter = FINAL_STATES.has(state) ? sequence - 1n : sequence;
+      if (resumeAfter > position.afterSequence) position.afterSequence = resumeAfter;
+      break;
     }
     case "lifecycle": {
       const { type, state, sequence } = event.value;
+      // A stream that resumes by a token may repeat the latest events.
+      if (sequence <= position.afterSequence) break;
+      position.afterSequence = sequence;
       print({ event: "lifecycle", type: JobEventType[type], state: JobState[state], sequence: Number(sequence) });
-      return sequence;
+      break;
     }
     case "progress": {
       const { attempt, progress } = event.value;
+      // Null if it is not known.
       print({ event: "progress", fraction: progress?.fraction ?? null, attempt });
-      return undefined;
+      break;
     }
     default:
-      // Heartbeats, log lines, and what later versions of the service send.
-      return undefined;
+      // Messages that need no line, and messages of a newer service.
+      break;
   }
 }
 
-/** Prints what happens to a job until it is final. When the watch breaks it resumes behind the last event. */
+/** Prints what happens to a job until it is final. When the watch breaks it resumes after the last event. */
 async function watch(channel: Channel, jobId: string, afterSequence: bigint): Promise<void> {
+  const position: Position = { jobId, afterSequence, resumeToken: "" };
   const backoff = new Backoff();
   let giveUpAt = Date.now() + RESUME_MAX_MS;
   for (;;) {
     let hasReceived = false;
-    const responses = channel.stream(JobService.watch, { jobs: [{ jobId, afterSequence }] });
+    const { resumeToken } = position;
+    const jobs = [{ jobId, afterSequence: position.afterSequence }];
+    const responses = channel.stream(JobService.watch, { jobs, resumeToken });
     try {
-      for await (const { event } of responses) {
+      for await (const response of responses) {
         hasReceived = true;
-        afterSequence = show(event) ?? afterSequence;
+        show(response, position);
       }
       break;
     } catch (error) {
@@ -153,7 +165,7 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
 }
 
 async function cancel(channel: Channel, jobId: string, note: string): Promise<void> {
-  const { job } = await call(channel, JobService.cancel, { jobId, reason: note });
+  const { job } = await call(channel, JobService.cancel, { jobId, note });
   print({ state: JobState[job?.state ?? JobState.UNSPECIFIED] });
 }
 
@@ -185,7 +197,6 @@ async function main([command, ...words]: string[]): Promise<void> {
   const channel = new Channel(address || "localhost:7600", {
     ca: ca ? readFileSync(ca) : undefined,
     token: token || undefined,
-    maxResponseBytes: RESPONSE_BYTES_MAX,
   });
   try {
     if (command === "run" && words.length === 3) {

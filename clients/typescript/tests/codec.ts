@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 
 import * as any from "../src/generated/google/protobuf/any.js";
 import * as duration from "../src/generated/google/protobuf/duration.js";
+import * as fieldMask from "../src/generated/google/protobuf/field_mask.js";
 import * as timestamp from "../src/generated/google/protobuf/timestamp.js";
 import * as errorDetails from "../src/generated/google/rpc/error_details.js";
 import * as status from "../src/generated/google/rpc/status.js";
@@ -18,7 +19,7 @@ import * as jobService from "../src/generated/signalbox/v1/job_service.js";
 import { MessageType } from "../src/protobuf/message.js";
 import { DecodeError } from "../src/protobuf/reader.js";
 
-const modules = [any, duration, timestamp, errorDetails, status, adminService, job, jobService];
+const modules = [any, duration, fieldMask, timestamp, errorDetails, status, adminService, job, jobService];
 const types = new Map<string, MessageType<any>>();
 for (const found of modules.flatMap((module): unknown[] => Object.values(module))) {
   if (found instanceof MessageType) types.set(found.name, found);

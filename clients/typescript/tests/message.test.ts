@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Job, JobSpec, JobState } from "../src/generated/signalbox/v1/job.js";
+import { Job, JobSpec, JobState, Progress } from "../src/generated/signalbox/v1/job.js";
 import { WatchResponse } from "../src/generated/signalbox/v1/job_service.js";
 import type { Init } from "../src/protobuf/message.js";
 
@@ -15,13 +15,29 @@ test("properties that are left out have their defaults", () => {
       kind: "k",
       userId: "",
       payload: new Uint8Array(),
-      priority: 0,
+      priority: undefined,
       due: undefined,
       labels: new Map(),
       retryPolicy: undefined,
     },
   );
-  assert.equal(JobSpec.encode({ userId: "", priority: 0, labels: new Map() }).length, 0);
+  assert.equal(JobSpec.encode({ userId: "", priority: undefined, labels: new Map() }).length, 0);
+});
+
+test("an optional field that is 0 is not the same as one that is not set", () => {
+  // Field 8, as a number of one byte.
+  assert.deepEqual([...JobSpec.encode({ priority: 0 })], [0x40, 0]);
+  assert.equal(JobSpec.decode(Uint8Array.of(0x40, 0)).priority, 0);
+  assert.equal(JobSpec.decode(new Uint8Array()).priority, undefined);
+  // Field 2, as a number of eight bytes.
+  const zero = Uint8Array.of(0x11, 0, 0, 0, 0, 0, 0, 0, 0);
+  assert.deepEqual([...Progress.encode({ fraction: 0 })], [...zero]);
+  assert.equal(Progress.decode(zero).fraction, 0);
+  assert.equal(Progress.decode(Progress.encode({ stage: "s" })).fraction, undefined);
+  // What was decoded is encoded again as it was.
+  for (const priority of [undefined, 0, -7]) {
+    assert.equal(JobSpec.decode(JobSpec.encode(JobSpec.decode(JobSpec.encode({ priority })))).priority, priority);
+  }
 });
 
 test("a message in a message may be given in part", () => {

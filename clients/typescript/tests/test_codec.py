@@ -27,7 +27,7 @@ FILES = [
     *(f"signalbox/v1/{name}.proto" for name in ("admin_service", "job", "job_service")),
     "google/rpc/status.proto",
     "google/rpc/error_details.proto",
-    *(f"google/protobuf/{name}.proto" for name in ("any", "duration", "timestamp")),
+    *(f"google/protobuf/{name}.proto" for name in ("any", "duration", "field_mask", "timestamp")),
 ]
 #: The number of messages of each type in one test.
 MESSAGES = 40
@@ -263,6 +263,25 @@ def unknown_field(rand: random.Random, depth: int = 0) -> bytes:
     return tag + rand.randbytes(8 if kind == 1 else 4)
 
 
+def optional_fields() -> list[FieldDescriptor]:
+    """The fields of a plain type that tell whether they are set."""
+    return [
+        field
+        for item in TYPES.values()
+        for field in item.fields
+        if field.containing_oneof is not None and field.containing_oneof.name == f"_{field.name}"
+    ]
+
+
+@pytest.mark.parametrize("field", optional_fields(), ids=lambda field: field.full_name)
+def test_an_optional_field_that_is_0_is_kept(codec: Codec, field: FieldDescriptor):
+    message = new(field.containing_type.full_name)
+    check(codec, message, message.SerializeToString())
+    setattr(message, field.name, field.default_value)
+    assert message.HasField(field.name)
+    check(codec, message, message.SerializeToString())
+
+
 @pytest.mark.parametrize("name", sorted(TYPES))
 def test_unknown_fields_are_skipped(codec: Codec, name: str):
     for seed in range(MESSAGES):
@@ -311,7 +330,7 @@ def test_damaged_messages(codec: Codec, damage: Callable[[random.Random, bytes],
     assert decoded > 20 and refused > 20
 
 
-JOB, LIST = "signalbox.v1.Job", "signalbox.v1.ListJobsRequest"
+JOB, LIST = "signalbox.v1.Job", "signalbox.v1.JobFilter"
 
 
 @pytest.mark.parametrize(

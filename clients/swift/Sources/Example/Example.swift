@@ -34,10 +34,10 @@ struct Example {
         switch (words.first, words.count) {
         case ("run", 4):
             let id = try await enqueue(kind: words[1], user: words[2], payload: words[3], jobs)
-            try await watch(id, after: 0, jobs)
+            try await watch(.of(id), jobs)
         case ("watch", 2...3):
-            guard let sequence = Int(words.count > 2 ? words[2] : "0") else { throw UsageError() }
-            try await watch(words[1], after: sequence, jobs)
+            guard let sequence = Int64(words.count > 2 ? words[2] : "0") else { throw UsageError() }
+            try await watch(.of(words[1], after: sequence), jobs)
         case ("cancel", 2...3):
             let job = try await cancel(words[1], note: words.count > 2 ? words[2] : "", jobs)
             try show(Line(state: name(of: job.state)))
@@ -68,7 +68,7 @@ struct Example {
     static func cancel(_ id: String, note: String, _ jobs: JobService) async throws -> Signalbox_V1_Job {
         var request = Signalbox_V1_CancelRequest()
         request.jobID = id
-        request.reason = note
+        request.note = note
         return try await call { try await jobs.cancel(request, options: $0) }.job
     }
 
@@ -97,13 +97,11 @@ struct Example {
         async throws
     {
         let id = try await enqueue(kind: kind, user: user, payload: payload, jobs)
-        var request = Signalbox_V1_WatchRequest()
-        request.jobs = [.with { $0.jobID = id }]
-        try await withThrowingTaskGroup { [request] group in
+        try await withThrowingTaskGroup { group in
             for _ in 0..<count {
                 group.addTask {
                     // To return from the closure cancels the call.
-                    try await jobs.watch(request, options: anyCall) { response in
+                    try await jobs.watch(.of(id)) { response in
                         for try await _ in response.messages { return }
                     }
                 }

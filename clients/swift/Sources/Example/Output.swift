@@ -8,7 +8,7 @@ struct Line: Encodable {
     var created: Bool?
     var type: String?
     var state: String?
-    var sequence: Int?
+    var sequence: Int64?
     var fraction: Double?
     var attempt: Int?
     var code: String?

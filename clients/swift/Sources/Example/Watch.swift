@@ -15,22 +15,35 @@ let finalStates: Set<Signalbox_V1_JobState> = [.succeeded, .failed, .cancelled]
 
 /// The end of one stream.
 struct StreamEnd {
-    /// The sequence after which a new stream goes on.
-    var sequence: Int
+    /// How far the watch came: the next stream begins there.
+    var request: Signalbox_V1_WatchRequest
     var hasReceived = false
     /// Nil: the job is final.
     var error: RPCError?
 }
 
-/// Prints what happens to a job until it is final. When the watch breaks it resumes behind the last event.
-func watch(_ id: String, after sequence: Int, _ jobs: JobService) async throws {
-    var sequence = sequence
+extension Signalbox_V1_WatchRequest {
+    /// The request of a watch of one job.
+    static func of(_ id: String, after sequence: Int64 = 0) -> Self {
+        let job = Signalbox_V1_WatchedJob.with {
+            $0.jobID = id
+            $0.afterSequence = sequence
+        }
+        return .with { $0.jobs = [job] }
+    }
+}
+
+/// Prints what happens to the one job of the request until it is final. When the watch breaks it resumes after the last
+/// event.
+func watch(_ request: Signalbox_V1_WatchRequest, _ jobs: JobService) async throws {
+    var request = request
+    let id = request.jobs[0].jobID
     var backoff = Backoff()
     var giveUpAt = ContinuousClock.now + resumeMax
     while true {
-        let end = try await watchOnce(id, after: sequence, jobs)
+        let end = try await watchOnce(request, jobs)
         guard let error = end.error else { break }
-        sequence = end.sequence
+        request = end.request
         if end.hasReceived {
             backoff = Backoff()
             giveUpAt = .now + resumeMax
@@ -48,21 +61,15 @@ func watch(_ id: String, after sequence: Int, _ jobs: JobService) async throws {
 }
 
 /// Reads one stream to its end.
-private func watchOnce(_ id: String, after sequence: Int, _ jobs: JobService) async throws -> StreamEnd {
-    var request = Signalbox_V1_WatchRequest()
-    request.jobs = [
-        .with {
-            $0.jobID = id
-            $0.afterSequence = .init(sequence)
-        }
-    ]
+private func watchOnce(_ request: Signalbox_V1_WatchRequest, _ jobs: JobService) async throws -> StreamEnd {
     do {
-        return try await jobs.watch(request, options: anyCall) { response in
-            var end = StreamEnd(sequence: sequence)
+        return try await jobs.watch(request) { response in
+            var end = StreamEnd(request: request)
             do {
                 for try await message in response.messages {
                     end.hasReceived = true
-                    end.sequence = try show(message) ?? end.sequence
+                    try show(message, &end.request.jobs[0])
+                    if !message.resumeToken.isEmpty { end.request.resumeToken = message.resumeToken }
                 }
             } catch let error as RPCError {
                 end.error = error
@@ -70,31 +77,33 @@ private func watchOnce(_ id: String, after sequence: Int, _ jobs: JobService) as
             return end
         }
     } catch let error as RPCError {
-        return StreamEnd(sequence: sequence, error: error)
+        return StreamEnd(request: request, error: error)
     }
 }
 
-/// Prints a message of a watch. Returns the sequence after which the watch would resume, or nil if the message does not
-/// change it.
-private func show(_ message: Signalbox_V1_WatchResponse) throws -> Int? {
+/// Prints a message of a watch, and keeps in `watched` how far the watch came.
+private func show(_ message: Signalbox_V1_WatchResponse, _ watched: inout Signalbox_V1_WatchedJob) throws {
     switch message.event {
     case .snapshot(let snapshot):
-        let sequence = Int(snapshot.job.sequence)
-        try show(Line(event: "snapshot", state: name(of: snapshot.job.state), sequence: sequence))
+        let job = snapshot.job
+        try show(Line(event: "snapshot", state: name(of: job.state), sequence: job.sequence))
         // The job's last event has the sequence of a final snapshot, and follows it.
-        return finalStates.contains(snapshot.job.state) ? sequence - 1 : sequence
+        let sequence = finalStates.contains(job.state) ? job.sequence - 1 : job.sequence
+        watched.afterSequence = max(sequence, watched.afterSequence)
     case .lifecycle(let event):
-        let sequence = Int(event.sequence)
+        // A stream that resumes by a token may repeat the latest events.
+        guard event.sequence > watched.afterSequence else { break }
+        watched.afterSequence = event.sequence
         try show(
             Line(
                 event: "lifecycle", type: name(of: event.type), state: name(of: event.state),
-                sequence: sequence))
-        return sequence
+                sequence: event.sequence))
     case .progress(let event):
-        try show(Line(event: "progress", fraction: event.progress.fraction, attempt: Int(event.attempt)))
-        return nil
+        // Left out if it is not known.
+        let fraction = event.progress.hasFraction ? event.progress.fraction : nil
+        try show(Line(event: "progress", fraction: fraction, attempt: Int(event.attempt)))
     default:
-        // Heartbeats, log lines, and what later versions of the service send.
-        return nil
+        // Messages that need no line, and messages of a newer service.
+        break
     }
 }
