@@ -121,8 +121,8 @@ def watches(env: Environment) -> Figures:
                 ids += enqueue_batch(connection, body)
         time.sleep(env.seconds(2))
         before = resident_bytes(server.pid)
-        # The first messages are the snapshot, and a heartbeat that says that there are no more.
-        idle = IdleWatches(server, first_messages=2)
+        # The first messages are `opened`, the snapshot, and `snapshots_complete`.
+        idle = IdleWatches(server, first_messages=3)
         try:
             idle.open([watch_request(job) for job in ids], per_connection)
             time.sleep(env.seconds(2))
@@ -148,7 +148,7 @@ BUSY_JOBS_AT_ONCE = 10
 
 
 def user_watch_request(user: str) -> bytes:
-    return bytes(service.WatchRequest(user_id=user).SerializeToString())
+    return bytes(service.WatchRequest(filter={"user_id": user}).SerializeToString())
 
 
 @measure(
@@ -170,8 +170,8 @@ def watch_crowd(env: Environment) -> Figures:
         _busy_lags(server, env.size(50, 5))  # The first jobs find nothing warm.
         for _ in range(env.rounds):
             lags["alone"].append(_busy_lags(server, jobs))
-            # Users without jobs: a heartbeat says that the snapshot is complete.
-            idle = IdleWatches(server, first_messages=1)
+            # The users have no jobs: their first messages are `opened` and `snapshots_complete`.
+            idle = IdleWatches(server, first_messages=2)
             try:
                 idle.open(requests, per_connection)
                 lags["crowd"].append(_busy_lags(server, jobs))
@@ -190,7 +190,7 @@ def _busy_lags(server: Server, jobs: int) -> list[float]:
     """Runs jobs of the busy user. Seconds from each start and end to the reading of its event by the user's watch."""
     with server.connection() as watching, server.connection() as calling:
         stream = watching.send(f"{JOBS}/Watch", user_watch_request(BUSY_USER))
-        while not _next_of(watching, stream).heartbeat.snapshot_complete:
+        while not _next_of(watching, stream).HasField("snapshots_complete"):
             pass
         enqueue_batch(calling, batch_request([BUSY_USER] * jobs, kind="test.sleep", payload=BUSY_JOB))
         lags: list[float] = []

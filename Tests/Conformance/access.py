@@ -311,28 +311,31 @@ class Somebody:
     def get(self, job: str) -> job_pb2.Job:
         return self.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job), timeout=CALL_S).job
 
-    def watch(self, timeout: float = 60.0, **request: Any) -> Watch:
-        """A watch that has begun."""
-        if "job" in request:
-            request["jobs"] = [{"job_id": request.pop("job")}]
-        return Watch(self.jobs.Watch(job_service_pb2.WatchRequest(**request), timeout=timeout))
+    def watch(self, timeout: float = 60.0, *, job: str = "", include_log: bool = False, **filters: str) -> Watch:
+        """A watch that has begun, of a job or by a filter."""
+        request = job_service_pb2.WatchRequest(include_log=include_log)
+        if job:
+            request.jobs.add(job_id=job)
+        else:
+            request.filter.CopyFrom(job_pb2.JobFilter(**filters))
+        return Watch(self.jobs.Watch(request, timeout=timeout))
 
 
 class Watch:
-    """What a stream has said, and how it ended. To be read by one thread."""
+    """The messages of a stream, and how it ended. To be read by one thread."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
-        #: All of it, but heartbeats.
+        #: The messages about jobs.
         self.said: list[job_service_pb2.WatchResponse] = []
         for response in stream:
-            if response.heartbeat.snapshot_complete:
+            if response.HasField("snapshots_complete"):
                 return
             self._keep(response)
         raise AssertionError("the watch ended before it began")
 
     def _keep(self, response: job_service_pb2.WatchResponse) -> None:
-        if response.WhichOneof("event") != "heartbeat":
+        if response.WhichOneof("event") not in ("opened", "snapshots_complete", "heartbeat"):
             self.said.append(response)
 
     def until(self, wanted: Callable[[job_service_pb2.WatchResponse], bool]) -> None:

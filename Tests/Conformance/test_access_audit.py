@@ -90,9 +90,12 @@ class Actor:
     def resume(self, queue: str, code: Code = Code.OK) -> None:
         self.call(ADMINISTRATION + "ResumeQueue", admin_service_pb2.ResumeQueueRequest(queue=queue), code)
 
-    def limit(self, queue: str, user: str = "", code: Code = Code.OK, **change) -> None:
-        request = admin_service_pb2.SetUserLimitRequest(user_id=user or self.user, queue=queue, **change)
-        self.call(ADMINISTRATION + "SetUserLimit", request, code)
+    def limit(self, queue: str, limit: int | None, user: str = "", code: Code = Code.OK) -> None:
+        """None removes the user's own limit."""
+        change = admin_service_pb2.UserLimit(user_id=user or self.user, queue=queue, max_running=limit)
+        mask = {"paths": ["max_running"]}
+        request = admin_service_pb2.UpdateUserLimitRequest(limit=change, update_mask=mask)
+        self.call(ADMINISTRATION + "UpdateUserLimit", request, code)
 
     def lines(self) -> list[Line]:
         """Of this caller, oldest first."""
@@ -130,8 +133,8 @@ def test_one_row_for_each_change(actor):
         change(queue)
         wanted.append(Line(actor.name, action, "", queue, "", actor.address))
         assert actor.lines() == wanted
-    for change in ({"limit": 7}, {"clear": True}):
-        actor.limit(queue, **change)
+    for limit in (7, None):
+        actor.limit(queue, limit)
         wanted.append(Line(actor.name, "set_user_limit", "", queue, actor.user, actor.address))
         assert actor.lines() == wanted
 
@@ -197,10 +200,10 @@ def test_what_is_so_already_is_no_change(actor):
     queue = unique("queue")
     for _ in range(2):
         actor.pause(queue)
-        actor.limit(queue, limit=2)
+        actor.limit(queue, 2)
     for _ in range(2):
         actor.resume(queue)
-        actor.limit(queue, clear=True)
+        actor.limit(queue, None)
     actions = [line.action for line in actor.lines()]
     assert actions == ["pause_queue", "set_user_limit", "resume_queue", "set_user_limit"]
 
@@ -221,12 +224,12 @@ def refusals(actor: Actor, secured: Secured) -> dict[str, Callable[[], object]]:
         "another user in a batch": lambda: actor.batch(
             actor.spec(), actor.spec(user_id=stranger), code=Code.PERMISSION_DENIED
         ),
-        "another user's limit": lambda: actor.limit("q", stranger, Code.PERMISSION_DENIED, limit=1),
+        "another user's limit": lambda: actor.limit("q", 1, stranger, Code.PERMISSION_DENIED),
         "a wrong field": lambda: actor.enqueue(Code.INVALID_ARGUMENT, priority=1_000),
         "a wrong item": lambda: actor.batch(actor.spec(), actor.spec(kind="?"), code=Code.INVALID_ARGUMENT),
         "an unknown kind": lambda: actor.enqueue(Code.FAILED_PRECONDITION, kind="unknown"),
         "no name of a queue": lambda: actor.pause("", Code.INVALID_ARGUMENT),
-        "a wrong limit": lambda: actor.limit("q", limit=1_000_000, code=Code.INVALID_ARGUMENT),
+        "a wrong limit": lambda: actor.limit("q", 1_000_000, code=Code.INVALID_ARGUMENT),
         "a state that does not allow it": lambda: actor.retry(mine, Code.FAILED_PRECONDITION),
         "an id that is taken": lambda: actor.enqueue(Code.ALREADY_EXISTS, job_id=taken),
         "an id that is taken, in a batch": lambda: actor.batch(
@@ -284,7 +287,7 @@ def test_no_change_without_its_row(secured, actor):
         actor.retry(over, Code.INTERNAL)
         actor.pause(queue, Code.INTERNAL)
         actor.resume(paused, Code.INTERNAL)
-        actor.limit(queue, limit=9, code=Code.INTERNAL)
+        actor.limit(queue, 9, code=Code.INTERNAL)
     finally:
         secured.query(f"ALTER TABLE {table} DROP CONSTRAINT full_up")
     assert secured.query(state) == was

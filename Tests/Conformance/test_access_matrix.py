@@ -62,15 +62,19 @@ RULES = {
     JOBS + "EnqueueBatch": ENQUEUE,
     JOBS + "GetJob": READ,
     JOBS + "ListJobs": READ,
+    JOBS + "ListAttempts": READ,
+    JOBS + "ListLogLines": READ,
     JOBS + "Watch": READ,
     JOBS + "Cancel": CANCEL,
     JOBS + "Retry": ENQUEUE,
-    ADMINISTRATION + "GetQueueStats": ADMIN,
+    ADMINISTRATION + "GetQueue": ADMIN,
+    ADMINISTRATION + "ListQueues": ADMIN,
     ADMINISTRATION + "ListNodes": ADMIN,
     ADMINISTRATION + "PauseQueue": ADMIN,
     ADMINISTRATION + "ResumeQueue": ADMIN,
-    ADMINISTRATION + "SetUserLimit": ADMIN,
+    ADMINISTRATION + "UpdateUserLimit": ADMIN,
     ADMINISTRATION + "GetUserLimit": ADMIN,
+    ADMINISTRATION + "ListUserLimits": ADMIN,
     INFO + "GetServerInfo": CREDENTIALS,
     "/grpc.health.v1.Health/Check": NOTHING,
     "/grpc.health.v1.Health/Watch": NOTHING,
@@ -381,18 +385,33 @@ def job(make: Callable[[str], Message], user: str | None, state: str = "waiting"
 
 
 def watched(*users: str | None) -> Target:
-    """A watch of jobs."""
+    """A watch of jobs. One job that does not exist for the caller is an error; among others it is named in the stream."""
     return Target(
         f"jobs of {', '.join(map(str, users))}",
         lambda prepared: jobs.WatchRequest(
             jobs=[{"job_id": missing() if user is None else prepared.waiting(user)} for user in users]
         ),
-        jobs=users,
+        jobs=users if len(users) == 1 else (),
     )
 
 
-def plain(name: str, request: Message | bytes, *users: str) -> Target:
-    return Target(name, lambda _: request, users=users)
+def limit(user: str, **change: int) -> Message:
+    """Without a change: removes the limit."""
+    return admin.UpdateUserLimitRequest(
+        limit=admin.UserLimit(user_id=user, queue=QUEUE, **change), update_mask={"paths": ["max_running"]}
+    )
+
+
+def list_attempts(id: str) -> Message:
+    return jobs.ListAttemptsRequest(job_id=id)
+
+
+def list_log_lines(id: str) -> Message:
+    return jobs.ListLogLinesRequest(job_id=id)
+
+
+def plain(name: str, request: Message | bytes, *users: str, success: grpc.StatusCode = OK) -> Target:
+    return Target(name, lambda _: request, users=users, success=success)
 
 
 def each(make: Callable[[str], Message]) -> list[Target]:
@@ -422,18 +441,20 @@ TARGETS: dict[str, list[Target]] = {
     JOBS + "GetJob": [*(job(get, user) for user in (ADA, BOB, ZOE, None)), job(get, BOB, "cancelled")],
     JOBS + "ListJobs": [
         plain("everything", jobs.ListJobsRequest()),
-        plain("a queue", jobs.ListJobsRequest(queue=QUEUE)),
-        *each(lambda user: jobs.ListJobsRequest(user_id=user, page_size=2)),
-        plain("a user in a queue", jobs.ListJobsRequest(user_id=BOB, queue=OTHER_QUEUE), BOB),
+        plain("a queue", jobs.ListJobsRequest(filter={"queue": QUEUE})),
+        *each(lambda user: jobs.ListJobsRequest(filter={"user_id": user}, page_size=2)),
+        plain("a user in a queue", jobs.ListJobsRequest(filter={"user_id": BOB, "queue": OTHER_QUEUE}), BOB),
     ],
+    JOBS + "ListAttempts": [job(list_attempts, user) for user in (ADA, BOB, ZOE, None)],
+    JOBS + "ListLogLines": [job(list_log_lines, user) for user in (ADA, BOB, ZOE, None)],
     JOBS + "Watch": [
         *(watched(user) for user in (ADA, BOB, ZOE, None)),
         watched(ADA, BOB),
         watched(ADA, None),
-        *each(lambda user: jobs.WatchRequest(user_id=user)),
-        plain("a queue", jobs.WatchRequest(queue=QUEUE)),
-        plain("an unknown queue", jobs.WatchRequest(queue="unknown")),
-        plain("a user in a queue", jobs.WatchRequest(user_id=BOB, queue=OTHER_QUEUE), BOB),
+        *each(lambda user: jobs.WatchRequest(filter={"user_id": user})),
+        plain("a queue", jobs.WatchRequest(filter={"queue": QUEUE})),
+        plain("an unknown queue", jobs.WatchRequest(filter={"queue": "unknown"})),
+        plain("a user in a queue", jobs.WatchRequest(filter={"user_id": BOB, "queue": OTHER_QUEUE}), BOB),
     ],
     JOBS + "Cancel": [*(job(cancel, user) for user in (ADA, BOB, ZOE, None)), job(cancel, BOB, "cancelled")],
     JOBS + "Retry": [
@@ -441,18 +462,23 @@ TARGETS: dict[str, list[Target]] = {
         # Its state is not for everybody either.
         job(retry, BOB, "waiting", success=grpc.StatusCode.FAILED_PRECONDITION),
     ],
-    ADMINISTRATION + "GetQueueStats": [
-        plain("every queue", admin.GetQueueStatsRequest()),
-        *in_queues(admin.GetQueueStatsRequest),
+    ADMINISTRATION + "GetQueue": [
+        plain(f"queue {QUEUE}", admin.GetQueueRequest(queue=QUEUE, include_stats=True)),
+        plain("an unknown queue", admin.GetQueueRequest(queue="unknown"), success=NOT_FOUND),
     ],
+    ADMINISTRATION + "ListQueues": [plain("every queue", admin.ListQueuesRequest(include_stats=True))],
     ADMINISTRATION + "ListNodes": [plain("nodes", admin.ListNodesRequest())],
     ADMINISTRATION + "PauseQueue": in_queues(admin.PauseQueueRequest),
     ADMINISTRATION + "ResumeQueue": in_queues(admin.ResumeQueueRequest),
-    ADMINISTRATION + "SetUserLimit": [
-        *each(lambda user: admin.SetUserLimitRequest(user_id=user, queue=QUEUE, limit=2)),
-        plain("clear", admin.SetUserLimitRequest(user_id=BOB, queue=QUEUE, clear=True), BOB),
+    ADMINISTRATION + "UpdateUserLimit": [
+        *each(lambda user: limit(user, max_running=2)),
+        plain("remove", limit(BOB), BOB),
     ],
     ADMINISTRATION + "GetUserLimit": each(lambda user: admin.GetUserLimitRequest(user_id=user, queue=QUEUE)),
+    ADMINISTRATION + "ListUserLimits": [
+        plain("every limit", admin.ListUserLimitsRequest()),
+        *each(lambda user: admin.ListUserLimitsRequest(user_id=user)),
+    ],
     INFO + "GetServerInfo": [plain("the server", info.GetServerInfoRequest())],
     "/grpc.health.v1.Health/Check": [plain("all of it", b"")],
     "/grpc.health.v1.Health/Watch": [plain("all of it", b"")],
@@ -474,7 +500,7 @@ def expected(who: Identity, method: str, target: Target) -> grpc.StatusCode:
         return PERMISSION_DENIED
     if not all(who.acts_for(user) for user in target.users):
         return PERMISSION_DENIED
-    # Somebody else's job and one that there is not.
+    # Another user's job is treated as one that does not exist.
     if not all(user is not None and who.acts_for(user) for user in target.jobs):
         return NOT_FOUND
     return target.success
@@ -626,7 +652,10 @@ BY_HAND = [
     ("token: itself", "JobService/Retry", "cancelled job of bob", NOT_FOUND),
     ("token: itself", "JobService/Retry", "waiting job of bob", NOT_FOUND),
     ("token: itself", "JobService/Watch", "jobs of bob", NOT_FOUND),
-    ("token: itself", "JobService/Watch", "jobs of ada, bob", NOT_FOUND),
+    ("token: itself", "JobService/Watch", "jobs of ada, bob", OK),
+    ("token: itself", "JobService/ListAttempts", "waiting job of ada", OK),
+    ("token: itself", "JobService/ListAttempts", "waiting job of bob", NOT_FOUND),
+    ("token: itself", "JobService/ListLogLines", "waiting job of bob", NOT_FOUND),
     ("token: itself", "JobService/Watch", "user ada", OK),
     ("token: itself", "JobService/Watch", "user bob", PERMISSION_DENIED),
     ("token: itself", "JobService/Watch", "a queue", OK),
@@ -634,9 +663,11 @@ BY_HAND = [
     ("token: itself", "JobService/EnqueueBatch", "for ada and bob", PERMISSION_DENIED),
     ("token: itself", "JobService/ListJobs", "everything", OK),
     ("token: itself", "JobService/ListJobs", "user bob", PERMISSION_DENIED),
-    ("token: itself", "AdminService/SetUserLimit", "user ada", OK),
-    ("token: itself", "AdminService/SetUserLimit", "user bob", PERMISSION_DENIED),
-    ("token: itself", "AdminService/GetQueueStats", "every queue", OK),
+    ("token: itself", "AdminService/UpdateUserLimit", "user ada", OK),
+    ("token: itself", "AdminService/UpdateUserLimit", "user bob", PERMISSION_DENIED),
+    ("token: itself", "AdminService/ListUserLimits", "every limit", OK),
+    ("token: itself", "AdminService/ListUserLimits", "user bob", PERMISSION_DENIED),
+    ("token: itself", "AdminService/ListQueues", "every queue", OK),
     ("token: two users", "JobService/EnqueueBatch", "for ada and bob", OK),
     ("token: two users", "JobService/EnqueueBatch", "for ada and ada and zoë", PERMISSION_DENIED),
     ("token: two users", "JobService/Watch", "jobs of ada, bob", OK),

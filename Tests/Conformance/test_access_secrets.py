@@ -217,7 +217,7 @@ def test_credentials(stage):
     for name, value in bearers(stage):
         caller = stage.secured.somebody(authorization=value)
         try:
-            caller.jobs.ListJobs(job_service_pb2.ListJobsRequest(user_id="ada"), timeout=CALL_S)
+            caller.jobs.ListJobs(job_service_pb2.ListJobsRequest(filter={"user_id": "ada"}), timeout=CALL_S)
             caller.watch(user_id="ada").close()
             caller.call(REFLECT, LIST_SERVICES)
             codes[name] = grpc.StatusCode.OK

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
 from access import ADMIN, CALL_S, CANCEL, ENQUEUE, LATER, READ, Secured, Somebody, closing, missing
 from frames import Connection, message
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
-from harness import Cluster, detail_of, unique
+from harness import Cluster, unique
 from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 from wire import JOBS, Code, decode_bin
 
@@ -53,11 +53,28 @@ def get_all(id: str) -> Message:
 
 
 def cancel(id: str) -> Message:
-    return job_service_pb2.CancelRequest(job_id=id, reason="curious")
+    return job_service_pb2.CancelRequest(job_id=id, note="curious")
 
 
 def retry(id: str) -> Message:
     return job_service_pb2.RetryRequest(job_id=id)
+
+
+def list_attempts(id: str) -> Message:
+    return job_service_pb2.ListAttemptsRequest(job_id=id)
+
+
+def list_log_lines(id: str) -> Message:
+    return job_service_pb2.ListLogLinesRequest(job_id=id)
+
+
+def cancel_expecting(id: str) -> Message:
+    """With a sequence that no job has: the caller of the job's user gets ABORTED for it."""
+    return job_service_pb2.CancelRequest(job_id=id, expected_sequence=99)
+
+
+def retry_expecting(id: str) -> Message:
+    return job_service_pb2.RetryRequest(job_id=id, expected_sequence=99)
 
 
 def watch(id: str) -> Message:
@@ -69,7 +86,7 @@ def watch_log(id: str) -> Message:
 
 
 def watch_from(id: str) -> Message:
-    """After a sequence that no job has: of a job that is there that is said."""
+    """After a sequence that no job has: the caller of the job's user gets OUT_OF_RANGE for it."""
     return job_service_pb2.WatchRequest(jobs=[{"job_id": id, "after_sequence": 99}])
 
 
@@ -78,6 +95,10 @@ ABOUT_A_JOB: dict[str, tuple[str, Callable[[str], Message]]] = {
     "GetJob with the payload": ("GetJob", get_all),
     "Cancel": ("Cancel", cancel),
     "Retry": ("Retry", retry),
+    "ListAttempts": ("ListAttempts", list_attempts),
+    "ListLogLines": ("ListLogLines", list_log_lines),
+    "Cancel with a sequence": ("Cancel", cancel_expecting),
+    "Retry with a sequence": ("Retry", retry_expecting),
     "Watch": ("Watch", watch),
     "Watch with the log": ("Watch", watch_log),
     "Watch from an event on": ("Watch", watch_from),
@@ -161,15 +182,18 @@ def test_one_who_may_see_all_is_told_the_same_of_none(secured, token, method, ma
 
 
 def test_among_own_jobs_in_a_watch(secured, limited, bob):
-    """It names the first that there is not, be it another's or nobody's."""
+    """Another user's job is removed from the watch, as one that does not exist; the watch of the own job goes on."""
     own = limited.enqueue(bob)
     theirs, none = secured.root.enqueue(unique("ada")), missing()
-    for first, second in ((theirs, none), (none, theirs)):
-        request = job_service_pb2.WatchRequest(jobs=[{"job_id": id} for id in (own, first, second)])
-        with pytest.raises(grpc.RpcError) as error:
-            next(limited.jobs.Watch(request, timeout=CALL_S))
-        assert error.value.code() is grpc.StatusCode.NOT_FOUND
-        assert detail_of(error.value, error_details_pb2.ResourceInfo).resource_name == first
+    request = job_service_pb2.WatchRequest(jobs=[{"job_id": id} for id in (theirs, own, none)])
+    messages = []
+    for message in limited.jobs.Watch(request, timeout=CALL_S):
+        messages.append(message)
+        if message.HasField("snapshots_complete"):
+            secured.root.cancel(own)
+    assert {item.removed.job_id for item in messages if item.HasField("removed")} == {theirs, none}
+    assert [item.snapshot.job.id for item in messages if item.HasField("snapshot")] == [own]
+    assert messages[-1].lifecycle.type == job_service_pb2.JOB_EVENT_TYPE_CANCELLED
 
 
 def test_cancel_and_retry_of_anothers_job_do_nothing(secured, limited, bob):
@@ -210,11 +234,11 @@ def test_a_key_is_ones_own(secured, limited, bob):
 # Lists
 
 
-def pages(caller: Somebody, **request) -> Iterator[list[job_pb2.Job]]:
+def pages(caller: Somebody, page_size: int = 0, **filters: Any) -> Iterator[list[job_pb2.Job]]:
     token = ""
     while True:
         page = caller.jobs.ListJobs(
-            job_service_pb2.ListJobsRequest(page_token=token, **request), timeout=CALL_S
+            job_service_pb2.ListJobsRequest(filter=filters, page_size=page_size, page_token=token), timeout=CALL_S
         )
         yield list(page.jobs)
         if not (token := page.next_page_token):
@@ -289,14 +313,14 @@ def test_pages_of_a_caller_for_several_users(secured):
 
 
 def test_a_page_token_of_somebody_else(secured, limited, bob):
-    """It is good only for whom it was made for."""
+    """A page token is valid only for the caller that received it."""
     queue = unique("queue")
     own = []
     for user in (bob, unique("ada"), bob, unique("ada"), bob, unique("ada")):
         id = secured.root.enqueue(user, queue=queue)
         if user == bob:
             own.append(id)
-    request = job_service_pb2.ListJobsRequest(queue=queue, page_size=2)
+    request = job_service_pb2.ListJobsRequest(filter={"queue": queue}, page_size=2)
     request.page_token = secured.root.jobs.ListJobs(request, timeout=CALL_S).next_page_token
     assert request.page_token
     with pytest.raises(grpc.RpcError) as caught:

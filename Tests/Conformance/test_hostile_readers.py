@@ -39,7 +39,7 @@ def many_jobs(server: HostileServer, count: int, running: int) -> bytes:
     """A request for a watch that begins with hundreds of KiB, and goes on with the progress of what runs."""
     user = unique()
     with server.client(timeout=PATIENCE_S) as client:
-        client.set_limit(user, max(1, running))
+        client.update_limit(user, max(1, running))
         client.enqueue_batch(
             [NewJob("test.sleep", {"ms": 3_600_000, "steps": 10_000}, user_id=user) for _ in range(running)]
         )
@@ -54,7 +54,7 @@ def many_jobs(server: HostileServer, count: int, running: int) -> bytes:
                 for _ in range(count)
             ]
         )
-    return message(job_service_pb2.WatchRequest(user_id=user).SerializeToString())
+    return message(job_service_pb2.WatchRequest(filter={"user_id": user}).SerializeToString())
 
 
 def until_dropped(peer: Connection, streams: Sequence[int], deadline: float) -> bool:

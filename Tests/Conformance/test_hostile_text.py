@@ -99,8 +99,11 @@ def valid(method: MethodDescriptor) -> Message:
             request.job.CopyFrom(job_pb2.JobSpec(**spec))
         case "EnqueueBatch":
             request.jobs.add().CopyFrom(job_pb2.JobSpec(**spec))
-        case "SetUserLimit":
-            request.user_id = "ada"
+        case "UpdateUserLimit":
+            request.limit.user_id = "ada"
+            request.limit.max_running = 1
+        case "Watch":
+            request.filter.user_id = "ada"
     return request
 
 

@@ -136,7 +136,7 @@ def test_a_PING_for_each_burst_of_a_stream(peer: Connection):
 
 def test_a_PING_for_each_event_of_a_watch(peer: Connection, api: Api):
     user = unique()
-    request = job_service_pb2.WatchRequest(user_id=user).SerializeToString()
+    request = job_service_pb2.WatchRequest(filter={"user_id": user}).SerializeToString()
     stream = peer.request(JOBS + "Watch", message(request))
     answer = peer.answer_of(stream)
     peer.until(lambda: bool(answer.body))
@@ -211,7 +211,7 @@ def test_a_dead_peers_job_watch_is_over(start, api):
     server = start(*QUICK)
     with Connection.open(server.address) as peer:
         peer.answers_pings = False
-        request = job_service_pb2.WatchRequest(user_id=unique()).SerializeToString()
+        request = job_service_pb2.WatchRequest(filter={"user_id": unique()}).SerializeToString()
         peer.request(JOBS + "Watch", message(request))
         peer.until_closed(10)
         begun = time.monotonic()
@@ -301,7 +301,7 @@ def test_a_shutdown_ends_watches(start):
     """With a status that says: try elsewhere."""
     server = start()
     with Connection.open(server.address) as peer:
-        request = job_service_pb2.WatchRequest(user_id=unique()).SerializeToString()
+        request = job_service_pb2.WatchRequest(filter={"user_id": unique()}).SerializeToString()
         watches = [peer.request(JOBS + "Watch", message(request)), peer.request(WATCH_HEALTH, message(b""))]
         peer.until(lambda: all(peer.answer_of(stream).body for stream in watches))
         server.process.send_signal(signal.SIGTERM)

@@ -254,6 +254,18 @@ def test_a_stream_of_answers_as_its_request(peer: Connection, encoding):
     )
 
 
+def whole_messages(body: bytes) -> list[tuple[int, bytes]]:
+    """The (flag, message) pairs of a body that may end within one."""
+    found, at = [], 0
+    while len(body) >= at + 5:
+        end = at + 5 + int.from_bytes(body[at + 1 : at + 5], "big")
+        if len(body) < end:
+            break
+        found.append((body[at], body[at + 5 : end]))
+        at = end
+    return found
+
+
 @both
 def test_a_watch_as_its_request(peer: Connection, encoding):
     labels = {f"label-{n}": "value " * 40 for n in range(32)}
@@ -266,12 +278,12 @@ def test_a_watch_as_its_request(peer: Connection, encoding):
         ("grpc-accept-encoding", f"identity,{encoding}"),
     )
     answer = peer.answer_of(stream)
-    peer.until(lambda: len(answer.body) >= 5 or answer.is_over)
+    peer.until(lambda: len(whole_messages(answer.body)) >= 2 or answer.is_over)
     assert answer.header("grpc-encoding") == encoding, f"{answer}"
-    flag, length = answer.body[0], int.from_bytes(answer.body[1:5], "big")
-    peer.until(lambda: len(answer.body) >= 5 + length)
-    assert flag == 1
-    event = job_service_pb2.WatchResponse.FromString(UNPACK[encoding](answer.body[5 : 5 + length]))
+    # The first message, which is short, says that the watch is open.
+    (_, opened), (flag, snapshot), *_ = whole_messages(answer.body)
+    assert flag == 1 and opened
+    event = job_service_pb2.WatchResponse.FromString(UNPACK[encoding](snapshot))
     assert dict(event.snapshot.job.labels) == labels
 
 

@@ -44,12 +44,12 @@ def test_each_change_is_there_once(cluster, url, own, user):
         client.cancel(job.id)
         client.cancel(job.id)
         client.retry(job.id)
-        client.set_limit(user, 2, queue=queue)
-        client.set_limit(user, None, queue=queue)
+        client.update_limit(user, 2, queue=queue)
+        client.update_limit(user, None, queue=queue)
         client.resume(queue)
         with client.watch(job.id, timeout=30) as watch:
             until(watch, is_event(JobEventType.SUCCEEDED))
-        # What is final is not cancelled any more.
+        # A final job is not cancelled any more.
         client.cancel(job.id)
     rows = audit(cluster, url, f"job = '{job.id}' OR queue = '{queue}'")
     assert [row["action"] for row in rows] == [
@@ -59,7 +59,7 @@ def test_each_change_is_there_once(cluster, url, own, user):
     assert [row["job"] for row in rows if row["job"]] == [job.id] * 3
     limits = [(row["queue"], row["user_id"], row["user_limit"]) for row in rows if row["user_id"]]
     assert limits == [(queue, user, 2), (queue, user, None)]
-    # Nobody is asked who he is, but where he calls from is known.
+    # The server requires no credentials, but it knows the addresses of its callers.
     assert {(row["caller"], row["source"]) for row in rows} == {("", "none")}
     assert all(row["address"].startswith("127.0.0.1:") for row in rows)
 
@@ -127,7 +127,7 @@ def test_neither_payloads_nor_credentials_are_kept(cluster, tmp_path):
             with client.watch(failed.id, timeout=30) as watch:
                 until(watch, is_event(JobEventType.FAILED))
             waiting = client.enqueue("test.echo", payload, user_id="u", idempotency_key="k")
-            client.cancel(waiting.id, reason="reason-canary")
+            client.cancel(waiting.id, note="note-canary")
         with server.client(timeout=20, token="bad-canary") as client:
             with pytest.raises(Unauthenticated):
                 client.enqueue("test.echo", payload, user_id="u")

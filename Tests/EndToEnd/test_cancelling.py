@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import signalbox
 from harness import PATIENCE_S, events_of, is_event, unique, until
-from signalbox import AttemptOutcome, JobEventType, JobState, RetryPolicy
+from signalbox import AttemptOutcome, FailureCause, JobEventType, JobState, RetryPolicy
 
 FAR = timedelta(hours=1)
 SOON = RetryPolicy(initial_delay=timedelta(milliseconds=20), factor=1)
@@ -21,16 +21,16 @@ def running(client: signalbox.Client, user: str, kind: str = "test.sleep", paylo
     return id
 
 
-@pytest.mark.parametrize("delay", [FAR, None], ids=["scheduled", "due"])
+@pytest.mark.parametrize("delay", [FAR, None], ids=["not due", "due"])
 def test_a_pending_job_never_starts(client, user, delay):
     queue = unique("held")
     client.pause(queue)
     id = client.enqueue("test.noop", user_id=user, queue=queue, delay=delay).id
-    job = client.cancel(id, reason="not needed")
+    job = client.cancel(id, note="not needed")
     assert job.state is JobState.CANCELLED and job.sequence == 2 and job.finished_at is not None
-    assert job.error == signalbox.JobError("cancelled", "not needed")
+    assert job.error == signalbox.JobError("", "not needed", FailureCause.CANCELLED)
     client.resume(queue)
-    # Another one of the same lane, behind it: it had its chance.
+    # A later job of the same queue and user has run, so the cancelled one would have started before it.
     client.wait(client.enqueue("test.noop", user_id=user, queue=queue).id, timeout=30)
     job = client.get(id)
     assert job.state is JobState.CANCELLED and job.attempts == () and job.attempt == 0
@@ -38,11 +38,11 @@ def test_a_pending_job_never_starts(client, user, delay):
 
 def test_a_running_job_is_told_and_ends(client, user):
     id = running(client, user)
-    job = client.cancel(id, reason="changed my mind")
+    job = client.cancel(id, note="changed my mind")
     assert job.state is JobState.RUNNING and job.cancel_requested or job.state is JobState.CANCELLED
     job = client.wait(id, timeout=30)
     assert job.state is JobState.CANCELLED and not job.cancel_requested
-    assert job.error == signalbox.JobError("cancelled", "changed my mind")
+    assert job.error == signalbox.JobError("", "changed my mind", FailureCause.CANCELLED)
     assert [attempt.outcome for attempt in job.attempts] == [AttemptOutcome.CANCELLED]
     with pytest.raises(signalbox.JobCancelled):
         client.result(id, timeout=30)
@@ -51,9 +51,9 @@ def test_a_running_job_is_told_and_ends(client, user):
 def test_cancel_is_idempotent(client, user):
     id = running(client, user)
     for _ in range(3):
-        client.cancel(id, reason="once")
+        client.cancel(id, note="once")
     job = client.wait(id, timeout=30)
-    assert client.cancel(id, reason="again").sequence == job.sequence == 3
+    assert client.cancel(id, note="again").sequence == job.sequence == 4
     assert job.error is not None and job.error.message == "once"
 
 
@@ -99,13 +99,15 @@ def test_a_failed_job_is_put_back_with_a_fresh_budget(client, user):
     assert client.wait(id, timeout=30).state is JobState.FAILED
     client.pause(queue)
     job = client.retry(id)
-    assert job.state is JobState.PENDING and job.finished_at is None and job.max_attempts == 4
+    assert job.state is JobState.PENDING and job.finished_at is None
+    assert (job.max_attempts, job.attempt, job.attempts_used) == (2, 2, 0)
     client.resume(queue)
     job = client.wait(id, timeout=30)
     assert job.state is JobState.FAILED and len(job.attempts) == 4
     client.retry(id)
     job = client.wait(id, timeout=30)
     assert job.state is JobState.SUCCEEDED and job.error is None
+    assert (job.max_attempts, job.attempt, job.attempts_used) == (2, 5, 1)
     assert [attempt.number for attempt in job.attempts] == [1, 2, 3, 4, 5]
     assert [attempt.outcome.name for attempt in job.attempts] == ["FAILED"] * 4 + ["SUCCEEDED"]
     with client.watch(id, after={id: 1}, timeout=PATIENCE_S) as watch:
@@ -124,6 +126,25 @@ def test_a_cancelled_job_is_put_back(client, user):
     assert job.state is JobState.PENDING and job.error is None
     client.resume(queue)
     assert client.result(id, timeout=30) == 7
+
+
+def test_only_a_job_with_the_expected_sequence_is_changed(client, user):
+    id = client.enqueue("test.noop", user_id=user, delay=FAR).id
+    with pytest.raises(signalbox.Aborted) as caught:
+        client.cancel(id, expected_sequence=2)
+    assert caught.value.reason == "SEQUENCE_MISMATCH"
+    assert dict(caught.value.metadata) == {"jobId": id, "expected": "2", "actual": "1"}
+    assert client.get(id).state is JobState.PENDING
+    assert client.cancel(id, expected_sequence=1).sequence == 2
+    # As if the answer of the call had been lost.
+    with pytest.raises(signalbox.Aborted):
+        client.cancel(id, expected_sequence=1)
+    with pytest.raises(signalbox.Aborted):
+        client.retry(id, expected_sequence=1)
+    assert client.retry(id, expected_sequence=2).sequence == 3
+    with pytest.raises(signalbox.Aborted):
+        client.retry(id, expected_sequence=2)
+    assert client.get(id).sequence >= 3
 
 
 @pytest.mark.parametrize("state", ["pending", "running", "succeeded"])

@@ -20,7 +20,16 @@ from harness import (
     unique,
     until,
 )
-from signalbox import AttemptOutcome, JobEventType, JobState, LogEvent, ProgressEvent, RetryPolicy
+from signalbox import (
+    AttemptOutcome,
+    FailureCause,
+    JobEventType,
+    JobState,
+    LogEvent,
+    LogLevel,
+    ProgressEvent,
+    RetryPolicy,
+)
 
 SCRIPTS = {
     # Gives back what it was given, and what it was told.
@@ -166,11 +175,15 @@ def test_progress_log_and_result(shell):
     job = shell.enqueue("shell.tell", user_id=user)
     final = shell.wait(job.id, timeout=30)
     assert final.state is JobState.SUCCEEDED and final.result is not None and final.result.json() == [1, 2]
-    assert final.progress is not None and final.progress.stage == "work" and final.progress.step == 1
+    assert final.progress is not None and final.progress.stage == "work" and final.progress.done == 1
     lines = [(line.level, line.message) for line in final.log]
-    assert ("info", "began") in lines and ("warning", "é") in lines
+    assert (LogLevel.INFO, "began") in lines and (LogLevel.WARNING, "é") in lines
     numbers = [line.number for line in final.log]
     assert numbers == list(range(1, len(numbers) + 1)) and {line.attempt for line in final.log} == {1}
+    assert list(shell.list_log_lines(job.id, page_size=1)) == list(final.log)
+    loud = [line for line in final.log if line.level >= LogLevel.WARNING]
+    assert list(shell.list_log_lines(job.id, min_level=LogLevel.WARNING)) == loud
+    assert [line.number for line in shell.list_log_lines(job.id, after_line=1)] == numbers[1:]
 
 
 def test_log_lines_are_watched(shell):
@@ -197,9 +210,9 @@ def test_exit_codes(shell, code, attempts):
     job = shell.wait(id, timeout=30)
     assert job.state is JobState.FAILED and len(job.attempts) == attempts and job.error is not None
     if code == 65:
-        assert job.error.reason == "permanent"
+        assert job.error.cause is FailureCause.HANDLER_PERMANENT
     else:
-        assert job.error.reason == "failed" and str(code) in job.error.message
+        assert job.error.cause is FailureCause.HANDLER and str(code) in job.error.message
 
 
 @pytest.mark.parametrize("what", ["command", "folder"])
@@ -208,7 +221,7 @@ def test_a_command_that_does_not_start_tells_no_paths(node, shell, what):
     job = shell.wait(
         shell.enqueue(f"missing.{what}", user_id=unique(), max_attempts=1).id, timeout=PATIENCE_S
     )
-    assert job.state is JobState.FAILED and job.error is not None and job.error.reason == "failed"
+    assert job.state is JobState.FAILED and job.error is not None and job.error.cause is FailureCause.HANDLER
     assert "command" in job.error.message and "/" not in job.error.message
     assert all("/" not in attempt.error.message for attempt in job.attempts)
     lines = [line for line in node.log().splitlines() if job.id in line]
@@ -218,7 +231,7 @@ def test_a_command_that_does_not_start_tells_no_paths(node, shell, what):
 def test_a_command_that_is_killed_has_failed(shell):
     id = shell.enqueue("shell.killed", user_id=unique(), max_attempts=1).id
     job = shell.wait(id, timeout=30)
-    assert job.state is JobState.FAILED and job.error is not None and job.error.reason == "failed"
+    assert job.state is JobState.FAILED and job.error is not None and job.error.cause is FailureCause.HANDLER
 
 
 def test_it_says_when_to_try_again(shell):
@@ -291,5 +304,6 @@ def test_the_limit_of_log_lines_counts_on(shell):
         until(watch, is_complete)
         id = shell.enqueue("shell.flood", user_id=user, max_attempts=1).id
         until(watch, lambda item: isinstance(item, signalbox.JobEvent) and item.state.is_final)
-    numbers = [line.number for line in shell.get(id).log]
-    assert numbers == list(range(19_802, 20_002))
+    expected = list(range(19_802, 20_002))
+    assert [line.number for line in shell.get(id).log] == expected
+    assert [line.number for line in shell.list_log_lines(id)] == expected

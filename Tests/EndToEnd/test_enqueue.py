@@ -149,7 +149,7 @@ def test_ten_thousand_jobs_at_once(client, user):
     jobs = [NewJob("test.noop", user_id=f"{user}-{n % 100}", queue=queue) for n in range(10_000)]
     items = client.enqueue_batch(jobs, timeout=60)
     assert len({item.job_id for item in items}) == 10_000 and all(item.created for item in items)
-    assert client.queue_stats(queue)[0].pending == 10_000
+    assert client.get_queue(queue, include_stats=True).stats.pending == 10_000
     # And again: nothing is new.
     again = client.enqueue_batch(
         [
@@ -206,7 +206,7 @@ def test_every_enqueue_is_committed_when_many_come_at_once(server, user):
 
 def test_an_enqueue_event_says_what_was_enqueued(client, user):
     with client.watch(user_id=user, timeout=30) as watch:
-        next(item for item in watch if isinstance(item, signalbox.SnapshotComplete))
+        next(item for item in watch if isinstance(item, signalbox.SnapshotsComplete))
         job = client.enqueue("test.noop", user_id=user, delay=FAR)
         event = next(watch)
     assert isinstance(event, signalbox.JobEvent) and event.type is JobEventType.ENQUEUED

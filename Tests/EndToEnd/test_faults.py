@@ -161,7 +161,7 @@ def test_three_nodes_that_migrate_at_once(own: Cluster):
         with ThreadPoolExecutor(3) as pool:
             servers = list(pool.map(start, range(3)))
         with servers[0].client() as client:
-            assert {node.name for node in client.nodes() if node.alive} == {"n0", "n1", "n2"}
+            assert {node.name for node in client.list_nodes() if node.alive} == {"n0", "n1", "n2"}
 
 
 @pytest.mark.parametrize(

@@ -258,10 +258,10 @@ def test_text_elsewhere_that_is_no_text(api: Api):
     prefix = "/signalbox.v1.JobService/"
     for method, number, name in [
         ("GetJob", 1, "job_id"),
-        ("ListJobs", 1, "user_id"),
-        ("Cancel", 2, "reason"),
+        ("ListJobs", 9, "page_token"),
+        ("Cancel", 2, "note"),
     ]:
-        id = b"" if number == 1 else field(1, b"0190a5b0-0000-7000-8000-000000000000")
+        id = field(1, b"0190a5b0-0000-7000-8000-000000000000") if method == "Cancel" else b""
         error = refused(api, prefix + method, id + field(number, b"\xff"))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert list(violations(error)) == [name]
@@ -326,7 +326,7 @@ def test_a_job_with_an_unknown_field_is_not_enqueued(api: Api):
     job = job_pb2.JobSpec(kind="test.noop", user_id=user).SerializeToString() + field(30, b"x")
     for method, name in ((ENQUEUE, "job"), (BATCH, "jobs[0]")):
         assert list(violations(refused(api, method, field(1, job)))) == [f"{name}.<field 30>"]
-    assert not api.jobs.ListJobs(job_service_pb2.ListJobsRequest(user_id=user), timeout=20).jobs
+    assert not api.jobs.ListJobs(job_service_pb2.ListJobsRequest(filter={"user_id": user}), timeout=20).jobs
 
 
 def test_unknown_fields_of_health_and_reflection_are_passed_over(api: Api):
@@ -362,8 +362,9 @@ MANY = {
     "empty labels": (ENQUEUE, field(1, b"\x7a\x00" * 500_000)),
     "unknown fields": (ENQUEUE, b"\xf8\x06\x00" * 300_000),
     "empty watched jobs": ("/signalbox.v1.JobService/Watch", b"\x0a\x00" * 400_000),
-    "states": ("/signalbox.v1.JobService/ListJobs", field(4, b"\x01" * 900_000)),
-    "states, one by one": ("/signalbox.v1.JobService/ListJobs", b"\x20\x01" * 400_000),
+    "states": ("/signalbox.v1.JobService/ListJobs", field(10, field(4, b"\x01" * 900_000))),
+    "states, one by one": ("/signalbox.v1.JobService/ListJobs", field(10, b"\x20\x01" * 400_000)),
+    "kinds": ("/signalbox.v1.JobService/ListJobs", field(10, b"\x1a\x00" * 400_000)),
 }
 
 

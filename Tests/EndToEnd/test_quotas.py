@@ -154,15 +154,15 @@ def test_open_watches(start, user):
         return stream
 
     named = [WatchedJob(job_id=job.id)]
-    open = [watch(user_id=user), watch(jobs=named)]
-    for fields in ({"user_id": user}, {"user_id": user, "queue": QUEUE}, {"jobs": named}):
+    open = [watch(filter={"user_id": user}), watch(jobs=named)]
+    for fields in ({"filter": {"user_id": user}}, {"filter": {"user_id": user, "queue": QUEUE}}, {"jobs": named}):
         refusal(setting, user, lambda fields=fields: watch(**fields))
-    # The client's own say so too, rather than wait.
+    # The watches of the client raise it too, and do not wait.
     refusal(setting, user, lambda: next(client.watch(user_id=user, timeout=30)))
-    # One of a queue is nobody's, where who calls may act for all.
+    # A watch of a queue counts for no user, because the caller may act for all of them.
     for fields in ({"queue": QUEUE}, {"user_id": unique()}):
         for _ in range(2):
-            open.append(watch(**fields))
+            open.append(watch(filter=fields))
     for stream in open:
         stream.cancel()
 

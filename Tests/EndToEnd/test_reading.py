@@ -58,7 +58,7 @@ def test_a_page_is_no_larger_than_clients_accept(api, client):
         batch = job_service_pb2.EnqueueBatchRequest(jobs=[spec] * 200)
         ids += [job.job_id for job in api.jobs.EnqueueBatch(batch, timeout=60).jobs]
     # By a channel with gRPC's own limit of 4 MiB; together they have 6.
-    request = job_service_pb2.ListJobsRequest(user_id=user, page_size=1_000)
+    request = job_service_pb2.ListJobsRequest(filter={"user_id": user}, page_size=1_000)
     first = api.jobs.ListJobs(request, timeout=20)
     assert first.next_page_token and len(first.jobs) > 200
     assert [job.id for job in client.list(user_id=user, page_size=1_000)] == list(reversed(ids))
@@ -76,14 +76,14 @@ def test_each_filter(client, crowd):
 
     assert ids(queue=f"{user}-1") == numbers(lambda n: n % 2 == 1)
     assert ids(user_id=user, queue=f"{user}-0") == numbers(lambda n: n % 2 == 0)
-    assert ids(user_id=user, kind="test.noop") == numbers(lambda n: n % 3 == 0)
+    assert ids(user_id=user, kinds="test.noop") == numbers(lambda n: n % 3 == 0)
     assert ids(user_id=user, labels={"parity": "1", "third": "2"}) == numbers(lambda n: n % 6 == 5)
     assert ids(user_id=user, labels={"parity": "9"}) == []
     assert ids(user_id=user, states=[JobState.SUCCEEDED]) == list(reversed(final))
     assert ids(user_id=user, states=[JobState.PENDING]) == list(reversed(waiting))
     assert ids(user_id=user, states=[JobState.PENDING, JobState.SUCCEEDED]) == every
     assert ids(user_id=user, states=[JobState.FAILED]) == []
-    assert ids(user_id=user, queue=f"{user}-1", kind="test.echo", labels={"third": "1"}) == numbers(
+    assert ids(user_id=user, queue=f"{user}-1", kinds=["test.echo", "test.other"], labels={"third": "1"}) == numbers(
         lambda n: n % 2 == 1 and n % 3 == 1
     )
     assert ids(user_id=unique()) == [] and ids(queue=unique()) == []
@@ -106,7 +106,7 @@ def test_a_token_is_for_the_same_filters(client, crowd):
     user = crowd[0]
     token = client.list_page(user_id=user, page_size=5).next_page_token
     with pytest.raises(signalbox.InvalidArgument) as caught:
-        client.list_page(user_id=user, kind="test.echo", page_size=5, page_token=token)
+        client.list_page(user_id=user, kinds="test.echo", page_size=5, page_token=token)
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
     # Another page size is no other filter.
     assert len(client.list_page(user_id=user, page_size=3, page_token=token).jobs) == 3
@@ -121,7 +121,7 @@ def test_a_token_that_was_changed_is_refused(client, crowd, at):
         client.list_page(user_id=crowd[0], page_size=5, page_token="".join(changed))
 
 
-def test_what_is_enqueued_meanwhile_does_not_shift_the_pages(client):
+def test_jobs_that_are_enqueued_meanwhile_do_not_shift_the_pages(client):
     user = unique()
     client.enqueue_batch([NewJob("test.noop", user_id=user, delay=FAR) for _ in range(10)])
     first = client.list_page(user_id=user, page_size=4)
@@ -132,6 +132,11 @@ def test_what_is_enqueued_meanwhile_does_not_shift_the_pages(client):
         rest += page.jobs
         token = page.next_page_token
     assert len({job.id for job in (*first.jobs, *rest)}) == 10
+
+
+def test_a_page_size_over_the_limit_is_cut(client, crowd):
+    page = client.list_page(user_id=crowd[0], page_size=100_000)
+    assert len(page.jobs) == 33 and not page.next_page_token
 
 
 def test_the_payload_comes_only_when_asked_for(client, api, crowd):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import signalbox
 from harness import PATIENCE_S, events_of, is_event, unique, until
-from signalbox import AttemptOutcome, JobEventType, JobState, NewJob, RetryPolicy
+from signalbox import AttemptOutcome, FailureCause, JobEventType, JobState, NewJob, RetryPolicy
 
 FAR = timedelta(hours=1)
 
@@ -58,7 +58,7 @@ def test_the_first_delay_is_5_seconds_unless_set(client, user):
     assert (event.due_at - event.at).total_seconds() == pytest.approx(5, abs=0.01)
     job = client.get(id)
     assert job.state is JobState.PENDING and job.due_at == event.due_at
-    assert job.error is not None and job.error.reason == "failed"
+    assert job.error is not None and job.error.cause is FailureCause.HANDLER
     client.cancel(id)
 
 
@@ -69,14 +69,14 @@ def test_the_budget_of_attempts(client, user):
         client.result(id, timeout=30)
     job = caught.value.job
     assert job.attempt == 3 and len(job.attempts) == 3 and job.error is not None
-    assert job.error.reason == "failed" and job.finished_at is not None
+    assert job.error.cause is FailureCause.HANDLER and job.finished_at is not None
 
 
 def test_a_permanent_failure_is_not_tried_again(client, user):
     id = client.enqueue("test.fail", {"permanent": True}, user_id=user, max_attempts=10).id
     job = client.wait(id, timeout=30)
     assert job.state is JobState.FAILED and job.attempt == 1 and len(job.attempts) == 1
-    assert job.error is not None and job.error.reason == "permanent"
+    assert job.error is not None and job.error.cause is FailureCause.HANDLER_PERMANENT
 
 
 def test_a_payload_that_the_handler_does_not_understand(client, user):
@@ -95,10 +95,10 @@ def test_the_hard_timeout_stops_an_attempt(client, user):
         retry_policy=policy,
     ).id
     job = client.wait(id, timeout=30)
-    assert job.state is JobState.FAILED and job.error is not None and job.error.reason == "timeout"
+    assert job.state is JobState.FAILED and job.error is not None and job.error.cause is FailureCause.TIMEOUT
     assert [attempt.outcome for attempt in job.attempts] == [AttemptOutcome.TIMED_OUT] * 2
     for attempt in job.attempts:
-        assert attempt.error is not None and attempt.error.reason == "timeout"
+        assert attempt.error is not None and attempt.error.cause is FailureCause.TIMEOUT
         assert ms(290) <= attempt.ended_at - attempt.started_at < timedelta(seconds=10)
 
 
@@ -137,7 +137,7 @@ def test_a_moment_to_come(client, user):
 def test_the_order_within_a_lane(client, user):
     """Higher priority first, then earlier due, then earlier enqueued."""
     queue = unique("ordered")
-    client.set_limit(user, 1, queue=queue)
+    client.update_limit(user, 1, queue=queue)
     client.pause(queue)
     now = datetime.now(UTC)
     wanted = [

@@ -91,7 +91,11 @@ BAD = [
     ("retry_policy.jitter", {"retry_policy": {"jitter": float("nan")}}),
     ("labels", {"labels": {f"k{n}": "" for n in range(33)}}),
     ("labels", {"labels": {"": "v"}}),
-    ("labels", {"labels": {"k" * 65: "v"}}),
+    ("labels", {"labels": {"k" * 64: "v"}}),
+    ("labels", {"labels": {"a key": "v"}}),
+    ("labels", {"labels": {".k": "v"}}),
+    ("labels", {"labels": {"signalbox.k": "v"}}),
+    ("labels", {"labels": {"signalbox/k": "v"}}),
     ("labels", {"labels": {"k": "v" * 257}}),
     ("labels", {"labels": {"k": "a\0b"}}),
 ]
@@ -138,13 +142,13 @@ GOOD = [
     {"timeout": Duration(seconds=30 * 86_400), "soft_timeout": Duration(seconds=30 * 86_400 - 1)},
     {"retry_policy": {"initial_delay": Duration(), "factor": 1, "max_delay": Duration(), "jitter": 1}},
     {"retry_policy": {"factor": 100, "max_delay": Duration(seconds=30 * 86_400)}},
-    {"labels": {f"{n:064}": "v" * 256 for n in range(32)}},
+    {"labels": {f"{n:063}": "v" * 256 for n in range(32)}},
 ]
 
 
 @pytest.mark.parametrize("fields", GOOD, ids=[f"{n}-{'-'.join(fields)}" for n, fields in enumerate(GOOD)])
-def test_what_is_just_within_a_limit_is_taken(api: Api, fields):
-    # Paused, so that what is only about to be looked at does not run.
+def test_values_just_within_a_limit_are_accepted(api: Api, fields):
+    # Paused, so that the jobs do not run.
     queue = fields.get("queue", unique("paused"))
     api.admin.PauseQueue(admin.PauseQueueRequest(queue=queue), timeout=20)
     request = job_service_pb2.EnqueueRequest(job=spec(**{"queue": queue, **fields}))
@@ -231,26 +235,34 @@ def test_a_job_that_does_not_exist(api: Api, method):
 @pytest.mark.parametrize(
     ("field", "fields"),
     [
-        ("user_id", {"user_id": "u" * 257}),
-        ("queue", {"queue": "q" * 129}),
-        ("kind", {"kind": "k" * 129}),
-        ("states", {"states": [0]}),
-        ("states", {"states": [99]}),
-        ("labels", {"labels": {f"k{n}": "v" for n in range(9)}}),
-        ("page_size", {"page_size": 1_001}),
+        ("filter.user_id", {"filter": {"user_id": "u" * 257}}),
+        ("filter.queue", {"filter": {"queue": "q" * 129}}),
+        ("filter.kinds[1]", {"filter": {"kinds": ["k", "k" * 129]}}),
+        ("filter.kinds", {"filter": {"kinds": [f"k{n}" for n in range(33)]}}),
+        ("filter.states", {"filter": {"states": [0]}}),
+        ("filter.states", {"filter": {"states": [99]}}),
+        ("filter.labels", {"filter": {"labels": {f"k{n}": "v" for n in range(9)}}}),
+        ("filter.created_from", {"filter": {"created_from": Timestamp(seconds=-(2**62))}}),
+        ("filter.created_to", {"filter": {"created_to": Timestamp(nanos=-1)}}),
+        ("page_size", {"page_size": -1}),
         ("page_token", {"page_token": "not ours"}),
         ("page_token", {"page_token": "AAAAAAAAAAAAAAAAAAAAAA"}),
-        ("created_from", {"created_from": Timestamp(seconds=-(2**62))}),
-        ("created_to", {"created_to": Timestamp(nanos=-1)}),
     ],
 )
 def test_a_bad_filter_is_named(api: Api, field, fields):
     assert list(refused(api.jobs.ListJobs, job_service_pb2.ListJobsRequest(**fields))) == [field]
 
 
-def test_a_cancel_reason_has_a_limit(api: Api):
-    request = job_service_pb2.CancelRequest(job_id="0190a5b0-0000-7000-8000-000000000000", reason="r" * 1_025)
-    assert list(refused(api.jobs.Cancel, request)) == ["reason"]
+def test_a_note_has_a_limit(api: Api):
+    request = job_service_pb2.CancelRequest(job_id="0190a5b0-0000-7000-8000-000000000000", note="n" * 1_025)
+    assert list(refused(api.jobs.Cancel, request)) == ["note"]
+
+
+@pytest.mark.parametrize("method", ["Cancel", "Retry"])
+def test_a_sequence_is_not_negative(api: Api, method):
+    kind = getattr(job_service_pb2, f"{method}Request")
+    request = kind(job_id="0190a5b0-0000-7000-8000-000000000000", expected_sequence=-1)
+    assert list(refused(getattr(api.jobs, method), request)) == ["expected_sequence"]
 
 
 @pytest.mark.parametrize(
@@ -259,10 +271,27 @@ def test_a_cancel_reason_has_a_limit(api: Api):
         ("PauseQueue", admin.PauseQueueRequest(), "queue"),
         ("PauseQueue", admin.PauseQueueRequest(queue="no good"), "queue"),
         ("ResumeQueue", admin.ResumeQueueRequest(), "queue"),
-        ("GetQueueStats", admin.GetQueueStatsRequest(queue="q" * 129), "queue"),
-        ("SetUserLimit", admin.SetUserLimitRequest(limit=1), "user_id"),
-        ("SetUserLimit", admin.SetUserLimitRequest(user_id="u", limit=100_001), "limit"),
-        ("SetUserLimit", admin.SetUserLimitRequest(user_id="u", limit=1, clear=True), "limit"),
+        ("GetQueue", admin.GetQueueRequest(queue="q" * 129), "queue"),
+        ("GetQueue", admin.GetQueueRequest(), "queue"),
+        ("ListQueues", admin.ListQueuesRequest(page_size=-1), "page_size"),
+        ("ListNodes", admin.ListNodesRequest(page_token="not ours"), "page_token"),
+        ("UpdateUserLimit", admin.UpdateUserLimitRequest(), "limit"),
+        ("UpdateUserLimit", admin.UpdateUserLimitRequest(limit={"max_running": 1}), "limit.user_id"),
+        (
+            "UpdateUserLimit",
+            admin.UpdateUserLimitRequest(limit={"user_id": "u", "max_running": 100_001}),
+            "limit.max_running",
+        ),
+        (
+            "UpdateUserLimit",
+            admin.UpdateUserLimitRequest(limit={"user_id": "u", "max_running": -1}),
+            "limit.max_running",
+        ),
+        (
+            "UpdateUserLimit",
+            admin.UpdateUserLimitRequest(limit={"user_id": "u"}, update_mask={"paths": ["no such field"]}),
+            "update_mask",
+        ),
         ("GetUserLimit", admin.GetUserLimitRequest(), "user_id"),
         ("GetUserLimit", admin.GetUserLimitRequest(user_id="u", queue="no good"), "queue"),
     ],
@@ -282,9 +311,13 @@ def test_a_watch_names_jobs_or_a_user_or_a_queue(api: Api):
     assert watch_refused(api, request()) == ["jobs"]
     assert watch_refused(api, request(jobs=[job] * 1_001)) == ["jobs"]
     assert watch_refused(api, request(jobs=[job, {"job_id": "bad"}])) == ["jobs[1].job_id"]
-    assert watch_refused(api, request(jobs=[job], user_id="u"))
-    assert watch_refused(api, request(jobs=[job], queue="q"))
-    assert watch_refused(api, request(user_id="u", include_log=True)) == ["include_log"]
+    assert watch_refused(api, request(jobs=[job], filter={"user_id": "u"}))
+    assert watch_refused(api, request(jobs=[job], filter={"queue": "q"}))
+    assert watch_refused(api, request(filter={"user_id": "u"}, include_log=True)) == ["include_log"]
+    assert watch_refused(api, request(filter={"user_id": "u", "kinds": ["k"]})) == ["filter.kinds"]
+    assert watch_refused(api, request(filter={"kinds": ["k"]}))
+    assert watch_refused(api, request(jobs=[job], resume_token="t" * 8_193)) == ["resume_token"]
+    assert watch_refused(api, request(jobs=[{"job_id": id, "after_sequence": -1}])) == ["jobs[0].after_sequence"]
     with pytest.raises(grpc.RpcError) as caught:
         list(api.jobs.Watch(request(jobs=[job]), timeout=20))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

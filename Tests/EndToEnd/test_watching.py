@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ import pytest
 import signalbox
 import signalbox.aio
 from harness import PATIENCE_S, Api, Proxy, events_of, is_complete, is_event, unique, until, violations
-from signalbox import JobEventType, JobState, NewJob, ProgressEvent, RetryPolicy, Snapshot
+from signalbox import FailureCause, JobEventType, JobRemoved, JobState, NewJob, ProgressEvent, RetryPolicy, Snapshot
 from signalbox.v1 import job_pb2, job_service_pb2
 
 FAR = timedelta(hours=1)
@@ -31,6 +32,10 @@ def kinds(messages: list[job_service_pb2.WatchResponse]) -> list[str]:
     return [message.WhichOneof("event") for message in messages]
 
 
+def named(id: str) -> job_service_pb2.WatchRequest:
+    return job_service_pb2.WatchRequest(jobs=[{"job_id": id}])
+
+
 def numbers(messages: list[job_service_pb2.WatchResponse]) -> list[int]:
     return [message.lifecycle.sequence for message in messages if message.HasField("lifecycle")]
 
@@ -39,11 +44,13 @@ def test_snapshot_then_events_then_ok(api, client, user):
     queue = unique("held")
     client.pause(queue)
     id = client.enqueue("test.sleep", {"ms": 100, "steps": 4}, user_id=user, queue=queue).id
-    call = api.jobs.Watch(job_service_pb2.WatchRequest(jobs=[{"job_id": id}]), timeout=PATIENCE_S)
-    first, second = next(call), next(call)
-    assert first.snapshot.job.id == id and first.snapshot.job.sequence == 1
-    assert first.snapshot.job.state == job_pb2.JOB_STATE_PENDING
-    assert second.heartbeat.snapshot_complete and second.heartbeat.at.seconds > 0
+    call = api.jobs.Watch(named(id), timeout=PATIENCE_S)
+    first, second, third = next(call), next(call), next(call)
+    assert first.HasField("opened") and not first.opened.resumed
+    assert first.opened.heartbeat_interval.ToTimedelta() == timedelta(seconds=15)
+    assert second.snapshot.job.id == id and second.snapshot.job.sequence == 1
+    assert second.snapshot.job.state == job_pb2.JOB_STATE_PENDING
+    assert third.HasField("snapshots_complete") and third.resume_token
     client.resume(queue)
     rest = list(call)
     assert call.code() is grpc.StatusCode.OK
@@ -65,10 +72,11 @@ def test_a_final_job_gives_its_snapshot_and_its_end(api, client, user):
     id = client.enqueue("test.echo", 1, user_id=user).id
     client.wait(id, timeout=30)
     messages = watch_raw(api, (id, 0))
-    assert kinds(messages) == ["snapshot", "lifecycle", "heartbeat"]
-    assert messages[0].snapshot.job.state == job_pb2.JOB_STATE_SUCCEEDED
-    assert not messages[0].snapshot.job.HasField("result") and messages[1].lifecycle.HasField("result")
-    assert messages[1].lifecycle.type == job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED
+    assert kinds(messages) == ["opened", "snapshot", "lifecycle", "snapshots_complete"]
+    _, first, last, _ = messages
+    assert first.snapshot.job.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert not first.snapshot.job.HasField("result") and last.lifecycle.HasField("result")
+    assert last.lifecycle.type == job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED
 
 
 def test_resuming_from_each_sequence_gives_exactly_the_missing_events(api, client, user):
@@ -99,7 +107,7 @@ def test_events_say_why_and_when(client, user):
         events = events_of(watch)
     failed = events[1]
     assert failed.type is JobEventType.RETRY_SCHEDULED and failed.state is JobState.PENDING
-    assert failed.error is not None and failed.error.reason == "failed" and failed.attempt == 1
+    assert failed.error is not None and failed.error.cause is FailureCause.HANDLER and failed.attempt == 1
     assert failed.due_at is not None and failed.at is not None
     assert abs((failed.due_at - failed.at).total_seconds() - 0.05) < 0.005
     assert [event.at for event in events] == sorted(event.at for event in events)
@@ -125,7 +133,7 @@ def test_a_cut_connection_is_resumed_with_exactly_the_missing_events(api, client
             if sum(map(len, seen.values())) >= 7:
                 break
     call.cancel()
-    # Everything happens while nobody watches.
+    # Everything happens while there is no watch.
     for id in jobs:
         client.wait(id, timeout=30)
     for message in watch_raw(api, *((id, seen[id][-1]) for id in jobs)):
@@ -170,7 +178,7 @@ async def test_the_asyncio_client_resumes_by_itself(client, user, proxy):
 
 
 def test_a_users_watch_resumes_by_itself(client, proxy, user):
-    """What began before the cut is told of without gap, what ended while cut included."""
+    """No event of a job is lost, also if the job ended while the watch was cut."""
     queue = unique("held")
     client.pause(queue)
     jobs = [client.enqueue("test.echo", n, user_id=user, queue=queue).id for n in range(3)]
@@ -246,11 +254,11 @@ def test_progress_is_the_latest(client, user):
         until(watch, is_complete)
         client.resume(queue)
         reports = [item for item in watch if isinstance(item, ProgressEvent)]
-    assert reports and all(report.attempt == 1 and report.progress.steps == 5 for report in reports)
-    steps = [report.progress.step for report in reports]
+    assert reports and all(report.attempt == 1 and report.progress.total == 5 for report in reports)
+    steps = [report.progress.done for report in reports]
     assert steps == sorted(set(steps)) and steps[-1] <= 5
     final = client.get(id)
-    assert final.progress is not None and final.progress.step == 5 and final.progress.updated_at is not None
+    assert final.progress is not None and final.progress.done == 5 and final.progress.updated_at is not None
 
 
 def test_a_slow_reader_misses_no_lifecycle_event(server, api, user):
@@ -264,7 +272,7 @@ def test_a_slow_reader_misses_no_lifecycle_event(server, api, user):
         ]
         request = job_service_pb2.WatchRequest(jobs=[{"job_id": id} for id in jobs])
         call = api.jobs.Watch(request, timeout=PATIENCE_S)
-        assert next(call).HasField("snapshot")
+        assert next(call).HasField("opened") and next(call).HasField("snapshot")
         client.resume(queue)
         for id in jobs:
             client.wait(id, timeout=30)
@@ -295,13 +303,82 @@ def test_the_same_job_twice_in_a_request(api, client, user):
     assert list(violations(caught.value)) == ["jobs[1].job_id"]
 
 
+@pytest.mark.parametrize("by", ["job", "user", "queue"])
+def test_a_watch_resumes_where_its_token_was_sent(api, client, user, by):
+    """With the official grpcio alone: no snapshot, and every event since the token."""
+    queue = unique("held")
+    client.pause(queue)
+    id = client.enqueue("test.echo", 1, user_id=user, queue=queue).id
+    request = {
+        "job": named(id),
+        "user": job_service_pb2.WatchRequest(filter={"user_id": user}),
+        "queue": job_service_pb2.WatchRequest(filter={"queue": queue}),
+    }[by]
+    call = api.jobs.Watch(request, timeout=PATIENCE_S)
+    messages = [next(call) for _ in range(3)]
+    assert kinds(messages) == ["opened", "snapshot", "snapshots_complete"]
+    call.cancel()
+    client.resume(queue)
+    client.wait(id, timeout=30)
+    request.resume_token = messages[2].resume_token
+    call = api.jobs.Watch(request, timeout=PATIENCE_S)
+    again = []
+    for message in call:
+        again.append(message)
+        if message.lifecycle.state == job_pb2.JOB_STATE_SUCCEEDED:
+            break
+    call.cancel()
+    assert again[0].opened.resumed and "snapshot" not in kinds(again)
+    assert numbers(again) == [2, 3]
+
+
+def test_a_token_is_for_the_same_jobs(api, client, user):
+    first, second = (client.enqueue("test.noop", user_id=user, delay=FAR).id for _ in range(2))
+    call = api.jobs.Watch(named(first), timeout=PATIENCE_S)
+    token = [next(call) for _ in range(3)][-1].resume_token
+    call.cancel()
+    request = named(second)
+    request.resume_token = token
+    with pytest.raises(grpc.RpcError) as caught:
+        list(api.jobs.Watch(request, timeout=PATIENCE_S))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert list(violations(caught.value)) == ["resume_token"]
+
+
+def test_a_job_that_does_not_exist_is_named_in_the_stream(client, user):
+    """If it is one of several; the watch of the others goes on."""
+    unknown = str(uuid.uuid4())
+    job = client.enqueue("test.echo", 1, user_id=user)
+    with client.watch([unknown, job.id], timeout=PATIENCE_S) as watch:
+        items = list(watch)
+    assert [item.job_id for item in items if isinstance(item, JobRemoved)] == [unknown]
+    assert events_of(items)[-1].type is JobEventType.SUCCEEDED
+    with pytest.raises(signalbox.NotFound):
+        list(client.watch(unknown, timeout=PATIENCE_S))
+
+
+def test_a_watch_is_told_that_a_job_is_to_be_cancelled(client, user):
+    with client.watch(user_id=user, timeout=PATIENCE_S) as watch:
+        id = client.enqueue("test.sleep", {"ms": 60_000}, user_id=user).id
+        until(watch, is_event(JobEventType.STARTED, id))
+        client.cancel(id, note="not needed")
+        events = events_of(until(watch, is_event(JobEventType.CANCELLED, id)))
+    requested, cancelled = events
+    assert requested.type is JobEventType.CANCEL_REQUESTED
+    assert (requested.state, requested.sequence) == (JobState.RUNNING, 3)
+    for event in events:
+        assert event.error is not None and event.error.cause is FailureCause.CANCELLED
+        assert event.error.message == "not needed"
+    assert cancelled.sequence == 4
+
+
 def test_a_heartbeat_comes_every_15_seconds(api, user):
-    call = api.jobs.Watch(job_service_pb2.WatchRequest(user_id=user), timeout=PATIENCE_S)
-    first = next(call)
-    assert first.heartbeat.snapshot_complete
+    request = job_service_pb2.WatchRequest(filter={"user_id": user})
+    call = api.jobs.Watch(request, timeout=PATIENCE_S)
+    assert kinds([next(call), next(call)]) == ["opened", "snapshots_complete"]
     began = time.monotonic()
-    second = next(call)
-    assert second.HasField("heartbeat") and not second.heartbeat.snapshot_complete
-    # From when the first was read, which may be later than it was sent.
+    heartbeat = next(call)
+    assert heartbeat.HasField("heartbeat") and heartbeat.heartbeat.at.seconds > 0 and heartbeat.resume_token
+    # From when the second message was read, which may be later than it was sent.
     assert 10 < time.monotonic() - began < 20
     call.cancel()
