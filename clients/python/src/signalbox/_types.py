@@ -71,7 +71,7 @@ class LogLevel(enum.IntEnum):
 
 
 class EnqueueDisposition(enum.IntEnum):
-    """What a call did with a job that was to be enqueued: added it, or found that it had been added before."""
+    """The effect of a call that enqueues a job: it added the job, or found that the same request had added it before."""
 
     UNSPECIFIED = 0
     CREATED = 1
