@@ -116,6 +116,17 @@ def test_a_oneof_becomes_an_enum(generated):
     assert "unsafe what = .one(message.one != 0)\n" in text
 
 
+@pytest.mark.parametrize("direction", ["request", "response"])
+def test_an_optional_number_is_nil_if_it_is_not_set(generated, direction):
+    text = generated(**{direction: "  optional int32 share = 1;"})["ThingsMessages.swift"]
+    assert "package var share: Int?\n" in text
+    # Without the breaks of long lines.
+    words = "".join(text.split())
+    case = f"TEST__V1__ADD_THING_{direction.upper()}___SHARE_SHARE"
+    assert f"share:message._share_case=={case}?Int(message.share):nil" in words
+    assert f"ifletpart=share{{unsafemessage._share_case={case}unsafemessage.share=Int32(clamping:part)}}" in words
+
+
 def test_requests_of_this_service_alone_refuse_unknown_fields(generated):
     exception = "package static var refusesUnknownFields: Bool { false }"
     assert generated("  bool a = 1;")["ThingsMessages.swift"].count(exception) == 1
