@@ -136,7 +136,8 @@ async def test_the_same_for_asyncio(aclient, user):
     with pytest.raises(signalbox.Aborted) as stale:
         await aclient.retry(job.id, expected_sequence=1)
     sequence = failed.value.job.sequence
-    assert dict(stale.value.metadata) == {"expected": "1", "actual": str(sequence)}
+    metadata = stale.value.metadata
+    assert (metadata["expected"], metadata["actual"]) == ("1", str(sequence))
     assert (await aclient.retry(job.id, expected_sequence=sequence)).state is JobState.PENDING
 
 
