@@ -305,7 +305,10 @@ def test_the_same_job_twice_in_a_request(api, client, user):
 
 @pytest.mark.parametrize("by", ["job", "user", "queue"])
 def test_a_watch_resumes_where_its_token_was_sent(api, client, user, by):
-    """With the official grpcio alone: no snapshot, and every event since the token."""
+    """With the official grpcio alone: no snapshot, and every event since the token, in order.
+
+    Events from shortly before the token may come again, which clients drop by their sequence.
+    """
     queue = unique("held")
     client.pause(queue)
     id = client.enqueue("test.echo", 1, user_id=user, queue=queue).id
@@ -329,7 +332,7 @@ def test_a_watch_resumes_where_its_token_was_sent(api, client, user, by):
             break
     call.cancel()
     assert again[0].opened.resumed and "snapshot" not in kinds(again)
-    assert numbers(again) == [2, 3]
+    assert numbers(again) in ([2, 3], [1, 2, 3])
 
 
 def test_a_token_is_for_the_same_jobs(api, client, user):

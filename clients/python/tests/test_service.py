@@ -220,7 +220,8 @@ def test_a_watch_goes_on_from_a_token_in_another_process(client, user):
     # Events, not snapshots: the watch goes on where the token was sent.
     assert not [item for item in items if isinstance(item, Snapshot)]
     events = {(event.job_id, event.sequence) for event in events_of(items)}
-    assert events == {(held.id, 2), (done.id, 1), (done.id, 2), (done.id, 3)}
+    # The event before the token may come again.
+    assert events - {(held.id, 1)} == {(held.id, 2), (done.id, 1), (done.id, 2), (done.id, 3)}
 
 
 def test_a_watch_from_snapshot_to_end(client, user):
