@@ -275,7 +275,6 @@ def test_a_sequence_is_not_negative(api: Api, method):
         ("GetQueue", admin.GetQueueRequest(), "queue"),
         ("ListQueues", admin.ListQueuesRequest(page_size=-1), "page_size"),
         ("ListNodes", admin.ListNodesRequest(page_token="not ours"), "page_token"),
-        ("UpdateUserLimit", admin.UpdateUserLimitRequest(), "limit"),
         ("UpdateUserLimit", admin.UpdateUserLimitRequest(limit={"max_running": 1}), "limit.user_id"),
         (
             "UpdateUserLimit",
@@ -290,7 +289,7 @@ def test_a_sequence_is_not_negative(api: Api, method):
         (
             "UpdateUserLimit",
             admin.UpdateUserLimitRequest(limit={"user_id": "u"}, update_mask={"paths": ["no such field"]}),
-            "update_mask",
+            "update_mask.paths[0]",
         ),
         ("GetUserLimit", admin.GetUserLimitRequest(), "user_id"),
         ("GetUserLimit", admin.GetUserLimitRequest(user_id="u", queue="no good"), "queue"),
