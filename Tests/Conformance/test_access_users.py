@@ -326,7 +326,7 @@ def test_a_page_token_of_somebody_else(secured, limited, bob):
     with pytest.raises(grpc.RpcError) as caught:
         limited.jobs.ListJobs(request, timeout=CALL_S)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.details() == "page_token was not made by this service for these filters"
+    assert caught.value.details().startswith("page_token ")
     request.page_token = ""
     page = limited.jobs.ListJobs(request, timeout=CALL_S)
     assert [job.id for job in page.jobs] == own[:0:-1]
