@@ -18,13 +18,11 @@ import Testing
     }
 
     /// How every call that names jobs ends, for a caller that may not see this one.
-    private func statuses(_ bench: APIBench, _ own: JobID, as name: String) async throws -> [Status] {
-        let watched = ["\(own)", id].map { WatchRequest.Watched(jobID: $0) }
+    private func statuses(_ bench: APIBench, as name: String) async throws -> [Status] {
         let calls: [(String, any RequestMessage)] = [
             ("GetJob", GetJobRequest(jobID: id)), ("GetJob", GetJobRequest(jobID: id, includePayload: true)),
             ("Cancel", CancelRequest(jobID: id)), ("Retry", RetryRequest(jobID: id)),
-            ("Watch", WatchRequest(jobs: [watched[1]])), ("Watch", WatchRequest(jobs: watched)),
-            ("Watch", WatchRequest(jobs: watched.reversed(), includeLog: true)),
+            ("Watch", WatchRequest(jobs: [.init(jobID: id)])),
             // Beyond any sequence, of which a job that is there would complain.
             ("Watch", WatchRequest(jobs: [.init(jobID: id, afterSequence: 99)])),
         ]
@@ -35,11 +33,26 @@ import Testing
         return statuses
     }
 
+    /// What a watch of this and another job says of this one.
+    private func removal(_ bench: APIBench, _ own: JobID, as name: String) async throws -> WatchEvent? {
+        let jobs = [id, "\(own)"].map { WatchRequest.Watched(jobID: $0) }
+        var watch = try await bench.watch(WatchRequest(jobs: jobs, includeLog: true), as: name)
+        while let bytes = try await watch.next() {
+            switch try WatchResponse.decode(bytes).event {
+            case .opened: continue
+            case let event: return event
+            }
+        }
+        return nil
+    }
+
     @Test func jobOfAnotherAndNoneAreTheSameBytes() async throws {
         try await APIBench.with { bench in
             let own = try await bench.enqueue("b", as: "b").id
-            let missing = try await statuses(bench, own, as: "b")
+            let missing = try await statuses(bench, as: "b")
             #expect(missing.allSatisfy { $0.code == .notFound && !$0.details.isEmpty })
+            let removed = WatchEvent.removed(try #require(JobID(id.text)))
+            #expect(try await removal(bench, own, as: "b") == removed)
             try await bench.enqueue("a", as: "a") {
                 $0.jobID = id
                 $0.payload = Array("\"secret\"".utf8)
@@ -50,10 +63,11 @@ import Testing
                     let request = CancelRequest(jobID: id)
                     #expect(try await bench.status(Path.job + change, request, as: "a").code == .ok)
                 }
-                #expect(try await statuses(bench, own, as: "b") == missing)
+                #expect(try await statuses(bench, as: "b") == missing)
+                #expect(try await removal(bench, own, as: "b") == removed)
             }
-            #expect(try await statuses(bench, own, as: "a").first?.code == .ok)
-            #expect(try await statuses(bench, own, as: "root").allSatisfy { $0.code != .notFound })
+            #expect(try await statuses(bench, as: "a").first?.code == .ok)
+            #expect(try await statuses(bench, as: "root").allSatisfy { $0.code != .notFound })
         }
     }
 
