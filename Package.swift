@@ -239,8 +239,10 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "SignalboxProtoTests",
-            dependencies: ["SignalboxProto", "JobModel", "TestRandom", "Support", nioCore],
-            exclude: ["capture.py"], swiftSettings: settings),
+            dependencies: [
+                "SignalboxProto", "CSignalboxProto", "CProtobufC", "JobModel", "TestRandom", "Support", nioCore,
+            ],
+            exclude: ["capture.py", "json_cases.py", "json_cases.jsonl"], swiftSettings: settings),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "TestDatabase", logging],
             swiftSettings: settings),

@@ -55,16 +55,17 @@ package struct JobError: Sendable, Hashable {
     package var reason: String
     /// A text for people, of at most 4,096 bytes.
     package var message: String
-    package var cause: FailureCause
+    /// Nil if this version does not know the cause.
+    package var cause: FailureCause?
 
     /// Cuts text that is too long.
     ///
     /// - Parameter reason: the word that the handler chose. The cause's own word, such as "failed" from a handler that
     ///   failed, says nothing more than the cause, and is left out.
-    package init(reason: String = "", message: String, cause: FailureCause) {
+    package init(reason: String = "", message: String, cause: FailureCause?) {
         self.cause = cause
         // exact: the causes' words are ASCII.
-        self.reason = reason == cause.word ? "" : reason.cut(toBytes: JobLimits.errorReasonBytesMax)
+        self.reason = reason == cause?.word ? "" : reason.cut(toBytes: JobLimits.errorReasonBytesMax)
         self.message = message.cut(toBytes: JobLimits.errorMessageBytesMax)
     }
 }
@@ -140,10 +141,11 @@ package struct LogLine: Sendable, Hashable {
     package var number: Int64
     package var at: Timestamp
     package var attempt: Int
-    package var level: Level
+    /// Nil if this version does not know the level.
+    package var level: Level?
     package var message: String
 
-    package init(number: Int64, at: Timestamp, attempt: Int, level: Level, message: String) {
+    package init(number: Int64, at: Timestamp, attempt: Int, level: Level?, message: String) {
         self.number = number
         self.at = at
         self.attempt = attempt
@@ -162,13 +164,14 @@ package struct Attempt: Sendable, Hashable {
     package var node: String
     package var startedAt: Timestamp
     package var endedAt: Timestamp?
-    package var outcome: Outcome
+    /// Nil if this version does not know the outcome.
+    package var outcome: Outcome?
     package var error: JobError?
     /// Whether the attempt uses up one of the budget. Only a released one does not.
     package var isCounted: Bool
 
     package init(
-        number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome,
+        number: Int, node: String, startedAt: Timestamp, endedAt: Timestamp?, outcome: Outcome?,
         error: JobError?, isCounted: Bool = true
     ) {
         self.isCounted = isCounted

@@ -41,7 +41,10 @@ package struct JobEvent: Sendable, Hashable {
     package var jobID: JobID
     /// The number of the event within its job, from 1 without gaps.
     package var sequence: Int64
-    package var type: JobEventType
+    /// Nil if this version does not know the type.
+    package var type: JobEventType?
+    /// The state of the job from this event on.
+    package var state: JobState
     /// The time of the event, by the database's clock.
     package var at: Timestamp
     package var attempt: Int
@@ -53,17 +56,27 @@ package struct JobEvent: Sendable, Hashable {
     package var userID: ExactText
     package var queue: String
 
-    /// The state of the job from this event on.
-    package var state: JobState { type.to }
-
+    /// An event of a known type, from which the state follows.
     package init(
         jobID: JobID, sequence: Int64, type: JobEventType, at: Timestamp, attempt: Int,
         node: String? = nil, error: JobError? = nil, dueAt: Timestamp? = nil, result: JobResult? = nil,
         kind: String, userID: ExactText, queue: String
     ) {
+        self.init(
+            jobID: jobID, sequence: sequence, type: type, state: type.to, at: at, attempt: attempt, node: node,
+            error: error, dueAt: dueAt, result: result, kind: kind, userID: userID, queue: queue)
+    }
+
+    /// An event as a server has sent it.
+    package init(
+        jobID: JobID, sequence: Int64, type: JobEventType?, state: JobState, at: Timestamp, attempt: Int,
+        node: String?, error: JobError?, dueAt: Timestamp?, result: JobResult?, kind: String,
+        userID: ExactText, queue: String
+    ) {
         self.jobID = jobID
         self.sequence = sequence
         self.type = type
+        self.state = state
         self.at = at
         self.attempt = attempt
         self.node = node

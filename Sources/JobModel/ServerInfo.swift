@@ -32,8 +32,6 @@ package struct ServerInfo: Sendable, Hashable {
 /// A part of the API that not every server of `signalbox.v1` has.
 package struct ServerFeature: Sendable, Hashable {
     package enum Stability: String, Sendable, Hashable, CaseIterable {
-        /// The server says nothing about it, or uses a value that this version does not know.
-        case unspecified
         /// The feature may change or be removed in any version.
         case experimental
         case stable
@@ -42,11 +40,12 @@ package struct ServerFeature: Sendable, Hashable {
     }
 
     package var name: String
-    package var stability: Stability
+    /// Nil if the server does not say, or says something that this version does not know.
+    package var stability: Stability?
     /// Whether the settings of the server allow the feature to be used.
     package var isEnabled: Bool
 
-    package init(name: String, stability: Stability, isEnabled: Bool) {
+    package init(name: String, stability: Stability?, isEnabled: Bool) {
         self.name = name
         self.stability = stability
         self.isEnabled = isEnabled

@@ -251,6 +251,10 @@ package struct GetJobResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__get_job_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__get_job_response__init) { message, arena in
             unsafe message.job = arena.make(signalbox__v1__job__init) {

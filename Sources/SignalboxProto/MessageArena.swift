@@ -226,11 +226,14 @@ package enum DecodingError: Error, Sendable, Equatable {
 extension MessageArena {
     /// Unpacks a message and reads it; its memory is valid only in `read`. Unknown fields are left out.
     static func unpack<Message, Value>(
-        _ bytes: ByteBuffer,
-        _ unpack: (
-            UnsafeMutablePointer<ProtobufCAllocator>?, Int, UnsafePointer<UInt8>?
-        ) -> UnsafeMutablePointer<Message>?,
-        _ read: (Message) -> Value
+        _ bytes: ByteBuffer, _ unpack: Unpack<Message>, _ read: (Message) -> Value
+    ) throws(DecodingError) -> Value {
+        try unsafe withUnpacked(bytes, unpack) { unsafe read($0.pointee) }
+    }
+
+    /// Unpacks a message and reads it where it is in memory, which is valid only in `read`.
+    static func withUnpacked<Message, Value>(
+        _ bytes: ByteBuffer, _ unpack: Unpack<Message>, _ read: (UnsafeMutablePointer<Message>) -> Value
     ) throws(DecodingError) -> Value {
         let arena = MessageArena(budget: budget(forMessageBytes: bytes.readableBytes))
         var allocator = unsafe arena.allocator
@@ -241,7 +244,7 @@ extension MessageArena {
         guard let message = unsafe unpacked else {
             throw arena.isExhausted ? .tooLarge : .malformed
         }
-        let value = unsafe read(message.pointee)
+        let value = unsafe read(message)
         // The arena must live up to here, since its memory is used above.
         _ = consume arena
         return value

@@ -25,6 +25,11 @@ package protocol ResponseMessage: Sendable {
     /// Throws `DecodingError.invalid` for the first field that is wrong in itself.
     static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> Self
 
+    /// The message as protobuf's JSON mapping has it, with the names that the fields have in the protos, on one line. Unknown
+    /// values of enums are numbers. With a field of message type: its messages instead, each on one line. Throws
+    /// `DecodingError.invalid` for a time that the mapping does not have.
+    static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String]
+
     func encode() -> ByteBuffer
 }
 
@@ -161,7 +166,7 @@ struct FieldReader {
         )
     }
 
-    /// An enum's value in a response. One that is unknown is a violation.
+    /// The value of a closed enum in a response. One that is unknown is a violation.
     mutating func known<Value: WireEnum>(
         _ value: Value.Wire, _ field: @autoclosure () -> String
     ) -> Value {
@@ -170,9 +175,9 @@ struct FieldReader {
         return Value.placeholder
     }
 
-    /// An enum's value in a response. One that is unknown is the unspecified one.
-    func open<Value: WireEnum>(_ value: Value.Wire) -> Value {
-        Value(onWire: value) ?? Value.placeholder
+    /// The value of an open enum in a response. Nil for one that this version does not know, and for the unspecified one.
+    func open<Value: WireEnum>(_ value: Value.Wire) -> Value? {
+        Value(onWire: value)
     }
 
     /// An enum's value in a request; nil if it is not set. One that is unknown is a violation.
@@ -295,14 +300,24 @@ struct FieldReader {
         unsafe Array(UnsafeBufferPointer(start: values, count: values == nil ? 0 : count))
     }
 
-    /// A time within the years 1 to 9999 (google/protobuf/timestamp.proto), cut to microseconds.
+    /// The seconds of a time: the years 1 to 9999 (google/protobuf/timestamp.proto).
+    static let timestampSeconds: ClosedRange<Int64> = -62_135_596_800...253_402_300_799
+    static let nanos: ClosedRange<Int32> = 0...999_999_999
+
+    /// At most ±10,000 years, with seconds and nanos of one sign (google/protobuf/duration.proto).
+    static func isDuration(seconds: Int64, nanos: Int32) -> Bool {
+        (-315_576_000_000...315_576_000_000).contains(seconds) && (-999_999_999...999_999_999).contains(nanos)
+            && (seconds <= 0 || nanos >= 0) && (seconds >= 0 || nanos <= 0)
+    }
+
+    /// A time, cut to microseconds.
     mutating func timestamp(
         _ value: UnsafeMutablePointer<Google__Protobuf__Timestamp>?, _ field: @autoclosure () -> String
     ) -> Timestamp? {
         guard let value = unsafe value?.pointee else { return nil }
         let seconds = unsafe value.seconds
         let nanos = unsafe value.nanos
-        guard (-62_135_596_800...253_402_300_799).contains(seconds), (0...999_999_999).contains(nanos) else {
+        guard Self.timestampSeconds.contains(seconds), Self.nanos.contains(nanos) else {
             add(field(), .outOfRange, "is not a time of the years 1 to 9999")
             return nil
         }
@@ -318,17 +333,13 @@ struct FieldReader {
         return Timestamp(microseconds: 0)
     }
 
-    /// At most ±10,000 years, with seconds and nanos of one sign (google/protobuf/duration.proto).
     mutating func duration(
         _ value: UnsafeMutablePointer<Google__Protobuf__Duration>?, _ field: @autoclosure () -> String
     ) -> Duration? {
         guard let value = unsafe value?.pointee else { return nil }
         let seconds = unsafe value.seconds
         let nanos = unsafe value.nanos
-        guard (-315_576_000_000...315_576_000_000).contains(seconds),
-            (-999_999_999...999_999_999).contains(nanos), seconds <= 0 || nanos >= 0,
-            seconds >= 0 || nanos <= 0
-        else {
+        guard Self.isDuration(seconds: seconds, nanos: nanos) else {
             add(field(), .outOfRange, "is not a duration within 10,000 years")
             return nil
         }

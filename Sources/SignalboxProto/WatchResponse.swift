@@ -36,6 +36,10 @@ package struct WatchResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__watch_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__watch_response__init) { message, arena in
             unsafe arena.fill(&message, with: event)
@@ -84,14 +88,10 @@ extension FieldReader {
     }
 
     private mutating func event(_ message: Signalbox__V1__JobEvent) -> JobEvent {
-        let type: JobEventType = unsafe known(message.type, "lifecycle.type")
-        // A `JobEvent` has the state that follows from its type.
-        if unsafe type.to != known(message.state, "lifecycle.state") {
-            add("lifecycle.state", .malformed, "does not follow from the type")
-        }
-        return unsafe JobEvent(
+        unsafe JobEvent(
             jobID: answer(message.job_id, "lifecycle.job_id"), sequence: message.sequence,
-            type: type, at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
+            type: open(message.type), state: known(message.state, "lifecycle.state"),
+            at: requiredTimestamp(message.at, "lifecycle.at"), attempt: Int(message.attempt),
             node: nonEmptyAnswer(message.node, "lifecycle.node")?.text,
             error: optional(message.error) { unsafe $1.jobError($0, "lifecycle.error") },
             dueAt: timestamp(message.due_at, "lifecycle.due_at"),
@@ -157,7 +157,7 @@ extension MessageArena {
     private func fill(_ message: inout Signalbox__V1__JobEvent, with event: JobEvent) {
         unsafe message.job_id = text(event.jobID.description)
         unsafe message.sequence = event.sequence
-        unsafe message.type = event.type.onWire
+        if let type = event.type { unsafe message.type = type.onWire }
         unsafe message.state = event.state.onWire
         unsafe message.at = timestamp(event.at)
         unsafe message.attempt = Int32(clamping: event.attempt)

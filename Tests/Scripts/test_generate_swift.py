@@ -35,7 +35,7 @@ message AddThingResponse {{
 PARTS = (
     "names",
     "types",
-    "open",
+    "closed",
     "properties",
     "by_hand",
     "not_hashable",
@@ -153,16 +153,22 @@ enum Size {
 """
 
 
-def test_an_unknown_value_of_an_enum_is_refused(generated):
+def test_an_unknown_value_of_a_closed_enum_is_refused(generated):
+    text = generated(response="  Size size = 1;", more=SIZE, closed="Size = true")["ThingsMessages.swift"]
+    assert 'size: reader.known(message.size, "size")' in text and "package var size: Size\n" in text
+
+
+def test_an_unknown_value_of_an_open_enum_is_nil(generated):
     text = generated(response="  Size size = 1;", more=SIZE)["ThingsMessages.swift"]
-    assert 'size: reader.known(message.size, "size")' in text and "default: return nil" in text
-    assert ".unspecified" not in text
+    assert "size: reader.open(message.size)" in text and "package var size: Size?\n" in text
+    assert "default: return nil" in text and "unspecified" not in text.lower()
 
 
-def test_an_unknown_value_of_an_open_enum_is_unspecified(generated):
-    text = generated(response="  Size size = 1;", more=SIZE, open="Size = true")["ThingsMessages.swift"]
-    assert "size: Size(onWire: message.size)" in text and "default: self = .unspecified" in text
-    assert "case .unspecified: TEST__V1__SIZE__SIZE_UNSPECIFIED" in text
+def test_the_fields_that_are_bytes_are_listed(generated):
+    more = "message Thing { string name = 1; bytes data = 2; }"
+    text = generated(response="  Thing thing = 1;\n  repeated bytes parts = 2;", more=more)["BytesFields.swift"]
+    assert '"test.v1.AddThingResponse.parts"' in text and '"test.v1.Thing.data"' in text
+    assert ".name" not in text
 
 
 @pytest.mark.parametrize(
@@ -175,8 +181,9 @@ def test_an_unknown_value_of_an_open_enum_is_unspecified(generated):
             {},
             "a list in a request needs a limit",
         ),
-        ({"request": "  optional bool a = 1;"}, "", {}, "an optional field is not generated"),
-        ({"request": "  repeated string names = 1;"}, "", {}, "a list of this type is not generated"),
+        ({"request": "  optional bytes a = 1;"}, "", {}, "an optional field of this type is not generated"),
+        ({"request": "  repeated string names = 1;"}, "", {}, "a list of texts in a request needs limits"),
+        ({"request": "  repeated int32 numbers = 1;"}, "", {}, "a list of this type is not generated"),
         ({"request": "  Size size = 1;"}, "enum Size { SMALL = 0; }", {}, "needs a value UNSPECIFIED"),
         ({"request": "  repeated Size sizes = 1;"}, "enum Size { SMALL = 0; }", {}, "needs a value UNSPECIFIED"),
         ({"request": "  bool a = 1;"}, "", {"bytes_max": 'name = "1"'}, "[bytes_max] name is used by nothing"),

@@ -157,11 +157,11 @@ class Writer:
         elif kind == BYTES:
             name, default = "[UInt8]", "[]"
         elif kind == ENUM:
-            name = self.model.enums[item.proto.type_name].name
-            default = f".{self.model.enums[item.proto.type_name].cases[0][0]}"
+            enum = self.model.enums[item.proto.type_name]
+            name, default = enum.name, ""
             if item.is_list:
                 return f"Set<{name}>", "[]"
-            if self.is_request:
+            if self.is_request or enum.is_open:
                 return f"{name}?", "nil"
         elif self.map_entry(item):
             return "[(key: ExactText, value: ExactText)]", "[]"
@@ -488,15 +488,26 @@ class Writer:
         call = f"    try unsafe decode(bytes, {message.c_prefix}__unpack{into}) {{"
         if not message.fields:
             lines += [f"{call} _, _ in", f"        {name}()", "    }", "}", ""]
-            return [*lines, "package func encode() -> ByteBuffer {", "    ByteBuffer()", "}"]
+            return [*lines, *self.json(), "package func encode() -> ByteBuffer {", "    ByteBuffer()", "}"]
         construction = self.construction()
         reader = "reader" if any("reader." in line for line in construction) else "_"
         lines += [call, f"        message, {reader} in", *(f"        {line}" for line in construction)]
-        lines += ["    }", "}", "", "package func encode() -> ByteBuffer {"]
+        lines += ["    }", "}", "", *self.json(), "package func encode() -> ByteBuffer {"]
         writes = self.writes()
         arena = "arena" if any("arena." in line for line in writes) else "_"
         lines.append(f"    unsafe MessageArena.pack({message.c_prefix}__init) {{ message, {arena} in")
         return lines + [f"        {line}" for line in writes] + ["    }", "}"]
+
+    def json(self) -> list[str]:
+        """The function of ResponseMessage that writes JSON."""
+        if self.is_request:
+            return []
+        return [
+            "package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {",
+            f"    try unsafe json(bytes, {self.message.c_prefix}__unpack, in: field)",
+            "}",
+            "",
+        ]
 
     def functions(self) -> list[str]:
         """How the message is read and filled where it is part of another one."""
@@ -543,8 +554,7 @@ def enum_lines(enum: Enum) -> list[str]:
         lines += [*own, ""]
     lines += [f"extension {enum.name}: WireEnum {{", f"    init?(onWire value: {enum.c_type}) {{"]
     lines.append("        switch value {")
-    skipped = 1 if enum.is_open and enum.has_unspecified else 0
-    lines += [f"        case {c}: self = .{case}" for case, c, _ in enum.cases[skipped:]]
+    lines += [f"        case {c}: self = .{case}" for case, c, _ in enum.cases]
     lines.append("        default: return nil")
     lines += ["        }", "    }", "", f"    var onWire: {enum.c_type} {{", "        switch self {"]
     lines += [f"        case .{case}: {c}" for case, c, _ in enum.cases]
@@ -591,10 +601,25 @@ def imports(text: str, table: Table) -> list[str]:
     return lines
 
 
+def bytes_fields(files: list) -> str:
+    """The fields that are bytes, which those of texts cannot be told from in what protoc-c makes."""
+
+    def of_message(scope: str, message) -> list[str]:
+        full = f"{scope}.{message.name}"
+        nested = [name for part in message.nested_type for name in of_message(full, part)]
+        return [f"{full}.{field.name}" for field in message.field if field.type == BYTES] + nested
+
+    names = [name for file in files for part in file.message_type for name in of_message(file.package, part)]
+    lines = [HEADER, "", "/// The fields whose type in the protos is bytes. In the copies for C, each text is bytes too."]
+    lines += ["let bytesFields: Set<String> = [", *(f'    "{name}",' for name in names), "]"]
+    return "\n".join(lines) + "\n"
+
+
 def write(out: Path, files: list, table: Path) -> None:
     """Writes the Swift files. `files` have source information; `table` is proto/swift.toml."""
     out.mkdir(parents=True)
     (out / "Methods.swift").write_text(methods(files))
+    (out / "BytesFields.swift").write_text(bytes_fields(files))
     model = Model(files, Table(table))
     for file in files:
         name = "".join(part.title() for part in Path(file.name).stem.split("_")) + "Messages.swift"

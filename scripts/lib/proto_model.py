@@ -70,9 +70,9 @@ class Enum:
     """In Swift."""
     c_type: str
     cases: list[tuple[str, str, str]]
-    """Name in Swift, name in C, comment. The unspecified value is only there if the enum is open."""
+    """Name in Swift, name in C, comment. The unspecified value is not among them."""
     is_open: bool
-    """Unknown values of responses are read as the zero value, which means just that. Otherwise they are refused."""
+    """Values may be added: an unknown one in a response is read as nil. Otherwise it is refused."""
     has_unspecified: bool
     """The zero value means that there is none."""
     is_of_domain: bool
@@ -175,7 +175,7 @@ class Model:
         c_type, prefix = self.c_names(file.package, [*scope, item.name])
         own = snake(item.name).upper() + "_"
         has_unspecified = item.value[0].name.endswith("_UNSPECIFIED")
-        is_open = not has_unspecified or bool(self.table.find("open", short))
+        is_open = not self.table.find("closed", short)
         cases = [
             (
                 lower_camel(value.name.removeprefix(own).lower()),
@@ -183,7 +183,7 @@ class Model:
                 comments.text((*path, 2, index)),
             )
             for index, value in enumerate(item.value)
-            if is_open or index > 0
+            if index > 0 or not has_unspecified
         ]
         domain = self.table.find("types", short)
         name = domain or self.table.find("names", short) or short

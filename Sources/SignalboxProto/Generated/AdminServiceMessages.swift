@@ -113,6 +113,10 @@ package struct QueueResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__get_queue_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__get_queue_response__init) { message, arena in
             unsafe message.queue = arena.make(signalbox__v1__queue__init) {
@@ -181,6 +185,10 @@ package struct ListQueuesResponse: ResponseMessage, Hashable {
                 },
                 nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_queues_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {
@@ -298,6 +306,10 @@ package struct ListNodesResponse: ResponseMessage, Hashable {
                 },
                 nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_nodes_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {
@@ -447,6 +459,10 @@ package struct UserLimitResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__get_user_limit_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__get_user_limit_response__init) { message, arena in
             unsafe message.limit = arena.make(signalbox__v1__user_limit__init) {
@@ -522,6 +538,10 @@ package struct ListUserLimitsResponse: ResponseMessage, Hashable {
                 },
                 nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_user_limits_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {

@@ -64,9 +64,9 @@ package struct HealthCheckRequest: RequestMessage, Hashable {
 }
 
 package struct HealthCheckResponse: ResponseMessage, Hashable {
-    package var status: HealthCheckResponse.Status
+    package var status: HealthCheckResponse.Status?
 
-    package init(status: HealthCheckResponse.Status) {
+    package init(status: HealthCheckResponse.Status?) {
         self.status = status
     }
 
@@ -78,9 +78,15 @@ package struct HealthCheckResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, grpc__health__v1__health_check_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(grpc__health__v1__health_check_response__init) { message, _ in
-            unsafe message.status = status.onWire
+            if let part = status {
+                unsafe message.status = part.onWire
+            }
         }
     }
 }

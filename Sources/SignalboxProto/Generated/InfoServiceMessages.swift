@@ -17,14 +17,13 @@ extension ServerFeature.Stability: WireEnum {
 
     var onWire: Signalbox__V1__Stability {
         switch self {
-        case .unspecified: SIGNALBOX__V1__STABILITY__STABILITY_UNSPECIFIED
         case .experimental: SIGNALBOX__V1__STABILITY__STABILITY_EXPERIMENTAL
         case .stable: SIGNALBOX__V1__STABILITY__STABILITY_STABLE
         case .deprecated: SIGNALBOX__V1__STABILITY__STABILITY_DEPRECATED
         }
     }
 
-    static var placeholder: ServerFeature.Stability { .unspecified }
+    static var placeholder: ServerFeature.Stability { .experimental }
 }
 
 /// The request of InfoService.GetServerInfo.
@@ -95,6 +94,10 @@ package struct GetServerInfoResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__get_server_info_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__get_server_info_response__init) { message, arena in
             unsafe message.version = arena.text(version)
@@ -130,7 +133,9 @@ extension FieldReader {
 extension MessageArena {
     func fill(_ message: inout Signalbox__V1__Feature, with value: ServerFeature) {
         unsafe message.name = text(value.name)
-        unsafe message.stability = value.stability.onWire
+        if let part = value.stability {
+            unsafe message.stability = part.onWire
+        }
         unsafe message.enabled = value.isEnabled ? 1 : 0
     }
 }

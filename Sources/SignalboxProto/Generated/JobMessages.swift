@@ -144,7 +144,7 @@ extension FieldReader {
             number: message.number,
             at: requiredTimestamp(message.at, "\(field()).at"),
             attempt: Int(message.attempt),
-            level: known(message.level, "\(field()).level"),
+            level: open(message.level),
             message: answer(message.message, "\(field()).message"))
     }
 }
@@ -154,7 +154,9 @@ extension MessageArena {
         unsafe message.number = value.number
         unsafe message.at = timestamp(value.at)
         unsafe message.attempt = Int32(clamping: value.attempt)
-        unsafe message.level = value.level.onWire
+        if let part = value.level {
+            unsafe message.level = part.onWire
+        }
         unsafe message.message = text(value.message)
     }
 }
@@ -166,7 +168,7 @@ extension FieldReader {
         unsafe JobError(
             reason: answer(message.reason, "\(field()).reason"),
             message: answer(message.message, "\(field()).message"),
-            cause: known(message.cause, "\(field()).cause"))
+            cause: open(message.cause))
     }
 }
 
@@ -174,7 +176,9 @@ extension MessageArena {
     func fill(_ message: inout Signalbox__V1__JobError, with value: JobError) {
         unsafe message.reason = text(value.reason)
         unsafe message.message = text(value.message)
-        unsafe message.cause = value.cause.onWire
+        if let part = value.cause {
+            unsafe message.cause = part.onWire
+        }
     }
 }
 
@@ -187,7 +191,7 @@ extension FieldReader {
             node: answer(message.node, "\(field()).node"),
             startedAt: requiredTimestamp(message.started_at, "\(field()).started_at"),
             endedAt: timestamp(message.ended_at, "\(field()).ended_at"),
-            outcome: known(message.outcome, "\(field()).outcome"),
+            outcome: open(message.outcome),
             error: optional(message.error) {
                 unsafe $1.jobError($0, "\(field()).error")
             },
@@ -201,7 +205,9 @@ extension MessageArena {
         unsafe message.node = text(value.node)
         unsafe message.started_at = timestamp(value.startedAt)
         unsafe message.ended_at = timestamp(value.endedAt)
-        unsafe message.outcome = value.outcome.onWire
+        if let part = value.outcome {
+            unsafe message.outcome = part.onWire
+        }
         unsafe message.error = optional(value.error, signalbox__v1__job_error__init) {
             unsafe fill(&$0, with: $1)
         }

@@ -96,9 +96,9 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
     /// Whether the job is new. False if it existed already.
     package var created: Bool
     /// What the call did.
-    package var disposition: EnqueueDisposition
+    package var disposition: EnqueueDisposition?
 
-    package init(job: JobRecord, created: Bool, disposition: EnqueueDisposition) {
+    package init(job: JobRecord, created: Bool, disposition: EnqueueDisposition?) {
         self.job = job
         self.created = created
         self.disposition = disposition
@@ -112,8 +112,12 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
                     unsafe $1.job($0, "job")
                 },
                 created: message.created != 0,
-                disposition: reader.known(message.disposition, "disposition"))
+                disposition: reader.open(message.disposition))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__enqueue_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {
@@ -122,7 +126,9 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
                 unsafe arena.fill(&$0, with: job)
             }
             unsafe message.created = created ? 1 : 0
-            unsafe message.disposition = disposition.onWire
+            if let part = disposition {
+                unsafe message.disposition = part.onWire
+            }
         }
     }
 }
@@ -179,6 +185,10 @@ package struct EnqueueBatchResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__enqueue_batch_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__enqueue_batch_response__init) { message, arena in
             unsafe (message.n_jobs, message.jobs) = arena.list(jobs, signalbox__v1__enqueued_job__init) {
@@ -196,11 +206,11 @@ extension EnqueueBatchResponse {
         /// Whether the job is new. False if it existed already.
         package var created: Bool
         /// What the call did with this item.
-        package var disposition: EnqueueDisposition
+        package var disposition: EnqueueDisposition?
         /// The number of the job's last lifecycle event; 1 for a new job.
         package var sequence: Int64
 
-        package init(jobID: JobID, created: Bool, disposition: EnqueueDisposition, sequence: Int64) {
+        package init(jobID: JobID, created: Bool, disposition: EnqueueDisposition?, sequence: Int64) {
             self.jobID = jobID
             self.created = created
             self.disposition = disposition
@@ -216,7 +226,7 @@ extension FieldReader {
         unsafe EnqueueBatchResponse.Enqueued(
             jobID: answer(message.job_id, "\(field()).job_id"),
             created: message.created != 0,
-            disposition: known(message.disposition, "\(field()).disposition"),
+            disposition: open(message.disposition),
             sequence: message.sequence)
     }
 }
@@ -225,7 +235,9 @@ extension MessageArena {
     func fill(_ message: inout Signalbox__V1__EnqueuedJob, with value: EnqueueBatchResponse.Enqueued) {
         unsafe message.job_id = text(value.jobID)
         unsafe message.created = value.created ? 1 : 0
-        unsafe message.disposition = value.disposition.onWire
+        if let part = value.disposition {
+            unsafe message.disposition = part.onWire
+        }
         unsafe message.sequence = value.sequence
     }
 }
@@ -329,6 +341,10 @@ package struct ListJobsResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_jobs_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(signalbox__v1__list_jobs_response__init) { message, arena in
             unsafe (message.n_jobs, message.jobs) = arena.list(jobs, signalbox__v1__job__init) {
@@ -397,6 +413,10 @@ package struct ListAttemptsResponse: ResponseMessage, Hashable {
                 },
                 nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_attempts_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {
@@ -484,6 +504,10 @@ package struct ListLogLinesResponse: ResponseMessage, Hashable {
                 },
                 nextPageToken: reader.answer(message.next_page_token, "next_page_token"))
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__list_log_lines_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {
@@ -652,6 +676,10 @@ package struct JobResponse: ResponseMessage, Hashable {
                     unsafe $1.job($0, "job")
                 })
         }
+    }
+
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, signalbox__v1__cancel_response__unpack, in: field)
     }
 
     package func encode() -> ByteBuffer {

@@ -276,6 +276,10 @@ package struct ServerReflectionResponse: ResponseMessage, Hashable {
         }
     }
 
+    package static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String] {
+        try unsafe json(bytes, grpc__reflection__v1__server_reflection_response__unpack, in: field)
+    }
+
     package func encode() -> ByteBuffer {
         unsafe MessageArena.pack(grpc__reflection__v1__server_reflection_response__init) { message, arena in
             unsafe message.valid_host = arena.text(validHost)
