@@ -19,13 +19,22 @@ package struct StatsCommand: AsyncParsableCommand {
     package func run() async throws {
         let json = service.json
         try await withService(service.target()) { service in
-            let response = try await service.call(
-                AdminServiceMethod.listQueues, ListQueuesRequest(includeStats: true),
-                ListQueuesResponse.self)
-            let queues = response.queues.filter { queue == nil || $0.name == queue }
-            if json { return try queues.forEach { try JSONLine.write(QueueStatsView($0)) } }
             var table = Self.table
-            try Terminal.write(table.lines(queues.map(Self.row)).joined(separator: "\n") + "\n")
+            func show(_ queues: [QueueRecord]) throws {
+                try Terminal.write(table.lines(queues.map(Self.row)).joined(separator: "\n") + "\n")
+            }
+            if let queue {
+                let request = GetQueueRequest(queue: ExactText(queue), includeStats: true)
+                let answer = try await service.call(AdminServiceMethod.getQueue, request, QueueResponse.self)
+                return try json ? answer.writeJSON("queue") : show([answer.message.queue])
+            }
+            try await service.pages(
+                AdminServiceMethod.listQueues, ListQueuesResponse.self, next: \.nextPageToken,
+                request: { ListQueuesRequest(pageSize: 1000, pageToken: $0, includeStats: true) },
+                show: { page in
+                    try json ? page.writeJSON("queues") : show(page.message.queues)
+                    return true
+                })
         }
     }
 
@@ -67,11 +76,19 @@ package struct NodesCommand: AsyncParsableCommand {
     package func run() async throws {
         let json = service.json
         try await withService(service.target()) { service in
-            let response = try await service.call(
-                AdminServiceMethod.listNodes, ListNodesRequest(), ListNodesResponse.self)
-            if json { return try response.nodes.forEach { try JSONLine.write(NodeView($0)) } }
             var table = Self.table
-            try Terminal.write(table.lines(response.nodes.map(Self.row)).joined(separator: "\n") + "\n")
+            try await service.pages(
+                AdminServiceMethod.listNodes, ListNodesResponse.self, next: \.nextPageToken,
+                request: { ListNodesRequest(pageSize: 100, pageToken: $0) },
+                show: { page in
+                    if json {
+                        try page.writeJSON("nodes")
+                    } else {
+                        let lines = table.lines(page.message.nodes.map(Self.row))
+                        try Terminal.write(lines.joined(separator: "\n") + "\n")
+                    }
+                    return true
+                })
         }
     }
 
@@ -109,9 +126,9 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = PauseQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(AdminServiceMethod.pauseQueue, request, QueueResponse.self)
+                let answer = try await $0.call(AdminServiceMethod.pauseQueue, request, QueueResponse.self)
+                if service.json { try answer.writeJSON("queue") }
             }
-            if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: true)) }
         }
     }
 
@@ -129,9 +146,9 @@ package struct QueueCommand: AsyncParsableCommand {
         package func run() async throws {
             try await withService(service.target()) {
                 let request = ResumeQueueRequest(queue: ExactText(name))
-                _ = try await $0.call(AdminServiceMethod.resumeQueue, request, QueueResponse.self)
+                let answer = try await $0.call(AdminServiceMethod.resumeQueue, request, QueueResponse.self)
+                if service.json { try answer.writeJSON("queue") }
             }
-            if service.json { try JSONLine.write(QueuePausedView(queue: name, paused: false)) }
         }
     }
 }
@@ -157,23 +174,23 @@ package struct HealthCommand: AsyncParsableCommand {
     package func run() async throws {
         let json = service.json
         try await withService(service.target()) { service in
-            let response = try await service.call(
+            let answer = try await service.call(
                 HealthMethod.check, HealthCheckRequest(service: ExactText(serviceName ?? "")),
                 HealthCheckResponse.self)
-            let word = Self.word(response.status)
-            if json { try JSONLine.write(HealthView(status: word)) } else { try Terminal.write(word + "\n") }
-            switch response.status {
+            let status = answer.message.status
+            if json { try answer.writeJSON() } else { try Terminal.write(Self.word(status) + "\n") }
+            switch status {
             case .serving: return
             case .serviceUnknown: throw ExitCode.notFound
-            case .unknown, .notServing: throw ExitCode.unavailable
+            case .unknown, .notServing, nil: throw ExitCode.unavailable
             }
         }
     }
 
     /// The name of a status in grpc.health.v1.
-    static func word(_ status: HealthCheckResponse.Status) -> String {
+    static func word(_ status: HealthCheckResponse.Status?) -> String {
         switch status {
-        case .unknown: "UNKNOWN"
+        case .unknown, nil: "UNKNOWN"
         case .serving: "SERVING"
         case .notServing: "NOT_SERVING"
         case .serviceUnknown: "SERVICE_UNKNOWN"

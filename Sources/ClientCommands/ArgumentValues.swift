@@ -55,6 +55,16 @@ extension JobState {
     }
 }
 
+extension LogLine.Level {
+    init(written text: String) throws {
+        guard let level = LogLine.Level(rawValue: text.lowercased()) else {
+            throw ArgumentTextError(
+                description: "'\(text.printable)' is not one of debug, info, warning, error")
+        }
+        self = level
+    }
+}
+
 /// A label, written as `key=value`.
 struct LabelArgument: Sendable, Equatable {
     var key: String

@@ -3,7 +3,8 @@ package import ArgumentParser
 /// The commands that talk to a running server, in the order in which the help lists them.
 package let clientCommands: [any ParsableCommand.Type] = [
     EnqueueCommand.self, WatchCommand.self, CancelCommand.self, RetryCommand.self, GetCommand.self,
-    ListCommand.self, StatsCommand.self, LimitsCommand.self, QueueCommand.self, NodesCommand.self,
+    AttemptsCommand.self, LogCommand.self, ListCommand.self, StatsCommand.self, LimitsCommand.self,
+    QueueCommand.self, NodesCommand.self,
     ServerInfoCommand.self, HealthCommand.self,
 ]
 

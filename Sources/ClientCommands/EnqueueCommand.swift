@@ -96,11 +96,12 @@ package struct EnqueueCommand: AsyncParsableCommand {
         let draft = try await draft(environment: ProcessInfo.processInfo.environment)
         var enqueued: JobID?
         try await withService(target) { service in
-            let response = try await service.call(
+            let answer = try await service.call(
                 JobServiceMethod.enqueue, EnqueueRequest(job: draft), EnqueueResponse.self)
+            let response = answer.message
             enqueued = response.job.id
             if self.service.json {
-                try JSONLine.write(EnqueuedView(created: response.created, job: JobView(response.job)))
+                try answer.writeJSON()
             } else {
                 try Terminal.write("\(response.job.id)\n")
                 if !response.created { try complain("the job existed already") }
@@ -124,14 +125,14 @@ package struct EnqueueCommand: AsyncParsableCommand {
         draft.contentType = ExactText(payload.contentType ?? "")
         draft.jobID = ExactText(id ?? "")
         draft.idempotencyKey = ExactText(key ?? "")
-        draft.priority = priority ?? 0
+        draft.priority = priority
         draft.delay = delay
         draft.runAt = at
         draft.maxAttempts = maxAttempts ?? 0
         draft.retryInitialDelay = retry.initial
-        draft.retryFactor = retry.factor ?? 0
+        draft.retryFactor = retry.factor
         draft.retryMaxDelay = retry.max
-        draft.retryJitter = retry.jitter ?? 0
+        draft.retryJitter = retry.jitter
         draft.timeout = jobTimeout
         draft.softTimeout = softTimeout
         draft.labels = label.map { (ExactText($0.key), ExactText($0.value)) }

@@ -15,21 +15,27 @@ package struct CancelCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
     var jobs: [JobID]
 
-    @Option(help: "The reason, which is kept in the job's error.")
-    var reason: String?
+    @Option(help: "A note for people, which becomes the message of the job's error.")
+    var note: String?
+
+    @OptionGroup var expected: ExpectedSequence
 
     @OptionGroup(title: "Server")
     var service: ServiceOptions
 
     package init() {}
 
+    package func validate() throws {
+        try expected.validate(for: jobs)
+    }
+
     package func run() async throws {
-        let reason = reason ?? ""
+        let note = note ?? ""
+        let sequence = expected.expectSequence ?? 0
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
-            let request = CancelRequest(jobID: "\(id)", note: ExactText(reason))
-            let response = try await service.call(JobServiceMethod.cancel, request, JobResponse.self)
-            try show(response.job, json: json)
+            let request = CancelRequest(jobID: "\(id)", note: ExactText(note), expectedSequence: sequence)
+            try show(await service.call(JobServiceMethod.cancel, request), json: json)
         }
     }
 }
@@ -42,28 +48,47 @@ package struct RetryCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp(valueName: "job-id"), transform: JobID.init(written:))
     var jobs: [JobID]
 
+    @OptionGroup var expected: ExpectedSequence
+
     @OptionGroup(title: "Server")
     var service: ServiceOptions
 
     package init() {}
 
+    package func validate() throws {
+        try expected.validate(for: jobs)
+    }
+
     package func run() async throws {
+        let sequence = expected.expectSequence ?? 0
         let json = service.json
         try await forEachJob(jobs, service.target()) { service, id in
-            let request = RetryRequest(jobID: "\(id)")
-            let response = try await service.call(JobServiceMethod.retry, request, JobResponse.self)
-            try show(response.job, json: json)
+            let request = RetryRequest(jobID: "\(id)", expectedSequence: sequence)
+            try show(await service.call(JobServiceMethod.retry, request), json: json)
+        }
+    }
+}
+
+/// The condition under which a job is changed.
+struct ExpectedSequence: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Change the job only if it has this sequence number (with one job).", valueName: "sequence"))
+    var expectSequence: Int64?
+
+    func validate(for jobs: [JobID]) throws {
+        guard let expectSequence else { return }
+        if expectSequence < 1 || jobs.count != 1 {
+            throw ValidationError("--expect-sequence is a number from 1 on, and needs exactly one job id.")
         }
     }
 }
 
 /// Prints the job after a command has changed it, as JSON or as one line.
-private func show(_ job: JobRecord, json: Bool) throws {
-    if json {
-        try JSONLine.write(JobView(job))
-    } else {
-        try Terminal.write("\(job.id) \(WatchLine.text(job))\n")
-    }
+private func show(_ answer: Answer<JobResponse>, json: Bool) throws {
+    if json { return try answer.writeJSON("job") }
+    let job = answer.message.job
+    try Terminal.write("\(job.id) \(WatchLine.text(job))\n")
 }
 
 package struct GetCommand: AsyncParsableCommand {
@@ -93,14 +118,14 @@ package struct GetCommand: AsyncParsableCommand {
     }
 
     package func run() async throws {
-        var found: JobRecord?
+        var answer: Answer<GetJobResponse>?
         try await withService(service.target()) { service in
-            found = try await service.getJob(job, includePayload: payload)
+            let found = try await service.getJob(job, includePayload: payload)
+            if self.service.json { try found.writeJSON("job") }
+            answer = found
         }
-        guard let found else { return }
-        if service.json {
-            try JSONLine.write(JobView(found, history: true, payload: payload))
-        } else if resultTo != "-" {
+        guard let found = answer?.message.job else { return }
+        if !service.json, resultTo != "-" {
             let lines = JobText.lines(found, includesPayload: payload)
             try Terminal.write(lines.joined(separator: "\n") + "\n")
         }

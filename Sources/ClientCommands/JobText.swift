@@ -11,7 +11,7 @@ enum JobText {
             ("id", job.id.description), ("kind", job.spec.kind), ("user", job.spec.userID.text),
             ("queue", job.spec.queue),
             ("state", job.cancelRequested ? "\(job.state.word), being cancelled" : job.state.word),
-            ("attempt", "\(job.attempt) of \(job.spec.maxAttempts)"),
+            ("attempts", "\(job.attemptsUsed) of \(job.spec.maxAttempts) used, \(job.attempt) started"),
             ("priority", "\(job.spec.priority)"), ("created", job.createdAt.text), ("due", job.dueAt.text),
         ]
         if let started = job.startedAt { facts.append(("started", started.text)) }
@@ -36,18 +36,23 @@ enum JobText {
 
         let width = facts.map(\.0.count).max() ?? 0
         var lines = facts.map { "\(($0 + ":").padded(toColumns: width + 2))\($1.printable)" }
-        lines += section(
-            "Attempts",
-            job.attempts.map { attempt in
-                var line = "\(attempt.number)  \(attempt.startedAt.text)  "
-                // The server names the node only to callers with the scope admin.
-                if !attempt.node.utf8.isEmpty { line += "\(attempt.node)  " }
-                line += attempt.outcome.word
-                if let end = attempt.endedAt { line += " after \(end.since(attempt.startedAt).brief)" }
-                return attempt.error.map { "\(line), \($0.text)" } ?? line
-            })
-        lines += section("Log", job.log.map { "\($0.at.text)  \(WatchLine.text($0))" })
+        lines += section("Attempts", job.attempts.map(text))
+        lines += section("Log", job.log.map(text))
         return lines
+    }
+
+    static func text(_ attempt: Attempt) -> String {
+        var line = "\(attempt.number)  \(attempt.startedAt.text)  "
+        // The server names the node only to callers with the scope admin.
+        if !attempt.node.utf8.isEmpty { line += "\(attempt.node)  " }
+        line += attempt.outcome?.word ?? "UNKNOWN"
+        if !attempt.isCounted { line += " (not counted)" }
+        if let end = attempt.endedAt { line += " after \(end.since(attempt.startedAt).brief)" }
+        return attempt.error.map { "\(line), \($0.text)" } ?? line
+    }
+
+    static func text(_ line: LogLine) -> String {
+        "\(line.at.text)  \(WatchLine.text(line))"
     }
 
     private static func section(_ title: String, _ lines: [String]) -> [String] {

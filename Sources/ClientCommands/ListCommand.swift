@@ -18,8 +18,8 @@ package struct ListCommand: AsyncParsableCommand {
     @Option(help: "Only jobs in this queue.")
     var queue: String?
 
-    @Option(help: "Only jobs of this kind.")
-    var kind: String?
+    @Option(help: "Only jobs of this kind; may be repeated.")
+    var kind: [String] = []
 
     @Option(
         help: ArgumentHelp(
@@ -59,41 +59,39 @@ package struct ListCommand: AsyncParsableCommand {
         try await withService(service.target()) { service in
             var table = Self.table
             var left = limit == 0 ? Int.max : limit
-            var request = request()
             var hasMore = true
-            while left > 0, hasMore {
-                request.pageSize = min(left, Self.pageSizeMax)
-                let page = try await service.call(JobServiceMethod.listJobs, request, ListJobsResponse.self)
-                // Clamped, because a server may return more jobs than were requested.
-                left -= min(left, page.jobs.count)
-                hasMore = !page.nextPageToken.isEmpty
-                request.pageToken = page.nextPageToken
-                if json {
-                    for job in page.jobs { try JSONLine.write(JobView(job)) }
-                } else if !page.jobs.isEmpty {
-                    let lines = table.lines(page.jobs.map(Self.row))
-                    try Terminal.write(lines.joined(separator: "\n") + "\n")
-                }
-            }
+            try await service.pages(
+                JobServiceMethod.listJobs, ListJobsResponse.self, next: \.nextPageToken,
+                request: {
+                    ListJobsRequest(pageSize: min(left, Self.pageSizeMax), pageToken: $0, filter: filter)
+                },
+                show: { page in
+                    let jobs = page.message.jobs
+                    // Clamped, because a server may return more jobs than were requested.
+                    left -= min(left, jobs.count)
+                    hasMore = !page.message.nextPageToken.isEmpty
+                    if json {
+                        try page.writeJSON("jobs")
+                    } else if !jobs.isEmpty {
+                        let lines = table.lines(jobs.map(Self.row))
+                        try Terminal.write(lines.joined(separator: "\n") + "\n")
+                    }
+                    return left > 0
+                })
             if hasMore, !json { try complain("there may be more: --limit \(limit) is reached") }
         }
     }
 
-    private func request() -> ListJobsRequest {
-        var filter = JobFilterMessage()
-        filter.userID = ExactText(user ?? "")
-        filter.queue = ExactText(queue ?? "")
-        filter.kinds = kind.map { [ExactText($0)] } ?? []
-        filter.states = Set(state)
-        filter.labels = label.map { (ExactText($0.key), ExactText($0.value)) }
-        filter.createdFrom = createdFrom
-        filter.createdTo = createdTo
-        return ListJobsRequest(filter: filter)
+    private var filter: JobFilterMessage {
+        JobFilterMessage(
+            userID: ExactText(user ?? ""), queue: ExactText(queue ?? ""), kinds: kind.map { ExactText($0) },
+            states: Set(state), labels: label.map { (ExactText($0.key), ExactText($0.value)) },
+            createdFrom: createdFrom, createdTo: createdTo)
     }
 
     static let table = Table([
         .init("ID"), .init("KIND"), .init("USER"), .init("QUEUE"), .init("STATE"),
-        .init("ATTEMPT", alignsRight: true), .init("CREATED"), .init("DETAILS", max: 80),
+        .init("ATTEMPTS", alignsRight: true), .init("CREATED"), .init("DETAILS", max: 80),
     ])
 
     static func row(_ job: JobRecord) -> [String] {
@@ -105,7 +103,7 @@ package struct ListCommand: AsyncParsableCommand {
             }
         return [
             job.id.description, job.spec.kind, job.spec.userID.text, job.spec.queue, job.state.word,
-            "\(job.attempt)/\(job.spec.maxAttempts)", job.createdAt.text, details,
+            "\(job.attemptsUsed)/\(job.spec.maxAttempts)", job.createdAt.text, details,
         ]
     }
 }

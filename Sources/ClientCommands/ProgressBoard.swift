@@ -45,6 +45,7 @@ struct ProgressBoard: Sendable {
                 bar.startedAt = event.at
                 bar.progress = nil
             }
+            bar.isCancelling = event.type == .cancelRequested
             if event.state.isFinal {
                 if ended.remove(event.jobID) == nil { end(bar, at: event.at, error: event.error) }
             } else {
@@ -60,7 +61,10 @@ struct ProgressBoard: Sendable {
             jobs[id] = bar
         case .log(let id, let lines):
             for line in lines { add(line: "\(id.description.suffix(8)) \(WatchLine.text(line))") }
-        case .heartbeat, .removed, .opened, .snapshotsComplete, .other:
+        case .removed(let id):
+            if jobs.removeValue(forKey: id) != nil { order.removeAll { $0 == id } }
+            add(line: "\(id) REMOVED")
+        case .heartbeat, .opened, .snapshotsComplete, .other:
             return
         }
     }
@@ -141,7 +145,9 @@ struct ProgressBar: Sendable {
     func line(now: Timestamp, columns: Int, nameColumns: Int, glyphs: Glyphs) -> String {
         var parts = [name.padded(toColumns: nameColumns)]
         if state == .running {
-            let fraction = min(max(progress?.fraction ?? 0, 0), 1)
+            // Before the first report nothing is done.
+            let known = progress.map { $0.fraction } ?? 0
+            let fraction = min(max(known ?? 0, 0), 1)
             // On a narrow terminal the text is more useful than the bar.
             let width = columns < 60 ? 0 : min(columns / 4, 30)
             if width > 0 {
@@ -151,7 +157,7 @@ struct ProgressBar: Sendable {
                     + String(repeating: glyphs.left, count: width - done)
                 parts.append("[\(bar)]")
             }
-            parts.append(WatchLine.percent(fraction).padded(toColumns: 4, left: true))
+            parts.append((known == nil ? "?" : WatchLine.percent(fraction)).padded(toColumns: 4, left: true))
             if let startedAt { parts.append(now.since(startedAt).brief.padded(toColumns: 5, left: true)) }
             if attempt > 1 { parts.append("attempt \(attempt)") }
             if isCancelling { parts.append("being cancelled") }

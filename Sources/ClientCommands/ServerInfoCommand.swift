@@ -16,10 +16,10 @@ package struct ServerInfoCommand: AsyncParsableCommand {
     package func run() async throws {
         let json = service.json
         try await withService(service.target()) { service in
-            let info = try await service.call(
+            let answer = try await service.call(
                 InfoServiceMethod.getServerInfo, GetServerInfoRequest(), GetServerInfoResponse.self)
-            if json { return try JSONLine.write(ServerInfoView(info)) }
-            try Terminal.write(Self.lines(info).joined(separator: "\n") + "\n")
+            if json { return try answer.writeJSON() }
+            try Terminal.write(Self.lines(answer.message).joined(separator: "\n") + "\n")
         }
     }
 
@@ -44,7 +44,7 @@ package struct ServerInfoCommand: AsyncParsableCommand {
             lines += ["", "Features:"]
             lines += info.features.map { feature in
                 let name = feature.name.printable.padded(toColumns: width)
-                let stability = feature.stability.word.padded(toColumns: 14)
+                let stability = (feature.stability?.word ?? "UNSPECIFIED").padded(toColumns: 14)
                 return "  \(name)\(stability)\(feature.isEnabled ? "enabled" : "disabled")"
             }
         }

@@ -60,14 +60,32 @@ struct Service: Sendable {
 
     func call<Response: ResponseMessage>(
         _ method: String, _ request: some RequestMessage, _: Response.Type = Response.self
-    ) async throws -> Response {
-        try Response.decodeAnswer(
-            await client.unary(method, request.encode(), metadata: metadata, timeout: timeout))
+    ) async throws -> Answer<Response> {
+        let bytes = try await client.unary(method, request.encode(), metadata: metadata, timeout: timeout)
+        return Answer(message: try .decodeAnswer(bytes), bytes: bytes)
     }
 
-    func getJob(_ id: JobID, includePayload: Bool = false) async throws -> JobRecord {
+    /// Makes a call for each page of a list. `show` gets each page and returns whether another one is wanted.
+    ///
+    /// - Parameters:
+    ///   - request: from the token of the page, which is empty for the first.
+    ///   - next: the token of the next page.
+    func pages<Response: ResponseMessage>(
+        _ method: String, _: Response.Type = Response.self,
+        next: KeyPath<Response, ExactText>, request: (_ token: ExactText) -> some RequestMessage,
+        show: (Answer<Response>) throws -> Bool
+    ) async throws {
+        var token: ExactText = ""
+        repeat {
+            let answer = try await call(method, request(token), Response.self)
+            token = answer.message[keyPath: next]
+            guard try show(answer) else { return }
+        } while !token.isEmpty
+    }
+
+    func getJob(_ id: JobID, includePayload: Bool = false) async throws -> Answer<GetJobResponse> {
         let request = GetJobRequest(jobID: "\(id)", includePayload: includePayload)
-        return try await call(JobServiceMethod.getJob, request, GetJobResponse.self).job
+        return try await call(JobServiceMethod.getJob, request, GetJobResponse.self)
     }
 }
 

@@ -64,6 +64,10 @@ extension ServerFeature.Stability {
 }
 
 extension JobError {
-    /// The text `reason: message`.
-    var text: String { (message.isEmpty ? reason : "\(reason): \(message)").printable }
+    /// The cause, the handler's reason in brackets, and the message: `handler (bad_input): no such voice`.
+    var text: String {
+        let word = cause?.rawValue.replacing("_", with: " ") ?? "unknown cause"
+        let words = reason.isEmpty ? word : "\(word) (\(reason))"
+        return (message.isEmpty ? words : "\(words): \(message)").printable
+    }
 }

@@ -2,7 +2,7 @@ import FoundationEssentials
 import JobModel
 
 extension Timestamp {
-    /// The time in protobuf's JSON mapping: UTC, with 0, 3 or 6 digits of a second.
+    /// The time in UTC as RFC 3339 has it, with 0, 3 or 6 digits of a second.
     var text: String {
         let (quotient, remainder) = microseconds.quotientAndRemainder(dividingBy: 1_000_000)
         // Fractions count forward, even before 1970.
@@ -14,13 +14,6 @@ extension Timestamp {
 }
 
 extension Duration {
-    /// The duration in protobuf's JSON mapping: seconds with 0, 3 or 6 digits after the point.
-    var text: String {
-        let micros = microseconds
-        let sign = micros < 0 ? "-" : ""
-        return "\(sign)\(micros.magnitude / 1_000_000)\(fractionText(Int64(micros.magnitude % 1_000_000)))s"
-    }
-
     /// The duration for people: `0.4s`, `12s`, `3:05`, `1:02:03`, `2d 3h`.
     var brief: String {
         let seconds = max(0, components.seconds)

@@ -9,13 +9,16 @@ enum WatchLine {
         case .lifecycle(let event): ["\(event.jobID) \(text(event))"]
         case .progress(let id, _, let progress): ["\(id) \(text(progress))"]
         case .log(let id, let lines): lines.map { "\(id) \(text($0))" }
-        case .heartbeat, .removed, .opened, .snapshotsComplete, .other: []
+        case .removed(let id): ["\(id) REMOVED"]
+        case .heartbeat, .opened, .snapshotsComplete, .other: []
         }
     }
 
     static func text(_ job: JobRecord) -> String {
         var text = "\(job.state.word) \(job.spec.kind)"
-        if job.attempt > 0 { text += ", attempt \(job.attempt) of \(job.spec.maxAttempts)" }
+        if job.attempt > 0 {
+            text += ", attempt \(job.attempt) (\(job.attemptsUsed) of \(job.spec.maxAttempts) used)"
+        }
         if job.cancelRequested { text += ", being cancelled" }
         if job.state == .running, let progress = job.progress { text += ", \(self.text(progress))" }
         if job.state != .succeeded, let error = job.error { text += ", \(error.text)" }
@@ -23,10 +26,11 @@ enum WatchLine {
     }
 
     static func text(_ event: JobEvent) -> String {
-        var text = event.type.word
+        // A newer server may send events whose type is not known here: the state is.
+        var text = event.type?.word ?? "CHANGED to \(event.state.word)"
         switch event.type {
         case .enqueued, .retried: text += " \(event.kind)"
-        case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled, .cancelRequested:
+        case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled, .cancelRequested, nil:
             if event.attempt > 0 { text += " attempt \(event.attempt)" }
         }
         if event.type == .started, let node = event.node { text += " on \(node)" }
@@ -35,16 +39,15 @@ enum WatchLine {
         return text.printable
     }
 
-    /// Progress as `42% stage 3/7 message`.
+    /// Progress as `42% stage 3/7 message`, without the percents if they are not known.
     static func text(_ progress: Progress) -> String {
-        let parts = [
-            progress.fraction.map { percent($0).padded(toColumns: 4, left: true) } ?? "", details(progress),
-        ]
+        let percents = progress.fraction.map { percent($0).padded(toColumns: 4, left: true) }
+        let parts = [percents ?? "", details(progress)]
         return parts.filter { !$0.isEmpty }.joined(separator: " ").printable
     }
 
     static func text(_ line: LogLine) -> String {
-        "[\(line.level.rawValue)] \(line.message)".printable
+        "[\(line.level?.rawValue ?? "unknown")] \(line.message)".printable
     }
 
     /// Progress as `stage 3/7 message`.

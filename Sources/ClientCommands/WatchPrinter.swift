@@ -1,4 +1,5 @@
 import JobModel
+import NIOCore
 import SignalboxProto
 
 /// Prints the messages of a watch: bars that are redrawn in place, lines, or JSON.
@@ -29,14 +30,16 @@ actor WatchPrinter {
         self.write = write
     }
 
-    func show(_ message: WatchEvent) throws {
+    /// - Parameter bytes: the message as the server has sent it. Nil: a message was made of what it has sent.
+    func show(_ event: WatchEvent, bytes: ByteBuffer? = nil) throws {
         switch style {
         case .bars:
-            board.apply(message)
+            board.apply(event)
         case .lines:
-            for line in WatchLine.lines(for: message) { try write(line + "\n") }
+            for line in WatchLine.lines(for: event) { try write(line + "\n") }
         case .json:
-            if let view = WatchView(message) { try write(JSONLine.text(view) + "\n") }
+            let bytes = bytes ?? WatchResponse(event).encode()
+            for line in try JSONOutput.lines(bytes, of: WatchResponse.self) { try write(line + "\n") }
         }
     }
 

@@ -86,16 +86,22 @@ struct Watcher {
     }
 
     private mutating func read(_ service: Service) async throws -> Bool {
-        let stream = try await service.client.serverStreaming(
-            JobServiceMethod.watch, session.request().encode(), metadata: service.metadata)
-        for try await bytes in stream {
+        let stream = WatchStream(
+            try await service.client.serverStreaming(
+                JobServiceMethod.watch, session.request().encode(), metadata: service.metadata))
+        while let bytes = try await stream.next() {
             wasReached = true
             lastHeard = .now
             backoff.reset()
-            let message = try WatchResponse.decodeAnswer(bytes).event
-            if let update = session.receive(message) { try await printer.show(update) }
-            if case .snapshotsComplete = message, case .all = session.subject {
-                try await lookUpMissing(service)
+            let response = try WatchResponse.decodeAnswer(bytes)
+            if let update = session.receive(response) {
+                try await printer.show(update, bytes: update == response.event ? bytes : nil)
+            }
+            switch response.event {
+            case .opened: session.heartbeatInterval.map(stream.expectHeartbeats)
+            case .snapshotsComplete:
+                if case .all = session.subject { try await lookUpMissing(service) }
+            default: break
             }
         }
         guard case .jobs = session.subject else { return false }
@@ -107,7 +113,7 @@ struct Watcher {
         for id in session.unaccounted() {
             let job: JobRecord?
             do {
-                job = try await service.getJob(id)
+                job = try await service.getJob(id).message.job
             } catch let status as Status where status.code == .notFound {
                 job = nil
             }

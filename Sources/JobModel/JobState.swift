@@ -63,7 +63,8 @@ package struct JobEvent: Sendable, Hashable {
         kind: String, userID: ExactText, queue: String
     ) {
         self.init(
-            jobID: jobID, sequence: sequence, type: type, state: type.to, at: at, attempt: attempt, node: node,
+            jobID: jobID, sequence: sequence, type: type, state: type.to, at: at, attempt: attempt,
+            node: node,
             error: error, dueAt: dueAt, result: result, kind: kind, userID: userID, queue: queue)
     }
 

@@ -133,7 +133,8 @@ extension JobStore {
                     SaveLog(
                         node: node, numbers: lines.map(\.0.key.number), tokens: lines.map(\.0.token),
                         lines: lines.map(\.1.number), times: lines.map(\.1.at),
-                        attempts: lines.map { Int32($0.1.attempt) }, levels: lines.map { ($0.1.level ?? .info).rawValue },
+                        attempts: lines.map { Int32($0.1.attempt) },
+                        levels: lines.map { ($0.1.level ?? .info).rawValue },
                         messages: lines.map(\.1.message))))
             let kept = Int64(JobLimits.logLinesKept)
             let trimmed = updates.filter { ($0.log.last?.number ?? 0) > kept }

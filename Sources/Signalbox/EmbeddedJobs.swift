@@ -91,7 +91,8 @@ struct EmbeddedJobs: JobQueue {
         let enqueued = try await run { operations, caller throws(ServiceError) in
             try await operations.jobs.enqueue(draft, by: caller)
         }
-        return EnqueuedJob(enqueued.job, isNew: enqueued.isNew)
+        return EnqueuedJob(
+            enqueued.job, enqueued.isNew ? .created : .sameRequest, isNew: enqueued.isNew)
     }
 
     func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
@@ -113,7 +114,7 @@ struct EmbeddedJobs: JobQueue {
         let drafts = requests.map(\.draft)
         return try await run { operations, caller throws(ServiceError) in
             try await operations.jobs.enqueueBatch(drafts, by: caller)
-        }.map { EnqueuedID($0.id, isNew: $0.isNew) }
+        }.map { EnqueuedID($0.id, sequence: 1, $0.isNew ? .created : .sameRequest, isNew: $0.isNew) }
     }
 
     func job(_ id: UUID, includingPayload: Bool) async throws -> Job {
@@ -125,34 +126,54 @@ struct EmbeddedJobs: JobQueue {
 
     func page(
         of filter: SignalboxJobs.JobFilter, size: Int, after token: String?
-    ) async throws -> SignalboxJobs.JobPage {
-        let filter = filter.ofDomain
+    ) async throws -> Page<Job> {
         var query = JobListQuery()
-        query.userID = filter.userID ?? ""
+        query.userID = ExactText(filter.userID ?? "")
         query.queue = ExactText(filter.queue ?? "")
         query.kinds = filter.kinds.map { ExactText($0) }
-        query.states = filter.states
-        query.labels = filter.labels.map { (key: $0.key, value: $0.value) }
-        query.createdFrom = filter.createdFrom
-        query.createdTo = filter.createdTo
+        query.states = Set(filter.states.map(\.ofDomain))
+        query.labels = filter.labels.map { (key: ExactText($0.key), value: ExactText($0.value)) }
+        query.createdFrom = filter.createdFrom.map { Timestamp($0) }
+        query.createdTo = filter.createdTo.map { Timestamp($0) }
         query.page = PageRequest(size: size, token: ExactText(token ?? ""))
         let page = try await run { [query] operations, caller throws(ServiceError) in
             try await operations.jobs.list(query, for: caller)
         }
-        return SignalboxJobs.JobPage(page.items, nextToken: ExactText(page.nextToken))
+        return Page(page.items.map { Job($0) }, nextToken: ExactText(page.nextToken))
     }
 
-    func cancel(_ id: UUID, reason: String) async throws -> Job {
+    func attemptPage(of id: UUID, size: Int, after token: String?) async throws -> Page<Job.Attempt> {
+        let page = try await run { operations, caller throws(ServiceError) in
+            try await operations.jobs.attempts(
+                of: JobID(id), PageRequest(size: size, token: ExactText(token ?? "")), for: caller)
+        }
+        return Page(page.items.map { Job.Attempt($0) }, nextToken: ExactText(page.nextToken))
+    }
+
+    func logPage(
+        of id: UUID, afterLine line: Int, minLevel level: JobLogLevel?, size: Int, after token: String?
+    ) async throws -> Page<Job.LogLine> {
+        let page = try await run { operations, caller throws(ServiceError) in
+            try await operations.jobs.logLines(
+                of: JobID(id), after: Int64(line), from: level?.line,
+                PageRequest(size: size, token: ExactText(token ?? "")), for: caller)
+        }
+        return Page(page.items.map { Job.LogLine($0) }, nextToken: ExactText(page.nextToken))
+    }
+
+    func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job {
         Job(
             try await run { operations, caller throws(ServiceError) in
-                try await operations.jobs.cancel(JobID(id), note: ExactText(reason), by: caller)
+                try await operations.jobs.cancel(
+                    JobID(id), note: ExactText(note), expectedSequence: Int64(sequence ?? 0), by: caller)
             })
     }
 
-    func retry(_ id: UUID) async throws -> Job {
+    func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job {
         Job(
             try await run { operations, caller throws(ServiceError) in
-                try await operations.jobs.retry(JobID(id), by: caller)
+                try await operations.jobs.retry(
+                    JobID(id), expectedSequence: Int64(sequence ?? 0), by: caller)
             })
     }
 

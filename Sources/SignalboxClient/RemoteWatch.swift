@@ -11,7 +11,7 @@ actor RemoteWatch {
     private var retry: WatchRetry
     private let mayRetry: Bool
     private let now: @Sendable () -> ContinuousClock.Instant
-    private var stream: (connection: Connection, messages: ResponseStream.Iterator)?
+    private var stream: (connection: Connection, messages: WatchStream)?
     /// The updates of one message that wait for the reader.
     private var updates: ArraySlice<JobUpdate> = []
 
@@ -62,10 +62,8 @@ actor RemoteWatch {
     /// Reads one message, of a new connection if there is none.
     private func read() async throws {
         if stream == nil { try await connect() }
-        guard var stream else { return }
-        let bytes = try await stream.messages.next()
-        self.stream?.messages = stream.messages
-        guard let bytes else {
+        guard let stream else { return }
+        guard let bytes = try await stream.messages.next() else {
             self.stream = nil
             guard case .jobs = session.subject else {
                 throw Status(.unavailable, "the server has ended the watch")
@@ -74,12 +72,15 @@ actor RemoteWatch {
             if !session.isOver { throw Status(.unavailable, "the server has ended the watch") }
             return
         }
-        let message = try WatchResponse.decodeAnswer(bytes).event
+        let response = try WatchResponse.decodeAnswer(bytes)
         retry.receives(now: now())
-        if case .lifecycle = message { retry.progresses() }
-        add(session.receive(message))
-        if case .snapshotsComplete = message, case .all = session.subject {
-            try await lookUpMissing()
+        add(session.receive(response))
+        switch response.event {
+        case .lifecycle: retry.progresses()
+        case .opened: session.heartbeatInterval.map(stream.messages.expectHeartbeats)
+        case .snapshotsComplete:
+            if case .all = session.subject { try await lookUpMissing() }
+        default: break
         }
     }
 
@@ -93,7 +94,7 @@ actor RemoteWatch {
         do {
             let messages = try await connection.client.serverStreaming(
                 JobServiceMethod.watch, session.request().encode(), metadata: metadata)
-            stream = (connection, messages.makeAsyncIterator())
+            stream = (connection, WatchStream(messages))
         } catch let status as Status where status.code == .unavailable {
             await caller.connector.giveUpIfClosed(connection)
             throw status
@@ -121,7 +122,8 @@ actor RemoteWatch {
             updates.append(.progress(jobID: id.uuid, attempt: attempt, Job.Progress(progress)))
         case .log(let id, let lines): updates.append(.log(jobID: id.uuid, lines.map { Job.LogLine($0) }))
         case .snapshotsComplete: updates.append(.isCurrent)
-        case .heartbeat, .opened, .removed, .other, nil: break
+        case .removed(let id): updates.append(.removed(jobID: id.uuid))
+        case .heartbeat, .opened, .other, nil: break
         }
     }
 }

@@ -103,7 +103,7 @@ extension ServerInfo.Feature {
         name = feature.name
         stability =
             switch feature.stability {
-            case .unspecified: nil
+            case nil: nil
             case .experimental: .experimental
             case .stable: .stable
             case .deprecated: .deprecated

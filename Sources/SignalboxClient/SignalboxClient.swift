@@ -16,8 +16,8 @@ import Support
 /// ```
 ///
 /// All calls share one connection, which is made when it is needed, and again when it is lost. Copies of a client are
-/// the same client. A call that ends with `unavailable` is made again where that changes nothing twice, which is all but
-/// `retry`: a request without id and key gets an id for that.
+/// the same client. A call that ends with `unavailable` is made again if that changes nothing twice. This holds for all calls
+/// but a `retry` without an expected sequence; a request without id and key gets an id for that.
 ///
 /// Every method throws a `SignalboxError`, or `CancellationError` when its task is cancelled, or what the function of
 /// `Configuration.token` throws.
@@ -95,7 +95,8 @@ public struct SignalboxClient: JobQueue {
         let answer = try await call(
             JobServiceMethod.enqueue, EnqueueRequest(job: request.withID.draft), as: EnqueueResponse.self)
         // A job with an id that was made here was never there before: an earlier try of this call has taken effect.
-        return EnqueuedJob(answer.job, isNew: answer.created || !request.isIdempotent)
+        let isNew = answer.created || !request.isIdempotent
+        return EnqueuedJob(answer.job, request.isIdempotent ? answer.disposition : .created, isNew: isNew)
     }
 
     /// Enqueues up to 10,000 jobs of 4 MiB together, all or none.
@@ -108,7 +109,9 @@ public struct SignalboxClient: JobQueue {
                 .internalError, "the server's answer does not have as many jobs as the request")
         }
         return zip(answer.jobs, requests).map {
-            EnqueuedID($0.jobID, isNew: $0.created || !$1.isIdempotent)
+            EnqueuedID(
+                $0.jobID, sequence: $0.sequence, $1.isIdempotent ? $0.disposition : .created,
+                isNew: $0.created || !$1.isIdempotent)
         }
     }
 
@@ -122,40 +125,63 @@ public struct SignalboxClient: JobQueue {
     /// One page of the jobs that match, newest first.
     public func page(
         of filter: SignalboxJobs.JobFilter, size: Int, after token: String?
-    ) async throws -> SignalboxJobs.JobPage {
-        let filter = filter.ofDomain
-        var message = JobFilterMessage()
-        message.userID = filter.userID ?? ""
-        message.queue = ExactText(filter.queue ?? "")
-        message.kinds = filter.kinds.map { ExactText($0) }
-        message.states = filter.states
-        message.labels = filter.labels.map { (key: $0.key, value: $0.value) }
-        message.createdFrom = filter.createdFrom
-        message.createdTo = filter.createdTo
+    ) async throws -> Page<Job> {
         let request = ListJobsRequest(
-            pageSize: size, pageToken: ExactText(token ?? ""), filter: message)
+            pageSize: size, pageToken: ExactText(token ?? ""),
+            filter: JobFilterMessage(
+                userID: ExactText(filter.userID ?? ""), queue: ExactText(filter.queue ?? ""),
+                kinds: filter.kinds.map { ExactText($0) }, states: Set(filter.states.map(\.ofDomain)),
+                labels: filter.labels.map { (key: ExactText($0.key), value: ExactText($0.value)) },
+                createdFrom: filter.createdFrom.map { Timestamp($0) },
+                createdTo: filter.createdTo.map { Timestamp($0) }))
         let answer = try await call(JobServiceMethod.listJobs, request, as: ListJobsResponse.self)
-        return SignalboxJobs.JobPage(answer.jobs, nextToken: answer.nextPageToken)
+        return Page(answer.jobs.map { Job($0) }, nextToken: answer.nextPageToken)
     }
 
-    /// Asks for a job's end.
-    public func cancel(_ id: UUID, reason: String) async throws -> Job {
-        let request = CancelRequest(jobID: "\(JobID(id))", note: ExactText(reason))
+    /// One page of a job's attempts, oldest first.
+    public func attemptPage(of id: UUID, size: Int, after token: String?) async throws -> Page<Job.Attempt> {
+        let request = ListAttemptsRequest(
+            jobID: "\(JobID(id))", pageSize: size, pageToken: ExactText(token ?? ""))
+        let answer = try await call(JobServiceMethod.listAttempts, request, as: ListAttemptsResponse.self)
+        return Page(answer.attempts.map { Job.Attempt($0) }, nextToken: answer.nextPageToken)
+    }
+
+    /// One page of the lines of a job's log that are kept, oldest first.
+    public func logPage(
+        of id: UUID, afterLine line: Int, minLevel level: JobLogLevel?, size: Int, after token: String?
+    ) async throws -> Page<Job.LogLine> {
+        let request = ListLogLinesRequest(
+            jobID: "\(JobID(id))", afterLine: Int64(line), pageSize: size, pageToken: ExactText(token ?? ""),
+            minLevel: level?.line)
+        let answer = try await call(JobServiceMethod.listLogLines, request, as: ListLogLinesResponse.self)
+        return Page(answer.lines.map { Job.LogLine($0) }, nextToken: answer.nextPageToken)
+    }
+
+    /// Cancels a job.
+    public func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job {
+        let request = CancelRequest(
+            jobID: "\(JobID(id))", note: ExactText(note), expectedSequence: Int64(sequence ?? 0))
         return Job(try await call(JobServiceMethod.cancel, request, as: JobResponse.self).job)
     }
 
-    /// Puts a failed or cancelled job back.
-    public func retry(_ id: UUID) async throws -> Job {
-        let request = RetryRequest(jobID: "\(JobID(id))")
+    /// Returns a failed or cancelled job to its queue.
+    ///
+    /// The call is made again after `unavailable` only with an expected sequence. `aborted` can then mean that an earlier try
+    /// has taken effect.
+    public func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job {
+        let request = RetryRequest(jobID: "\(JobID(id))", expectedSequence: Int64(sequence ?? 0))
         return Job(
-            try await call(JobServiceMethod.retry, request, isSafe: false, as: JobResponse.self).job)
+            try await call(
+                JobServiceMethod.retry, request, isSafe: sequence != nil, as: JobResponse.self
+            ).job)
     }
 
-    /// The changes of jobs. A lost connection is made again, and the watch resumes where it was: no event of a named job
-    /// is given twice or left out. In a watch of a user or a queue, jobs that have changed meanwhile have a snapshot instead
-    /// of the events, and those that were enqueued and became final meanwhile are left out.
+    /// The changes of jobs. A lost connection is made again, also when the server has sent nothing for three heartbeats, and the
+    /// watch resumes: no event is given twice, and none of a named job is left out. If the server cannot resume a watch of a
+    /// user or a queue where it was cut, jobs that have changed have a snapshot instead of the events, and those that were
+    /// enqueued and became final meanwhile are left out.
     ///
-    /// Throws `notFound` where a named job does not exist, or was removed before its last event was given.
+    /// Throws `notFound` if the watch names one job, and it does not exist.
     public func watch(_ subject: JobWatch) -> JobUpdates {
         JobUpdates { [caller] in
             let watch = RemoteWatch(subject, caller)

@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 package import JobModel
 package import Support
 
@@ -13,7 +13,7 @@ extension Job {
             priority: spec.priority, state: JobState(record.state), sequence: Int(record.sequence),
             createdAt: Date(record.createdAt), dueAt: Date(record.dueAt),
             startedAt: record.startedAt.map { Date($0) }, finishedAt: record.finishedAt.map { Date($0) },
-            attempt: record.attempt, maxAttempts: spec.maxAttempts,
+            attempt: record.attempt, attemptsUsed: record.attemptsUsed, maxAttempts: spec.maxAttempts,
             retryPolicy: JobRequest.RetryPolicy(
                 initialDelay: spec.retryPolicy.initialDelay, factor: spec.retryPolicy.factor,
                 maxDelay: spec.retryPolicy.maxDelay, jitter: spec.retryPolicy.jitter),
@@ -31,14 +31,27 @@ extension Job {
 extension Job.Progress {
     package init(_ progress: JobModel.Progress) {
         self.init(
-            stage: progress.stage, fraction: progress.fraction ?? 0, message: progress.message,
-            step: Int(progress.done), steps: Int(progress.total), updatedAt: Date(progress.updatedAt))
+            stage: progress.stage, fraction: progress.fraction, message: progress.message,
+            done: Int(progress.done), total: Int(progress.total), updatedAt: Date(progress.updatedAt))
     }
 }
 
 extension Job.Failure {
     package init(_ error: JobError) {
-        self.init(reason: error.reason, message: error.message)
+        self.init(cause: error.cause.map { Cause($0) }, reason: error.reason, message: error.message)
+    }
+}
+
+extension Job.Failure.Cause {
+    fileprivate init(_ cause: FailureCause) {
+        switch cause {
+        case .handler: self = .handler
+        case .handlerPermanent: self = .handlerPermanent
+        case .timeout: self = .timeout
+        case .interrupted: self = .interrupted
+        case .cancelled: self = .cancelled
+        case .released: self = .released
+        }
     }
 }
 
@@ -46,15 +59,15 @@ extension Job.LogLine {
     package init(_ line: JobModel.LogLine) {
         self.init(
             number: Int(line.number), at: Date(line.at), attempt: line.attempt,
-            level: JobLogLevel(line.level),
-            message: line.message)
+            level: line.level.map { JobLogLevel($0) }, message: line.message)
     }
 }
 
 extension Job.Attempt {
     package init(_ attempt: JobModel.Attempt) {
-        let outcome: Outcome =
+        let outcome: Outcome? =
             switch attempt.outcome {
+            case nil: nil
             case .running: .running
             case .succeeded: .succeeded
             case .failed: .failed
@@ -66,7 +79,7 @@ extension Job.Attempt {
         self.init(
             number: attempt.number, node: attempt.node, startedAt: Date(attempt.startedAt),
             endedAt: attempt.endedAt.map { Date($0) }, outcome: outcome,
-            failure: attempt.error.map { Job.Failure($0) })
+            failure: attempt.error.map { Job.Failure($0) }, isCounted: attempt.isCounted)
     }
 }
 
@@ -87,7 +100,7 @@ extension JobState {
         }
     }
 
-    fileprivate var ofDomain: JobModel.JobState {
+    package var ofDomain: JobModel.JobState {
         switch self {
         case .pending: .pending
         case .running: .running
@@ -100,8 +113,9 @@ extension JobState {
 
 extension JobEvent {
     package init(_ event: JobModel.JobEvent) {
-        let kind: Kind =
+        let kind: Kind? =
             switch event.type {
+            case nil: nil
             case .enqueued: .enqueued
             case .started: .started
             case .retryScheduled: .retryScheduled
@@ -122,20 +136,31 @@ extension JobEvent {
 }
 
 extension EnqueuedJob {
-    package init(_ record: JobRecord, isNew: Bool) {
-        self.init(job: Job(record), isNew: isNew)
+    package init(_ record: JobRecord, _ disposition: JobModel.EnqueueDisposition?, isNew: Bool) {
+        self.init(job: Job(record), disposition: disposition.map { EnqueueDisposition($0) }, isNew: isNew)
     }
 }
 
 extension EnqueuedID {
-    package init(_ id: JobID, isNew: Bool) {
-        self.init(id: id.uuid, isNew: isNew)
+    package init(_ id: JobID, sequence: Int64, _ disposition: JobModel.EnqueueDisposition?, isNew: Bool) {
+        self.init(
+            id: id.uuid, sequence: Int(sequence), disposition: disposition.map { EnqueueDisposition($0) },
+            isNew: isNew)
     }
 }
 
-extension JobPage {
-    package init(_ records: [JobRecord], nextToken: ExactText) {
-        self.init(jobs: records.map { Job($0) }, nextToken: nextToken.nonEmpty?.text)
+extension EnqueueDisposition {
+    fileprivate init(_ disposition: JobModel.EnqueueDisposition) {
+        switch disposition {
+        case .created: self = .created
+        case .sameRequest: self = .sameRequest
+        }
+    }
+}
+
+extension Page {
+    package init(_ elements: [Element], nextToken: ExactText) {
+        self.init(elements: elements, nextToken: nextToken.nonEmpty?.text)
     }
 }
 
@@ -181,20 +206,6 @@ extension JobRequest {
     }
 }
 
-extension JobFilter {
-    package var ofDomain: JobModel.JobFilter {
-        var filter = JobModel.JobFilter()
-        filter.userID = userID.map { ExactText($0) }
-        filter.queue = queue
-        filter.kinds = kind.map { [$0] } ?? []
-        filter.states = Set(states.map(\.ofDomain))
-        for (key, value) in labels { filter.labels[ExactText(key)] = ExactText(value) }
-        filter.createdFrom = createdFrom.map { Timestamp($0) }
-        filter.createdTo = createdTo.map { Timestamp($0) }
-        return filter
-    }
-}
-
 extension Date {
     package init(_ timestamp: Timestamp) {
         self.init(timeIntervalSince1970: Double(timestamp.microseconds) / 1e6)
@@ -203,7 +214,7 @@ extension Date {
 
 extension Timestamp {
     /// The nearest moment that the service can name: a date of other millennia is moved to them.
-    fileprivate init(_ date: Date) {
+    package init(_ date: Date) {
         let seconds = date.timeIntervalSince1970
         let clamped = seconds.isNaN ? 0 : min(max(seconds, -62_135_596_800), 253_402_300_799)
         self.init(microseconds: Int64((clamped * 1e6).rounded()))

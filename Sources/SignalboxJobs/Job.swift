@@ -26,9 +26,12 @@ public struct Job: Sendable, Hashable, Identifiable {
     public var startedAt: Date?
     /// When it became final. Nil before.
     public var finishedAt: Date?
-    /// The number of the latest attempt. 0 before the first.
+    /// The number of the latest attempt; 0 before the first. It counts every start, and is never used again.
     public var attempt: Int
-    /// The number of attempts that it has in all; each retry adds as many again.
+    /// How many of `maxAttempts` are used up since the job was enqueued or last retried. A running attempt counts, and a
+    /// released one does not.
+    public var attemptsUsed: Int
+    /// The budget of attempts.
     public var maxAttempts: Int
     /// The delays between attempts.
     public var retryPolicy: JobRequest.RetryPolicy
@@ -48,9 +51,10 @@ public struct Job: Sendable, Hashable, Identifiable {
     public var result: JobPayload?
     /// Why the latest attempt failed. Nil if none did.
     public var failure: Failure?
-    /// The last 1,000 attempts, oldest first. Empty but in the answer to `job(_:includingPayload:)`.
+    /// The last 100 attempts, oldest first; `attempts(of:)` gives all of them. Empty except in what
+    /// `job(_:includingPayload:)` returns.
     public var attempts: [Attempt]
-    /// The last 200 lines of its log, oldest first. Empty but in the answer to `job(_:includingPayload:)`.
+    /// The last 200 lines of the log, oldest first. Empty except in what `job(_:includingPayload:)` returns.
     public var log: [LogLine]
     /// The payload. Nil unless it was asked for.
     public var payload: JobPayload?
@@ -59,40 +63,60 @@ public struct Job: Sendable, Hashable, Identifiable {
     public struct Progress: Sendable, Hashable {
         /// The current activity. May be empty.
         public var stage: String
-        /// 0 to 1.
-        public var fraction: Double
-        /// For people. May be empty.
+        /// The part of the whole attempt that is done, 0 to 1. Nil: not known.
+        public var fraction: Double?
+        /// A message for people. May be empty.
         public var message: String
-        /// Steps done, of `steps`.
-        public var step: Int
-        /// Steps in all; 0: not counted.
-        public var steps: Int
+        /// How many steps, bytes or other units are done, of `total`.
+        public var done: Int
+        /// The number of units; 0: they are not counted.
+        public var total: Int
         /// When the service received the report, by the server's clock.
         public var updatedAt: Date
     }
 
     /// Why an attempt ended without success.
     public struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
-        /// A word for programs: `failed`, `permanent`, `timeout`, `interrupted`, `cancelled`, `released`, or the handler's
-        /// own.
+        /// Why an attempt or a job ended without success, in the service's terms.
+        public enum Cause: String, Sendable, Hashable, CaseIterable {
+            /// The handler ended with an error. More attempts may follow.
+            case handler
+            /// The handler ended with an error, and said that another attempt would too.
+            case handlerPermanent
+            /// The hard timeout stopped the attempt.
+            case timeout
+            /// The node of the attempt died.
+            case interrupted
+            /// The job was cancelled.
+            case cancelled
+            /// The node shut down and released the run.
+            case released
+        }
+
+        /// Nil for a cause that this version does not know.
+        public var cause: Cause?
+        /// A word for programs that the handler chose; empty if it chose none.
         public var reason: String
-        /// For people.
+        /// A message for people.
         public var message: String
 
-        /// Both.
-        public var description: String { "\(reason): \(message)" }
+        /// The reason, or the cause if there is none, and the message.
+        public var description: String {
+            let word = reason.isEmpty ? cause?.rawValue ?? "unknown" : reason
+            return message.isEmpty ? word : "\(word): \(message)"
+        }
     }
 
     /// A line that a handler wrote.
     public struct LogLine: Sendable, Hashable {
-        /// Counts up from 1 within a job, over all its attempts.
+        /// The number of the line within the job, from 1, over all attempts.
         public var number: Int
-        /// When the service received it, by the server's clock.
+        /// When the service received the line, by the server's clock.
         public var at: Date
-        /// The attempt that wrote it.
+        /// The attempt that wrote the line.
         public var attempt: Int
-        /// The weight of the line.
-        public var level: JobLogLevel
+        /// The level. Nil for one that this version does not know.
+        public var level: JobLogLevel?
         /// The line's text.
         public var message: String
     }
@@ -111,13 +135,14 @@ public struct Job: Sendable, Hashable, Identifiable {
             case timedOut
             /// Its node died.
             case interrupted
-            /// Its node shut down and gave it back; it does not count as an attempt.
+            /// The node shut down and released the run, which uses up no attempt of the budget.
             case released
             /// The job was cancelled while it ran.
             case cancelled
         }
 
-        /// From 1. The number of a released run is used again by the next one.
+        /// The number of the attempt, from 1. Each start of the job has the next number, so that a job's id and an attempt's
+        /// number name one run.
         public var number: Int
         /// The name of the node that ran it. Empty for callers without the scope `admin`.
         public var node: String
@@ -125,10 +150,12 @@ public struct Job: Sendable, Hashable, Identifiable {
         public var startedAt: Date
         /// When it ended. Nil while it runs.
         public var endedAt: Date?
-        /// The outcome.
-        public var outcome: Outcome
-        /// Set unless it succeeded or still runs.
+        /// The outcome. Nil for one that this version does not know.
+        public var outcome: Outcome?
+        /// Why the attempt ended. Nil if it succeeded or still runs.
         public var failure: Failure?
+        /// Whether the attempt uses up one of the job's `maxAttempts`. A released one does not.
+        public var isCounted: Bool
     }
 }
 

@@ -21,16 +21,16 @@ public struct JobEvent: Sendable, Hashable {
         /// A retry put it back.
         case retried
         /// Its handler was asked to stop.
-        case cancelRequested
+        case cancelRequested = "cancel_requested"
     }
 
     /// The job's id.
     public var jobID: UUID
     /// One more than that of the job's event before.
     public var sequence: Int
-    /// The kind of change.
-    public var kind: Kind
-    /// The state from here on.
+    /// The kind of change. Nil for one that this version does not know; the state and the sequence are valid for it too.
+    public var kind: Kind?
+    /// The state of the job after the change.
     public var state: JobState
     /// When it happened, by the database's clock.
     public var at: Date
@@ -62,6 +62,9 @@ public enum JobUpdate: Sendable, Hashable {
     case progress(jobID: UUID, attempt: Int, Job.Progress)
     /// Lines of a job's log, in order. A slow reader may miss some.
     case log(jobID: UUID, [Job.LogLine])
-    /// Every job that there was when the watch began has had its snapshot. Given once.
+    /// The job does not exist, or was removed after its retention. No more updates of it follow. The other jobs of the watch
+    /// go on.
+    case removed(jobID: UUID)
+    /// Every job that existed when the watch began has had its snapshot. Given once.
     case isCurrent
 }

@@ -22,27 +22,61 @@ public protocol JobQueue: Sendable {
     /// - Parameters:
     ///   - size: at most 1,000 jobs. 0: 50.
     ///   - token: the `nextToken` of the page before. Nil: the first page.
-    func page(of filter: JobFilter, size: Int, after token: String?) async throws -> JobPage
+    func page(of filter: JobFilter, size: Int, after token: String?) async throws -> Page<Job>
 
-    /// Asks for a job's end, and returns it as it is now. One that waits is cancelled at once. One that runs ends later:
-    /// wait for it.
+    /// One page of a job's attempts, oldest first.
     ///
-    /// - Parameter reason: kept in the job's failure; at most 1,024 bytes.
-    func cancel(_ id: UUID, reason: String) async throws -> Job
+    /// - Parameters:
+    ///   - size: at most 500 attempts. 0: 50.
+    ///   - token: the `nextToken` of the page before. Nil: the first page.
+    func attemptPage(of id: UUID, size: Int, after token: String?) async throws -> Page<Job.Attempt>
 
-    /// Puts a failed or cancelled job back, with as many attempts again. Throws `failedPrecondition` in other states.
-    func retry(_ id: UUID) async throws -> Job
+    /// One page of the lines of a job's log that are kept, oldest first.
+    ///
+    /// - Parameters:
+    ///   - line: only lines with a higher number.
+    ///   - level: only lines of this level or a higher one. Nil: every line.
+    ///   - size: at most 500 lines. 0: 50.
+    ///   - token: the `nextToken` of the page before. Nil: the first page.
+    func logPage(
+        of id: UUID, afterLine line: Int, minLevel level: JobLogLevel?, size: Int, after token: String?
+    ) async throws -> Page<Job.LogLine>
+
+    /// Cancels a job, and returns it as it is now. A pending job is cancelled at once. The handler of a running job is asked
+    /// to stop; watch the job to see when it has ended. A final job is returned unchanged.
+    ///
+    /// - Parameters:
+    ///   - note: a message for people, which becomes that of the job's failure; at most 1,024 bytes.
+    ///   - sequence: the sequence that the job must have; if it has another one, nothing is done, and `aborted` is thrown.
+    ///     Nil: any.
+    func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job
+
+    /// Returns a failed or cancelled job to its queue, with a new budget of attempts. Throws `failedPrecondition` in other
+    /// states.
+    ///
+    /// - Parameter sequence: as for `cancel`.
+    func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job
 
     /// The changes of jobs, from now on or from where an earlier watch ended. The watch begins when the first element is
     /// asked for; each iterator is a watch of its own.
     func watch(_ subject: JobWatch) -> JobUpdates
 }
 
+/// What a call did with a job that was to be enqueued.
+public enum EnqueueDisposition: Sendable, Hashable {
+    /// The job is new.
+    case created
+    /// A job with the same id or idempotency key and the same content existed.
+    case sameRequest
+}
+
 /// A job that was enqueued.
 public struct EnqueuedJob: Sendable, Hashable {
-    /// The new job, or the one that was there before with the same id or key and content.
+    /// The new job, or the one with the same id or key and content that existed.
     public var job: Job
-    /// False: it was there before.
+    /// What the call did. Nil if this version does not know it.
+    public var disposition: EnqueueDisposition?
+    /// Whether the job is new. False if it existed already.
     public var isNew: Bool
 }
 
@@ -50,15 +84,19 @@ public struct EnqueuedJob: Sendable, Hashable {
 public struct EnqueuedID: Sendable, Hashable {
     /// The job's id.
     public var id: UUID
-    /// False: it was there before.
+    /// The number of the job's last event; 1 for a new job. A watch from here on misses nothing.
+    public var sequence: Int
+    /// What the call did with this job. Nil if this version does not know it.
+    public var disposition: EnqueueDisposition?
+    /// Whether the job is new. False if it existed already.
     public var isNew: Bool
 }
 
 /// A part of a list.
-public struct JobPage: Sendable, Hashable {
-    /// Without attempts, log, payload and result.
-    public var jobs: [Job]
-    /// Asks for the next page, with the same filter and by the same caller. Nil: that was all.
+public struct Page<Element: Sendable & Hashable>: Sendable, Hashable {
+    /// The elements. Jobs come without attempts, log, payload and result.
+    public var elements: [Element]
+    /// Asks for the next page, with the same filter and by the same caller. Nil: this is the last page.
     public var nextToken: String?
 }
 
@@ -113,35 +151,35 @@ public struct JobUpdates: AsyncSequence, Sendable {
     }
 }
 
-/// Every job of a list; pages are fetched as they are needed.
-public struct JobList: AsyncSequence, Sendable {
-    fileprivate let queue: any JobQueue
-    fileprivate let filter: JobFilter
-    fileprivate let pageSize: Int
+/// Every element of a list. Pages are fetched as they are needed.
+public struct PagedList<Element: Sendable & Hashable>: AsyncSequence, Sendable {
+    fileprivate typealias Fetch = @Sendable (_ token: String?) async throws -> Page<Element>
 
-    /// Begins with the newest job.
-    public func makeAsyncIterator() -> Iterator { Iterator(list: self) }
+    fileprivate let fetch: Fetch
+
+    /// Begins with the first element.
+    public func makeAsyncIterator() -> Iterator { Iterator(fetch: fetch) }
 
     /// One pass over the list.
     public struct Iterator: AsyncIteratorProtocol {
-        fileprivate let list: JobList
-        private var jobs: ArraySlice<Job> = []
+        private let fetch: Fetch
+        private var elements: ArraySlice<Element> = []
         private var token: String?
         private var isLastPage = false
 
-        fileprivate init(list: JobList) {
-            self.list = list
+        fileprivate init(fetch: @escaping Fetch) {
+            self.fetch = fetch
         }
 
-        /// Nil after the last job.
-        public mutating func next() async throws -> Job? {
-            while jobs.isEmpty, !isLastPage {
-                let page = try await list.queue.page(of: list.filter, size: list.pageSize, after: token)
-                jobs = page.jobs[...]
+        /// Nil after the last element.
+        public mutating func next() async throws -> Element? {
+            while elements.isEmpty, !isLastPage {
+                let page = try await fetch(token)
+                elements = page.elements[...]
                 token = page.nextToken
                 isLastPage = token == nil
             }
-            return jobs.popFirst()
+            return elements.popFirst()
         }
     }
 }
@@ -162,13 +200,37 @@ extension JobQueue {
     /// Every job that matches, newest first.
     ///
     /// - Parameter pageSize: how many jobs one call fetches, at most 1,000.
-    public func jobs(_ filter: JobFilter = JobFilter(), pageSize: Int = 50) -> JobList {
-        JobList(queue: self, filter: filter, pageSize: pageSize)
+    public func jobs(_ filter: JobFilter = JobFilter(), pageSize: Int = 50) -> PagedList<Job> {
+        PagedList { try await page(of: filter, size: pageSize, after: $0) }
     }
 
-    /// Asks for a job's end, without a reason.
-    public func cancel(_ id: UUID) async throws -> Job {
-        try await cancel(id, reason: "")
+    /// Every attempt of a job, oldest first.
+    ///
+    /// - Parameter pageSize: how many attempts one call fetches, at most 500.
+    public func attempts(of id: UUID, pageSize: Int = 50) -> PagedList<Job.Attempt> {
+        PagedList { try await attemptPage(of: id, size: pageSize, after: $0) }
+    }
+
+    /// The lines of a job's log that are kept, oldest first.
+    ///
+    /// - Parameters:
+    ///   - line: only lines with a higher number.
+    ///   - level: only lines of this level or a higher one. Nil: every line.
+    ///   - pageSize: how many lines one call fetches, at most 500.
+    public func logLines(
+        of id: UUID, afterLine line: Int = 0, minLevel level: JobLogLevel? = nil, pageSize: Int = 50
+    ) -> PagedList<Job.LogLine> {
+        PagedList { try await logPage(of: id, afterLine: line, minLevel: level, size: pageSize, after: $0) }
+    }
+
+    /// Cancels a job, whatever its sequence is.
+    public func cancel(_ id: UUID, note: String = "") async throws -> Job {
+        try await cancel(id, note: note, expectedSequence: nil)
+    }
+
+    /// Returns a failed or cancelled job to its queue, whatever its sequence is.
+    public func retry(_ id: UUID) async throws -> Job {
+        try await retry(id, expectedSequence: nil)
     }
 
     /// Waits until a job is final, and returns it, however it ended.

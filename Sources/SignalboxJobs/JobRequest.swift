@@ -26,7 +26,8 @@ public struct JobRequest: Sendable {
     public var timeout: Duration?
     /// After this time an attempt is asked to wrap up; less than `timeout`. Nil: that of the kind, if it has one.
     public var softTimeout: Duration?
-    /// Labels to find the job again: at most 32, keys of 1 to 64 bytes, values of up to 256.
+    /// Labels to find the job again: at most 32, keys of 1 to 63 characters of a–z, A–Z, 0–9, `.`, `_`, `-`, `/`, values
+    /// of up to 256 bytes.
     public var labels: [String: String] = [:]
 
     /// When a job may start at the earliest.
@@ -82,8 +83,8 @@ public struct JobFilter: Sendable, Hashable {
     public var userID: String?
     /// Jobs in this queue.
     public var queue: String?
-    /// Jobs of this kind.
-    public var kind: String?
+    /// Jobs of one of these kinds, at most 32. Empty: of any.
+    public var kinds: [String] = []
     /// Jobs in one of these states. Empty: in any.
     public var states: Set<JobState> = []
     /// Jobs with all of these labels, at most 8.

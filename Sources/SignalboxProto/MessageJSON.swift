@@ -33,9 +33,9 @@ struct MessageJSON {
             let base = UnsafeRawPointer(message)
             let messages = unsafe field.map { unsafe parts(of: base, in: $0) } ?? [base]
             var lines: [String] = []
-            for unsafe message in unsafe messages {
+            for index in unsafe messages.indices {
                 var writer = MessageJSON()
-                unsafe writer.value(of: message)
+                unsafe writer.value(of: messages[index])
                 if let violation = writer.violation { return .failure(.invalid(violation)) }
                 lines.append(String(decoding: writer.json, as: UTF8.self))
             }
@@ -50,11 +50,14 @@ struct MessageJSON {
 
     /// The messages in a field.
     private static func parts(of message: UnsafeRawPointer, in name: String) -> [UnsafeRawPointer] {
-        guard let field = unsafe protobuf_c_message_descriptor_get_field_by_name(descriptor(of: message), name),
+        guard
+            let field = unsafe protobuf_c_message_descriptor_get_field_by_name(descriptor(of: message), name),
             unsafe field.pointee.type == PROTOBUF_C_TYPE_MESSAGE
         else { return [] }
         let values = unsafe Values(of: message, field.pointee)
-        return unsafe (0..<values.count).compactMap { unsafe values.address(at: $0).load(as: UnsafeRawPointer?.self) }
+        return unsafe (0..<values.count).compactMap {
+            unsafe values.address(at: $0).load(as: UnsafeRawPointer?.self)
+        }
     }
 
     // MARK: Messages
@@ -78,9 +81,8 @@ struct MessageJSON {
     private mutating func object(_ message: UnsafeRawPointer, _ descriptor: Descriptor, _ name: String) {
         write("{")
         var isFirst = true
-        for unsafe field in unsafe UnsafeBufferPointer(
-            start: descriptor.pointee.fields, count: Int(descriptor.pointee.n_fields))
-        {
+        for index in unsafe 0..<Int(descriptor.pointee.n_fields) {
+            let field = unsafe descriptor.pointee.fields[index]
             let values = unsafe Values(of: message, field)
             guard unsafe values.count > 0 else { continue }
             if !isFirst { write(",") }
@@ -123,7 +125,9 @@ struct MessageJSON {
         var texts: [ExactText: ExactText] = [:]
         for index in unsafe 0..<entries.count {
             // protobuf-c sets every entry. All entries have the same two fields.
-            guard let entry = unsafe entries.address(at: index).load(as: UnsafeRawPointer?.self) else { continue }
+            guard let entry = unsafe entries.address(at: index).load(as: UnsafeRawPointer?.self) else {
+                continue
+            }
             let fields = unsafe Self.descriptor(of: entry).pointee.fields
             guard let key = unsafe fields?[0], let value = unsafe fields?[1] else { continue }
             let data = unsafe [key, value].map {
@@ -143,7 +147,9 @@ struct MessageJSON {
 
     // MARK: Values
 
-    private mutating func value(at address: UnsafeRawPointer, _ field: ProtobufCFieldDescriptor, isBytes: Bool) {
+    private mutating func value(
+        at address: UnsafeRawPointer, _ field: ProtobufCFieldDescriptor, isBytes: Bool
+    ) {
         switch unsafe field.type {
         case PROTOBUF_C_TYPE_INT32, PROTOBUF_C_TYPE_SINT32, PROTOBUF_C_TYPE_SFIXED32:
             unsafe write("\(address.load(as: Int32.self))")
@@ -201,7 +207,8 @@ struct MessageJSON {
 
     private static func text(_ data: ProtobufCBinaryData) -> String {
         unsafe String(
-            decoding: UnsafeBufferPointer(start: data.data, count: data.data == nil ? 0 : data.len), as: UTF8.self)
+            decoding: UnsafeBufferPointer(start: data.data, count: data.data == nil ? 0 : data.len),
+            as: UTF8.self)
     }
 
     private mutating func string(_ text: String) {
@@ -256,8 +263,10 @@ struct MessageJSON {
 
     /// The paths with commas between them. Their names are in camel case.
     private mutating func fieldMask(_ value: Google__Protobuf__FieldMask) {
-        let paths = unsafe UnsafeBufferPointer(start: value.paths, count: value.paths == nil ? 0 : value.n_paths)
-            .map { unsafe Self.text($0) }
+        let paths = unsafe UnsafeBufferPointer(
+            start: value.paths, count: value.paths == nil ? 0 : value.n_paths
+        )
+        .map { unsafe Self.text($0) }
         let names = paths.map { path in
             let words = path.split(separator: "_", omittingEmptySubsequences: false)
             return words[0] + words.dropFirst().map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
