@@ -65,7 +65,7 @@ import Testing
         ["enqueue", "k", "--max-attempts=-1"], ["enqueue", "k", "--max-attempts", "101"],
         ["enqueue", "k", "--retry-factor", "0"], ["enqueue", "k", "--retry-factor", "nan"],
         ["enqueue", "k", "--retry-jitter", "2"],
-        ["limits", "set", "--user", "u", "--limit", "1", "--clear"], ["queue", "pause"],
+        ["limits", "set", "--user", "u", "--max-running", "1", "--clear"], ["queue", "pause"],
         ["get", "0190a000-0000-7000-8000-0000deadbeef", "--result-to", "-", "--json"],
     ]) func wrongUsage(arguments: [String]) throws {
         let error = #expect(throws: (any Error).self) { try Program.parseAsRoot(arguments) }
@@ -78,7 +78,7 @@ import Testing
         ["watch", "0190a000-0000-7000-8000-0000deadbeef", "--after", "3", "--timeout", "3s"],
         ["watch", "--queue", "q"], ["list", "--state", "running", "--state", "FAILED", "--label", "a=b"],
         ["stats"], ["nodes", "--json"], ["health", "--timeout", "1s"], ["queue", "resume", "q"],
-        ["limits", "get", "--user", "u"], ["limits", "set", "--user", "u", "--limit", "0"],
+        ["limits", "get", "--user", "u"], ["limits", "set", "--user", "u", "--max-running", "0"],
         ["get", "0190a000-0000-7000-8000-0000deadbeef", "--result-to", "-"],
     ]) func rightUsage(arguments: [String]) throws {
         _ = try Program.parseAsRoot(arguments)

@@ -1,8 +1,10 @@
 import ArgumentParser
 import JobModel
+import NIOCore
 import SignalboxProto
 import GRPC
 import Support
+import Synchronization
 import Testing
 
 @testable import ClientCommands
@@ -87,122 +89,53 @@ import Testing
         #expect(!lines.contains("Features:") && lines.last == "  wait               30s")
     }
 
-    @Test func json() throws {
-        #expect(
-            try JSONLine.text(ServerInfoView(Self.info())) == """
-                {"api_packages":["signalbox.v1"],"at":"2024-07-03T10:00:00Z",\
-                "caller":{"all_users":false,"name":"c\\u001b","scopes":["admin","jobs.read"],\
-                "source":"token","users":["ada","bob"]},\
-                "features":[{"enabled":false,"name":"graphs","stability":"EXPERIMENTAL"}],\
-                "limits":{"heartbeat_interval":"15s","kept_log_lines":8,"max_batch_bytes":4,\
-                "max_batch_jobs":3,"max_checkpoint_bytes":7,"max_event_result_bytes":13,"max_labels":9,\
-                "max_page_size":6,"max_payload_bytes":1,"max_result_bytes":2,"max_watched_jobs":5,\
-                "retention":"604800s"},"version":"1.2"}
-                """)
+    @Test func aStabilityThatIsNotKnown() {
+        let info = Self.info { $0.features = [ServerFeature(name: "new", stability: nil, isEnabled: true)] }
+        #expect(ServerInfoCommand.lines(info).contains("  new  UNSPECIFIED   enabled"))
     }
 }
 
 @Suite struct JSONTests {
-    @Test func aJob() throws {
-        var job = Sample.job(.succeeded, sequence: 3, progress: Sample.progress(1))
-        job.spec.labels = ["someKey": "v/1"]
-        job.spec.timeout = .milliseconds(1500)
-        job.result = JobResult(
-            data: Array(#"{"aB":[1,2.5,null,true,18446744073709551615]}"#.utf8),
-            contentType: "application/json")
-        #expect(
-            try JSONLine.text(JobView(job)) == """
-                {"attempt":1,"cancel_requested":false,"content_type":"application/json",\
-                "created_at":"2024-07-03T10:00:00Z","due_at":"2024-07-03T10:00:00Z",\
-                "finished_at":"2024-07-03T10:00:12.500Z","id":"\(Sample.id)","kind":"test.sleep",\
-                "labels":{"someKey":"v/1"},"max_attempts":3,"priority":0,\
-                "progress":{"fraction":1,"message":"Speaking","stage":"synthesis","step":3,"steps":7,\
-                "updated_at":"2024-07-03T10:00:00Z"},"queue":"default",\
-                "result":{"content_type":"application/json",\
-                "json":{"aB":[1,2.5,null,true,18446744073709551615]}},\
-                "retry_policy":{"factor":2,"initial_delay":"5s","jitter":0,"max_delay":"3600s"},\
-                "sequence":3,"started_at":"2024-07-03T10:00:00Z","state":"SUCCEEDED","timeout":"1.500s",\
-                "user_id":"ada"}
-                """)
+    @Test func oneLineForEachMessageOfAField() throws {
+        let jobs = [Sample.job(), Sample.job(id: Sample.other)]
+        let bytes = ListJobsResponse(jobs: jobs, nextPageToken: "next").encode()
+        let lines = try JSONOutput.lines(bytes, of: ListJobsResponse.self, in: "jobs")
+        #expect(lines.count == 2)
+        #expect(lines[0].hasPrefix(#"{"id":"\#(Sample.id)","kind":"test.sleep","user_id":"ada","queue":"default","#))
+        #expect(lines[0].contains(#""state":"JOB_STATE_RUNNING","sequence":"2","#))
+        #expect(lines[1].contains("\(Sample.other)"))
     }
 
-    @Test func bytesAsWhatTheyAre() throws {
-        func text(_ bytes: [UInt8], _ type: String) throws -> String {
-            try JSONLine.text(ResultView(JobResult(data: bytes, contentType: ExactText(type))))
+    @Test func nothingInItDrivesTheTerminal() throws {
+        let line = LogLine(
+            number: 1, at: Sample.start, attempt: 1, level: .info, message: "\u{1B}\u{9B}\u{2028}\u{E0041}é\"")
+        let bytes = ListLogLinesResponse(lines: [line], nextPageToken: "").encode()
+        #expect(
+            try JSONOutput.lines(bytes, of: ListLogLinesResponse.self, in: "lines") == [
+                #"{"number":"1","at":"2024-07-03T10:00:00Z","attempt":1,"level":"LOG_LEVEL_INFO","#
+                    + #""message":"\u001b\u009b\u2028\udb40\udc41é\""}"#
+            ])
+    }
+
+    @Test func whatIsNoMessageIsAnErrorOfTheServer() {
+        let error = #expect(throws: Status.self) {
+            try JSONOutput.lines(ByteBuffer(bytes: [0x0A]), of: ListJobsResponse.self)
         }
-        #expect(try text(Array("null".utf8), "application/json").contains(#""json":null"#))
-        #expect(try text(Array("{".utf8), "application/json").contains(#""text":"{""#))
-        #expect(try text(Array("hi".utf8), "text/plain").contains(#""text":"hi""#))
-        #expect(try text([0xFF, 0x00], "audio/mpeg").contains(#""base64":"/wA=""#))
-        #expect(try text([], "audio/mpeg") == #"{"content_type":"audio/mpeg"}"#)
+        #expect(error?.code == .internalError)
     }
 
-    private func payload(_ bytes: [UInt8]) throws -> String {
-        var job = Sample.job(.succeeded)
-        job.spec.payload = bytes
-        job.spec.contentType = "application/json"
-        let line = try JSONLine.text(JobView(job, payload: true))
-        let start = try #require(line.utf8.firstRange(of: #""payload":{"json":"#.utf8)).upperBound
-        let end = try #require(line.utf8.firstRange(of: #"},"priority""#.utf8)).lowerBound
-        return String(decoding: line.utf8[start..<end], as: UTF8.self)
-    }
-
-    /// It stays one line, and no number is rounded.
-    @Test(arguments: [
-        (" null\n", "null"), ("1e400", "1e400"), ("0.10", "0.10"),
-        ("123456789012345678901234567890.5", "123456789012345678901234567890.5"),
-        ("{ \"a b\" :\r\n\t[ 1 , \" \\\" [ \\\\\" , { } ] }", #"{"a b":[1," \" [ \\",{}]}"#),
-        (#"{"a":1,"a":2}"#, #"{"a":1,"a":2}"#), (#""\ud800""#, #""\ud800""#),
-        ("\"\u{9B}\u{2028}\u{E0041}é\"", #""\u009b\u2028\udb40\udc41é""#),
-    ])
-    func jsonIsPrintedAsItIs(json: String, printed: String) throws {
-        #expect(try payload(Array(json.utf8)) == printed)
-    }
-
-    @Test func bothAPayloadAndAResult() throws {
-        var job = Sample.job(.succeeded)
-        job.spec.payload = Array("[1]".utf8)
-        job.spec.contentType = "application/json"
-        job.result = JobResult(data: Array("[2]".utf8), contentType: "application/json")
-        let line = try JSONLine.text(JobView(job, payload: true))
-        #expect(line.contains(#""payload":{"json":[1]}"#))
-        #expect(line.contains(#""result":{"content_type":"application/json","json":[2]}"#))
-    }
-
-    /// Decoding it takes minutes.
-    @Test(.timeLimit(.minutes(3))) func deepJSONTakesNoLongerThanOther() throws {
-        let leaves = String(repeating: "[],", count: 299_999) + "[]"
-        let json = String(repeating: "[", count: 119) + leaves + String(repeating: "]", count: 119)
-        #expect(try payload(Array(json.utf8)).utf8.elementsEqual(json.utf8))
-    }
-
-    @Test func messagesOfAWatch() throws {
-        let event = Sample.event(
-            .retryScheduled, sequence: 3, error: JobError(message: "boom", cause: .handler))
+    /// A watch prints what the server has sent, also what this version does not know, and else what it has made of it.
+    @Test func messagesOfAWatch() async throws {
+        let lines = Mutex<[String]>([])
+        let printer = WatchPrinter(.json) { line in lines.withLock { $0.append(line) } }
+        try await printer.show(.removed(Sample.id))
+        let sent = WatchResponse(.snapshotsComplete, resumeToken: "t").encode()
+        try await printer.show(.snapshotsComplete, bytes: sent)
         #expect(
-            try JSONLine.text(WatchView(.lifecycle(event))) == """
-                {"lifecycle":{"at":"2024-07-03T10:00:03Z","attempt":1,\
-                "error":{"message":"boom","reason":"failed"},"job_id":"\(Sample.id)","kind":"test.sleep",\
-                "node":"node-a","queue":"default","sequence":3,"state":"PENDING",\
-                "type":"RETRY_SCHEDULED","user_id":"ada"}}
-                """)
-        #expect(
-            try JSONLine.text(WatchView(.snapshotsComplete))
-                == #"{"heartbeat":{"at":"2024-07-03T10:00:00Z","snapshot_complete":true}}"#)
-        #expect(WatchView(.other) == nil)
-    }
-
-    @Test func aNode() throws {
-        let node = NodeRecord(
-            id: Sample.id.uuid, name: "n", version: "1", startedAt: Sample.start,
-            heartbeatAt: Sample.start, isAlive: true, concurrency: 4, kinds: ["k"], running: 1,
-            runningJobs: [Sample.other])
-        #expect(
-            try JSONLine.text(NodeView(node)) == """
-                {"alive":true,"concurrency":4,"id":"\(Sample.id)","kinds":["k"],\
-                "last_heartbeat_at":"2024-07-03T10:00:00Z","name":"n","running":1,\
-                "running_job_ids":["\(Sample.other)"],"started_at":"2024-07-03T10:00:00Z","version":"1"}
-                """)
+            lines.withLock { $0 } == [
+                #"{"removed":{"job_id":"\#(Sample.id)"}}"# + "\n",
+                #"{"snapshots_complete":{},"resume_token":"t"}"# + "\n",
+            ])
     }
 }
 
@@ -222,7 +155,7 @@ import Testing
     /// Every text of a job that another user has written, on the terminal of an operator.
     @Test func nothingOfAJobDrivesTheTerminal() throws {
         let evil = "\u{1B}]0;x\u{7}\u{9B}2J\r\n\u{202E}\u{200B}\u{61C}\u{85}\u{2028}"
-        let error = JobError(reason: evil, message: evil, cause: .handler)
+        let error = JobError(reason: evil, message: evil)
         var job = Sample.job(.failed, sequence: 3, progress: Sample.progress(0.5, message: evil))
         job.spec.kind = "k" + evil
         job.spec.payload = Array(evil.utf8)
@@ -248,7 +181,8 @@ import Testing
             board.apply(.log(job.id, job.log))
             lines += board.bars(now: Sample.start, columns: 200, rows: 24) + board.takeLines()
         }
-        lines.append(try JSONLine.text(JobView(job, history: true, payload: true)))
+        let bytes = GetJobResponse(job: job, includePayload: true).encode()
+        lines += try JSONOutput.lines(bytes, of: GetJobResponse.self, in: "job")
         #expect(lines.count > 20)
         for line in lines {
             #expect(line.unicodeScalars.allSatisfy { !PrintableText.isUnprintable($0) }, "\(line)")
@@ -258,9 +192,6 @@ import Testing
     @Test func timesAndDurations() {
         #expect(Timestamp(microseconds: 1).text == "1970-01-01T00:00:00.000001Z")
         #expect(Timestamp(microseconds: -500_000).text == "1969-12-31T23:59:59.500Z")
-        #expect(Duration.seconds(5).text == "5s")
-        #expect(Duration.microseconds(250_001).text == "0.250001s")
-        #expect(Duration.milliseconds(-1500).text == "-1.500s")
         let brief = [0.45, 12.9, 65, 3605, 100_000].map { Duration.milliseconds(Int64($0 * 1000)).brief }
         #expect(brief == ["0.4s", "12s", "1:05", "1:00:05", "1d 3h"])
     }
@@ -270,11 +201,25 @@ import Testing
             WatchLine.lines(for: .lifecycle(Sample.event(.started, sequence: 2)))
                 == ["\(Sample.id) STARTED attempt 1 on node-a"])
         #expect(
+            WatchLine.lines(for: .lifecycle(Sample.event(.cancelRequested, sequence: 3)))
+                == ["\(Sample.id) CANCEL_REQUESTED attempt 1"])
+        #expect(WatchLine.lines(for: .removed(Sample.id)) == ["\(Sample.id) REMOVED"])
+        // The type comes from a newer server.
+        var event = Sample.event(.started, sequence: 4)
+        event.type = nil
+        #expect(
+            WatchLine.lines(for: .lifecycle(event)) == ["\(Sample.id) CHANGED to RUNNING attempt 1"])
+        var unknown = Sample.progress(0)
+        unknown.fraction = nil
+        #expect(
+            WatchLine.lines(for: .progress(Sample.id, attempt: 1, unknown))
+                == ["\(Sample.id) synthesis 3/7 Speaking"])
+        #expect(
             WatchLine.lines(for: .progress(Sample.id, attempt: 1, Sample.progress(0.999)))
                 == ["\(Sample.id)  99% synthesis 3/7 Speaking"])
         #expect(
             WatchLine.lines(for: .snapshot(Sample.job(.failed)))
-                == ["\(Sample.id) FAILED test.sleep, attempt 1 of 3, permanent: no such voice"])
+                == ["\(Sample.id) FAILED test.sleep, attempt 1 (1 of 3 used), handler permanent: no such voice"])
     }
 
     @Test func aJobWithItsHistory() {
@@ -284,12 +229,20 @@ import Testing
             Attempt(
                 number: 1, node: "node-a", startedAt: Sample.start,
                 endedAt: Sample.start.advanced(by: .seconds(2)), outcome: .timedOut,
-                error: JobError(message: "", cause: .timeout))
+                error: JobError(reason: "", message: "", cause: .timeout)),
+            Attempt(
+                number: 2, node: "", startedAt: Sample.start, endedAt: nil, outcome: nil,
+                error: JobError(reason: "odd", message: "m", cause: nil), isCounted: false),
         ]
         let lines = JobText.lines(job, includesPayload: true)
-        #expect(lines.contains("error:    permanent: no such voice"))
+        #expect(lines.contains("error:    handler permanent: no such voice"))
         #expect(lines.contains(#"payload:  {"ms":5}"#))
-        #expect(lines.last == "  1  2024-07-03T10:00:00Z  node-a  TIMED_OUT after 2s, timeout")
+        #expect(lines.contains("attempts: 1 of 3 used, 1 started"))
+        #expect(
+            lines.suffix(2) == [
+                "  1  2024-07-03T10:00:00Z  node-a  TIMED_OUT after 2s, timeout",
+                "  2  2024-07-03T10:00:00Z  UNKNOWN (not counted), unknown cause (odd): m",
+            ])
     }
 
     @Test func anErrorNamesItsFields() {

@@ -106,7 +106,7 @@ import Testing
                 version: "1.2", apiPackages: ["signalbox.v1"],
                 features: [
                     ServerFeature(name: "graphs", stability: .experimental, isEnabled: true),
-                    ServerFeature(name: "http", stability: .unspecified, isEnabled: false),
+                    ServerFeature(name: "http", stability: nil, isEnabled: false),
                 ],
                 limits: ServerLimits(
                     payloadBytesMax: 1, resultBytesMax: 2, batchJobsMax: 3, batchBytesMax: 4,

@@ -28,10 +28,11 @@ import Testing
         for try await update in updates {
             switch update {
             case .snapshot(let job): words.append("snapshot \(job.state.rawValue) \(job.sequence)")
-            case .event(let event): words.append("\(event.kind.rawValue) \(event.sequence)")
+            case .event(let event): words.append("\(event.kind?.rawValue ?? "unknown") \(event.sequence)")
             case .progress(_, let attempt, let progress):
-                words.append("progress \(attempt) \(progress.fraction)")
-            case .log(_, let lines): words += lines.map { "\($0.level.rawValue) \($0.message)" }
+                words.append("progress \(attempt) \(progress.fraction ?? -1)")
+            case .log(_, let lines): words += lines.map { "\($0.level?.rawValue ?? "unknown") \($0.message)" }
+            case .removed: words.append("removed")
             case .isCurrent: words.append("current")
             }
         }

@@ -48,7 +48,7 @@ import Testing
         test.userID = "ada"
         let outcome = try await test.run(.init(to: 2))
         #expect(try outcome.result(as: [Int].self) == [0, 1])
-        #expect(outcome.reports.map(\.fraction) == [0.5, 1] && outcome.reports.map(\.step) == [1, 2])
+        #expect(outcome.reports.map(\.fraction) == [0.5, 1] && outcome.reports.map(\.done) == [1, 2])
         #expect(outcome.reports.map(\.message) == ["at 0", "at 1"] && outcome.reports[0].stage == "counting")
         #expect(outcome.log.map(\.message) == ["attempt 1 of ada"] && outcome.log[0].level == .warning)
         #expect(outcome.checkpoints.count == 2)
@@ -94,7 +94,7 @@ import Testing
 
     @Test func anAttemptCanBeCancelled() async throws {
         let attempt = try HandlerTest(Count()).start(.init(to: 1, waits: true))
-        for await report in attempt.reports where report.step == 1 { break }
+        for await report in attempt.reports where report.done == 1 { break }
         attempt.cancel()
         let outcome = await attempt.outcome
         #expect(throws: CancellationError.self) { try outcome.result.get() }

@@ -65,7 +65,7 @@ import Testing
                 case .snapshot(let job): #expect(job.state == .succeeded)
                 case .event(let event): sequences.append(event.sequence)
                 case .log(_, let log): lines += log.map(\.message)
-                case .progress: break
+                case .progress, .removed: break
                 case .isCurrent: isCurrent = true
                 }
             }
@@ -77,11 +77,21 @@ import Testing
             #expect(sequences == [2, 3])
 
             let again = try await jobs.enqueue(request)
-            #expect(!again.isNew && again.job.id == id)
+            #expect(!again.isNew && again.job.id == id && again.disposition == .sameRequest)
             let job = try await jobs.job(id, includingPayload: true)
             #expect(try job.payload?.decoded(as: String.self) == "Ada")
             #expect(job.attempts.map(\.outcome) == [.succeeded] && job.log.map(\.message) == ["greeting"])
             #expect(try await jobs.job(id).payload == nil)
+            var attempts: [SignalboxJobs.Job.Attempt] = []
+            for try await attempt in jobs.attempts(of: id) { attempts.append(attempt) }
+            #expect(attempts == job.attempts && attempts.count == 1)
+            var log: [SignalboxJobs.Job.LogLine] = []
+            for try await line in jobs.logLines(of: id) { log.append(line) }
+            #expect(log == job.log)
+            for try await line in jobs.logLines(of: id, minLevel: .error) {
+                Issue.record("\(line) has a lower level")
+            }
+            for try await line in jobs.logLines(of: id, afterLine: 1) { Issue.record("\(line) is not after 1") }
         }
     }
 
@@ -98,7 +108,7 @@ import Testing
             for try await job in jobs.jobs(filter, pageSize: 2) { listed.append(job.id) }
             #expect(listed == ids.map(\.id).reversed())
 
-            let cancelled = try await jobs.cancel(listed[0], reason: "too late")
+            let cancelled = try await jobs.cancel(listed[0], note: "too late")
             #expect(cancelled.state == .cancelled && cancelled.failure?.message == "too late")
             #expect(try await jobs.retry(listed[0]).state == .pending)
 
@@ -140,7 +150,7 @@ import Testing
                     guard event.state.isFinal else { continue }
                     #expect(event.kind == .succeeded && event.jobKind == "greet")
                     return
-                case .snapshot, .progress, .log: break
+                case .snapshot, .progress, .log, .removed: break
                 }
             }
             Issue.record("a watch of a user has ended by itself")
