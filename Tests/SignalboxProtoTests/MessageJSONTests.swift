@@ -2,6 +2,7 @@ import CProtobufC
 import CSignalboxProto
 import Foundation
 import NIOCore
+import Support
 import Testing
 
 @testable import SignalboxProto

@@ -217,17 +217,6 @@ import Testing
                     users: ["a", "ué"])))
     }
 
-    /// A newer server may use values that this version does not know.
-    @Test func anUnknownStabilityIsUnspecified() throws {
-        let feature = Wire.text(1, "f") + Wire.number(2, 99) + Wire.number(3, 1)
-        let bytes =
-            Wire.bytes(3, feature) + Wire.bytes(4, []) + Wire.bytes(5, Wire.number(1, 1)) + Wire.bytes(7, [])
-        #expect(
-            try GetServerInfoResponse.decode(Wire.buffer(bytes)).features == [
-                ServerFeature(name: "f", stability: .unspecified, isEnabled: true)
-            ])
-    }
-
     @Test(arguments: HealthCheckResponse.Status.allCases)
     func health(_ status: HealthCheckResponse.Status) throws {
         try roundTrip(HealthCheckRequest(service: "signalbox.v1.JobService"))
