@@ -199,7 +199,7 @@ import Testing
         var session = WatchSession(.jobs([Sample.id]))
         _ = session.request()
         var event = Sample.event(.cancelled, sequence: 3)
-        event.type = nil
+        event.knownType = nil
         #expect(session.take(.lifecycle(event)) == .lifecycle(event))
         #expect(session.isOver && session.hasFailures)
     }

@@ -19,7 +19,8 @@ import Testing
         let path = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "json_cases.jsonl")
         return try Data(contentsOf: path).split(separator: UInt8(ascii: "\n")).map { line in
             let parts = try #require(JSONSerialization.jsonObject(with: Data(line)) as? [String: Any])
-            let bytes = try #require(Data(base64Encoded: #require(parts["bytes"] as? String)))
+            let base64 = try #require(parts["bytes"] as? String)
+            let bytes = try #require(Data(base64Encoded: base64))
             return Case(
                 message: try #require(parts["message"] as? String), bytes: ByteBuffer(bytes: bytes),
                 json: try #require(parts["json"] as? NSDictionary))

@@ -138,7 +138,8 @@ import Testing
     @Test(arguments: JobEventType.allCases)
     func eventTypes(_ type: JobEventType) throws {
         var event = Samples.event
-        event.type = type
+        event.knownType = type
+        event.state = type.to
         try roundTrip(WatchResponse(.lifecycle(event)))
     }
 
