@@ -1,3 +1,5 @@
+// exact in this file: what is compared are names of messages and fields, which are ASCII.
+
 import CProtobufC
 import CSignalboxProto
 import FoundationEssentials

@@ -101,14 +101,17 @@ import Testing
         let bytes = ListJobsResponse(jobs: jobs, nextPageToken: "next").encode()
         let lines = try JSONOutput.lines(bytes, of: ListJobsResponse.self, in: "jobs")
         #expect(lines.count == 2)
-        #expect(lines[0].hasPrefix(#"{"id":"\#(Sample.id)","kind":"test.sleep","user_id":"ada","queue":"default","#))
+        #expect(
+            lines[0].hasPrefix(
+                #"{"id":"\#(Sample.id)","kind":"test.sleep","user_id":"ada","queue":"default","#))
         #expect(lines[0].contains(#""state":"JOB_STATE_RUNNING","sequence":"2","#))
         #expect(lines[1].contains("\(Sample.other)"))
     }
 
     @Test func nothingInItDrivesTheTerminal() throws {
         let line = LogLine(
-            number: 1, at: Sample.start, attempt: 1, level: .info, message: "\u{1B}\u{9B}\u{2028}\u{E0041}é\"")
+            number: 1, at: Sample.start, attempt: 1, level: .info, message: "\u{1B}\u{9B}\u{2028}\u{E0041}é\""
+        )
         let bytes = ListLogLinesResponse(lines: [line], nextPageToken: "").encode()
         #expect(
             try JSONOutput.lines(bytes, of: ListLogLinesResponse.self, in: "lines") == [
@@ -219,7 +222,9 @@ import Testing
                 == ["\(Sample.id)  99% synthesis 3/7 Speaking"])
         #expect(
             WatchLine.lines(for: .snapshot(Sample.job(.failed)))
-                == ["\(Sample.id) FAILED test.sleep, attempt 1 (1 of 3 used), handler permanent: no such voice"])
+                == [
+                    "\(Sample.id) FAILED test.sleep, attempt 1 (1 of 3 used), handler permanent: no such voice"
+                ])
     }
 
     @Test func aJobWithItsHistory() {

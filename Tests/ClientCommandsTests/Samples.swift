@@ -17,7 +17,8 @@ enum Sample {
             startedAt: state == .pending ? nil : start,
             finishedAt: state.isFinal ? start.advanced(by: .milliseconds(12_500)) : nil,
             attempt: state == .pending ? 0 : 1, attemptsUsed: state == .pending ? 0 : 1, progress: progress,
-            error: state == .failed ? JobError(reason: "", message: "no such voice", cause: .handlerPermanent) : nil)
+            error: state == .failed
+                ? JobError(reason: "", message: "no such voice", cause: .handlerPermanent) : nil)
     }
 
     static func event(

@@ -40,7 +40,9 @@ import Testing
             var violations: [FieldViolation] = []
             let draft = try EnqueueRequest.decode(bytes, into: &violations).job
             drafts.withLock { $0 += [draft].compactMap(\.self) }
-            return EnqueueResponse(job: Sample.job(.pending, sequence: 1), created: false, disposition: .sameRequest).encode()
+            return EnqueueResponse(
+                job: Sample.job(.pending, sequence: 1), created: false, disposition: .sameRequest
+            ).encode()
         }
         var request = try JobRequest(kind: "k", userID: "ada", input: ["n": 1])
         request.queue = "q"
@@ -73,7 +75,9 @@ import Testing
         let method = Method.unary(JobServiceMethod.listJobs) { bytes, _ in
             var violations: [FieldViolation] = []
             let request = try ListJobsRequest.decode(bytes, into: &violations)
-            #expect(request.filter?.userID == "ada" && request.filter?.states == [.failed] && request.pageSize == 2)
+            #expect(
+                request.filter?.userID == "ada" && request.filter?.states == [.failed]
+                    && request.pageSize == 2)
             tokens.withLock { $0.append(request.pageToken) }
             // Pages may be empty.
             let (count, next): (Int, ExactText) =
@@ -184,7 +188,9 @@ import Testing
                 return ids.count
             }
             if count < 3 { throw Self.unavailable() }
-            return EnqueueResponse(job: Sample.job(.pending, sequence: 1), created: false, disposition: .sameRequest).encode()
+            return EnqueueResponse(
+                job: Sample.job(.pending, sequence: 1), created: false, disposition: .sameRequest
+            ).encode()
         }
         try await FakeServer.with([method]) { port async throws in
             let enqueued = try await client(port).enqueue("k", userID: "ada", input: 1)

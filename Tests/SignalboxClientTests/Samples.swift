@@ -22,7 +22,8 @@ enum Sample {
             state: state, sequence: sequence, createdAt: start, dueAt: start,
             finishedAt: state.isFinal ? start.advanced(by: .milliseconds(12_500)) : nil,
             attempt: state == .pending ? 0 : 1, progress: progress, result: result,
-            error: state == .failed ? JobError(reason: "", message: "no such voice", cause: .handlerPermanent) : nil)
+            error: state == .failed
+                ? JobError(reason: "", message: "no such voice", cause: .handlerPermanent) : nil)
     }
 
     static func event(_ type: JobEventType, sequence: Int64, id: JobID = id) -> JobEvent {

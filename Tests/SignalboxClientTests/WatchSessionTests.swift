@@ -120,7 +120,8 @@ import Testing
         var session = WatchSession(.jobs([Sample.id, Sample.other]), includesLog: true)
         #expect(session.request().resumeToken == "")
         _ = session.receive(WatchResponse(.snapshotsComplete, resumeToken: "one"))
-        _ = session.receive(WatchResponse(.lifecycle(Sample.event(.succeeded, sequence: 3)), resumeToken: "two"))
+        _ = session.receive(
+            WatchResponse(.lifecycle(Sample.event(.succeeded, sequence: 3)), resumeToken: "two"))
         // An empty token leaves the one of before.
         _ = session.take(.heartbeat(at: Sample.start))
         let request = session.request()

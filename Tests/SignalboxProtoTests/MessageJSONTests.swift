@@ -84,12 +84,15 @@ import Testing
     }
 
     @Test func refusesWhatIsNoMessage() {
-        #expect(throws: DecodingError.malformed) { try ListJobsResponse.json(ByteBuffer(bytes: [0x0A, 0x7F]), in: nil) }
+        #expect(throws: DecodingError.malformed) {
+            try ListJobsResponse.json(ByteBuffer(bytes: [0x0A, 0x7F]), in: nil)
+        }
     }
 
     @Test(arguments: [(Int64(253_402_300_800), Int32(0)), (0, -1), (0, 1_000_000_000)])
     func refusesTimesThatHaveNoText(seconds: Int64, nanos: Int32) {
-        let bytes = unsafe MessageArena.pack(signalbox__v1__get_server_info_response__init) { message, arena in
+        let bytes = unsafe MessageArena.pack(signalbox__v1__get_server_info_response__init) {
+            message, arena in
             unsafe message.at = arena.make(google__protobuf__timestamp__init) {
                 unsafe $0.seconds = seconds
                 unsafe $0.nanos = nanos

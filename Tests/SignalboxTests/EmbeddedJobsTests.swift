@@ -91,7 +91,9 @@ import Testing
             for try await line in jobs.logLines(of: id, minLevel: .error) {
                 Issue.record("\(line) has a lower level")
             }
-            for try await line in jobs.logLines(of: id, afterLine: 1) { Issue.record("\(line) is not after 1") }
+            for try await line in jobs.logLines(of: id, afterLine: 1) {
+                Issue.record("\(line) is not after 1")
+            }
         }
     }
 

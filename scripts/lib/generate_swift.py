@@ -611,7 +611,7 @@ def bytes_fields(files: list) -> str:
 
     names = [name for file in files for part in file.message_type for name in of_message(file.package, part)]
     lines = [HEADER, "", "/// The fields whose type in the protos is bytes. In the copies for C, each text is bytes too."]
-    lines += ["let bytesFields: Set<String> = [", *(f'    "{name}",' for name in names), "]"]
+    lines += ["let bytesFields: Set<String> = [  // exact: names of fields are ASCII", *(f'    "{name}",' for name in names), "]"]
     return "\n".join(lines) + "\n"
 
 
