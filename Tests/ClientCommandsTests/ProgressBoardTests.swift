@@ -78,14 +78,14 @@ import Testing
         var board = ProgressBoard()
         board.apply(.snapshot(Sample.job(.failed)))
         #expect(
-            board.takeLines() == ["\(Sample.id) FAILED test.sleep in 12s, permanent: no such voice"])
+            board.takeLines() == ["\(Sample.id) FAILED test.sleep in 12s, handler permanent: no such voice"])
     }
 
     @Test func aRetryIsPrinted() {
         var board = ProgressBoard()
         let error = JobError(message: "boom", cause: .handler)
         board.apply(.lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))
-        #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, failed: boom"])
+        #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, handler (failed): boom"])
     }
 
     @Test func barsFitTheScreenRunningOnesFirst() {

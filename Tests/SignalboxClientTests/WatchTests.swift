@@ -118,8 +118,8 @@ import Testing
             let error = try await #require(throws: JobUnsuccessful.self) {
                 try await client(port).result(of: Sample.id.uuid)
             }
-            #expect(error.job.failure?.reason == "permanent" && error.job.failure?.message == "no such voice")
-            #expect("\(error)" == "job \(Sample.id) is failed (permanent: no such voice)")
+            #expect(error.job.failure?.cause == .handlerPermanent && error.job.failure?.message == "no such voice")
+            #expect("\(error)" == "job \(Sample.id) is failed (handlerPermanent: no such voice)")
         }
     }
 

@@ -95,7 +95,7 @@ import Testing
         #expect(
             try EnqueueBatchRequest.violations(good + good + good + nul)
                 == [FieldViolation(field: "jobs[3].labels", reason: .malformed, description: "contains NUL")])
-        #expect(try CancelRequest.violations(Wire.bytes(2, [0xFF])).map(\.field) == ["reason"])
+        #expect(try CancelRequest.violations(Wire.bytes(2, [0xFF])).map(\.field) == ["note"])
         let watched = Wire.bytes(1, Wire.text(1, "\0"))
         #expect(try WatchRequest.violations(watched).map(\.field) == ["jobs[0].job_id"])
     }
@@ -222,7 +222,7 @@ import Testing
     @Test func clientsNameAStateThatTheyDoNotKnow() {
         let violation = FieldViolation(
             field: "lifecycle.state", reason: .unknownValue, description: "is unknown: 77")
-        let event = Wire.number(3, 2) + Wire.number(4, 77)
+        let event = Wire.text(1, Samples.id.description) + Wire.number(3, 2) + Wire.number(4, 77)
         #expect(throws: DecodingError.invalid(violation)) {
             try WatchResponse.decode(Wire.buffer(Wire.bytes(2, event)))
         }
