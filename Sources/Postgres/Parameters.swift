@@ -11,7 +11,8 @@ package struct Parameters: Sendable {
     package static let countMax = 65_535
     package static let bytesMax = 256 << 20
 
-    private(set) var types: [UInt32] = []
+    /// The object ids of the parameters' types, in their order.
+    package private(set) var types: [UInt32] = []
     /// The offset of each value in `bytes`, or -1 for NULL.
     private var offsets: [Int] = []
     private var lengths: [Int32] = []

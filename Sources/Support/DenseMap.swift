@@ -2,19 +2,21 @@
 ///
 /// To insert, to remove and to look up take constant time. The order of the values depends on nothing but the order of
 /// the changes: a removed value's slot is taken by the last one.
+@usableFromInline
 package struct DenseMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
-    package private(set) var values: [Value] = []
+    @usableFromInline var storage: [Value] = []
+    @inlinable package var values: [Value] { storage }
     /// The key of each value.
-    private var keys: [Key] = []
-    private var indices: [Key: Int] = [:]
+    @usableFromInline var keys: [Key] = []
+    @usableFromInline var indices: [Key: Int] = [:]
 
-    package init() {}
+    @inlinable package init() {}
 
-    package var count: Int { values.count }
-    package var isEmpty: Bool { values.isEmpty }
+    @inlinable package var count: Int { storage.count }
+    @inlinable package var isEmpty: Bool { storage.isEmpty }
 
-    package subscript(key: Key) -> Value? {
-        get { indices[key].map { values[$0] } }
+    @inlinable package subscript(key: Key) -> Value? {
+        get { indices[key].map { storage[$0] } }
         set {
             if let newValue {
                 insert(newValue, for: key)
@@ -24,21 +26,21 @@ package struct DenseMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         }
     }
 
-    private mutating func insert(_ value: Value, for key: Key) {
+    @inlinable mutating func insert(_ value: Value, for key: Key) {
         if let index = indices[key] {
-            values[index] = value
+            storage[index] = value
         } else {
-            indices[key] = values.count
-            values.append(value)
+            indices[key] = storage.count
+            storage.append(value)
             keys.append(key)
         }
     }
 
-    private mutating func remove(_ key: Key) {
+    @inlinable mutating func remove(_ key: Key) {
         guard let index = indices.removeValue(forKey: key) else { return }
-        let last = (value: values.removeLast(), key: keys.removeLast())
-        guard index < values.count else { return }
-        values[index] = last.value
+        let last = (value: storage.removeLast(), key: keys.removeLast())
+        guard index < storage.count else { return }
+        storage[index] = last.value
         keys[index] = last.key
         indices[last.key] = index
     }

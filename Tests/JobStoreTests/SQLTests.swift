@@ -1,10 +1,11 @@
 import Foundation
+import Postgres
 import TestDatabase
 import Testing
 
-@testable import Postgres
+@testable import JobStore
 
-@Suite struct StatementTests {
+@Suite struct SQLTests {
     private struct Find: Command {
         let ids: [Int64]
         let name: String
