@@ -72,7 +72,7 @@ extension JobOperations {
                 try await store.list(filter, for: caller.users, before: before, size: size)
             }
             for index in page.jobs.indices { page.jobs[index].hide(from: caller) }
-            return Page(items: page.jobs, positions: page.jobs.map(\.number), next: page.next)
+            return StorePage(items: page.jobs, positions: page.jobs.map(\.number), next: page.next)
         }
     }
 

@@ -35,7 +35,7 @@ package struct ListPage<Item: Sendable>: Sendable {
 
     /// - Parameter token: the token of the page behind a position.
     package init(
-        _ page: Page<Item>, token: @escaping @Sendable (Int64) throws(ServiceError) -> String
+        _ page: StorePage<Item>, token: @escaping @Sendable (Int64) throws(ServiceError) -> String
     ) throws(ServiceError) {
         items = page.items
         positions = page.positions
@@ -58,7 +58,7 @@ extension PageTokens {
     /// - Parameter read: reads the page behind a position; nil: the first page.
     func page<Item>(
         _ page: PageRequest, of list: PagedList, for caller: Caller,
-        _ read: (Int64?) async throws(ServiceError) -> Page<Item>
+        _ read: (Int64?) async throws(ServiceError) -> StorePage<Item>
     ) async throws(ServiceError) -> ListPage<Item> {
         let position = try decode(page.token, of: list, for: caller, now: .now)
         return try ListPage(try await read(position)) { position throws(ServiceError) in

@@ -41,7 +41,7 @@ extension JobStore {
     /// - Parameter position: the page begins behind it; nil: with the first attempt.
     package func attempts(
         of id: JobID, for users: UserScope, after position: Int64?, size: Int
-    ) async throws(StoreError) -> Page<Attempt>? {
+    ) async throws(StoreError) -> StorePage<Attempt>? {
         try await read("attempts", isLong: true) { connection throws(PostgresError) in
             guard let number = try Self.number(of: id, for: users, connection) else { return nil }
             let rows = try connection.execute(
@@ -56,7 +56,7 @@ extension JobStore {
             }
             // If the history has more than a page, the present state is behind a gap, and is cut off here.
             let attempts = try JobChange.attempts(Array(changes.prefix(size + 1)))
-            return Page(zip(attempts, changes).map { ($0, $1.sequence) }, size: size)
+            return StorePage(zip(attempts, changes).map { ($0, $1.sequence) }, size: size)
         }
     }
 
@@ -68,7 +68,7 @@ extension JobStore {
     ///   - level: the lowest level; nil: every level.
     package func logLines(
         of id: JobID, for users: UserScope, after position: Int64, from level: LogLine.Level?, size: Int
-    ) async throws(StoreError) -> Page<LogLine>? {
+    ) async throws(StoreError) -> StorePage<LogLine>? {
         try await read("log_lines", isLong: true) { connection throws(PostgresError) in
             guard let number = try Self.number(of: id, for: users, connection) else { return nil }
             let rows = try connection.execute(
@@ -81,7 +81,7 @@ extension JobStore {
                 let line = try reader.line(row)
                 lines.append((line, line.number))
             }
-            return Page(lines, size: size)
+            return StorePage(lines, size: size)
         }
     }
 

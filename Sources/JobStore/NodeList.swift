@@ -34,7 +34,7 @@ extension JobStore {
     /// node is its number.
     package func nodes(
         for users: UserScope, before position: Int64?, size: Int
-    ) async throws(StoreError) -> Page<NodeRecord> {
+    ) async throws(StoreError) -> StorePage<NodeRecord> {
         try await read("nodes", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
                 ListNodes(users: users, before: position ?? .max, size: Int64(size + 1)))
@@ -59,7 +59,7 @@ extension JobStore {
                     runningJobs: try row[runningJobs])
                 nodes.append((node, Int64(try row[number])))
             }
-            return Page(nodes, size: size)
+            return StorePage(nodes, size: size)
         }
     }
 }

@@ -176,11 +176,11 @@ extension JobStore {
     /// - Parameter stats: whether to count their jobs.
     package func queues(
         after position: Int64?, size: Int, stats: Bool
-    ) async throws(StoreError) -> Page<QueueRecord> {
+    ) async throws(StoreError) -> StorePage<QueueRecord> {
         try await read("queues", isLong: true) { connection throws(PostgresError) in
             let rows = try QueueReader.read(
                 try connection.execute(ListQueues(after: position ?? 0, size: Int64(size + 1))))
-            var page = Page(rows.map { ($0.queue, Int64($0.id)) }, size: size)
+            var page = StorePage(rows.map { ($0.queue, Int64($0.id)) }, size: size)
             page.items = try Self.withStats(Array(rows.prefix(size)), stats, connection).map(\.queue)
             return page
         }

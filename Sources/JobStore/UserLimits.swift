@@ -115,7 +115,7 @@ extension JobStore {
     /// - Parameter queue: nil: in every queue.
     package func userLimits(
         of users: UserScope, queue: String?, after position: Int64?, size: Int
-    ) async throws(StoreError) -> Page<UserLimit> {
+    ) async throws(StoreError) -> StorePage<UserLimit> {
         try await read("user_limits", isLong: true) { connection throws(PostgresError) in
             let list = ListUserLimits(
                 users: users, queue: queue, after: position ?? 0, size: Int64(size + 1))
@@ -133,7 +133,7 @@ extension JobStore {
                     isOverridden: true, running: Int(try row[running]))
                 limits.append((limit, try row[lane]))
             }
-            return Page(limits, size: size)
+            return StorePage(limits, size: size)
         }
     }
 }

@@ -92,7 +92,7 @@ struct EmbeddedJobs: JobQueue {
             try await operations.jobs.enqueue(draft, by: caller)
         }
         return EnqueuedJob(
-            enqueued.job, enqueued.isNew ? .created : .sameRequest, isNew: enqueued.isNew)
+            enqueued.job, enqueued.disposition, isNew: enqueued.isNew)
     }
 
     func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
@@ -114,7 +114,7 @@ struct EmbeddedJobs: JobQueue {
         let drafts = requests.map(\.draft)
         return try await run { operations, caller throws(ServiceError) in
             try await operations.jobs.enqueueBatch(drafts, by: caller)
-        }.map { EnqueuedID($0.id, sequence: 1, $0.isNew ? .created : .sameRequest, isNew: $0.isNew) }
+        }.map { EnqueuedID($0.id, sequence: $0.sequence, $0.disposition, isNew: $0.isNew) }
     }
 
     func job(_ id: UUID, includingPayload: Bool) async throws -> Job {

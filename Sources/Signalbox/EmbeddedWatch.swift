@@ -123,7 +123,7 @@ extension JobUpdate {
             case .event(let event): self = .event(SignalboxJobs.JobEvent(event))
             case .progress(let attempt, let progress):
                 self = .progress(jobID: update.job.uuid, attempt: attempt, Job.Progress(progress))
-            case .removed: return nil
+            case .removed: self = .removed(jobID: update.job.uuid)
             }
         }
     }

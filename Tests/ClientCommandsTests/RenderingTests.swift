@@ -158,7 +158,7 @@ import Testing
     /// Every text of a job that another user has written, on the terminal of an operator.
     @Test func nothingOfAJobDrivesTheTerminal() throws {
         let evil = "\u{1B}]0;x\u{7}\u{9B}2J\r\n\u{202E}\u{200B}\u{61C}\u{85}\u{2028}"
-        let error = JobError(reason: evil, message: evil)
+        let error = JobError(reason: evil, message: evil, cause: .handler)
         var job = Sample.job(.failed, sequence: 3, progress: Sample.progress(0.5, message: evil))
         job.spec.kind = "k" + evil
         job.spec.payload = Array(evil.utf8)

@@ -194,7 +194,7 @@ private struct Script {
             let attempts = job.attempts.map { "\($0.number)\($0.node)\($0.outcome)\($0.isCounted)" }
             all.append(
                 "\(name(id)) \(job.state) \(job.sequence) \(job.attempt)/\(job.attemptsUsed)/\(job.spec.maxAttempts) \(job.cancelRequested) "
-                    + "\(job.error?.cause.rawValue ?? "-") \(job.result != nil) \(events) \(attempts)")
+                    + "\(job.error?.cause?.rawValue ?? "-") \(job.result != nil) \(events) \(attempts)")
         }
         return all
     }

@@ -11,7 +11,7 @@ import Testing
     private func job(_ bench: ServiceBench, attempts count: Int) async throws -> (id: JobID, run: ClaimedRun) {
         let id = try await bench.enqueue("a") { $0.maxAttempts = count }.id
         for _ in 1..<count {
-            let error = JobError(reason: "failed", message: "oops")
+            let error = JobError(message: "oops", cause: .handler)
             let again = Verdict.again(.retryScheduled, error, after: .zero, countsAttempt: true)
             _ = try await bench.store.finish(FinishedRun(try await bench.claim(), node: "one", verdict: again))
         }

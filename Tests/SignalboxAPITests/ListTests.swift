@@ -123,7 +123,8 @@ import Testing
             )
         }
         let error = JobError(
-            reason: text(JobLimits.errorReasonBytesMax), message: text(JobLimits.errorMessageBytesMax))
+            reason: text(JobLimits.errorReasonBytesMax), message: text(JobLimits.errorMessageBytesMax),
+            cause: .handler)
         let now = Timestamp(microseconds: 1_700_000_000_123_456)
         let spec = JobSpec(
             kind: text(JobLimits.kindBytesMax), userID: ExactText(text(JobLimits.userIDBytesMax)),
@@ -134,7 +135,7 @@ import Testing
             maxAttempts: 100, labels: Dictionary(uniqueKeysWithValues: labels))
         let attempt = Attempt(
             number: 1_000_000, node: text(255), startedAt: now, endedAt: now, outcome: .failed,
-            error: JobError(reason: error.reason, message: text(1024)))
+            error: JobError(reason: error.reason, message: text(1024), cause: .handler))
         let line = LogLine(
             number: 1 << 40, at: now, attempt: 1_000_000, level: .warning,
             message: text(JobLimits.logMessageBytesMax))
@@ -169,7 +170,7 @@ import Testing
         let job = largestJob()
         func page<Item>(_ item: Item, _ count: Int) throws -> ListPage<Item> {
             try ListPage(
-                Page(items: Array(repeating: item, count: count), positions: (0..<count).map { Int64($0) })
+                StorePage(items: Array(repeating: item, count: count), positions: (0..<count).map { Int64($0) })
             ) { "\($0)" }
         }
         let jobs = try page(job, JobLimits.pageSizeMax).encode {

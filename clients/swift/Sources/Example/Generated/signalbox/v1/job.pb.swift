@@ -359,8 +359,9 @@ nonisolated struct Signalbox_V1_RetryPolicy: Sendable {
 /// A job as a caller requests it. All of it is kept unchanged; Job has what the
 /// service adds.
 ///
-/// Times and durations are kept to the microsecond; what is finer is cut off. A
-/// negative duration gets INVALID_ARGUMENT.
+/// run_at and delay are kept to the microsecond, timeouts and the delays of
+/// retries to the millisecond; what is finer is cut off. A negative duration gets
+/// INVALID_ARGUMENT.
 nonisolated struct Signalbox_V1_JobSpec: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for

@@ -345,8 +345,9 @@ nonisolated struct Signalbox_V1_ListJobsResponse: Sendable {
   var jobs: [Signalbox_V1_Job] = []
 
   /// The token of the next page; empty: this is the last page. The token is
-  /// opaque, and must not be stored, because a server of another version may
-  /// refuse it. It gives no rights: every page is checked as the first is.
+  /// opaque, valid for 3 days, and must not be stored, because a server of another
+  /// version may refuse it. It gives no rights: every page is checked as the first
+  /// is.
   var nextPageToken: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()

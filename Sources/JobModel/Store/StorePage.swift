@@ -1,5 +1,5 @@
 /// A page of a list, with the start of the next page.
-package struct Page<Item: Sendable>: Sendable {
+package struct StorePage<Item: Sendable>: Sendable {
     package var items: [Item]
     /// The position of each item in its list. A later page begins behind one of them.
     package var positions: [Int64]
