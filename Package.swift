@@ -240,7 +240,8 @@ let package = Package(
         .testTarget(
             name: "SignalboxProtoTests",
             dependencies: [
-                "SignalboxProto", "CSignalboxProto", "CProtobufC", "JobModel", "TestRandom", "Support", nioCore,
+                "SignalboxProto", "CSignalboxProto", "CProtobufC", "JobModel", "TestRandom", "Support",
+                nioCore,
             ],
             exclude: ["capture.py", "json_cases.py", "json_cases.jsonl"], swiftSettings: settings),
         .testTarget(

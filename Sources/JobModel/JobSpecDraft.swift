@@ -68,7 +68,8 @@ package struct JobSpecDraft: Sendable {
         let id = JobID(jobID.text)
         check.require(jobID.isEmpty || id != nil, "job_id", .malformed, "is not a UUID of 36 characters")
         check.require(
-            JobLimits.priorityRange.contains(priority ?? 0), "priority", .outOfRange, "is not within −100 to 100")
+            JobLimits.priorityRange.contains(priority ?? 0), "priority", .outOfRange,
+            "is not within −100 to 100")
         check.require(
             maxAttempts == 0 || JobLimits.attemptsRange.contains(maxAttempts), "max_attempts",
             .outOfRange, "is not within 1 to 100")
@@ -93,7 +94,8 @@ package struct JobSpecDraft: Sendable {
         if let timeout, let softTimeout {
             // They are kept in whole milliseconds.
             check.require(
-                softTimeout.milliseconds < timeout.milliseconds, "soft_timeout", .outOfRange, "is not less than timeout")
+                softTimeout.milliseconds < timeout.milliseconds, "soft_timeout", .outOfRange,
+                "is not less than timeout")
         }
         check.labels(labels, countMax: JobLimits.labelsMax)
         let type = contentType.nonEmpty ?? JobLimits.defaultContentType

@@ -20,7 +20,8 @@ package struct JobListQuery: Sendable {
         filter.userID(userID, required: false)
         filter.name(queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
         filter.require(
-            kinds.count <= JobLimits.listKindsMax, "kinds", .tooLong, "are more than \(JobLimits.listKindsMax)")
+            kinds.count <= JobLimits.listKindsMax, "kinds", .tooLong,
+            "are more than \(JobLimits.listKindsMax)")
         for (index, kind) in kinds.prefix(JobLimits.listKindsMax).enumerated() {
             filter.name(kind, "kinds[\(index)]", bytesMax: JobLimits.kindBytesMax, required: true)
         }

@@ -134,12 +134,14 @@ extension ServiceError {
             [
                 FieldViolation(
                     field: "page_token", reason: .malformed,
-                    description: "was not made by this service for this list and caller, or is over 3 days old")
+                    description:
+                        "was not made by this service for this list and caller, or is over 3 days old")
             ]
         case .maskInvalid(let field, let allowed):
             [
                 FieldViolation(
-                    field: field, reason: .notAllowedHere, description: "is not \(allowed), which alone can be changed")
+                    field: field, reason: .notAllowedHere,
+                    description: "is not \(allowed), which alone can be changed")
             ]
         default: []
         }

@@ -142,7 +142,8 @@ extension JobStore {
             share = max(1, scannedMax / Int64(users.count))
         }
         let list = ListJobs(
-            users: wanted, queue: filter.queue, kinds: Array(filter.kinds), states: filter.states.map(\.rawValue),
+            users: wanted, queue: filter.queue, kinds: Array(filter.kinds),
+            states: filter.states.map(\.rawValue),
             labels: Labels.json(filter.labels), createdFrom: filter.createdFrom, createdTo: filter.createdTo,
             before: before ?? .max, scannedMax: scannedMax, size: Int64(size), share: share)
         return try await read("list", isLong: true) { connection throws(PostgresError) in

@@ -195,7 +195,8 @@ extension SignalboxError {
         case .notFound(let id), .conflict(let id, _, _), .outOfRange(let id, _, _), .wrongState(let id, _),
             .sequenceMismatch(let id, _, _):
             job = id
-        case .invalid, .pageTokenInvalid, .maskInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind, .queueNotFound,
+        case .invalid, .pageTokenInvalid, .maskInvalid, .payloadTooLarge, .userNotAllowed, .unknownKind,
+            .queueNotFound,
             .readerTooSlow, .shuttingDown, .overloaded, .unavailable, .outcomeUnknown, .cancelled, .broken:
             break
         }

@@ -16,13 +16,16 @@ package struct AdminServiceHandlers: Sendable {
         self.admin = admin
     }
 
-    package var methods: [Method] { queueMethods + limitMethods + [method(AdminServiceMethod.listNodes, listNodes)] }
+    package var methods: [Method] {
+        queueMethods + limitMethods + [method(AdminServiceMethod.listNodes, listNodes)]
+    }
 
     private var queueMethods: [Method] {
         [
             method(AdminServiceMethod.getQueue) { (request: GetQueueRequest, violations, _) in
                 QueueResponse(
-                    queue: try await admin.queue(request.queue, stats: request.includeStats, found: violations)
+                    queue: try await admin.queue(
+                        request.queue, stats: request.includeStats, found: violations)
                 ).encode()
             },
             method(AdminServiceMethod.listQueues) { (request: ListQueuesRequest, violations, caller) in
@@ -51,16 +54,19 @@ package struct AdminServiceHandlers: Sendable {
                     userID: request.userID, queue: request.queue, found: violations, for: caller)
                 return UserLimitResponse(limit: UserLimitMessage(limit)).encode()
             },
-            method(AdminServiceMethod.listUserLimits) { (request: ListUserLimitsRequest, violations, caller) in
+            method(AdminServiceMethod.listUserLimits) {
+                (request: ListUserLimitsRequest, violations, caller) in
                 try await admin.userLimits(
                     userID: request.userID, queue: request.queue,
                     PageRequest(size: request.pageSize, token: request.pageToken), found: violations,
                     for: caller
                 ).encode {
-                    ListUserLimitsResponse(limits: $0.map { UserLimitMessage($0) }, nextPageToken: $1).encode()
+                    ListUserLimitsResponse(limits: $0.map { UserLimitMessage($0) }, nextPageToken: $1)
+                        .encode()
                 }
             },
-            method(AdminServiceMethod.updateUserLimit) { (request: UpdateUserLimitRequest, violations, caller) in
+            method(AdminServiceMethod.updateUserLimit) {
+                (request: UpdateUserLimitRequest, violations, caller) in
                 guard let limit = request.limit else { throw ServiceError.invalid(violations) }
                 let change = UserLimitChange(
                     userID: limit.userID, queue: limit.queue, maxRunning: limit.maxRunning,

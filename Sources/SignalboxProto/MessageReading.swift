@@ -115,11 +115,12 @@ struct FieldReader {
             decoding: UnsafeBufferPointer(start: start, count: min(data.len, bytesMax)))
     }
 
-    /// A job's id as a caller has written it; `JobID` checks it. A text that is too long for an id is cut behind that
-    /// length, so that it stays too long.
+    /// A job's id as a caller has written it; `JobID` checks it. A text that is too long for an id is a violation, and is
+    /// read as empty.
     mutating func idText(_ data: ProtobufCBinaryData, _ field: @autoclosure () -> String) -> ExactText {
         if unsafe data.len > JobLimits.jobIDBytes {
-            return unsafe cutText(data, bytesMax: JobLimits.jobIDBytes + 1)
+            add(field(), .malformed, JobID.refusal(of: ""))
+            return ""
         }
         return unsafe text(data, field(), bytesMax: JobLimits.jobIDBytes)
     }

@@ -85,7 +85,7 @@ import Testing
         var board = ProgressBoard()
         let error = JobError(message: "boom", cause: .handler)
         board.apply(.lifecycle(Sample.event(.retryScheduled, sequence: 3, error: error)))
-        #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, handler (failed): boom"])
+        #expect(board.takeLines() == ["\(Sample.id) RETRY_SCHEDULED attempt 1, handler: boom"])
     }
 
     @Test func barsFitTheScreenRunningOnesFirst() {

@@ -20,8 +20,14 @@ import Testing
             #expect(first.isNew && first.job.sequence == 1)
             let second = try await enqueue(bench) { $0.jobID = Self.id }
             #expect(!second.isNew && second.job.id == Self.id)
+            // The key says which request it is, and is no part of the content.
+            let keyed = try await enqueue(bench) {
+                $0.jobID = Self.id
+                $0.idempotencyKey = "key"
+            }
+            #expect(!keyed.isNew && keyed.job.spec.idempotencyKey == nil)
             let changes: [(inout JobSpec) -> Void] = [
-                { $0.payload = [1] }, { $0.userID = "v" }, { $0.priority = 1 }, { $0.idempotencyKey = "key" },
+                { $0.payload = [1] }, { $0.userID = "v" }, { $0.priority = 1 },
             ]
             for change in changes {
                 await #expect(throws: StoreError.conflict(Self.id, index: 0)) {

@@ -176,11 +176,14 @@ import Testing
     }
 
     @Test func labelKeys() {
-        for key in ["a", "Z", "0", "a.b_c-d/E", "signalbox", "signalboxes.a", "Signalbox.a", "a/"] as [ExactText] {
+        for key in ["a", "Z", "0", "a.b_c-d/E", "signalbox", "signalboxes.a", "Signalbox.a", "a/"]
+            as [ExactText]
+        {
             #expect(fields { $0.labels = [(key, "é ä")] } == [])
         }
         let wrong: [ExactText] = [
-            ".a", "_a", "-a", "/a", "a b", "é", "a:b", "a\u{0}", "signalbox.", "signalbox/a", "signalbox.queue",
+            ".a", "_a", "-a", "/a", "a b", "é", "a:b", "a\u{0}", "signalbox.", "signalbox/a",
+            "signalbox.queue",
         ]
         for key in wrong {
             let violations = check { $0.labels = [(key, "")] }.violations

@@ -31,11 +31,13 @@ import Testing
                 try await admin.resume(queue: "q", by: .root)
             }
             for _ in 0..<2 {
-                #expect(try await admin.pause(queue: "q", by: .root) == QueueRecord(name: "q", isPaused: true))
+                #expect(
+                    try await admin.pause(queue: "q", by: .root) == QueueRecord(name: "q", isPaused: true))
             }
             #expect(try await admin.queue("q").isPaused)
             for _ in 0..<2 {
-                #expect(try await admin.resume(queue: "q", by: .root) == QueueRecord(name: "q", isPaused: false))
+                #expect(
+                    try await admin.resume(queue: "q", by: .root) == QueueRecord(name: "q", isPaused: false))
             }
             try await bench.enqueue("a") { $0.queue = "b" }
             try await bench.enqueue("a") { $0.queue = "c" }
@@ -116,7 +118,8 @@ import Testing
                 #expect(error?.fieldViolations.map(\.reason) == [.outOfRange])
             }
             let nothing = await refusal(nil)
-            #expect(nothing?.fieldViolations.map(\.reason) == [.required] && nothing?.reason == .fieldsInvalid)
+            #expect(
+                nothing?.fieldViolations.map(\.reason) == [.required] && nothing?.reason == .fieldsInvalid)
             #expect(await refusal(1, userID: "")?.fieldViolations.map(\.field) == ["limit.user_id"])
             for path in ["running", "limit.max_running", "*", ""] as [ExactText] {
                 let error = await refusal(1, mask: ["max_running", path])
@@ -155,7 +158,8 @@ import Testing
             }
             let token = try await bench.admin.userLimits(PageRequest(size: 1), for: .root).nextToken
             await #expect(throws: ServiceError.pageTokenInvalid) {
-                try await bench.admin.userLimits(userID: "a", PageRequest(token: ExactText(token)), for: .root)
+                try await bench.admin.userLimits(
+                    userID: "a", PageRequest(token: ExactText(token)), for: .root)
             }
         }
     }

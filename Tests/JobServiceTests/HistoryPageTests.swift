@@ -8,18 +8,21 @@ import Testing
 /// Pages of a job's attempts and log.
 @Suite(.timeLimit(.minutes(2))) struct HistoryPageTests {
     /// A job that was tried `count` times, of which the last attempt runs.
-    private func job(_ bench: ServiceBench, attempts count: Int) async throws -> (id: JobID, run: ClaimedRun) {
+    private func job(_ bench: ServiceBench, attempts count: Int) async throws -> (id: JobID, run: ClaimedRun)
+    {
         let id = try await bench.enqueue("a") { $0.maxAttempts = count }.id
         for _ in 1..<count {
             let error = JobError(message: "oops", cause: .handler)
             let again = Verdict.again(.retryScheduled, error, after: .zero, countsAttempt: true)
-            _ = try await bench.store.finish(FinishedRun(try await bench.claim(), node: "one", verdict: again))
+            _ = try await bench.store.finish(
+                FinishedRun(try await bench.claim(), node: "one", verdict: again))
         }
         return (id, try await bench.claim())
     }
 
     private func attempts(
-        _ bench: ServiceBench, of id: JobID, size: Int, shortenedTo count: Int? = nil, for caller: Caller = .root
+        _ bench: ServiceBench, of id: JobID, size: Int, shortenedTo count: Int? = nil,
+        for caller: Caller = .root
     ) async throws -> [Attempt] {
         var attempts: [Attempt] = []
         var request = PageRequest(size: size)
@@ -80,7 +83,9 @@ import Testing
             try await bench.store.save([
                 RunUpdate(key: run.key, token: run.token, attempt: 1, progress: nil, log: lines)
             ])
-            func read(_ size: Int, after line: Int64 = 0, from level: LogLine.Level? = nil) async throws -> [LogLine] {
+            func read(_ size: Int, after line: Int64 = 0, from level: LogLine.Level? = nil) async throws
+                -> [LogLine]
+            {
                 var found: [LogLine] = []
                 var request = PageRequest(size: size)
                 repeat {
@@ -96,7 +101,9 @@ import Testing
                 #expect(try await read(size, after: 4) == Array(lines.dropFirst(4)))
                 #expect(try await read(size, after: 10) == [])
                 #expect(try await read(size, from: .debug) == lines)
-                #expect(try await read(size, from: .warning) == lines.filter { [.warning, .error].contains($0.level) })
+                #expect(
+                    try await read(size, from: .warning)
+                        == lines.filter { [.warning, .error].contains($0.level) })
                 #expect(try await read(size, after: 4, from: .error).map(\.number) == [7])
             }
             let token = try await bench.jobs.logLines(of: id, PageRequest(size: 2), for: .root).nextToken

@@ -82,7 +82,8 @@ import Testing
             let error = await #expect(throws: ServiceError.self) {
                 try await bench.jobs.list(wrong, found: found, for: .root)
             }
-            #expect(error?.fieldViolations.map(\.field) == [
+            #expect(
+                error?.fieldViolations.map(\.field) == [
                     "filter.states", "filter.queue", "filter.kinds[1]", "page_size",
                 ])
         }

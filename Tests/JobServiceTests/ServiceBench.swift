@@ -55,7 +55,8 @@ struct ServiceBench: Sendable {
                             pageTokens: PageTokens(secret: Array(0..<32))),
                         watches: WatchOperations(store: store, hub: hub, quotas: quotas),
                         admin: AdminOperations(
-                            store: store, defaultUserLimit: 3, pageTokens: PageTokens(secret: Array(0..<32))), kinds: kinds))
+                            store: store, defaultUserLimit: 3, pageTokens: PageTokens(secret: Array(0..<32))),
+                        kinds: kinds))
             }
         }
     }

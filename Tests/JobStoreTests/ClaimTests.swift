@@ -175,16 +175,19 @@ import Testing
             #expect(try await running("a") == 6)
             #expect(
                 try await bench.store.userLimit(userID: "a", queue: "default", default: 3)
-                    == UserLimit(userID: "a", queue: "default", maxRunning: 0, isOverridden: true, running: 6))
+                    == UserLimit(userID: "a", queue: "default", maxRunning: 0, isOverridden: true, running: 6)
+            )
             try await bench.store.setUserLimit(nil, userID: "a", queue: "default")
             #expect(
                 try await bench.store.userLimit(userID: "b", queue: "default", default: 3)
-                    == UserLimit(userID: "b", queue: "default", maxRunning: 2, isOverridden: false, running: 4))
+                    == UserLimit(
+                        userID: "b", queue: "default", maxRunning: 2, isOverridden: false, running: 4))
             try await bench.store.setQueueLimit(7, queue: "default")
             #expect(try await bench.claim(limit: 3).count == 4)
             #expect(
                 try await bench.store.userLimit(userID: "nobody", queue: "none", default: 3)
-                    == UserLimit(userID: "nobody", queue: "none", maxRunning: 3, isOverridden: false, running: 0))
+                    == UserLimit(
+                        userID: "nobody", queue: "none", maxRunning: 3, isOverridden: false, running: 0))
         }
     }
 

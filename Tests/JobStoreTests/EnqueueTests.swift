@@ -218,7 +218,9 @@ import Testing
                 try store.commitEnqueues(twins, connection)
             }
             #expect(
-                outcomes.allSatisfy { if case .success(.existing(id, sequence: 1)) = $0 { true } else { false } })
+                outcomes.allSatisfy {
+                    if case .success(.existing(id, sequence: 1)) = $0 { true } else { false }
+                })
         }
     }
 
@@ -234,7 +236,9 @@ import Testing
             RequestDigest.digest(of: spec).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         }
         #expect(hex(spec) == "87de1211ced30d74c0ef40f2b2f1c03442be55f5e7cdbb63edb22da46f4d699b")
-        #expect(hex(JobSpec(kind: "k", userID: "u", jobID: Self.id)) == "3f6bc633799da490227b9c873741c221cf0ce9a1fa5de1207f15d9641c229ffd")
+        #expect(
+            hex(JobSpec(kind: "k", userID: "u", jobID: Self.id))
+                == "3f6bc633799da490227b9c873741c221cf0ce9a1fa5de1207f15d9641c229ffd")
     }
 
     @Test func aBatchNamesTheSequenceOfExistingJobs() async throws {

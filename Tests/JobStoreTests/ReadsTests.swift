@@ -243,10 +243,13 @@ import Testing
                 }
             }
             _ = try await bench.claim(3, limit: 1)
-            func count(_ jobsMax: Int64, lanes lanesMax: Int64, scanned scannedMax: Int64) async throws -> [String] {
+            func count(_ jobsMax: Int64, lanes lanesMax: Int64, scanned scannedMax: Int64) async throws
+                -> [String]
+            {
                 try await bench.database.run("count") { connection throws(PostgresError) in
                     let result = try connection.execute(
-                        CountQueues(queues: [1], jobsMax: jobsMax, lanesMax: lanesMax, scannedMax: scannedMax))
+                        CountQueues(queues: [1], jobsMax: jobsMax, lanesMax: lanesMax, scannedMax: scannedMax)
+                    )
                     let row = try result.onlyRow
                     let names = ["ready", "scheduled", "running", "succeeded", "failed"]
                     var values: [String] = []

@@ -21,7 +21,8 @@ import Testing
             outcomes.map { outcome in
                 switch outcome {
                 case .success(.new): "new"
-                case .success(.existing(let id, sequence: _)): id == RepeatTests.id ? "existing" : "existing other"
+                case .success(.existing(let id, sequence: _)):
+                    id == RepeatTests.id ? "existing" : "existing other"
                 case .failure(.conflict(let id, _)): id == RepeatTests.id ? "conflict" : "conflict other"
                 case .failure(.tooManyQueues): "too many queues"
                 case .failure(let error): "\(error)"

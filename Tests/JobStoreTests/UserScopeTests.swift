@@ -254,7 +254,8 @@ import Testing
             for (users, jobs) in [
                 (UserScope.all, [mine.key.id, theirs.key.id]), (.only(["a"]), [mine.key.id]), (.only([]), []),
             ] {
-                let node = try #require(try await bench.store.nodes(for: users, before: nil, size: 1).items.first)
+                let node = try #require(
+                    try await bench.store.nodes(for: users, before: nil, size: 1).items.first)
                 #expect(node.runningJobs == jobs && node.running == 2)
             }
         }

@@ -72,6 +72,7 @@ extension ModelTables {
     private static func isSame(_ left: JobSpec, _ right: JobSpec) -> Bool {
         var left = left
         left.jobID = right.jobID
+        left.idempotencyKey = right.idempotencyKey
         return left == right
     }
 

@@ -51,7 +51,8 @@ import Testing
             // A larger page than allowed is cut.
             #expect(
                 try await bench.status(
-                    Path.job + "ListJobs", ListJobsRequest(pageSize: .max), as: "a").code == .ok)
+                    Path.job + "ListJobs", ListJobsRequest(pageSize: .max), as: "a"
+                ).code == .ok)
             let token = try await bench.status(
                 Path.job + "ListJobs", ListJobsRequest(pageToken: "x"), as: "a")
             #expect(try token.decodedDetails.errorInfo?.reason == "PAGE_TOKEN_INVALID")
@@ -79,7 +80,8 @@ import Testing
 
     @Test func queuesThatDoNotExist() async throws {
         try await APIBench.with { bench in
-            let status = try await bench.status(Path.admin + "GetQueue", GetQueueRequest(queue: "q"), as: "root")
+            let status = try await bench.status(
+                Path.admin + "GetQueue", GetQueueRequest(queue: "q"), as: "root")
             let details = try status.decodedDetails
             #expect(status.code == .notFound && details.errorInfo?.reason == "QUEUE_NOT_FOUND")
             #expect(details.resource?.type == "signalbox.v1.Queue" && details.resource?.name == "q")
@@ -144,7 +146,8 @@ import Testing
             createdAt: now, dueAt: now, startedAt: now, finishedAt: now, attempt: 1_000_000,
             progress: Progress(
                 stage: text(JobLimits.progressStageBytesMax), fraction: 0.5,
-                message: text(JobLimits.progressMessageBytesMax), done: 1 << 40, total: 1 << 40, updatedAt: now),
+                message: text(JobLimits.progressMessageBytesMax), done: 1 << 40, total: 1 << 40,
+                updatedAt: now),
             result: JobResult(
                 data: Array(repeating: 1, count: JobLimits.resultBytesMax),
                 contentType: ExactText(text(JobLimits.contentTypeBytesMax))),
@@ -170,7 +173,8 @@ import Testing
         let job = largestJob()
         func page<Item>(_ item: Item, _ count: Int) throws -> ListPage<Item> {
             try ListPage(
-                StorePage(items: Array(repeating: item, count: count), positions: (0..<count).map { Int64($0) })
+                StorePage(
+                    items: Array(repeating: item, count: count), positions: (0..<count).map { Int64($0) })
             ) { "\($0)" }
         }
         let jobs = try page(job, JobLimits.pageSizeMax).encode {

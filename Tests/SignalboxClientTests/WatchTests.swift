@@ -118,7 +118,9 @@ import Testing
             let error = try await #require(throws: JobUnsuccessful.self) {
                 try await client(port).result(of: Sample.id.uuid)
             }
-            #expect(error.job.failure?.cause == .handlerPermanent && error.job.failure?.message == "no such voice")
+            #expect(
+                error.job.failure?.cause == .handlerPermanent && error.job.failure?.message == "no such voice"
+            )
             #expect("\(error)" == "job \(Sample.id) is failed (handlerPermanent: no such voice)")
         }
     }

@@ -99,7 +99,8 @@ import Testing
     }
 
     @Test func answersAboutJobs() throws {
-        try roundTrip(EnqueueResponse(job: Samples.record(result: true), created: true, disposition: .created))
+        try roundTrip(
+            EnqueueResponse(job: Samples.record(result: true), created: true, disposition: .created))
         try roundTrip(
             EnqueueBatchResponse(jobs: [
                 .init(jobID: Samples.id, created: false, disposition: .sameRequest, sequence: 7)
@@ -185,18 +186,21 @@ import Testing
         stats.enqueuedPerSecond = 1.5
         stats.finishedPerSecond = 2.5
         stats.isCapped = true
-        try roundTrip(ListQueuesResponse(
+        try roundTrip(
+            ListQueuesResponse(
                 queues: [
                     QueueRecord(name: "q", isPaused: true, stats: stats),
                     QueueRecord(name: "r", isPaused: false),
                 ], nextPageToken: "t"))
         try roundTrip(
-            ListNodesResponse(nodes: [
-                NodeRecord(
-                    id: Samples.id.uuid, name: "n", version: "1", startedAt: Samples.at(1),
-                    heartbeatAt: Samples.at(2), isAlive: true, concurrency: 8, kinds: ["a", "b"], running: 1,
-                    runningJobs: [Samples.id])
-            ], nextPageToken: "t"))
+            ListNodesResponse(
+                nodes: [
+                    NodeRecord(
+                        id: Samples.id.uuid, name: "n", version: "1", startedAt: Samples.at(1),
+                        heartbeatAt: Samples.at(2), isAlive: true, concurrency: 8, kinds: ["a", "b"],
+                        running: 1,
+                        runningJobs: [Samples.id])
+                ], nextPageToken: "t"))
     }
 
     @Test func serverInfo() throws {

@@ -137,7 +137,9 @@ import Testing
         let job = try GetJobRequest.clean(Wire.buffer(Wire.text(1, "a") + Wire.text(1, "b")))
         #expect(job.jobID == "b")
         let times = Wire.bytes(6, Wire.number(1, 5)) + Wire.bytes(6, Wire.number(1, 6) + Wire.number(2, 7000))
-        #expect(try ListJobsRequest.clean(Wire.buffer(Wire.bytes(10, times))).filter?.createdFrom == Samples.at(6, 7))
+        #expect(
+            try ListJobsRequest.clean(Wire.buffer(Wire.bytes(10, times))).filter?.createdFrom
+                == Samples.at(6, 7))
         let due = Wire.bytes(1, Wire.bytes(9, Wire.number(1, 5)) + Wire.bytes(10, Wire.number(1, 6)))
         let spec = try EnqueueRequest.clean(Wire.buffer(due)).job
         #expect(spec?.runAt == nil && spec?.delay == .seconds(6))

@@ -200,7 +200,7 @@ class Writer:
             if kind not in NUMBERS:
                 fail(f"{self.message.short}.{item.c}: an optional field of this type is not generated yet")
             case = f"{self.message.c_prefix}___{item.c}_{item.c}".upper()
-            return f"message._{item.c}_case == {case} ? {NUMBERS[kind][1].format(value)} : nil"
+            return f"message._{item.c}_case == {case}\n? {NUMBERS[kind][1].format(value)} : nil"
         if kind in NUMBERS:
             return NUMBERS[kind][1].format(value)
         if kind == STRING:

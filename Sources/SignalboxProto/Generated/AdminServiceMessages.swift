@@ -389,8 +389,8 @@ extension FieldReader {
         unsafe UserLimitMessage(
             userID: text(message.user_id, "\(field()).user_id", bytesMax: JobLimits.userIDBytesMax),
             queue: text(message.queue, "\(field()).queue", bytesMax: JobLimits.queueBytesMax),
-            maxRunning: message._max_running_case == SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING_MAX_RUNNING ? Int(
-                message.max_running) : nil,
+            maxRunning: message._max_running_case == SIGNALBOX__V1__USER_LIMIT___MAX_RUNNING_MAX_RUNNING
+                ? Int(message.max_running) : nil,
             isOverridden: message.overridden != 0,
             running: Int(message.running))
     }

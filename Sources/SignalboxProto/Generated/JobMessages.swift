@@ -114,7 +114,8 @@ extension FieldReader {
     ) -> Progress {
         unsafe Progress(
             stage: answer(message.stage, "\(field()).stage"),
-            fraction: message._fraction_case == SIGNALBOX__V1__PROGRESS___FRACTION_FRACTION ? message.fraction : nil,
+            fraction: message._fraction_case == SIGNALBOX__V1__PROGRESS___FRACTION_FRACTION
+                ? message.fraction : nil,
             message: answer(message.message, "\(field()).message"),
             done: message.done,
             total: message.total,

@@ -19,8 +19,10 @@ func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
 private let requests: [any RequestMessage.Type] = [
     EnqueueRequest.self, EnqueueBatchRequest.self, GetJobRequest.self, ListJobsRequest.self,
     WatchRequest.self,
-    CancelRequest.self, RetryRequest.self, GetQueueRequest.self, ListQueuesRequest.self, PauseQueueRequest.self,
-    ResumeQueueRequest.self, ListNodesRequest.self, UpdateUserLimitRequest.self, ListUserLimitsRequest.self, ListAttemptsRequest.self,
+    CancelRequest.self, RetryRequest.self, GetQueueRequest.self, ListQueuesRequest.self,
+    PauseQueueRequest.self,
+    ResumeQueueRequest.self, ListNodesRequest.self, UpdateUserLimitRequest.self, ListUserLimitsRequest.self,
+    ListAttemptsRequest.self,
     ListLogLinesRequest.self, GetUserLimitRequest.self,
     GetServerInfoRequest.self,
     HealthCheckRequest.self, ServerReflectionRequest.self,
@@ -29,7 +31,8 @@ private let requests: [any RequestMessage.Type] = [
 private let answers: [any ResponseMessage.Type] = [
     EnqueueResponse.self, EnqueueBatchResponse.self, GetJobResponse.self, ListJobsResponse.self,
     JobResponse.self,
-    WatchResponse.self, QueueResponse.self, ListQueuesResponse.self, ListUserLimitsResponse.self, ListAttemptsResponse.self,
+    WatchResponse.self, QueueResponse.self, ListQueuesResponse.self, ListUserLimitsResponse.self,
+    ListAttemptsResponse.self,
     ListLogLinesResponse.self, ListNodesResponse.self,
     UserLimitResponse.self, GetServerInfoResponse.self, HealthCheckResponse.self,
     ServerReflectionResponse.self,
