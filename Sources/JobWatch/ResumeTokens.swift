@@ -14,7 +14,7 @@ package struct ResumeTokens: Sendable {
     /// The name of the secret in the database. All nodes share it, so each can read the tokens of the others.
     package static let secretName: StaticString = "resume_token"
 
-    /// What a token says to a watch of a subject.
+    /// The meaning of a token for a watch of a subject.
     package enum Reading: Sendable, Equatable {
         case place(WatchPlace)
         /// This service has made the token for another subject.

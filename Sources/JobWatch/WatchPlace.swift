@@ -3,7 +3,7 @@ package import Support
 
 /// How far a watch has come: everything before it was sent, so that a later watch of the same subject can begin here.
 package enum WatchPlace: Sendable, Hashable {
-    /// Of each job that the watch names.
+    /// The place in each job that the watch names.
     case jobs([JobID: JobPlace])
     /// In the change log, of a watch of a user or a queue.
     case changes(ChangePlace)
@@ -17,7 +17,7 @@ package enum JobPlace: Sendable, Hashable {
     case removed
 }
 
-/// What a watch is of, as its caller has written it.
+/// The jobs that a watch is for, as its caller has written them.
 package enum WatchSubject: Sendable, Hashable {
     /// Named jobs, in any order.
     case jobs([JobID])

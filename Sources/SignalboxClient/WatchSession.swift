@@ -89,7 +89,7 @@ package struct WatchSession: Sendable {
         let event = receive(response.event)
         if !response.resumeToken.isEmpty {
             resumeToken = response.resumeToken
-            // What came before the token is not repeated.
+            // Events from before the token are not repeated.
             for id in ended where known[id]?.state?.isFinal == true { known[id] = nil }
             ended = []
         }

@@ -62,7 +62,7 @@ public protocol JobQueue: Sendable {
     func watch(_ subject: JobWatch) -> JobUpdates
 }
 
-/// What a call did with a job that was to be enqueued.
+/// The effect of a call on a job that was to be enqueued.
 public enum EnqueueDisposition: Sendable, Hashable {
     /// The job is new.
     case created
@@ -74,7 +74,7 @@ public enum EnqueueDisposition: Sendable, Hashable {
 public struct EnqueuedJob: Sendable, Hashable {
     /// The new job, or the one with the same id or key and content that existed.
     public var job: Job
-    /// What the call did. Nil if this version does not know it.
+    /// The effect of the call. Nil if this version does not know it.
     public var disposition: EnqueueDisposition?
     /// Whether the job is new. False if it existed already.
     public var isNew: Bool
@@ -86,7 +86,7 @@ public struct EnqueuedID: Sendable, Hashable {
     public var id: UUID
     /// The number of the job's last event; 1 for a new job. A watch from here on misses nothing.
     public var sequence: Int
-    /// What the call did with this job. Nil if this version does not know it.
+    /// The effect of the call on this job. Nil if this version does not know it.
     public var disposition: EnqueueDisposition?
     /// Whether the job is new. False if it existed already.
     public var isNew: Bool

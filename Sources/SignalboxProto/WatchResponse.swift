@@ -3,7 +3,7 @@ package import JobModel
 package import NIOCore
 package import Support
 
-/// What one message of a watch says. Its cases are the domain's types, so it is written by hand.
+/// The event of one message of a watch. Its cases are the domain's types, so it is written by hand.
 package enum WatchEvent: Sendable, Hashable {
     /// Encoding leaves out the attempts, the log and the payload.
     case snapshot(JobRecord)

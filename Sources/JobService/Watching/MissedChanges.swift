@@ -2,7 +2,7 @@ import JobModel
 import JobStore
 import JobWatch
 
-/// What has happened to the jobs of a user or a queue since a watch of them was cut, from the change log.
+/// The changes of the jobs of a user or a queue since a watch of them was cut, from the change log.
 struct MissedChanges: Sendable {
     /// A job with changes, and the last event before them.
     struct Job: Sendable {

@@ -50,7 +50,7 @@ package struct WatchBeginning {
         /// The live jobs of a user or a queue: first those of the page that was read last, then the page that begins after
         /// the number `next`; nil: that was the last page.
         case scope(queue: String?, numbers: ArraySlice<Int64>, next: Int64?)
-        /// What was missed of the jobs of a user or a queue: their events, and then the progress of those that have
+        /// The missed part of the jobs of a user or a queue: their events, and then the progress of those that have
         /// reported any.
         case missed(ArraySlice<MissedChanges.Job>, progress: ArraySlice<Int64>)
         /// Nothing; it is still to be said that the state is complete.

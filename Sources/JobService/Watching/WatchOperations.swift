@@ -3,7 +3,7 @@ package import JobStore
 package import JobWatch
 package import Support
 
-/// What a caller wants to watch, as it was written: named jobs, or the jobs that match a filter.
+/// The wish of a caller to watch, as it was written: named jobs, or the jobs that match a filter.
 package struct WatchQuery: Sendable {
     package struct Job: Sendable {
         package var id: ExactText

@@ -95,7 +95,7 @@ package struct EnqueueResponse: ResponseMessage, Hashable {
     package var job: JobRecord
     /// Whether the job is new. False if it existed already.
     package var created: Bool
-    /// What the call did.
+    /// The effect of the call.
     package var disposition: EnqueueDisposition?
 
     package init(job: JobRecord, created: Bool, disposition: EnqueueDisposition?) {
@@ -205,7 +205,7 @@ extension EnqueueBatchResponse {
         package var jobID: JobID
         /// Whether the job is new. False if it existed already.
         package var created: Bool
-        /// What the call did with this item.
+        /// The effect of the call on this item.
         package var disposition: EnqueueDisposition?
         /// The number of the job's last lifecycle event; 1 for a new job.
         package var sequence: Int64

@@ -96,9 +96,9 @@ type LogLevel int32
 const (
 	// The level is not known.
 	LogLevel_LOG_LEVEL_UNSPECIFIED LogLevel = 0
-	// Details for whoever looks for a fault.
+	// Details that help to find a fault.
 	LogLevel_LOG_LEVEL_DEBUG LogLevel = 1
-	// What a run normally says.
+	// A line about the normal course of the work.
 	LogLevel_LOG_LEVEL_INFO LogLevel = 2
 	// Something unexpected that did not end the attempt.
 	LogLevel_LOG_LEVEL_WARNING LogLevel = 3

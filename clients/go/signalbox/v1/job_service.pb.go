@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a call did with a job that was to be enqueued. Later versions may add
+// The effect of a call on a job that was to be enqueued. Later versions may add
 // values.
 type EnqueueDisposition int32
 
@@ -222,7 +222,7 @@ type EnqueueResponse struct {
 	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// Whether the job is new. False if it existed already.
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
-	// What the call did.
+	// The effect of the call.
 	Disposition EnqueueDisposition `protobuf:"varint,3,opt,name=disposition,proto3,enum=signalbox.v1.EnqueueDisposition" json:"disposition,omitempty"`
 }
 
@@ -387,7 +387,7 @@ type EnqueuedJob struct {
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Whether the job is new. False if it existed already.
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
-	// What the call did with this item.
+	// The effect of the call on this item.
 	Disposition EnqueueDisposition `protobuf:"varint,3,opt,name=disposition,proto3,enum=signalbox.v1.EnqueueDisposition" json:"disposition,omitempty"`
 	// The number of the job's last lifecycle event; 1 for a new job.
 	Sequence int64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -1138,9 +1138,11 @@ type WatchResponse struct {
 	//	*WatchResponse_SnapshotsComplete
 	Event isWatchResponse_Event `protobuf_oneof:"event"`
 	// Where the watch can go on after it was cut, for WatchRequest.resume_token.
-	// Sent with heartbeat and snapshots_complete, and with other messages where
-	// that costs little; empty: the token of before is still valid, and a watch
-	// that resumes there repeats what came since.
+	// Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+	// later server may send it with other messages too. Empty: the latest token is
+	// still valid. A watch that resumes repeats the events since its token, and a
+	// watch with a filter also some events from shortly before it; clients ignore
+	// an event whose sequence they have seen.
 	ResumeToken string `protobuf:"bytes,15,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 }
 

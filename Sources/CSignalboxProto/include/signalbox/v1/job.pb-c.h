@@ -73,11 +73,11 @@ typedef enum _Signalbox__V1__LogLevel {
    */
   SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_UNSPECIFIED = 0,
   /*
-   * Details for whoever looks for a fault.
+   * Details that help to find a fault.
    */
   SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_DEBUG = 1,
   /*
-   * What a run normally says.
+   * A line about the normal course of the work.
    */
   SIGNALBOX__V1__LOG_LEVEL__LOG_LEVEL_INFO = 2,
   /*

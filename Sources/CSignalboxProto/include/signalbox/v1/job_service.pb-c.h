@@ -51,7 +51,7 @@ typedef struct Signalbox__V1__RetryResponse Signalbox__V1__RetryResponse;
 /* --- enums --- */
 
 /*
- * What a call did with a job that was to be enqueued. Later versions may add
+ * The effect of a call on a job that was to be enqueued. Later versions may add
  * values.
  */
 typedef enum _Signalbox__V1__EnqueueDisposition {
@@ -153,7 +153,7 @@ struct  Signalbox__V1__EnqueueResponse
    */
   protobuf_c_boolean created;
   /*
-   * What the call did.
+   * The effect of the call.
    */
   Signalbox__V1__EnqueueDisposition disposition;
 };
@@ -211,7 +211,7 @@ struct  Signalbox__V1__EnqueuedJob
    */
   protobuf_c_boolean created;
   /*
-   * What the call did with this item.
+   * The effect of the call on this item.
    */
   Signalbox__V1__EnqueueDisposition disposition;
   /*
@@ -498,9 +498,11 @@ struct  Signalbox__V1__WatchResponse
   ProtobufCMessage base;
   /*
    * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-   * Sent with heartbeat and snapshots_complete, and with other messages where
-   * that costs little; empty: the token of before is still valid, and a watch
-   * that resumes there repeats what came since.
+   * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+   * later server may send it with other messages too. Empty: the latest token is
+   * still valid. A watch that resumes repeats the events since its token, and a
+   * watch with a filter also some events from shortly before it; clients ignore
+   * an event whose sequence they have seen.
    */
   ProtobufCBinaryData resume_token;
   Signalbox__V1__WatchResponse__EventCase event_case;

@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * What a call did with a job that was to be enqueued. Later versions may add
+ * The effect of a call on a job that was to be enqueued. Later versions may add
  * values.
  * </pre>
  *

@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private int disposition_ = 0;
   /**
    * <pre>
-   * What the call did.
+   * The effect of the call.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the call did.
+   * The effect of the call.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     private int disposition_ = 0;
     /**
      * <pre>
-     * What the call did.
+     * The effect of the call.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -750,7 +750,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did.
+     * The effect of the call.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -765,7 +765,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did.
+     * The effect of the call.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -778,7 +778,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did.
+     * The effect of the call.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did.
+     * The effect of the call.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>

@@ -52,7 +52,7 @@ public interface EnqueueResponseOrBuilder extends
 
   /**
    * <pre>
-   * What the call did.
+   * The effect of the call.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -61,7 +61,7 @@ public interface EnqueueResponseOrBuilder extends
   int getDispositionValue();
   /**
    * <pre>
-   * What the call did.
+   * The effect of the call.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>

@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private int disposition_ = 0;
   /**
    * <pre>
-   * What the call did with this item.
+   * The effect of the call on this item.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the call did with this item.
+   * The effect of the call on this item.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     private int disposition_ = 0;
     /**
      * <pre>
-     * What the call did with this item.
+     * The effect of the call on this item.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did with this item.
+     * The effect of the call on this item.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -715,7 +715,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did with this item.
+     * The effect of the call on this item.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did with this item.
+     * The effect of the call on this item.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -746,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the call did with this item.
+     * The effect of the call on this item.
      * </pre>
      *
      * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>

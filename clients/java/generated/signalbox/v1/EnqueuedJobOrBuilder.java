@@ -39,7 +39,7 @@ public interface EnqueuedJobOrBuilder extends
 
   /**
    * <pre>
-   * What the call did with this item.
+   * The effect of the call on this item.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>
@@ -48,7 +48,7 @@ public interface EnqueuedJobOrBuilder extends
   int getDispositionValue();
   /**
    * <pre>
-   * What the call did with this item.
+   * The effect of the call on this item.
    * </pre>
    *
    * <code>.signalbox.v1.EnqueueDisposition disposition = 3;</code>

@@ -22,7 +22,7 @@ public enum LogLevel
   LOG_LEVEL_UNSPECIFIED(0),
   /**
    * <pre>
-   * Details for whoever looks for a fault.
+   * Details that help to find a fault.
    * </pre>
    *
    * <code>LOG_LEVEL_DEBUG = 1;</code>
@@ -30,7 +30,7 @@ public enum LogLevel
   LOG_LEVEL_DEBUG(1),
   /**
    * <pre>
-   * What a run normally says.
+   * A line about the normal course of the work.
    * </pre>
    *
    * <code>LOG_LEVEL_INFO = 2;</code>
@@ -65,7 +65,7 @@ public enum LogLevel
   public static final int LOG_LEVEL_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Details for whoever looks for a fault.
+   * Details that help to find a fault.
    * </pre>
    *
    * <code>LOG_LEVEL_DEBUG = 1;</code>
@@ -73,7 +73,7 @@ public enum LogLevel
   public static final int LOG_LEVEL_DEBUG_VALUE = 1;
   /**
    * <pre>
-   * What a run normally says.
+   * A line about the normal course of the work.
    * </pre>
    *
    * <code>LOG_LEVEL_INFO = 2;</code>

@@ -463,9 +463,11 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-   * Sent with heartbeat and snapshots_complete, and with other messages where
-   * that costs little; empty: the token of before is still valid, and a watch
-   * that resumes there repeats what came since.
+   * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+   * later server may send it with other messages too. Empty: the latest token is
+   * still valid. A watch that resumes repeats the events since its token, and a
+   * watch with a filter also some events from shortly before it; clients ignore
+   * an event whose sequence they have seen.
    * </pre>
    *
    * <code>string resume_token = 15;</code>
@@ -487,9 +489,11 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-   * Sent with heartbeat and snapshots_complete, and with other messages where
-   * that costs little; empty: the token of before is still valid, and a watch
-   * that resumes there repeats what came since.
+   * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+   * later server may send it with other messages too. Empty: the latest token is
+   * still valid. A watch that resumes repeats the events since its token, and a
+   * watch with a filter also some events from shortly before it; clients ignore
+   * an event whose sequence they have seen.
    * </pre>
    *
    * <code>string resume_token = 15;</code>
@@ -2603,9 +2607,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with heartbeat and snapshots_complete, and with other messages where
-     * that costs little; empty: the token of before is still valid, and a watch
-     * that resumes there repeats what came since.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+     * later server may send it with other messages too. Empty: the latest token is
+     * still valid. A watch that resumes repeats the events since its token, and a
+     * watch with a filter also some events from shortly before it; clients ignore
+     * an event whose sequence they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2626,9 +2632,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with heartbeat and snapshots_complete, and with other messages where
-     * that costs little; empty: the token of before is still valid, and a watch
-     * that resumes there repeats what came since.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+     * later server may send it with other messages too. Empty: the latest token is
+     * still valid. A watch that resumes repeats the events since its token, and a
+     * watch with a filter also some events from shortly before it; clients ignore
+     * an event whose sequence they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2650,9 +2658,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with heartbeat and snapshots_complete, and with other messages where
-     * that costs little; empty: the token of before is still valid, and a watch
-     * that resumes there repeats what came since.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+     * later server may send it with other messages too. Empty: the latest token is
+     * still valid. A watch that resumes repeats the events since its token, and a
+     * watch with a filter also some events from shortly before it; clients ignore
+     * an event whose sequence they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2670,9 +2680,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with heartbeat and snapshots_complete, and with other messages where
-     * that costs little; empty: the token of before is still valid, and a watch
-     * that resumes there repeats what came since.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+     * later server may send it with other messages too. Empty: the latest token is
+     * still valid. A watch that resumes repeats the events since its token, and a
+     * watch with a filter also some events from shortly before it; clients ignore
+     * an event whose sequence they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2687,9 +2699,11 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with heartbeat and snapshots_complete, and with other messages where
-     * that costs little; empty: the token of before is still valid, and a watch
-     * that resumes there repeats what came since.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+     * later server may send it with other messages too. Empty: the latest token is
+     * still valid. A watch that resumes repeats the events since its token, and a
+     * watch with a filter also some events from shortly before it; clients ignore
+     * an event whose sequence they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>

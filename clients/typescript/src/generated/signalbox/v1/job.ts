@@ -27,9 +27,9 @@ export enum JobState {
 export enum LogLevel {
   /** The level is not known. */
   UNSPECIFIED = 0,
-  /** Details for whoever looks for a fault. */
+  /** Details that help to find a fault. */
   DEBUG = 1,
-  /** What a run normally says. */
+  /** A line about the normal course of the work. */
   INFO = 2,
   /** Something unexpected that did not end the attempt. */
   WARNING = 3,

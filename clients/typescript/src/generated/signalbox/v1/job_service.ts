@@ -6,7 +6,7 @@ import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Attempt, Job, JobError, JobFilter, JobResult, JobSpec, JobState, LogLevel, LogLine, Progress } from "./job.js";
 
-/** What a call did with a job that was to be enqueued. Later versions may add values. */
+/** The effect of a call on a job that was to be enqueued. Later versions may add values. */
 export enum EnqueueDisposition {
   /** Never sent. */
   UNSPECIFIED = 0,
@@ -63,7 +63,7 @@ export interface EnqueueResponse {
   job?: Job | undefined;
   /** Whether the job is new. False if it existed already. */
   created: boolean;
-  /** What the call did. */
+  /** The effect of the call. */
   disposition: EnqueueDisposition;
 }
 
@@ -99,7 +99,7 @@ export interface EnqueuedJob {
   jobId: string;
   /** Whether the job is new. False if it existed already. */
   created: boolean;
-  /** What the call did with this item. */
+  /** The effect of the call on this item. */
   disposition: EnqueueDisposition;
   /** The number of the job's last lifecycle event; 1 for a new job. */
   sequence: bigint;
@@ -322,9 +322,11 @@ export interface WatchResponse {
     | { case: "snapshotsComplete"; value: SnapshotsComplete }
     | undefined;
   /**
-   * Where the watch can go on after it was cut, for WatchRequest.resume_token. Sent with heartbeat and
-   * snapshots_complete, and with other messages where that costs little; empty: the token of before is still
-   * valid, and a watch that resumes there repeats what came since.
+   * Where the watch can go on after it was cut, for WatchRequest.resume_token. Sent with snapshots_complete,
+   * and with a heartbeat if there is a new one; a later server may send it with other messages too. Empty:
+   * the latest token is still valid. A watch that resumes repeats the events since its token, and a watch
+   * with a filter also some events from shortly before it; clients ignore an event whose sequence they have
+   * seen.
    */
   resumeToken: string;
 }

@@ -98,10 +98,10 @@ nonisolated enum Signalbox_V1_LogLevel: SwiftProtobuf.Enum, Swift.CaseIterable {
   /// The level is not known.
   case unspecified // = 0
 
-  /// Details for whoever looks for a fault.
+  /// Details that help to find a fault.
   case debug // = 1
 
-  /// What a run normally says.
+  /// A line about the normal course of the work.
   case info // = 2
 
   /// Something unexpected that did not end the attempt.

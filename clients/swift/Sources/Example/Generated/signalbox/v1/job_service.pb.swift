@@ -22,7 +22,7 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
-/// What a call did with a job that was to be enqueued. Later versions may add
+/// The effect of a call on a job that was to be enqueued. Later versions may add
 /// values.
 nonisolated enum Signalbox_V1_EnqueueDisposition: SwiftProtobuf.Enum, Swift.CaseIterable {
   typealias RawValue = Int
@@ -201,7 +201,7 @@ nonisolated struct Signalbox_V1_EnqueueResponse: Sendable {
   /// Whether the job is new. False if it existed already.
   var created: Bool = false
 
-  /// What the call did.
+  /// The effect of the call.
   var disposition: Signalbox_V1_EnqueueDisposition = .unspecified
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -251,7 +251,7 @@ nonisolated struct Signalbox_V1_EnqueuedJob: Sendable {
   /// Whether the job is new. False if it existed already.
   var created: Bool = false
 
-  /// What the call did with this item.
+  /// The effect of the call on this item.
   var disposition: Signalbox_V1_EnqueueDisposition = .unspecified
 
   /// The number of the job's last lifecycle event; 1 for a new job.
@@ -588,9 +588,11 @@ nonisolated struct Signalbox_V1_WatchResponse: Sendable {
   }
 
   /// Where the watch can go on after it was cut, for WatchRequest.resume_token.
-  /// Sent with heartbeat and snapshots_complete, and with other messages where
-  /// that costs little; empty: the token of before is still valid, and a watch
-  /// that resumes there repeats what came since.
+  /// Sent with snapshots_complete, and with a heartbeat if there is a new one; a
+  /// later server may send it with other messages too. Empty: the latest token is
+  /// still valid. A watch that resumes repeats the events since its token, and a
+  /// watch with a filter also some events from shortly before it; clients ignore
+  /// an event whose sequence they have seen.
   var resumeToken: String = String()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
