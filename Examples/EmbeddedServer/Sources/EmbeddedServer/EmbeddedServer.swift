@@ -30,9 +30,9 @@ struct EmbeddedServer {
         let enqueued = try await jobs.enqueue(CountWords.kind, userID: "ada", input: input)
         for try await update in jobs.watch(.job(enqueued.job.id)) {
             switch update {
-            case .event(let event): print("\(event.sequence) \(event.kind)")
-            case .progress(_, _, let progress): print("\(progress.stage) \(progress.step)/\(progress.steps)")
-            case .snapshot, .log, .isCurrent: break
+            case .event(let event): print("\(event.sequence) \(event.state)")
+            case .progress(_, _, let progress): print("\(progress.stage) \(progress.done)/\(progress.total)")
+            case .snapshot, .log, .removed, .isCurrent: break
             }
         }
         print(try await jobs.result(of: enqueued.job.id, as: [Int].self))

@@ -8,7 +8,7 @@ import Testing
     @Test func countsEachText() async throws {
         let outcome = try await HandlerTest(CountWords()).run(.init(texts: ["a b", "", "c"]))
         #expect(try outcome.result(as: [Int].self) == [2, 0, 1])
-        #expect(outcome.reports.map(\.step) == [1, 2, 3])
+        #expect(outcome.reports.map(\.done) == [1, 2, 3])
     }
 
     @Test func goesOnAfterAnInterruption() async throws {
