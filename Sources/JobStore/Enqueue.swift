@@ -54,7 +54,11 @@ struct FindExisting: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_existing",
         """
-        SELECT t.ordinal, j.id, j.digest, j.idempotency_key, coalesce(l.sequence, f.sequence) AS sequence
+        SELECT t.ordinal, j.id, j.digest, j.idempotency_key, coalesce(l.sequence, f.sequence) AS sequence,
+            -- The id is of one job and the key of another: the request cannot be the same as both.
+            EXISTS (
+                SELECT FROM job other
+                WHERE other.user_id = t.user_id AND other.idempotency_key = t.key AND other.id <> j.id) AS is_of_two
         FROM unnest(\(\.ids), \(\.users), \(\.keys)) WITH ORDINALITY AS t(id, user_id, key, ordinal)
         JOIN LATERAL (
             SELECT id, number, digest, idempotency_key FROM job WHERE job.id = t.id
@@ -343,12 +347,13 @@ extension JobStore {
         let digest: Column<[UInt8]?> = try result.column("digest")
         let key: Column<ExactText?> = try result.column("idempotency_key")
         let sequence: Column<Int64?> = try result.column("sequence")
+        let isOfTwo: Column<Bool> = try result.column("is_of_two")
         var found: [(index: Int, outcome: Result<EnqueueOutcome, StoreError>)] = []
         for row in result {
             let index = Int(try row[ordinal]) - 1
             let id = try row[id]
             let own = RequestDigest.digest(of: jobs[index].spec, key: try row[key])
-            guard try row[digest] == own else {
+            guard try row[digest] == own, try !row[isOfTwo] else {
                 found.append((index, .failure(.conflict(id, index: 0))))
                 continue
             }

@@ -205,7 +205,7 @@ def test_the_environment_is_what_it_is_allowed(scene):
     facts = {name for name in found if name.startswith("SIGNALBOX_")}
     assert facts == {
         f"SIGNALBOX_{name}"
-        for name in ("JOB_ID", "ATTEMPT", "MAX_ATTEMPTS", "KIND", "USER_ID", "QUEUE", "CONTENT_TYPE")
+        for name in ("JOB_ID", "ATTEMPT", "ATTEMPTS_USED", "MAX_ATTEMPTS", "KIND", "USER_ID", "QUEUE", "CONTENT_TYPE")
     }
     # Python sets LC_CTYPE for itself where no language is set.
     usual = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LC_CTYPE", "LC_TIME"}

@@ -268,9 +268,14 @@ def test_text_elsewhere_that_is_no_text(api: Api):
 
 
 def test_the_last_of_a_field_given_twice_counts(api: Api):
-    """As the protobuf encoding says: scalars are replaced, messages merged."""
+    """As the protobuf encoding says: scalars are replaced, messages merged.
+
+    protobuf-c before 1.5 cannot merge messages when a oneof is set in neither, and it gets an optional field alone in one.
+    """
     user = unique().encode()
-    hour = job_pb2.JobSpec(kind="test.noop", user_id="first", delay={"seconds": 3_600}).SerializeToString()
+    hour = job_pb2.JobSpec(
+        kind="test.noop", user_id="first", priority=1, delay={"seconds": 3_600}
+    ).SerializeToString()
     data = field(1, hour) + field(1, field(2, b"second") + field(2, user))
     job = job_service_pb2.EnqueueResponse.FromString(api.raw(ENQUEUE, data)).job
     assert job.kind == "test.noop" and job.user_id == user.decode()
@@ -278,7 +283,7 @@ def test_the_last_of_a_field_given_twice_counts(api: Api):
 
 
 def test_a_job_in_two_parts_that_are_not_due(api: Api):
-    """protobuf-c before 1.5 cannot merge messages when a oneof is set in neither: then it is refused."""
+    """The request is refused then, or read as another implementation reads it."""
     user = unique().encode()
     try:
         answer = job_service_pb2.EnqueueResponse.FromString(

@@ -26,6 +26,14 @@ import Testing
                 $0.idempotencyKey = "key"
             }
             #expect(!keyed.isNew && keyed.job.spec.idempotencyKey == nil)
+            // A request with the id of one job and the key of another is the same as neither.
+            _ = try await enqueue(bench) { $0.idempotencyKey = "taken" }
+            await #expect(throws: StoreError.conflict(Self.id, index: 0)) {
+                _ = try await enqueue(bench) {
+                    $0.jobID = Self.id
+                    $0.idempotencyKey = "taken"
+                }
+            }
             let changes: [(inout JobSpec) -> Void] = [
                 { $0.payload = [1] }, { $0.userID = "v" }, { $0.priority = 1 },
             ]
@@ -37,7 +45,7 @@ import Testing
                     }
                 }
             }
-            #expect(try await bench.one.claim().runs.count == 1)
+            #expect(try await bench.one.claim().runs.count == 2)
         }
     }
 

@@ -22,7 +22,7 @@ extension ModelTables {
         _ job: NewJob, under grant: StartGrant?, on node: Int32, at now: Timestamp
     ) throws(StoreError) -> ModelEnqueued {
         if let existing = existing(job) {
-            guard existing.mayConflict, Self.isSame(existing.spec, job.spec) else {
+            guard existing.mayConflict, Self.isSame(existing.spec, job.spec), !isOfTwo(job) else {
                 throw .conflict(existing.id, index: 0)
             }
             return ModelEnqueued(enqueued: Enqueued(job: existing.record, isNew: false))
@@ -68,7 +68,15 @@ extension ModelTables {
             }
     }
 
-    /// Ids do not count: a request may come again under another one and the same key.
+    /// Whether the id is of one job and the key of another.
+    private func isOfTwo(_ job: NewJob) -> Bool {
+        guard let key = job.spec.idempotencyKey, jobs.contains(where: { $0.id == job.id }) else { return false }
+        return jobs.contains {
+            $0.id != job.id && $0.spec.userID == job.spec.userID && $0.spec.idempotencyKey == key
+        }
+    }
+
+    /// Ids and keys do not count: a request may come again under another one and the same key.
     private static func isSame(_ left: JobSpec, _ right: JobSpec) -> Bool {
         var left = left
         left.jobID = right.jobID
