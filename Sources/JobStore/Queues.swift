@@ -77,8 +77,7 @@ struct CountQueues: Command {
                 OR (SELECT count(*) FROM \(lanes(atMost: "\(\.lanesMax) + 1")) all_lanes) > \(\.lanesMax) AS capped
         FROM unnest(\(\.queues)) AS q (id) CROSS JOIN latest_end CROSS JOIN newest_end
         CROSS JOIN LATERAL \(count(where: "state = 'ready'")) ready
-        -- The first two conditions are those of the index; the third leaves out states that this version does not know.
-        CROSS JOIN LATERAL \(count(where: "state <> 'ready' AND state <> 'running' AND state = 'scheduled'")) scheduled
+        CROSS JOIN LATERAL \(count(where: "state <> 'ready' AND state <> 'running'")) scheduled
         CROSS JOIN LATERAL \(count(where: "state = 'running'")) running
         LEFT JOIN ends ON ends.queue = q.id LEFT JOIN begins ON begins.queue = q.id
         """)
@@ -97,12 +96,12 @@ struct CountQueues: Command {
     }
 
     /// Counts the live jobs of `q` up to one more than `jobsMax`, and returns the earliest due time among them. The condition
-    /// is that of an index of the jobs of a lane.
+    /// is that of an index of the jobs of a lane. A state that this version does not know is not counted.
     private static func count(where condition: SQL<Self>) -> SQL<Self> {
         """
-        (SELECT count(*) AS jobs, min(due_at) AS due_at FROM (
-            SELECT l.due_at FROM \(lanes(atMost: "\(\.lanesMax)")) lane CROSS JOIN LATERAL (
-                SELECT due_at FROM live WHERE \(condition) AND live.lane = lane.id LIMIT \(\.jobsMax) + 1) l
+        (SELECT count(*) FILTER (WHERE state IN ('scheduled', 'ready', 'running')) AS jobs, min(due_at) AS due_at FROM (
+            SELECT l.due_at, l.state FROM \(lanes(atMost: "\(\.lanesMax)")) lane CROSS JOIN LATERAL (
+                SELECT due_at, state FROM live WHERE \(condition) AND live.lane = lane.id LIMIT \(\.jobsMax) + 1) l
             LIMIT \(\.jobsMax) + 1) counted)
         """
     }
