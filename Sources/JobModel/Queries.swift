@@ -6,7 +6,7 @@ package struct JobFilter: Sendable, Hashable {
     package var userID: ExactText?
     package var queue: String?
     /// The wanted kinds; empty: every kind.
-    // exact: kinds are ASCII.
+    // exact: kinds are names that were checked to be ASCII.
     package var kinds: Set<String> = []
     /// The wanted states; empty: every state.
     package var states: Set<JobState> = []

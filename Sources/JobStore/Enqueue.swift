@@ -231,7 +231,11 @@ extension JobStore {
             if firsts.count == open.count { return outcomes }
             open = open.filter { index in
                 guard let first = firstByID[jobs[index].id], first != index else { return false }
-                guard RequestDigest.isSame(jobs[index].spec, as: jobs[first].spec) else { return true }
+                let key = jobs[index].spec.idempotencyKey
+                // Another key may belong to another job, which is looked up below.
+                guard key == nil || key == jobs[first].spec.idempotencyKey,
+                    RequestDigest.isSame(jobs[index].spec, as: jobs[first].spec)
+                else { return true }
                 outcomes[index] = outcomes[first].map { $0.again(of: jobs[first]) }
                 return false
             }

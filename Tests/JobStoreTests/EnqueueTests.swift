@@ -224,6 +224,30 @@ import Testing
         }
     }
 
+    /// The id and the key of two jobs with the same content: the request repeats neither.
+    @Test func anIDAndAKeyOfDifferentJobs() async throws {
+        try await Bench.with { bench in
+            let id = JobID.version7(at: .now)
+            _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", jobID: id))
+            _ = try await bench.enqueue(JobSpec(kind: "k", userID: "u", idempotencyKey: "key"))
+            let both = JobSpec(kind: "k", userID: "u", jobID: id, idempotencyKey: "key")
+            let job = NewJob(spec: both, now: .now)
+            #expect(await conflict { _ = try await bench.store.enqueue(job) }?.0 == id)
+            #expect(await conflict { _ = try await bench.store.enqueueBatch([job]) }?.0 == id)
+            // Beside a repetition in one commit.
+            let same = NewJob(spec: JobSpec(kind: "k", userID: "u", jobID: id), now: .now)
+            let outcomes = try await bench.database.run("commit") { connection throws(PostgresError) in
+                try bench.store.commitEnqueues([same, job], connection)
+            }
+            guard case .success(.existing(id, sequence: 1)) = outcomes[0],
+                case .failure(.conflict(id, 0)) = outcomes[1]
+            else {
+                Issue.record("\(outcomes)")
+                return
+            }
+        }
+    }
+
     /// Digests that earlier versions have stored must still be found equal.
     @Test func theDigestStaysAsItWas() {
         let spec = JobSpec(

@@ -70,7 +70,9 @@ extension ModelTables {
 
     /// Whether the id is of one job and the key of another.
     private func isOfTwo(_ job: NewJob) -> Bool {
-        guard let key = job.spec.idempotencyKey, jobs.contains(where: { $0.id == job.id }) else { return false }
+        guard let key = job.spec.idempotencyKey, jobs.contains(where: { $0.id == job.id }) else {
+            return false
+        }
         return jobs.contains {
             $0.id != job.id && $0.spec.userID == job.spec.userID && $0.spec.idempotencyKey == key
         }
