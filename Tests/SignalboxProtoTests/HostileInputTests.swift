@@ -198,6 +198,17 @@ import Testing
         #expect(request.jobs == [.init(jobID: "j", afterSequence: -1, afterLogLine: -2)])
     }
 
+    /// It is refused while it is read: a cut id could be another job's.
+    @Test func anIDThatIsTooLongIsRefused() throws {
+        let long = Array("\(Samples.id)".utf8) + [0x9D, 0xFF]
+        #expect(try GetJobRequest.violations(Wire.bytes(1, long)).map(\.field) == ["job_id"])
+        #expect(
+            try EnqueueRequest.violations(Wire.bytes(1, Wire.bytes(6, long))).map(\.field) == ["job.job_id"])
+        #expect(
+            try WatchRequest.violations(Wire.bytes(1, Wire.bytes(1, long))).map(\.field) == ["jobs[0].job_id"]
+        )
+    }
+
     @Test func clientsRefuseWhatTheyDoNotKnow() throws {
         #expect(
             throws: DecodingError.invalid(
