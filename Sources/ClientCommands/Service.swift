@@ -10,9 +10,8 @@ import Support
 
 /// A connection to the server, for calls with decoded messages.
 struct Service: Sendable {
-    /// The largest message: a job with its whole history, up to 1,000 attempts and 200 log lines of 4 KiB,
-    /// payload and result.
-    private static let messageBytesMax = 16 << 20
+    /// The API promises that no response is larger.
+    private static let messageBytesMax = 4 << 20
 
     let client: Client
     let timeout: Duration

@@ -29,8 +29,8 @@ actor Connector {
         case closed
     }
 
-    /// A job comes with its whole history: up to 1,000 attempts and 200 lines of 4 KiB, payload and result.
-    private static let messageBytesMax = 16 << 20
+    /// The API promises that no response is larger.
+    private static let messageBytesMax = 4 << 20
     static let isClosed = Status(.unavailable, "the client is closed")
 
     private let configuration: SignalboxClient.Configuration
