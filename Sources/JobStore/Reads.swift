@@ -115,8 +115,9 @@ struct FindEvents: Command {
     /// Reads the beginning of a history that is too long: a caller that follows a job reads on from there.
     static let statement = ParameterizedStatement<Self>("find_events", events(history: "ASC"))
 
-    /// Reads the end of a history that is too long.
-    static let last = ParameterizedStatement<Self>("find_last_events", events(history: "DESC"))
+    /// Reads the last ends of attempts of a history, and the present state.
+    static let last = ParameterizedStatement<Self>(
+        "find_last_events", events(history: "DESC", "AND started_at IS NOT NULL"))
 
     /// - Parameter condition: further conditions on the rows of the history.
     static func events(history order: SQL<Self>, _ condition: SQL<Self> = "") -> SQL<Self> {
@@ -268,11 +269,9 @@ extension JobStore {
         return try await read("history") { connection throws(PostgresError) in
             let results = try connection.transaction(
                 [
-                    // An attempt has at most three rows: the request to stop it, its end, and the Retry after that.
                     Query(
                         FindEvents.last,
-                        FindEvents(
-                            after: [found.number: 0], historyMax: 3 * JobLimits.attemptsReturnedMax)),
+                        FindEvents(after: [found.number: 0], historyMax: JobLimits.attemptsReturnedMax)),
                     Query(FindLogs([(number: found.number, after: 0)])),
                 ] + (payload ? [Query(FindPayload(number: found.number))] : []))
             var job = found

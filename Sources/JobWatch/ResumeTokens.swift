@@ -1,6 +1,6 @@
 import Crypto
 import Foundation
-import JobModel
+package import JobModel
 package import Support
 
 /// Makes and reads resume tokens: where a watch can go on, for one subject.
@@ -35,17 +35,26 @@ package struct ResumeTokens: Sendable {
 
     /// Nil if the token would be longer than `JobLimits.resumeTokenBytesMax`: a watch of very many jobs with very large
     /// sequences has none.
-    package func encode(_ place: WatchPlace, of subject: WatchSubject) -> String? {
+    ///
+    /// - Parameter users: whose jobs the watch reports. A token for other users is not usable, because their jobs had no
+    ///   snapshots.
+    package func encode(
+        _ place: WatchPlace, of subject: WatchSubject, for users: UserScope = .all
+    ) -> String? {
         let digest = Self.digest(of: subject)
         guard let bytes = PlaceCoding.encode(place),
-            let sealed = try? ChaChaPoly.seal(Data(bytes), using: key(of: digest)).combined
+            let sealed = try? ChaChaPoly.seal(
+                Data(Self.prefix(users, of: subject) + bytes), using: key(of: digest)
+            ).combined
         else { return nil }
         let token = Base64.url.encode([Self.version] + digest + sealed)
         guard token.count <= JobLimits.resumeTokenBytesMax else { return nil }
         return String(decoding: token, as: UTF8.self)
     }
 
-    package func decode(_ token: ExactText, of subject: WatchSubject) -> Reading {
+    package func decode(
+        _ token: ExactText, of subject: WatchSubject, for users: UserScope = .all
+    ) -> Reading {
         guard token.utf8.count <= JobLimits.resumeTokenBytesMax,
             let bytes = Base64.url.decode(Array(token.utf8)[...]), bytes.count > Self.digestBytes,
             bytes[0] == Self.version
@@ -55,7 +64,10 @@ package struct ResumeTokens: Sendable {
             let opened = try? ChaChaPoly.open(box, using: key(of: digest))
         else { return .unusable }
         guard digest == Self.digest(of: subject) else { return .ofAnotherSubject }
-        return PlaceCoding.decode(Array(opened), of: subject).map { .place($0) } ?? .unusable
+        let prefix = Self.prefix(users, of: subject)
+        guard opened.starts(with: prefix) else { return .unusable }
+        return PlaceCoding.decode(Array(opened.dropFirst(prefix.count)), of: subject).map { .place($0) }
+            ?? .unusable
     }
 
     /// Each subject has a key of its own, so that random nonces of 96 bits suffice for all tokens of one key.
@@ -63,6 +75,21 @@ package struct ResumeTokens: Sendable {
         HKDF<SHA256>.deriveKey(
             inputKeyMaterial: secret, info: Data("signalbox resume token 1".utf8) + digest,
             outputByteCount: 32)
+    }
+
+    /// The bytes before the place: a digest of the users. Named jobs are looked up for their caller, so there is none.
+    private static func prefix(_ users: UserScope, of subject: WatchSubject) -> [UInt8] {
+        guard case .all = subject else { return [] }
+        var hash = SHA256()
+        if case .only(let users) = users {
+            for user in users.sorted() {
+                withUnsafeBytes(of: Int64(user.utf8.count).bigEndian) { hash.update(bufferPointer: $0) }
+                hash.update(data: Array(user.utf8))
+            }
+        } else {
+            hash.update(data: Data("all".utf8))
+        }
+        return Array(hash.finalize().prefix(8))
     }
 
     private static func digest(of subject: WatchSubject) -> [UInt8] {

@@ -117,9 +117,12 @@ package final class Subscription: Sendable {
     /// time, so each heartbeat of a watch of a user or a queue has one, unless more is still to be sent.
     package func resumeToken() -> String? {
         guard case .all(let userID, let queue, _) = target else { return jobsToken() }
-        // In this order: what happens before this place has been received when the buffer is looked at.
-        guard let place = hub.place, state.withLock({ $0.buffer.hasSentAll }) else { return nil }
-        return hub.tokens.encode(.changes(place), of: .all(userID: userID, queue: queue))
+        // In this order: what happens before this place has been received when the buffer is looked at. A watch that has
+        // ended may have missed changes before the place.
+        guard let place = hub.place, state.withLock({ !$0.isOver && $0.buffer.hasSentAll }) else {
+            return nil
+        }
+        return hub.tokens.encode(.changes(place), of: .all(userID: userID, queue: queue), for: users)
     }
 
     /// The resume token of a watch that has sent all of its beginning.
@@ -127,7 +130,9 @@ package final class Subscription: Sendable {
     /// - Parameter place: everything before it was sent, by a watch of a user or a queue. Nil: such a watch has no token.
     package func resumeToken(at place: ChangePlace?) -> String? {
         guard case .all(let userID, let queue, _) = target else { return jobsToken() }
-        return place.flatMap { hub.tokens.encode(.changes($0), of: .all(userID: userID, queue: queue)) }
+        return place.flatMap {
+            hub.tokens.encode(.changes($0), of: .all(userID: userID, queue: queue), for: users)
+        }
     }
 
     private func jobsToken() -> String? {
@@ -141,12 +146,12 @@ package final class Subscription: Sendable {
     /// Whether it is of the jobs of a lane.
     package func includes(_ lane: LaneName) -> Bool { target.includes(lane) }
 
-    /// The saved lines that have not been sent yet. They count as sent from here on.
-    package func unsent(_ lines: [LogLine], of job: JobID) -> [LogLine] {
+    /// Takes note of saved lines of a job's log that its reader sends now. Those of them that came through the hub since the
+    /// job is tracked are not sent again.
+    package func sendsLog(of job: JobID, upTo number: Int64) {
         state.withLock { state in
-            let last = state.lastLogLine[job] ?? 0
-            state.lastLogLine[job] = max(last, lines.last?.number ?? 0)
-            return lines.filter { $0.number > last }
+            state.lastLogLine[job] = max(state.lastLogLine[job] ?? 0, number)
+            state.buffer.dropLog(of: job, upTo: number)
         }
     }
 
@@ -175,7 +180,7 @@ package final class Subscription: Sendable {
         change { state in
             // Until the job is tracked its log is left to the caller of `track`, who reads what is saved.
             guard let last = state.lastLogLine[job] else { return }
-            guard isSaved || lines.first?.number == last + 1 else { return }
+            guard isSaved || lines.first.map({ $0.number - 1 }) == last else { return }
             let new = lines.filter { $0.number > last }
             guard let newest = new.last else { return }
             state.lastLogLine[job] = newest.number

@@ -182,6 +182,12 @@ package struct WatchBuffer: Sendable {
         return isKept
     }
 
+    /// Forgets lines that the beginning of the watch sends.
+    package mutating func dropLog(of job: JobID, upTo number: Int64) {
+        logLines[job]?.removeAll { $0.number <= number }
+        if logLines[job]?.isEmpty == true { logLines[job] = nil }
+    }
+
     package mutating func receive(log lines: [LogLine], of job: JobID) {
         let waiting = logLines.values.reduce(0) { $0 + $1.count }
         guard positions[job] != nil, waiting + lines.count <= Self.logLinesMax else { return }

@@ -69,6 +69,16 @@ import Testing
         }
     }
 
+    /// Other users' jobs had no snapshots, so the watch has to begin with them.
+    @Test func aTokenIsForTheUsersOfItsWatch() throws {
+        let queue = WatchSubject.all(userID: nil, queue: "q")
+        let token = ExactText(try #require(tokens.encode(place, of: queue, for: .only(["a", "b"]))))
+        #expect(tokens.decode(token, of: queue, for: .only(["b", "a"])) == .place(place))
+        for users in [UserScope.all, .only(["a"]), .only(["ab"]), .only(["a", "b", "c"]), .only([])] {
+            #expect(tokens.decode(token, of: queue, for: users) == .unusable)
+        }
+    }
+
     @Test func everyChangeOfATokenIsFound() throws {
         let token = try #require(tokens.encode(place, of: ada))
         let bytes = try #require(Base64.url.decode(Array(token.utf8)[...]))

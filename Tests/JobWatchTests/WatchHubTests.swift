@@ -339,6 +339,43 @@ import Testing
         }
     }
 
+    private func lines(_ numbers: ClosedRange<Int64>) -> [LogLine] {
+        numbers.map {
+            LogLine(number: $0, at: Timestamp(microseconds: $0), attempt: 1, level: .info, message: "m")
+        }
+    }
+
+    /// A caller may say that it has any line.
+    @Test func aLogLineBehindAllOthers() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let subscription = bench.hub.subscribe(to: [job.id: job.number], includesLog: true)
+            subscription.track(job.id, delivered: 1, isFinal: false, logLine: .max)
+            for isSaved in [false, true] { subscription.receive(lines(1...2), isSaved: isSaved, of: job.id) }
+            guard case .action(.wait) = subscription.take() else {
+                Issue.record("a line was sent that the caller has")
+                return
+            }
+        }
+    }
+
+    /// Lines that come while the beginning of a watch reads the log are sent once, and those before them too.
+    @Test func linesThatComeBeforeTheLogIsRead() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.peer)
+            let subscription = bench.hub.subscribe(to: [job.id: job.number], includesLog: true)
+            subscription.track(job.id, delivered: 1, isFinal: false)
+            subscription.receive(lines(51...53), isSaved: true, of: job.id)
+            // The log was read up to this line.
+            subscription.sendsLog(of: job.id, upTo: 52)
+            guard case .action(.sendLog(job.id, let sent)) = subscription.take() else {
+                Issue.record("the line after the log that was read was not sent")
+                return
+            }
+            #expect(sent.map(\.number) == [53])
+        }
+    }
+
     @Test func logsOfManyJobsOfAnotherNode() async throws {
         try await with { bench in
             var runs: [ClaimedRun] = []

@@ -12,7 +12,7 @@ struct MissedChanges: Sendable {
 
     /// A resume that would read more than this begins with snapshots instead, which cost less then.
     private static let jobsMax = 10_000
-    private static let changesMax = 200_000
+    private static let changesMax = 20_000
     private static let readTimeMax = Duration.seconds(10)
     private static let sequencesReadAtOnce = 1000
 
@@ -69,7 +69,7 @@ struct MissedChanges: Sendable {
         var lanes: [Int64: Bool] = [:]
         var count = 0
         while true {
-            let batch = try await store.changes(since: cursor, .allNodes)
+            let batch = try await store.changes(since: cursor, .allNodes, isLong: true)
             let unknown = Set(batch.changes.lazy.map(\.lane)).subtracting(lanes.keys)
             if !unknown.isEmpty {
                 let names = try await store.lanes(Array(unknown))

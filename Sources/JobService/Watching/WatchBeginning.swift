@@ -220,8 +220,9 @@ package struct WatchBeginning {
         let saved = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.logs(of: [(number: number, after: job.logLine)])
         }
-        let lines = watch.unsent(saved[number] ?? [], of: job.id)
-        return lines.isEmpty ? [] : [.log(job.id, lines)]
+        guard let lines = saved[number], let last = lines.last else { return [] }
+        watch.sendsLog(of: job.id, upTo: last.number)
+        return [.log(job.id, lines)]
     }
 
     // MARK: A user or a queue

@@ -113,10 +113,10 @@ package struct WatchOperations: Sendable {
 
     /// The place that a token names. Nil: there is no token, or it is not usable.
     private func place(
-        _ token: ExactText, of subject: WatchSubject
+        _ token: ExactText, of subject: WatchSubject, for users: UserScope = .all
     ) throws(ServiceError) -> WatchPlace? {
         guard !token.isEmpty else { return nil }
-        switch hub.tokens.decode(token, of: subject) {
+        switch hub.tokens.decode(token, of: subject, for: users) {
         case .place(let place): return place
         case .unusable: return nil
         case .ofAnotherSubject:
@@ -199,23 +199,36 @@ package struct WatchOperations: Sendable {
         let queue = filter.queue.nonEmpty?.text
         let userID = filter.userID.nonEmpty
         if let userID { try caller.check(userID, "filter.user_id") }
-        let place = try place(token, of: .all(userID: userID, queue: queue))
         let users = userID.map { .only([$0]) } ?? caller.users
+        let place = try place(token, of: .all(userID: userID, queue: queue), for: users)
         // The watch of a queue by a caller who may act for all users does not count against any of them.
         let counted: Set<ExactText> = if case .only(let users) = users { users } else { [] }
-        let onClose = try quotas.openWatch(of: counted)
-        let watch = hub.subscribe(
-            userID: userID, queue: queue, users: userID == nil ? caller.users : .all,
-            namesNodes: caller.seesNodes, onClose: onClose)
-        do throws(ServiceError) {
-            if case .changes(let place) = place,
-                let missed = try await MissedChanges.read(
+        func subscribe() throws(ServiceError) -> Watch {
+            hub.subscribe(
+                userID: userID, queue: queue, users: users, namesNodes: caller.seesNodes,
+                onClose: try quotas.openWatch(of: counted))
+        }
+        var watch = try subscribe()
+        if case .changes(let place) = place {
+            do throws(ServiceError) {
+                if let missed = try await MissedChanges.read(
                     watch, store, since: place, users: users, queue: queue)
-            {
-                return WatchBeginning(
-                    watch, store: store, users: users, isResumed: true,
-                    reading: .missed(missed.jobs[...], progress: missed.reported[...]), place: missed.place)
+                {
+                    return WatchBeginning(
+                        watch, store: store, users: users, isResumed: true,
+                        reading: .missed(missed.jobs[...], progress: missed.reported[...]),
+                        place: missed.place)
+                }
+            } catch {
+                watch.close()
+                throw error
             }
+            // The jobs that were tracked for the resume are not known to the client, so the snapshots need a subscription
+            // that knows none.
+            watch.close()
+            watch = try subscribe()
+        }
+        do throws(ServiceError) {
             // The snapshots, which are read later, include all that is before it.
             let now = try await ServiceError.mapping { () async throws(StoreError) in
                 try await store.openChanges()

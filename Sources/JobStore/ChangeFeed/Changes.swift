@@ -209,11 +209,13 @@ extension JobStore {
     }
 
     /// The changes that were committed since a position.
+    ///
+    /// - Parameter isLong: for a caller that has much to read, which must not delay the change feed and other calls.
     package func changes(
-        since cursor: ChangeCursor, _ interest: ChangeInterest
+        since cursor: ChangeCursor, _ interest: ChangeInterest, isLong: Bool = false
     ) async throws(StoreError) -> ChangeBatch {
         let node = nodeNumber
-        return try await run("changes") { connection throws(PostgresError) in
+        return try await run("changes", isLong: isLong) { connection throws(PostgresError) in
             let now = ContinuousClock.now
             let result = try connection.execute(
                 ReadChanges(

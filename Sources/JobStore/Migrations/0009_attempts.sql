@@ -33,5 +33,3 @@ ALTER TYPE event_type ADD VALUE 'cancel_requested';
 
 -- `live.max_attempts` and `finished.max_attempts` are the number of the last attempt that the budget allows, which a
 -- released attempt raises by 1: `attempt` counts every start.
-COMMENT ON COLUMN live.max_attempts IS 'the number of the last attempt that the budget allows';
-COMMENT ON COLUMN finished.max_attempts IS 'the number of the last attempt that the budget allowed';

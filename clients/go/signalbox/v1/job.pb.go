@@ -1043,7 +1043,8 @@ type Job struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// The earliest start of the job or, after a failure, of its next attempt.
 	DueAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
-	// When the latest attempt started. Unset before the first.
+	// When the latest attempt started. Unset before the first, after a Retry, and
+	// for a job that was cancelled while it waited.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// When the job became final. Unset before that.
 	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
@@ -1062,7 +1063,8 @@ type Job struct {
 	Progress *Progress `protobuf:"bytes,17,opt,name=progress,proto3" json:"progress,omitempty"`
 	// The result of a SUCCEEDED job, in the methods that say so.
 	Result *JobResult `protobuf:"bytes,18,opt,name=result,proto3" json:"result,omitempty"`
-	// Why the latest attempt ended without success. Unset if none did.
+	// Why the latest attempt ended without success. Unset if none did, and after a
+	// Retry.
 	Error *JobError `protobuf:"bytes,19,opt,name=error,proto3" json:"error,omitempty"`
 	// The media type of the payload.
 	ContentType string `protobuf:"bytes,20,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`

@@ -557,7 +557,8 @@ struct  Signalbox__V1__Job
    */
   Google__Protobuf__Timestamp *due_at;
   /*
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    */
   Google__Protobuf__Timestamp *started_at;
   /*
@@ -592,7 +593,8 @@ struct  Signalbox__V1__Job
    */
   Signalbox__V1__JobResult *result;
   /*
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    */
   Signalbox__V1__JobError *error;
   /*

@@ -394,7 +394,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp startedAt_;
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -406,7 +407,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -418,7 +420,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -734,7 +737,8 @@ java.lang.String defaultValue) {
   private signalbox.v1.JobError error_;
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>
@@ -746,7 +750,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>
@@ -758,7 +763,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>
@@ -3134,7 +3140,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> startedAtBuilder_;
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3145,7 +3152,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3160,7 +3168,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3180,7 +3189,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3198,7 +3208,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3221,7 +3232,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3238,7 +3250,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3250,7 +3263,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -3265,7 +3279,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When the latest attempt started. Unset before the first.
+     * When the latest attempt started. Unset before the first, after a Retry, and
+     * for a job that was cancelled while it waited.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -4136,7 +4151,8 @@ java.lang.String defaultValue) {
         signalbox.v1.JobError, signalbox.v1.JobError.Builder, signalbox.v1.JobErrorOrBuilder> errorBuilder_;
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4147,7 +4163,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4162,7 +4179,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4182,7 +4200,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4200,7 +4219,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4223,7 +4243,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4240,7 +4261,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4252,7 +4274,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>
@@ -4267,7 +4290,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Why the latest attempt ended without success. Unset if none did.
+     * Why the latest attempt ended without success. Unset if none did, and after a
+     * Retry.
      * </pre>
      *
      * <code>.signalbox.v1.JobError error = 19;</code>

@@ -183,7 +183,8 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -192,7 +193,8 @@ public interface JobOrBuilder extends
   boolean hasStartedAt();
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -201,7 +203,8 @@ public interface JobOrBuilder extends
   com.google.protobuf.Timestamp getStartedAt();
   /**
    * <pre>
-   * When the latest attempt started. Unset before the first.
+   * When the latest attempt started. Unset before the first, after a Retry, and
+   * for a job that was cancelled while it waited.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp started_at = 10;</code>
@@ -396,7 +399,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>
@@ -405,7 +409,8 @@ java.lang.String defaultValue);
   boolean hasError();
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>
@@ -414,7 +419,8 @@ java.lang.String defaultValue);
   signalbox.v1.JobError getError();
   /**
    * <pre>
-   * Why the latest attempt ended without success. Unset if none did.
+   * Why the latest attempt ended without success. Unset if none did, and after a
+   * Retry.
    * </pre>
    *
    * <code>.signalbox.v1.JobError error = 19;</code>

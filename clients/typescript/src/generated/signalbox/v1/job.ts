@@ -314,7 +314,10 @@ export interface Job {
   createdAt?: Timestamp | undefined;
   /** The earliest start of the job or, after a failure, of its next attempt. */
   dueAt?: Timestamp | undefined;
-  /** When the latest attempt started. Unset before the first. */
+  /**
+   * When the latest attempt started. Unset before the first, after a Retry, and for a job that was cancelled
+   * while it waited.
+   */
   startedAt?: Timestamp | undefined;
   /** When the job became final. Unset before that. */
   finishedAt?: Timestamp | undefined;
@@ -335,7 +338,7 @@ export interface Job {
   progress?: Progress | undefined;
   /** The result of a SUCCEEDED job, in the methods that say so. */
   result?: JobResult | undefined;
-  /** Why the latest attempt ended without success. Unset if none did. */
+  /** Why the latest attempt ended without success. Unset if none did, and after a Retry. */
   error?: JobError | undefined;
   /** The media type of the payload. */
   contentType: string;

@@ -771,7 +771,8 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `dueAt`. Subsequent reads from it will return its default value.
   mutating func clearDueAt() {_uniqueStorage()._dueAt = nil}
 
-  /// When the latest attempt started. Unset before the first.
+  /// When the latest attempt started. Unset before the first, after a Retry, and
+  /// for a job that was cancelled while it waited.
   var startedAt: SwiftProtobuf.Google_Protobuf_Timestamp {
     get {_storage._startedAt ?? SwiftProtobuf.Google_Protobuf_Timestamp()}
     set {_uniqueStorage()._startedAt = newValue}
@@ -842,7 +843,8 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `result`. Subsequent reads from it will return its default value.
   mutating func clearResult() {_uniqueStorage()._result = nil}
 
-  /// Why the latest attempt ended without success. Unset if none did.
+  /// Why the latest attempt ended without success. Unset if none did, and after a
+  /// Retry.
   var error: Signalbox_V1_JobError {
     get {_storage._error ?? Signalbox_V1_JobError()}
     set {_uniqueStorage()._error = newValue}
