@@ -102,7 +102,7 @@ def valid(method: MethodDescriptor) -> Message:
         case "UpdateUserLimit":
             request.limit.user_id = "ada"
             request.limit.max_running = 1
-        case "Watch":
+        case "Watch" if method.containing_service.full_name.startswith("signalbox."):
             request.filter.user_id = "ada"
     return request
 

@@ -69,6 +69,9 @@ package struct WatchBeginning {
     private var reading: Reading
     /// For a user or a queue: everything before it is in the items of the beginning. Nil: it is not known.
     private let place: ChangePlace?
+    /// The first item. It is given once the first part of the state was read, so that what happens after a client has it
+    /// comes as an event, and so that a watch that fails at once has no item.
+    private var opened: WatchItem?
     /// The items that were read and not pulled yet, the next one last.
     private var items: [WatchItem] = []
 
@@ -81,7 +84,7 @@ package struct WatchBeginning {
         self.users = users
         self.reading = reading
         self.place = place
-        items = [.opened(isResumed: isResumed, heartbeatInterval: watch.hub.heartbeatInterval)]
+        opened = .opened(isResumed: isResumed, heartbeatInterval: watch.hub.heartbeatInterval)
     }
 
     /// Whether `next` may read the whole log of a job, of up to 800 KiB. A server that reads for many callers bounds how
@@ -98,49 +101,60 @@ package struct WatchBeginning {
 
     /// The next item; nil: the state is complete. After an error the watch has to be closed.
     package mutating func next() async throws(ServiceError) -> WatchItem? {
-        while true {
-            if let item = items.popLast() { return item }
-            switch reading {
-            case .jobs(let jobs, let all):
-                let rest = jobs.dropFirst(Self.jobsReadAtOnce)
-                items = try await state(of: jobs.prefix(Self.jobsReadAtOnce), isOnly: all.count == 1)
-                    .reversed()
-                // A log is read after all jobs are tracked. What is saved before that is read; what is saved after it
-                // comes through the subscription.
-                reading =
-                    rest.isEmpty ? .logs(watch.includesLog ? all[...] : []) : .jobs(rest, of: all)
-            case .logs(let jobs):
-                guard let job = jobs.first else {
-                    reading = .complete
-                    continue
-                }
+        if let opened {
+            try await read()
+            self.opened = nil
+            return opened
+        }
+        while items.isEmpty {
+            if case .nothing = reading { return nil }
+            try await read()
+        }
+        return items.popLast()
+    }
+
+    /// Does the next read. It may find no items.
+    private mutating func read() async throws(ServiceError) {
+        switch reading {
+        case .jobs(let jobs, let all):
+            let rest = jobs.dropFirst(Self.jobsReadAtOnce)
+            items = try await state(of: jobs.prefix(Self.jobsReadAtOnce), isOnly: all.count == 1)
+                .reversed()
+            // A log is read after all jobs are tracked. What is saved before that is read; what is saved after it
+            // comes through the subscription.
+            reading =
+                rest.isEmpty ? .logs(watch.includesLog ? all[...] : []) : .jobs(rest, of: all)
+        case .logs(let jobs):
+            if let job = jobs.first {
                 items = try await log(of: job)
                 reading = .logs(jobs.dropFirst())
-            case .scope(let queue, let numbers, let next):
-                let rest = numbers.dropFirst(Self.jobsReadAtOnce)
-                if !numbers.isEmpty {
-                    items = try await snapshots(of: numbers.prefix(Self.jobsReadAtOnce)).reversed()
-                    reading = .scope(queue: queue, numbers: rest, next: next)
-                } else if let next {
-                    reading = try await page(of: queue, after: next)
-                } else {
-                    reading = .complete
-                }
-            case .missed(let jobs, let reported):
-                if !jobs.isEmpty {
-                    items = try await events(of: jobs.prefix(Self.jobsReadAtOnce)).reversed()
-                    reading = .missed(jobs.dropFirst(Self.jobsReadAtOnce), progress: reported)
-                } else if !reported.isEmpty {
-                    try await receiveProgress(of: reported.prefix(Self.progressReadAtOnce))
-                    reading = .missed([], progress: reported.dropFirst(Self.progressReadAtOnce))
-                } else {
-                    reading = .complete
-                }
-            case .complete:
-                reading = .nothing
-                return .snapshotsComplete(resumeToken: watch.resumeToken(at: place))
-            case .nothing: return nil
+            } else {
+                reading = .complete
             }
+        case .scope(let queue, let numbers, let next):
+            let rest = numbers.dropFirst(Self.jobsReadAtOnce)
+            if !numbers.isEmpty {
+                items = try await snapshots(of: numbers.prefix(Self.jobsReadAtOnce)).reversed()
+                reading = .scope(queue: queue, numbers: rest, next: next)
+            } else if let next {
+                reading = try await page(of: queue, after: next)
+            } else {
+                reading = .complete
+            }
+        case .missed(let jobs, let reported):
+            if !jobs.isEmpty {
+                items = try await events(of: jobs.prefix(Self.jobsReadAtOnce)).reversed()
+                reading = .missed(jobs.dropFirst(Self.jobsReadAtOnce), progress: reported)
+            } else if !reported.isEmpty {
+                try await receiveProgress(of: reported.prefix(Self.progressReadAtOnce))
+                reading = .missed([], progress: reported.dropFirst(Self.progressReadAtOnce))
+            } else {
+                reading = .complete
+            }
+        case .complete:
+            reading = .nothing
+            items = [.snapshotsComplete(resumeToken: watch.resumeToken(at: place))]
+        case .nothing: break
         }
     }
 
