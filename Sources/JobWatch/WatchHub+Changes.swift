@@ -77,8 +77,11 @@ extension WatchHub: ChangeSubscriber {
         if !changes.isEmpty {
             announce(changes)
             let lanes = try await watchedLanes(of: changes)
-            try await deliverReports(changes, lanes)
+            // The reports come first, because the end of an attempt drops its progress. A watch of a user or a queue that
+            // gets a job's first events from this batch could not take its progress before them.
+            let early = try await deliverReports(changes, lanes)
             try await deliverEvents(changes.filter { lanes[$0.lane] != nil })
+            for (update, recipients) in early { recipients.send(update) }
         }
         recheckIfNeeded()
     }
@@ -132,26 +135,36 @@ extension WatchHub: ChangeSubscriber {
     }
 
     /// Sends progress, and log lines to the watches that want them. The log does not say which of them is new.
+    ///
+    /// - Returns: the progress of jobs that have events among the changes too, and the watches of users and queues that have to
+    ///   get it again after these. A watch that has it ignores it then.
     private func deliverReports(
         _ changes: [RemoteChange], _ lanes: [Int64: LaneName]
-    ) async throws(StoreError) {
+    ) async throws(StoreError) -> [(WatchUpdate, Recipients)] {
         let reports = changes.filter { $0.sequence == 0 }
         let watched = state.withLock { state in
             reports.filter { state.byJob[$0.number] != nil || lanes[$0.lane] != nil }
         }
         let laneOf = Dictionary(watched.map { ($0.number, $0.lane) }) { first, _ in first }
-        guard !laneOf.isEmpty else { return }
+        guard !laneOf.isEmpty else { return [] }
+        let withEvents = Set(changes.lazy.filter { $0.sequence > 0 }.map(\.number))
+        var early: [(WatchUpdate, Recipients)] = []
         for (number, latest) in try await store.progress(of: Array(laneOf.keys)) {
-            let recipients = state.withLock { state in
+            var recipients = state.withLock { state in
                 var recipients = state.recipients(of: number)
                 if let lane = laneOf[number].flatMap({ lanes[$0] }) {
                     recipients.others = state.byLane.watches(of: lane)
                 }
                 return recipients
             }
-            recipients.send(WatchUpdate(of: latest.job, attempt: latest.attempt, latest.progress))
+            let update = WatchUpdate(of: latest.job, attempt: latest.attempt, latest.progress)
+            recipients.send(update)
+            guard withEvents.contains(number) else { continue }
+            recipients.named = .empty
+            early.append((update, recipients))
         }
         try await deliverLogs(of: Array(laneOf.keys))
+        return early
     }
 
     /// Reads each log from the last line on that all of its watches have.

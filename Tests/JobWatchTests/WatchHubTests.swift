@@ -229,6 +229,29 @@ import Testing
         }
     }
 
+    /// A watch of a user gets the progress of a job whose first events it gets at the same time.
+    @Test func progressAmongTheFirstChangesOfAJob() async throws {
+        try await with { bench in
+            let hub = WatchHub(store: bench.store, tokens: .test, logger: Logger(label: "tests"))
+            let subscription = hub.subscribe(userID: "u", queue: nil, users: .all)
+            _ = try await bench.enqueue(by: bench.peer, user: "u")
+            let run = try await bench.claim(by: bench.peer)
+            try await bench.peer.save([
+                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: Self.progress, log: [])
+            ])
+            let (number, lane) = (run.key.number, run.key.lane)
+            try await hub.deliver([
+                RemoteChange(number: number, lane: lane, sequence: 1),
+                RemoteChange(number: number, lane: lane, sequence: 2),
+                RemoteChange(number: number, lane: lane, sequence: 0),
+            ])
+            var received: [WatchUpdate.Content] = []
+            while case .action(.send(let update)) = subscription.take() { received.append(update.content) }
+            #expect(received.count == 3)
+            #expect(received.last == .progress(attempt: 1, Self.progress))
+        }
+    }
+
     /// Without waiting for the poll.
     @Test func watchOfAUserGetsThisNodesCommits() async throws {
         try await with(pollInterval: .seconds(600)) { bench in
