@@ -113,7 +113,7 @@ package struct Row {
         try word(try self[column], name, of: location())
     }
 
-    /// The same for a column that may be NULL.
+    /// Reads such a value from a column that may be NULL.
     package func word<Word: RawRepresentable<String>>(
         _ column: Column<String?>, _ name: String, of location: @autoclosure () -> String
     ) throws(PostgresError) -> Word? {
