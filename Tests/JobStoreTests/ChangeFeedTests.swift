@@ -60,6 +60,16 @@ import Testing
 
         func changesWereMissed() { called.yield(.missed) }
 
+        /// The first calls, as many as these, in any order.
+        func hasCalls(_ expected: [Call]) async -> Bool {
+            var missing = expected
+            for await call in calls.prefix(expected.count) {
+                guard let index = missing.firstIndex(of: call) else { return false }
+                missing.remove(at: index)
+            }
+            return missing.isEmpty
+        }
+
         /// The calls up to the first of this kind.
         func calls(upTo last: Call) async -> [Call] {
             var all: [Call] = []
@@ -121,11 +131,12 @@ import Testing
         }
     }
 
+    /// The log may be read after the commit and before the feed is called with it, so either call may be the first.
     @Test func changesOfThisNodeAreReadWhereTheyAreNeeded() async throws {
         let hub = Subscriber(.allNodes)
         try await with([hub]) { bench, _ in
             _ = try await bench.enqueue()
-            #expect(await hub.calls(upTo: .deliver([1])) == [.receive([.enqueued]), .deliver([1])])
+            #expect(await hub.hasCalls([.receive([.enqueued]), .deliver([1])]))
         }
     }
 

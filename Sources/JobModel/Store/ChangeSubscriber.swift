@@ -18,7 +18,8 @@ package protocol ChangeSubscriber: AnyObject, Sendable {
     var interest: ChangeInterest { get }
 
     /// Receives the changes that one read of the log has found. It is called after every read, even when there
-    /// are none. If it throws, the same changes are read and delivered again.
+    /// are none. If it throws, the same changes are read and delivered again. A change of this node may be delivered
+    /// before `receive` is called with it.
     func deliver(_ changes: [RemoteChange]) async throws(StoreError)
 
     /// Reports that every subscriber has received all changes before a position.
