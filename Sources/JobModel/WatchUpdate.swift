@@ -50,6 +50,10 @@ package final class WatchUpdate: Sendable {
         at = Timestamp(microseconds: 0)
     }
 
+    package var isProgress: Bool {
+        if case .progress = content { true } else { false }
+    }
+
     /// The object that `make` returns, which is cached. Calls at the same time may each call `make`, but all get
     /// the same object.
     package func product(_ make: (WatchUpdate) -> any AnyObject & Sendable) -> any AnyObject & Sendable {

@@ -24,7 +24,7 @@ package final class Subscription: Sendable {
     private struct State: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
-        /// Something may have been sent since the last resume token.
+        /// Something that a resume token names may have been sent since the last one. Progress is not in it.
         var hasMoved = true
         var isOver = false
         /// `take` has returned `wait`, and the waker has not been called since.
@@ -85,7 +85,10 @@ package final class Subscription: Sendable {
         state.withLock { state in
             if state.isOver { return .over }
             let action = state.buffer.next()
-            guard case .wait = action else {
+            switch action {
+            case .wait: break
+            case .send(let update) where update.isProgress: return .action(action)
+            default:
                 state.hasMoved = true
                 return .action(action)
             }

@@ -643,3 +643,30 @@ extension Subscription {
         }
     }
 }
+
+@Suite struct SubscriptionTokenTests {
+    /// Progress is not in a resume token, so that the heartbeats of watches that only got progress need none.
+    @Test func progressNeedsNoNewToken() async throws {
+        try await TestDatabase.withSchema { schema in
+            try await schema.withDatabase { database in
+                let store = JobStore(database: database, leaseDatabase: database)
+                let hub = WatchHub(store: store, tokens: .test, logger: Logger(label: "tests"))
+                let job = JobID.version7(milliseconds: 1, random: (0, 1))
+                let watch = hub.subscribe(to: [job: 1], includesLog: false)
+                watch.track(job, delivered: 2, isFinal: false)
+                #expect(watch.resumeToken() != nil)
+                #expect(watch.resumeToken() == nil)
+                let progress = Progress(
+                    stage: "", fraction: 0.5, message: "", done: 0, total: 0,
+                    updatedAt: Timestamp(microseconds: 1))
+                watch.receive(WatchUpdate(of: job, attempt: 1, progress))
+                guard case .action(.send) = watch.take() else {
+                    Issue.record("the progress was not sent")
+                    return
+                }
+                #expect(watch.resumeToken() == nil)
+                watch.unsubscribe()
+            }
+        }
+    }
+}
