@@ -5,8 +5,8 @@ import Support
 enum WatchSet: Sendable {
     case empty
     case one(Subscription)
-    /// Never empty. Every event of a job walks through its watches.
-    case many(DenseMap<ObjectIdentifier, Subscription>)
+    /// Never empty. Every event of a job walks through its watches. It is indirect, since a map takes more than a reference.
+    indirect case many(DenseMap<ObjectIdentifier, Subscription>)
 
     mutating func insert(_ watch: Subscription) {
         switch self {

@@ -31,6 +31,11 @@ import Testing
             users: Bool.random(using: &random) ? .only(Set(limit)) : .all)
     }
 
+    /// There is one for each watched job, of which there may be very many.
+    @Test func setsTakeNoMoreThanAReference() {
+        #expect(MemoryLayout<WatchSet>.size == MemoryLayout<Subscription>.size)
+    }
+
     /// However watches come and go, a lane has those that a comparison with each of them finds, each once.
     @Test(arguments: 0..<10)
     func findsWhatAComparisonWithEachFinds(_ seed: UInt64) async throws {
