@@ -22,4 +22,37 @@ import Testing
             await #expect(throws: CancellationError.self) { try await task.value }
         }
     }
+
+    @Test func callsAnActionWhileABodyRuns() async {
+        let event = OneShotEvent()
+        // An action whose body has ended is not called any more.
+        await event.calling {
+            Issue.record("called after its body")
+        } while: {
+        }
+        let early = FirstValue<Int>()
+        #expect(
+            await event.calling {
+                early.set(1)
+            } while: {
+                event.fire(); return await early.get()
+            } == 1)
+        let late = FirstValue<Int>()
+        #expect(
+            await event.calling {
+                late.set(2)
+            } while: {
+                await late.get()
+            } == 2)
+    }
+
+    @Test func theFirstValueIsKept() async {
+        let value = FirstValue<Int>()
+        let waiter = Task { await value.get() }
+        // A cancelled task waits too.
+        waiter.cancel()
+        value.set(1)
+        value.set(2)
+        #expect(await waiter.value == 1)
+    }
 }

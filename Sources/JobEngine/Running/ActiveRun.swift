@@ -304,30 +304,26 @@ extension ActiveRun: Run {
     /// A write that is in flight when the handler is cancelled is waited for: the next attempt should have it.
     private func answer(to checkpoint: [UInt8]) async -> Result<Void, StoreError>? {
         if abandonEvent.hasFired { return nil }
-        let (answers, answer) = AsyncStream<Result<Void, StoreError>>.makeStream(
-            bufferingPolicy: .bufferingOldest(1))
+        let answer = FirstValue<Result<Void, StoreError>?>()
+        // In a task of its own: when the run is abandoned, the handler goes on before the write has ended.
         let write = context.runtime.start { [self] in
             do throws(StoreError) {
                 try await context.store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
-                answer.yield(.success(()))
+                answer.set(.success(()))
             } catch {
-                answer.yield(.failure(error))
+                answer.set(.failure(error))
             }
         }
-        let abandonment = context.runtime.start { [abandonEvent] in
-            if (try? await abandonEvent.wait()) != nil { answer.finish() }
-        }
-        defer {
-            abandonment.cancel()
-            // Has no effect once the answer has come.
-            write.cancel()
-        }
-        // In a task of its own, because a cancelled task does not wait for a stream.
-        let first = context.runtime.start { await answers.first { _ in true } }
-        return await withTaskCancellationHandler {
-            await first.value
-        } onCancel: {
-            write.cancel()
+        // Has no effect once the answer has come.
+        defer { write.cancel() }
+        return await abandonEvent.calling {
+            answer.set(nil)
+        } while: {
+            await withTaskCancellationHandler {
+                await answer.get()
+            } onCancel: {
+                write.cancel()
+            }
         }
     }
 

@@ -2,9 +2,14 @@ import Synchronization
 
 /// An event that happens at most once. Tasks can wait for it before and after.
 package final class OneShotEvent: Sendable {
+    private enum Waiter {
+        case task(CheckedContinuation<Void, any Error>)
+        case action(@Sendable () -> Void)
+    }
+
     private struct State {
         var hasFired = false
-        var waiters: [Int: CheckedContinuation<Void, any Error>] = [:]
+        var waiters: [Int: Waiter] = [:]
         var lastWaiter = 0
     }
 
@@ -16,12 +21,36 @@ package final class OneShotEvent: Sendable {
             defer { state.waiters = [:] }
             return state.waiters
         }
-        for waiter in waiters.values { waiter.resume() }
+        for waiter in waiters.values {
+            switch waiter {
+            case .task(let continuation): continuation.resume()
+            case .action(let action): action()
+            }
+        }
     }
 
     package init() {}
 
     package var hasFired: Bool { state.withLock(\.hasFired) }
+
+    /// Calls `action` when the event fires while `body` runs, or at once if it has fired. An action that has begun may still
+    /// run when this returns.
+    func calling<Value>(_ action: @escaping @Sendable () -> Void, while body: () async -> Value) async
+        -> Value
+    {
+        let id: Int? = state.withLock { state in
+            guard !state.hasFired else { return nil }
+            state.lastWaiter += 1
+            state.waiters[state.lastWaiter] = .action(action)
+            return state.lastWaiter
+        }
+        guard let id else {
+            action()
+            return await body()
+        }
+        defer { state.withLock { _ = $0.waiters.removeValue(forKey: id) } }
+        return await body()
+    }
 
     /// Throws `CancellationError` when the task is cancelled first.
     package func wait() async throws {
@@ -35,7 +64,7 @@ package final class OneShotEvent: Sendable {
                 let hasFired: Bool? = state.withLock { state in
                     if state.hasFired { return true }
                     if Task.isCancelled { return false }
-                    state.waiters[id] = continuation
+                    state.waiters[id] = .task(continuation)
                     return nil
                 }
                 switch hasFired {
@@ -45,8 +74,9 @@ package final class OneShotEvent: Sendable {
                 }
             }
         } onCancel: {
-            state.withLock { $0.waiters.removeValue(forKey: id) }?
-                .resume(throwing: CancellationError())
+            if case .task(let continuation)? = state.withLock({ $0.waiters.removeValue(forKey: id) }) {
+                continuation.resume(throwing: CancellationError())
+            }
         }
     }
 }
