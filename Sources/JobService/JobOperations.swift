@@ -56,10 +56,24 @@ package struct JobOperations: Sendable {
     package func enqueue(
         _ draft: JobSpecDraft, found violations: [FieldViolation] = [], by caller: Caller
     ) async throws(ServiceError) -> Enqueued {
-        let job = try Self.checked(draft, found: violations, by: caller)
-        let demand = quotas.demand(of: job)
-        if try !admitAtOnce(job, demand) { try await admit(job, demand) }
-        return try await add(job, demand)
+        enum Step: Sendable {
+            case ended(Result<Enqueued, ServiceError>)
+            case remains(@Sendable () async throws(ServiceError) -> Enqueued)
+        }
+        let step: Step = await withCheckedContinuation { continuation in
+            do throws(ServiceError) {
+                let rest = try enqueue(draft, found: violations, by: caller) {
+                    continuation.resume(returning: .ended($0))
+                }
+                if let rest { continuation.resume(returning: .remains(rest)) }
+            } catch {
+                continuation.resume(returning: .ended(.failure(error)))
+            }
+        }
+        switch step {
+        case .ended(let result): return try result.get()
+        case .remains(let rest): return try await rest()
+        }
     }
 
     /// False: the database has to be asked (`admit`).
@@ -114,22 +128,31 @@ package struct JobOperations: Sendable {
         }
     }
 
-    /// Adds all jobs or none. Returns a result for each job, in the order of the drafts. The caller bounds their number (`JobLimits.batchJobsMax`).
+    /// Adds all jobs or none. Returns a result for each job, in the order of the drafts. The order of the checks is that of
+    /// `enqueue`, each for all jobs.
+    ///
+    /// - Parameters:
+    ///   - drafts: 1 to `JobLimits.batchJobsMax`, with at most `JobLimits.batchBytesMax` of payload together.
+    ///   - found: fields that were found wrong while the drafts were read.
     package func enqueueBatch(
         _ drafts: [JobSpecDraft], found: [FieldViolation] = [], by caller: Caller
     ) async throws(ServiceError) -> [EnqueuedItem] {
+        // A list that is too long is not read, so there is nothing to check then.
+        if found.isEmpty { try ServiceError.check(Self.violations(ofSizeOf: drafts)) }
         var violations = found
         let now = Timestamp.now
         var jobs: [NewJob] = []
         jobs.reserveCapacity(drafts.count)
         for (index, draft) in drafts.enumerated() {
-            try Self.checkPayload(draft.payload, "jobs[\(index)].payload")
             if let spec = draft.validated(path: "jobs[\(index)].", now: now, into: &violations) {
                 jobs.append(NewJob(spec: spec, now: now, by: caller))
             }
             if violations.count >= Self.violationsMax { break }
         }
         try ServiceError.check(violations)
+        for (index, job) in jobs.enumerated() {
+            try Self.checkPayload(job.spec.payload, "jobs[\(index)].payload")
+        }
         for (index, job) in jobs.enumerated() { try caller.check(job.spec.userID, "jobs[\(index)].user_id") }
         try await kinds.admit(jobs.map(\.spec.kind)) { "jobs[\($0)].kind" }
         let demand = quotas.demand(of: jobs)
@@ -147,6 +170,24 @@ package struct JobOperations: Sendable {
             throw .conflict(id, jobs[index].spec.jobID == id ? .jobID : .idempotencyKey, index: index)
         case .failure(let error): throw ServiceError(error, isWrite: true)
         }
+    }
+
+    private static func violations(ofSizeOf drafts: [JobSpecDraft]) -> [FieldViolation] {
+        guard (1...JobLimits.batchJobsMax).contains(drafts.count) else {
+            return [
+                FieldViolation(
+                    field: "jobs", reason: drafts.isEmpty ? .required : .tooLong,
+                    description: "are not 1 to \(JobLimits.batchJobsMax)")
+            ]
+        }
+        // A remote caller's batch is also bounded by the size of its message.
+        let bytes = drafts.reduce(0) { $0 + $1.payload.count }
+        guard bytes > JobLimits.batchBytesMax else { return [] }
+        return [
+            FieldViolation(
+                field: "jobs", reason: .tooLong,
+                description: "have \(bytes) bytes of payload together, at most \(JobLimits.batchBytesMax)")
+        ]
     }
 
     private static func checkPayload(_ payload: [UInt8], _ field: String) throws(ServiceError) {

@@ -96,21 +96,6 @@ struct EmbeddedJobs: JobQueue {
     }
 
     func enqueue(_ requests: [JobRequest]) async throws -> [EnqueuedID] {
-        guard (1...JobLimits.batchJobsMax).contains(requests.count) else {
-            let problem = "are not 1 to \(JobLimits.batchJobsMax)"
-            throw SignalboxError(
-                ServiceError.invalid([
-                    FieldViolation(
-                        field: "jobs", reason: requests.isEmpty ? .required : .tooLong, description: problem)
-                ]))
-        }
-        // A remote caller's batch is bounded by the size of its message, which the payloads make up nearly all of.
-        let bytes = requests.reduce(0) { $0 + $1.payload.data.count }
-        guard bytes <= JobLimits.batchBytesMax else {
-            let problem = "have \(bytes) bytes of payload together, at most \(JobLimits.batchBytesMax)"
-            throw SignalboxError(
-                ServiceError.invalid([FieldViolation(field: "jobs", reason: .tooLong, description: problem)]))
-        }
         let drafts = requests.map(\.draft)
         return try await run { operations, caller throws(ServiceError) in
             try await operations.jobs.enqueueBatch(drafts, by: caller)

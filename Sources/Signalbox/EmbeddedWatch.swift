@@ -65,12 +65,6 @@ actor EmbeddedWatch {
     private func step() async throws -> JobUpdate? {
         switch state {
         case .new:
-            if case .jobs(let ids) = subject.subject, ids.count > JobLimits.watchedJobsMax {
-                let problem = "are more than \(JobLimits.watchedJobsMax)"
-                throw ServiceError.invalid([
-                    FieldViolation(field: "jobs", reason: .tooLong, description: problem)
-                ])
-            }
             let beginning = try await server.operations().watches.begin(subject.query, by: caller)
             state = .beginning(beginning, Open(beginning.follow()))
         case .beginning(var beginning, let open):

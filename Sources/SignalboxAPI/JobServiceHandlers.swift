@@ -96,18 +96,7 @@ package struct JobServiceHandlers: Sendable {
     private func listJobs(_ bytes: ByteBuffer, for caller: Caller) async throws -> ByteBuffer {
         var violations: [FieldViolation] = []
         let request = try ListJobsRequest.decode(bytes, into: &violations)
-        var query = JobListQuery()
-        if let filter = request.filter {
-            query.userID = filter.userID
-            query.queue = filter.queue
-            query.kinds = filter.kinds
-            query.states = filter.states
-            query.labels = filter.labels
-            query.createdFrom = filter.createdFrom
-            query.createdTo = filter.createdTo
-        }
-        query.page = PageRequest(size: request.pageSize, token: request.pageToken)
-        return try await jobs.list(query, found: violations, for: caller).encode {
+        return try await jobs.list(JobListQuery(request), found: violations, for: caller).encode {
             ListJobsResponse(jobs: $0, nextPageToken: $1).encode()
         }
     }
@@ -130,5 +119,20 @@ package struct JobServiceHandlers: Sendable {
         return try await jobs.logLines(
             of: id, after: request.afterLine, from: request.minLevel, page, found: violations, for: caller
         ).encode { ListLogLinesResponse(lines: $0, nextPageToken: $1).encode() }
+    }
+}
+
+extension JobListQuery {
+    fileprivate init(_ request: ListJobsRequest) {
+        self.init()
+        page = PageRequest(size: request.pageSize, token: request.pageToken)
+        guard let filter = request.filter else { return }
+        userID = filter.userID
+        queue = filter.queue
+        kinds = filter.kinds
+        states = filter.states
+        labels = filter.labels
+        createdFrom = filter.createdFrom
+        createdTo = filter.createdTo
     }
 }

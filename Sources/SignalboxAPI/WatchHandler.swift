@@ -31,14 +31,7 @@ package struct WatchHandler: Sendable {
     ) async throws -> any ResponseSource {
         var violations: [FieldViolation] = []
         let request = try WatchRequest.decode(bytes, into: &violations)
-        if let filter = request.filter { violations += Self.violations(of: filter) }
-        let query = WatchQuery(
-            jobs: request.jobs.map {
-                .init(id: $0.jobID, afterSequence: $0.afterSequence, afterLogLine: $0.afterLogLine)
-            },
-            filter: request.filter.map { .init(userID: $0.userID, queue: $0.queue) },
-            includesLog: request.includeLog, resumeToken: request.resumeToken)
-        var beginning = try await watches.begin(query, found: violations, by: caller)
+        var beginning = try await watches.begin(WatchQuery(request), found: violations, by: caller)
         do {
             try await Self.send(&beginning, writer)
         } catch {
@@ -46,19 +39,6 @@ package struct WatchHandler: Sendable {
             throw error
         }
         return beginning.follow()
-    }
-
-    /// A watch follows the jobs of a user or a queue by their lanes, and knows no more of a job than its lane.
-    private static func violations(of filter: JobFilterMessage) -> [FieldViolation] {
-        let given: [(field: String, isSet: Bool)] = [
-            ("kinds", !filter.kinds.isEmpty), ("states", !filter.states.isEmpty),
-            ("labels", !filter.labels.isEmpty), ("created_from", filter.createdFrom != nil),
-            ("created_to", filter.createdTo != nil),
-        ]
-        return given.filter(\.isSet).map {
-            FieldViolation(
-                field: "filter.\($0.field)", reason: .notAllowedHere, description: "cannot be watched by")
-        }
     }
 
     private static func send(_ beginning: inout WatchBeginning, _ writer: ResponseWriter) async throws {
@@ -69,5 +49,29 @@ package struct WatchHandler: Sendable {
             guard let item = try await beginning.next() else { return }
             try await writer.write(item.message)
         }
+    }
+}
+
+extension WatchQuery {
+    fileprivate init(_ request: WatchRequest) {
+        self.init(
+            jobs: request.jobs.map {
+                .init(id: $0.jobID, afterSequence: $0.afterSequence, afterLogLine: $0.afterLogLine)
+            },
+            filter: request.filter.map { Filter($0) }, includesLog: request.includeLog,
+            resumeToken: request.resumeToken)
+    }
+}
+
+extension WatchQuery.Filter {
+    fileprivate init(_ filter: JobFilterMessage) {
+        let others = [
+            ("kinds", !filter.kinds.isEmpty), ("states", !filter.states.isEmpty),
+            ("labels", !filter.labels.isEmpty), ("created_from", filter.createdFrom != nil),
+            ("created_to", filter.createdTo != nil),
+        ]
+        self.init(
+            userID: filter.userID, queue: filter.queue,
+            otherConditions: others.filter(\.1).map(\.0))
     }
 }

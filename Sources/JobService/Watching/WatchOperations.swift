@@ -3,7 +3,7 @@ package import JobStore
 package import JobWatch
 package import Support
 
-/// The wish of a caller to watch, as it was written: named jobs, or the jobs that match a filter.
+/// A caller's request to watch named jobs, or the jobs that match a filter, as it was written.
 package struct WatchQuery: Sendable {
     package struct Job: Sendable {
         package var id: ExactText
@@ -23,14 +23,18 @@ package struct WatchQuery: Sendable {
     package struct Filter: Sendable {
         package var userID: ExactText
         package var queue: ExactText
+        /// Other conditions of the filter that are set, by the names of their fields. A watch is refused that has any: it
+        /// follows the jobs of a user or a queue by their lanes, and knows no more of a job than its lane.
+        package var otherConditions: [String]
 
-        package init(userID: ExactText = "", queue: ExactText = "") {
+        package init(userID: ExactText = "", queue: ExactText = "", otherConditions: [String] = []) {
             self.userID = userID
             self.queue = queue
+            self.otherConditions = otherConditions
         }
     }
 
-    /// The caller bounds their number (`JobLimits.watchedJobsMax`).
+    /// At most `JobLimits.watchedJobsMax`.
     package var jobs: [Job]
     package var filter: Filter?
     package var includesLog: Bool
@@ -97,6 +101,9 @@ package struct WatchOperations: Sendable {
         check.require(
             query.filter == nil || !query.includesLog, "include_log", .notAllowedHere,
             "is only for named jobs")
+        check.require(
+            query.jobs.count <= JobLimits.watchedJobsMax, "jobs", .tooLong,
+            "are more than \(JobLimits.watchedJobsMax)")
         for (index, job) in query.jobs.enumerated() {
             check.require(job.afterSequence >= 0, "jobs[\(index)].after_sequence", .outOfRange, "is negative")
             check.require(job.afterLogLine >= 0, "jobs[\(index)].after_log_line", .outOfRange, "is negative")
@@ -108,6 +115,11 @@ package struct WatchOperations: Sendable {
         var inFilter = FieldCheck(path: "filter.", violations: check.violations)
         inFilter.userID(filter.userID, required: false)
         inFilter.name(filter.queue, "queue", bytesMax: JobLimits.queueBytesMax, required: false)
+        for field in filter.otherConditions {
+            inFilter.require(
+                false, field, .notAllowedHere,
+                "is not supported by Watch, which selects by user_id and queue")
+        }
         return inFilter.violations
     }
 
