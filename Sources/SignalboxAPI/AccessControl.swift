@@ -21,7 +21,7 @@ package final class AccessControl: Admission {
 
     package func admit(_ request: AdmissionRequest) -> AdmissionAnswer {
         guard let rule = AccessRules.byPath[request.path] else {
-            return .refused(Self.denied(.methodNotAllowed, "no caller may call this method"))
+            return .refused(Self.refusal(.methodNotAllowed))
         }
         guard let authenticator, rule != .nothing else {
             // Without authentication every caller counts as admitted: a bound on health checks alone would be no bound.
@@ -80,9 +80,7 @@ package final class AccessControl: Admission {
     ) throws(AdmissionRefusal) -> AdmittedCaller {
         let principal = credential.principal
         if case .scope(let scope) = rule, !principal.scopes.contains(scope) {
-            throw denied(
-                .scopeMissing, "the call needs the scope \(scope.rawValue)", ["scope": scope.rawValue],
-                caller: principal.name)
+            throw refusal(.scopeMissing(scope), caller: principal.name)
         }
         let caller = Caller(
             name: principal.name, source: principal.source.ofCaller, address: request.peer.address,
@@ -90,31 +88,17 @@ package final class AccessControl: Admission {
         return AdmittedCaller(caller) { credential.isValid(now: .now) }
     }
 
-    private static func denied(
-        // exact: the keys are our own words.
-        _ reason: ErrorReason, _ message: String, _ metadata: [String: String] = [:], caller: String = ""
-    ) -> AdmissionRefusal {
-        AdmissionRefusal(
-            StatusMapping.status(.permissionDenied, reason, message, metadata), reason: "permissionDenied",
-            caller: caller)
+    private static func refusal(_ denial: AccessDenial, caller: String = "") -> AdmissionRefusal {
+        AdmissionRefusal(StatusMapping.status(for: denial), reason: "permissionDenied", caller: caller)
     }
 
     static func refusal(for error: AuthenticationError) -> AdmissionRefusal {
-        let reason: ErrorReason =
-            switch error.code {
-            case .missingCredentials: .credentialsMissing
-            case .expired, .revoked: .credentialsExpired
-            case .keySourceUnavailable: .keysUnavailable
-            case .tooManyChecks: .serverBusy
-            case .malformedHeader, .malformedToken, .unknownToken, .unsupportedType, .unsupportedAlgorithm,
-                .unknownKey, .badSignature, .wrongIssuer, .wrongAudience, .notYetValid,
-                .malformedCertificate, .unknownCertificate:
-                .credentialsInvalid
-            }
-        return AdmissionRefusal(
-            StatusMapping.status(
-                error.isTemporary ? .unavailable : .unauthenticated, reason, error.message,
-                retryDelay: error.isTemporary ? .seconds(1) : nil),
-            reason: error.code.rawValue)
+        AdmissionRefusal(StatusMapping.status(for: error), reason: error.code.rawValue)
     }
+}
+
+/// The reason for which an authenticated caller may not make a call.
+enum AccessDenial: Error {
+    case methodNotAllowed
+    case scopeMissing(Scope)
 }

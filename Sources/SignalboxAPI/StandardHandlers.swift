@@ -72,10 +72,7 @@ package struct StandardHandlers: Sendable {
                     // Frequent probes ask about the whole server, with an empty message.
                     let service = bytes.readableBytes == 0 ? "" : try HealthCheckRequest.read(bytes).service
                     guard Self.isKnown(service) else {
-                        let message = "there is no service \(service)"
-                        throw StatusMapping.status(
-                            .notFound, .serviceNotFound, message, ["service": service.text],
-                            resource: .init(type: "service", name: service.text, description: message))
+                        throw StatusMapping.serviceNotFound(service.text)
                     }
                     return .message(health.isServing ? Self.serving : Self.notServing)
                 }),

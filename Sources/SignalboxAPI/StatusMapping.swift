@@ -1,3 +1,4 @@
+import Authentication
 import JobModel
 package import JobService
 import SignalboxProto
@@ -56,8 +57,43 @@ package enum StatusMapping {
         }
     }
 
+    static func status(for error: AuthenticationError) -> Status {
+        let reason: ErrorReason =
+            switch error.code {
+            case .missingCredentials: .credentialsMissing
+            case .expired, .revoked: .credentialsExpired
+            case .keySourceUnavailable: .keysUnavailable
+            case .tooManyChecks: .serverBusy
+            case .malformedHeader, .malformedToken, .unknownToken, .unsupportedType, .unsupportedAlgorithm,
+                .unknownKey, .badSignature, .wrongIssuer, .wrongAudience, .notYetValid,
+                .malformedCertificate, .unknownCertificate:
+                .credentialsInvalid
+            }
+        return status(
+            error.isTemporary ? .unavailable : .unauthenticated, reason, error.message,
+            retryDelay: error.isTemporary ? .seconds(1) : nil)
+    }
+
+    static func status(for denial: AccessDenial) -> Status {
+        switch denial {
+        case .methodNotAllowed:
+            status(.permissionDenied, .methodNotAllowed, "no caller may call this method")
+        case .scopeMissing(let scope):
+            status(
+                .permissionDenied, .scopeMissing, "the call needs the scope \(scope.rawValue)",
+                ["scope": scope.rawValue])
+        }
+    }
+
+    static func serviceNotFound(_ service: String) -> Status {
+        let message = "there is no service \(service)"
+        return status(
+            .notFound, .serviceNotFound, message, ["service": service],
+            resource: .init(type: "service", name: service, description: message))
+    }
+
     /// A status that is not about a job.
-    static func status(
+    private static func status(
         // exact: the keys are our own words.
         _ code: Status.Code, _ reason: ErrorReason, _ message: String, _ metadata: [String: String] = [:],
         retryDelay: Duration? = nil, resource: StatusDetails.Resource? = nil
