@@ -26,7 +26,7 @@ package final class AutoResetEvent: Sendable {
     }
 
     /// Returns at a wake, after `timeout`, or when the task is cancelled. One task at a time may wait.
-    package func wait(atMost timeout: Duration, on runtime: EngineRuntime = .system) async {
+    package func wait(atMost timeout: Duration, on runtime: EngineRuntime) async {
         if state.withLock({ $0.isSet.take() }) || Task.isCancelled { return }
         let timer = runtime.start { [self] in
             guard (try? await runtime.sleep(for: timeout)) != nil else { return }

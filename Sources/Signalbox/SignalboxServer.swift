@@ -238,7 +238,7 @@ public struct SignalboxServer: Service, CustomStringConvertible {
         // A server that cannot start the threads of its handlers does not start.
         if !runners.isEmpty { _ = try HandlerThreads.executor.get() }
         all += try await commandRunners()
-        if settings.testKinds { all += TestRunners.all }
+        if settings.testKinds { all += TestRunners.all(on: .system) }
         var kinds: Set<String> = []
         for runner in all {
             let kind = runner.definition.kind

@@ -97,7 +97,7 @@ import Testing
         recorder.follow(pool)
         pools.beginLease(pools.announcement, ["k": 1])
         // What the beginning of the lease has caused.
-        await pool.claims.wait(atMost: .seconds(600))
+        await pool.claims.wait(atMost: .seconds(600), on: .system)
         if wakes == .always { pool.claims.wake() }
         await Claimer(
             pool: pool, pools: pools, runs: store.table(of: pools, runtime), store: store,

@@ -96,7 +96,7 @@ import Testing
         let announcing = Task { await lease.announce() }
         // Woken once the kinds are set, and before by the addition.
         while pools.beginClaim(for: pool) == nil {
-            await pool.claims.wait(atMost: .seconds(60))
+            await pool.claims.wait(atMost: .seconds(60), on: .system)
         }
         announcing.cancel()
         await announcing.value

@@ -10,9 +10,11 @@ import Testing
 
     @Test func kindsAreDistinctAndTimed() {
         #expect(
-            TestRunners.all.map(\.definition.kind) == ["test.echo", "test.noop", "test.sleep", "test.fail"])
+            TestRunners.all(on: .system).map(\.definition.kind) == [
+                "test.echo", "test.noop", "test.sleep", "test.fail",
+            ])
         #expect(
-            TestRunners.all.map(\.definition.timeout)
+            TestRunners.all(on: .system).map(\.definition.timeout)
                 == [.seconds(60), .seconds(60), .seconds(3600), .seconds(60)])
     }
 
@@ -26,7 +28,7 @@ import Testing
 
     @Test func sleepsInSteps() async throws {
         let run = FakeRun(kind: "test.sleep", payload: #"{"ms":4,"steps":2}"#)
-        #expect(try await text(TestSleepRunner().run(run)).contains(#""slept_ms":4"#))
+        #expect(try await text(TestSleepRunner(on: .system).run(run)).contains(#""slept_ms":4"#))
         #expect(
             run.said == [
                 .progress(stage: "sleeping", fraction: 0.5, message: "", done: 1, total: 2),
@@ -39,14 +41,14 @@ import Testing
     @Test func sleepGoesOnFromItsCheckpoint() async throws {
         let run = FakeRun(
             kind: "test.sleep", attempt: 2, payload: #"{"ms":4,"steps":4}"#, checkpoint: #"{"step":3}"#)
-        let result = text(try await TestSleepRunner().run(run))
+        let result = text(try await TestSleepRunner(on: .system).run(run))
         #expect(result.contains(#""slept_ms":1"#) && result.contains(#""resumed_from_step":3"#))
         #expect(run.said.count == 2)
     }
 
     @Test func sleepEndsWhenCancelled() async throws {
         let run = FakeRun(kind: "test.sleep", payload: #"{"ms":3600000}"#)
-        let task = Task { try await TestSleepRunner().run(run) }
+        let task = Task { try await TestSleepRunner(on: .system).run(run) }
         task.cancel()
         await #expect(throws: CancellationError.self) { try await task.value }
     }
@@ -54,7 +56,9 @@ import Testing
     @Test(arguments: ["", "[]", #"{"ms":-1}"#, #"{"ms":1,"steps":0}"#, #"{"ms":3600001}"#])
     func aBadPayloadFailsForGood(_ payload: String) async throws {
         let run = FakeRun(kind: "test.sleep", payload: payload)
-        let failure = try await #require(throws: RunFailure.self) { try await TestSleepRunner().run(run) }
+        let failure = try await #require(throws: RunFailure.self) {
+            try await TestSleepRunner(on: .system).run(run)
+        }
         #expect(failure.isPermanent && failure.reason.isEmpty)
     }
 

@@ -7,26 +7,26 @@ import Testing
         let signal = AutoResetEvent()
         signal.wake()
         signal.wake()
-        await signal.wait(atMost: .seconds(600))
+        await signal.wait(atMost: .seconds(600), on: .system)
     }
 
     @Test func wakeEndsTheWait() async {
         let signal = AutoResetEvent()
         for _ in 0..<1000 {
-            async let waiting: Void = signal.wait(atMost: .seconds(600))
+            async let waiting: Void = signal.wait(atMost: .seconds(600), on: .system)
             signal.wake()
             await waiting
         }
     }
 
     @Test func timeEndsTheWait() async {
-        await AutoResetEvent().wait(atMost: .milliseconds(1))
+        await AutoResetEvent().wait(atMost: .milliseconds(1), on: .system)
     }
 
     @Test func cancellationEndsTheWait() async {
         let signal = AutoResetEvent()
         for _ in 0..<200 {
-            let task = Task { await signal.wait(atMost: .seconds(600)) }
+            let task = Task { await signal.wait(atMost: .seconds(600), on: .system) }
             task.cancel()
             await task.value
         }
@@ -39,7 +39,7 @@ import Testing
         let consumer = Task {
             var seen = 0
             while seen < 10_000 {
-                await signal.wait(atMost: .seconds(600))
+                await signal.wait(atMost: .seconds(600), on: .system)
                 seen += items.withLock { count in
                     defer { count = 0 }
                     return count

@@ -156,7 +156,7 @@ struct WatchReader: ~Copyable {
         while true {
             switch watch.nextStep() {
             case .item(let item): return item
-            case .wait: await signal.wait(atMost: .seconds(30))
+            case .wait: await signal.wait(atMost: .seconds(30), on: .system)
             case .work(let body): try await body()
             case .end(let error?): throw error
             case .end(nil): return nil

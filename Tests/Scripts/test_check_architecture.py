@@ -106,6 +106,7 @@ SLEEP = "sleep"
         ({CORE: 'switch a {  // exact: ours\n}\nswitch a {\ncase "b": c()\n}\n'}, {}, "A.swift:4: a comparison"),
         ({ENGINE: "let a = ContinuousClock.now\n"}, {}, "A.swift:1: a clock"),
         ({ENGINE: "f(now: .now)\n"}, {}, "a clock"),
+        ({ENGINE: "let a = NIODeadline.now()\n"}, {}, "a clock"),
         ({ENGINE: "let a = Date()\n"}, {}, "a clock"),
         ({ENGINE: f"try await Task.{SLEEP}(for: wait)\n"}, {}, "a sleep"),
         ({ENGINE: "let a = Int.random(in: 0...1)\n"}, {}, "a random number"),

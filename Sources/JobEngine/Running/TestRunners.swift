@@ -4,9 +4,9 @@ import Support
 
 /// Kinds for tests and measurements, known only to a node started with `--test-kinds`.
 package enum TestRunners {
-    package static let all: [any JobRunner] = [
-        TestEchoRunner(), TestNoopRunner(), TestSleepRunner(), TestFailRunner(),
-    ]
+    package static func all(on runtime: EngineRuntime) -> [any JobRunner] {
+        [TestEchoRunner(), TestNoopRunner(), TestSleepRunner(on: runtime), TestFailRunner()]
+    }
 
     /// Enough for the payloads of these kinds. It bounds the time of the decoder, which runs on the cooperative pool and
     /// puts every key into a table.
@@ -81,11 +81,14 @@ package struct TestSleepRunner: JobRunner {
         var started_at_us: Int64
     }
 
-    package init() {}
+    private let runtime: EngineRuntime
+
+    package init(on runtime: EngineRuntime) {
+        self.runtime = runtime
+    }
 
     package func run(_ run: any Run) async throws -> JobResult {
-        // real time: for measurements of how soon a job is picked up.
-        let startedAt = Timestamp.now.microseconds
+        let startedAt = runtime.date().microseconds
         let payload = try TestRunners.payload(Payload.self, of: run)
         let steps = payload.steps ?? 1
         guard (0...Self.millisecondsMax).contains(payload.ms), (1...Self.stepsMax).contains(steps) else {
@@ -99,8 +102,7 @@ package struct TestSleepRunner: JobRunner {
         let first = min(max(0, checkpoint?.step ?? 0), steps)
         func untilStep(_ step: Int) -> Int { payload.ms * step / steps }
         for step in first..<steps {
-            // real time: the kind takes as long as its payload says.
-            try await Task.sleep(for: .milliseconds(untilStep(step + 1) - untilStep(step)))
+            try await runtime.sleep(for: .milliseconds(untilStep(step + 1) - untilStep(step)))
             run.report(
                 stage: "sleeping", fraction: Double(step + 1) / Double(steps), message: "",
                 done: Int64(step + 1), total: Int64(steps))

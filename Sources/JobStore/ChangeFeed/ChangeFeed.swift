@@ -135,7 +135,7 @@ package final class ChangeFeed: Sendable {
             } catch {
                 logger.warning("could not read the change log", metadata: ["error": "\(error)"])
             }
-            await readSignal.wait(atMost: configuration.pollInterval)
+            await readSignal.wait(atMost: configuration.pollInterval, on: .system)
             try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
         }
     }
@@ -162,7 +162,7 @@ package final class ChangeFeed: Sendable {
 
     private func notifyLoop() async {
         while !Task.isCancelled {
-            await notifySignal.wait(atMost: .seconds(60))
+            await notifySignal.wait(atMost: .seconds(60), on: .system)
             guard !Task.isCancelled, state.withLock(\.hasPeers) else { continue }
             do throws(StoreError) {
                 try await store.notifyPeers()
