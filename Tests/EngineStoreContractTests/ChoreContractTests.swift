@@ -49,11 +49,45 @@ import Testing
     }
 
     @Test(arguments: Implementation.allCases)
-    func trimmingHoldsUpNothing(_ implementation: Implementation) async throws {
-        try await ContractBench.with(implementation) { bench in
+    func dueJobsBecomeReadyAThousandAtATime(_ implementation: Implementation) async throws {
+        try await ContractBench.with(implementation, lease: .seconds(10_000_000)) { bench in
+            for _ in 0..<1001 { try await bench.enqueue { $0.due = .after(.seconds(10_000)) } }
+            try await bench.cluster.pass(.seconds(10_001))
+            let first = try await bench.one.store.promoteDue()
+            #expect(first.promoted == 1000 && first.next == .zero)
+            let second = try await bench.one.store.promoteDue()
+            #expect(second.promoted == 1 && second.next == nil)
+        }
+    }
+
+    /// A client's call that changes nothing has no entry. The entries of jobs that are gone stay.
+    @Test(arguments: Implementation.allCases)
+    func oldAuditEntriesAreRemovedOldestFirst(_ implementation: Implementation) async throws {
+        try await ContractBench.with(implementation, lease: .seconds(10_000_000)) { bench in
+            let store = bench.one.store
             let job = try await bench.enqueue()
+            try await bench.cluster.pass(.seconds(10_000))
+            try await store.requestCancel(job.id, note: "", for: .all)
+            try await store.requestCancel(job.id, note: "", for: .all)
+            try await bench.cluster.pass(.seconds(10_000))
+            try await store.requestRetry(job.id, for: .all)
+            try await bench.cluster.pass(.seconds(10_000))
+            #expect(try await store.trimAudit(olderThan: .seconds(35_000), atMost: 10) == 0)
+            #expect(try await store.trimAudit(olderThan: .seconds(15_000), atMost: 1) == 1)
+            #expect(try await store.trimAudit(olderThan: .seconds(25_000), atMost: 10) == 0)
+            #expect(try await store.trimAudit(olderThan: .seconds(15_000), atMost: 10) == 1)
+            #expect(try await store.trimAudit(olderThan: .seconds(5_000), atMost: 10) == 1)
+            #expect(try await bench.record(job.id).state == .pending)
+        }
+    }
+
+    /// The log is read through `JobStore` alone, whose tests say what is removed.
+    @Test(arguments: Implementation.allCases)
+    func trimmingTheChangeLogHoldsUpNothing(_ implementation: Implementation) async throws {
+        try await ContractBench.with(implementation, lease: .seconds(10_000_000)) { bench in
+            let job = try await bench.enqueue()
+            try await bench.cluster.pass(.seconds(10_000))
             try await bench.one.store.trimChanges()
-            #expect(try await bench.one.store.trimAudit(olderThan: .seconds(100_000), atMost: 10) == 0)
             #expect(try await bench.record(job.id).state == .pending)
         }
     }

@@ -81,6 +81,10 @@ struct PostgresCluster: ContractCluster {
                 ALTER TABLE finished DISABLE TRIGGER finished_immutable;
                 UPDATE finished SET finished_at = finished_at - \(interval);
                 ALTER TABLE finished ENABLE TRIGGER finished_immutable;
+                ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_immutable;
+                UPDATE audit_entry SET at = at - \(interval);
+                ALTER TABLE audit_entry ENABLE TRIGGER audit_entry_immutable;
+                UPDATE change SET at = at - \(interval);
                 """)
         }
     }

@@ -134,12 +134,11 @@ package final class ModelStore: EngineStore {
         try database.transaction { $0.removeFinished(olderThan: retention, atMost: countMax, at: $1) }
     }
 
-    /// There is no change log in the model.
+    /// There is no change log in the model: what a node is told of others is up to the simulation.
     package func trimChanges() throws(StoreError) {}
 
-    /// There is no audit in the model.
     package func trimAudit(olderThan retention: Duration, atMost countMax: Int) throws(StoreError) -> Int {
-        0
+        try database.transaction { $0.trimAudit(olderThan: retention, atMost: countMax, at: $1) }
     }
 
     // MARK: What clients ask for

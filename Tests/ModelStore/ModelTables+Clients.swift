@@ -27,6 +27,7 @@ extension ModelTables {
             }
             return ModelEnqueued(enqueued: Enqueued(job: existing.record, isNew: false))
         }
+        audit.append(now)
         let lane = lane(of: job.spec.userID, queue: ExactText(job.spec.queue))
         let kind = kinds[kind(ExactText(job.spec.kind))].number
         let dueAt =
@@ -101,6 +102,7 @@ extension ModelTables {
         let error = JobError(message: note, cause: .cancelled)
         switch jobs[index].state {
         case .pending:
+            audit.append(now)
             jobs[index].isReady = false
             jobs[index].error = error
             jobs[index].startedAt = nil
@@ -109,6 +111,7 @@ extension ModelTables {
             return .cancelled(event, key)
         case .running:
             guard jobs[index].cancelReason == nil, let run = jobs[index].run else { return .nothing }
+            audit.append(now)
             if !defects.contains(.losesCancel) { jobs[index].cancelReason = note }
             let event = add(
                 .cancelRequested, to: index, at: now, attempt: jobs[index].attempt,
@@ -138,6 +141,7 @@ extension ModelTables {
         }
         let key = jobs[index].key
         if defects.contains(.retryForgetsJob), let last = jobs[index].events.last { return (last, key) }
+        audit.append(now)
         jobs[index].isReady = true
         jobs[index].dueAt = now
         jobs[index].lastAttempt = jobs[index].attempt + jobs[index].spec.maxAttempts

@@ -67,18 +67,19 @@ extension ModelTables {
         }
     }
 
+    /// That of `JobStore`.
+    private static let promotedAtOnce = 1000
+
     package mutating func promoteDue(at now: Timestamp) -> (promoted: Int, next: Duration?) {
-        var promoted = 0
-        var next: Timestamp?
-        for index in jobs.indices where jobs[index].state == .pending && !jobs[index].isReady {
-            if jobs[index].dueAt <= now, !defects.contains(.neverPromotes) {
-                jobs[index].isReady = true
-                promoted += 1
-            } else {
-                next = min(next ?? jobs[index].dueAt, jobs[index].dueAt)
-            }
-        }
-        return (promoted, next.map { .microseconds(max(0, $0.microseconds - now.microseconds)) })
+        let scheduled = jobs.indices.filter { jobs[$0].state == .pending && !jobs[$0].isReady }
+            .sorted { (jobs[$0].dueAt, $0) < (jobs[$1].dueAt, $1) }
+        let due = defects.contains(.neverPromotes) ? [] : scheduled.filter { jobs[$0].dueAt <= now }
+        let promoted = due.prefix(Self.promotedAtOnce)
+        for index in promoted { jobs[index].isReady = true }
+        let next = scheduled.first { !jobs[$0].isReady }
+        return (
+            promoted.count, next.map { .microseconds(max(0, jobs[$0].dueAt.microseconds - now.microseconds)) }
+        )
     }
 
     package mutating func removeFinished(
@@ -90,5 +91,11 @@ extension ModelTables {
         let gone = Set(old.map(\.number))
         jobs.removeAll { gone.contains($0.number) }
         return gone.count
+    }
+
+    mutating func trimAudit(olderThan retention: Duration, atMost countMax: Int, at now: Timestamp) -> Int {
+        let old = audit.prefix { $0.advanced(by: retention) < now }.prefix(countMax)
+        audit.removeFirst(old.count)
+        return old.count
     }
 }

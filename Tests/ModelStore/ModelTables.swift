@@ -100,6 +100,8 @@ package struct ModelTables: Sendable {
     package internal(set) var lanes: [ModelLane] = []
     var queues: [ExactText: ModelQueue] = [:]
     var kinds: [ModelKind] = []
+    /// The time of each entry of the audit, of which there is one for each change by a client, oldest first.
+    var audit: [Timestamp] = []
     var lastJob: Int64 = 0
     var lastToken: Int64 = 0
     /// Bugs that are planted, so that the simulation can show that it finds them.

@@ -64,7 +64,7 @@ package protocol EngineStore: Sendable {
     /// under their own tokens; the first node that does so wins.
     func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy])
 
-    /// Makes jobs ready that are due, up to a bounded number.
+    /// Makes jobs ready that are due, the oldest first and up to 1,000.
     ///
     /// - Returns: how many, and how long until the next one is due; nil if none is scheduled.
     func promoteDue() async throws(StoreError) -> (promoted: Int, next: Duration?)
