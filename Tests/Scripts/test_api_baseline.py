@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -134,6 +135,13 @@ def test_an_addition_is_part_of_the_next_baseline(protos, baseline):
 def test_a_comment_is_no_part_of_the_baseline(protos, baseline):
     change(protos, "// A state.", "// The state of a thing.")
     assert api_baseline.image(protos) == baseline.read_text()
+
+
+def test_a_comment_makes_no_exception_from_the_rules(protos):
+    ignored = "  // buf:lint:ignore FIELD_LOWER_SNAKE_CASE\n  // Its size.\n  int32 Size"
+    change(protos, "  // Its size.\n  int32 size", ignored)
+    done = subprocess.run([api_baseline.BUF, "lint", protos], capture_output=True, text=True, timeout=120)
+    assert 'Field name "Size" should be lower_snake_case' in done.stdout
 
 
 def test_a_proto_that_cannot_be_read_is_refused(protos, baseline):
