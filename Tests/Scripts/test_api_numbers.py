@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/api-numbers.md"
 
 SCALARS = {1: "double", 3: "int64", 5: "int32", 8: "bool", 9: "string", 12: "bytes", 13: "uint32", 4: "uint64", 17: "sint32"}
+#: The number, in a message of a stream, of a field beside its oneof.
+BESIDE_ONEOF = 15
 #: Both messages have these numbers for the same fields.
 SHARED = range(30, 60)
 #: The numbers from 16 on that only one message has.
@@ -46,6 +48,8 @@ class Protos:
     reserved_names: dict[str, set[str]]
     #: The file of each message and enum.
     files: dict[str, str]
+    #: The messages of streams.
+    streamed: set[str]
 
 
 def read_page(text: str) -> list[Row]:
@@ -83,8 +87,13 @@ def read_protos(folder: Path) -> Protos:
     done = subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", *options, *files], check=True, stdout=subprocess.PIPE
     )
-    protos = Protos([], {}, {}, {})
+    protos = Protos([], {}, {}, {}, set())
     for file in descriptor_pb2.FileDescriptorSet.FromString(done.stdout).file:
+        for method in (method for service in file.service for method in service.method):
+            if method.server_streaming:
+                protos.streamed.add(method.output_type.rpartition(".")[2])
+            if method.client_streaming:
+                protos.streamed.add(method.input_type.rpartition(".")[2])
         for message in file.message_type:
             protos.files[message.name] = file.name
             protos.reserved_names[message.name] = set(message.reserved_name)
@@ -110,7 +119,8 @@ def problems(page: list[Row], protos: Protos) -> list[str]:
     return [
         *problems_of_the_page(page, protos),
         *(problem for field in protos.fields for problem in problems_of_a_field(field, page)),
-        *problems_with_the_rules([*page, *protos.fields]),
+        *problems_with_the_rules([*page, *protos.fields], protos),
+        *(problem for row in [*page, *protos.fields] for problem in problems_with_a_name(row)),
     ]
 
 
@@ -145,24 +155,44 @@ def problems_of_a_field(field: Row, page: list[Row]) -> Iterator[str]:
             yield f"{field} has the number of {row}" if row.name else f"{field} has a reserved number"
 
 
-def problems_with_the_rules(rows: list[Row]) -> Iterator[str]:
-    """Of numbers in all messages, and of JobSpec and Job, whose fields below 30 (below 16 of JobSpec) are older."""
+def problems_with_the_rules(rows: list[Row], protos: Protos) -> Iterator[str]:
+    """Numbers of all messages, and of JobSpec and Job, whose fields below 30 (below 16 of JobSpec) are older."""
     names: dict[str, dict[int, str]] = {"JobSpec": {}, "Job": {}}
+    repeated = {(row.owner, row.name) for row in rows if row.type.startswith(("repeated ", "map<"))}
     for row in rows:
         if row.number >= FORKS_FROM:
             yield f"{row} has a number for forks"
+        if row.number == BESIDE_ONEOF and row.owner in protos.streamed and ", oneof " in row.type:
+            yield f"{row} is a member of a oneof, and has the number of a field beside it"
+        if (row.owner, row.name.removesuffix("_count")) in repeated and row.name.endswith("_count"):
+            yield f"{row} has the accessors of {row.name.removesuffix('_count')} in Java"
         if row.owner in names and row.name:
             names[row.owner][row.number] = row.name
     spec, job = names["JobSpec"], names["Job"]
     for number in SHARED:
         if number in spec and number in job and spec[number] != job[number]:
             yield f"{number} is {spec[number]} in JobSpec and {job[number]} in Job"
+        elif number in spec and number not in job and number not in protos.reserved_numbers["Job"]:
+            yield f"JobSpec.{spec[number]} is not in Job, which does not reserve {number}"
+        elif number in job and number not in spec:
+            yield f"Job.{job[number]} is not in JobSpec, so its number must be from 60 to 89"
     for owner, other, first in (("JobSpec", "Job", 16), ("Job", "JobSpec", 30)):
         for number, name in names[owner].items():
             if number >= first and number not in SHARED and number not in OWN[owner]:
                 yield f"{owner}.{name} must not have the number {number}"
             if number in OWN[owner] and number >= first and name in names[other].values():
                 yield f"{owner}.{name} is also in {other}, so its number must be from 30 to 59"
+
+
+def problems_with_a_name(row: Row) -> Iterator[str]:
+    name, kind = row.name, row.type.partition(",")[0].removeprefix("optional ").removeprefix("repeated ")
+    is_moment = name == "at" or name.endswith(("_at", "_from", "_to"))
+    if (kind == "Timestamp") != is_moment and kind not in ("reserved", "value"):
+        yield f"{row} must be a Timestamp" if is_moment else f"{row} must be called {name}_at"
+    if re.search(r"_(ms|secs?|seconds|minutes|hours|days)$", name):
+        yield f"{row} must be a Duration without a unit"
+    if kind.startswith(("uint", "fixed")):
+        yield f"{row} must be signed"
 
 
 def test_the_page_and_the_protos_agree():
@@ -174,12 +204,22 @@ def test_the_page_and_the_protos_agree():
 PROTO = """\
 syntax = "proto3";
 package test.v1;
+service Jobs {
+  rpc Watch(JobSpec) returns (stream Event);
+}
+message Event {
+  oneof event {
+    string first = 1;
+  }
+  string token = 15;
+}
 message JobSpec {
   reserved 44;
   reserved "tenant";
   string kind = 1;
 %s}
 message Job {
+  reserved 38;
   string id = 1;
 %s}
 enum Cause {
@@ -193,9 +233,13 @@ ROWS = """\
 |---|---|---|---|
 | JobSpec | 30 | parts | repeated Job |
 | JobSpec | 36 | cost | optional int32 |
-| JobSpec | 37 | late_at | int64, oneof late |
+| JobSpec | 37 | late | int64, oneof lateness |
+| JobSpec | 38 | later | int64, oneof lateness |
 | JobSpec | 42 | labels | map<string, string> |
+| Job | 30 | parts | repeated Job |
 | Job | 36 | cost | int32 |
+| Job | 37 | late | int64 |
+| Job | 42 | labels | map<string, string> |
 | Job | 61 | node | string |
 | Cause | 7 | CAUSE_LATE | value |
 | Later | 1 | name | string |
@@ -230,8 +274,8 @@ def test_a_page_and_protos_that_agree(check: Check):
             "JobSpec.labels = 42 (map<string, string>) exists: delete its row",
         ),
         (
-            {"spec": "oneof late { int64 late_at = 37; }"},
-            "JobSpec.late_at = 37 (int64, oneof late) exists: delete its row",
+            {"spec": "oneof lateness { int64 late = 37; }"},
+            "JobSpec.late = 37 (int64, oneof lateness) exists: delete its row",
         ),
         ({"cause": "CAUSE_LATE = 7;"}, "Cause.CAUSE_LATE = 7 (value) exists: delete its row"),
         (
@@ -254,7 +298,15 @@ def test_a_page_and_protos_that_agree(check: Check):
         ({"rows": ROWS + "| Later | 2 | name | string |\n"}, "the page lists Later name twice"),
         ({"rows": ROWS + "| Later | 1000 | other | string |\n"}, "Later.other = 1000 (string) has a number for forks"),
         ({"rows": ROWS.replace("things", "other")}, "JobSpec is in things.proto, not in other.proto"),
-        ({"job": "string other = 37;"}, "37 is late_at in JobSpec and other in Job"),
+        ({"rows": ROWS.replace("Job | 37 | late ", "Job | 37 | other ")}, "37 is late in JobSpec and other in Job"),
+        ({"rows": ROWS.replace("JobSpec | 38", "JobSpec | 39")}, "JobSpec.later is not in Job, which does not reserve 39"),
+        ({"job": "string other = 41;"}, "Job.other is not in JobSpec, so its number must be from 60 to 89"),
+        ({"rows": ROWS + "| Event | 15 | last | string, oneof event |\n"}, "Event.last = 15 (string, oneof event) is a member of a oneof, and has the number of a field beside it"),
+        ({"rows": ROWS + "| Job | 62 | parts_count | int32 |\n"}, "Job.parts_count = 62 (int32) has the accessors of parts in Java"),
+        ({"rows": ROWS + "| Later | 2 | begun_at | int64 |\n"}, "Later.begun_at = 2 (int64) must be a Timestamp"),
+        ({"rows": ROWS + "| Later | 2 | begun | Timestamp |\n"}, "Later.begun = 2 (Timestamp) must be called begun_at"),
+        ({"rows": ROWS + "| Later | 2 | delay_ms | int64 |\n"}, "Later.delay_ms = 2 (int64) must be a Duration without a unit"),
+        ({"more": "message Other { optional uint32 size = 2; }"}, "Other.size = 2 (optional uint32) must be signed"),
         ({"spec": "string other = 60;"}, "JobSpec.other must not have the number 60"),
         ({"job": "string other = 90;"}, "Job.other must not have the number 90"),
         ({"spec": "string node = 16;"}, "JobSpec.node is also in Job, so its number must be from 30 to 59"),
