@@ -20,6 +20,7 @@ import {
   type Socket,
 } from "node:net";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { BadRequest } from "../src/generated/google/rpc/error_details.js";
 import { Status } from "../src/generated/google/rpc/status.js";
@@ -223,6 +224,22 @@ test("a call without an answer ends at its deadline, on the server too", async (
   // The first call connects, so that the second reaches the server within its short deadline.
   assert.equal((await failure(getJob(channel, 500))).code, Code.DEADLINE_EXCEEDED);
   await ended;
+});
+
+test("a call may have a longer deadline than Node's timers can wait for, or none", async (t) => {
+  let answer = () => {};
+  const channel = await channelTo(t, (stream) => (answer = () => respond(stream, [job])), {
+    connectTimeoutMs: Infinity,
+    keepaliveMs: Infinity,
+    keepaliveTimeoutMs: Infinity,
+  });
+  for (const timeoutMs of [2 ** 31, Infinity]) {
+    const call = getJob(channel, timeoutMs);
+    // Such a timer would fire after 1 ms.
+    await sleep(50);
+    answer();
+    assert.equal((await call).job?.kind, "k");
+  }
 });
 
 test("a message of the longest length is received", async (t) => {

@@ -5,6 +5,7 @@ import { constants, type ClientHttp2Stream, type IncomingHttpHeaders } from "nod
 import type { MessageType } from "../protobuf/message.js";
 import { Deframer } from "./framing.js";
 import { Code, errorOfHttpStatus, errorOfReset, errorOfTrailers, RpcError } from "./status.js";
+import { TIMER_MS_MAX } from "./timer.js";
 
 /**
  * The responses of a call, to be read with `for await`. The loop ends when the call ends with OK, and throws an
@@ -21,7 +22,7 @@ export class Call<Response> implements AsyncIterableIterator<Response> {
   private streamError: Error | undefined;
   // The end of the call. An end with OK has no error.
   private end: { error: RpcError | undefined } | undefined;
-  private readonly timer: NodeJS.Timeout | undefined;
+  private timer: NodeJS.Timeout | undefined;
   private wake = () => {};
 
   /** `isLost` tells whether the connection of the stream is gone. */
@@ -41,7 +42,7 @@ export class Call<Response> implements AsyncIterableIterator<Response> {
     stream.pause();
     if (timeoutMs !== undefined) {
       const error = new RpcError(Code.DEADLINE_EXCEEDED, `the call has not ended within ${timeoutMs} ms`);
-      this.timer = setTimeout(() => this.cancel(error), timeoutMs);
+      this.cancelAfter(timeoutMs, error);
     }
   }
 
@@ -73,6 +74,12 @@ export class Call<Response> implements AsyncIterableIterator<Response> {
     this.stream.close(constants.NGHTTP2_CANCEL);
     // The data that the server sent before it learned of the cancellation is dropped.
     this.stream.resume();
+  }
+
+  private cancelAfter(ms: number, error: RpcError): void {
+    const first = Math.min(ms, TIMER_MS_MAX);
+    const next = () => (ms > first ? this.cancelAfter(ms - first, error) : this.cancel(error));
+    this.timer = setTimeout(next, first);
   }
 
   private receiveHeaders(headers: IncomingHttpHeaders): void {

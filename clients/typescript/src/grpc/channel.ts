@@ -7,6 +7,7 @@ import { Call } from "./call.js";
 import { framed } from "./framing.js";
 import type { StreamMethod, UnaryMethod } from "./method.js";
 import { Code, RpcError } from "./status.js";
+import { TIMER_MS_MAX } from "./timer.js";
 
 export interface ChannelOptions {
   /** The certificates of the authorities to trust, in PEM. Without them the connection is not encrypted. */
@@ -101,7 +102,8 @@ export class Channel {
     // Node closes a session itself when the server sends GOAWAY.
     if (this.session && !this.session.closed && !this.session.destroyed) return this.session;
 
-    const { ca, connectTimeoutMs = 10_000 } = this.options;
+    const { ca } = this.options;
+    const connectTimeoutMs = timerOption(this.options.connectTimeoutMs, 10_000);
     const scheme = ca === undefined ? "http" : "https";
     const session = connect(`${scheme}://${this.address}`, { ...(ca && { ca }), settings: { enablePush: false } });
     const timer = setTimeout(() => {
@@ -118,7 +120,8 @@ export class Channel {
 
   /** Destroys a session whose server does not answer a PING. TCP alone may not notice for many minutes. */
   private keepAlive(session: ClientHttp2Session): void {
-    const { keepaliveMs = 30_000, keepaliveTimeoutMs = 10_000 } = this.options;
+    const keepaliveMs = timerOption(this.options.keepaliveMs, 30_000);
+    const keepaliveTimeoutMs = timerOption(this.options.keepaliveTimeoutMs, 10_000);
     let timer: NodeJS.Timeout | undefined;
     const interval = setInterval(() => {
       const isWaiting = timer !== undefined;
@@ -136,6 +139,11 @@ export class Channel {
       clearTimeout(timer);
     });
   }
+}
+
+/** A time of the options, in milliseconds, up to the longest of a timer. */
+function timerOption(ms: number | undefined, defaultMs: number): number {
+  return Math.min(ms ?? defaultMs, TIMER_MS_MAX);
 }
 
 /** A timeout as grpc-timeout has it: at most eight digits and a unit. */
