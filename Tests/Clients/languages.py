@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-#: For one command of a build.
-BUILD_S = 400
+#: For one command that is not a build.
+COMMAND_S = 60
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Language:
     #: Prints the version of the gRPC library, for the table of results.
     version: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: The time limit of one command of the build, in seconds.
+    build_s: float = 400
 
     @property
     def folder(self) -> Path:
@@ -62,11 +64,11 @@ class Language:
         self.out.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         for line in self.build:
-            self._run(line)
+            self._run(line, self.build_s)
         return time.monotonic() - began
 
     def tested_version(self) -> str:
-        return " ".join(self._run(self.version).split())
+        return " ".join(self._run(self.version, COMMAND_S).split())
 
     def _words(self, line: str) -> list[str]:
         return [self._filled(word) for word in shlex.split(line)]
@@ -74,7 +76,7 @@ class Language:
     def _filled(self, text: str) -> str:
         return text.replace("{out}", str(self.out)).replace("{folder}", str(self.folder))
 
-    def _run(self, line: str) -> str:
+    def _run(self, line: str, seconds: float) -> str:
         done = subprocess.run(
             self._words(line),
             cwd=self.folder,
@@ -82,7 +84,7 @@ class Language:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=BUILD_S,
+            timeout=seconds,
         )
         assert done.returncode == 0, f"{line}: exit code {done.returncode}\n{done.stdout[-20_000:]}"
         return done.stdout
@@ -138,7 +140,9 @@ LANGUAGES = {
         Language(
             "swift",
             "Swift",
+            # gRPC and its cryptography are compiled too.
             build=["../../scripts/lib/build-swift-client example"],
+            build_s=1_200,
             run="{out}/debug/example",
             version="bash -c 'echo grpc-swift-2 $(git -C {out}/checkouts/grpc-swift-2 describe --tags)'",
         ),
