@@ -25,8 +25,9 @@ A watch prints these lines:
     {"event":"reconnect","code":"UNAVAILABLE"}                                  it resumes, with back-off
     {"event":"end","state":"SUCCEEDED","result":"<as text>"}                    last
 
-It resumes by the latest resume_token, and prints no event twice. Without a message for 30 s while it tries to resume, it
-gives up.
+It resumes by the latest resume_token, or by the sequence of the last event if that token is refused, and prints no event
+twice. A value of an enum that it does not know is UNSPECIFIED. Without a message for 30 s while it tries to resume, it
+gives up; at once if the service asks it to wait for longer than the rest of that time, or of a unary call's deadline.
 """
 
 from __future__ import annotations
@@ -123,6 +124,12 @@ class Program:
         self._readers[1].join(PATIENCE_S)
         assert self._process.returncode == code, f"exit code {self._process.returncode} of {self._describe()}"
         return self.lines
+
+    def fail(self, status: str) -> None:
+        """Waits for its end, and checks that it has printed nothing, and has failed because of this status of gRPC."""
+        assert self.finish(code=1) == []
+        # Each language has its own way to write the name.
+        assert status.replace("_", "") in "".join(self._errors).upper().replace("_", ""), self._describe()
 
     def close(self) -> None:
         if self._process.poll() is None:

@@ -160,6 +160,9 @@ def test_a_watch_of_a_final_job_resumes_after_its_snapshot(
 class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
     """A server with one job. Its first watch breaks after a token, and the second one goes on from the token before."""
 
+    #: A type of events that a newer service has added.
+    NEW_TYPE = 77
+
     def __init__(self) -> None:
         self.job_id = str(uuid.uuid4())
         self.requests: list[job_service_pb2.WatchRequest] = []
@@ -168,30 +171,45 @@ class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
-    def _event(self, sequence: int, kind: int, state: int, token: str = "") -> job_service_pb2.WatchResponse:
-        event = job_service_pb2.JobEvent(job_id=self.job_id, sequence=sequence, type=kind, state=state)
-        return job_service_pb2.WatchResponse(lifecycle=event, resume_token=token)
-
     def Watch(
         self, request: job_service_pb2.WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[job_service_pb2.WatchResponse]:
         self.requests.append(request)
-        is_first = len(self.requests) == 1
-        opened = job_service_pb2.WatchOpened(resumed=not is_first, heartbeat_interval={"seconds": 15})
-        yield job_service_pb2.WatchResponse(opened=opened)
-        if is_first:
-            job = job_pb2.Job(id=self.job_id, state=job_pb2.JOB_STATE_PENDING, sequence=1)
-            yield job_service_pb2.WatchResponse(snapshot=job_service_pb2.JobSnapshot(job=job))
-            complete = job_service_pb2.SnapshotsComplete()
-            yield job_service_pb2.WatchResponse(snapshots_complete=complete, resume_token="a token")
-        yield self._event(2, job_service_pb2.JOB_EVENT_TYPE_STARTED, job_pb2.JOB_STATE_RUNNING)
-        if is_first:
-            # A fraction that is not known, and a message of a newer service.
-            progress = job_service_pb2.ProgressEvent(job_id=self.job_id, attempt=1, progress=job_pb2.Progress())
-            yield job_service_pb2.WatchResponse(progress=progress)
-            yield job_service_pb2.WatchResponse()
+        if len(self.requests) == 1:
+            yield from self._broken_watch()
             context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
-        yield self._event(3, job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED, job_pb2.JOB_STATE_SUCCEEDED)
+        yield self._opened(resumed=True)
+        yield self._event(2, job_service_pb2.JOB_EVENT_TYPE_STARTED, job_pb2.JOB_STATE_RUNNING)
+        yield from self._rest()
+
+    @staticmethod
+    def _opened(*, resumed: bool) -> job_service_pb2.WatchResponse:
+        opened = job_service_pb2.WatchOpened(resumed=resumed, heartbeat_interval={"seconds": 15})
+        return job_service_pb2.WatchResponse(opened=opened)
+
+    def _snapshot(self, sequence: int, state: int) -> job_service_pb2.WatchResponse:
+        job = job_pb2.Job(id=self.job_id, state=state, sequence=sequence)
+        return job_service_pb2.WatchResponse(snapshot=job_service_pb2.JobSnapshot(job=job))
+
+    def _event(self, sequence: int, kind: int, state: int) -> job_service_pb2.WatchResponse:
+        event = job_service_pb2.JobEvent(job_id=self.job_id, sequence=sequence, type=kind, state=state)
+        return job_service_pb2.WatchResponse(lifecycle=event)
+
+    def _broken_watch(self) -> Iterator[job_service_pb2.WatchResponse]:
+        yield self._opened(resumed=False)
+        yield self._snapshot(1, job_pb2.JOB_STATE_PENDING)
+        complete = job_service_pb2.SnapshotsComplete()
+        yield job_service_pb2.WatchResponse(snapshots_complete=complete, resume_token="a token")
+        yield self._event(2, job_service_pb2.JOB_EVENT_TYPE_STARTED, job_pb2.JOB_STATE_RUNNING)
+        # A fraction that is not known, and a message of a newer service.
+        progress = job_service_pb2.ProgressEvent(job_id=self.job_id, attempt=1, progress=job_pb2.Progress())
+        yield job_service_pb2.WatchResponse(progress=progress)
+        yield job_service_pb2.WatchResponse()
+
+    def _rest(self) -> Iterator[job_service_pb2.WatchResponse]:
+        """The events after the one that the broken watch ended with."""
+        yield self._event(3, self.NEW_TYPE, job_pb2.JOB_STATE_RUNNING)
+        yield self._event(4, job_service_pb2.JOB_EVENT_TYPE_SUCCEEDED, job_pb2.JOB_STATE_SUCCEEDED)
 
     def GetJob(
         self, request: job_service_pb2.GetJobRequest, _: grpc.ServicerContext
@@ -212,17 +230,68 @@ def test_a_watch_resumes_by_the_latest_token(example: Example, token_watches: To
     lines = example.run("watch", token_watches.job_id, address=token_watches.address)
     assert [request.resume_token for request in token_watches.requests] == ["", "a token"]
     assert {request.jobs[0].job_id for request in token_watches.requests} == {token_watches.job_id}
-    assert [line["sequence"] for line in events(lines, "lifecycle")] == [2, 3]
+    check_token_watch(lines)
+
+
+def check_token_watch(lines: list[Line]) -> None:
+    """Every event is printed once, also one of a type that the program does not know."""
+    kinds = ["snapshot", "lifecycle", "progress", "reconnect", "lifecycle", "lifecycle", "end"]
+    assert [line["event"] for line in lines] == kinds
+    found = [(line["sequence"], line["type"], line["state"]) for line in events(lines, "lifecycle")]
+    assert found == [(2, "STARTED", "RUNNING"), (3, "UNSPECIFIED", "RUNNING"), (4, "SUCCEEDED", "SUCCEEDED")]
     (progress,) = events(lines, "progress")
     assert progress.get("fraction") is None
-    assert [line["event"] for line in lines] == ["snapshot", "lifecycle", "progress", "reconnect", "lifecycle", "end"]
+
+
+class RefusedToken(TokenWatches):
+    """It cannot go on from the token, and begins the second watch with a snapshot, which the third one does not need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second_ended = threading.Event()
+        #: Whether the client has left the second watch by the time that it begins the third one.
+        self.was_left = False
+
+    def Watch(
+        self, request: job_service_pb2.WatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[job_service_pb2.WatchResponse]:
+        self.requests.append(request)
+        if len(self.requests) == 1:
+            yield from self._broken_watch()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
+        if request.resume_token:
+            # Before the first message, because a client may leave as soon as it has that.
+            if not context.add_callback(self._second_ended.set):
+                self._second_ended.set()
+            yield self._opened(resumed=False)
+            yield self._snapshot(3, job_pb2.JOB_STATE_RUNNING)
+            self._second_ended.wait(2 * PATIENCE_S)
+            return
+        self.was_left = self._second_ended.wait(PATIENCE_S)
+        yield self._opened(resumed=False)
+        yield from self._rest()
+
+
+@pytest.fixture
+def refused_token() -> Iterator[RefusedToken]:
+    yield from closing(RefusedToken())
+
+
+def test_a_watch_resumes_after_the_last_event_if_its_token_is_refused(example: Example, refused_token: RefusedToken):
+    """The snapshot would hide the events that came meanwhile. The watch that has it is cancelled."""
+    lines = example.run("watch", refused_token.job_id, address=refused_token.address)
+    found = [(request.resume_token, request.jobs[0].after_sequence) for request in refused_token.requests]
+    assert found == [("", 0), ("a token", 2), ("", 2)]
+    check_token_watch(lines)
+    assert refused_token.was_left
 
 
 class FinalJob(grpc.GenericRpcHandler):
     """A server with one job, which is final: watches of it end at once. `job` is what GetJob returns."""
 
-    #: How long GetJob asks to be left alone at its first call.
+    #: How long the first call of this method asks to be left alone.
     wait_s = 0
+    refusing = "GetJob"
 
     def __init__(self) -> None:
         self.job = job_pb2.Job(id=str(uuid.uuid4()), state=job_pb2.JOB_STATE_SUCCEEDED)
@@ -233,10 +302,20 @@ class FinalJob(grpc.GenericRpcHandler):
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         if call.method.endswith("/Watch"):
-            return grpc.unary_stream_rpc_method_handler(lambda *_: iter(()))
+            return grpc.unary_stream_rpc_method_handler(self._watch)
         return grpc.unary_unary_rpc_method_handler(self._get_job)
 
+    def _watch(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._refuse_first("Watch", context)
+        yield from ()
+
     def _get_job(self, _: bytes, context: grpc.ServicerContext) -> bytes:
+        self._refuse_first("GetJob", context)
+        return job_service_pb2.GetJobResponse(job=self.job).SerializeToString()
+
+    def _refuse_first(self, method: str, context: grpc.ServicerContext) -> None:
+        if method != self.refusing:
+            return
         self.calls_at.append(time.monotonic())
         if self.wait_s and len(self.calls_at) == 1:
             status = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="not yet")
@@ -245,7 +324,6 @@ class FinalJob(grpc.GenericRpcHandler):
             status.details.add().Pack(info)
             context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
             context.abort(grpc.StatusCode.UNAVAILABLE, status.message)
-        return job_service_pb2.GetJobResponse(job=self.job).SerializeToString()
 
     def close(self) -> None:
         self._server.stop(None).wait(PATIENCE_S)
@@ -277,6 +355,16 @@ def test_a_call_is_repeated_when_the_service_asks_for_it(example: Example, final
     assert second - first >= final_job.wait_s
 
 
+def test_a_call_is_not_repeated_after_its_deadline(example: Example, final_job: FinalJob):
+    final_job.wait_s = 3_600
+    for method in "GetJob", "Watch":
+        final_job.refusing = method
+        final_job.calls_at.clear()
+        program = example.start("watch", final_job.job.id, address=final_job.address)
+        program.fail("UNAVAILABLE")
+        assert len(final_job.calls_at) == 1
+
+
 def test_a_result_need_not_be_text(example: Example, final_job: FinalJob):
     final_job.job.result.data = b"\xff!"
     (end,) = example.run("watch", final_job.job.id, address=final_job.address)
@@ -291,10 +379,9 @@ def test_tls_and_a_token(example: Example, secured: Secured, user: str):
 
 
 def test_a_wrong_token_is_refused(example: Example, secured: Secured, user: str):
-    program = example.start(
-        "run", SLEEP, user, sleep_for(1, 1), address=secured.address, ca=secured.ca, token="sbx_" + 43 * "x"
-    )
-    assert program.finish(code=1) == []
+    for arguments in ["run", SLEEP, user, sleep_for(1, 1)], ["invalid"]:
+        program = example.start(*arguments, address=secured.address, ca=secured.ca, token="sbx_" + 43 * "x")
+        program.fail("UNAUTHENTICATED")
 
 
 class Impostor:

@@ -40,6 +40,7 @@ import signalbox.v1.EnqueueRequest;
 import signalbox.v1.EnqueueResponse;
 import signalbox.v1.GetJobRequest;
 import signalbox.v1.Job;
+import signalbox.v1.JobEventType;
 import signalbox.v1.JobServiceGrpc;
 import signalbox.v1.JobServiceGrpc.JobServiceBlockingStub;
 import signalbox.v1.JobSpec;
@@ -212,11 +213,20 @@ public final class Example implements AutoCloseable {
   private void watch(WatchRequest.Builder request) throws InterruptedException, IOException {
     Backoff backoff = new Backoff();
     Deadline giveUp = null;
+    connection:
     while (true) {
-      try {
-        Iterator<WatchResponse> messages = jobs.watch(request.build());
+      // To leave the block cancels the stream, unless it has ended.
+      try (Context.CancellableContext context = Context.current().withCancellation()) {
+        Iterator<WatchResponse> messages = openWatch(context, request.build());
         while (messages.hasNext()) {
           WatchResponse message = messages.next();
+          boolean beginsAnew = message.hasOpened() && !message.getOpened().getResumed();
+          if (beginsAnew && !request.getResumeToken().isEmpty()) {
+            // The service cannot go on from the token, and sends a snapshot. It can go on after a
+            // sequence.
+            request.clearResumeToken();
+            continue connection;
+          }
           show(message, request.getJobsBuilder(0));
           if (!message.getResumeToken().isEmpty()) {
             request.setResumeToken(message.getResumeToken());
@@ -230,11 +240,12 @@ public final class Example implements AutoCloseable {
           giveUp = Deadline.after(RESUME_MAX_S, TimeUnit.SECONDS);
         }
         Status.Code code = error.getStatus().getCode();
-        if (PERMANENT.contains(code) || giveUp.isExpired()) {
+        long delay = backoff.next(error);
+        if (PERMANENT.contains(code) || giveUp.timeRemaining(TimeUnit.MILLISECONDS) < delay) {
           throw error;
         }
         print("event", "reconnect", "code", code.name());
-        pause(backoff.next(error));
+        pause(delay);
       }
     }
     // An event has a result of at most 64 KiB; GetJob returns any.
@@ -243,6 +254,16 @@ public final class Example implements AutoCloseable {
     Job job = call(JobServiceBlockingStub::getJob, get).getJob();
     String result = job.getResult().getData().toStringUtf8();
     print("event", "end", "state", name(job.getState()), "result", result);
+  }
+
+  /** Starts a watch, which ends when the context is cancelled. */
+  private Iterator<WatchResponse> openWatch(Context context, WatchRequest request) {
+    Context before = context.attach();
+    try {
+      return jobs.watch(request);
+    } finally {
+      context.detach(before);
+    }
   }
 
   private static WatchRequest.Builder watchRequest(String jobId, long afterSequence) {
@@ -270,7 +291,7 @@ public final class Example implements AutoCloseable {
         watched.setAfterSequence(event.getSequence());
         print(
             "event", "lifecycle",
-            "type", event.getType().name().replaceFirst("^JOB_EVENT_TYPE_", ""),
+            "type", name(event.getType()),
             "state", name(event.getState()),
             "sequence", event.getSequence());
         break;
@@ -319,10 +340,9 @@ public final class Example implements AutoCloseable {
     List<Context.CancellableContext> contexts = new ArrayList<>();
     List<Iterator<WatchResponse>> watches = new ArrayList<>();
     for (int index = 0; index < count; index++) {
-      // A call ends when the context in which it was started is cancelled.
       Context.CancellableContext context = Context.current().withCancellation();
       contexts.add(context);
-      context.run(() -> watches.add(jobs.watch(watchRequest(jobId, 0).build())));
+      watches.add(openWatch(context, watchRequest(jobId, 0).build()));
     }
     for (int index = 0; index < count; index++) {
       watches.get(index).next();
@@ -364,8 +384,16 @@ public final class Example implements AutoCloseable {
     return found;
   }
 
+  /** The name without its prefix. A state that a newer service has added counts as UNSPECIFIED. */
   private static String name(JobState state) {
-    return state.name().replaceFirst("^JOB_STATE_", "");
+    boolean isKnown = state != JobState.UNRECOGNIZED;
+    return isKnown ? state.name().replaceFirst("^JOB_STATE_", "") : "UNSPECIFIED";
+  }
+
+  /** The name without its prefix. A type that a newer service has added counts as UNSPECIFIED. */
+  private static String name(JobEventType type) {
+    boolean isKnown = type != JobEventType.UNRECOGNIZED;
+    return isKnown ? type.name().replaceFirst("^JOB_EVENT_TYPE_", "") : "UNSPECIFIED";
   }
 
   private void print(Object... namesAndValues) {

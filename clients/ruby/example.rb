@@ -70,6 +70,9 @@ class Example
   ].freeze
   FINAL = %i[JOB_STATE_SUCCEEDED JOB_STATE_FAILED JOB_STATE_CANCELLED].freeze
 
+  # The service cannot go on from the resume token, and sends a snapshot instead.
+  class TokenRefused < StandardError; end
+
   # One channel, which connects at the first call, and again whenever the connection is lost.
   def initialize(environment)
     # A variable that is empty counts as unset.
@@ -135,21 +138,38 @@ class Example
     backoff = Backoff.new
     failing_since = nil
     begin
-      @jobs.watch(request, metadata: @metadata) do |message|
+      read_stream(request) do |message|
         show(message, request.jobs.first)
         request.resume_token = message.resume_token unless message.resume_token.empty?
         backoff = Backoff.new
         failing_since = nil
       end
+    rescue TokenRefused
+      # The service can go on after the sequence of the last event.
+      request.resume_token = ''
+      retry
     rescue GRPC::BadStatus => e
       failing_since ||= Time.now
-      raise if PERMANENT.include?(e.class) || Time.now - failing_since >= RESUME_MAX_S
+      delay = backoff.next(e)
+      raise if PERMANENT.include?(e.class) || Time.now + delay - failing_since >= RESUME_MAX_S
 
       print_line(event: 'reconnect', code: code_name(e))
-      sleep(backoff.next(e))
+      sleep(delay)
       retry
     end
     show_end(request.jobs.first.job_id)
+  end
+
+  # Yields the messages of one stream. It is left if the token is refused.
+  def read_stream(request)
+    operation = @jobs.watch(request, metadata: @metadata, return_op: true)
+    operation.execute.each do |message|
+      if message.event == :opened && !message.opened.resumed && !request.resume_token.empty?
+        operation.cancel
+        raise TokenRefused
+      end
+      yield message
+    end
   end
 
   def watch_request(job_id, sequence = 0)
@@ -171,8 +191,8 @@ class Example
       return if event.sequence <= watched.after_sequence
 
       watched.after_sequence = event.sequence
-      print_line(event: 'lifecycle', type: event.type.to_s.delete_prefix('JOB_EVENT_TYPE_'),
-                 state: state_name(event.state), sequence: event.sequence)
+      print_line(event: 'lifecycle', type: type_name(event.type), state: state_name(event.state),
+                 sequence: event.sequence)
     when :progress
       progress = message.progress.progress
       # Nil if it is not known.
@@ -212,8 +232,13 @@ class Example
     cancel(job_id)
   end
 
+  # A value that a newer service has added is a number, and counts as UNSPECIFIED.
   def state_name(state)
-    state.to_s.delete_prefix('JOB_STATE_')
+    state.is_a?(Symbol) ? state.to_s.delete_prefix('JOB_STATE_') : 'UNSPECIFIED'
+  end
+
+  def type_name(type)
+    type.is_a?(Symbol) ? type.to_s.delete_prefix('JOB_EVENT_TYPE_') : 'UNSPECIFIED'
   end
 
   def code_name(error)

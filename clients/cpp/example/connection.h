@@ -65,11 +65,12 @@ public:
             call->set_deadline(deadline);
             const grpc::Status status = (jobs().*method)(call.get(), request, &response);
             if (status.ok()) return response;
+            const auto delay = backoff.next(status);
             if (status.error_code() != grpc::StatusCode::UNAVAILABLE ||
-                std::chrono::system_clock::now() >= deadline) {
+                std::chrono::system_clock::now() + delay >= deadline) {
                 throw CallFailed(status);
             }
-            pause(backoff.next(status));
+            pause(delay);
         }
     }
 

@@ -54,8 +54,9 @@ api::Job cancel(Connection &connection, const std::string &job_id, const std::st
 void invalid(Connection &connection) {
     try {
         enqueue(connection, "", std::string(300, 'u'), "{}");
-        throw std::runtime_error("the request was accepted");
+        throw std::runtime_error("the service has accepted an invalid job");
     } catch (const CallFailed &error) {
+        if (error.status().error_code() != grpc::StatusCode::INVALID_ARGUMENT) throw;
         auto violations = nlohmann::ordered_json::array();
         const google::rpc::Status details = details_of(error.status());
         for (const auto &detail : details.details()) {

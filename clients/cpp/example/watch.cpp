@@ -16,6 +16,12 @@ std::string without_prefix(const std::string &name, const std::string &prefix) {
     return name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name;
 }
 
+// The name of the type without its prefix. A type that a newer service has added counts as UNSPECIFIED.
+std::string type_name(api::JobEventType type) {
+    const auto known = api::JobEventType_IsValid(type) ? type : api::JOB_EVENT_TYPE_UNSPECIFIED;
+    return without_prefix(api::JobEventType_Name(known), "JOB_EVENT_TYPE_");
+}
+
 // The sequence after which a watch resumes that has received only this snapshot. The snapshot of a final job is
 // followed by the job's last event, which has the same sequence and is still to come.
 int64_t resume_sequence(const api::Job &job) {
@@ -44,7 +50,7 @@ void receive(const api::WatchResponse &message, api::WatchedJob &watched) {
         if (event.sequence() <= watched.after_sequence()) break;
         watched.set_after_sequence(event.sequence());
         show({{"event", "lifecycle"},
-              {"type", without_prefix(api::JobEventType_Name(event.type()), "JOB_EVENT_TYPE_")},
+              {"type", type_name(event.type())},
               {"state", state_name(event.state())},
               {"sequence", event.sequence()}});
         break;
@@ -67,6 +73,8 @@ struct StreamEnd {
     // OK means that the job is final.
     grpc::Status status;
     bool has_received = false;
+    // The service could not go on from the token, and the stream was left before the snapshot that it sends instead.
+    bool is_token_refused = false;
 };
 
 // Reads one stream to its end, and keeps in the request how far it came: the next stream begins there.
@@ -77,6 +85,11 @@ StreamEnd read_stream(Connection &connection, api::WatchRequest &request) {
     StreamEnd end;
     while (stream->Read(&message)) {
         end.has_received = true;
+        if (message.has_opened() && !message.opened().resumed() && !request.resume_token().empty()) {
+            end.is_token_refused = true;
+            context->TryCancel();
+            break;
+        }
         receive(message, *request.mutable_jobs(0));
         if (!message.resume_token().empty()) request.set_resume_token(message.resume_token());
     }
@@ -114,15 +127,21 @@ void watch(Connection &connection, api::WatchRequest request) {
     Backoff backoff;
     auto give_up_at = Clock::now() + resume_max;
     while (true) {
-        const auto [status, has_received] = read_stream(connection, request);
+        const auto [status, has_received, is_token_refused] = read_stream(connection, request);
+        if (is_token_refused) {
+            // It can go on after the sequence of the last event.
+            request.clear_resume_token();
+            continue;
+        }
         if (status.ok()) return show_end(connection, request.jobs(0).job_id());
         if (has_received) {
             backoff = Backoff();
             give_up_at = Clock::now() + resume_max;
         }
-        if (!is_worth_retrying(status) || Clock::now() > give_up_at) throw CallFailed(status);
+        const auto delay = backoff.next(status);
+        if (!is_worth_retrying(status) || Clock::now() + delay > give_up_at) throw CallFailed(status);
         show({{"event", "reconnect"}, {"code", code_name(status.error_code())}});
-        connection.pause(backoff.next(status));
+        connection.pause(delay);
     }
 }
 
@@ -132,5 +151,6 @@ void show(const nlohmann::ordered_json &line) {
 }
 
 std::string state_name(api::JobState state) {
-    return without_prefix(api::JobState_Name(state), "JOB_STATE_");
+    const auto known = api::JobState_IsValid(state) ? state : api::JOB_STATE_UNSPECIFIED;
+    return without_prefix(api::JobState_Name(known), "JOB_STATE_");
 }

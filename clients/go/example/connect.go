@@ -77,11 +77,11 @@ func repeat(call func(context.Context) error) error {
 		if status.Code(err) != codes.Unavailable {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		delay := delays.next(err)
+		if deadline, _ := ctx.Deadline(); time.Now().Add(delay).After(deadline) {
 			return err
-		case <-time.After(delays.next(err)):
 		}
+		time.Sleep(delay)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	signalbox "signalbox.example/api/signalbox/v1"
@@ -113,6 +114,12 @@ func cancel(jobs signalbox.JobServiceClient, id, note string) (*signalbox.Job, e
 // invalid sends a request with two mistakes, which the service describes in the details of the status.
 func invalid(jobs signalbox.JobServiceClient) error {
 	_, err := enqueue(jobs, "", strings.Repeat("u", 300), "{}")
+	if err == nil {
+		return errors.New("the service has accepted an invalid job")
+	}
+	if status.Code(err) != codes.InvalidArgument {
+		return err
+	}
 	violations := []line{}
 	for _, detail := range status.Convert(err).Details() {
 		if request, ok := detail.(*errdetails.BadRequest); ok {

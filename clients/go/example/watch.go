@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,6 +17,9 @@ import (
 
 // resumeMax limits how long a watch that was interrupted tries to resume without receiving a message.
 const resumeMax = 30 * time.Second
+
+// errTokenRefused says that the service cannot go on from the resume token, and sends a snapshot instead.
+var errTokenRefused = errors.New("the service cannot go on from the resume token")
 
 // watchOf returns the request of a watch of one job.
 func watchOf(id string) *signalbox.WatchRequest {
@@ -32,20 +36,27 @@ func watch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest) err
 		if err == io.EOF {
 			return showEnd(jobs, request.GetJobs()[0].GetJobId())
 		}
+		if err == errTokenRefused {
+			// It can go on after the sequence of the last event.
+			request.ResumeToken = ""
+			continue
+		}
 		if hasReceived {
 			delays = backoff{}
 			giveUpAt = time.Now().Add(resumeMax)
 		}
-		if !isWorthRetrying(err) || time.Now().After(giveUpAt) {
+		delay := delays.next(err)
+		if !isWorthRetrying(err) || time.Now().Add(delay).After(giveUpAt) {
 			return err
 		}
 		show(line{"event": "reconnect", "code": codeName(err)})
-		time.Sleep(delays.next(err))
+		time.Sleep(delay)
 	}
 }
 
 // readWatch reads one stream to its end, and keeps in the request how far it came: the next stream begins there. It
-// returns whether there was a message, and why the stream ended: io.EOF means that the job is final.
+// returns whether there was a message, and why the stream ended: io.EOF means that the job is final, and
+// errTokenRefused that the stream was left.
 func readWatch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest) (hasReceived bool, err error) {
 	watched := request.GetJobs()[0]
 	ctx, stop := context.WithCancel(context.Background())
@@ -64,6 +75,10 @@ func readWatch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest)
 			request.ResumeToken = token
 		}
 		switch event := message.GetEvent().(type) {
+		case *signalbox.WatchResponse_Opened:
+			if request.GetResumeToken() != "" && !event.Opened.GetResumed() {
+				return true, errTokenRefused
+			}
 		case *signalbox.WatchResponse_Snapshot:
 			job := event.Snapshot.GetJob()
 			if sequence := resumeSequence(job); sequence > watched.AfterSequence {
@@ -79,7 +94,7 @@ func readWatch(jobs signalbox.JobServiceClient, request *signalbox.WatchRequest)
 			watched.AfterSequence = change.GetSequence()
 			show(line{
 				"event":    "lifecycle",
-				"type":     strings.TrimPrefix(change.GetType().String(), "JOB_EVENT_TYPE_"),
+				"type":     typeName(change.GetType()),
 				"state":    stateName(change.GetState()),
 				"sequence": change.GetSequence(),
 			})
@@ -140,7 +155,19 @@ func isWorthRetrying(err error) bool {
 }
 
 func stateName(state signalbox.JobState) string {
-	return strings.TrimPrefix(state.String(), "JOB_STATE_")
+	return strings.TrimPrefix(valueName(signalbox.JobState_name, int32(state)), "JOB_STATE_")
+}
+
+func typeName(eventType signalbox.JobEventType) string {
+	return strings.TrimPrefix(valueName(signalbox.JobEventType_name, int32(eventType)), "JOB_EVENT_TYPE_")
+}
+
+// valueName returns the name of an enum's value. A value that a newer service has added counts as UNSPECIFIED.
+func valueName(names map[int32]string, value int32) string {
+	if name, ok := names[value]; ok {
+		return name
+	}
+	return names[0]
 }
 
 // codeName is the name of a status as gRPC's documents write it: UNAVAILABLE.

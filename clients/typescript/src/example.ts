@@ -42,20 +42,25 @@ function print(line: object): void {
   console.log(JSON.stringify(line));
 }
 
+/** The name of an enum's value. A value that a newer service has added counts as UNSPECIFIED. */
+function nameOf(names: Record<number, string>, value = 0): string | undefined {
+  return names[value] ?? names[0];
+}
+
 /** Delays in milliseconds that double up to 2 s, each changed at random so that clients do not return together. */
 class Backoff {
-  private next = 100;
+  private nominal = 100;
 
   reset(): void {
-    this.next = 100;
+    this.nominal = 100;
   }
 
-  /** Waits for at least as long as the service asks for in the error. */
-  async wait(error: RpcError): Promise<void> {
+  /** The next delay, which is at least as long as the service asks for in the error. */
+  next(error: RpcError): number {
     const { seconds, nanos } = error.detail(RetryInfo)?.retryDelay ?? { seconds: 0n, nanos: 0 };
-    const delay = this.next * (0.5 + Math.random() / 2);
-    this.next = Math.min(2 * this.next, 2_000);
-    await sleep(Math.max(delay, Number(seconds) * 1_000 + nanos / 1_000_000));
+    const delay = this.nominal * (0.5 + Math.random() / 2);
+    this.nominal = Math.min(2 * this.nominal, 2_000);
+    return Math.max(delay, Number(seconds) * 1_000 + nanos / 1_000_000);
   }
 }
 
@@ -75,8 +80,9 @@ async function call<Request, Response>(
       return await channel.unary(method, request, deadline - Date.now());
     } catch (error) {
       if (!(error instanceof RpcError) || error.code !== Code.UNAVAILABLE) throw error;
-      await backoff.wait(error);
-      if (Date.now() >= deadline) throw error;
+      const delay = backoff.next(error);
+      if (Date.now() + delay >= deadline) throw error;
+      await sleep(delay);
     }
   }
 }
@@ -105,7 +111,7 @@ function show({ event, resumeToken }: WatchResponse, position: Position): void {
   switch (event?.case) {
     case "snapshot": {
       const { state = JobState.UNSPECIFIED, sequence = 0n } = event.value.job ?? {};
-      print({ event: "snapshot", state: JobState[state], sequence: Number(sequence) });
+      print({ event: "snapshot", state: nameOf(JobState, state), sequence: Number(sequence) });
       // The job's last event has the sequence of a final snapshot, and follows it.
       const resumeAfter = FINAL_STATES.has(state) ? sequence - 1n : sequence;
       if (resumeAfter > position.afterSequence) position.afterSequence = resumeAfter;
@@ -116,7 +122,8 @@ function show({ event, resumeToken }: WatchResponse, position: Position): void {
       // A stream that resumes by a token may repeat the latest events.
       if (sequence <= position.afterSequence) break;
       position.afterSequence = sequence;
-      print({ event: "lifecycle", type: JobEventType[type], state: JobState[state], sequence: Number(sequence) });
+      const names = { type: nameOf(JobEventType, type), state: nameOf(JobState, state) };
+      print({ event: "lifecycle", ...names, sequence: Number(sequence) });
       break;
     }
     case "progress": {
@@ -136,7 +143,7 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
   const position: Position = { jobId, afterSequence, resumeToken: "" };
   const backoff = new Backoff();
   let giveUpAt = Date.now() + RESUME_MAX_MS;
-  for (;;) {
+  connection: for (;;) {
     let hasReceived = false;
     const { resumeToken } = position;
     const jobs = [{ jobId, afterSequence: position.afterSequence }];
@@ -144,6 +151,12 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
     try {
       for await (const response of responses) {
         hasReceived = true;
+        const { event } = response;
+        if (resumeToken !== "" && event?.case === "opened" && !event.value.resumed) {
+          // The service cannot go on from the token, and sends a snapshot. It can go on after a sequence.
+          position.resumeToken = "";
+          continue connection;
+        }
         show(response, position);
       }
       break;
@@ -153,20 +166,21 @@ async function watch(channel: Channel, jobId: string, afterSequence: bigint): Pr
         backoff.reset();
         giveUpAt = Date.now() + RESUME_MAX_MS;
       }
-      if (Date.now() >= giveUpAt) throw error;
+      const delay = backoff.next(error);
+      if (Date.now() + delay >= giveUpAt) throw error;
       print({ event: "reconnect", code: Code[error.code] });
-      await backoff.wait(error);
+      await sleep(delay);
     }
   }
   // The last event has the result only if it is short.
   const { job } = await call(channel, JobService.getJob, { jobId });
   const result = Buffer.from(job?.result?.data ?? []).toString();
-  print({ event: "end", state: JobState[job?.state ?? JobState.UNSPECIFIED], result });
+  print({ event: "end", state: nameOf(JobState, job?.state), result });
 }
 
 async function cancel(channel: Channel, jobId: string, note: string): Promise<void> {
   const { job } = await call(channel, JobService.cancel, { jobId, note });
-  print({ state: JobState[job?.state ?? JobState.UNSPECIFIED] });
+  print({ state: nameOf(JobState, job?.state) });
 }
 
 /** Enqueues an invalid job, and prints which fields the service finds fault with. */
@@ -174,7 +188,7 @@ async function invalid(channel: Channel): Promise<void> {
   try {
     await call(channel, JobService.enqueue, { job: { kind: "", userId: "u".repeat(300) } });
   } catch (error) {
-    if (!(error instanceof RpcError)) throw error;
+    if (!(error instanceof RpcError) || error.code !== Code.INVALID_ARGUMENT) throw error;
     print({ code: Code[error.code], violations: error.detail(BadRequest)?.fieldViolations ?? [] });
     return;
   }

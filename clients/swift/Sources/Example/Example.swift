@@ -79,7 +79,7 @@ struct Example {
         request.job.userID = String(repeating: "u", count: 300)
         do {
             _ = try await call { try await jobs.enqueue(request, options: $0) }
-        } catch let error as RPCError {
+        } catch let error as RPCError where error.code == .invalidArgument {
             let details = try error.unpackGoogleRPCStatus()?.details ?? []
             let violations = details.compactMap(\.badRequest).flatMap(\.violations)
             return try show(

@@ -1,5 +1,6 @@
 import Foundation
 import GRPCCore
+import SwiftProtobuf
 
 /// A line of output. What is nil is left out.
 struct Line: Encodable {
@@ -31,14 +32,20 @@ func show(_ line: Line) throws {
     FileHandle.standardOutput.write(try JSONEncoder().encode(line) + Data("\n".utf8))
 }
 
-/// The name of a value in the protos, without the name of its enum: RETRY_SCHEDULED for `retryScheduled`.
-func name(of value: some Any) -> String {
-    "\(value)".reduce(into: "") { name, letter in
-        name += (letter.isUppercase ? "_" : "") + letter.uppercased()
-    }
+/// The name of a value in the protos, without the name of its enum: RETRY_SCHEDULED for `retryScheduled`. A value that a
+/// newer service has added counts as UNSPECIFIED.
+func name<Value: SwiftProtobuf.Enum & CaseIterable>(of value: Value) -> String {
+    screamingSnake("\(Value.allCases.contains(value) ? value : Value())")
 }
 
 /// The name of gRPC's code: INVALID_ARGUMENT for `invalidArgument`.
 func name(of code: RPCError.Code) -> String {
-    code == .internalError ? "INTERNAL" : name(of: code as Any)
+    code == .internalError ? "INTERNAL" : screamingSnake("\(code)")
+}
+
+/// RETRY_SCHEDULED for retryScheduled.
+private func screamingSnake(_ camelCase: String) -> String {
+    camelCase.reduce(into: "") { name, letter in
+        name += (letter.isUppercase ? "_" : "") + letter.uppercased()
+    }
 }

@@ -18,7 +18,9 @@ struct StreamEnd {
     /// How far the watch came: the next stream begins there.
     var request: Signalbox_V1_WatchRequest
     var hasReceived = false
-    /// Nil: the job is final.
+    /// The service could not go on from the token, and the stream was left before the snapshot that it sends instead.
+    var isTokenRefused = false
+    /// Nil: the job is final, or the token was refused.
     var error: RPCError?
 }
 
@@ -42,15 +44,21 @@ func watch(_ request: Signalbox_V1_WatchRequest, _ jobs: JobService) async throw
     var giveUpAt = ContinuousClock.now + resumeMax
     while true {
         let end = try await watchOnce(request, jobs)
-        guard let error = end.error else { break }
         request = end.request
+        if end.isTokenRefused {
+            // It can go on after the sequence of the last event.
+            request.resumeToken = ""
+            continue
+        }
+        guard let error = end.error else { break }
         if end.hasReceived {
             backoff = Backoff()
             giveUpAt = .now + resumeMax
         }
-        if finalCodes.contains(error.code) || .now >= giveUpAt { throw error }
+        let delay = try backoff.next(after: error)
+        if finalCodes.contains(error.code) || .now + delay >= giveUpAt { throw error }
         try show(Line(event: "reconnect", code: name(of: error.code)))
-        try await Task.sleep(for: backoff.next(after: error))
+        try await Task.sleep(for: delay)
     }
     // The last event has the result only if it is short.
     let job = try await call { try await jobs.getJob(.with { $0.jobID = id }, options: $0) }.job
@@ -68,6 +76,13 @@ private func watchOnce(_ request: Signalbox_V1_WatchRequest, _ jobs: JobService)
             do {
                 for try await message in response.messages {
                     end.hasReceived = true
+                    if case .opened(let opened) = message.event, !opened.resumed,
+                        !request.resumeToken.isEmpty
+                    {
+                        // To return cancels the call.
+                        end.isTokenRefused = true
+                        return end
+                    }
                     try show(message, &end.request.jobs[0])
                     if !message.resumeToken.isEmpty { end.request.resumeToken = message.resumeToken }
                 }
