@@ -151,7 +151,7 @@ package enum JobLimits {
     package static let listLabelsMax = 8
     package static let listKindsMax = 32
     /// The limit of a resume token in a request. Those that the server makes are shorter.
-    package static let resumeTokenBytesMax = 8 << 10
+    package static let resumeTokenBytesMax = 16 << 10
     package static let watchedJobsMax = 1000
     package static let userLimitMax = 100_000
     /// The most queues in which one user can have jobs, since one row is kept for each.

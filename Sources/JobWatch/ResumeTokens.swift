@@ -23,7 +23,7 @@ package struct ResumeTokens: Sendable {
         case unusable
     }
 
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
     private static let digestBytes = 16
 
     private let secret: SymmetricKey
@@ -131,12 +131,16 @@ enum PlaceCoding {
         switch place {
         case .jobs(let places):
             bytes.append(Kind.jobs)
+            var last: Int64 = 0
             for id in ordered(places.keys) {
                 switch places[id] {
-                case .sent(let sequence, let logLine):
-                    guard sequence >= 0, logLine >= 0 else { return nil }
+                case .sent(let number, let sequence, let logLine):
+                    guard number >= 0, sequence >= 0, logLine >= 0 else { return nil }
                     append(UInt64(sequence) + 1, to: &bytes)
                     append(UInt64(logLine), to: &bytes)
+                    // Jobs whose ids are close mostly have numbers that are close.
+                    append(zigzag(number - last), to: &bytes)
+                    last = number
                 case .removed, nil:
                     append(0, to: &bytes)
                 }
@@ -161,6 +165,7 @@ enum PlaceCoding {
         switch (kind, subject) {
         case (Kind.jobs, .jobs(let ids)):
             var places: [JobID: JobPlace] = [:]
+            var last: Int64 = 0
             for id in ordered(ids) {
                 guard let next = takeNumber(from: &rest) else { return nil }
                 guard next > 0 else {
@@ -168,9 +173,13 @@ enum PlaceCoding {
                     continue
                 }
                 guard let sequence = Int64(exactly: next - 1),
-                    let logLine = takeNumber(from: &rest).flatMap({ Int64(exactly: $0) })
+                    let logLine = takeNumber(from: &rest).flatMap({ Int64(exactly: $0) }),
+                    let difference = takeNumber(from: &rest)
                 else { return nil }
-                places[id] = .sent(sequence: sequence, logLine: logLine)
+                let (number, overflows) = last.addingReportingOverflow(unzigzag(difference))
+                guard !overflows, number >= 0 else { return nil }
+                places[id] = .sent(number: number, sequence: sequence, logLine: logLine)
+                last = number
             }
             return rest.isEmpty ? .jobs(places) : nil
         case (Kind.changes, .all):
@@ -186,6 +195,14 @@ enum PlaceCoding {
         default:
             return nil
         }
+    }
+
+    private static func zigzag(_ number: Int64) -> UInt64 {
+        UInt64(bitPattern: number << 1 ^ number >> 63)
+    }
+
+    private static func unzigzag(_ number: UInt64) -> Int64 {
+        Int64(bitPattern: number >> 1) ^ -Int64(bitPattern: number & 1)
     }
 
     private static func append(_ number: UInt64, to bytes: inout [UInt8]) {

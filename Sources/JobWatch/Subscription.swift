@@ -139,9 +139,10 @@ package final class Subscription: Sendable {
     }
 
     private func jobsToken() -> String? {
+        let numbers = numbers
         let places = state.withLock { state -> [JobID: JobPlace]? in
             guard state.hasMoved.take() else { return nil }
-            return state.buffer.places { state.lastLogLine[$0] ?? 0 }
+            return state.buffer.places(numbers: numbers) { state.lastLogLine[$0] ?? 0 }
         }
         return places.flatMap { hub.tokens.encode(.jobs($0), of: .jobs(Array($0.keys))) }
     }

@@ -96,22 +96,28 @@ package struct WatchBuffer: Sendable {
         _ = takeEarly(job)
     }
 
-    /// How far the client is with each named job. `lastLogLine` is the last line of a job that was received.
-    package func places(lastLogLine: (JobID) -> Int64) -> [JobID: JobPlace] {
+    /// How far the client is with each named job.
+    ///
+    /// - Parameters:
+    ///   - numbers: those of the jobs in the database. A job without one does not exist.
+    ///   - lastLogLine: the last line of a job that was received.
+    package func places(
+        numbers: [JobID: Int64], lastLogLine: (JobID) -> Int64
+    ) -> [JobID: JobPlace] {
         var unsent: [JobID: WatchUpdate] = [:]
         for update in events where unsent[update.job] == nil { unsent[update.job] = update }
         var places: [JobID: JobPlace] = [:]
         for job in positions.keys {
             guard let position = positions[job] else { continue }
             let next = unsent[job]
-            if position.isRemoved, next == nil {
+            guard let number = numbers[job], !position.isRemoved || next != nil else {
                 places[job] = .removed
                 continue
             }
             // The next update may also be the job's removal, which has no sequence.
             let sequence = next.map { $0.sequence - 1 }.flatMap { $0 >= 0 ? $0 : nil } ?? position.delivered
             let logLine = logLines[job]?.first.map { $0.number - 1 } ?? lastLogLine(job)
-            places[job] = .sent(sequence: sequence, logLine: logLine)
+            places[job] = .sent(number: number, sequence: sequence, logLine: logLine)
         }
         return places
     }

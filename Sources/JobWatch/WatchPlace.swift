@@ -11,8 +11,9 @@ package enum WatchPlace: Sendable, Hashable {
 
 /// How far a watch has come with one job.
 package enum JobPlace: Sendable, Hashable {
-    /// The last event and the last log line that were sent; 0: none.
-    case sent(sequence: Int64, logLine: Int64)
+    /// The last event and the last log line that were sent; 0: none. `number` is the job's in the database: the id may be
+    /// that of another job later, when this one was removed.
+    case sent(number: Int64, sequence: Int64, logLine: Int64)
     /// The watch has said that the job does not exist.
     case removed
 }

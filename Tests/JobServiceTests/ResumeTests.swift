@@ -175,11 +175,24 @@ import Testing
                 query.jobs[0].afterSequence = 1
                 #expect(try await beginning(bench, query).lines == fresh)
             }
-            // The job has not come so far, because the database is an older one.
-            let ahead = ResumeTokens(secret: Array(0..<32)).encode(
-                .jobs([ids[0]: .sent(sequence: 2, logLine: 0), ids[1]: .sent(sequence: 1, logLine: 0)]),
-                of: .jobs(ids))
-            #expect(try await beginning(bench, named(ids, after: ExactText(ahead ?? ""))).lines == fresh)
+            // The job has not come so far, because the database is an older one. The job has another number, because the
+            // one that the watch was for was removed.
+            for (number, sequence) in [(1, 2), (3, 1)] as [(Int64, Int64)] {
+                let other = ResumeTokens(secret: Array(0..<32)).encode(
+                    .jobs([
+                        ids[0]: .sent(number: number, sequence: sequence, logLine: 0),
+                        ids[1]: .sent(number: 2, sequence: 1, logLine: 0),
+                    ]), of: .jobs(ids))
+                #expect(try await beginning(bench, named(ids, after: ExactText(other ?? ""))).lines == fresh)
+            }
+            let same = ResumeTokens(secret: Array(0..<32)).encode(
+                .jobs([
+                    ids[0]: .sent(number: 1, sequence: 1, logLine: 0),
+                    ids[1]: .sent(number: 2, sequence: 1, logLine: 0),
+                ]), of: .jobs(ids))
+            #expect(
+                try await beginning(bench, named(ids, after: ExactText(same ?? ""))).lines
+                    == ["resumed", "complete"])
             for query in [named([ids[0]], after: token), user("a", after: token)] {
                 let violation = await violation(bench, query)
                 #expect(violation?.field == "resume_token" && violation?.reason == .notAllowedHere)

@@ -16,15 +16,15 @@ import Testing
         .jobs(
             Dictionary(
                 uniqueKeysWithValues: Self.ids.prefix(count).map {
-                    ($0, .sent(sequence: sequence, logLine: logLine))
+                    ($0, .sent(number: 1_000_000, sequence: sequence, logLine: logLine))
                 }))
     }
 
     @Test func aTokenIsReadAgain() throws {
         let mixed = WatchPlace.jobs([
-            Self.ids[0]: .sent(sequence: 0, logLine: 0), Self.ids[1]: .removed,
-            Self.ids[2]: .sent(sequence: .max, logLine: .max),
-            Self.ids[3]: .sent(sequence: 127, logLine: 128),
+            Self.ids[0]: .sent(number: 8, sequence: 0, logLine: 0), Self.ids[1]: .removed,
+            Self.ids[2]: .sent(number: .max, sequence: .max, logLine: .max),
+            Self.ids[3]: .sent(number: 0, sequence: 127, logLine: 128),
         ])
         let named = WatchSubject.jobs(Array(Self.ids.prefix(4)))
         for (place, subject) in [(mixed, named), (place, ada)] {
@@ -114,7 +114,8 @@ import Testing
     @Test func bytesThatAreNoPlace() {
         let named = WatchSubject.jobs(Array(Self.ids.prefix(2)))
         let wrong: [[UInt8]] = [
-            [], [0], [1], [1, 2, 0], [1, 0], [1, 0, 0, 0], [2], [2, 1, 1],
+            [], [0], [1], [1, 2, 0], [1, 2, 0, 1, 0], [1, 2, 0, 2, 2, 0], [1, 0], [1, 0, 0, 0], [2],
+            [2, 1, 1],
             [1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01, 0, 0],
             [1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x02, 0, 0],
         ]

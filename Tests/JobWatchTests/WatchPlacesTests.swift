@@ -8,7 +8,7 @@ import Testing
     private typealias Base = WatchBufferTests
 
     private func place(_ buffer: WatchBuffer, lastLogLine: Int64 = 0) -> JobPlace? {
-        buffer.places { _ in lastLogLine }[Base.job]
+        buffer.places(numbers: [Base.job: 7]) { _ in lastLogLine }[Base.job]
     }
 
     private func watch() -> WatchBuffer {
@@ -19,14 +19,14 @@ import Testing
 
     @Test func whatWaitsIsNotCounted() {
         var buffer = watch()
-        #expect(place(buffer) == .sent(sequence: 1, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 1, logLine: 0))
         buffer.receive(WatchUpdate(Base.event(2)))
         buffer.receive(WatchUpdate(Base.event(3, .retryScheduled)))
-        #expect(place(buffer) == .sent(sequence: 1, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 1, logLine: 0))
         _ = buffer.next()
-        #expect(place(buffer) == .sent(sequence: 2, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 2, logLine: 0))
         _ = buffer.next()
-        #expect(place(buffer) == .sent(sequence: 3, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 3, logLine: 0))
     }
 
     @Test func whatIsBeingReadIsNotCounted() {
@@ -34,7 +34,7 @@ import Testing
         buffer.receive(WatchUpdate(Base.event(3)))
         #expect(buffer.next() == .read([Base.job: 1]))
         #expect(buffer.next() == .wait)
-        #expect(place(buffer) == .sent(sequence: 1, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 1, logLine: 0))
     }
 
     @Test func linesThatWaitAreNotCounted() {
@@ -43,9 +43,9 @@ import Testing
             LogLine(number: $0, at: Timestamp(microseconds: 0), attempt: 1, level: .info, message: "")
         }
         buffer.receive(log: lines, of: Base.job)
-        #expect(place(buffer, lastLogLine: 7) == .sent(sequence: 1, logLine: 4))
+        #expect(place(buffer, lastLogLine: 7) == .sent(number: 7, sequence: 1, logLine: 4))
         #expect(buffer.next() == .sendLog(Base.job, lines))
-        #expect(place(buffer, lastLogLine: 7) == .sent(sequence: 1, logLine: 7))
+        #expect(place(buffer, lastLogLine: 7) == .sent(number: 7, sequence: 1, logLine: 7))
     }
 
     @Test func aRemovedJobIsSaidToBeGoneOnce() {
@@ -54,7 +54,7 @@ import Testing
         buffer.receive(WatchUpdate(Base.event(3)))
         #expect(buffer.next() == .read([Base.job: 1]))
         buffer.caughtUp([Base.job: []], removed: [Base.job])
-        #expect(place(buffer) == .sent(sequence: 1, logLine: 0))
+        #expect(place(buffer) == .sent(number: 7, sequence: 1, logLine: 0))
         #expect(buffer.next() == .send(WatchUpdate(removed: Base.job)))
         #expect(place(buffer) == .removed)
         buffer.caughtUp([:], removed: [Base.job])

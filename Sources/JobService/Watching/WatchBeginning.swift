@@ -24,7 +24,7 @@ package struct WatchBeginning {
         var after: Int64? {
             switch start {
             case .snapshot, .after(0, logLine: _): nil
-            case .after(let sequence, logLine: _), .place(.sent(let sequence, logLine: _)): sequence
+            case .after(let sequence, logLine: _), .place(.sent(_, let sequence, logLine: _)): sequence
             // The job exists once more.
             case .place(.removed): 0
             }
@@ -33,7 +33,7 @@ package struct WatchBeginning {
         var logLine: Int64 {
             switch start {
             case .snapshot, .place(.removed): 0
-            case .after(_, logLine: let line), .place(.sent(_, logLine: let line)): line
+            case .after(_, logLine: let line), .place(.sent(_, _, logLine: let line)): line
             }
         }
 

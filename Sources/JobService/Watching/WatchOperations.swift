@@ -188,8 +188,8 @@ package struct WatchOperations: Sendable {
         return ids
     }
 
-    /// The place, unless some job has not come as far as it says: then the token is of another job with the same id, or of
-    /// a database that was restored from a backup.
+    /// The place, unless it is of another job with the same id, or some job has not come as far as it says: then the
+    /// database was restored from a backup.
     private func usable(
         _ place: WatchPlace?, _ numbers: [JobID: Int64]
     ) async throws(ServiceError) -> [JobID: JobPlace]? {
@@ -197,8 +197,12 @@ package struct WatchOperations: Sendable {
         let now = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.sequences(of: Array(numbers.values))
         }
-        for job in now.values {
-            if case .sent(let sequence, _) = places[job.id], sequence > job.sequence { return nil }
+        for (number, job) in now {
+            if case .sent(let known, let sequence, _) = places[job.id],
+                known != number || sequence > job.sequence
+            {
+                return nil
+            }
         }
         return places
     }
