@@ -3,7 +3,6 @@ import PackageDescription
 
 let package = Package(
     name: "embedded-server",
-    platforms: [.macOS(.v26)],
     dependencies: [
         // In a package of your own: .package(url: "…/signalbox", from: "…").
         .package(name: "signalbox", path: "../.."),
@@ -16,6 +15,9 @@ let package = Package(
                 .product(name: "Signalbox", package: "signalbox"),
                 .product(name: "Logging", package: "swift-log"),
             ]),
+        .executableTarget(
+            name: "RemoteClient",
+            dependencies: [.product(name: "SignalboxClient", package: "signalbox")]),
         .testTarget(
             name: "EmbeddedServerTests",
             dependencies: ["EmbeddedServer", .product(name: "SignalboxTesting", package: "signalbox")]),
