@@ -104,6 +104,8 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
         public var leeway: Duration?
         /// The claim with the users that a token is for.
         public var usersClaim: String?
+        /// The type that a token must name (`typ` in its header).
+        public var tokenType: String?
 
         /// Accepts tokens of one issuer for one audience.
         public init(keys: String, issuer: String, audience: String) {
@@ -154,7 +156,7 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
             "max-connection-age-grace": text(connectionAgeGrace),
             "auth-tokens": tokenFile, "auth-jwks": jwt?.keys, "auth-jwt-issuer": jwt?.issuer,
             "auth-jwt-audience": jwt?.audience, "auth-jwt-leeway": text(jwt?.leeway),
-            "auth-jwt-users-claim": jwt?.usersClaim,
+            "auth-jwt-users-claim": jwt?.usersClaim, "auth-jwt-type": jwt?.tokenType,
         ]
         return values.compactMapValues { $0 }
     }

@@ -1,9 +1,9 @@
 import Authentication
 import GRPC
 import Logging
-import Settings
 import Testing
 
+@testable import Settings
 @testable import Signalbox
 
 @Suite struct SignalboxConfigurationTests {
@@ -59,13 +59,21 @@ import Testing
         var jwt = SignalboxConfiguration.JWT(keys: "/j", issuer: "i", audience: "a")
         jwt.leeway = .seconds(17)
         jwt.usersClaim = "u"
+        jwt.tokenType = "at+jwt"
         configuration.jwt = jwt
+        // The program configures the log. A file is not read here.
+        let names = Set(ServerSettings.table.all.map(\.name)).subtracting([
+            "log-level", "log-format", "config",
+        ])
+        #expect(Set(configuration.values.keys) == names)
         let settings = try ServerSettings.resolve(values: configuration.values)
         #expect(settings.listen == HostPort(host: "::1", port: 0) && settings.insecure)
         #expect(settings.databaseURL == configuration.databaseURL && !settings.databaseURLIsFlag)
         #expect(settings.grace == .milliseconds(1500) && settings.concurrency == 3 && settings.testKinds)
         let accepted = settings.authentication.jwt
-        #expect(accepted?.leeway == .seconds(17) && accepted?.usersClaim == "u")
+        #expect(
+            accepted?.leeway == .seconds(17) && accepted?.usersClaim == "u"
+                && accepted?.tokenType == .accessToken)
         #expect(settings.maxConnectionAgeGrace == .seconds(16) && settings.tlsClientCA == "/a")
         #expect(!"\(configuration)".contains("secret") && !"\([configuration])".contains("secret"))
     }
