@@ -109,7 +109,7 @@ package struct RetryPolicy: Sendable, Hashable {
 package enum Interruption: String, Sendable, Hashable, CaseIterable {
     /// The job is queued again.
     case retry
-    /// The job fails with the reason `interrupted`.
+    /// The job fails, with the cause `interrupted`.
     case fail
 }
 

@@ -87,6 +87,6 @@ extension JobHandler {
 public enum InterruptionPolicy: Sendable {
     /// The job is queued again.
     case retry
-    /// The job has failed, with the reason `interrupted`.
+    /// The job fails, with the cause `interrupted`.
     case fail
 }
