@@ -25,7 +25,7 @@ enum JSONOutput {
         do {
             return try Response.json(bytes, in: field).map { PrintableText.escapedJSON($0) }
         } catch {
-            throw Status(.internalError, "the server's answer cannot be read: \(error)")
+            throw Status(.internalError, "the server's response cannot be read: \(error)")
         }
     }
 }

@@ -62,7 +62,7 @@ final class ClientStream {
     }
 
     func receiveEnd() {
-        end(with: Status(.internalError, "the answer ended without a status"))
+        end(with: Status(.internalError, "the response ended without a status"))
     }
 
     func closed(_ code: ErrorCode) {
@@ -109,7 +109,7 @@ final class ClientStream {
                     reader.resume(returning: nil)
                 } else {
                     reader.resume(
-                        throwing: Status(.internalError, "the answer ends in the middle of a message"))
+                        throwing: Status(.internalError, "the response ends in the middle of a message"))
                 }
             } else {
                 reader.resume(throwing: status)
@@ -121,7 +121,7 @@ final class ClientStream {
 
     func pull(_ continuation: CheckedContinuation<ByteBuffer?, any Error>) {
         guard reader == nil else {
-            return continuation.resume(throwing: Status(.internalError, "two readers of one answer"))
+            return continuation.resume(throwing: Status(.internalError, "two readers of one response"))
         }
         reader = continuation
         deliver()
@@ -163,7 +163,7 @@ final class ClientStream {
 enum ResponseStatus {
     /// The status for headers that do not begin a gRPC response (http-grpc-status-mapping.md); nil: they do.
     static func refusal(of headers: HeaderBlock) -> Status? {
-        if headers.isTruncated { return Status(.internalError, "the answer's headers are over the limit") }
+        if headers.isTruncated { return Status(.internalError, "the response's headers are over the limit") }
         let http = headers.value(for: ":status") ?? ""
         guard http == "200" else {  // exact: an ExactText
             if headers.value(for: "grpc-status") != nil { return of(trailers: headers) }
@@ -179,7 +179,7 @@ enum ResponseStatus {
             return Status(code, "HTTP status \(http)")
         }
         guard headers.value(for: "content-type")?.starts(with: "application/grpc") == true else {
-            return Status(.unknown, "the answer is not gRPC")
+            return Status(.unknown, "the response is not gRPC")
         }
         // exact: an ExactText
         if let encoding = headers.value(for: "grpc-encoding"), encoding != "identity" {
@@ -191,7 +191,7 @@ enum ResponseStatus {
 
     static func of(trailers: HeaderBlock) -> Status {
         guard let text = trailers.value(for: "grpc-status") else {
-            return Status(.unknown, "the answer has no status")
+            return Status(.unknown, "the response has no status")
         }
         let code = Int(text.text).flatMap(Status.Code.init(rawValue:)) ?? .unknown
         let message = trailers.value(for: "grpc-message").map { PercentEncoding.decode($0.utf8) } ?? ""

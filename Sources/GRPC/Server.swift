@@ -150,7 +150,9 @@ package final class Server: Sendable {
         giveUp.cancel()
         guard isEmpty else {
             // The event loops stay, because the tasks of these handlers still need them.
-            return logger.warning("handlers ignore their cancellation")
+            return logger.warning(
+                "some handlers did not end after their cancellation: the server stops without waiting for them"
+            )
         }
         do {
             try await group.shutdownGracefully()

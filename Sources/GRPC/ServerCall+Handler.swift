@@ -204,7 +204,7 @@ extension ServerCall {
         case is CancellationError: return .callCancelled
         default:
             connection.log(error, of: context.path)
-            return connection.configuration.errorMapper(error)
+            return connection.configuration.errorMapper(error, context.path)
         }
     }
 }

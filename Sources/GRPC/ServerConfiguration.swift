@@ -98,7 +98,9 @@ package struct ServerConfiguration: Sendable {
     package var tls: TLS?
     /// The status for an error that is neither a `Status` nor a `CancellationError`. The client sees it, so nothing internal
     /// belongs in it. The error itself is logged.
-    package var errorMapper: @Sendable (any Error) -> Status = { _ in Status(.unknown, "unknown error") }
+    package var errorMapper: @Sendable (_ error: any Error, _ path: String) -> Status = { _, _ in
+        Status(.unknown, "unknown error")
+    }
     /// Makes `Status.details` for a status that has a `Status.reason`, on an event loop; nil: such a status has no details.
     package var detailsEncoder: (@Sendable (Status) -> [UInt8])?
 

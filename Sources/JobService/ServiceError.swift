@@ -97,12 +97,12 @@ extension ServiceError {
     package var message: String {
         switch self {
         case .invalid, .pageTokenInvalid, .maskInvalid: Self.text(of: fieldViolations)
-        case .unknownKind(let kind, let field): "\(field) no live node handles \(kind)"
+        case .unknownKind(let kind, let field): "\(field): no live node handles the kind \(kind)"
         case .payloadTooLarge(let field, let bytes):
             "\(field) has \(bytes) bytes, at most \(JobLimits.payloadBytesMax)"
         case .userNotAllowed(let field): "\(field) is not a user for whom this caller may act"
         case .quotaExceeded(let quota, _, let delay):
-            "\(delay == nil ? "that is more than the user may ever have at once" : quota.isExceeded)"
+            "\(delay == nil ? "the request alone exceeds the user's quota" : quota.isExceeded)"
                 + " (\(quota.rawValue))"
         case .tooManyQueues:
             "the user would have jobs in more than \(JobLimits.queuesPerUserMax) queues"

@@ -14,7 +14,7 @@ final class NoticeSink {
         guard let context = unsafe context, let result = unsafe result else { return }
         let sink = unsafe Unmanaged<NoticeSink>.fromOpaque(context).takeUnretainedValue()
         sink.logger.debug(
-            "notice from the server",
+            "Postgres sent a notice",
             metadata: [
                 "severity": "\(unsafe Diagnostic.severity.read(result) ?? "")",
                 "message": "\(unsafe Diagnostic.message.read(result) ?? "")",

@@ -292,7 +292,8 @@ struct SettingsFile {
             var environment: [String: String] = [:]
             eachMember(of: node, in: path + ".", known: nil) { walker, key, value in
                 guard Self.isVariable(key) else {
-                    return walker.report(value, path, "'\(key.cut(toBytes: 200))' cannot be set")
+                    return walker.report(
+                        value, path, "'\(key.cut(toBytes: 200))' cannot be set: \(Self.variableRule)")
                 }
                 guard let text = walker.scalar(value, "\(path).\(key)") else { return }
                 if text.utf8.contains(0) { walker.report(value, "\(path).\(key)", "has a NUL") }
@@ -305,10 +306,14 @@ struct SettingsFile {
         private mutating func variables(_ node: Node, _ path: String) -> [String] {
             let names = texts(node, path)
             for name in names where !Self.isVariable(name) {
-                report(node, path, "'\(name.cut(toBytes: 200))' cannot be passed on")
+                report(
+                    node, path, "'\(name.cut(toBytes: 200))' cannot be passed on: \(Self.variableRule)")
             }
             return names
         }
+
+        private static let variableRule =
+            "a name must not be empty, begin with a digit or SIGNALBOX_, or contain '='"
 
         /// Whether a command may inherit a variable with this name. Those that begin with `SIGNALBOX_` are the
         /// server's settings, among them the database's password, or the facts of a job.

@@ -287,10 +287,10 @@ struct Assembly: Sendable {
         configuration.connectionAgeMax = settings.maxConnectionAge
         configuration.connectionAgeGrace = settings.maxConnectionAgeGrace
         configuration.detailsEncoder = StatusMapping.details
-        configuration.errorMapper = { error in
+        configuration.errorMapper = { error, path in
             let status = StatusMapping.status(for: error)
             if [.internalError, .unavailable].contains(status.code) {
-                logger.warning("a call failed", metadata: ["error": "\(error)"])
+                logger.warning("a call failed", metadata: ["method": "\(path)", "error": "\(error)"])
             }
             return status
         }

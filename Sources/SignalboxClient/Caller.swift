@@ -102,7 +102,7 @@ extension ResponseMessage {
         do {
             return try decode(bytes)
         } catch {
-            throw Status(.internalError, "the server's answer cannot be read: \(error)")
+            throw Status(.internalError, "the server's response cannot be read: \(error)")
         }
     }
 }

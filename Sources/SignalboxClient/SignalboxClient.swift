@@ -106,7 +106,7 @@ public struct SignalboxClient: JobQueue {
             as: EnqueueBatchResponse.self)
         guard answer.jobs.count == requests.count else {
             throw SignalboxError(
-                .internalError, "the server's answer does not have as many jobs as the request")
+                .internalError, "the server's response does not have as many jobs as the request")
         }
         return zip(answer.jobs, requests).map {
             EnqueuedID(

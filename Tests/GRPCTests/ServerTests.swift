@@ -62,7 +62,7 @@ import Testing
             #expect(status == Status(.unknown, "unknown error"))
         }
         try await withServer(
-            [crash], configure: { $0.errorMapper = { Status(.aborted, "\($0 is Secret)") } }
+            [crash], configure: { $0.errorMapper = { error, _ in Status(.aborted, "\(error is Secret)") } }
         ) { _, client in
             let status = try await status { _ = try await client.unary("/t/Crash", ByteBuffer()) }
             #expect(status == Status(.aborted, "true"))

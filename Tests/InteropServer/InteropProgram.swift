@@ -47,7 +47,7 @@ struct InteropProgram: AsyncParsableCommand {
         // Its answers are as large as they are asked for.
         configuration.outboundBytesMax = 64 << 20
         configuration.addresses = [.init(host: "127.0.0.1", port: port)]
-        configuration.errorMapper = { error in
+        configuration.errorMapper = { error, _ in
             if let error = error as? WireError { return Status(.internalError, error.message) }
             return Status(.unknown, "unknown error")
         }

@@ -35,6 +35,9 @@ private func problems(
 }
 
 @Suite struct ServerSettingsTests {
+    private static let variableRule =
+        ": a name must not be empty, begin with a digit or SIGNALBOX_, or contain '='"
+
     @Test func defaults() throws {
         let settings = try resolve()
         #expect(settings.listen == HostPort(host: "127.0.0.1", port: 7600))
@@ -236,8 +239,8 @@ private func problems(
                     + "500ms, 15s, 10m, 2h or 7d",
                 "s.yaml:9: commands[7].soft_timeout: is not less than timeout",
                 "s.yaml:10: unknown key 'commands[8].retry'",
-                "s.yaml:11: commands[9].environment: '1A' cannot be set",
-                "s.yaml:11: commands[9].environment: 'SIGNALBOX_X' cannot be set",
+                "s.yaml:11: commands[9].environment: '1A' cannot be set" + Self.variableRule,
+                "s.yaml:11: commands[9].environment: 'SIGNALBOX_X' cannot be set" + Self.variableRule,
                 "s.yaml:12: commands[10]: must be a mapping of keys to values",
                 "s.yaml:13: queues: 'no name' is not a valid name of a queue",
                 "s.yaml:13: queues.q.user_limit: '-1' is invalid: must be a whole number from 0 to 100000",
@@ -286,13 +289,14 @@ private func problems(
                 "s.yaml:2: commands[0].group: requires user",
                 "s.yaml:3: commands[1].user: '' is invalid: must be text of 1 to 256 bytes",
                 "s.yaml:3: commands[1].group: must be a single value",
-                "s.yaml:4: commands[2].environment_from: 'SIGNALBOX_DATABASE_URL' cannot be passed on",
-                "s.yaml:4: commands[2].environment_from: 'A=B' cannot be passed on",
-                "s.yaml:4: commands[2].environment_from: '1A' cannot be passed on",
-                "s.yaml:4: commands[2].environment_from: '' cannot be passed on",
+                "s.yaml:4: commands[2].environment_from: 'SIGNALBOX_DATABASE_URL' cannot be passed on"
+                    + Self.variableRule,
+                "s.yaml:4: commands[2].environment_from: 'A=B' cannot be passed on" + Self.variableRule,
+                "s.yaml:4: commands[2].environment_from: '1A' cannot be passed on" + Self.variableRule,
+                "s.yaml:4: commands[2].environment_from: '' cannot be passed on" + Self.variableRule,
                 "s.yaml:5: commands[3].environment_from: must be a list of texts",
                 steers("GCONV_PATH"), steers("LD_PRELOAD"),
-                "s.yaml:7: commands[5].environment: '' cannot be set",
+                "s.yaml:7: commands[5].environment: '' cannot be set" + Self.variableRule,
             ])
     }
 

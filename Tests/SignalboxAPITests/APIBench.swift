@@ -77,7 +77,7 @@ struct APIBench: Sendable {
                 configuration.addresses = [.init(host: "127.0.0.1", port: 0)]
                 configuration.eventLoopThreads = 1
                 configuration.admission = Callers(byName: callers)
-                configuration.errorMapper = StatusMapping.status
+                configuration.errorMapper = { error, _ in StatusMapping.status(for: error) }
                 let pageTokens = PageTokens(secret: try await store.secret(PageTokens.secretName))
                 let jobs = JobOperations(
                     store: store, kinds: KnownKinds(store: store, isOwn: { $0 == "k" }), quotas: quotas,
