@@ -422,6 +422,25 @@ def test_every_page_of_a_list(how, script):
     assert [(request.after_line, request.min_level) for request in service.requests[3:]] == [(3, 3)] * 2
 
 
+@both
+def test_a_list_ends_with_an_error_when_a_page_names_itself_as_the_next(how, script):
+    service, target = script
+    service.pages = [job_service_pb2.ListAttemptsResponse(next_page_token="p2") for _ in range(3)]
+    with pytest.raises(signalbox.ServiceError, match="same page"):
+        if how == "blocking":
+            with signalbox.Client(target) as client:
+                list(client.list_attempts("a"))
+        else:
+
+            async def run() -> None:
+                async with signalbox.aio.Client(target) as client:
+                    async for _ in client.list_attempts("a"):
+                        pass
+
+            asyncio.run(run())
+    assert [request.page_token for request in service.requests] == ["", "p2"]
+
+
 def test_what_a_final_job_gives(script):
     service, target = script
     result = job_pb2.JobResult(data=b'{"x":1}', content_type="application/json; charset=utf-8")

@@ -25,7 +25,7 @@ from signalbox.v1 import (
 from ._backoff import UnaryRetry
 from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._errors import DeadlineExceeded, JobCancelled, JobFailed, ServiceError, from_rpc_error
-from ._requests import job_spec, limit_request, list_request, watch_ids
+from ._requests import check_page_token, job_spec, limit_request, list_request, watch_ids
 from ._security import TLS, Metadata, Security, Token
 from ._types import (
     Attempt,
@@ -141,6 +141,7 @@ class Client:
             yield answer
             if not answer.next_page_token:
                 return
+            check_page_token(request.page_token, answer.next_page_token)
             request.page_token = answer.next_page_token
 
     # Jobs

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 
+from ._errors import make_error
 from ._types import JobState, NewJob, RetryPolicy
 
 #: The most jobs that one Watch call may name.
@@ -143,3 +145,9 @@ def watch_ids(job_ids: str | Iterable[str] | None) -> Sequence[str]:
     if len(ids) > WATCHED_JOBS_MAX:
         raise ValueError(f"a watch takes at most {WATCHED_JOBS_MAX:,} jobs")
     return ids
+
+
+def check_page_token(asked: str, next_token: str) -> None:
+    """Raises ServiceError if a page names itself as its next page, because the list would never end."""
+    if asked == next_token:
+        raise make_error(grpc.StatusCode.INTERNAL, "the server returned the token of the same page again")

@@ -27,7 +27,7 @@ from ._backoff import UnaryRetry
 from ._channel import DEFAULT_TIMEOUT_S, channel_arguments
 from ._client import result_of
 from ._errors import Cancelled, DeadlineExceeded, ServiceError, from_rpc_error
-from ._requests import job_spec, limit_request, list_request, watch_ids
+from ._requests import check_page_token, job_spec, limit_request, list_request, watch_ids
 from ._security import TLS, AsyncToken, Metadata, Security
 from ._types import (
     Attempt,
@@ -155,6 +155,7 @@ class Client:
             yield answer
             if not answer.next_page_token:
                 return
+            check_page_token(request.page_token, answer.next_page_token)
             request.page_token = answer.next_page_token
 
     # Jobs
