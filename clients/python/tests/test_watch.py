@@ -542,3 +542,35 @@ def test_the_memory_of_final_jobs_is_bounded():
     for number in range(FINAL_KEPT + 5):
         watch.receive(event(f"job-{number}", 1, SUCCEEDED))
     assert len(watch._final) == FINAL_KEPT and watch._known.keys() == {"a"} and not watch._seen
+
+
+def refused(*fields: str) -> ServiceError:
+    violations = [error_details_pb2.BadRequest.FieldViolation(field=field) for field in fields]
+    details = [error_details_pb2.BadRequest(field_violations=violations)]
+    return make_error(grpc.StatusCode.INVALID_ARGUMENT, "refused", details)
+
+
+def test_a_watch_of_jobs_resumes_by_sequence_when_its_token_is_refused():
+    watch = machine("a", after={"a": 3}, resume_token="of another request")
+    watch.request()
+    assert watch.ended(refused("resume_token"), now=0.0) is not None
+    request = watch.request()
+    assert request.resume_token == "" and cursors(request) == {"a": 3}
+
+
+def test_a_watch_of_a_user_begins_again_when_its_token_is_refused():
+    watch = machine(user_id="u", resume_token="of another request")
+    watch.request()
+    assert watch.ended(refused("resume_token"), now=0.0) is not None
+    request = watch.request()
+    assert (request.resume_token, request.filter.user_id) == ("", "u")
+    with pytest.raises(ServiceError):
+        watch.ended(refused("resume_token"), now=0.0)
+
+
+@pytest.mark.parametrize("fields", [(), ("filter.kinds",), ("resume_token", "jobs[0].job_id")])
+def test_a_refusal_of_more_than_the_token_ends_the_watch(fields):
+    watch = machine("a", resume_token="t")
+    watch.request()
+    with pytest.raises(ServiceError):
+        watch.ended(refused(*fields), now=0.0)

@@ -26,7 +26,7 @@ import grpc
 from signalbox.v1 import job_pb2, job_service_pb2
 
 from ._backoff import Backoff
-from ._errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated, Unavailable, make_error
+from ._errors import InvalidArgument, NotFound, ResourceExhausted, ServiceError, Unauthenticated, Unavailable, make_error
 from ._requests import WATCHED_JOBS_MAX
 from ._types import (
     JobRemoved,
@@ -220,7 +220,10 @@ class WatchMachine:
         """The stream ended: with OK (None) or an error. Returns None when the watch is done, else the seconds
         to wait before the next request; raises an error that another try would not help."""
         has_expired = isinstance(error, Unauthenticated) and self._renews and self._heard
-        if error is not None and error.code in _HOPELESS and not has_expired:
+        if self.resume_token and _refuses_token(error):
+            # The watch begins again without the token: after the sequences, or with snapshots.
+            self.resume_token = ""
+        elif error is not None and error.code in _HOPELESS and not has_expired:
             raise error
         if isinstance(error, ResourceExhausted) and not self._was_open:
             # The first connection fails at once, as any other call. A later one retries, because the connection
@@ -388,6 +391,13 @@ class WatchMachine:
         if not self._told_complete:
             self._told_complete = True
             step.items.append(SnapshotsComplete())
+
+
+def _refuses_token(error: ServiceError | None) -> bool:
+    """Whether the service refused the resume token, and nothing else of the request."""
+    if not isinstance(error, InvalidArgument) or not error.violations:
+        return False
+    return all(violation.field == "resume_token" for violation in error.violations)
 
 
 def silence_error(seconds: float) -> ServiceError:

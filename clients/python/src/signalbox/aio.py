@@ -340,7 +340,8 @@ class Client:
 
         Gives a Snapshot of each job, then each JobEvent once and in order, and the latest progress. After a lost
         connection the watch connects again and resumes. `resume_token` and `after` (sequences by job id) are where an
-        earlier watch of the same jobs, user or queue was: its `resume_token` and `sequences`. Raises DeadlineExceeded
+        earlier watch of the same jobs, user or queue was: its `resume_token` and `sequences`. If the server refuses the
+        token, the watch begins without it. Raises DeadlineExceeded
         after `timeout` seconds, and the last error when there was no message for `give_up_after` seconds. If the
         user's quota allows no more watches, raises ResourceExhausted at once, but waits for room after a lost
         connection.
