@@ -43,7 +43,7 @@ def postgres_program(name: str) -> str:
     return program(name)
 
 
-#: Whom Postgres runs as when we are root. Its packages make it.
+#: The user that runs Postgres when this program runs as root. Debian's packages of Postgres create it.
 POSTGRES_USER = "postgres"
 
 

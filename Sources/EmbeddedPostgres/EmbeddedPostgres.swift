@@ -5,7 +5,7 @@ import Synchronization
 
 import Glibc
 
-/// A private Postgres server, for installations without one. It is made, started, monitored and stopped here.
+/// The embedded Postgres: a server for installations without one. It is made, started, monitored and stopped here.
 ///
 /// It listens on a Unix socket only, in a directory that only its user may enter, and lets in only the user that
 /// this process runs as, by the identity that the kernel reports (`AccessFiles`). The service's role owns its

@@ -1,4 +1,4 @@
-/// The reason why there is no private server. The message is for the person who started this program.
+/// The reason why there is no embedded Postgres. The message is for the person who started this program.
 package struct EmbeddedPostgresError: Error, CustomStringConvertible {
     package enum Code: Sendable, Equatable {
         /// No Postgres server is installed, or not the version that the data needs.

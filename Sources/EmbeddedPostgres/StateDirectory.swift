@@ -2,7 +2,7 @@ import FoundationEssentials
 
 import Glibc
 
-/// The private server's files in the state directory:
+/// The files of the embedded Postgres in the state directory:
 ///
 ///     lock                 held while a process owns the directory; says which
 ///     postgres/            the data directory

@@ -54,13 +54,16 @@ package enum OutcomeRules {
             return .final(.cancelled, JobError(message: reason, cause: .cancelled), nil)
         case .released:
             return .again(
-                .released, JobError(message: "the node that ran the attempt shut down", cause: .released), after: .zero,
+                .released, JobError(message: "the node that ran the attempt shut down", cause: .released),
+                after: .zero,
                 countsAttempt: false)
         case .interrupted(.fail):
-            return .final(.failed, JobError(message: "the node that ran the attempt died", cause: .interrupted), nil)
+            return .final(
+                .failed, JobError(message: "the node that ran the attempt died", cause: .interrupted), nil)
         case .interrupted(.retry):
             // The job did not cause the interruption, so there is no delay.
-            return retried(JobError(message: "the node that ran the attempt died", cause: .interrupted), after: .zero)
+            return retried(
+                JobError(message: "the node that ran the attempt died", cause: .interrupted), after: .zero)
         }
     }
 }

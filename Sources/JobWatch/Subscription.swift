@@ -114,7 +114,7 @@ package final class Subscription: Sendable {
         change { $0.buffer.track(removed: job) }
     }
 
-    /// The resume token of what was sent so far. Nil: the token of before is as good, or there is none.
+    /// The resume token for what was sent so far. Nil: the previous token is still valid, or there is none.
     ///
     /// A watch of named jobs needs a new one only after something was sent. A place in the change log gets too old in its
     /// time, so each heartbeat of a watch of a user or a queue has one, unless more is still to be sent.

@@ -25,10 +25,10 @@ public struct SignalboxConfiguration: Sendable, CustomStringConvertible, CustomD
 
     // MARK: Storage
 
-    /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs a
-    /// private one.
+    /// The Postgres to use, as in `postgresql://user@host/name?sslmode=verify-full`. Nil: the server runs an
+    /// embedded one.
     public var databaseURL: String?
-    /// The directory for the data of the private Postgres.
+    /// The directory for the data of the embedded Postgres.
     public var stateDirectory: String?
     /// The number of connections to Postgres, 1 to 100.
     public var databaseConnections: Int?

@@ -1,14 +1,14 @@
 package import JobModel
 internal import GRPC
 
-/// Whom the service has let in, for one call or many.
+/// The caller of an admitted call. The calls of a connection may share it.
 package final class AdmittedCaller: Admitted {
     package let caller: Caller
     package let isAnonymous: Bool
     private let check: @Sendable () -> Bool
 
     /// - Parameters:
-    ///   - isAnonymous: as `Admitted` has it.
+    ///   - isAnonymous: see `Admitted.isAnonymous`.
     ///   - check: whether its credential still holds; asked every other second of a long call.
     init(_ caller: Caller, isAnonymous: Bool = false, check: @escaping @Sendable () -> Bool = { true }) {
         self.caller = caller

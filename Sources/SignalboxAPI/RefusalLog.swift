@@ -1,5 +1,5 @@
-/// Which refusals are written to the log, and when: of those of one source, caller and reason a line at once, and then at
-/// most one each minute, with how many there were since the line before. Pure.
+/// Decides which refusals are logged: the first of each source, caller and reason at once, and then at most one line a
+/// minute, with the number of refusals since the previous line. Pure.
 struct RefusalLog {
     struct Key: Hashable {
         var isOfConnection: Bool
@@ -9,7 +9,7 @@ struct RefusalLog {
     }
 
     struct Line: Equatable {
-        /// Nil: of all for which there was no room.
+        /// Nil: the refusals that exceeded `keysMax`.
         var key: Key?
         /// The method of the last refused call.
         var method: String?

@@ -3,7 +3,7 @@ package import Metrics
 package import GRPC
 import Synchronization
 
-/// Counts what the server refuses, and writes it to the log (`RefusalLog`). Neither has anything of a credential.
+/// Counts what the server refuses, and writes it to the log (`RefusalLog`). Neither contains any part of a credential.
 package final class Refusals: RefusalObserver {
     private struct CounterKey: Hashable {
         let kind: Refusal.Kind

@@ -26,7 +26,7 @@ package final class HealthState: Sendable {
         for watcher in watchers { watcher.yield(serving) }
     }
 
-    /// Ends every stream of `Watch`, also those that are yet to begin, after it has told the last state.
+    /// Ends every `Watch` stream after it has sent the last state, including streams that begin later.
     package func end() {
         let watchers = state.withLock { state in
             state.isOver = true

@@ -11,7 +11,7 @@ struct Caller: Sendable {
 
     let connector: Connector
     let configuration: SignalboxClient.Configuration
-    /// For one call, with connecting and tries again.
+    /// The time limit of one call, including connecting and retries.
     var timeout: Duration
 
     /// Throws a `Status`, or what connecting and the function of the token throw.

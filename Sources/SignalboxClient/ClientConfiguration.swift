@@ -7,19 +7,19 @@ extension SignalboxClient {
         public var host: String
         /// The server's port.
         public var port: Int
-        /// Nil: the connection is in the clear.
+        /// Nil: the connection is not encrypted.
         public var tls: TLS?
-        /// Shown to the server with each call. Nil: none.
+        /// The bearer token that is sent with each call. Nil: none is sent.
         public var token: Token?
         /// Allows sending a token without TLS to another machine, although it can be read on the network.
         public var isInsecure = false
-        /// The limit of one call, with connecting and tries again. A watch has no such limit.
+        /// The time limit of one call, including connecting and retries. A watch has no such limit.
         public var timeout: Duration = .seconds(10)
-        /// The delays after which calls that are safe to repeat are made again after `unavailable`. Nil: they are not.
+        /// The retry policy for calls that failed with `unavailable` and are safe to repeat. Nil: no call is retried.
         public var retry: Retry? = Retry()
         /// A watch that has no message from the server for this long stops trying, and throws the last error.
         public var watchPatience: Duration = .seconds(300)
-        /// Receives what happens to connections, at the level `debug`.
+        /// Logs connections, at the level `debug`.
         public var logger = Logger(label: "signalbox.client") { _ in SwiftLogNoOpLogHandler() }
 
         /// A server on this machine, unless `host` says otherwise.
@@ -66,16 +66,16 @@ extension SignalboxClient {
             source = .function(provide)
         }
 
-        /// The type alone.
+        /// The name of the type, without the token.
         public var description: String { "Token" }
-        /// The type alone.
+        /// The name of the type, without the token.
         public var debugDescription: String { "Token" }
-        /// Nothing.
+        /// A mirror without members, so that the token is not shown.
         public var customMirror: Mirror { Mirror(self, children: [:]) }
     }
 
-    /// Delays between tries. They double, and each is drawn between half and all of its nominal length; one that the server
-    /// asks for (up to 1 minute) is kept to.
+    /// Delays between tries. They double, and each is drawn between half and all of its nominal length. A delay that the
+    /// server asks for, up to 1 minute, is respected.
     public struct Retry: Sendable, Hashable {
         /// The nominal length of the first delay. Positive.
         public var initialDelay: Duration

@@ -146,7 +146,7 @@ public struct JobUpdates: AsyncSequence, Sendable {
     public struct Iterator: AsyncIteratorProtocol {
         fileprivate let source: Source
 
-        /// Nil when every named job is final. Throws what cannot be helped by connecting again.
+        /// Nil when every named job is final. Throws errors that a new connection cannot resolve.
         public mutating func next() async throws -> JobUpdate? { try await source() }
     }
 }

@@ -77,7 +77,7 @@ public struct JobRequest: Sendable {
     }
 }
 
-/// Which jobs a list has: those that match all of it.
+/// A filter: a job matches if it fulfils every condition that is set.
 public struct JobFilter: Sendable, Hashable {
     /// Jobs of this user.
     public var userID: String?

@@ -1,22 +1,23 @@
-/// Base64 (RFC 4648) without padding, as gRPC and JOSE send it. Foundation's knows the first alphabet only, and always pads.
+/// Base64 (RFC 4648) without padding, as gRPC and JOSE send it. Foundation's, which JSON uses, has the first alphabet only
+/// and always pads.
 package struct Base64: Sendable {
-    /// The form of `-bin` metadata (gRPC's PROTOCOL-HTTP2.md, "Custom-Metadata"): read with or without padding, and whatever
-    /// the bits are that no byte is made of.
+    /// The form of `-bin` metadata (gRPC's PROTOCOL-HTTP2.md, "Custom-Metadata"): read with or without padding; trailing
+    /// bits are ignored.
     package static let standard = Base64("+/", isStrict: false)
 
-    /// The form of JOSE (RFC 7515, section 2): each value has one spelling, the one that `encode` gives it.
+    /// The form of JOSE (RFC 7515, section 2): each value has exactly one encoding.
     package static let url = Base64("-_", isStrict: true)
 
     private static let notADigit: UInt8 = 0xFF
 
     private let digits: [UInt8]
-    /// By byte: what it is worth as a digit, or `notADigit`.
+    /// The value of each byte as a digit, or `notADigit`.
     private let values: [UInt8]
     private let isStrict: Bool
 
     /// - Parameters:
     ///   - lastDigits: for 62 and 63.
-    ///   - isStrict: refuses padding, and bits other than zero that no byte is made of.
+    ///   - isStrict: refuses padding and nonzero trailing bits.
     private init(_ lastDigits: String, isStrict: Bool) {
         digits = Array(
             ("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + lastDigits).utf8)

@@ -37,10 +37,9 @@ package enum PrintableText {
         return rewritten(text, bytesMax: bytesMax) { isUnprintable($0) ? escape($0) : nil }
     }
 
-    /// A value of a line of `key=value`, as logfmt has it. One that holds a blank, `=`, `"`, `[`, `]`, a backslash or
-    /// anything unprintable is in double quotes, in which a backslash precedes `"` and `\`, and what is unprintable is
-    /// as `escaped` has it. Any other stays as it is. So no value ends before its end, and no two values are written
-    /// alike, unless they were cut.
+    /// A value of `key=value` as in logfmt. It is quoted if it contains a blank, `=`, `"`, `[`, `]`, a backslash or an
+    /// unprintable scalar; in quotes, `"` and `\` are escaped by a backslash, and unprintable scalars as by `escaped`. No
+    /// two values are written alike, unless they were cut.
     ///
     /// - Parameter bytesMax: at least 5. Of UTF-8, with the quotes; a longer value is cut, and its text ends in "…" then.
     package static func quoted(_ text: String, bytesMax: Int = .max) -> String {

@@ -52,25 +52,26 @@ struct ClaimMachine: Sendable {
     }
 
     private enum State {
-        /// `wait` is out. Exits: `beginning`.
+        /// `wait` was returned; its event is awaited, as in every state. Exits: `beginning`.
         case waiting
-        /// `pause` is out, after a burst that found nothing. Exits: `waiting`.
+        /// `pause` was returned, after a burst that found nothing. Exits: `waiting`.
         case pausing
-        /// `claim` is out, maybe beside an older claim. Exits: the three that join, `waiting`, `pausing`.
+        /// `claim` was returned. An older claim may still be in flight. Exits: `joiningForSlots`, `joiningOlder`,
+        /// `joiningNewest`, `waiting`, `pausing`.
         case beginning(hasOlder: Bool)
-        /// `join` is out for the only claim, which holds the slots that the next one needs. Exits: `beginning`, `waiting`,
+        /// `join` was returned for the only claim, which holds the slots that the next one needs. Exits: `beginning`, `waiting`,
         /// `pausing`.
         case joiningForSlots
-        /// `join` is out for the older of two claims. The newer one has said where another may begin, or is over (nil).
+        /// `join` was returned for the older of two claims. The newer one has said where another may begin, or is over (nil).
         /// Exits: `beginning`, `joiningNewest`, `draining`.
         case joiningOlder(newest: ClaimOutlook?)
-        /// `join` is out for the only claim, which is over; its result decides. Exits: all but `draining` and `joiningOlder`.
+        /// `join` was returned for the only claim, which is over; its result decides. Exits: all but `draining` and `joiningOlder`.
         case joiningNewest
-        /// `join` is out for the last claim of a burst in which one has failed. Exits: `waiting`, `pausing`.
+        /// `join` was returned for the last claim of a burst in which one has failed. Exits: `waiting`, `pausing`.
         case draining
-        /// `noteEmptyBacklog` is out. Exits: `beginning`, `waiting`, `pausing`.
+        /// `noteEmptyBacklog` was returned. Exits: `beginning`, `waiting`, `pausing`.
         case noting
-        /// `pause` is out, because another node holds the lanes. Exits: `beginning`.
+        /// `pause` was returned, because another node holds the lanes. Exits: `beginning`.
         case retrying
     }
 

@@ -14,18 +14,18 @@ struct SlotLedger: Sendable {
         var running = 0
         /// Slots that grants hold.
         var held = 0
-        /// Claims under way: they may have counted a lane's room before a run there ended.
+        /// Claims in flight. They may have counted a lane's room before a run there ended.
         var claims = 0
-        /// Jobs may wait for a slot: until a claim has looked, none starts as it is enqueued.
+        /// Whether jobs may be waiting for a slot. Until a claim has looked, none starts in the transaction that enqueues it.
         var isBehind = true
-        /// Jobs may wait for room in their lanes: the end of a run makes some.
+        /// Whether jobs may be waiting for room in their lanes, which the end of a run makes.
         var mayWait = true
-        /// It gets no more runs, and goes when its last one has ended.
+        /// Whether it gets no more runs, and is removed when its last one has ended.
         var isClosed = false
 
         var free: Int { max(0, concurrency - running - held) }
         var needsClaim: Bool { mayWait || isBehind || claims > 0 }
-        /// Whether a job may start in it as it is enqueued.
+        /// Whether a job may start in it in the transaction that enqueues it.
         var mayStart: Bool { !isClosed && !isBehind && !kinds.isEmpty }
         var isUnused: Bool { running == 0 && held == 0 && claims == 0 }
     }
@@ -35,13 +35,13 @@ struct SlotLedger: Sendable {
         var slots: Int
     }
 
-    /// Few, so they are searched from the first one on.
+    /// There are few, so they are searched from the first one on.
     private var pools: [Pool] = []
     private var grants: [Int64: [Holding]] = [:]
     private var lastGrant: Int64 = 0
     /// Earlier grants belong to a lease that was lost.
     private var firstGrantOfLease: Int64 = 1
-    /// Runs may start, and those that run are this node's.
+    /// Whether runs may start, and running ones are still this node's.
     private(set) var hasLease = false
     private(set) var isStopping = false
     /// Runs whose end is not written yet.

@@ -109,7 +109,7 @@ private struct CommandRun: Sendable {
         do {
             outcome = .success(try await spawned(checkpoint: checkpoint))
         } catch let error as SubprocessError {
-            // A deploy mends it: retried.
+            // Retried, because a deployment may fix it.
             outcome = .failure(
                 RunFailure(
                     message: Self.message(for: error),
@@ -343,7 +343,8 @@ private struct CommandOutcome: Sendable {
     var reported: JobResult?
     var retryAfter: Duration?
     var error: (reason: String?, message: String?)?
-    /// Why its output is no longer heeded: a limit was broken, or the run is no longer ours.
+    /// The error for which the rest of the output is dropped: a limit was exceeded, or the run no longer belongs to this
+    /// node.
     var refusal: (any Error)?
     var errorTail: [UInt8] = []
     /// The first line on standard error, where it is one of setpriv(1).

@@ -9,7 +9,7 @@ struct OrphanRescue: Sendable {
     let logger: Logger
 
     func run() async {
-        // Those that the log has already.
+        // The policies that were logged already.
         var unknown: Set<UnknownPolicy> = []
         while !Task.isCancelled {
             try? await runtime.sleep(for: .seconds(1))

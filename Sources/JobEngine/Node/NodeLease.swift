@@ -12,7 +12,8 @@ final class NodeLease: Sendable {
     private let runs: RunTable
     private let onPeers: @Sendable (Bool) -> Void
     private let logger: Logger
-    /// When the registration or renewal was sent that was last granted. Whether there is a lease, the pools know.
+    /// The time at which the last successful registration or renewal was sent. `RunnerPools.hasLease` says whether the
+    /// lease holds.
     private let renewedAt: Mutex<ContinuousClock.Instant>
 
     /// - Parameter onPeers: called at each renewal with whether other nodes are alive.
@@ -65,7 +66,7 @@ final class NodeLease: Sendable {
                 onPeers(renewal.hasPeers)
                 for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }
                 let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
-                // Not here: the renewal must not wait for what the others wait for.
+                // In tasks of their own: a renewal must not wait for connections that other writes hold.
                 for run in lost { runtime.start { [self] in await release(run) } }
             } catch {
                 wait = min(lease / 30, .milliseconds(500))

@@ -217,7 +217,7 @@ final class ActiveRun: Sendable {
     private func saveUpdates() async {
         while hasUpdate {
             if let update = takeUpdate() {
-                // The end of the run is worth more than its last words: one try.
+                // One attempt only: the end of the run must not wait for its last updates.
                 try? await context.store.save([update])
                 updateIsOver(update, isSaved: true)
             } else {

@@ -77,12 +77,12 @@ package protocol Run: Sendable {
     var checkpoint: [UInt8]? { get }
     /// When the hard timeout stops the attempt.
     var deadline: ContinuousClock.Instant { get }
-    /// How long the attempt has after its task was cancelled until it is written off.
+    /// The time after the cancellation of its task after which the attempt is abandoned.
     var grace: Duration { get }
 
-    /// Keeps only the latest; never waits.
+    /// Replaces the progress without waiting.
     func report(stage: String, fraction: Double?, message: String, done: Int64, total: Int64)
-    /// Never waits. Lines over the bound of 200 not yet written are dropped, oldest first.
+    /// Adds a line to the job's log without waiting. If more than 200 lines are unsaved, the oldest are dropped.
     func log(_ level: LogLine.Level, _ message: String)
     /// Returns once it is committed, however long the database is away. At most 256 KiB. Throws `RunFailure` when it
     /// is larger, and `CancellationError` when the lease is lost, the task is cancelled, or the run is stopped while

@@ -8,10 +8,10 @@ final class RunContext: Sendable {
     let runtime: EngineRuntime
     /// The node's name.
     let node: String
-    /// How long a stopped run may still take.
+    /// The time that a stopped run may still take.
     let grace: Duration
     let logger: Logger
-    /// Passes on what a run says before it is saved, and causes that it is saved.
+    /// Publishes an update of a run before it is saved, and wakes `RunUpdateWriter`.
     let publish: @Sendable (LocalChange) -> Void
     private let succeeded = Counter(label: "signalbox_jobs_succeeded_total")
     private let failedAttempts = Counter(label: "signalbox_attempts_failed_total")

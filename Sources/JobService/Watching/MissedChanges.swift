@@ -35,7 +35,7 @@ struct MissedChanges: Sendable {
             let end = ContinuousClock.now + readTimeMax
             guard try await store.cursor(at: place) != nil else { return nil }
             try await track(watch, store, users, queue)
-            // Asked again: tracking may have taken its time.
+            // Checked again, because tracking may have taken long.
             guard let cursor = try await store.cursor(at: place) else { return nil }
             return try await read(watch, store, from: cursor, until: end)
         }

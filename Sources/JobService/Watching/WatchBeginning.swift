@@ -53,7 +53,7 @@ package struct WatchBeginning {
         /// The missed part of the jobs of a user or a queue: their events, and then the progress of those that have
         /// reported any.
         case missed(ArraySlice<MissedChanges.Job>, progress: ArraySlice<Int64>)
-        /// Nothing; it is still to be said that the state is complete.
+        /// The state was read; `snapshotsComplete` is still to be sent.
         case complete
         case nothing
     }

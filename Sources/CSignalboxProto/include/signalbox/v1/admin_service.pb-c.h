@@ -120,8 +120,7 @@ struct  Signalbox__V1__QueueStats
    */
   double finished_per_second;
   /*
-   * Whether the jobs were not all counted: then the numbers may be less than the
-   * truth.
+   * Whether the jobs were not all counted: the numbers are lower bounds then.
    */
   protobuf_c_boolean capped;
 };

@@ -47,7 +47,7 @@ export interface QueueStats {
   enqueuedPerSecond: number;
   /** Jobs that became final per second, over the last minute. */
   finishedPerSecond: number;
-  /** Whether the jobs were not all counted: then the numbers may be less than the truth. */
+  /** Whether the jobs were not all counted: the numbers are lower bounds then. */
   capped: boolean;
 }
 
