@@ -526,6 +526,52 @@ def test_a_fill_that_is_cut_begins_again_with_the_connection():
     assert watch.receive(complete()).next is Next.FILL
 
 
+def without_a_fill(error: ServiceError, give_up_s: float | None = 300.0) -> WatchMachine:
+    """A watch of a user whose fill has just ended with an error."""
+    watch = machine(user_id="u", give_up_s=give_up_s)
+    watch.request()
+    feed(watch, snapshot("a", 1), complete())
+    refuse_fill(watch, error)
+    return watch
+
+
+def refuse_fill(watch: WatchMachine, error: ServiceError) -> None:
+    watch.request()
+    assert watch.receive(complete()).next is Next.FILL
+    assert cursors(watch.fill_request()) == {"a": 1}
+    assert not watch.fill_ended(error)
+
+
+def test_an_error_of_a_fill_that_another_try_would_not_help_ends_the_watch():
+    denied = make_error(grpc.StatusCode.PERMISSION_DENIED, "no")
+    with pytest.raises(ServiceError) as raised:
+        without_a_fill(denied).ended(None, 0)
+    assert raised.value is denied
+
+
+def test_a_watch_whose_fills_are_refused_gives_up_in_its_time():
+    full = make_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watches")
+    watch = without_a_fill(full, give_up_s=10)
+    assert watch.ended(None, 0) is not None
+    refuse_fill(watch, full)
+    assert watch.ended(None, 9) is not None
+    refuse_fill(watch, full)
+    with pytest.raises(ServiceError) as raised:
+        watch.ended(None, 10)
+    assert raised.value is full
+
+
+def test_a_fill_that_succeeds_ends_the_time_of_its_errors():
+    watch = without_a_fill(LOST, give_up_s=10)
+    assert watch.ended(None, 0) is not None
+    watch.request()
+    assert watch.receive(complete()).next is Next.FILL
+    assert watch.fill_request() is not None
+    assert watch.receive_fill(complete()).next is Next.FILL
+    assert watch.fill_request() is None
+    assert watch.ended(None, 20) is not None
+
+
 def test_a_gap_in_a_queues_watch_is_filled():
     watch = machine(queue="q")
     watch.request()

@@ -151,6 +151,8 @@ class WatchMachine:
         # Jobs that moved on unseen, in the order in which that was found, and those of them that a fill asks for.
         self._behind: dict[str, None] = {}
         self._filling: list[str] = []
+        # The error of the last fill, until one is complete or none is needed.
+        self._fill_error: ServiceError | None = None
 
     def sequences(self) -> dict[str, int]:
         """The sequence of each job; given as `after` to a later watch it goes on from here."""
@@ -192,7 +194,8 @@ class WatchMachine:
             self._opened(message.opened, step)
             self._reconnects = step.next is Next.RECONNECT
             return step
-        self._failing_since = None
+        if self._fill_error is None:
+            self._failing_since = None
         if which == "snapshot":
             self._snapshot(message.snapshot, step)
         elif which == "lifecycle":
@@ -218,7 +221,9 @@ class WatchMachine:
 
     def ended(self, error: ServiceError | None, now: float) -> float | None:
         """The stream ended: with OK (None) or an error. Returns None when the watch is done, else the seconds
-        to wait before the next request; raises an error that another try would not help."""
+        to wait before the next request; raises an error that another try would not help. OK after a failed fill
+        stands for the fill's error."""
+        error = error or self._fill_error
         has_expired = isinstance(error, Unauthenticated) and self._renews and self._heard
         if self.resume_token and _refuses_token(error):
             # The watch begins again without the token: after the sequences, or with snapshots.
@@ -258,14 +263,15 @@ class WatchMachine:
 
     def receive_fill(self, message: job_service_pb2.WatchResponse) -> Step:
         """A message of a fill's stream. FILL: the fill is complete; go on with the next fill_request."""
-        self._failing_since = None
         step = Step()
         which = message.WhichOneof("event")
         if which == "lifecycle":
             self._lifecycle(message.lifecycle, step)
         elif which == "removed":
             self._remove(message.removed.job_id, step)
-        elif which == "snapshots_complete":
+        if step.items:
+            self._failing_since = None
+        if which == "snapshots_complete":
             # All that was missed came before it. Later events come on the watch's own stream, which must not wait
             # until these jobs are final.
             self._filled()
@@ -281,9 +287,11 @@ class WatchMachine:
         if error is None:
             self._filled()
             return True
+        self._fill_error = error
         return False
 
     def _filled(self) -> None:
+        self._failing_since = self._fill_error = None
         for id in self._filling:
             self._behind.pop(id, None)
         self._filling = []
@@ -388,6 +396,8 @@ class WatchMachine:
         self._seen.clear()
         if self._behind:
             step.next = Next.FILL
+        else:
+            self._fill_error = None
         if not self._told_complete:
             self._told_complete = True
             step.items.append(SnapshotsComplete())
