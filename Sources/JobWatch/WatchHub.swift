@@ -51,9 +51,9 @@ package final class WatchHub: Sendable {
         func recipients(of number: Int64, in lane: Int64) -> Recipients {
             var recipients = recipients(of: number)
             guard !byLane.isEmpty else { return recipients }
-            // A lane is not known until its first change has been read. Until then all watches get its progress: each
-            // drops that of a job that it does not know to be its own.
-            recipients.others = lanes[lane].map { byLane.watches(of: $0) } ?? byLane.all
+            // A lane is not known until its first change has been read. Its progress comes from the log until then, once it
+            // is saved.
+            recipients.others = lanes[lane].map { byLane.watches(of: $0) } ?? []
             return recipients
         }
 

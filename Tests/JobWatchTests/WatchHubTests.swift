@@ -60,7 +60,7 @@ import Testing
                 switch action {
                 case .send(let update):
                     guard case .event(let event) = update.content else { continue }
-                    types.append(event.type)
+                    if let type = event.type { types.append(type) }
                     if event.type == last { return types }
                 case .read(let wanted):
                     let numbers = try await store.numbers(of: Array(wanted.keys))
@@ -502,7 +502,7 @@ import Testing
         }
     }
 
-    /// Progress is compared with the watches of other users only until its lane is known.
+    /// Until the lane is known, its progress comes from the log.
     @Test func progressGoesToTheWatchesOfItsLane() async throws {
         try await with { bench in
             let watches = ["u", "v", "w"].map { bench.hub.subscribe(userID: $0, queue: nil, users: .all) }
@@ -513,7 +513,7 @@ import Testing
             }
             #expect(try await bench.follow(watches[0], upTo: .started) == [.enqueued, .started])
             #expect(recipients().count == 1 && recipients().first === watches[0])
-            #expect(bench.hub.state.withLock { $0.recipients(of: job.number, in: -1).others.count } == 3)
+            #expect(bench.hub.state.withLock { $0.recipients(of: job.number, in: -1).others.isEmpty })
         }
     }
 
