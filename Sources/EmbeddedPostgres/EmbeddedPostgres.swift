@@ -13,9 +13,8 @@ import Glibc
 /// the next owner of the state directory takes it over. Its durability settings are the defaults.
 package final class EmbeddedPostgres: Sendable {
     package struct Configuration: Sendable {
-        /// The directory for the data; nil: `$STATE_DIRECTORY`, then `/var/lib/signalbox` for root, then
-        /// `$XDG_STATE_HOME/signalbox` or `~/.local/state/signalbox`.
-        package var stateDirectory: String?
+        /// The directory for the data.
+        package var stateDirectory: String
         /// The directory of `postgres`, `initdb` and `pg_ctl`; nil: `$SIGNALBOX_POSTGRES_BIN_DIRECTORY`, then a
         /// search in the usual directories.
         package var binDirectory: String?
@@ -25,7 +24,7 @@ package final class EmbeddedPostgres: Sendable {
         package var stopTimeout: Duration
 
         package init(
-            stateDirectory: String? = nil, binDirectory: String? = nil, startTimeout: Duration = .seconds(60),
+            stateDirectory: String, binDirectory: String? = nil, startTimeout: Duration = .seconds(60),
             stopTimeout: Duration = .seconds(30)
         ) {
             self.stateDirectory = stateDirectory
@@ -63,10 +62,7 @@ package final class EmbeddedPostgres: Sendable {
     package static func start(_ configuration: Configuration, logger: Logger) async throws -> EmbeddedPostgres
     {
         let environment = ProcessInfo.processInfo.environment
-        let directory = try StateDirectory(
-            StateDirectory.path(
-                explicit: configuration.stateDirectory, environment: environment, isRoot: ServerUser.isRoot)
-        ).made(isRoot: ServerUser.isRoot)
+        let directory = try StateDirectory(configuration.stateDirectory).made(isRoot: ServerUser.isRoot)
         let lock = try StateLock(directory)
         let user = try ServerUser.choose(for: directory)
         // Postgres has the same requirement; it also allows its group to read.

@@ -20,20 +20,6 @@ struct StateDirectory: Sendable {
     /// `sun_path` has 108 bytes, of which the last is NUL (unix(7)).
     private static let socketPathBytesMax = 107
 
-    /// Chooses the path: the explicit one; else systemd's `$STATE_DIRECTORY`; else `/var/lib/signalbox` for root;
-    /// else the XDG state directory.
-    static func path(explicit: String?, environment: [String: String], isRoot: Bool) throws -> String {
-        if let explicit, !explicit.isEmpty { return explicit }
-        // systemd separates several directories by colons (systemd.exec(5)).
-        if let first = environment["STATE_DIRECTORY"]?.split(separator: ":").first { return String(first) }
-        if isRoot { return "/var/lib/signalbox" }
-        // A relative path is to be ignored (XDG Base Directory Specification).
-        if let xdg = environment["XDG_STATE_HOME"], xdg.hasPrefix("/") { return xdg + "/signalbox" }
-        if let home = environment["HOME"], home.hasPrefix("/") { return home + "/.local/state/signalbox" }
-        throw EmbeddedPostgresError(
-            .stateDirectory, "there is no home directory for the data; set a state directory")
-    }
-
     /// Checks the path and makes it absolute.
     init(_ path: String) throws {
         var path = path

@@ -18,7 +18,8 @@ package struct ServerSettingsTable: SettingsTable {
         isSecret: true)
     package let stateDirectory = Setting(
         "state-dir", .text("FOLDER"), default: \.stateDirectory,
-        shownAs: "$XDG_STATE_HOME/signalbox, else ~/.local/state/signalbox; /var/lib/signalbox for root",
+        shownAs: "$STATE_DIRECTORY, else /var/lib/signalbox for root, else $XDG_STATE_HOME/signalbox, else "
+            + "~/.local/state/signalbox",
         "The directory with the data of the embedded Postgres.")
     package let concurrency = Setting(
         "concurrency", .integer(0...10_000), default: { 8 * $0.cores }, shownAs: "8 × cores",

@@ -3,20 +3,6 @@ import Testing
 @testable import EmbeddedPostgres
 
 @Suite struct StateDirectoryTests {
-    @Test func theMostExplicitPathWins() throws {
-        let environment = ["STATE_DIRECTORY": "/s/one:/s/two", "XDG_STATE_HOME": "/x", "HOME": "/h"]
-        func path(_ explicit: String?, _ environment: [String: String], isRoot: Bool = false) throws -> String
-        {
-            try StateDirectory.path(explicit: explicit, environment: environment, isRoot: isRoot)
-        }
-        #expect(try path("/e", environment) == "/e")
-        #expect(try path(nil, environment, isRoot: true) == "/s/one")
-        #expect(try path(nil, ["XDG_STATE_HOME": "/x", "HOME": "/h"]) == "/x/signalbox")
-        #expect(try path(nil, ["XDG_STATE_HOME": "x", "HOME": "/h"]) == "/h/.local/state/signalbox")
-        #expect(try path(nil, ["XDG_STATE_HOME": "/x"], isRoot: true) == "/var/lib/signalbox")
-        #expect { try path(nil, [:]) } throws: { ($0 as? EmbeddedPostgresError)?.code == .stateDirectory }
-    }
-
     @Test func pathsThatCannotWork() throws {
         for path in ["/a,b", "/a'b", "/a$b", "/a\"b", "/a\nb", "/" + String(repeating: "long/", count: 20)] {
             #expect { try StateDirectory(path) } throws: {

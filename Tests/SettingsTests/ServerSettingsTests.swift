@@ -79,6 +79,11 @@ private func problems(
         #expect(
             try ServerSettings.resolve(arguments: [], environment: [:], machine: other).stateDirectory
                 == "/var/lib/signalbox")
+        // systemd may pass several.
+        other.unitStateDirectories = "/var/lib/one:/var/lib/two"
+        #expect(
+            try ServerSettings.resolve(arguments: [], environment: [:], machine: other).stateDirectory
+                == "/var/lib/one")
     }
 
     @Test func flagBeforeEnvironmentBeforeFile() throws {
