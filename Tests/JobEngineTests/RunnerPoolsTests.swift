@@ -101,7 +101,8 @@ import Testing
         announcing.cancel()
         await announcing.value
         #expect(store.announced == Array(repeating: ["a": .retry], count: 3))
-        #expect(naps.all.filter { $0 == .seconds(1) }.count == 2)
+        let backoffs = naps.all.filter { $0 >= .milliseconds(500) && $0 <= .seconds(2) }
+        #expect(backoffs.count == 2 && backoffs[0] <= .seconds(1) && backoffs[1] >= .seconds(1))
     }
 
     // MARK: Runs

@@ -1,5 +1,6 @@
 import JobModel
 import Logging
+import Support
 import Synchronization
 
 /// The lease under which this node runs jobs: it registers the node, renews the lease, and stops all runs in time when that
@@ -50,6 +51,9 @@ final class NodeLease: Sendable {
     func renew() async {
         let lease = configuration.lease
         var wait = lease / 3
+        // Several renewals fit into the rest of the lease. After an outage the nodes do not renew all at once.
+        let longest = min(lease / 30, .milliseconds(500))
+        var backoff = Backoff(initial: longest / 2, most: longest)
         var strays = StrayRuns()
         while !Task.isCancelled {
             try? await runtime.sleep(for: wait)
@@ -58,6 +62,7 @@ final class NodeLease: Sendable {
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: runs.tokens, timeout: lease / 6)
                 wait = lease / 3
+                backoff.reset()
                 guard renewal.isAlive, pools.hasLease else {
                     try await startAgain()
                     continue
@@ -69,7 +74,7 @@ final class NodeLease: Sendable {
                 // In tasks of their own: a renewal must not wait for connections that other writes hold.
                 for run in lost { runtime.start { [self] in await release(run) } }
             } catch {
-                wait = min(lease / 30, .milliseconds(500))
+                wait = backoff.next(random: runtime.random())
                 logger.warning("could not renew the lease", metadata: ["error": "\(error)"])
             }
         }
@@ -128,6 +133,7 @@ final class NodeLease: Sendable {
     /// Announces the kinds whenever they change. What was not announced because the lease had ended, `register` announces
     /// under the next one.
     func announce() async {
+        var backoff = Backoff(initial: .seconds(1), most: .seconds(10))
         while !Task.isCancelled {
             await pools.announcements.wait(atMost: .seconds(60), on: runtime)
             guard pools.hasLease, let announcement = pools.dueAnnouncement else { continue }
@@ -137,11 +143,12 @@ final class NodeLease: Sendable {
                 {
                     pools.announced(announcement, numbers)
                 }
+                backoff.reset()
             } catch {
                 logger.warning(
                     "could not announce a change of this node's kinds: trying again",
                     metadata: ["error": "\(error)"])
-                try? await runtime.sleep(for: .seconds(1))
+                try? await runtime.sleep(for: backoff.next(random: runtime.random()))
                 pools.announcements.wake()
             }
         }

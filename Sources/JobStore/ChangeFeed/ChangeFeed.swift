@@ -114,6 +114,7 @@ package final class ChangeFeed: Sendable {
 
     private func readLoop() async {
         var cursor = state.withLock(\.opened)
+        var backoff = Backoff(initial: .milliseconds(200), most: .seconds(1))
         while !Task.isCancelled {
             let readAt = ContinuousClock.now
             do throws(StoreError) {
@@ -134,7 +135,11 @@ package final class ChangeFeed: Sendable {
                 }
             } catch {
                 logger.warning("could not read the change log", metadata: ["error": "\(error)"])
+                // With jitter, so that the nodes do not all read at once after an outage.
+                try? await Task.sleep(for: backoff.next())
+                continue
             }
+            backoff.reset()
             await readSignal.wait(atMost: configuration.pollInterval, on: .system)
             try? await Task.sleep(until: readAt + configuration.readInterval, clock: .continuous)
         }
