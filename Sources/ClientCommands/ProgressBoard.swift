@@ -41,15 +41,15 @@ struct ProgressBoard: Sendable {
             bar.state = event.state
             bar.attempt = max(bar.attempt, event.attempt)
             bar.dueAt = event.dueAt
-            if event.knownType == .started {
+            if event.type == .started {
                 bar.startedAt = event.at
                 bar.progress = nil
             }
-            bar.isCancelling = event.knownType == .cancelRequested
+            bar.isCancelling = event.type == .cancelRequested
             if event.state.isFinal {
                 if ended.remove(event.jobID) == nil { end(bar, at: event.at, error: event.error) }
             } else {
-                if event.knownType == .retryScheduled || event.knownType == .released {
+                if event.type == .retryScheduled || event.type == .released {
                     add(line: "\(event.jobID) \(WatchLine.text(event))")
                 }
                 put(bar)

@@ -27,13 +27,13 @@ enum WatchLine {
 
     static func text(_ event: JobEvent) -> String {
         // A newer server may send events whose type is not known here: the state is.
-        var text = event.knownType?.word ?? "CHANGED to \(event.state.word)"
-        switch event.knownType {
+        var text = event.type?.word ?? "CHANGED to \(event.state.word)"
+        switch event.type {
         case .enqueued, .retried: text += " \(event.kind)"
         case .started, .retryScheduled, .released, .succeeded, .failed, .cancelled, .cancelRequested, nil:
             if event.attempt > 0 { text += " attempt \(event.attempt)" }
         }
-        if event.knownType == .started, let node = event.node { text += " on \(node)" }
+        if event.type == .started, let node = event.node { text += " on \(node)" }
         if let error = event.error { text += ", \(error.text)" }
         if let dueAt = event.dueAt, dueAt > event.at { text += ", due \(dueAt.text)" }
         return text.printable

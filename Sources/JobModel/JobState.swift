@@ -42,7 +42,7 @@ package struct JobEvent: Sendable, Hashable {
     /// The number of the event within its job, from 1 without gaps.
     package var sequence: Int64
     /// The type as the server has sent it. Nil if this version does not know it, which only a client meets.
-    package var knownType: JobEventType?
+    package var type: JobEventType?
     /// The state of the job from this event on.
     package var state: JobState
     /// The time of the event, by the database's clock.
@@ -55,18 +55,6 @@ package struct JobEvent: Sendable, Hashable {
     package var kind: String
     package var userID: ExactText
     package var queue: String
-
-    /// The type. In place of one that is not known, the type that leads to the same state.
-    package var type: JobEventType {
-        if let knownType { return knownType }
-        switch state {
-        case .pending: return .retryScheduled
-        case .running: return .started
-        case .succeeded: return .succeeded
-        case .failed: return .failed
-        case .cancelled: return .cancelled
-        }
-    }
 
     /// An event of a known type, from which the state follows.
     package init(
@@ -88,7 +76,7 @@ package struct JobEvent: Sendable, Hashable {
     ) {
         self.jobID = jobID
         self.sequence = sequence
-        knownType = type
+        self.type = type
         self.state = state
         self.at = at
         self.attempt = attempt

@@ -126,7 +126,10 @@ extension JobStore {
         if !reports.isEmpty {
             queries.append(Query(SaveProgress(reports, node: node)))
         }
-        let lines = updates.flatMap { item in item.log.map { (item, $0) } }
+        // A line of a run has a level, because the handler has chosen it.
+        let lines = updates.flatMap { item in
+            item.log.compactMap { line in line.level.map { (item, line, $0) } }
+        }
         if !lines.isEmpty {
             queries.append(
                 Query(
@@ -134,7 +137,7 @@ extension JobStore {
                         node: node, numbers: lines.map(\.0.key.number), tokens: lines.map(\.0.token),
                         lines: lines.map(\.1.number), times: lines.map(\.1.at),
                         attempts: lines.map { Int32($0.1.attempt) },
-                        levels: lines.map { ($0.1.level ?? .info).rawValue },
+                        levels: lines.map(\.2.rawValue),
                         messages: lines.map(\.1.message))))
             let kept = Int64(JobLimits.logLinesKept)
             let trimmed = updates.filter { ($0.log.last?.number ?? 0) > kept }

@@ -114,7 +114,7 @@ extension JobState {
 extension JobEvent {
     package init(_ event: JobModel.JobEvent) {
         let kind: Kind? =
-            switch event.knownType {
+            switch event.type {
             case nil: nil
             case .enqueued: .enqueued
             case .started: .started

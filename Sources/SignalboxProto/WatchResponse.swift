@@ -157,7 +157,7 @@ extension MessageArena {
     private func fill(_ message: inout Signalbox__V1__JobEvent, with event: JobEvent) {
         unsafe message.job_id = text(event.jobID.description)
         unsafe message.sequence = event.sequence
-        if let type = event.knownType { unsafe message.type = type.onWire }
+        if let type = event.type { unsafe message.type = type.onWire }
         unsafe message.state = event.state.onWire
         unsafe message.at = timestamp(event.at)
         unsafe message.attempt = Int32(clamping: event.attempt)

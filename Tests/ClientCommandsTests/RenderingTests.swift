@@ -209,7 +209,7 @@ import Testing
         #expect(WatchLine.lines(for: .removed(Sample.id)) == ["\(Sample.id) REMOVED"])
         // The type comes from a newer server.
         var event = Sample.event(.started, sequence: 4)
-        event.knownType = nil
+        event.type = nil
         #expect(
             WatchLine.lines(for: .lifecycle(event)) == ["\(Sample.id) CHANGED to RUNNING attempt 1"])
         var unknown = Sample.progress(0)

@@ -189,7 +189,7 @@ private struct Script {
         for id in ids {
             guard let job = try await bench.one.store.record(id) else { continue }
             let events = try await bench.one.store.history(job).map {
-                "\($0.type.rawValue)\($0.sequence)/\($0.attempt)"
+                "\($0.type?.rawValue ?? "unknown")\($0.sequence)/\($0.attempt)"
             }
             let attempts = job.attempts.map { "\($0.number)\($0.node)\($0.outcome)\($0.isCounted)" }
             all.append(

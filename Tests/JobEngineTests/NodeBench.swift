@@ -102,7 +102,7 @@ struct NodeBench: Sendable {
             if event.type == .enqueued { enqueued.insert(event.jobID) }
             if let last = published.first(where: { $0.type == type }), enqueued.contains(last.jobID) { break }
         }
-        return published.sorted { $0.sequence < $1.sequence }.map(\.type)
+        return published.sorted { $0.sequence < $1.sequence }.compactMap(\.type)
     }
 
     func job(_ id: JobID) async throws -> JobRecord? {

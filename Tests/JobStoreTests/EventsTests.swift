@@ -37,7 +37,7 @@ import Testing
             #expect(all.map(\.type) == Self.types)
             #expect(all.map(\.sequence) == Array(1...Int64(Self.types.count)))
             for (before, event) in zip(all, all.dropFirst()) {
-                #expect(event.type.from.contains(before.state))
+                #expect((event.type?.from ?? []).contains(before.state))
                 #expect(before.at <= event.at)
             }
             #expect(all.allSatisfy { $0.kind == "k" && $0.userID == "u" && $0.queue == "q" })

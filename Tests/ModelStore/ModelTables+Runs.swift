@@ -27,14 +27,17 @@ extension ModelTables {
         jobs[index].run = nil
         jobs[index].cancelReason = nil
         let event: JobEvent
+        let ended: JobEventType
         switch finished.verdict {
         case .final(let type, let error, let result):
+            ended = type
             jobs[index].error = error
             jobs[index].result = result
             jobs[index].finishedAt = now
             event = add(
                 type, to: index, at: now, attempt: attempt, node: finished.node, error: error, result: result)
         case .again(let type, let error, let delay, let countsAttempt):
+            ended = type
             jobs[index].isReady = delay <= .zero
             jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds))
             jobs[index].error = error
@@ -45,15 +48,15 @@ extension ModelTables {
         }
         if defects.contains(.endsTwice) {
             let last = event
-            add(last.type, to: index, at: now, attempt: attempt, node: finished.node, error: last.error)
+            add(ended, to: index, at: now, attempt: attempt, node: finished.node, error: last.error)
         }
         jobs[index].startedAt = startedAt
         let last = jobs[index].attempts.count - 1
         jobs[index].attempts[last].endedAt = now
         jobs[index].attempts[last].error = event.error
         jobs[index].attempts[last].outcome =
-            Attempt.Outcome(endedBy: event.type, cause: event.error?.cause) ?? .running
-        jobs[index].attempts[last].isCounted = event.type != .released
+            Attempt.Outcome(endedBy: ended, cause: event.error?.cause) ?? .running
+        jobs[index].attempts[last].isCounted = ended != .released
         return (.written, event)
     }
 

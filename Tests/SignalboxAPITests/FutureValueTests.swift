@@ -55,7 +55,7 @@ import Testing
     }
 
     /// A watch of a user promises each event, so it does not go on without one.
-    @Test func watchEndsAtAnEventOfUnknownType() async throws {
+    @Test func watchEndsAtAnEventOfUntype() async throws {
         try await APIBench.with { bench in
             try await script("ALTER TYPE event_type ADD VALUE 'unblocked'", bench)
             let job = try await bench.enqueue("a", as: "a")

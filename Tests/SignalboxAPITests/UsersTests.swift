@@ -226,7 +226,7 @@ import Testing
                 switch try await next() {
                 case .lifecycle(let event):
                     #expect(event.jobID == mine.id)
-                    events.append(event.type)
+                    if let type = event.type { events.append(type) }
                 case .progress(let job, _, _): #expect(job == mine.id)
                 case .heartbeat: break
                 default: throw Unexpected()

@@ -196,11 +196,11 @@ import Testing
         #expect(session.heartbeatInterval == nil)
     }
 
-    @Test func anEventOfAnUnknownTypeHasItsStateAndSequence() {
+    @Test func anEventOfAnUntypeHasItsStateAndSequence() {
         var session = WatchSession(.jobs([Sample.id]))
         _ = session.request()
         var event = Sample.event(.cancelled, sequence: 3)
-        event.knownType = nil
+        event.type = nil
         #expect(session.take(.lifecycle(event)) == .lifecycle(event))
         #expect(session.isOver && session.hasFailures)
     }

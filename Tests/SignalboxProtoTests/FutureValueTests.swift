@@ -44,7 +44,7 @@ import Testing
             Issue.record("\(response)")
             return
         }
-        #expect(found.knownType == nil && found.state == state && found.sequence == 4)
+        #expect(found.type == nil && found.state == state && found.sequence == 4)
         #expect(try WatchResponse.decode(response.encode()) == response)
     }
 
@@ -54,7 +54,7 @@ import Testing
             Self.id + Wire.number(2, 4) + Wire.number(3, 2) + Wire.number(4, 1) + Wire.bytes(5, Self.time)
         guard case .lifecycle(let found) = try WatchResponse.decode(Wire.buffer(Wire.bytes(2, event))).event
         else { return }
-        #expect(found.knownType == .started && found.state == .pending)
+        #expect(found.type == .started && found.state == .pending)
     }
 
     @Test func aDisposition() throws {

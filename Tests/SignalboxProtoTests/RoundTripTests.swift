@@ -139,7 +139,7 @@ import Testing
     @Test(arguments: JobEventType.allCases)
     func eventTypes(_ type: JobEventType) throws {
         var event = Samples.event
-        event.knownType = type
+        event.type = type
         event.state = type.to
         try roundTrip(WatchResponse(.lifecycle(event)))
     }

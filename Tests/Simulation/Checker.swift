@@ -98,15 +98,19 @@ package struct Checker: Sendable {
         var attempt = seen?.attempt ?? 0
         var attemptsUsed = seen?.attemptsUsed ?? 0
         for event in job.events where event.sequence > sequence {
-            let name = "event \(event.sequence) (\(event.type.rawValue)) of job \(job.number)"
+            guard let type = event.type else {
+                fail(.eventsFollowTheTable, "event \(event.sequence) of job \(job.number) has no type")
+                continue
+            }
+            let name = "event \(event.sequence) (\(type.rawValue)) of job \(job.number)"
             if event.sequence != sequence + 1 { fail(.sequenceHasNoGap, "\(name) follows event \(sequence)") }
-            if let state, state.isFinal, event.type != .retried {
+            if let state, state.isFinal, type != .retried {
                 fail(.finalIsFinal, "\(name) changes a job that is \(state.rawValue)")
             }
-            if state.map({ !event.type.from.contains($0) }) ?? !event.type.from.isEmpty {
+            if state.map({ !type.from.contains($0) }) ?? !type.from.isEmpty {
                 fail(.eventsFollowTheTable, "\(name) leaves the state \(state?.rawValue ?? "none")")
             }
-            switch event.type {
+            switch type {
             case .started:
                 attempt += 1
                 attemptsUsed += 1
@@ -114,16 +118,16 @@ package struct Checker: Sendable {
             case .retried: attemptsUsed = 0
             case .enqueued, .retryScheduled, .succeeded, .failed, .cancelled, .cancelRequested: break
             }
-            if seen?.isCancelRequested ?? false, [.retryScheduled, .released].contains(event.type) {
+            if seen?.isCancelRequested ?? false, [.retryScheduled, .released].contains(type) {
                 fail(.cancelIsKept, "\(name) puts back a job that was asked to stop")
             }
-            if event.type == .succeeded,
+            if type == .succeeded,
                 !returned.contains(AttemptKey(job: job.id, attempt: event.attempt))
             {
                 fail(.successWasEarned, "\(name): no handler of attempt \(event.attempt) returned")
             }
             sequence = event.sequence
-            state = event.type.to
+            state = type.to
         }
         if state != job.state {
             fail(.eventsFollowTheTable, "job \(job.number) is \(job.state.rawValue) without an event")
