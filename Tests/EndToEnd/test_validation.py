@@ -316,7 +316,7 @@ def test_a_watch_names_jobs_or_a_user_or_a_queue(api: Api):
     assert watch_refused(api, request(filter={"user_id": "u"}, include_log=True)) == ["include_log"]
     assert watch_refused(api, request(filter={"user_id": "u", "kinds": ["k"]})) == ["filter.kinds"]
     assert watch_refused(api, request(filter={"kinds": ["k"]}))
-    assert watch_refused(api, request(jobs=[job], resume_token="t" * 8_193)) == ["resume_token"]
+    assert watch_refused(api, request(jobs=[job], resume_token="t" * 16_385)) == ["resume_token"]
     assert watch_refused(api, request(jobs=[{"job_id": id, "after_sequence": -1}])) == ["jobs[0].after_sequence"]
     with pytest.raises(grpc.RpcError) as caught:
         list(api.jobs.Watch(request(jobs=[job]), timeout=20))

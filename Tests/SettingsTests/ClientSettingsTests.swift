@@ -1,7 +1,8 @@
 import ArgumentParser
 import GRPC
-import Settings
 import Testing
+
+@testable import Settings
 
 @Suite struct ClientSettingsTests {
     @Test func defaults() throws {
@@ -20,6 +21,20 @@ import Testing
         settings = try options.settings(environment: environment)
         #expect(settings.server == HostPort(host: "b", port: 2))
         #expect(settings.tls && settings.tlsCA == nil)
+    }
+
+    /// swift-argument-parser needs a property for each flag, so a setting could be left out there.
+    @Test func everySettingIsAFlag() throws {
+        let flags = [
+            "server": "a:1", "tls-ca": "c", "tls-certificate": "m", "tls-key": "k", "token-file": "t",
+            "timeout": "3s",
+        ]
+        #expect(Set(ClientSettings.table.all.map(\.name)) == Set(flags.keys).union(["tls"]))
+        let options = try ClientOptions.parse(flags.flatMap { ["--\($0)", $1] } + ["--tls"])
+        let settings = try options.settings(environment: [:])
+        #expect(settings.server == HostPort(host: "a", port: 1) && settings.timeout == .seconds(3))
+        #expect(settings.tlsCA == "c" && settings.tlsCertificate == "m" && settings.tlsKey == "k")
+        #expect(settings.tls && settings.tokenFile == "t")
     }
 
     @Test func aCertificateOfOnesOwn() throws {
