@@ -93,7 +93,7 @@ def test_what_opens_a_watch(api, user):
         watch = Watch(api, request)
         assert not watch.opened.resumed and watch.opened.heartbeat_interval.ToSeconds() == 15
         watch.beginning()
-        assert watch.token and len(watch.token) <= 8192
+        assert watch.token and len(watch.token) <= 16_384
         watch.cut()
 
 
@@ -164,7 +164,7 @@ def test_missing_jobs_are_removed_from_the_watch(api, user):
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("token", ["garbage", "AQ", "=" * 8192, "ü"])
+@pytest.mark.parametrize("token", ["garbage", "AQ", "=" * 16_384, "ü"])
 def test_a_token_that_cannot_be_read_begins_anew(api, user, token):
     with held(api) as queue:
         id = enqueue(api, user, queue)

@@ -29,7 +29,8 @@ import Testing
     @Test(arguments: [true, false])
     func runThatIsStoppedBeforeItBeginsDoesNotBegin(_ isGivenUp: Bool) async throws {
         let released = Verdict.again(
-            .released, JobError(message: "the node that ran the attempt shut down", cause: .released), after: .zero,
+            .released, JobError(message: "the node that ran the attempt shut down", cause: .released),
+            after: .zero,
             countsAttempt: false)
         let ends: [(RunSupervision.StopReason, [Verdict])] = [
             (.released, [released]), (.cancelled(reason: "why"), [Self.cancelled("why")]), (.leaseLost, []),

@@ -173,7 +173,8 @@ struct WatchReader: ~Copyable {
             case .snapshot(let job): return "snapshot \(job.state)"
             case .update(let update):
                 switch update.content {
-                case .event(let event): return "\(event.type.map { "\($0)" } ?? "unknown") \(event.node ?? "-")"
+                case .event(let event):
+                    return "\(event.type.map { "\($0)" } ?? "unknown") \(event.node ?? "-")"
                 case .progress(_, let progress): return "progress \(progress.fraction ?? 0)"
                 case .removed: return "removed"
                 }

@@ -22,7 +22,8 @@ import Testing
         var isChanged = false
         while nodes[.succeeded] == nil, let bytes = try await watch.next() {
             switch try WatchResponse.decode(bytes).event {
-            case .lifecycle(let event) where event.jobID == job: event.type.map { nodes[$0] = .some(event.node) }
+            case .lifecycle(let event) where event.jobID == job:
+                event.type.map { nodes[$0] = .some(event.node) }
             case .snapshotsComplete:
                 if !isChanged { try await change() }
                 isChanged = true

@@ -68,7 +68,9 @@ import Testing
         let violation = try #require(try state.decodedDetails.precondition)
         #expect(violation.type == "JOB_STATE" && violation.subject == "\(Self.id)")
         let unknown = Self.status(.unknownKind("x", field: "job.kind"))
-        #expect(unknown.code == .failedPrecondition && unknown.message == "job.kind: no live node handles the kind x")
+        #expect(
+            unknown.code == .failedPrecondition
+                && unknown.message == "job.kind: no live node handles the kind x")
         let details = try unknown.decodedDetails
         #expect(details.precondition?.type == "KIND_UNKNOWN" && details.precondition?.subject == "x")
         #expect(details.errorInfo?.metadata == ["kind": "x", "field": "job.kind"])
