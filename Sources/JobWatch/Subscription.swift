@@ -24,14 +24,17 @@ package final class Subscription: Sendable {
     private struct State: Sendable {
         var buffer: WatchBuffer
         var heartbeatIsDue = false
-        /// Something that a resume token names may have been sent since the last one. Progress is not in it.
-        var hasMoved = true
+        /// The events and log lines that were sent since the last resume token of named jobs.
+        var sentSinceToken = 0
         var isOver = false
         /// `take` has returned `wait`, and the waker has not been called since.
         var isWaiting = false
         var waker: Waker?
         var lastLogLine: [JobID: Int64] = [:]
     }
+
+    /// The events and log lines of named jobs after which a heartbeat has a new resume token.
+    static let repeatsMax = 16
 
     package let hub: WatchHub
     let target: WatchTarget
@@ -87,9 +90,14 @@ package final class Subscription: Sendable {
             let action = state.buffer.next()
             switch action {
             case .wait: break
-            case .send(let update) where update.isProgress: return .action(action)
-            default:
-                state.hasMoved = true
+            case .send(let update):
+                // Progress is not in a token.
+                if !update.isProgress { state.sentSinceToken += 1 }
+                return .action(action)
+            case .sendLog(_, let lines):
+                state.sentSinceToken += lines.count
+                return .action(action)
+            case .read, .end, .overflow:
                 return .action(action)
             }
             if state.heartbeatIsDue {
@@ -116,10 +124,13 @@ package final class Subscription: Sendable {
 
     /// The resume token for what was sent so far. Nil: the previous token is still valid, or there is none.
     ///
-    /// A watch of named jobs needs a new one only after something was sent. A place in the change log gets too old in its
-    /// time, so each heartbeat of a watch of a user or a queue has one, unless more is still to be sent.
+    /// A watch of named jobs repeats what was sent since its token, so a new one is made only when that is much: most jobs
+    /// have few events, and a token costs more than they do. A place in the change log gets too old in its time, so each
+    /// heartbeat of a watch of a user or a queue has one, unless more is still to be sent.
     package func resumeToken() -> String? {
-        guard case .all(let userID, let queue, _) = target else { return jobsToken() }
+        guard case .all(let userID, let queue, _) = target else {
+            return state.withLock { $0.sentSinceToken >= Self.repeatsMax } ? jobsToken() : nil
+        }
         // In this order: what happens before this place has been received when the buffer is looked at. A watch that has
         // ended may have missed changes before the place.
         guard let place = hub.place, state.withLock({ !$0.isOver && $0.buffer.hasSentAll }) else {
@@ -140,11 +151,11 @@ package final class Subscription: Sendable {
 
     private func jobsToken() -> String? {
         let numbers = numbers
-        let places = state.withLock { state -> [JobID: JobPlace]? in
-            guard state.hasMoved.take() else { return nil }
+        let places = state.withLock { state in
+            state.sentSinceToken = 0
             return state.buffer.places(numbers: numbers) { state.lastLogLine[$0] ?? 0 }
         }
-        return places.flatMap { hub.tokens.encode(.jobs($0), of: .jobs(Array($0.keys))) }
+        return hub.tokens.encode(.jobs(places), of: .jobs(Array(places.keys)))
     }
 
     /// Whether it is of the jobs of a lane.

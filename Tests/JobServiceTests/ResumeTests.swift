@@ -72,16 +72,20 @@ import Testing
         }
     }
 
-    /// A heartbeat has a token only after something was sent.
+    /// A heartbeat has a token only after much was sent: a watch that resumes repeats a few events.
     @Test func heartbeatsSayHowFarAWatchIs() async throws {
         try await ServiceBench.with(heartbeatSeconds: 1) { bench in
-            let ids = [try await bench.enqueue("a").id, try await bench.enqueue("a").id]
+            var ids: [JobID] = []
+            for _ in 0..<9 { ids.append(try await bench.enqueue("a").id) }
             var reader = try await reader(bench, named(ids))
             while try await reader.line() != "complete" {}
             let first = reader.token
             #expect(try await reader.line(stopsAtHeartbeats: true) == "heartbeat")
             #expect(reader.token == first)
             try await bench.run()
+            while try await reader.line(stopsAtHeartbeats: true) != "heartbeat" {}
+            #expect(reader.token == first)
+            for _ in 0..<7 { try await bench.run() }
             while try await reader.line(stopsAtHeartbeats: true) != "heartbeat" || reader.token == first {}
             reader.close()
             let after = try await beginning(bench, named(ids, after: reader.token))

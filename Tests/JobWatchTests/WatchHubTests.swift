@@ -645,8 +645,8 @@ extension Subscription {
 }
 
 @Suite struct SubscriptionTokenTests {
-    /// Progress is not in a resume token, so that the heartbeats of watches that only got progress need none.
-    @Test func progressNeedsNoNewToken() async throws {
+    /// A token costs more than a few events that are repeated. Progress is not in it.
+    @Test func aTokenIsMadeAfterManyEvents() async throws {
         try await TestDatabase.withSchema { schema in
             try await schema.withDatabase { database in
                 let store = JobStore(database: database, leaseDatabase: database)
@@ -654,16 +654,22 @@ extension Subscription {
                 let job = JobID.version7(milliseconds: 1, random: (0, 1))
                 let watch = hub.subscribe(to: [job: 1], includesLog: false)
                 watch.track(job, delivered: 2, isFinal: false)
-                #expect(watch.resumeToken() != nil)
-                #expect(watch.resumeToken() == nil)
+                #expect(watch.resumeToken(at: nil) != nil)
                 let progress = Progress(
                     stage: "", fraction: 0.5, message: "", done: 0, total: 0,
                     updatedAt: Timestamp(microseconds: 1))
-                watch.receive(WatchUpdate(of: job, attempt: 1, progress))
-                guard case .action(.send) = watch.take() else {
-                    Issue.record("the progress was not sent")
-                    return
+                func send(_ update: WatchUpdate) {
+                    watch.receive(update)
+                    guard case .action(.send(update)) = watch.take() else {
+                        Issue.record("the update was not sent")
+                        return
+                    }
                 }
+                for sequence in 3...17 { send(WatchUpdate(WatchBufferTests.event(Int64(sequence), of: job))) }
+                send(WatchUpdate(of: job, attempt: 1, progress))
+                #expect(watch.resumeToken() == nil)
+                send(WatchUpdate(WatchBufferTests.event(18, of: job)))
+                #expect(watch.resumeToken() != nil)
                 #expect(watch.resumeToken() == nil)
                 watch.unsubscribe()
             }

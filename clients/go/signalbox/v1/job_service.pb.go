@@ -1138,11 +1138,12 @@ type WatchResponse struct {
 	//	*WatchResponse_SnapshotsComplete
 	Event isWatchResponse_Event `protobuf_oneof:"event"`
 	// Where the watch can go on after it was cut, for WatchRequest.resume_token.
-	// Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-	// later server may send it with other messages too. Empty: the latest token is
-	// still valid. A watch that resumes repeats the events since its token, and a
-	// watch with a filter also some events from shortly before it; clients ignore
-	// an event whose sequence they have seen.
+	// Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+	// named jobs only after many events or log lines. A later server may send it
+	// with other messages too. Empty: the latest token is still valid. A watch that
+	// resumes repeats the events since its token, and a watch with a filter also
+	// some events from shortly before it; clients ignore an event whose sequence
+	// they have seen.
 	ResumeToken string `protobuf:"bytes,15,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 }
 

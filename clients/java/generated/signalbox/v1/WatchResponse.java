@@ -463,11 +463,12 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-   * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-   * later server may send it with other messages too. Empty: the latest token is
-   * still valid. A watch that resumes repeats the events since its token, and a
-   * watch with a filter also some events from shortly before it; clients ignore
-   * an event whose sequence they have seen.
+   * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+   * named jobs only after many events or log lines. A later server may send it
+   * with other messages too. Empty: the latest token is still valid. A watch that
+   * resumes repeats the events since its token, and a watch with a filter also
+   * some events from shortly before it; clients ignore an event whose sequence
+   * they have seen.
    * </pre>
    *
    * <code>string resume_token = 15;</code>
@@ -489,11 +490,12 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-   * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-   * later server may send it with other messages too. Empty: the latest token is
-   * still valid. A watch that resumes repeats the events since its token, and a
-   * watch with a filter also some events from shortly before it; clients ignore
-   * an event whose sequence they have seen.
+   * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+   * named jobs only after many events or log lines. A later server may send it
+   * with other messages too. Empty: the latest token is still valid. A watch that
+   * resumes repeats the events since its token, and a watch with a filter also
+   * some events from shortly before it; clients ignore an event whose sequence
+   * they have seen.
    * </pre>
    *
    * <code>string resume_token = 15;</code>
@@ -2607,11 +2609,12 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-     * later server may send it with other messages too. Empty: the latest token is
-     * still valid. A watch that resumes repeats the events since its token, and a
-     * watch with a filter also some events from shortly before it; clients ignore
-     * an event whose sequence they have seen.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+     * named jobs only after many events or log lines. A later server may send it
+     * with other messages too. Empty: the latest token is still valid. A watch that
+     * resumes repeats the events since its token, and a watch with a filter also
+     * some events from shortly before it; clients ignore an event whose sequence
+     * they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2632,11 +2635,12 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-     * later server may send it with other messages too. Empty: the latest token is
-     * still valid. A watch that resumes repeats the events since its token, and a
-     * watch with a filter also some events from shortly before it; clients ignore
-     * an event whose sequence they have seen.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+     * named jobs only after many events or log lines. A later server may send it
+     * with other messages too. Empty: the latest token is still valid. A watch that
+     * resumes repeats the events since its token, and a watch with a filter also
+     * some events from shortly before it; clients ignore an event whose sequence
+     * they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2658,11 +2662,12 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-     * later server may send it with other messages too. Empty: the latest token is
-     * still valid. A watch that resumes repeats the events since its token, and a
-     * watch with a filter also some events from shortly before it; clients ignore
-     * an event whose sequence they have seen.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+     * named jobs only after many events or log lines. A later server may send it
+     * with other messages too. Empty: the latest token is still valid. A watch that
+     * resumes repeats the events since its token, and a watch with a filter also
+     * some events from shortly before it; clients ignore an event whose sequence
+     * they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2680,11 +2685,12 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-     * later server may send it with other messages too. Empty: the latest token is
-     * still valid. A watch that resumes repeats the events since its token, and a
-     * watch with a filter also some events from shortly before it; clients ignore
-     * an event whose sequence they have seen.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+     * named jobs only after many events or log lines. A later server may send it
+     * with other messages too. Empty: the latest token is still valid. A watch that
+     * resumes repeats the events since its token, and a watch with a filter also
+     * some events from shortly before it; clients ignore an event whose sequence
+     * they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>
@@ -2699,11 +2705,12 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Where the watch can go on after it was cut, for WatchRequest.resume_token.
-     * Sent with snapshots_complete, and with a heartbeat if there is a new one; a
-     * later server may send it with other messages too. Empty: the latest token is
-     * still valid. A watch that resumes repeats the events since its token, and a
-     * watch with a filter also some events from shortly before it; clients ignore
-     * an event whose sequence they have seen.
+     * Sent with snapshots_complete, and with a heartbeat if there is a new one: for
+     * named jobs only after many events or log lines. A later server may send it
+     * with other messages too. Empty: the latest token is still valid. A watch that
+     * resumes repeats the events since its token, and a watch with a filter also
+     * some events from shortly before it; clients ignore an event whose sequence
+     * they have seen.
      * </pre>
      *
      * <code>string resume_token = 15;</code>

@@ -323,10 +323,10 @@ export interface WatchResponse {
     | undefined;
   /**
    * Where the watch can go on after it was cut, for WatchRequest.resume_token. Sent with snapshots_complete,
-   * and with a heartbeat if there is a new one; a later server may send it with other messages too. Empty:
-   * the latest token is still valid. A watch that resumes repeats the events since its token, and a watch
-   * with a filter also some events from shortly before it; clients ignore an event whose sequence they have
-   * seen.
+   * and with a heartbeat if there is a new one: for named jobs only after many events or log lines. A later
+   * server may send it with other messages too. Empty: the latest token is still valid. A watch that resumes
+   * repeats the events since its token, and a watch with a filter also some events from shortly before it;
+   * clients ignore an event whose sequence they have seen.
    */
   resumeToken: string;
 }
