@@ -109,7 +109,7 @@ struct Assembly: Sendable {
         let hub = WatchHub(store: store, tokens: resumeTokens, logger: logger)
         let node = WorkerNode(
             store: store, runners: runners, configuration: Self.node(settings), logger: logger,
-            publish: { changes.publish([$0]) }, onPeers: { changes.setPeers($0) })
+            runtime: .system, publish: { changes.publish([$0]) }, onPeers: { changes.setPeers($0) })
         changes.subscribe(hub)
         changes.subscribe(node)
         self.changes = changes

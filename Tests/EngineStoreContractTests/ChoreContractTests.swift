@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    /// A client's call that changes nothing has no entry. The entries of jobs that are gone stay.
+    /// A client's call that changes nothing has no entry.
     @Test(arguments: Implementation.allCases)
     func oldAuditEntriesAreRemovedOldestFirst(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation, lease: .seconds(10_000_000)) { bench in

@@ -70,7 +70,8 @@ struct NodeBench: Sendable {
         _ configuration: WorkerNode.Configuration, _ logger: Logger, _ body: (NodeBench) async throws -> Void
     ) async throws {
         let node = WorkerNode(
-            store: store, runners: [runner], configuration: configuration, logger: logger, publish: { _ in },
+            store: store, runners: [runner], configuration: configuration, logger: logger, runtime: .system,
+            publish: { _ in },
             onPeers: { _ in })
         let (events, published) = AsyncStream<JobEvent>.makeStream()
         store.observe { changes in

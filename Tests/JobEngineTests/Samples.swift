@@ -154,7 +154,7 @@ extension ScriptedStore {
         WorkerNode(
             store: self, runners: runners,
             configuration: WorkerNode.Configuration(name: "one", version: "1", concurrency: concurrency),
-            logger: Self.quiet, publish: { _ in }, onPeers: { _ in })
+            logger: Self.quiet, runtime: .system, publish: { _ in }, onPeers: { _ in })
     }
 }
 

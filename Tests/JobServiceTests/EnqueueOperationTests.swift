@@ -1,3 +1,4 @@
+import Foundation
 import JobModel
 import JobStore
 import Postgres
@@ -192,4 +193,62 @@ import Testing
     }
 }
 
-struct Unexpected: Error {}
+struct Unexpected: Error {
+    private func batchError(_ bench: ServiceBench, _ drafts: [JobSpecDraft]) async -> ServiceError? {
+        do {
+            _ = try await bench.jobs.enqueueBatch(drafts, by: .of("a"))
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test func theSizeOfABatch() async throws {
+        try await ServiceBench.with { bench in
+            func isRefused(_ drafts: [JobSpecDraft], _ reason: FieldViolation.Reason) async -> Bool {
+                guard case .invalid(let violations) = await batchError(bench, drafts) else { return false }
+                return violations.map(\.field) == ["jobs"] && violations.map(\.reason) == [reason]
+            }
+            #expect(await isRefused([], .required))
+            let draft = JobSpecDraft.of("a")
+            #expect(await isRefused(Array(repeating: draft, count: JobLimits.batchJobsMax + 1), .tooLong))
+            let large = JobSpecDraft.of("a") {
+                $0.payload = Array(repeating: 0, count: JobLimits.payloadBytesMax)
+                $0.contentType = "x/y"
+            }
+            #expect(await isRefused(Array(repeating: large, count: 5), .tooLong))
+            #expect(await batchError(bench, Array(repeating: large, count: 4)) == nil)
+        }
+    }
+
+    /// The order is that of a single job: the fields of all jobs come before the size of any payload.
+    @Test func theOrderOfTheChecksOfABatch() async throws {
+        try await ServiceBench.with { bench in
+            let large = JobSpecDraft.of("b") {
+                $0.payload = Array(repeating: 0, count: JobLimits.payloadBytesMax + 1)
+                $0.contentType = "x/y"
+            }
+            let wrong = JobSpecDraft.of("b") { $0.priority = 101 }
+            guard case .invalid(let violations) = await batchError(bench, [large, wrong]) else {
+                throw Unexpected()
+            }
+            #expect(violations.map(\.field) == ["jobs[1].priority"])
+            #expect(
+                await batchError(bench, [large])
+                    == .payloadTooLarge(
+                        field: "jobs[0].payload", bytes: JobLimits.payloadBytesMax + 1))
+        }
+    }
+
+    @Test func watchedJobsAreBounded() async throws {
+        try await ServiceBench.with { bench in
+            let jobs = (0...JobLimits.watchedJobsMax).map { _ in WatchQuery.Job(id: "\(JobID(UUID()))") }
+            do {
+                _ = try await bench.watches.begin(WatchQuery(jobs: jobs), by: .of("a"))
+                throw Unexpected()
+            } catch ServiceError.invalid(let violations) {
+                #expect(violations.map(\.field) == ["jobs"] && violations.map(\.reason) == [.tooLong])
+            }
+        }
+    }
+}

@@ -110,7 +110,7 @@ final class World: Sendable {
         for peer in living where peer.process != process {
             guard isCalm || !chance(20) else { continue }
             scheduler.after(.microseconds(draw(100...20_000)), in: peer.process) { [weak peer] in
-                peer?.worker.hint(hasCancels: hasCancels)
+                peer?.worker.wake(hasCancels: hasCancels)
             }
         }
     }

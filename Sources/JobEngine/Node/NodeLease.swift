@@ -62,11 +62,11 @@ final class NodeLease: Sendable {
             do throws(StoreError) {
                 let renewal = try await store.renew(lease: lease, known: runs.tokens, timeout: lease / 6)
                 wait = lease / 3
-                backoff.reset()
                 guard renewal.isAlive, pools.hasLease else {
                     try await startAgain()
                     continue
                 }
+                backoff.reset()
                 renewedAt.withLock { $0 = sentAt }
                 onPeers(renewal.hasPeers)
                 for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }

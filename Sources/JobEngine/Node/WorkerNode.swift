@@ -6,7 +6,7 @@ import Synchronization
 
 /// This process as a worker: it holds a lease, claims jobs up to its free slots, runs them, and writes how they ended. It
 /// also does the chores of the cluster, which every node does, with slots or without.
-package final class WorkerNode: Sendable {
+package final class WorkerNode: ChangeSubscriber, Sendable {
     package struct Configuration: Sendable {
         package var name: String
         package var version: String
@@ -46,7 +46,7 @@ package final class WorkerNode: Sendable {
     ///   - onPeers: called at each renewal with whether other nodes are alive.
     package init(
         store: any EngineStore, runners: [any JobRunner], configuration: Configuration, logger: Logger,
-        runtime: EngineRuntime = .system, publish: @escaping @Sendable (LocalChange) -> Void,
+        runtime: EngineRuntime, publish: @escaping @Sendable (LocalChange) -> Void,
         onPeers: @escaping @Sendable (Bool) -> Void
     ) {
         self.store = store
@@ -112,8 +112,7 @@ package final class WorkerNode: Sendable {
         if isScheduled { jobWasScheduled.wake() }
     }
 
-    /// Another node has changed something.
-    package func hint(hasCancels: Bool) {
+    package func wake(hasCancels: Bool) {
         pools.wakeAllClaimers()
         if hasCancels { cancelsRequested.wake() }
     }
