@@ -68,6 +68,9 @@ package struct JobError: Sendable, Hashable {
         self.reason = reason == cause?.word ? "" : reason.cut(toBytes: JobLimits.errorReasonBytesMax)
         self.message = message.cut(toBytes: JobLimits.errorMessageBytesMax)
     }
+
+    /// The handler's word, or the cause's where it chose none. The column `reason` has it, and is never empty.
+    package var word: String { reason.isEmpty ? (cause ?? .handler).word : reason }
 }
 
 /// Why an attempt or a job ended without success, in the service's terms. The raw values are stored.

@@ -176,7 +176,7 @@ extension FinishRuns {
         }
         self.init(
             node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), states: states,
-            causes: errors.map { $0?.keptCause }, reasons: errors.map { $0?.keptReason },
+            causes: errors.map { $0?.keptCause }, reasons: errors.map { $0?.word },
             messages: errors.map { $0?.message },
             results: results.map { $0?.data }, resultTypes: results.map { $0?.contentType })
     }
@@ -197,7 +197,7 @@ extension ReturnRuns {
         }
         self.init(
             node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), types: types,
-            causes: errors.map(\.keptCause), reasons: errors.map(\.keptReason),
+            causes: errors.map(\.keptCause), reasons: errors.map(\.word),
             messages: errors.map(\.message), delaysMilliseconds: delays, counts: counts)
     }
 }

@@ -111,9 +111,6 @@ struct ErrorReader {
 extension JobError {
     /// The value of the column `cause`.
     var keptCause: String? { cause?.rawValue }
-
-    /// The value of the column `reason`, which is never empty.
-    var keptReason: String { reason.isEmpty ? (cause ?? .handler).word : reason }
 }
 
 /// Reads the columns of `progress` that say how far a run is.

@@ -342,7 +342,7 @@ extension RunEnd {
     fileprivate var word: String {
         switch self {
         case .succeeded: "succeeded"
-        case .failed(let error, _): error.reason.isEmpty ? (error.cause ?? .handler).word : error.reason
+        case .failed(let error, _): error.word
         case .timedOut: FailureCause.timeout.word
         case .cancelled: FailureCause.cancelled.word
         case .released: FailureCause.released.word
