@@ -50,7 +50,7 @@ class Fuzzer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(FUZZ_BIN, name, f"-runs={runs}", f"-seed={SEED}", f"-max_len={FUZZERS[name]}", "-timeout=10"),
+                    *(FUZZ_BIN, name, f"-runs={runs}", f"-seed={SEED}", f"-max_len={FUZZERS[name]}", "-timeout=60"),
                     *("-rss_limit_mb=2048", f"-artifact_prefix={FOUND}/{name}-", "-print_final_stats=1"),
                     *(corpus, seeds),
                 ],
