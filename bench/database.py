@@ -86,7 +86,7 @@ class Database:
         self.name = name
         self.cluster = cluster
         self.url = f"postgresql:///{name}?host={cluster.folder}&user=postgres"
-        #: As pgbench wants it.
+        #: The arguments of pgbench that name the database.
         self.arguments = ["-h", str(cluster.folder), "-U", "postgres", name]
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""How fast what waits is worked off when there is much: many who wait, one who has much, much that is done."""
+"""The rate of jobs when there are many: pending jobs of many users or of one user, and final jobs."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def compare(env: Environment, shallow: Side, deep: Side, *, refills_deep: bool) 
 
 
 def _vacuumed(session: Session) -> None:
-    """As autovacuum leaves tables that were filled a while ago."""
+    """Brings the tables into the state in which autovacuum leaves them some time after they were filled."""
     session.query("VACUUM ANALYZE job")
     session.query("VACUUM ANALYZE live")
     session.query("VACUUM ANALYZE finished")

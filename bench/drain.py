@@ -1,4 +1,4 @@
-"""How fast what waits is worked off: on one node, with and without limits, on several nodes."""
+"""The rate at which pending jobs are run: on one node with and without limits, and on several nodes."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def flow(env: Environment) -> Figures:
     """The highest rate of single Enqueue calls at which the backlog does not grow, found by halving."""
     seconds = env.seconds(5, 2)
     with env.database() as database, database.session() as session, serving(database, *USER_LIMIT) as server:
-        # As fast as it goes, jobs wait: more than it can keep up with, or just what it can.
+        # An unpaced client enqueues at least as many jobs as the node can run.
         unpaced = step(server, session, None, seconds).calls_per_s
         low, high, steps = 0.0, 1.1 * unpaced, []
         rate = 0.7 * unpaced

@@ -1,4 +1,4 @@
-"""How soon: from a call to its job's start, to its end at a watcher, and from a cancel to its effect.
+"""Times from a call to its job's start and to the end that a watcher sees, and from a cancel to its effect.
 
 The client is a bare socket with frames encoded beforehand (wire.py): Python's grpcio takes a good part of such a time
 itself.

@@ -23,7 +23,7 @@ async def queries(url: str) -> Queries:
 
 
 async def repeat(url: str, clients: int, seconds: float, work: Callable[[Queries], Awaitable[object]]) -> float:
-    """How often a second some clients do it, each with a connection of its own."""
+    """Calls per second of some clients, each with a connection of its own."""
     sides = [await queries(url) for _ in range(clients)]
     begin = time.perf_counter()
     counts = [0] * clients

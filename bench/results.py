@@ -179,7 +179,7 @@ def commit(root: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Which program was measured: SIGNALBOX_BIN need not be of this commit."""
+    """The digest of the program that was measured: SIGNALBOX_BIN need not be of this commit."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

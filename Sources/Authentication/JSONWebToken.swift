@@ -214,7 +214,7 @@ extension JWTConfiguration {
             source: .jwt(keyID: keyID))
     }
 
-    /// How long a token is valid that is admitted only by the leeway: enough for a unary call. Streams are
+    /// The time for which a token is valid that is admitted only by the leeway: enough for a unary call. Streams are
     /// checked every two seconds, so one that began with such a token ends within 5 s.
     private static let leewayGrant = Duration.seconds(2)
 }

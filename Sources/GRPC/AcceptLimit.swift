@@ -14,7 +14,7 @@ final class AcceptLimit: ChannelDuplexHandler {
         self.connections = connections
     }
 
-    /// How long to wait when the system is out of file descriptors or memory: `accept` would fail again at once.
+    /// The wait when the system is out of file descriptors or memory: `accept` would fail again at once.
     static let pause = TimeAmount.milliseconds(100)
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {

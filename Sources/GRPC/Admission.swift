@@ -26,8 +26,8 @@ package struct AdmissionRequest: Sendable {
 package struct Peer: Sendable {
     /// The address as host:port; empty: not known.
     package var address: String
-    /// The address without its port, or its IPv6 network of 64 bits, within which one client could choose its address. Empty:
-    /// not known.
+    /// The address without its port, or its IPv6 network of 64 bits, within which one client could choose its address.
+    /// Empty: not known.
     package var source: String
     /// The client's certificate in DER form, verified by the TLS library; nil: it presented none.
     package var certificate: [UInt8]?

@@ -4,7 +4,7 @@ package import NIOCore
 internal import NIOPosix
 internal import NIOSSL
 
-/// How a client connects, and what its limits are.
+/// The settings of a client's connection, with its limits.
 package struct ClientConfiguration: Sendable {
     package struct TLS: Sendable {
         /// PEM file of the certificates to trust; nil: the system's.

@@ -72,7 +72,7 @@ struct ConnectionLimiter<Source: Hashable> {
         var isEmpty: Bool { open == 0 && anonymousCalls == 0 }
     }
 
-    /// How many connections may be closing at once. Until they are closed they use memory and a file descriptor.
+    /// The number of connections that may be closing at once. Until they are closed they use memory and a file descriptor.
     static var closingMax: Int { 64 }
 
     let limits: Limits
@@ -95,8 +95,8 @@ struct ConnectionLimiter<Source: Hashable> {
         closing < Self.closingMax && surplus(all, limits.connections, limits.unadmitted) <= idle.count
     }
 
-    /// How many unadmitted connections have to be closed for a new one. There may be too many already, because a connection
-    /// that was idle may have a call since.
+    /// The number of unadmitted connections that have to be closed for a new one. There may be too many already, because a
+    /// connection that was idle may have a call since.
     private func surplus(_ counts: Counts, _ connections: Int, _ unadmitted: Int) -> Int {
         max(0, counts.open + 1 - connections, counts.unadmitted + 1 - unadmitted)
     }

@@ -1,11 +1,11 @@
 /// The counters of what one client makes the server hold, the limits on them, and the connection's shares of the
 /// server-wide memory budgets. `ServerConnection` reports each change and carries out the answer.
 struct ConnectionResources {
-    /// The allowance for requests that is exempt from the memory budgets. Ordinary requests hold no more while they are read,
-    /// because each arrives whole and is taken before the next.
+    /// The allowance for requests that is exempt from the memory budgets. Ordinary requests hold no more while they are
+    /// read, because each arrives whole and is taken before the next.
     static let requestBytesExempt = 64 * 1024
-    /// The allowance for unsent responses that is exempt from the memory budget: what ordinary responses hold until the client
-    /// reads on.
+    /// The allowance for unsent responses that is exempt from the memory budget: what ordinary responses hold until the
+    /// client reads on.
     static let unreadBytesExempt = 256 * 1024
     /// Requests up to this size are exempt from the server-wide memory limit, so that small calls still get through under
     /// memory pressure. Incomplete requests are not exempt.
@@ -206,8 +206,8 @@ struct ConnectionResources {
         acknowledgedBytesSeen = nil
     }
 
-    /// The progress that counts for bytes that the client has read: only a part of them while the memory budget is scarce and
-    /// the connection uses some of it.
+    /// The progress that counts for bytes that the client has read: only a part of them while the memory budget is
+    /// scarce and the connection uses some of it.
     func progress(ofResponses bytes: Int) -> Int {
         unreadShare.counted > 0 && budgets.unreadResponses.isScarce ? bytes / StallDetector.scarcity : bytes
     }

@@ -83,7 +83,7 @@ struct ConnectionTimers {
         isEstablished = true
     }
 
-    /// How long from now to the next tick. The handshake timeout is exact.
+    /// The time from now to the next tick. The handshake timeout is exact.
     func untilNextTick(now: NIODeadline) -> TimeAmount {
         guard !isEstablished else { return tickInterval }
         let left = startedAt + handshakeTimeout - now

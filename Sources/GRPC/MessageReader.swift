@@ -3,8 +3,8 @@ internal import MessageCompression
 internal import NIOCore
 
 /// Cuts messages out of a stream's bytes: a flag byte, four bytes of length, the message (PROTOCOL-HTTP2.md,
-/// "Length-Prefixed-Message"). Messages stay in it until they are taken. For flow control the peer's window is opened only by
-/// what was taken or is needed to complete the next message.
+/// "Length-Prefixed-Message"). Messages stay in it until they are taken. For flow control the peer's window is opened
+/// only by what was taken or is needed to complete the next message.
 struct MessageReader {
     /// The limit on a message, both as received and when decompressed.
     let messageBytesMax: Int
@@ -128,7 +128,7 @@ struct MessageReader {
         }
     }
 
-    /// How many bytes to open the peer's window by now.
+    /// The bytes by which the peer's window is to be opened now.
     mutating func takeReleasedBytes() -> Int {
         guard withheldBytes >= Self.windowStepBytes else { return 0 }
         let released: Int
@@ -144,8 +144,8 @@ struct MessageReader {
 }
 
 extension ByteBuffer {
-    /// A copy of the bytes in a buffer of about their size. Received bytes may be a slice of a much larger buffer, which lives as
-    /// long as any slice of it.
+    /// A copy of the bytes in a buffer of about their size. Received bytes may be a slice of a much larger buffer,
+    /// which lives as long as any slice of it.
     var kept: ByteBuffer {
         storageCapacity <= 2 * readableBytes ? self : ByteBuffer(bytes: readableBytesView)
     }

@@ -20,7 +20,7 @@ package final class Server: Sendable {
     /// Nil before `start`, and without TLS.
     private let tls = Mutex<TLSContext?>(nil)
 
-    /// How long handlers may take to return after they were cancelled, before the server stops without them.
+    /// The time that handlers have to return after they were cancelled, before the server stops without them.
     private static let cancelledHandlerTime = Duration.seconds(5)
 
     /// - Precondition: no two methods have the same path.

@@ -31,11 +31,11 @@ final class ServerCall {
     var receivedBytes: UInt32 = 0
     /// Progress of the client that reads the response or sends the request.
     var stall = StallDetector()
-    /// How messages of the response are compressed, as its headers have announced.
+    /// The compression of the response's messages, which its headers have announced.
     var responseCoding: Coding?
     var anonymity = Anonymity.none
 
-    /// How an open call without credentials counts.
+    /// Whether the call counts as an open one without credentials.
     enum Anonymity {
         /// The call has credentials, or needs none, or is answered within one burst of reads.
         case none
@@ -155,8 +155,8 @@ final class ServerCall {
         connection.session.consume(machine.takeReleasedBytes(), of: stream)
     }
 
-    /// To be called after anything that buffers or releases a part of the request. The status is there when the call must end
-    /// because too much is held.
+    /// To be called after anything that buffers or releases a part of the request. The status is there when the call
+    /// must end because too much is held.
     @discardableResult
     func countRequestBytes() -> Status? {
         // The length of a message has four bytes, and one message is buffered at a time.

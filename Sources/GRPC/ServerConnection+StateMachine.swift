@@ -39,9 +39,9 @@ struct ServerConnectionStateMachine {
     // The payloads that distinguish acknowledged PINGs.
     static let drainPing: UInt64 = 0x7369_676e_616c_626f
     static let keepalivePing: UInt64 = 0x6b65_6570_616c_6976
-    /// How long a client may take to acknowledge the PING behind the first GOAWAY.
+    /// The time that a client has to acknowledge the PING behind the first GOAWAY.
     static let drainTimeout = TimeAmount.seconds(5)
-    /// How long a client that was cut off has to read the reason.
+    /// The time that a client that was cut off has to read the reason.
     static let cutOffTimeout = TimeAmount.milliseconds(500)
 
     private(set) var state = State.serving(goAwayReceived: false)

@@ -51,9 +51,9 @@ extension ServerConnection {
         return ticks >= machine.stallTicks
     }
 
-    /// How many bytes the client's kernel has acknowledged since the beginning; 0 where the system does not count them. What
-    /// is left in the channel says less: the socket becomes writable only when a third of the kernel's buffer is free,
-    /// which may be megabytes, and minutes on a bad line.
+    /// The bytes that the client's kernel has acknowledged since the beginning; 0 where the system does not count them. The
+    /// bytes that are left in the channel say less: the socket becomes writable only when a third of the kernel's buffer is
+    /// free, which may be megabytes, and minutes on a bad line.
     static func acknowledgedBytes(_ channel: any Channel) -> UInt64 {
         var bytes: UInt64 = 0
         // The option is read at once because this is the channel's loop.

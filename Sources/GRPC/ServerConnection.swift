@@ -297,8 +297,8 @@ final class ServerConnection: ChannelDuplexHandler, LoopExecutor.Flushable {
         close = eventLoop.scheduleTask(in: time) { bound.value.closeAtOnce() }
     }
 
-    /// Closes the channel without TLS's close_notify: until that was answered, the server would read and decrypt whatever the
-    /// client sends.
+    /// Closes the channel without TLS's close_notify: until that was answered, the server would read and decrypt
+    /// whatever the client sends.
     func closeAtOnce() {
         let tls = try? context?.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
         (tls ?? context)?.close(promise: nil)

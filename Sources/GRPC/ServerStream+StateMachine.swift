@@ -9,7 +9,7 @@ internal import NIOCore
 ///
 /// It decides; `ServerCall` acts. It touches no socket, task or clock.
 struct ServerStreamStateMachine: ~Copyable {
-    /// How many messages the method takes.
+    /// The number of messages that the method takes.
     enum Requests: Sendable, Equatable {
         /// Exactly one. The handler starts when it and END_STREAM were received.
         case one
@@ -202,7 +202,7 @@ struct ServerStreamStateMachine: ~Copyable {
         }
     }
 
-    /// How many bytes to open the client's window by now.
+    /// The bytes by which the client's window is to be opened now.
     mutating func takeReleasedBytes() -> Int {
         let requests = requests
         switch consume state {

@@ -26,8 +26,8 @@ package struct Status: Error, Sendable, Equatable, CustomStringConvertible {
     package var code: Code
     /// A message for developers. It is sent percent-encoded and cut at 1,024 bytes.
     package var message: String
-    /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`; empty: none. It is not sent when it is over 4,096
-    /// bytes, because clients refuse trailers over 8 KiB.
+    /// A serialized `google.rpc.Status`, sent as `grpc-status-details-bin`; empty: none. It is not sent when it is over
+    /// 4,096 bytes, because clients refuse trailers over 8 KiB.
     package var details: [UInt8]
     /// Why the server's transport has ended the call; nil: a handler has, or the status comes from a client.
     package internal(set) var reason: Reason?

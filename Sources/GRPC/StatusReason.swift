@@ -1,8 +1,8 @@
 // exact in this file: the keys of the metadata are our own words.
 
 extension Status {
-    /// Why the transport has ended a call, for programs. `ServerConfiguration.detailsEncoder` makes the details of the status
-    /// from it, because the transport does not know the messages of `google.rpc`.
+    /// Why the transport has ended a call, for programs. `ServerConfiguration.detailsEncoder` makes the details of the
+    /// status from it, because the transport does not know the messages of `google.rpc`.
     package struct Reason: Sendable, Hashable {
         package enum Word: String, Sendable, CaseIterable {
             /// The server has no such method.

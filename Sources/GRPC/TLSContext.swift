@@ -48,8 +48,8 @@ final class TLSContext: Sendable {
         state.withLock { Beginning(context: $0.material.context, trust: $0.trust) }
     }
 
-    /// Returns false if an authority has been removed since then. The TLS library does not tell whether it was this client's,
-    /// so the client has to connect again and is verified again.
+    /// Returns false if an authority has been removed since then. The TLS library does not tell whether it was this
+    /// client's, so the client has to connect again and is verified again.
     func isTrusted(_ beginning: Beginning) -> Bool {
         state.withLock { $0.trust == beginning.trust }
     }

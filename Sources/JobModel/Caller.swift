@@ -29,7 +29,7 @@ package enum UserScope: Sendable, Hashable {
 
 /// The caller of an operation: which jobs it may see and change, and what the audit records about it.
 package struct Caller: Sendable, Hashable {
-    /// How the caller was identified. Callers with the same name but other sources may be different callers.
+    /// The means by which the caller was identified. Callers with the same name but other sources may be different callers.
     package enum Source: String, Sendable, Hashable {
         /// The service asks for no credentials.
         case anonymous = "none"

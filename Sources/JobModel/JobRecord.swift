@@ -13,7 +13,7 @@ package struct JobRecord: Sendable, Hashable {
     package var startedAt: Timestamp?
     package var finishedAt: Timestamp?
     package var attempt: Int
-    /// How many attempts of the budget are used up, a running one included.
+    /// The attempts of the budget that are used up, a running one included.
     package var attemptsUsed: Int
     package var cancelRequested: Bool
     package var progress: Progress?

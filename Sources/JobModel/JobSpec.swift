@@ -20,7 +20,7 @@ package struct JobSpec: Sendable, Hashable {
     package var softTimeout: Duration?
     package var labels: [ExactText: ExactText]
 
-    /// How many attempts of the budget are used up, without those that were released: 0 before the first and after
+    /// The attempts of the budget that are used up, without those that were released: 0 before the first and after
     /// a Retry.
     ///
     /// - Parameters:

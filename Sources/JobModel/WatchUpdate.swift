@@ -1,7 +1,7 @@
 import Synchronization
 
-/// A message that watches send about a job: an event, progress, or that the job is gone. All watches share one object, so that the
-/// message is encoded once.
+/// A message that watches send about a job: an event, progress, or that the job is gone. All watches share one object,
+/// so that the message is encoded once.
 package final class WatchUpdate: Sendable {
     package enum Content: Sendable, Hashable {
         case event(JobEvent)

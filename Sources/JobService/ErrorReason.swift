@@ -3,7 +3,8 @@ import Support
 
 // exact in this file: the keys of the metadata are our own words.
 
-/// Why a call was refused or has failed, in the words that the API promises (google.rpc.ErrorInfo). docs/errors.md lists them.
+/// Why a call was refused or has failed, in the words that the API promises (google.rpc.ErrorInfo). docs/errors.md
+/// lists them.
 package enum ErrorReason: String, Sendable, CaseIterable {
     case fieldsInvalid = "FIELDS_INVALID"
     case unknownField = "UNKNOWN_FIELD"

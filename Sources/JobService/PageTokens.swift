@@ -30,7 +30,7 @@ package struct PageTokens: Sendable {
     /// The name of the secret in the database. All nodes share it, so each can read the tokens of the others.
     package static let secretName: StaticString = "page_token"
 
-    /// How long a token is valid.
+    /// The time for which a token is valid.
     static let lifetime: Duration = .seconds(3 * 86_400)
 
     /// The length of a token: nonce, position, time and authentication tag are 44 bytes, written in base64.

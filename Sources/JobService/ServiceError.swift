@@ -24,7 +24,8 @@ package enum ServiceError: Error, Sendable, Equatable {
     case notFound(JobID)
     /// No job, setting or limit has named this queue yet.
     case queueNotFound(String)
-    /// The id or the idempotency key belongs to the job `JobID`, which has other content. `index` is the position in a batch.
+    /// The id or the idempotency key belongs to the job `JobID`, which has other content. `index` is the position in a
+    /// batch.
     case conflict(JobID, Taken, index: Int?)
     /// The job is in a state that does not allow the operation.
     case wrongState(JobID, JobState)

@@ -70,8 +70,8 @@ final class Catalog: Sendable {
         }
     }
 
-    /// The numbers of each job's lane and kind. Missing ones are added first, in commits of their own, and are never removed.
-    /// Nil for a job whose user would have lanes in more than `queuesPerUserMax` queues.
+    /// The numbers of each job's lane and kind. Missing ones are added first, in commits of their own, and are never
+    /// removed. Nil for a job whose user would have lanes in more than `queuesPerUserMax` queues.
     ///
     /// - Parameter together: if there is such a job, no lane is added for the others either.
     func resolve(

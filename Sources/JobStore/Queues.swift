@@ -95,8 +95,8 @@ struct CountQueues: Command {
         "(SELECT id FROM lane WHERE \(.lookUp("lane.queue", "q.id")) LIMIT \(countMax))"
     }
 
-    /// Counts the live jobs of `q` up to one more than `jobsMax`, and returns the earliest due time among them. The condition
-    /// is that of an index of the jobs of a lane. A state that this version does not know is not counted.
+    /// Counts the live jobs of `q` up to one more than `jobsMax`, and returns the earliest due time among them. The
+    /// condition is that of an index of the jobs of a lane. A state that this version does not know is not counted.
     private static func count(where condition: SQL<Self>) -> SQL<Self> {
         """
         (SELECT count(*) FILTER (WHERE state IN ('scheduled', 'ready', 'running')) AS jobs, min(due_at) AS due_at FROM (
@@ -205,8 +205,8 @@ extension JobStore {
         }
     }
 
-    /// Pauses or resumes a queue, and returns it. A queue can be paused before its first job. Resuming one that is not paused
-    /// changes nothing; nil if it does not exist.
+    /// Pauses or resumes a queue, and returns it. A queue can be paused before its first job. Resuming one that is not
+    /// paused changes nothing; nil if it does not exist.
     @discardableResult
     package func setPaused(
         _ isPaused: Bool, queue: String, by caller: Caller

@@ -7,8 +7,8 @@ extension Statement {
     /// the notes of CREATE FUNCTION on security).
     ///
     /// It chooses the first schema of the path that has the service's tables. Before there are any, it chooses the first
-    /// schema whose owner could change anything anyway: the service's own role, a superuser or the database's owner; else the
-    /// first. The statement qualifies every name, so that it works with any path.
+    /// schema whose owner could change anything anyway: the service's own role, a superuser or the database's owner;
+    /// else the first. The statement qualifies every name, so that it works with any path.
     static let holdSchema = Statement(
         nil,
         """

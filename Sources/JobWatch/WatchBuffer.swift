@@ -38,7 +38,7 @@ package struct WatchBuffer: Sendable {
         case overflow
     }
 
-    /// How far the watch is with a job.
+    /// The progress of the watch in the events and log of one job.
     private struct Position: Sendable {
         /// The last event that was sent or is in `events`.
         var delivered: Int64
@@ -96,7 +96,7 @@ package struct WatchBuffer: Sendable {
         _ = takeEarly(job)
     }
 
-    /// How far the client is with each named job.
+    /// The part of each named job that the client has received.
     ///
     /// - Parameters:
     ///   - numbers: those of the jobs in the database. A job without one does not exist.

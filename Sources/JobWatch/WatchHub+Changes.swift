@@ -136,8 +136,8 @@ extension WatchHub: ChangeSubscriber {
 
     /// Sends progress, and log lines to the watches that want them. The log does not say which of them is new.
     ///
-    /// - Returns: the progress of jobs that have events among the changes too, and the watches of users and queues that have to
-    ///   get it again after these. A watch that has it ignores it then.
+    /// - Returns: the progress of jobs that have events among the changes too, and the watches of users and queues that
+    ///   have to get it again after these. A watch that has it ignores it then.
     private func deliverReports(
         _ changes: [RemoteChange], _ lanes: [Int64: LaneName]
     ) async throws(StoreError) -> [(WatchUpdate, Recipients)] {

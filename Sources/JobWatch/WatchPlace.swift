@@ -1,7 +1,8 @@
 package import JobModel
 package import Support
 
-/// How far a watch has come: everything before it was sent, so that a later watch of the same subject can begin here.
+/// The place that a watch has reached: everything before it was sent, so that a later watch of the same subject can
+/// begin here.
 package enum WatchPlace: Sendable, Hashable {
     /// The place in each job that the watch names.
     case jobs([JobID: JobPlace])
@@ -9,7 +10,7 @@ package enum WatchPlace: Sendable, Hashable {
     case changes(ChangePlace)
 }
 
-/// How far a watch has come with one job.
+/// The place that a watch has reached in one job.
 package enum JobPlace: Sendable, Hashable {
     /// The last event and the last log line that were sent; 0: none. `number` is the job's in the database: the id may be
     /// that of another job later, when this one was removed.

@@ -34,7 +34,7 @@ public struct JobContext: Sendable {
     /// The number of this attempt, from 1. Each start of the job has the next one, so that the job's id and this number
     /// name one run.
     public var attempt: Int { run.attempt }
-    /// How many attempts of the job's budget are used up, this one included: those since the job was enqueued or last
+    /// The attempts of the job's budget that are used up, this one included: those since the job was enqueued or last
     /// retried by a caller, without those that were released because their node shut down.
     public var attemptsUsed: Int { run.attemptsUsed }
     /// The job's budget of attempts, as its caller has set it.

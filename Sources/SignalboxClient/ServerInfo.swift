@@ -25,13 +25,13 @@ public struct ServerInfo: Sendable, Hashable {
     public struct Feature: Sendable, Hashable {
         /// The name, which never changes.
         public var name: String
-        /// How much clients can rely on the feature. Nil for a value that this version does not know.
+        /// The stability of the feature. Nil for a value that this version does not know.
         public var stability: Stability?
         /// Whether the settings of the server allow the feature to be used.
         public var isEnabled: Bool
     }
 
-    /// How much clients can rely on a feature.
+    /// The degree to which clients can rely on a feature.
     public enum Stability: Sendable, Hashable {
         /// The feature may change or be removed in any version.
         case experimental
@@ -59,13 +59,13 @@ public struct ServerInfo: Sendable, Hashable {
         public var maxPageSize: Int
         /// The largest checkpoint of a run, in bytes.
         public var maxCheckpointBytes: Int
-        /// How many of a job's log lines are kept. Older ones are removed.
+        /// The number of a job's log lines that are kept. Older ones are removed.
         public var keptLogLines: Int
         /// The most labels of a job.
         public var maxLabels: Int
         /// The time between two heartbeats of a watch.
         public var heartbeatInterval: Duration?
-        /// How long final jobs are kept.
+        /// The time for which final jobs are kept.
         public var retention: Duration?
         /// The longest time that one call can wait for the end of a job.
         public var maxWait: Duration?

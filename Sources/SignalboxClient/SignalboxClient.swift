@@ -16,8 +16,8 @@ import Support
 /// ```
 ///
 /// All calls share one connection, which is made when it is needed, and again when it is lost. Copies of a client are
-/// the same client. A call that ends with `unavailable` is made again if that changes nothing twice. This holds for all calls
-/// but a `retry` without an expected sequence; a request without id and key gets an id for that.
+/// the same client. A call that ends with `unavailable` is made again if that changes nothing twice. This holds for all
+/// calls but a `retry` without an expected sequence; a request without id and key gets an id for that.
 ///
 /// Every method throws a `SignalboxError`, or `CancellationError` when its task is cancelled, or what the function of
 /// `Configuration.token` throws.
@@ -166,8 +166,8 @@ public struct SignalboxClient: JobQueue {
 
     /// Returns a failed or cancelled job to its queue.
     ///
-    /// The call is made again after `unavailable` only with an expected sequence. `aborted` can then mean that an earlier try
-    /// has taken effect.
+    /// The call is made again after `unavailable` only with an expected sequence. `aborted` can then mean that an
+    /// earlier try has taken effect.
     public func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job {
         let request = RetryRequest(jobID: "\(JobID(id))", expectedSequence: Int64(sequence ?? 0))
         return Job(
@@ -176,10 +176,10 @@ public struct SignalboxClient: JobQueue {
             ).job)
     }
 
-    /// The changes of jobs. A lost connection is made again, also when the server has sent nothing for three heartbeats, and the
-    /// watch resumes: no event is given twice, and none of a named job is left out. If the server cannot resume a watch of a
-    /// user or a queue where it was cut, jobs that have changed have a snapshot instead of the events, and those that were
-    /// enqueued and became final meanwhile are left out.
+    /// The changes of jobs. A lost connection is made again, also when the server has sent nothing for three
+    /// heartbeats, and the watch resumes: no event is given twice, and none of a named job is left out. If the server
+    /// cannot resume a watch of a user or a queue where it was cut, jobs that have changed have a snapshot instead of
+    /// the events, and those that were enqueued and became final meanwhile are left out.
     ///
     /// Throws `notFound` if the watch names one job, and it does not exist.
     public func watch(_ subject: JobWatch) -> JobUpdates {

@@ -9,7 +9,7 @@ package final class WatchStream: Sendable {
         /// When the reader began to wait for the message that it waits for now.
         var waitingSince: ContinuousClock.Instant?
         var timer: Task<Void, any Error>?
-        /// How long nothing came, if the call was ended for that.
+        /// The time without a message for which the call was ended; nil: it ended for another reason.
         var silence: Duration?
     }
 

@@ -28,8 +28,8 @@ public struct Job: Sendable, Hashable, Identifiable {
     public var finishedAt: Date?
     /// The number of the latest attempt; 0 before the first. It counts every start, and is never used again.
     public var attempt: Int
-    /// How many of `maxAttempts` are used up since the job was enqueued or last retried. A running attempt counts, and a
-    /// released one does not.
+    /// The attempts of `maxAttempts` that are used up since the job was enqueued or last retried. A running attempt counts,
+    /// and a released one does not.
     public var attemptsUsed: Int
     /// The budget of attempts.
     public var maxAttempts: Int
@@ -67,7 +67,7 @@ public struct Job: Sendable, Hashable, Identifiable {
         public var fraction: Double?
         /// A message for people. May be empty.
         public var message: String
-        /// How many steps, bytes or other units are done, of `total`.
+        /// The number of steps, bytes or other units that are done, of `total`.
         public var done: Int
         /// The number of units; 0: they are not counted.
         public var total: Int

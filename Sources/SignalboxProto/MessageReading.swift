@@ -25,8 +25,8 @@ package protocol ResponseMessage: Sendable {
     /// Throws `DecodingError.invalid` for the first field that is wrong in itself.
     static func decode(_ bytes: ByteBuffer) throws(DecodingError) -> Self
 
-    /// The message as protobuf's JSON mapping has it, with the names that the fields have in the protos, on one line. Unknown
-    /// values of enums are numbers. With a field of message type: its messages instead, each on one line. Throws
+    /// The message as protobuf's JSON mapping has it, with the names that the fields have in the protos, on one line.
+    /// Unknown values of enums are numbers. With a field of message type: its messages instead, each on one line. Throws
     /// `DecodingError.invalid` for a time that the mapping does not have.
     static func json(_ bytes: ByteBuffer, in field: String?) throws(DecodingError) -> [String]
 

@@ -2,7 +2,7 @@ import FoundationEssentials
 import JobModel
 import Support
 
-// How values of the domain are written in messages.
+// The values of the domain as they are written in messages.
 
 /// An enum of which each value has a number in a .proto. The conformances are generated.
 protocol WireEnum: Hashable {

@@ -34,8 +34,8 @@ import Testing
         return (at, grace)
     }
 
-    /// The lease is 15 seconds. Whatever the renewal waits for, runs are stopped after two thirds of that, and all have ended
-    /// one second before the lease does.
+    /// The lease is 15 seconds. Whatever the renewal waits for, runs are stopped after two thirds of that, and all have
+    /// ended one second before the lease does.
     @Test func watchdogStopsRunsInTime() async throws {
         let (at, grace) = try await stopped(renewing: false)
         #expect(at == .milliseconds(10_250) && grace == .milliseconds(3_750))

@@ -9,8 +9,8 @@ import Testing
 
 @testable import SignalboxAPI
 
-/// docs/errors.md says what the code does: each error of the service and each reason of the transport has its row there, and each
-/// row its error.
+/// docs/errors.md says what the code does: each error of the service and each reason of the transport has its row
+/// there, and each row its error.
 @Suite struct ErrorsPageTests {
     struct Row: Hashable {
         var status: String

@@ -3,8 +3,8 @@ import SignalboxProto
 import Support
 import Testing
 
-/// A newer server may use values of enums that this version does not know. None of them makes a response unreadable: 0 is the
-/// unspecified value, and 99 is one that will be added.
+/// A newer server may use values of enums that this version does not know. None of them makes a response unreadable: 0
+/// is the unspecified value, and 99 is one that will be added.
 @Suite struct FutureValueTests {
     private static let time = Wire.number(1, 1)
     private static let id = Wire.text(1, Samples.id.description)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # buf comes with the package buf-bin, beside the Python that runs this.
 BUF = Path(sys.executable).parent / "buf"
-# What buf exits with if it has found something, and not failed itself.
+# The exit code of buf if it has found something, and has not failed itself.
 FOUND = 100
 
 

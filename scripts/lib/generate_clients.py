@@ -23,7 +23,7 @@ from lib import generate_typescript
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-#: What clients call, below proto/: JobService, without the administration.
+#: The service that clients call, below proto/: JobService, without the administration.
 SERVICE = "signalbox/v1/job_service.proto"
 API = ["signalbox/v1/job.proto", SERVICE]
 #: For languages whose packages have no google.rpc.

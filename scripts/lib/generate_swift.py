@@ -267,7 +267,7 @@ class Writer:
         return f"{reader}list({values}{limit}) {{\n{read}\n}}"
 
     def checks(self) -> list[str]:
-        """What must hold before anything is read."""
+        """The conditions that are checked before anything is read."""
         lines = []
         for item in self.message.every_field():
             count = self.is_request and self.table.find("count", *item.keys)
@@ -510,7 +510,7 @@ class Writer:
         ]
 
     def functions(self) -> list[str]:
-        """How the message is read and filled where it is part of another one."""
+        """The code that reads and fills the message as a part of another one."""
         message, name = self.message, self.message.name
         construction = self.construction()
         uses_path = any("field()" in line for line in construction)
@@ -576,7 +576,7 @@ def messages(model: Model, file: str) -> str | None:
     for message in model.messages.values():
         if message.file != file or not (message.is_of_domain or message.full in requests | responses):
             continue
-        # What is in requests and in responses is read with the limits of requests.
+        # A message that is in requests and in responses is read with the limits of requests.
         is_request = message.full in requests
         is_call = message.full in model.requests + model.responses
         if not message.is_of_domain:
@@ -602,7 +602,7 @@ def imports(text: str, table: Table) -> list[str]:
 
 
 def bytes_fields(files: list) -> str:
-    """The fields that are bytes, which those of texts cannot be told from in what protoc-c makes."""
+    """The fields of type bytes. The code that protoc-c makes does not distinguish them from those of type string."""
 
     def of_message(scope: str, message) -> list[str]:
         full = f"{scope}.{message.name}"

@@ -84,7 +84,7 @@ class Field:
     proto: object
     comment: str
     keys: tuple[str, ...] = ()
-    """What the table may call it, the most exact first."""
+    """The names by which the table may call it, the most exact first."""
 
     @property
     def c(self) -> str:

@@ -59,13 +59,14 @@ struct ClaimMachine: Sendable {
         /// `claim` was returned. An older claim may still be in flight. Exits: `joiningForSlots`, `joiningOlder`,
         /// `joiningNewest`, `waiting`, `pausing`.
         case beginning(hasOlder: Bool)
-        /// `join` was returned for the only claim, which holds the slots that the next one needs. Exits: `beginning`, `waiting`,
-        /// `pausing`.
+        /// `join` was returned for the only claim, which holds the slots that the next one needs. Exits: `beginning`,
+        /// `waiting`, `pausing`.
         case joiningForSlots
-        /// `join` was returned for the older of two claims. The newer one has said where another may begin, or is over (nil).
-        /// Exits: `beginning`, `joiningNewest`, `draining`.
+        /// `join` was returned for the older of two claims. The newer one has said where another may begin, or is over
+        /// (nil). Exits: `beginning`, `joiningNewest`, `draining`.
         case joiningOlder(newest: ClaimOutlook?)
-        /// `join` was returned for the only claim, which is over; its result decides. Exits: all but `draining` and `joiningOlder`.
+        /// `join` was returned for the only claim, which is over; its result decides. Exits: all but `draining` and
+        /// `joiningOlder`.
         case joiningNewest
         /// `join` was returned for the last claim of a burst in which one has failed. Exits: `waiting`, `pausing`.
         case draining
@@ -75,7 +76,7 @@ struct ClaimMachine: Sendable {
         case retrying
     }
 
-    /// How long another node may hold the lanes of its claim.
+    /// The time for which another node may hold the lanes of its claim.
     private static let contentionDelay: Duration = .milliseconds(5)
 
     private var state = State.waiting

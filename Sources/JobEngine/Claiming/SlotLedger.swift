@@ -1,6 +1,6 @@
 import JobModel
 
-/// Which slots of a node are taken: by runs, and by grants, which hold slots for jobs that are being claimed or started.
+/// The slots of a node that are taken: by runs, and by grants, which hold slots for jobs that are being claimed or started.
 /// Pure. Each pool of runners has slots of its own. Together its runs and grants never take more than it has.
 struct SlotLedger: Sendable {
     typealias PoolID = Int
@@ -16,7 +16,8 @@ struct SlotLedger: Sendable {
         var held = 0
         /// Claims in flight. They may have counted a lane's room before a run there ended.
         var claims = 0
-        /// Whether jobs may be waiting for a slot. Until a claim has looked, none starts in the transaction that enqueues it.
+        /// Whether jobs may be waiting for a slot. Until a claim has looked, none starts in the transaction that
+        /// enqueues it.
         var isBehind = true
         /// Whether jobs may be waiting for room in their lanes, which the end of a run makes.
         var mayWait = true

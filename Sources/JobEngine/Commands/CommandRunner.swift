@@ -17,7 +17,8 @@ import SystemPackage
 ///
 /// When the task is cancelled the group gets SIGTERM, and SIGKILL shortly before the run's grace is
 /// over, and at the latest when the run is given up. At a soft timeout it gets SIGUSR1. Whatever is left of the
-/// group when its leader has exited is killed. What the command still writes while it wraps up counts: a checkpoint is saved.
+/// group when its leader has exited is killed. What the command still writes while it wraps up counts: a checkpoint is
+/// saved.
 package struct CommandRunner: JobRunner {
     /// EX_DATAERR: no other input would make this job succeed.
     package static let exitCodePermanent: Int32 = 65
@@ -335,7 +336,7 @@ private struct CommandRun: Sendable {
     }
 }
 
-/// How a command ended.
+/// The end of a command.
 private struct CommandOutcome: Sendable {
     static let errorTailBytesMax = 2 << 10
 

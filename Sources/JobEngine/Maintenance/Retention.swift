@@ -8,9 +8,9 @@ struct Retention: Sendable {
 
     let store: any EngineStore
     let runtime: EngineRuntime
-    /// How long finished jobs are kept.
+    /// The time for which finished jobs are kept.
     let jobs: Duration
-    /// How long audit entries are kept.
+    /// The time for which audit entries are kept.
     let audit: Duration
     let logger: Logger
 

@@ -12,11 +12,11 @@ package final class WorkerNode: ChangeSubscriber, Sendable {
         package var version: String
         /// Jobs at once; 0: the node only serves the API.
         package var concurrency: Int
-        /// How many jobs of a user may run at once in a queue that has no limit of its own.
+        /// The number of jobs of a user that may run at once in a queue that has no limit of its own.
         package var defaultUserLimit = JobLimits.userLimitDefault
         package var lease: Duration = .seconds(15)
         package var pollInterval: Duration = .seconds(1)
-        /// How long a run that was asked to stop may still take.
+        /// The time that a run has to end after it was asked to stop.
         package var grace: Duration = .seconds(10)
         package var retention: Duration = .seconds(7 * 86_400)
         package var auditRetention: Duration = .seconds(90 * 86_400)

@@ -67,7 +67,7 @@ package protocol Run: Sendable {
     var labels: [ExactText: ExactText] { get }
     /// The number of the attempt, from 1. Each start of the job has the next one.
     var attempt: Int { get }
-    /// How many attempts of the budget are used up, this one included and released ones not. From 1.
+    /// The attempts of the budget that are used up, this one included and released ones not. From 1.
     var attemptsUsed: Int { get }
     /// The budget of attempts: no attempt follows once `attemptsUsed` reaches it.
     var maxAttempts: Int { get }

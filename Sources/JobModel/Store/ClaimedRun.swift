@@ -30,7 +30,7 @@ package final class ClaimedRun: Sendable {
         self.lastLogLine = lastLogLine
     }
 
-    /// How many attempts of the budget are used up, this one included and released ones not. From 1.
+    /// The attempts of the budget that are used up, this one included and released ones not. From 1.
     package var attemptsUsed: Int {
         spec.attemptsUsed(attempt: attempt, lastAttempt: lastAttempt)
     }

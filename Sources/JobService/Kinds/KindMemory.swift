@@ -2,12 +2,12 @@
 
 /// A cache of the kinds that live nodes handle: what may be concluded from the last reading, by its age. Pure.
 struct KindMemory: Sendable {
-    /// How long a kind counts as handled after it was read.
+    /// The time for which a kind counts as handled after it was read.
     static let freshness: Duration = .seconds(5)
-    /// How long a kind still counts as handled while it is read again, so that calls do not wait for the reading.
+    /// The time for which a kind still counts as handled while it is read again, so that calls do not wait for the read.
     static let staleness: Duration = .seconds(10)
-    /// How long a kind counts as unknown. It is short because the kind's node may be about to start; but a client that
-    /// goes on using an unknown kind does not cost a statement at each call.
+    /// The time for which a kind counts as unknown. It is short because the kind's node may be about to start, and not zero
+    /// so that a client that goes on using an unknown kind does not cost a statement at each call.
     static let unknownness: Duration = .seconds(1)
 
     enum Verdict: Equatable, Sendable {

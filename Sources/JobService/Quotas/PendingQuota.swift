@@ -33,7 +33,7 @@ struct PendingQuota: Sendable {
         var inFlight = PendingAmount.zero
     }
 
-    /// How long an answer counts.
+    /// The time for which an answer of the database is used.
     static let freshness: Duration = .seconds(1)
     /// Users in memory before those with an old answer are forgotten.
     private static let usersMin = 10_000

@@ -42,8 +42,8 @@ package final class UserQuotas: Sendable {
         var lookups = PendingLookups<CheckedContinuation<Result<Void, StoreError>, Never>>()
     }
 
-    /// How many jobs one query looks at, which bounds the users that it is about. Counting a million takes half a second;
-    /// summing up the payloads of a quarter of that takes a second.
+    /// The number of jobs that one query looks at, which bounds the users that it is about. Counting a million takes half a
+    /// second; summing up the payloads of a quarter of that takes a second.
     private static let jobsPerLookup = 1_000_000
     private static let jobsPerLookupWithBytes = 250_000
     /// Each user may have 10,000 lanes, and looking into those takes 18 ms.

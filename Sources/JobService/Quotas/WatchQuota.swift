@@ -1,6 +1,6 @@
 import Support
 
-/// How many watches of each user are open. Pure.
+/// The number of open watches of each user. Pure.
 struct WatchQuota: Sendable {
     let watchesMax: Int
     private var open: [ExactText: Int] = [:]

@@ -362,8 +362,8 @@ package struct UserLimitMessage: Sendable, Hashable {
     package var userID: ExactText
     /// The queue. Default: "default".
     package var queue: ExactText
-    /// How many jobs of the user may run in the queue at once: 0 to 100,000; 0 stops the user's jobs from
-    /// starting. In responses the limit that applies.
+    /// The number of jobs of the user that may run in the queue at once: 0 to 100,000; 0 stops the user's
+    /// jobs from starting. In responses, this is the limit that applies.
     package var maxRunning: Int?
     /// Output only. Whether the limit was set for this user; otherwise it is the queue's.
     package var isOverridden: Bool

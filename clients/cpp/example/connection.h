@@ -40,7 +40,8 @@ private:
 
 class Connection {
 public:
-    // As SIGNALBOX_ADDRESS, SIGNALBOX_CA and SIGNALBOX_TOKEN say. It is opened by the first call, and again when lost.
+    // The connection that SIGNALBOX_ADDRESS, SIGNALBOX_CA and SIGNALBOX_TOKEN describe. It is opened by the first call, and
+    // again when it was lost.
     static Connection from_environment();
 
     signalbox::v1::JobService::Stub &jobs() { return *jobs_; }

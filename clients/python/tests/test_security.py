@@ -336,7 +336,7 @@ async def test_a_task_that_waits_for_a_token_can_be_cancelled(plain):
             await asyncio.wait_for(call, 10)
 
 
-#: How a caller, or the environment, can have grpc ask a proxy for a connection to this machine.
+#: The ways in which a caller, or the environment, can have grpc ask a proxy for a connection to this machine.
 PROXIES = {
     "http_proxy": ({"http_proxy": "http://{}"}, []),
     "http_proxy and an option": ({"http_proxy": "http://{}"}, [("grpc.enable_http_proxy", 1)]),

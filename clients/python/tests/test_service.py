@@ -206,7 +206,7 @@ def test_a_job_that_does_not_exist_does_not_end_the_watch_of_another(client, use
 
 
 def test_a_watch_goes_on_from_a_token_in_another_process(client, user):
-    """As far as the server can tell, a new client is another process."""
+    """A new client stands for another process: the server cannot tell them apart."""
     held = client.enqueue("test.noop", user_id=user, delay=FAR)
     with client.watch(user_id=user, timeout=30) as watch:
         until(watch, is_complete)

@@ -296,7 +296,7 @@ func (AttemptOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_signalbox_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
-// How long to wait before the next attempt of a job that failed:
+// The wait before the next attempt of a job that failed:
 // initial_delay × factor^(n − 1) after the n-th failure, never more than
 // max_delay, then changed at random by up to ± jitter of itself. A policy is
 // used as a whole: a field that is not set has the default that is documented
@@ -619,9 +619,10 @@ type Progress struct {
 	Fraction *float64 `protobuf:"fixed64,2,opt,name=fraction,proto3,oneof" json:"fraction,omitempty"`
 	// A message for people. Default: empty. At most 1,024 bytes.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// How many steps, bytes or other units are done, out of `total`. Default: 0.
+	// The number of steps, bytes or other units that are done, out of `total`.
+	// Default: 0.
 	Done int64 `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
-	// How many units there are; 0: they are not counted.
+	// The number of all units; 0: they are not counted.
 	Total int64 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
 	// When the service received the report (the server's clock).
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
@@ -870,7 +871,7 @@ type Attempt struct {
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// When the attempt ended. Unset while it runs.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	// How the attempt ended.
+	// The outcome of the attempt.
 	Outcome AttemptOutcome `protobuf:"varint,5,opt,name=outcome,proto3,enum=signalbox.v1.AttemptOutcome" json:"outcome,omitempty"`
 	// Why the attempt ended. Unset if it succeeded or still runs.
 	Error *JobError `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
@@ -1018,7 +1019,8 @@ func (x *JobResult) GetContentType() string {
 	return ""
 }
 
-// The current state of a job.
+// The current state of a job. The fields of its JobSpec have their defaults
+// filled in.
 type Job struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -1026,13 +1028,13 @@ type Job struct {
 
 	// The job's id: a UUID in its 36-character form.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// As in JobSpec, with defaults filled in.
+	// The kind, as in JobSpec.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// As in JobSpec.
+	// The user, as in JobSpec.
 	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// As in JobSpec.
+	// The queue, as in JobSpec.
 	Queue string `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`
-	// As in JobSpec.
+	// The priority, as in JobSpec.
 	Priority int32 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
 	// The state of the job.
 	State JobState `protobuf:"varint,6,opt,name=state,proto3,enum=signalbox.v1.JobState" json:"state,omitempty"`
@@ -1051,11 +1053,11 @@ type Job struct {
 	// The number of the latest attempt; 0 before the first. It counts every start
 	// and is never used again; attempts_used says how much of the budget is used.
 	Attempt int32 `protobuf:"varint,12,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// As in JobSpec.
+	// The budget of attempts, as in JobSpec.
 	MaxAttempts int32 `protobuf:"varint,13,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// As in JobSpec.
+	// The labels, as in JobSpec.
 	Labels map[string]string `protobuf:"bytes,14,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key,proto3" protobuf_val:"bytes,2,opt,name=value,proto3"`
-	// As in JobSpec; empty if none was given.
+	// The idempotency key, as in JobSpec; empty if none was given.
 	IdempotencyKey string `protobuf:"bytes,15,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// Whether the job is still running after a request to cancel it.
 	CancelRequested bool `protobuf:"varint,16,opt,name=cancel_requested,json=cancelRequested,proto3" json:"cancel_requested,omitempty"`
@@ -1068,11 +1070,12 @@ type Job struct {
 	Error *JobError `protobuf:"bytes,19,opt,name=error,proto3" json:"error,omitempty"`
 	// The media type of the payload.
 	ContentType string `protobuf:"bytes,20,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// As in JobSpec.
+	// The retry policy, as in JobSpec.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,21,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
-	// As in JobSpec. Unset: the kind's timeout applies.
+	// The timeout, as in JobSpec. Unset: the kind's timeout applies.
 	Timeout *durationpb.Duration `protobuf:"bytes,22,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// As in JobSpec. Unset: the kind's soft timeout applies, if any.
+	// The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+	// any.
 	SoftTimeout *durationpb.Duration `protobuf:"bytes,23,opt,name=soft_timeout,json=softTimeout,proto3" json:"soft_timeout,omitempty"`
 	// The last 100 attempts, oldest first, with error messages cut to 1,024
 	// bytes; ListAttempts has all of them. Only in GetJob.
@@ -1082,7 +1085,7 @@ type Job struct {
 	Log []*LogLine `protobuf:"bytes,25,rep,name=log,proto3" json:"log,omitempty"`
 	// The payload. Only in GetJob with include_payload.
 	Payload []byte `protobuf:"bytes,26,opt,name=payload,proto3" json:"payload,omitempty"`
-	// How many of max_attempts are used up: the attempts since the job was
+	// The attempts of max_attempts that are used up: those since the job was
 	// enqueued or last retried, a running one included, without those that were
 	// released.
 	AttemptsUsed int32 `protobuf:"varint,60,opt,name=attempts_used,json=attemptsUsed,proto3" json:"attempts_used,omitempty"`

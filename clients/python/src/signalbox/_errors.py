@@ -71,13 +71,13 @@ class ServiceError(SignalboxError):
 
     @property
     def retry_after(self) -> timedelta | None:
-        """How long the service asks to wait before trying again."""
+        """The delay before another try that the service asks for."""
         info = self._detail(error_details_pb2.RetryInfo)
         return info.retry_delay.ToTimedelta() if info is not None else None
 
     @property
     def resource_name(self) -> str:
-        """Which job (or node) the error is about; empty if the service did not say."""
+        """The job (or node) that the error is about; empty if the service did not say."""
         info = self._detail(error_details_pb2.ResourceInfo)
         return info.resource_name if info is not None else ""
 

@@ -36,7 +36,7 @@ class JobState(enum.IntEnum):
 
 
 class AttemptOutcome(enum.IntEnum):
-    """How an attempt ended."""
+    """The outcome of an attempt."""
 
     UNSPECIFIED = 0
     RUNNING = 1
@@ -95,7 +95,7 @@ class JobEventType(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait between attempts. A field that is None has the service's default: 5 s, 2, 1 hour, 0.
+    """The wait between attempts. A field that is None has the service's default: 5 s, 2, 1 hour, 0.
 
     After the n-th failure: initial_delay × factor^(n − 1), at most max_delay, changed at random by up to
     ± jitter of itself.
@@ -140,7 +140,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running attempt is.
+    """The progress of a running attempt.
 
     `fraction` is that of the whole attempt, 0 to 1; None: not known. `done` and `total` count steps, bytes or other
     units; a `total` of 0: they are not counted.
@@ -372,7 +372,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class UserLimit:
-    """How many jobs of a user may run at once in a queue, and how many do.
+    """The number of jobs of a user that may run at once in a queue, and of those that do.
 
     `overridden`: the limit was set for this user; otherwise it is the queue's. `max_running` is None if the service did
     not say.
@@ -386,7 +386,7 @@ class UserLimit:
 
 
 class Stability(enum.IntEnum):
-    """How much clients can rely on a feature."""
+    """The degree to which clients can rely on a feature."""
 
     UNSPECIFIED = 0
     EXPERIMENTAL = 1

@@ -42,11 +42,11 @@ from ._types import (
     progress_from,
 )
 
-#: How long a connection may be silent, in seconds, before the server has said how often it sends heartbeats.
+#: The time for which a connection may be silent, in seconds, before the server has said how often it sends heartbeats.
 DEFAULT_SILENCE_S = 45.0
 #: A connection is dead after this many missed heartbeats, whatever the network says.
 HEARTBEATS_MISSED = 3
-#: How many final jobs of a user or queue are remembered (Retry may return one to PENDING).
+#: The number of final jobs of a user or queue that are remembered (Retry may return one to PENDING).
 FINAL_KEPT = 10_000
 
 _FINAL = frozenset((int(JobState.SUCCEEDED), int(JobState.FAILED), int(JobState.CANCELLED)))
@@ -144,7 +144,7 @@ class WatchMachine:
         self._resumed = False
         # Whether we end this connection ourselves, so that its end says nothing about the jobs.
         self._reconnects = False
-        #: How long this connection may be silent, in seconds.
+        #: The time for which this connection may be silent, in seconds.
         self.silence_s = DEFAULT_SILENCE_S
         # The jobs of this connection's snapshots, until these are complete.
         self._seen: set[str] = set()

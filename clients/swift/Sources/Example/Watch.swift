@@ -15,7 +15,7 @@ let finalStates: Set<Signalbox_V1_JobState> = [.succeeded, .failed, .cancelled]
 
 /// The end of one stream.
 struct StreamEnd {
-    /// How far the watch came: the next stream begins there.
+    /// The place that the watch has reached: the next stream begins there.
     var request: Signalbox_V1_WatchRequest
     var hasReceived = false
     /// The service could not go on from the token, and the stream was left before the snapshot that it sends instead.

@@ -107,8 +107,8 @@ struct  Signalbox__V1__QueueStats
    */
   int64_t cancelled;
   /*
-   * How long the oldest due job has waited, of those that were counted. Unset: no
-   * job is due.
+   * The time for which the oldest due job has waited, of those that were
+   * counted. Unset: no job is due.
    */
   Google__Protobuf__Duration *oldest_pending_age;
   /*

@@ -27,8 +27,8 @@ typedef struct Signalbox__V1__CallerInfo Signalbox__V1__CallerInfo;
 /* --- enums --- */
 
 /*
- * How much clients can rely on a feature. More values may be added; clients
- * treat a value that they do not know as STABILITY_UNSPECIFIED.
+ * The degree to which clients can rely on a feature. More values may be added;
+ * clients treat a value that they do not know as STABILITY_UNSPECIFIED.
  */
 typedef enum _Signalbox__V1__Stability {
   /*
@@ -168,7 +168,7 @@ struct  Signalbox__V1__ServerLimits
    */
   int64_t max_checkpoint_bytes;
   /*
-   * How many of a job's log lines are kept. Older ones are removed.
+   * The number of a job's log lines that are kept. Older ones are removed.
    */
   int32_t kept_log_lines;
   /*
@@ -180,7 +180,7 @@ struct  Signalbox__V1__ServerLimits
    */
   Google__Protobuf__Duration *heartbeat_interval;
   /*
-   * How long final jobs are kept.
+   * The time for which final jobs are kept.
    */
   Google__Protobuf__Duration *retention;
   /*

@@ -181,7 +181,7 @@ typedef enum {
 } Signalbox__V1__RetryPolicy__JitterCase;
 
 /*
- * How long to wait before the next attempt of a job that failed:
+ * The wait before the next attempt of a job that failed:
  * initial_delay × factor^(n − 1) after the n-th failure, never more than
  * max_delay, then changed at random by up to ± jitter of itself. A policy is
  * used as a whole: a field that is not set has the default that is documented
@@ -358,11 +358,12 @@ struct  Signalbox__V1__Progress
    */
   ProtobufCBinaryData message;
   /*
-   * How many steps, bytes or other units are done, out of `total`. Default: 0.
+   * The number of steps, bytes or other units that are done, out of `total`.
+   * Default: 0.
    */
   int64_t done;
   /*
-   * How many units there are; 0: they are not counted.
+   * The number of all units; 0: they are not counted.
    */
   int64_t total;
   /*
@@ -461,7 +462,7 @@ struct  Signalbox__V1__Attempt
    */
   Google__Protobuf__Timestamp *ended_at;
   /*
-   * How the attempt ended.
+   * The outcome of the attempt.
    */
   Signalbox__V1__AttemptOutcome outcome;
   /*
@@ -500,7 +501,7 @@ struct  Signalbox__V1__JobResult
 
 
 /*
- * As in JobSpec.
+ * The labels, as in JobSpec.
  */
 struct  Signalbox__V1__Job__LabelsEntry
 {
@@ -514,7 +515,8 @@ struct  Signalbox__V1__Job__LabelsEntry
 
 
 /*
- * The current state of a job.
+ * The current state of a job. The fields of its JobSpec have their defaults
+ * filled in.
  */
 struct  Signalbox__V1__Job
 {
@@ -524,19 +526,19 @@ struct  Signalbox__V1__Job
    */
   ProtobufCBinaryData id;
   /*
-   * As in JobSpec, with defaults filled in.
+   * The kind, as in JobSpec.
    */
   ProtobufCBinaryData kind;
   /*
-   * As in JobSpec.
+   * The user, as in JobSpec.
    */
   ProtobufCBinaryData user_id;
   /*
-   * As in JobSpec.
+   * The queue, as in JobSpec.
    */
   ProtobufCBinaryData queue;
   /*
-   * As in JobSpec.
+   * The priority, as in JobSpec.
    */
   int32_t priority;
   /*
@@ -571,13 +573,13 @@ struct  Signalbox__V1__Job
    */
   int32_t attempt;
   /*
-   * As in JobSpec.
+   * The budget of attempts, as in JobSpec.
    */
   int32_t max_attempts;
   size_t n_labels;
   Signalbox__V1__Job__LabelsEntry **labels;
   /*
-   * As in JobSpec; empty if none was given.
+   * The idempotency key, as in JobSpec; empty if none was given.
    */
   ProtobufCBinaryData idempotency_key;
   /*
@@ -602,15 +604,16 @@ struct  Signalbox__V1__Job
    */
   ProtobufCBinaryData content_type;
   /*
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    */
   Signalbox__V1__RetryPolicy *retry_policy;
   /*
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    */
   Google__Protobuf__Duration *timeout;
   /*
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    */
   Google__Protobuf__Duration *soft_timeout;
   /*
@@ -630,7 +633,7 @@ struct  Signalbox__V1__Job
    */
   ProtobufCBinaryData payload;
   /*
-   * How many of max_attempts are used up: the attempts since the job was
+   * The attempts of max_attempts that are used up: those since the job was
    * enqueued or last retried, a running one included, without those that were
    * released.
    */

@@ -194,7 +194,7 @@ private static final long serialVersionUID = 0L;
   private int outcome_ = 0;
   /**
    * <pre>
-   * How the attempt ended.
+   * The outcome of the attempt.
    * </pre>
    *
    * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -205,7 +205,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How the attempt ended.
+   * The outcome of the attempt.
    * </pre>
    *
    * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -1232,7 +1232,7 @@ private static final long serialVersionUID = 0L;
     private int outcome_ = 0;
     /**
      * <pre>
-     * How the attempt ended.
+     * The outcome of the attempt.
      * </pre>
      *
      * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -1243,7 +1243,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the attempt ended.
+     * The outcome of the attempt.
      * </pre>
      *
      * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -1258,7 +1258,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the attempt ended.
+     * The outcome of the attempt.
      * </pre>
      *
      * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -1271,7 +1271,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the attempt ended.
+     * The outcome of the attempt.
      * </pre>
      *
      * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -1289,7 +1289,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the attempt ended.
+     * The outcome of the attempt.
      * </pre>
      *
      * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>

@@ -96,7 +96,7 @@ public interface AttemptOrBuilder extends
 
   /**
    * <pre>
-   * How the attempt ended.
+   * The outcome of the attempt.
    * </pre>
    *
    * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>
@@ -105,7 +105,7 @@ public interface AttemptOrBuilder extends
   int getOutcomeValue();
   /**
    * <pre>
-   * How the attempt ended.
+   * The outcome of the attempt.
    * </pre>
    *
    * <code>.signalbox.v1.AttemptOutcome outcome = 5;</code>

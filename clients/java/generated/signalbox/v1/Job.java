@@ -5,7 +5,8 @@ package signalbox.v1;
 
 /**
  * <pre>
- * The current state of a job.
+ * The current state of a job. The fields of its JobSpec have their defaults
+ * filled in.
  * </pre>
  *
  * Protobuf type {@code signalbox.v1.Job}
@@ -121,7 +122,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object kind_ = "";
   /**
    * <pre>
-   * As in JobSpec, with defaults filled in.
+   * The kind, as in JobSpec.
    * </pre>
    *
    * <code>string kind = 2;</code>
@@ -142,7 +143,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec, with defaults filled in.
+   * The kind, as in JobSpec.
    * </pre>
    *
    * <code>string kind = 2;</code>
@@ -168,7 +169,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object userId_ = "";
   /**
    * <pre>
-   * As in JobSpec.
+   * The user, as in JobSpec.
    * </pre>
    *
    * <code>string user_id = 3;</code>
@@ -189,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The user, as in JobSpec.
    * </pre>
    *
    * <code>string user_id = 3;</code>
@@ -215,7 +216,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object queue_ = "";
   /**
    * <pre>
-   * As in JobSpec.
+   * The queue, as in JobSpec.
    * </pre>
    *
    * <code>string queue = 4;</code>
@@ -236,7 +237,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The queue, as in JobSpec.
    * </pre>
    *
    * <code>string queue = 4;</code>
@@ -261,7 +262,7 @@ private static final long serialVersionUID = 0L;
   private int priority_ = 0;
   /**
    * <pre>
-   * As in JobSpec.
+   * The priority, as in JobSpec.
    * </pre>
    *
    * <code>int32 priority = 5;</code>
@@ -489,7 +490,7 @@ private static final long serialVersionUID = 0L;
   private int maxAttempts_ = 0;
   /**
    * <pre>
-   * As in JobSpec.
+   * The budget of attempts, as in JobSpec.
    * </pre>
    *
    * <code>int32 max_attempts = 13;</code>
@@ -528,7 +529,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -549,7 +550,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -560,7 +561,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -578,7 +579,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -600,7 +601,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object idempotencyKey_ = "";
   /**
    * <pre>
-   * As in JobSpec; empty if none was given.
+   * The idempotency key, as in JobSpec; empty if none was given.
    * </pre>
    *
    * <code>string idempotency_key = 15;</code>
@@ -621,7 +622,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec; empty if none was given.
+   * The idempotency key, as in JobSpec; empty if none was given.
    * </pre>
    *
    * <code>string idempotency_key = 15;</code>
@@ -825,7 +826,7 @@ java.lang.String defaultValue) {
   private signalbox.v1.RetryPolicy retryPolicy_;
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -837,7 +838,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -849,7 +850,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -863,7 +864,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Duration timeout_;
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -875,7 +876,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -887,7 +888,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -901,7 +902,8 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Duration softTimeout_;
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -913,7 +915,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -925,7 +928,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -1086,7 +1090,7 @@ java.lang.String defaultValue) {
   private int attemptsUsed_ = 0;
   /**
    * <pre>
-   * How many of max_attempts are used up: the attempts since the job was
+   * The attempts of max_attempts that are used up: those since the job was
    * enqueued or last retried, a running one included, without those that were
    * released.
    * </pre>
@@ -1602,7 +1606,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The current state of a job.
+   * The current state of a job. The fields of its JobSpec have their defaults
+   * filled in.
    * </pre>
    *
    * Protobuf type {@code signalbox.v1.Job}
@@ -2388,7 +2393,7 @@ java.lang.String defaultValue) {
     private java.lang.Object kind_ = "";
     /**
      * <pre>
-     * As in JobSpec, with defaults filled in.
+     * The kind, as in JobSpec.
      * </pre>
      *
      * <code>string kind = 2;</code>
@@ -2408,7 +2413,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec, with defaults filled in.
+     * The kind, as in JobSpec.
      * </pre>
      *
      * <code>string kind = 2;</code>
@@ -2429,7 +2434,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec, with defaults filled in.
+     * The kind, as in JobSpec.
      * </pre>
      *
      * <code>string kind = 2;</code>
@@ -2446,7 +2451,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec, with defaults filled in.
+     * The kind, as in JobSpec.
      * </pre>
      *
      * <code>string kind = 2;</code>
@@ -2460,7 +2465,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec, with defaults filled in.
+     * The kind, as in JobSpec.
      * </pre>
      *
      * <code>string kind = 2;</code>
@@ -2480,7 +2485,7 @@ java.lang.String defaultValue) {
     private java.lang.Object userId_ = "";
     /**
      * <pre>
-     * As in JobSpec.
+     * The user, as in JobSpec.
      * </pre>
      *
      * <code>string user_id = 3;</code>
@@ -2500,7 +2505,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The user, as in JobSpec.
      * </pre>
      *
      * <code>string user_id = 3;</code>
@@ -2521,7 +2526,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The user, as in JobSpec.
      * </pre>
      *
      * <code>string user_id = 3;</code>
@@ -2538,7 +2543,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The user, as in JobSpec.
      * </pre>
      *
      * <code>string user_id = 3;</code>
@@ -2552,7 +2557,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The user, as in JobSpec.
      * </pre>
      *
      * <code>string user_id = 3;</code>
@@ -2572,7 +2577,7 @@ java.lang.String defaultValue) {
     private java.lang.Object queue_ = "";
     /**
      * <pre>
-     * As in JobSpec.
+     * The queue, as in JobSpec.
      * </pre>
      *
      * <code>string queue = 4;</code>
@@ -2592,7 +2597,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The queue, as in JobSpec.
      * </pre>
      *
      * <code>string queue = 4;</code>
@@ -2613,7 +2618,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The queue, as in JobSpec.
      * </pre>
      *
      * <code>string queue = 4;</code>
@@ -2630,7 +2635,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The queue, as in JobSpec.
      * </pre>
      *
      * <code>string queue = 4;</code>
@@ -2644,7 +2649,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The queue, as in JobSpec.
      * </pre>
      *
      * <code>string queue = 4;</code>
@@ -2664,7 +2669,7 @@ java.lang.String defaultValue) {
     private int priority_ ;
     /**
      * <pre>
-     * As in JobSpec.
+     * The priority, as in JobSpec.
      * </pre>
      *
      * <code>int32 priority = 5;</code>
@@ -2676,7 +2681,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The priority, as in JobSpec.
      * </pre>
      *
      * <code>int32 priority = 5;</code>
@@ -2692,7 +2697,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The priority, as in JobSpec.
      * </pre>
      *
      * <code>int32 priority = 5;</code>
@@ -3504,7 +3509,7 @@ java.lang.String defaultValue) {
     private int maxAttempts_ ;
     /**
      * <pre>
-     * As in JobSpec.
+     * The budget of attempts, as in JobSpec.
      * </pre>
      *
      * <code>int32 max_attempts = 13;</code>
@@ -3516,7 +3521,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The budget of attempts, as in JobSpec.
      * </pre>
      *
      * <code>int32 max_attempts = 13;</code>
@@ -3532,7 +3537,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The budget of attempts, as in JobSpec.
      * </pre>
      *
      * <code>int32 max_attempts = 13;</code>
@@ -3573,7 +3578,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3594,7 +3599,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3605,7 +3610,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3623,7 +3628,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3647,7 +3652,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3670,7 +3675,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3687,7 +3692,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The labels, as in JobSpec.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -3703,7 +3708,7 @@ java.lang.String defaultValue) {
     private java.lang.Object idempotencyKey_ = "";
     /**
      * <pre>
-     * As in JobSpec; empty if none was given.
+     * The idempotency key, as in JobSpec; empty if none was given.
      * </pre>
      *
      * <code>string idempotency_key = 15;</code>
@@ -3723,7 +3728,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; empty if none was given.
+     * The idempotency key, as in JobSpec; empty if none was given.
      * </pre>
      *
      * <code>string idempotency_key = 15;</code>
@@ -3744,7 +3749,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; empty if none was given.
+     * The idempotency key, as in JobSpec; empty if none was given.
      * </pre>
      *
      * <code>string idempotency_key = 15;</code>
@@ -3761,7 +3766,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; empty if none was given.
+     * The idempotency key, as in JobSpec; empty if none was given.
      * </pre>
      *
      * <code>string idempotency_key = 15;</code>
@@ -3775,7 +3780,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec; empty if none was given.
+     * The idempotency key, as in JobSpec; empty if none was given.
      * </pre>
      *
      * <code>string idempotency_key = 15;</code>
@@ -4407,7 +4412,7 @@ java.lang.String defaultValue) {
         signalbox.v1.RetryPolicy, signalbox.v1.RetryPolicy.Builder, signalbox.v1.RetryPolicyOrBuilder> retryPolicyBuilder_;
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4418,7 +4423,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4433,7 +4438,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4453,7 +4458,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4471,7 +4476,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4494,7 +4499,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4511,7 +4516,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4523,7 +4528,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4538,7 +4543,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec.
+     * The retry policy, as in JobSpec.
      * </pre>
      *
      * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -4562,7 +4567,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> timeoutBuilder_;
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4573,7 +4578,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4588,7 +4593,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4608,7 +4613,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4626,7 +4631,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4649,7 +4654,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4666,7 +4671,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4678,7 +4683,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4693,7 +4698,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's timeout applies.
+     * The timeout, as in JobSpec. Unset: the kind's timeout applies.
      * </pre>
      *
      * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -4717,7 +4722,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> softTimeoutBuilder_;
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4728,7 +4734,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4743,7 +4750,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4763,7 +4771,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4781,7 +4790,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4804,7 +4814,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4821,7 +4832,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4833,7 +4845,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -4848,7 +4861,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+     * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+     * any.
      * </pre>
      *
      * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -5574,7 +5588,7 @@ java.lang.String defaultValue) {
     private int attemptsUsed_ ;
     /**
      * <pre>
-     * How many of max_attempts are used up: the attempts since the job was
+     * The attempts of max_attempts that are used up: those since the job was
      * enqueued or last retried, a running one included, without those that were
      * released.
      * </pre>
@@ -5588,7 +5602,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How many of max_attempts are used up: the attempts since the job was
+     * The attempts of max_attempts that are used up: those since the job was
      * enqueued or last retried, a running one included, without those that were
      * released.
      * </pre>
@@ -5606,7 +5620,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How many of max_attempts are used up: the attempts since the job was
+     * The attempts of max_attempts that are used up: those since the job was
      * enqueued or last retried, a running one included, without those that were
      * released.
      * </pre>

@@ -29,7 +29,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec, with defaults filled in.
+   * The kind, as in JobSpec.
    * </pre>
    *
    * <code>string kind = 2;</code>
@@ -38,7 +38,7 @@ public interface JobOrBuilder extends
   java.lang.String getKind();
   /**
    * <pre>
-   * As in JobSpec, with defaults filled in.
+   * The kind, as in JobSpec.
    * </pre>
    *
    * <code>string kind = 2;</code>
@@ -49,7 +49,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The user, as in JobSpec.
    * </pre>
    *
    * <code>string user_id = 3;</code>
@@ -58,7 +58,7 @@ public interface JobOrBuilder extends
   java.lang.String getUserId();
   /**
    * <pre>
-   * As in JobSpec.
+   * The user, as in JobSpec.
    * </pre>
    *
    * <code>string user_id = 3;</code>
@@ -69,7 +69,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The queue, as in JobSpec.
    * </pre>
    *
    * <code>string queue = 4;</code>
@@ -78,7 +78,7 @@ public interface JobOrBuilder extends
   java.lang.String getQueue();
   /**
    * <pre>
-   * As in JobSpec.
+   * The queue, as in JobSpec.
    * </pre>
    *
    * <code>string queue = 4;</code>
@@ -89,7 +89,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The priority, as in JobSpec.
    * </pre>
    *
    * <code>int32 priority = 5;</code>
@@ -251,7 +251,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The budget of attempts, as in JobSpec.
    * </pre>
    *
    * <code>int32 max_attempts = 13;</code>
@@ -261,7 +261,7 @@ public interface JobOrBuilder extends
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -269,7 +269,7 @@ public interface JobOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -284,7 +284,7 @@ public interface JobOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -293,7 +293,7 @@ public interface JobOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -305,7 +305,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * As in JobSpec.
+   * The labels, as in JobSpec.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 14;</code>
@@ -315,7 +315,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * As in JobSpec; empty if none was given.
+   * The idempotency key, as in JobSpec; empty if none was given.
    * </pre>
    *
    * <code>string idempotency_key = 15;</code>
@@ -324,7 +324,7 @@ java.lang.String defaultValue);
   java.lang.String getIdempotencyKey();
   /**
    * <pre>
-   * As in JobSpec; empty if none was given.
+   * The idempotency key, as in JobSpec; empty if none was given.
    * </pre>
    *
    * <code>string idempotency_key = 15;</code>
@@ -449,7 +449,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -458,7 +458,7 @@ java.lang.String defaultValue);
   boolean hasRetryPolicy();
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -467,7 +467,7 @@ java.lang.String defaultValue);
   signalbox.v1.RetryPolicy getRetryPolicy();
   /**
    * <pre>
-   * As in JobSpec.
+   * The retry policy, as in JobSpec.
    * </pre>
    *
    * <code>.signalbox.v1.RetryPolicy retry_policy = 21;</code>
@@ -476,7 +476,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -485,7 +485,7 @@ java.lang.String defaultValue);
   boolean hasTimeout();
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -494,7 +494,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Duration getTimeout();
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's timeout applies.
+   * The timeout, as in JobSpec. Unset: the kind's timeout applies.
    * </pre>
    *
    * <code>.google.protobuf.Duration timeout = 22;</code>
@@ -503,7 +503,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -512,7 +513,8 @@ java.lang.String defaultValue);
   boolean hasSoftTimeout();
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -521,7 +523,8 @@ java.lang.String defaultValue);
   com.google.protobuf.Duration getSoftTimeout();
   /**
    * <pre>
-   * As in JobSpec. Unset: the kind's soft timeout applies, if any.
+   * The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+   * any.
    * </pre>
    *
    * <code>.google.protobuf.Duration soft_timeout = 23;</code>
@@ -638,7 +641,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * How many of max_attempts are used up: the attempts since the job was
+   * The attempts of max_attempts that are used up: those since the job was
    * enqueued or last retried, a running one included, without those that were
    * released.
    * </pre>

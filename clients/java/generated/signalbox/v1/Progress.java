@@ -175,7 +175,8 @@ private static final long serialVersionUID = 0L;
   private long done_ = 0L;
   /**
    * <pre>
-   * How many steps, bytes or other units are done, out of `total`. Default: 0.
+   * The number of steps, bytes or other units that are done, out of `total`.
+   * Default: 0.
    * </pre>
    *
    * <code>int64 done = 4;</code>
@@ -190,7 +191,7 @@ private static final long serialVersionUID = 0L;
   private long total_ = 0L;
   /**
    * <pre>
-   * How many units there are; 0: they are not counted.
+   * The number of all units; 0: they are not counted.
    * </pre>
    *
    * <code>int64 total = 5;</code>
@@ -951,7 +952,8 @@ private static final long serialVersionUID = 0L;
     private long done_ ;
     /**
      * <pre>
-     * How many steps, bytes or other units are done, out of `total`. Default: 0.
+     * The number of steps, bytes or other units that are done, out of `total`.
+     * Default: 0.
      * </pre>
      *
      * <code>int64 done = 4;</code>
@@ -963,7 +965,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many steps, bytes or other units are done, out of `total`. Default: 0.
+     * The number of steps, bytes or other units that are done, out of `total`.
+     * Default: 0.
      * </pre>
      *
      * <code>int64 done = 4;</code>
@@ -979,7 +982,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many steps, bytes or other units are done, out of `total`. Default: 0.
+     * The number of steps, bytes or other units that are done, out of `total`.
+     * Default: 0.
      * </pre>
      *
      * <code>int64 done = 4;</code>
@@ -995,7 +999,7 @@ private static final long serialVersionUID = 0L;
     private long total_ ;
     /**
      * <pre>
-     * How many units there are; 0: they are not counted.
+     * The number of all units; 0: they are not counted.
      * </pre>
      *
      * <code>int64 total = 5;</code>
@@ -1007,7 +1011,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many units there are; 0: they are not counted.
+     * The number of all units; 0: they are not counted.
      * </pre>
      *
      * <code>int64 total = 5;</code>
@@ -1023,7 +1027,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many units there are; 0: they are not counted.
+     * The number of all units; 0: they are not counted.
      * </pre>
      *
      * <code>int64 total = 5;</code>

@@ -68,7 +68,8 @@ public interface ProgressOrBuilder extends
 
   /**
    * <pre>
-   * How many steps, bytes or other units are done, out of `total`. Default: 0.
+   * The number of steps, bytes or other units that are done, out of `total`.
+   * Default: 0.
    * </pre>
    *
    * <code>int64 done = 4;</code>
@@ -78,7 +79,7 @@ public interface ProgressOrBuilder extends
 
   /**
    * <pre>
-   * How many units there are; 0: they are not counted.
+   * The number of all units; 0: they are not counted.
    * </pre>
    *
    * <code>int64 total = 5;</code>

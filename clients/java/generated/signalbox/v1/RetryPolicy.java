@@ -5,7 +5,7 @@ package signalbox.v1;
 
 /**
  * <pre>
- * How long to wait before the next attempt of a job that failed:
+ * The wait before the next attempt of a job that failed:
  * initial_delay × factor^(n − 1) after the n-th failure, never more than
  * max_delay, then changed at random by up to ± jitter of itself. A policy is
  * used as a whole: a field that is not set has the default that is documented
@@ -398,7 +398,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long to wait before the next attempt of a job that failed:
+   * The wait before the next attempt of a job that failed:
    * initial_delay × factor^(n − 1) after the n-th failure, never more than
    * max_delay, then changed at random by up to ± jitter of itself. A policy is
    * used as a whole: a field that is not set has the default that is documented

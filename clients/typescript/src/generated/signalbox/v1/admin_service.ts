@@ -41,7 +41,7 @@ export interface QueueStats {
   failed: bigint;
   /** The number of cancelled jobs within retention. */
   cancelled: bigint;
-  /** How long the oldest due job has waited, of those that were counted. Unset: no job is due. */
+  /** The time for which the oldest due job has waited, of those that were counted. Unset: no job is due. */
   oldestPendingAge?: Duration | undefined;
   /** Jobs enqueued per second, over the last minute. */
   enqueuedPerSecond: number;
@@ -232,8 +232,8 @@ export interface UserLimit {
   /** The queue. Default: "default". */
   queue: string;
   /**
-   * How many jobs of the user may run in the queue at once: 0 to 100,000; 0 stops the user's jobs from
-   * starting. In responses the limit that applies.
+   * The number of jobs of the user that may run in the queue at once: 0 to 100,000; 0 stops the user's jobs
+   * from starting. In responses, this is the limit that applies.
    */
   maxRunning?: number | undefined;
   /** Output only. Whether the limit was set for this user; otherwise it is the queue's. */

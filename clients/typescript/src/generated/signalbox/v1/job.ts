@@ -79,10 +79,9 @@ export enum AttemptOutcome {
 }
 
 /**
- * How long to wait before the next attempt of a job that failed: initial_delay × factor^(n − 1) after the
- * n-th failure, never more than max_delay, then changed at random by up to ± jitter of itself. A policy is
- * used as a whole: a field that is not set has the default that is documented here, whatever other policies
- * say.
+ * The wait before the next attempt of a job that failed: initial_delay × factor^(n − 1) after the n-th
+ * failure, never more than max_delay, then changed at random by up to ± jitter of itself. A policy is used as
+ * a whole: a field that is not set has the default that is documented here, whatever other policies say.
  */
 export interface RetryPolicy {
   /** The delay after the first failure. Unset: 5 s. 0 s to 30 days. */
@@ -195,9 +194,9 @@ export interface Progress {
   fraction?: number | undefined;
   /** A message for people. Default: empty. At most 1,024 bytes. */
   message: string;
-  /** How many steps, bytes or other units are done, out of `total`. Default: 0. */
+  /** The number of steps, bytes or other units that are done, out of `total`. Default: 0. */
   done: bigint;
-  /** How many units there are; 0: they are not counted. */
+  /** The number of all units; 0: they are not counted. */
   total: bigint;
   /** When the service received the report (the server's clock). */
   updatedAt?: Timestamp | undefined;
@@ -263,7 +262,7 @@ export interface Attempt {
   startedAt?: Timestamp | undefined;
   /** When the attempt ended. Unset while it runs. */
   endedAt?: Timestamp | undefined;
-  /** How the attempt ended. */
+  /** The outcome of the attempt. */
   outcome: AttemptOutcome;
   /** Why the attempt ended. Unset if it succeeded or still runs. */
   error?: JobError | undefined;
@@ -294,17 +293,17 @@ export const JobResult = new MessageType<JobResult>("signalbox.v1.JobResult", ()
   { number: 2, name: "contentType", type: "string" },
 ]);
 
-/** The current state of a job. */
+/** The current state of a job. The fields of its JobSpec have their defaults filled in. */
 export interface Job {
   /** The job's id: a UUID in its 36-character form. */
   id: string;
-  /** As in JobSpec, with defaults filled in. */
+  /** The kind, as in JobSpec. */
   kind: string;
-  /** As in JobSpec. */
+  /** The user, as in JobSpec. */
   userId: string;
-  /** As in JobSpec. */
+  /** The queue, as in JobSpec. */
   queue: string;
-  /** As in JobSpec. */
+  /** The priority, as in JobSpec. */
   priority: number;
   /** The state of the job. */
   state: JobState;
@@ -326,11 +325,11 @@ export interface Job {
    * attempts_used says how much of the budget is used.
    */
   attempt: number;
-  /** As in JobSpec. */
+  /** The budget of attempts, as in JobSpec. */
   maxAttempts: number;
-  /** As in JobSpec. */
+  /** The labels, as in JobSpec. */
   labels: Map<string, string>;
-  /** As in JobSpec; empty if none was given. */
+  /** The idempotency key, as in JobSpec; empty if none was given. */
   idempotencyKey: string;
   /** Whether the job is still running after a request to cancel it. */
   cancelRequested: boolean;
@@ -342,11 +341,11 @@ export interface Job {
   error?: JobError | undefined;
   /** The media type of the payload. */
   contentType: string;
-  /** As in JobSpec. */
+  /** The retry policy, as in JobSpec. */
   retryPolicy?: RetryPolicy | undefined;
-  /** As in JobSpec. Unset: the kind's timeout applies. */
+  /** The timeout, as in JobSpec. Unset: the kind's timeout applies. */
   timeout?: Duration | undefined;
-  /** As in JobSpec. Unset: the kind's soft timeout applies, if any. */
+  /** The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if any. */
   softTimeout?: Duration | undefined;
   /**
    * The last 100 attempts, oldest first, with error messages cut to 1,024 bytes; ListAttempts has all of
@@ -358,8 +357,8 @@ export interface Job {
   /** The payload. Only in GetJob with include_payload. */
   payload: Uint8Array;
   /**
-   * How many of max_attempts are used up: the attempts since the job was enqueued or last retried, a running
-   * one included, without those that were released.
+   * The attempts of max_attempts that are used up: those since the job was enqueued or last retried, a
+   * running one included, without those that were released.
    */
   attemptsUsed: number;
 }

@@ -295,7 +295,7 @@ nonisolated enum Signalbox_V1_AttemptOutcome: SwiftProtobuf.Enum, Swift.CaseIter
 
 }
 
-/// How long to wait before the next attempt of a job that failed:
+/// The wait before the next attempt of a job that failed:
 /// initial_delay × factor^(n − 1) after the n-th failure, never more than
 /// max_delay, then changed at random by up to ± jitter of itself. A policy is
 /// used as a whole: a field that is not set has the default that is documented
@@ -545,10 +545,11 @@ nonisolated struct Signalbox_V1_Progress: Sendable {
   /// A message for people. Default: empty. At most 1,024 bytes.
   var message: String = String()
 
-  /// How many steps, bytes or other units are done, out of `total`. Default: 0.
+  /// The number of steps, bytes or other units that are done, out of `total`.
+  /// Default: 0.
   var done: Int64 = 0
 
-  /// How many units there are; 0: they are not counted.
+  /// The number of all units; 0: they are not counted.
   var total: Int64 = 0
 
   /// When the service received the report (the server's clock).
@@ -659,7 +660,7 @@ nonisolated struct Signalbox_V1_Attempt: Sendable {
   /// Clears the value of `endedAt`. Subsequent reads from it will return its default value.
   mutating func clearEndedAt() {self._endedAt = nil}
 
-  /// How the attempt ended.
+  /// The outcome of the attempt.
   var outcome: Signalbox_V1_AttemptOutcome = .unspecified
 
   /// Why the attempt ended. Unset if it succeeded or still runs.
@@ -702,7 +703,8 @@ nonisolated struct Signalbox_V1_JobResult: Sendable {
   init() {}
 }
 
-/// The current state of a job.
+/// The current state of a job. The fields of its JobSpec have their defaults
+/// filled in.
 nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -714,25 +716,25 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
     set {_uniqueStorage()._id = newValue}
   }
 
-  /// As in JobSpec, with defaults filled in.
+  /// The kind, as in JobSpec.
   var kind: String {
     get {_storage._kind}
     set {_uniqueStorage()._kind = newValue}
   }
 
-  /// As in JobSpec.
+  /// The user, as in JobSpec.
   var userID: String {
     get {_storage._userID}
     set {_uniqueStorage()._userID = newValue}
   }
 
-  /// As in JobSpec.
+  /// The queue, as in JobSpec.
   var queue: String {
     get {_storage._queue}
     set {_uniqueStorage()._queue = newValue}
   }
 
-  /// As in JobSpec.
+  /// The priority, as in JobSpec.
   var priority: Int32 {
     get {_storage._priority}
     set {_uniqueStorage()._priority = newValue}
@@ -799,19 +801,19 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
     set {_uniqueStorage()._attempt = newValue}
   }
 
-  /// As in JobSpec.
+  /// The budget of attempts, as in JobSpec.
   var maxAttempts: Int32 {
     get {_storage._maxAttempts}
     set {_uniqueStorage()._maxAttempts = newValue}
   }
 
-  /// As in JobSpec.
+  /// The labels, as in JobSpec.
   var labels: Dictionary<String,String> {
     get {_storage._labels}
     set {_uniqueStorage()._labels = newValue}
   }
 
-  /// As in JobSpec; empty if none was given.
+  /// The idempotency key, as in JobSpec; empty if none was given.
   var idempotencyKey: String {
     get {_storage._idempotencyKey}
     set {_uniqueStorage()._idempotencyKey = newValue}
@@ -860,7 +862,7 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
     set {_uniqueStorage()._contentType = newValue}
   }
 
-  /// As in JobSpec.
+  /// The retry policy, as in JobSpec.
   var retryPolicy: Signalbox_V1_RetryPolicy {
     get {_storage._retryPolicy ?? Signalbox_V1_RetryPolicy()}
     set {_uniqueStorage()._retryPolicy = newValue}
@@ -870,7 +872,7 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `retryPolicy`. Subsequent reads from it will return its default value.
   mutating func clearRetryPolicy() {_uniqueStorage()._retryPolicy = nil}
 
-  /// As in JobSpec. Unset: the kind's timeout applies.
+  /// The timeout, as in JobSpec. Unset: the kind's timeout applies.
   var timeout: SwiftProtobuf.Google_Protobuf_Duration {
     get {_storage._timeout ?? SwiftProtobuf.Google_Protobuf_Duration()}
     set {_uniqueStorage()._timeout = newValue}
@@ -880,7 +882,8 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
   /// Clears the value of `timeout`. Subsequent reads from it will return its default value.
   mutating func clearTimeout() {_uniqueStorage()._timeout = nil}
 
-  /// As in JobSpec. Unset: the kind's soft timeout applies, if any.
+  /// The soft timeout, as in JobSpec. Unset: the kind's soft timeout applies, if
+  /// any.
   var softTimeout: SwiftProtobuf.Google_Protobuf_Duration {
     get {_storage._softTimeout ?? SwiftProtobuf.Google_Protobuf_Duration()}
     set {_uniqueStorage()._softTimeout = newValue}
@@ -910,7 +913,7 @@ nonisolated struct Signalbox_V1_Job: @unchecked Sendable {
     set {_uniqueStorage()._payload = newValue}
   }
 
-  /// How many of max_attempts are used up: the attempts since the job was
+  /// The attempts of max_attempts that are used up: those since the job was
   /// enqueued or last retried, a running one included, without those that were
   /// released.
   var attemptsUsed: Int32 {
