@@ -49,6 +49,9 @@ PAGE = "docs/a.md"
         (SWIFT, "var a = 1\n// Who has called\n// it before.\n", "A.swift:2: a comment"),
         (PROTO, "// Whose job it is.\nmessage A {}\n", "a.proto:1: a comment"),
         (PYTHON, "#: What a call may name.\nA = 1\n", "a.py:1: a comment"),
+        (SWIFT, "/// How long it waits.\nvar a = 1\n", "A.swift:1: a comment"),
+        (PROTO, "// As in JobSpec.\nmessage A {}\n", "a.proto:1: a comment"),
+        (SWIFT, f"    /// {'a' * 118}\nlet b = \"{'a' * 140}\"\n", "A.swift:1: a comment of 126 columns"),
         (PYTHON, 'def a():\n    """What came of it."""\n', "a.py:2: a comment"),
     ],
 )
@@ -71,6 +74,7 @@ def test_a_violation_is_found(script, tmp_path, name, text, expected):
         (SWIFT, "/// - Parameter a: what the caller sent.\n"),
         (SWIFT, "/// Whether it ended. Often it has not.\n"),
         (SWIFT, 'let a = "http://host/Of"\n'),
+        (SWIFT, f"    /// {'é' * 117}\n"),
         (PYTHON, 'def a():\n    """Offers what is left."""\n'),
         # A heading may ask.
         (PAGE, "## What a caller may do\n"),
