@@ -196,7 +196,7 @@ def test_what_was_there_before_is_no_change(actor):
     assert actor.lines() == wanted
 
 
-def test_what_is_so_already_is_no_change(actor):
+def test_repeated_change_is_not_audited(actor):
     queue = unique("queue")
     for _ in range(2):
         actor.pause(queue)

@@ -82,7 +82,7 @@ def test_two_headers(peer, secured, is_good_first, other):
     ],
     ids=repr,
 )
-def test_what_is_no_credential(peer, value):
+def test_malformed_authorization_is_unauthenticated(peer, value):
     """HTTP/2 itself may refuse what is no text; the connection goes on in any case."""
     stream = peer.request(LIST, message(b""), ("authorization", value))
     answer = peer.answer(stream)
