@@ -3,7 +3,8 @@ package import GRPC
 package import JobModel
 
 /// The settings of the server. Each is declared only here. Its flag, environment variable, key in the file, help,
-/// validation, default and member of `ServerSettings` follow from the declaration.
+/// validation, default and member of `ServerSettings` follow from the declaration. The parts of the server read the
+/// value from `ServerSettings`.
 package struct ServerSettingsTable: SettingsTable {
     package let listen = Setting(
         "listen", .hostPort, default: HostPort(host: "127.0.0.1", port: 7600),
