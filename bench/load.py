@@ -89,8 +89,8 @@ def h2load_get(url: str, *, connections: int, streams: int, seconds: float) -> C
 def nghttpd() -> Iterator[str]:
     """The URL of a small file, served by nghttp2's own server with one worker."""
     with tempfile.TemporaryDirectory(prefix="sbx-files-") as folder, socket.socket() as held:
-        # While the socket is bound, though it does not listen, no other process gets its port. nghttpd asks for the
-        # port by its number, and with the same option, so it may have it too.
+        # While the socket is bound, though it does not listen, no other process gets its port. nghttpd asks for
+        # the port by its number, and with the same option, so it may have it too.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         port = int(held.getsockname()[1])

@@ -602,7 +602,7 @@ def imports(text: str, table: Table) -> list[str]:
 
 
 def bytes_fields(files: list) -> str:
-    """The fields of type bytes. The code that protoc-c makes does not distinguish them from those of type string."""
+    """The fields of type bytes, which look like those of type string in the code that protoc-c makes."""
 
     def of_message(scope: str, message) -> list[str]:
         full = f"{scope}.{message.name}"

@@ -42,7 +42,8 @@ from ._types import (
     progress_from,
 )
 
-#: The time for which a connection may be silent, in seconds, before the server has said how often it sends heartbeats.
+#: The time for which a connection may be silent, in seconds, before the server has said how often it sends
+#: heartbeats.
 DEFAULT_SILENCE_S = 45.0
 #: A connection is dead after this many missed heartbeats, whatever the network says.
 HEARTBEATS_MISSED = 3
