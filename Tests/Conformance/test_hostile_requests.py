@@ -171,7 +171,7 @@ def test_parts_of_small_messages(cluster, record_property):
 def test_small_messages_that_become_large(cluster, record_property):
     """20 calls of 4 KiB, each of which is 4 MiB when it is decompressed: 80 MiB, if nobody counted them as what
     they have become. A watch of the health keeps its question, and anybody may ask."""
-    job = job_pb2.JobSpec(payload=bytes(4 * MIB - 64))
+    job = job_pb2.JobSpec(kind="k", user_id="u", content_type="x/y", payload=bytes(4 * MIB - 96))
     batch = job_service_pb2.EnqueueBatchRequest(jobs=[job]).SerializeToString()
     question = health_pb2.HealthCheckRequest(service="s" * (4 * MIB - 64)).SerializeToString()
     bombs = [(BATCH, gzip.compress(batch)), (WATCH_HEALTH, gzip.compress(question))]
